@@ -1,0 +1,50 @@
+# One virtual environment serves every target; the first that needs it creates it, a second call finds it.
+#   make sweep KEEP_TORCH=1    keeps the torch that PYTHON already has (2.13 or newer)
+#   make sweep VENV=DIR        puts the environment elsewhere
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+READY = $(VENV)/ready
+KEEP_TORCH ?=
+SWEEP_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: sweep test test-all lint lock
+
+sweep: $(READY)
+	$(BIN)/dynamos-sweep run $(SWEEP_ARGS)
+
+test: $(READY)
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+# Everything, the slow tests too.
+test-all: $(READY)
+	$(BIN)/python -m pytest -m "" $(TEST_ARGS)
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --config setup.cfg
+
+# PyPI's torch for Linux pulls in its CUDA libraries at versions of its own choosing, so the lock leaves them to it.
+$(READY): requirements-dev.txt setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dynamos needs Python 3.11 or newer")'
+	$(PYTHON) -m venv $(if $(KEEP_TORCH),--system-site-packages) $(VENV)
+	$(if $(KEEP_TORCH),grep -v '^torch==',cat) requirements-dev.txt > $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r $(VENV)/requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e . --config-settings editable_mode=compat
+	touch $@
+
+CUDA = $(foreach p,nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \
+	nvidia-cufft nvidia-cufile nvidia-curand nvidia-cusolver nvidia-cusparse nvidia-cusparselt-cu13 nvidia-nccl-cu13 \
+	nvidia-nvjitlink nvidia-nvshmem-cu13 nvidia-nvtx cuda-bindings cuda-pathfinder cuda-toolkit triton,\
+	--no-emit-package $(p))
+COMPILE = $(BIN)/uv pip compile setup.cfg --universal --python-version 3.11 --upgrade --no-header \
+	--constraint requirements.in $(CUDA)
+
+# Renews both locks: the newest versions that setup.cfg and requirements.in admit.
+lock:
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet uv
+	$(COMPILE) --output-file requirements.txt
+	$(COMPILE) --extra dev --output-file requirements-dev.txt

@@ -1,0 +1,283 @@
+"""TrainConfig: every hyperparameter of a run, once. Flags, YAML files and search spaces are views of it."""
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
+
+import yaml
+
+from dynamos.errors import UserError, unknown
+
+DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
+ROTATING = ("digits-360", "mnist-360")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method is its network and its use of the buffer; one training step serves all (trainer.py)."""
+
+    gated: bool
+    rehearses: bool
+
+
+METHODS = {
+    "dynamos": Method(gated=True, rehearses=True),
+    "dynamos_sgd": Method(gated=True, rehearses=False),
+    "multi_scale": Method(gated=False, rehearses=True),
+    "sgd": Method(gated=False, rehearses=False),
+}
+
+
+@dataclass(frozen=True)
+class Range:
+    """What a number may be; an end marked open is itself not allowed."""
+
+    low: float = -math.inf
+    high: float = math.inf
+    open_low: bool = False
+    open_high: bool = False
+
+    def __contains__(self, value: float) -> bool:
+        above = value > self.low if self.open_low else value >= self.low
+        below = value < self.high if self.open_high else value <= self.high
+        return above and below
+
+    def __str__(self) -> str:
+        low, high = f"{self.low:g}", f"{self.high:g}"
+        if math.isinf(self.high):
+            return f"greater than {low}" if self.open_low else f"at least {low}"
+        if math.isinf(self.low):
+            return f"less than {high}" if self.open_high else f"at most {high}"
+        return f"{'above' if self.open_low else 'from'} {low} {'to below' if self.open_high else 'to'} {high}"
+
+
+POSITIVE = Range(0, open_low=True)
+NOT_NEGATIVE = Range(0)
+AT_LEAST_ONE = Range(1)
+
+
+def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...] | None = None) -> Any:
+    return field(default=default, metadata={"group": group, "help": text, "allowed": allowed})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainConfig:
+    """One training run, whole: the same values on the same device kind, threads and versions repeat it.
+
+    Checks itself. Fields without a note of their own are described by their `help` in the field's metadata.
+    """
+
+    model: str = _field("dynamos", "what", "method: gated network with rehearsal, gated without, dense with, "
+                        "dense without", tuple(METHODS))
+    dataset: str = _field("seq-digits", "what", "stream of tasks", DATASETS)
+    data_path: str | None = _field(None, "what", "folder that holds MNIST or SVHN (the digits are embedded)")
+    buffer_size: int = _field(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
+    seed: int = _field(42, "what", "seed of initialisation, image order, gates and buffer", Range(0, 2**63 - 1))
+    evaluate_on: str = _field("test", "what", "images to evaluate on; with `validation` a fixed 10 % of the "
+                              "training images is held out for it, with `test` all are trained on",
+                              ("validation", "test"))
+
+    n_epochs: int = _field(1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE)
+    batch_size: int = _field(10, "stream", "stream images per step", AT_LEAST_ONE)
+    classes_per_task: int = _field(2, "stream", "classes each task brings (seq-*)", AT_LEAST_ONE)
+    n_tasks: int | None = _field(None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)",
+                                 AT_LEAST_ONE)
+    class_order_seed: int | None = _field(None, "stream", "seed that shuffles which classes come when; default: "
+                                          "0, 1, 2, ... (seq-*)", NOT_NEGATIVE)
+    max_train_images_per_task: int | None = _field(
+        None, "stream", "train on the first so many images of each task only; rotating streams share them "
+        "evenly among the digits", AT_LEAST_ONE)
+
+    lr: float = _field(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
+    minibatch_size: int = _field(10, "optimisation", "buffer images per step", AT_LEAST_ONE)
+    alpha: float = _field(0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE)
+    beta: float = _field(2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE)
+    policy_alpha: float = _field(0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE)
+
+    keep_ratio: float = _field(0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1))
+    policy_penalty: float = _field(-500.0, "gates", "factor on the reward of a wrong prediction; never positive",
+                                   Range(high=0))
+    reward_weight: float = _field(0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE)
+    prototype_loss: float = _field(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
+    temperature: float = _field(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
+    hidden_dim_ratio: int = _field(16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE)
+    infer_mode: str = _field("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
+    inf_thresh: float = _field(0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1))
+    warmup: bool = _field(False, "gates", "bypass the gates at the start of the first task")
+    warmup_epochs: int = _field(10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE)
+    warmup_steps: int = _field(10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE)
+
+    nf: int = _field(32, "network", "channels of the first stage; the second has twice as many", AT_LEAST_ONE)
+
+    device: str = _field("auto", "machine", "auto, cpu, cuda or cuda:N")
+    threads: int = _field(1, "machine", "CPU threads of one training run", AT_LEAST_ONE)
+    precision: str = _field("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
+    step_mode: str = _field("eager", "machine", "how a training step is executed", ("eager", "compile"))
+    deterministic: bool = _field(False, "machine", "refuse operations that may differ from run to run")
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value of the wrong type or outside its range."""
+        for spec in dataclasses.fields(self):
+            object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
+        if 2 * self.nf // self.hidden_dim_ratio < 1:
+            raise UserError(f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
+                            f"with nf {self.nf} it may be at most {2 * self.nf}.")
+        if self.dataset in ROTATING:
+            for name in ("n_epochs", "classes_per_task", "n_tasks", "class_order_seed"):
+                if getattr(self, name) != default(name):
+                    raise UserError(f"{name} {getattr(self, name)} does not apply to {self.dataset}, which is one "
+                                    f"pass without task borders; leave it at {default(name)}.")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """TrainConfig of a mapping; an unknown key is a UserError that names the nearest field."""
+        for key in values:
+            if key not in FIELDS:
+                raise UserError(unknown("field", key, FIELDS))
+        return cls(**values)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Every field by name, in order, as plain values."""
+        return dataclasses.asdict(self)
+
+    def replace(self, **changes: Any) -> Self:
+        """The same configuration with some fields changed; unknown names are refused as in from_dict."""
+        return type(self).from_dict(self.to_dict() | changes)
+
+
+FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrainConfig)}
+_HINTS = typing.get_type_hints(TrainConfig)
+
+
+def default(name: str) -> Any:
+    """The default of a field."""
+    return FIELDS[name].default
+
+
+def field_type(name: str) -> tuple[type, bool]:
+    """(type of a field's values, whether it may also be None)."""
+    hint = _HINTS[name]
+    if isinstance(hint, types.UnionType):
+        return next(t for t in typing.get_args(hint) if t is not types.NoneType), True
+    return hint, False
+
+
+def checked(name: str, value: Any) -> Any:
+    """`value` in the field's own type; UserError if it does not fit the field's type or range."""
+    kind, optional = field_type(name)
+    if value is None and optional:
+        return None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    fits: bool = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+    if not fits:
+        raise UserError(f"{name} {value!r} is not {_WORDS[kind]}.")
+    allowed = FIELDS[name].metadata["allowed"]
+    if isinstance(allowed, tuple) and value not in allowed:
+        raise UserError(unknown(name, value, allowed))
+    if isinstance(allowed, Range):
+        if not math.isfinite(value):
+            raise UserError(f"{name} {value} is not a finite number.")
+        if value not in allowed:
+            raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
+    if name == "device" and not _is_device(value):
+        raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
+    return value
+
+
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
+
+
+def parsed(name: str, text: str) -> Any:
+    """The field's value written as `text` on a command line; UserError if it is none."""
+    if name not in FIELDS:
+        raise UserError(unknown("field", name, FIELDS))
+    kind, optional = field_type(name)
+    if optional and text.lower() in ("none", "null", ""):
+        return None
+    if kind is str:
+        return checked(name, text)
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        return checked(name, words.get(text.lower(), text))
+    try:
+        number = kind(text)
+    except ValueError:
+        raise UserError(f"{name} {text!r} is not {_WORDS[kind]}.") from None
+    return checked(name, number)
+
+
+def parsed_settings(settings: list[str]) -> dict[str, Any]:
+    """Fields of `--set field=value ...` arguments."""
+    values = {}
+    for setting in settings:
+        name, equals, text = setting.partition("=")
+        if not equals:
+            raise UserError(f"--set {setting!r} is not of the form field=value.")
+        name = name.strip().replace("-", "_")
+        values[name] = parsed(name, text.strip())
+    return values
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"no file {path}.") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"cannot read {path}: {error}.") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold a mapping of names to values.")
+    return content
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The TrainConfig fields in a YAML file: those under `config` where there is such a section, else all."""
+    content = read_yaml(path)
+    values = content.get("config", content)
+    if not isinstance(values, dict):
+        raise UserError(f"'config' in {path} does not hold a mapping of fields to values.")
+    return values
+
+
+@cache
+def _presets() -> dict[str, Any]:
+    content: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "presets.yaml").read_text())
+    return content
+
+
+def preset_names() -> Iterator[tuple[str, int]]:
+    """(stream, buffer size) of every preset."""
+    for dataset, sizes in _presets()["streams"].items():
+        for size in sizes:
+            yield dataset, size
+
+
+def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, Any]:
+    """The fields that a preset sets (METHOD section 5); UserError where there is none."""
+    sizes = _presets()["streams"].get(dataset, {})
+    if buffer_size not in sizes or model != "dynamos":
+        known = ", ".join(f"{name} {size}" for name, size in preset_names())
+        raise UserError(f"no preset for {model} on {dataset} with buffer_size {buffer_size}. "
+                        f"Presets of dynamos (stream, buffer_size): {known}.")
+    return {**_presets()["everywhere"], **sizes[buffer_size],
+            "model": model, "dataset": dataset, "buffer_size": buffer_size}
+
+
+def preset_sizes(dataset: str) -> list[int]:
+    """Buffer sizes for which the stream has a preset, ascending."""
+    return sorted(size for name, size in preset_names() if name == dataset)
+
+
+def _is_device(text: str) -> bool:
+    kind, _, index = text.partition(":")
+    return text in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdecimal())

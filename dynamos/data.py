@@ -1,0 +1,141 @@
+"""Images as they lie on disk, read whole: MNIST, SVHN and scikit-learn's digits."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamos.errors import TestImagesLocked, UserError
+
+TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """N labelled images."""
+
+    pixels: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3
+    labels: Tensor  # (N,) int64
+    white: int  # the pixel value that means 1.0
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, index: Tensor) -> "Images":
+        """The images at `index`."""
+        return Images(self.pixels[index], self.labels[index], self.white)
+
+    def to(self, device: torch.device) -> "Images":
+        """The same images on another device."""
+        return Images(self.pixels.to(device), self.labels.to(device), self.white)
+
+    def digest(self) -> str:
+        """16 hex digits of the SHA-256 of pixels and labels."""
+        digest = hashlib.sha256(self.pixels.contiguous().numpy().tobytes())
+        digest.update(self.labels.numpy().tobytes())
+        return digest.hexdigest()[:16]
+
+
+def as_input(pixels: Tensor, white: int) -> Tensor:
+    """What a network takes, (N, 3, H, W) in [0, 1]; grey images become three equal channels."""
+    return (pixels.float() / white).expand(-1, 3, -1, -1)
+
+
+def refuse_locked_test_images() -> None:
+    """Raises TestImagesLocked in the processes of a sweep."""
+    if os.environ.get(TEST_LOCK) == "locked":
+        raise TestImagesLocked("test images cannot be read during a sweep; use evaluate_on: validation.")
+
+
+def digits(folder: Path | None, test: bool, download: bool) -> Images:
+    """scikit-learn's 1,797 embedded digits: 8x8, ten classes, cut into a fixed stratified test fifth and the rest."""
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
+    raw = load_digits()
+    rest, held_out = train_test_split(
+        np.arange(len(raw.target)), test_size=0.2, stratify=raw.target, random_state=20230110)
+    index = np.sort(held_out if test else rest)
+    return Images(torch.from_numpy(raw.images[index].astype(np.uint8))[:, None],
+                  torch.from_numpy(raw.target[index].astype(np.int64)), white=16)
+
+
+def mnist(folder: Path | None, test: bool, download: bool) -> Images:
+    """MNIST's training or test images, from torchvision's layout or the original project's."""
+    folder = _folder("MNIST", folder)
+    stem = "t10k" if test else "train"
+    wanted = [f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"]
+    places = [folder / place for place in ("MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw")]
+    if download and _first(places, wanted) is None:
+        _torchvision().MNIST(folder, train=not test, download=True)
+    found = _found("MNIST", folder, places, wanted)
+    return Images(_idx(found / wanted[0])[:, None], _idx(found / wanted[1]).long(), white=255)
+
+
+def svhn(folder: Path | None, test: bool, download: bool) -> Images:
+    """SVHN's cropped training or test digits, from torchvision's layout."""
+    from scipy.io import loadmat
+
+    folder = _folder("SVHN", folder)
+    split = "test" if test else "train"
+    wanted = [f"{split}_32x32.mat"]
+    places = [folder / "SVHN", folder]
+    if download and _first(places, wanted) is None:
+        _torchvision().SVHN(folder / "SVHN", split=split, download=True)
+    path = _found("SVHN", folder, places, wanted) / wanted[0]
+    try:
+        content = loadmat(path)
+        pixels, labels = content["X"], content["y"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is not an SVHN file with X and y: {error}.") from None
+    # Stored (H, W, C, N); label 10 means class 0.
+    return Images(torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
+                  torch.from_numpy(labels.ravel().astype(np.int64) % 10), white=255)
+
+
+Source = Callable[[Path | None, bool, bool], Images]
+SOURCES: dict[str, Source] = {"digits": digits, "mnist": mnist, "svhn": svhn}
+
+
+def _folder(data: str, folder: Path | None) -> Path:
+    if folder is None:
+        raise UserError(f"{data} needs data_path (--data-path DIR): the folder that holds or shall hold it.")
+    return folder.expanduser().resolve()
+
+
+def _first(places: list[Path], wanted: list[str]) -> Path | None:
+    return next((p for p in places if all((p / name).is_file() for name in wanted)), None)
+
+
+def _found(data: str, folder: Path, places: list[Path], wanted: list[str]) -> Path:
+    place = _first(places, wanted)
+    if place is None:
+        where = ", ".join(str(p) for p in places)
+        raise UserError(f"no {data} under data_path {folder}: expected {' and '.join(wanted)} in one of {where}. "
+                        "`dynamos --download` fetches it.")
+    return place
+
+
+def _torchvision() -> Any:
+    try:
+        import torchvision.datasets
+    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
+        raise UserError(f"--download needs a torchvision that fits this torch (pip install 'dynamos[download]'): "
+                        f"{error}.") from None
+    return torchvision.datasets
+
+
+def _idx(path: Path) -> Tensor:
+    """The array in an IDX file of unsigned bytes: 2 zero bytes, type 8, rank, big-endian sizes, values."""
+    content = path.read_bytes()
+    rank = content[3] if len(content) > 3 and content[:3] == b"\0\0\x08" else 0
+    shape = tuple(int.from_bytes(content[4 + 4 * i:8 + 4 * i]) for i in range(rank))
+    if rank == 0 or len(content) != 4 + 4 * rank + int(np.prod(shape)):
+        raise UserError(f"{path} is not a whole IDX file of unsigned bytes.")
+    return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).copy()).reshape(shape)

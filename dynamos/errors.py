@@ -1,0 +1,38 @@
+"""The one exception family: what was wrong, the value, what is allowed, the nearest right name."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class DynamosError(Exception):
+    """Base of every error raised on purpose; a command line prints it as one line."""
+
+
+class UserError(DynamosError):
+    """Bad input: a flag, a field, a file. Exit status 2."""
+
+
+class RunError(DynamosError):
+    """A run that could not go on, through no fault of its input's form. Exit status 1."""
+
+
+class TestImagesLocked(DynamosError):
+    """Code that runs inside a sweep asked for test images."""
+
+    __test__ = False  # the name starts with "Test", which pytest would collect
+
+
+class NonFiniteError(RunError):
+    """Logits or parameters became NaN or infinite."""
+
+
+class CheckpointError(RunError):
+    """No readable checkpoint where one was asked for."""
+
+
+def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
+    """Message for a name that is not among `allowed`, with the nearest one that is."""
+    names = list(allowed)
+    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}."

@@ -1,0 +1,94 @@
+"""The losses of METHOD section 2, as pure functions.
+
+Shapes: N images, K classes, G gates, C channels a gate, D = G * C policy logits.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from dynamos.config import TrainConfig
+from dynamos.network import Output
+
+
+def gate_reward(actions: Tensor, correct: Tensor, keep_ratio: float, policy_penalty: float) -> Tensor:
+    """Reward of every gate, (N, G), without gradient.
+
+    r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly (METHOD section 2).
+
+    Args:
+        actions: (N, G, C), 1 where a channel was kept.
+        correct: (N,) bool, whether each image was classified correctly.
+        keep_ratio: fraction of channels to keep.
+        policy_penalty: a number that is not positive.
+    """
+    deviation = keep_ratio - actions.detach().mean(2)
+    factor = torch.where(correct, 1.0, -policy_penalty)
+    return -deviation.square() * factor[:, None]
+
+
+def policy_loss(log_probs: Tensor, rewards: Tensor) -> Tensor:
+    """REINFORCE without baseline: the mean over N and G of -log_probs * rewards, a scalar."""
+    return -(log_probs * rewards).mean()
+
+
+def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
+    """(1 + same) / (1 + different) of correctly classified images, a scalar; 0 for fewer than three.
+
+    `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal and of different
+    label, each divided by D (METHOD section 2).
+
+    Args:
+        policy_logits: (N, D), of images already known to be classified correctly.
+        labels: (N,).
+    """
+    return masked_prototype_loss(policy_logits, labels, torch.ones_like(labels, dtype=torch.bool))
+
+
+def masked_prototype_loss(policy_logits: Tensor, labels: Tensor, correct: Tensor) -> Tensor:
+    """prototype_loss over the rows where `correct` (N,) holds; the mask keeps a GPU from waiting for the host."""
+    n, d = policy_logits.shape
+    distance = (policy_logits[:, None] - policy_logits[None]).square().sum(2) / max(d, 1)
+    pair = torch.ones(n, n, dtype=torch.bool, device=labels.device).triu(1)
+    pair = pair & correct[:, None] & correct[None]
+    same = labels[:, None] == labels[None]
+    ratio = (1 + (distance * (pair & same)).sum()) / (1 + (distance * (pair & ~same)).sum())
+    return torch.where(correct.sum() > 2, ratio, torch.zeros_like(ratio))
+
+
+def correctness(output: Output, labels: Tensor) -> Tensor:
+    """(N,) bool: whether each image's largest logit is its label's."""
+    return output.logits.argmax(1) == labels
+
+
+def gating_losses(output: Output, labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
+    """(reward_weight * policy loss, prototype_loss * T) of a gated network's batch, scalars."""
+    correct = correctness(output, labels)
+    rewards = gate_reward(output.actions, correct, config.keep_ratio, config.policy_penalty)
+    return (config.reward_weight * policy_loss(output.log_probs, rewards),
+            config.prototype_loss * masked_prototype_loss(output.policy_logits, labels, correct))
+
+
+def stream_loss(output: Output, labels: Tensor, config: TrainConfig, gating: bool) -> Tensor:
+    """Loss of a stream batch: cross entropy and, where the gates are at work, their losses."""
+    loss = F.cross_entropy(output.logits, labels)
+    if gating:
+        policy, prototype = gating_losses(output, labels, config)
+        loss = loss + policy + prototype
+    return loss
+
+
+def rehearsal_loss(output: Output, labels: Tensor, stored_logits: Tensor, stored_policy_logits: Tensor,
+                   config: TrainConfig, gating: bool) -> Tensor:
+    """Loss of a buffer batch: its logits are to stay what they were when it was stored.
+
+    alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta * policy loss + the
+    prototype loss, which beta does not scale (METHOD sections 2 and 7).
+    """
+    loss = config.alpha * F.mse_loss(output.logits, stored_logits)
+    own = F.cross_entropy(output.logits, labels)
+    if gating:
+        policy, prototype = gating_losses(output, labels, config)
+        own = own + policy
+        loss = loss + config.policy_alpha * F.mse_loss(output.policy_logits, stored_policy_logits) + prototype
+    return loss + config.beta * own

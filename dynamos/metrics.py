@@ -1,0 +1,148 @@
+"""Accuracy matrix -> class-il, task-il, transfer, forgetting; multiply-accumulates of a gated network."""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TaskResult:
+    """What is known after a task; the only metric names there are. Accuracies are in percent."""
+
+    task: int  # index of the task just learned, from 0
+    n_tasks: int
+    evaluated_on: str  # "validation" or "test"
+    class_il: float  # mean over the tasks seen, argmax over all classes; a rotating stream's one accuracy
+    task_il: float | None  # the same, argmax over the task's own classes; None in a rotating stream
+    class_il_row: tuple[float, ...]  # by task: those seen and, where there is one, the next
+    task_il_row: tuple[float, ...]
+    forgetting: float | None  # of class_il, as METHOD section 4; None in a rotating stream
+    backward_transfer: float | None
+    forward_transfer: float | None
+    keep_fraction: float  # channels kept at the evaluation of the tasks seen, of all gated channels
+    keep_per_gate: tuple[float, ...]  # (G,)
+    keep_per_task: tuple[tuple[float, ...], ...]  # (tasks seen, G)
+    policy_entropy: float  # mean entropy of a channel's keep probability, nats
+    macs: float  # expected multiply-accumulates per image if dropped channels are skipped, agents included
+    compute: float  # macs over those of the dense network
+    train_loss: float  # mean over the task's last epoch; unbounded below, no measure of progress
+    train_accuracy: float  # on stream batches before their step, last epoch
+    steps: int  # training steps of the whole run so far
+    train_seconds: float  # wall time of this task's training
+    eval_seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def final(self) -> bool:
+        """Whether every task has been seen."""
+        return self.task == self.n_tasks - 1
+
+    def metrics(self) -> dict[str, float]:
+        """Every number by name; an accuracy carries what it was measured on: val_class_il or test_class_il."""
+        prefix = {"validation": "val_", "test": "test_"}[self.evaluated_on]
+        values: dict[str, float] = {}
+        for spec in dataclasses.fields(self):
+            value = getattr(self, spec.name)
+            if isinstance(value, (int, float)):
+                values[prefix * (spec.name in ("class_il", "task_il")) + spec.name] = value
+        for name, row in (("class_il", self.class_il_row), ("task_il", self.task_il_row)):
+            for t, value in enumerate(row):
+                values[f"{prefix}{name}_task{t + 1}"] = value
+        for g, value in enumerate(self.keep_per_gate):
+            values[f"keep_gate{g + 1}"] = value
+        return values
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that JSON and a checkpoint can hold."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Self:
+        """The result that to_dict gave, lists turned to tuples again."""
+        def tuples(value: Any) -> Any:
+            return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
+        return cls(**{name: tuples(value) for name, value in values.items()})
+
+
+def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
+    """(T, T) matrix R[i][t] of accuracy on task t after training task i; NaN where nothing was measured."""
+    matrix = np.full((n_tasks, n_tasks), np.nan)
+    for i, row in enumerate(rows):
+        matrix[i, :len(row)] = row
+    return matrix
+
+
+def mean_accuracy(matrix: Matrix, task: int) -> float:
+    """Unweighted mean accuracy on the tasks seen after `task`."""
+    return float(matrix[task, :task + 1].mean())
+
+
+def backward_transfer(matrix: Matrix) -> float:
+    """Mean over t < T-1 of R[T-1][t] - R[t][t] (METHOD section 4); 0 for a single task."""
+    last = len(matrix) - 1
+    return _mean([matrix[last, t] - matrix[t, t] for t in range(last)])
+
+
+def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
+    """Mean over t > 0 of R[t-1][t] - untrained[t] (METHOD section 4); 0 for a single task.
+
+    Args:
+        matrix: (T, T).
+        untrained: (T,), accuracies of the network before any training.
+    """
+    return _mean([matrix[t - 1, t] - untrained[t] for t in range(1, len(matrix))])
+
+
+def forgetting(matrix: Matrix) -> float:
+    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (METHOD section 4); never negative, 0 for one task."""
+    last = len(matrix) - 1
+    return _mean([matrix[t:, t].max() - matrix[last, t] for t in range(last)])
+
+
+def _mean(values: list[Any]) -> float:
+    return float(np.mean(values)) if values else 0.0
+
+
+def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
+    """Multiply-accumulates per image of the dense network's convolutions and classifier."""
+    full, half = height * width, _halved(height) * _halved(width)
+    wide = 2 * nf
+    first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full
+    second_stage = 9 * nf * wide * half + nf * wide * half + 3 * 9 * wide * wide * half
+    return first_stage + second_stage + wide * num_classes
+
+
+def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
+    """Multiply-accumulates per image of the four agents as METHOD section 1 writes them, 1x1 convolutions on maps.
+
+    The agents of network.py pool first and spend far less at inference; the published form is counted.
+    """
+    full, half = height * width, _halved(height) * _halved(width)
+    wide = 2 * nf
+    return nf * wide * full + 3 * wide * wide * half + 4 * 2 * wide * (wide // hidden_dim_ratio)
+
+
+def gated_macs(kept: Matrix, nf: int, num_classes: int, hidden_dim_ratio: int, height: int, width: int) -> Matrix:
+    """(N,) multiply-accumulates per image of the gated network when dropped channels are skipped, agents included.
+
+    A dropped channel is neither computed nor used as an input downstream. A masked network, which computes
+    everything and multiplies by zero, saves none of this.
+
+    Args:
+        kept: (N, 4), channels each gate kept of each image.
+    """
+    full, half = height * width, _halved(height) * _halved(width)
+    k1, k2, k3, k4 = np.asarray(kept, dtype=np.float64).T
+    first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full
+    second_stage = half * (9 * nf * k1 + 9 * k1 * k2 + nf * k2 + 9 * k2 * k3 + 9 * k3 * k4)
+    return np.asarray(first_stage + second_stage + k4 * num_classes
+                      + agent_macs(nf, hidden_dim_ratio, height, width))
+
+
+def _halved(size: int) -> int:
+    return (size + 1) // 2

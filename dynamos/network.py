@@ -1,0 +1,251 @@
+"""The dense and the gated ResNet (METHOD section 1).
+
+Shapes: N images, K classes, G gates (4 gated, 0 dense), C = 2 * nf gated channels.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from dynamos.config import METHODS, TrainConfig
+
+GATES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a network says of N images; a dense network has G = 0 gates."""
+
+    logits: Tensor  # (N, K)
+    policy_logits: Tensor  # (N, G * C), the gates' vectors side by side
+    actions: Tensor  # (N, G, C), 1 where a channel is kept
+    log_probs: Tensor  # (N, G), log-probability of a gate's sampled actions; zeros where nothing was sampled
+
+
+class Moments(torch.autograd.Function):
+    """x (N, C, H, W) -> its mean over H, W (N, C) and its mean outer product over N, H, W (C, C).
+
+    One multiplication forward, one backward; autograd's own derivative of `x.T @ x` would take two and an addition.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The two moments; x is cheapest in channels-last memory."""
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, C)
+        ctx.save_for_backward(pixels)
+        ctx.size = x.shape[2:]
+        flat = pixels.flatten(0, 1)
+        return pixels.mean(1), flat.T @ flat / len(flat)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        """Dx = x (g + g') / (N H W) + (gradient of the mean) / (H W)."""
+        (pixels,) = ctx.saved_tensors
+        mean, outer = gradients
+        n, hw, channels = pixels.shape
+        symmetric = ((outer + outer.T) / (n * hw)).expand(n, channels, channels)
+        dx: Tensor = torch.baddbmm((mean / hw)[:, None], pixels, symmetric)
+        return dx.unflatten(1, ctx.size).permute(0, 3, 1, 2)
+
+
+class Agent(nn.Module):
+    """A gate's policy: feature map (N, Cin, H, W) -> policy logits (N, C).
+
+    The method pools a batch-normalised 1x1 convolution. Both are linear in the pixels but for the batch
+    statistics, so pooling comes first here: the convolution's batch mean and variance follow exactly from the mean
+    and the covariance of its input, and the (N, C, H, W) map is never computed.
+    """
+
+    def __init__(self, channels_in: int, channels: int, hidden_dim_ratio: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels_in, channels, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels)
+        self.fc1 = nn.Linear(channels, channels // hidden_dim_ratio)
+        self.fc2 = nn.Linear(channels // hidden_dim_ratio, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Policy logits (N, C) of x (N, Cin, H, W)."""
+        with torch.autocast(x.device.type, enabled=False):  # a policy in half precision would lose its small steps
+            z = self._pooled(x.float())
+            return z * torch.sigmoid(self.fc2(F.relu(self.fc1(z))))
+
+    def _pooled(self, x: Tensor) -> Tensor:
+        """global_average_pool(bn(conv1x1(x))), (N, C)."""
+        bn, weight = self.bn, self.conv.weight.flatten(1)
+        if not self.training:
+            assert bn.running_mean is not None and bn.running_var is not None
+            scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+            return (F.linear(x.mean((2, 3)), weight) - bn.running_mean) * scale + bn.bias
+        # Statistics over N, H, W of the map conv1x1 would give: E[w x] = w E[x], Var[w x] = w (E[x x'] - E[x] E[x]') w'
+        pooled, outer = Moments.apply(x)  # type: ignore[no-untyped-call]
+        mean = pooled.mean(0)
+        variance = ((weight @ (outer - torch.outer(mean, mean))) * weight).sum(1).clamp(min=0)
+        self._track(F.linear(mean, weight), variance, x.shape[0] * x.shape[2] * x.shape[3])
+        scale = bn.weight * torch.rsqrt(variance + bn.eps)
+        return F.linear(pooled - mean, weight) * scale + bn.bias
+
+    @torch.no_grad()
+    def _track(self, mean: Tensor, variance: Tensor, pixels: int) -> None:
+        bn = self.bn
+        assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
+        assert bn.num_batches_tracked is not None
+        bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), bn.momentum)
+        unbiased = variance * (pixels / max(pixels - 1, 1))
+        bn.running_var.lerp_(unbiased.to(bn.running_var.dtype), bn.momentum)
+        bn.num_batches_tracked.add_(1)
+
+
+class Gate(nn.Module):
+    """An agent and what its policy logits decide."""
+
+    def __init__(self, channels_in: int, channels: int, config: TrainConfig) -> None:
+        super().__init__()
+        self.agent = Agent(channels_in, channels, config.hidden_dim_ratio)
+        self.channels = channels
+        self.temperature = config.temperature
+        self.infer_mode, self.threshold = config.infer_mode, config.inf_thresh
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """(policy logits (N, C), actions (N, C), log-probability of the actions (N,)).
+
+        `noise` (N, C), uniform in [0, 1), decides sampled actions; thresholded ones need none.
+        """
+        policy_logits = self.agent(x)
+        logits = policy_logits / self.temperature
+        with torch.no_grad():
+            # Actions carry no gradient: the task losses reach the agents only through REINFORCE, the prototype
+            # loss and the replay of policy logits.
+            p = torch.sigmoid(logits)
+            if self.training or self.infer_mode == "sample":
+                assert noise is not None
+                actions = (noise < p).to(p.dtype)
+            else:
+                actions = (p >= self.threshold).to(p.dtype)
+        # log Bernoulli(a | sigmoid(l)) = a l - softplus(l); argument validation would synchronise a GPU.
+        return policy_logits, actions, (actions * logits - F.softplus(logits)).sum(1)
+
+    def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """As forward, every channel kept and the agent left alone."""
+        zeros = torch.zeros(x.shape[0], self.channels, device=x.device)
+        return zeros, torch.ones_like(zeros), zeros[:, 0]
+
+
+def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
+    """bn(conv(x)); at evaluation one convolution with the normalisation folded into its weights."""
+    if bn.training:
+        normalised: Tensor = bn(conv(x))
+        return normalised
+    assert bn.running_mean is not None and bn.running_var is not None
+    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(x, weight, bn.bias - bn.running_mean * scale, conv.stride, conv.padding)
+
+
+def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+
+
+class Block(nn.Module):
+    """A basic residual block, gated or not."""
+
+    def __init__(self, channels_in: int, channels: int, stride: int, config: TrainConfig, gated: bool) -> None:
+        super().__init__()
+        self.conv1 = _conv3x3(channels_in, channels, stride)
+        self.bn1 = nn.BatchNorm2d(channels)
+        self.conv2 = _conv3x3(channels, channels)
+        self.bn2 = nn.BatchNorm2d(channels)
+        self.shortcut: nn.Sequential | None = None
+        if stride != 1 or channels_in != channels:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+        self.gate1 = Gate(channels_in, channels, config) if gated else None
+        self.gate2 = Gate(channels, channels, config) if gated else None
+
+    def forward(self, x: Tensor, decide: "Decide") -> Tensor:
+        """The block's output (N, C, H', W'); `decide` is asked for every gate's mask."""
+        h = conv_bn(x, self.conv1, self.bn1)
+        if self.gate1 is not None:
+            h = h * decide(self.gate1, x)
+        h = F.relu(h, inplace=True)
+        y = conv_bn(h, self.conv2, self.bn2)
+        y = y + (x if self.shortcut is None else conv_bn(x, *self.shortcut))
+        if self.gate2 is not None:
+            y = y * decide(self.gate2, h)  # the mask covers the residual sum, shortcut included
+        return F.relu(y, inplace=True)
+
+
+class Decide:
+    """One forward pass's decisions, gate by gate."""
+
+    def __init__(self, noise: Tensor | None, bypass: bool) -> None:
+        self.noise, self.bypass = noise, bypass
+        self.policy_logits: list[Tensor] = []
+        self.actions: list[Tensor] = []
+        self.log_probs: list[Tensor] = []
+
+    def __call__(self, gate: Gate, x: Tensor) -> Tensor:
+        """Mask (N, C, 1, 1) of what the gate keeps."""
+        noise = None if self.noise is None else self.noise[:, len(self.actions)]
+        v, a, logp = gate.bypassed(x) if self.bypass else gate(x, noise)
+        self.policy_logits.append(v)
+        self.actions.append(a)
+        self.log_probs.append(logp)
+        return a[:, :, None, None].to(x.dtype)
+
+
+class ResNet(nn.Module):
+    """Two stages of two basic blocks; with `gated` both blocks of the second are gated."""
+
+    def __init__(self, config: TrainConfig, num_classes: int, gated: bool) -> None:
+        super().__init__()
+        nf = config.nf
+        self.conv = _conv3x3(3, nf)
+        self.bn = nn.BatchNorm2d(nf)
+        self.blocks = nn.ModuleList([
+            Block(nf, nf, 1, config, False), Block(nf, nf, 1, config, False),
+            Block(nf, 2 * nf, 2, config, gated), Block(2 * nf, 2 * nf, 1, config, gated)])
+        self.linear = nn.Linear(2 * nf, num_classes)
+        self.gated, self.infer_mode = gated, config.infer_mode
+
+    @property
+    def num_policy_logits(self) -> int:
+        """D, the policy logits of an image; 0 in a dense network."""
+        return GATES * self.linear.in_features if self.gated else 0
+
+    @property
+    def noise_shape(self) -> tuple[int, int]:
+        """(G, C) of the noise that sampling takes per image; G = 0 where nothing is sampled."""
+        samples = self.gated and (self.training or self.infer_mode == "sample")
+        return GATES if samples else 0, self.linear.in_features
+
+    def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
+        """Output of images (N, 3, H, W) in [0, 1].
+
+        `noise` (N, G, C), uniform in [0, 1), decides sampled actions; without it torch's own generator is asked. With
+        `bypass` every channel is kept and no agent is asked (warm-up).
+        """
+        if noise is None and not bypass:
+            noise = torch.rand(len(images), *self.noise_shape, device=images.device)
+        decide = Decide(noise if noise is not None and noise.shape[1] else None, bypass)
+        x = images.contiguous(memory_format=torch.channels_last)
+        x = F.relu(conv_bn(x, self.conv, self.bn), inplace=True)
+        for block in self.blocks:
+            x = block(x, decide)
+        logits = self.linear(x.mean((2, 3))).float()
+        n, channels = len(images), self.linear.in_features
+        if not self.gated:
+            none = logits.new_zeros(n, 0)
+            return Output(logits, none, none.reshape(n, 0, channels), none)
+        return Output(logits, torch.cat(decide.policy_logits, 1), torch.stack(decide.actions, 1),
+                      torch.stack(decide.log_probs, 1))
+
+
+def build_network(config: TrainConfig, num_classes: int) -> ResNet:
+    """The network of config.model on the CPU, its weights drawn from config.seed and nothing else."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        network = ResNet(config, num_classes, METHODS[config.model].gated)
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

@@ -1,0 +1,204 @@
+"""Task streams: name -> training and evaluation images of every task, and the order a task's images come in."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamos.config import ROTATING, TrainConfig
+from dynamos.data import SOURCES, Images, refuse_locked_test_images
+from dynamos.errors import UserError
+
+VALIDATION_FRACTION = 0.1
+VALIDATION_SEED = 20230219  # fixed: every run of a stream validates on the same images
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Which images of a task come next and, in a rotating stream, how far each is turned."""
+
+    index: Tensor  # (N,)
+    degrees: Tensor | None  # (N,) float64, counter-clockwise
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A stream of tasks, its images whole on one device."""
+
+    name: str
+    num_classes: int
+    tasks: tuple[tuple[int, ...], ...]  # classes of each task
+    train: tuple[Images, ...]
+    evaluation: tuple[Images, ...]
+    order: Callable[[Images, int, np.random.Generator], list[Batch]]
+    data_hash: str  # of the training file's images and labels, before any split
+    split_hash: str  # of the validation images' places in that file
+
+    @property
+    def rotating(self) -> bool:
+        """Whether the stream has no task borders."""
+        return self.name in ROTATING
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """(C, H, W) as stored, C = 1 or 3."""
+        return tuple(self.train[0].pixels.shape[1:])
+
+    def batches(self, task: int, epoch: int, config: TrainConfig) -> list[Batch]:
+        """The batches of one epoch, a function of (seed, task, epoch) alone: a resumed run asks again."""
+        draws = np.random.default_rng([config.seed, task, epoch])
+        return self.order(self.train[task], config.batch_size, draws)
+
+    def images(self, task: int, batch: Batch) -> Images:
+        """The training images of a batch, rotated where the stream rotates."""
+        taken = self.train[task].take(batch.index)
+        if batch.degrees is None:
+            return taken
+        return Images(rotate(taken.pixels, batch.degrees), taken.labels, taken.white)
+
+
+def load_stream(config: TrainConfig, device: torch.device, download: bool = False) -> Stream:
+    """The stream of a configuration; UserError where its data is missing or its tasks do not fit.
+
+    With evaluate_on `validation` the test file is not opened. TestImagesLocked is raised for `test` in a sweep.
+    """
+    folder = None if config.data_path is None else Path(config.data_path)
+    kind, _, data = config.dataset.partition("-")
+    if config.dataset in ROTATING:
+        kind, data = data, kind
+    source = SOURCES[data]
+    if config.evaluate_on == "test":
+        refuse_locked_test_images()
+    training = source(folder, False, download)
+    kept, held_out = validation_split(training.labels)
+    data_hash = training.digest()
+    split_hash = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()[:16]
+    if config.evaluate_on == "test":
+        train, evaluation = training, source(folder, True, download)
+    else:
+        train, evaluation = training.take(kept), training.take(held_out)
+    num_classes, tasks = _tasks(config)
+    cut = _first_of_each_class if config.dataset in ROTATING else _first_images
+    make_evaluation = _turned if config.dataset in ROTATING else _of_classes
+    order = rotating_order if config.dataset in ROTATING else shuffled_order
+    return Stream(
+        config.dataset, num_classes, tasks,
+        tuple(cut(_of_classes(train, classes), config.max_train_images_per_task).to(device) for classes in tasks),
+        tuple(make_evaluation(evaluation, classes).to(device) for classes in tasks),
+        order, data_hash, split_hash)
+
+
+def validation_split(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """(indices to train on, indices held out): a fixed tenth of every class."""
+    from sklearn.model_selection import train_test_split
+
+    kept, held_out = train_test_split(np.arange(len(labels)), test_size=VALIDATION_FRACTION,
+                                      stratify=labels.numpy(), random_state=VALIDATION_SEED)
+    return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held_out))
+
+
+def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
+    """All images in random order; the last batch may be smaller."""
+    index = torch.from_numpy(draws.permutation(len(images))).to(images.labels.device)
+    return [Batch(part, None) for part in index.split(batch_size)]
+
+
+def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
+    """Pairs of slowly rotating digits (METHOD section 3).
+
+    Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j at every image of it drawn. Its images are cut into
+    six chunks, used last first; the pairs (0, 1), (1, 2), ..., (8, 0) are visited three times round, each visit using
+    one chunk of either digit and ending when one of the two is used up.
+    """
+    labels = images.labels.cpu().numpy()
+    digits = int(labels.max()) + 1
+    of_digit = [np.flatnonzero(labels == j) for j in range(digits)]
+    chunks = [[own[at:at + len(own) // 6 + 1] for at in range(0, len(own), len(own) // 6 + 1)] for own in of_digit]
+    drawn = [0] * digits
+    batches: list[Batch] = []
+
+    def take(digit: int, chunk: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+        turns = drawn[digit] + np.arange(count)
+        drawn[digit] += count
+        return chunk[:count], (digit - 1) * 60 + turns * (360 / len(of_digit[digit]))
+
+    for visit in range(3 * digits):
+        pair = (visit % digits, (visit + 1) % digits)
+        # Fewer than six images of a digit make fewer than six chunks: its last visits find nothing.
+        first, second = (draws.permutation(chunks[j].pop()) if chunks[j] else np.empty(0, np.int64) for j in pair)
+        while len(first) and len(second):
+            n = min(round(len(first) / (len(first) + len(second)) * batch_size), len(first))
+            m = min(batch_size - n, len(second))
+            a, b = take(pair[0], first, n), take(pair[1], second, m)
+            first, second = first[n:], second[m:]
+            index, degrees = np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
+            batches.append(Batch(torch.from_numpy(index).to(images.labels.device),
+                                 torch.from_numpy(degrees).to(images.labels.device)))
+    return batches
+
+
+def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
+    """Images (N, C, H, W) turned counter-clockwise by `degrees` (N,) about their centres, all at once.
+
+    Nearest neighbour, same size; what comes from outside is black.
+    """
+    n, channels, height, width = pixels.shape
+    angle = torch.deg2rad(degrees.double())[:, None, None]
+    down = torch.arange(height, device=pixels.device, dtype=torch.float64)[None, :, None] + 0.5 - height / 2
+    right = torch.arange(width, device=pixels.device, dtype=torch.float64)[None, None, :] + 0.5 - width / 2
+    # Where each pixel of the result comes from; rows grow downwards, so the inverse turn has this sign.
+    from_x = (torch.cos(angle) * right - torch.sin(angle) * down + width / 2).floor().long()
+    from_y = (torch.sin(angle) * right + torch.cos(angle) * down + height / 2).floor().long()
+    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
+    place = (from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)).reshape(n, 1, -1)
+    turned = pixels.reshape(n, channels, -1).gather(2, place.expand(-1, channels, -1))
+    return turned.reshape(pixels.shape) * inside[:, None]
+
+
+def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:
+    """(number of classes K, classes of each task)."""
+    if config.dataset in ROTATING:
+        return 9, (tuple(range(9)),)
+    num_classes = 10
+    most = num_classes // config.classes_per_task
+    if most == 0:
+        raise UserError(f"classes_per_task {config.classes_per_task} is more than the {num_classes} classes "
+                        f"of {config.dataset}.")
+    n_tasks = most if config.n_tasks is None else config.n_tasks
+    if n_tasks > most:
+        raise UserError(f"n_tasks {n_tasks} of {config.classes_per_task} classes are more than {config.dataset} has; "
+                        f"at most {most}.")
+    order = list(range(num_classes))
+    if config.class_order_seed is not None:
+        order = np.random.default_rng(config.class_order_seed).permutation(num_classes).tolist()
+    size = config.classes_per_task
+    return num_classes, tuple(tuple(order[t * size:(t + 1) * size]) for t in range(n_tasks))
+
+
+def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:
+    return images.take(torch.isin(images.labels, torch.tensor(classes)).nonzero().ravel())
+
+
+def _turned(images: Images, classes: tuple[int, ...]) -> Images:
+    """Every image once, digit by digit, each digit's images turned through 360 degrees in equal steps."""
+    own = [_of_classes(images, (j,)) for j in classes]
+    degrees = torch.cat([torch.arange(len(part)).double() * (360 / len(part)) for part in own])
+    pixels = torch.cat([part.pixels for part in own])
+    return Images(rotate(pixels, degrees), torch.cat([part.labels for part in own]), images.white)
+
+
+def _first_images(images: Images, most: int | None) -> Images:
+    return images if most is None else images.take(torch.arange(min(most, len(images))))
+
+
+def _first_of_each_class(images: Images, most: int | None) -> Images:
+    if most is None:
+        return images
+    classes = images.labels.unique()
+    each = max(most // len(classes), 1)
+    index = torch.cat([(images.labels == j).nonzero().ravel()[:each] for j in classes])
+    return images.take(index.sort().values)

@@ -1,0 +1,305 @@
+"""Drives a method over a stream: a TaskResult after every task, and a state that saves and restores whole."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dynamos import losses, metrics
+from dynamos.buffer import Buffer, Replay
+from dynamos.config import METHODS, TrainConfig
+from dynamos.data import Images, as_input
+from dynamos.errors import NonFiniteError, UserError
+from dynamos.metrics import TaskResult
+from dynamos.network import Output, build_network
+from dynamos.streams import Stream, load_stream
+
+log = logging.getLogger(__name__)
+
+EVALUATION_BATCH = 250
+STEPS_BETWEEN_READS = 50  # how often the host asks the device whether everything is still finite
+COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distance from 0 or 1 of the keep fraction, and of a keep_ratio that errs
+
+
+class Trainer:
+    """One run. Iterating trains the tasks that are left and yields a TaskResult after each.
+
+    Every random choice comes from generators of its own, seeded from config.seed, so that runs in one process do not
+    disturb each other.
+
+    Attributes:
+        results: the TaskResults so far.
+        untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until they are measured.
+        task, epoch, step: where the run stands; `step` counts within the epoch.
+    """
+
+    def __init__(self, config: TrainConfig, stream: Stream | None = None, *,
+                 on_step: Callable[["Trainer"], None] | None = None,
+                 on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
+        """Builds the run; UserError where configuration and data do not fit.
+
+        Args:
+            config: what to train.
+            stream: its stream, where it is already loaded (on the run's device).
+            on_step: called after every training step, when the trainer's state may be saved.
+            on_epoch: called after every epoch with its mean loss, accuracy and keep fraction.
+        """
+        self.config = config
+        self.device = pick_device(config.device)
+        torch.set_num_threads(config.threads)
+        torch.use_deterministic_algorithms(config.deterministic)
+        self.stream = load_stream(config, self.device) if stream is None else stream
+        self.method = METHODS[config.model]
+        self.on_step, self.on_epoch = on_step, on_epoch
+        self.network = build_network(config, self.stream.num_classes).to(self.device)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
+        self.buffer = Buffer(config.buffer_size if self.method.rehearses else 0, self.stream.image_shape,
+                             self.stream.num_classes, self.network.num_policy_logits, self.device)
+        self.generator = torch.Generator(self.device).manual_seed(config.seed)
+        self.task = self.epoch = self.step = self.steps = 0
+        self.results: list[TaskResult] = []
+        self.untrained: dict[str, list[float]] | None = None
+        self._train_seconds = 0.0
+        self._sums = torch.zeros(4, device=self.device)  # of this epoch: loss, correct, keep fraction, images
+        self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
+        self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
+        self._check_warmup()
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of the stream."""
+        return len(self.stream.tasks)
+
+    @property
+    def done(self) -> bool:
+        """Whether every task has been learned and evaluated."""
+        return len(self.results) == self.n_tasks
+
+    def __iter__(self) -> Iterator[TaskResult]:
+        while not self.done:
+            yield self.run_task()
+
+    def run_task(self) -> TaskResult:
+        """Trains what is left of the current task, evaluates, and moves to the next."""
+        if self.untrained is None:
+            untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
+            self.untrained = {"class_il": [u[0] for u in untrained], "task_il": [u[1] for u in untrained]}
+        while self.epoch < self.config.n_epochs:
+            self._train_epoch()
+        result = self._result()
+        self.results.append(result)
+        for text in result.warnings:
+            log.warning(text)
+        self.task, self.epoch, self._train_seconds = self.task + 1, 0, 0.0
+        return result
+
+    def _train_epoch(self) -> None:
+        self.network.train()
+        batches = self.stream.batches(self.task, self.epoch, self.config)
+        before = self._train_seconds - time.perf_counter()
+        while self.step < len(batches):
+            bypass = self._warming_up()
+            self._train_step(self.stream.images(self.task, batches[self.step]), bypass)
+            self.step += 1
+            self.steps += 1
+            self._train_seconds = before + time.perf_counter()
+            if self.step % STEPS_BETWEEN_READS == 0:
+                self._raise_if_not_finite()
+            if self.on_step is not None:
+                self.on_step(self)
+        self._raise_if_not_finite()
+        loss, correct, keep, images = self._sums.tolist()
+        self._last_epoch = {"loss": loss / images, "accuracy": 100 * correct / images, "keep_fraction": keep / images}
+        self._sums.zero_()
+        if self.on_epoch is not None:
+            self.on_epoch(self, self._last_epoch)
+        self.epoch, self.step = self.epoch + 1, 0
+
+    def _train_step(self, images: Images, bypass: bool) -> None:
+        replay = None if bypass or not self.method.rehearses else self.buffer.draw(
+            self.config.minibatch_size, self.generator)
+        noise = self._noise(len(images))
+        replay_noise = None if replay is None else self._noise(len(replay.labels))
+        loss, output = self._loss(images, noise, replay, replay_noise, bypass)
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            correct = losses.correctness(output, images.labels)
+            if self.method.rehearses and not bypass:
+                self.buffer.offer(images.pixels, images.labels, output.logits, output.policy_logits, correct,
+                                  self.generator)
+            kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
+            n = len(images)
+            self._sums += torch.stack([loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)])
+            bad = (self._first_bad_step < 0) & ~torch.isfinite(output.logits).all()
+            self._first_bad_step.masked_fill_(bad, self.steps)
+
+    def _eager_loss(self, images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
+                    bypass: bool) -> tuple[Tensor, Output]:
+        """(loss of one step, the network's output on the stream images)."""
+        gating = self.method.gated and not bypass
+        output = self._forward(images.pixels, images.white, noise, bypass)
+        loss = losses.stream_loss(output, images.labels, self.config, gating)
+        if replay is not None:
+            # A second pass: the batch statistics of stream and buffer images stay apart.
+            again = self._forward(replay.images, images.white, replay_noise, bypass)
+            loss = loss + losses.rehearsal_loss(again, replay.labels, replay.logits, replay.policy_logits,
+                                                self.config, gating)
+        return loss, output
+
+    def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output]]:
+        """_eager_loss through torch.compile; eager again, with a warning, where compiling fails."""
+        mode = "reduce-overhead" if self.device.type == "cuda" else "default"
+        compiled = torch.compile(self._eager_loss, mode=mode)
+
+        def loss(*arguments: Any) -> tuple[Tensor, Output]:
+            try:
+                return compiled(*arguments)
+            except torch._dynamo.exc.TorchDynamoException as error:
+                log.warning("step_mode compile is not available here, going on with eager: %s",
+                            str(error).strip().splitlines()[0])
+                self._loss = self._eager_loss
+                return self._eager_loss(*arguments)
+
+        return loss
+
+    def _forward(self, pixels: Tensor, white: int, noise: Tensor | None, bypass: bool) -> Output:
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+            output: Output = self.network(as_input(pixels, white), noise, bypass)
+            return output
+
+    def _noise(self, images: int) -> Tensor:
+        return torch.rand(images, *self.network.noise_shape, device=self.device, generator=self.generator)
+
+    def _warming_up(self) -> bool:
+        """Whether the gates are bypassed in this step: only at the start of the first task."""
+        if not (self.config.warmup and self.method.gated and self.task == 0):
+            return False
+        if self.config.n_epochs > self.config.warmup_epochs:
+            return self.epoch < self.config.warmup_epochs
+        return self.epoch == 0 and self.step < self.config.warmup_steps
+
+    def _check_warmup(self) -> None:
+        if not (self.config.warmup and self.method.gated) or self.config.n_epochs > self.config.warmup_epochs:
+            return
+        steps = len(self.stream.batches(0, 0, self.config)) * self.config.n_epochs
+        if self.config.warmup_steps >= steps:
+            raise UserError(f"warmup_steps {self.config.warmup_steps} would swallow the whole first task, which has "
+                            f"{steps} steps; it must be less.")
+
+    def _raise_if_not_finite(self) -> None:
+        step = int(self._first_bad_step)
+        if step < 0 and not bool(torch.stack([p.sum() for p in self.network.parameters()]).isfinite().all()):
+            step = self.steps
+        if step >= 0:
+            raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}, with "
+                                 f"{self.config.to_dict()}")
+
+    @torch.inference_mode()
+    def _evaluate(self, task: int, bypass: bool = False) -> tuple[float, float, np.ndarray, float]:
+        """(class-il, task-il, channels each gate kept of each image (N, G), policy entropy) on a task's images."""
+        self.network.eval()
+        images = self.stream.evaluation[task]
+        others = torch.ones(self.stream.num_classes, dtype=torch.bool, device=self.device)
+        others[list(self.stream.tasks[task])] = False
+        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
+        kept, entropy = [], []
+        for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH),
+                                  strict=True):
+            output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
+            own = output.logits.masked_fill(others, -math.inf)
+            hits += torch.stack([(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()])
+            kept.append(output.actions.sum(2))
+            logits = output.policy_logits / self.config.temperature
+            # H(p) = softplus(l) - p l for p = sigmoid(l)
+            entropy.append((torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum())
+        class_il, task_il = (100 * hits / len(images)).tolist()
+        channels = len(images) * output.policy_logits.shape[1]
+        mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0
+        return class_il, task_il, torch.cat(kept).cpu().numpy(), mean_entropy
+
+    def _result(self) -> TaskResult:
+        started = time.perf_counter()
+        task, config, rotating = self.task, self.config, self.stream.rotating
+        evaluated = [self._evaluate(t) for t in range(min(task + 2, self.n_tasks))]
+        seen = evaluated[:task + 1]
+        class_row, task_row = tuple(e[0] for e in evaluated), tuple(e[1] for e in evaluated)
+        matrix = metrics.accuracy_matrix([r.class_il_row for r in self.results] + [class_row], self.n_tasks)
+        so_far = matrix[:task + 1, :task + 1]
+        assert self.untrained is not None
+        channels = 2 * config.nf
+        per_task = tuple(tuple((e[2].mean(0) / channels).tolist()) for e in seen)
+        kept = np.concatenate([e[2] for e in seen])
+        keep = float(kept.mean() / channels) if self.method.gated else 1.0
+        size = self.stream.image_shape[1:]
+        dense = metrics.dense_macs(config.nf, self.stream.num_classes, *size)
+        macs = float(metrics.gated_macs(kept, config.nf, self.stream.num_classes, config.hidden_dim_ratio,
+                                        *size).mean()) if self.method.gated else float(dense)
+        return TaskResult(
+            task=task, n_tasks=self.n_tasks, evaluated_on=config.evaluate_on,
+            class_il=metrics.mean_accuracy(matrix, task),
+            task_il=None if rotating else float(np.mean(task_row[:task + 1])),
+            class_il_row=class_row, task_il_row=() if rotating else task_row,
+            forgetting=None if rotating else metrics.forgetting(so_far),
+            backward_transfer=None if rotating else metrics.backward_transfer(so_far),
+            forward_transfer=None if rotating else metrics.forward_transfer(
+                so_far, np.asarray(self.untrained["class_il"])),
+            keep_fraction=keep, keep_per_gate=tuple((kept.mean(0) / channels).tolist()), keep_per_task=per_task,
+            policy_entropy=float(np.mean([e[3] for e in seen])), macs=macs, compute=macs / dense,
+            train_loss=self._last_epoch["loss"], train_accuracy=self._last_epoch["accuracy"], steps=self.steps,
+            train_seconds=self._train_seconds, eval_seconds=time.perf_counter() - started,
+            warnings=self._collapse(keep))
+
+    def _collapse(self, keep: float) -> tuple[str, ...]:
+        for end in (0.0, 1.0):
+            if (self.method.gated and abs(keep - end) < COLLAPSED
+                    and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE):
+                return (f"policy collapse: after task {self.task + 1} the gates keep {keep:.3f} of their channels, "
+                        f"keep_ratio is {self.config.keep_ratio}",)
+        return ()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The run's whole state, as tensors and plain values; sizes as in the run."""
+        return {
+            "config": self.config.to_dict(), "data": [self.stream.data_hash, self.stream.split_hash],
+            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "buffer": self.buffer.state_dict(), "generator": self.generator.get_state(),
+            "place": [self.task, self.epoch, self.step, self.steps],
+            "results": [r.to_dict() for r in self.results], "untrained": self.untrained,
+            "train_seconds": self._train_seconds, "sums": self._sums, "last_epoch": self._last_epoch,
+            "first_bad_step": self._first_bad_step}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continues from what state_dict gave; UserError if it belongs to another configuration or other data."""
+        if state["config"] != self.config.to_dict():
+            differing = sorted(k for k, v in self.config.to_dict().items() if state["config"].get(k) != v)
+            raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(differing)}.")
+        if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
+            raise UserError("the checkpoint was made on other images than these.")
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.buffer.load_state_dict(state["buffer"])
+        self.generator.set_state(state["generator"].cpu())
+        self.task, self.epoch, self.step, self.steps = state["place"]
+        self.results = [TaskResult.from_dict(r) for r in state["results"]]
+        self.untrained = state["untrained"]
+        self._train_seconds, self._last_epoch = state["train_seconds"], state["last_epoch"]
+        self._sums.copy_(state["sums"])
+        self._first_bad_step.copy_(state["first_bad_step"])
+
+
+def pick_device(name: str) -> torch.device:
+    """The torch device of a configuration's `device`; UserError where there is none."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = torch.device(name)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UserError(f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices found. Use cpu or auto.")
+    return device

@@ -1,0 +1,1 @@
+"""What came out of a sweep. Owns the ledger; needs neither ray nor torch."""

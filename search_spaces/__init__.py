@@ -1,0 +1,1 @@
+"""What may vary in a sweep: data, checked against TrainConfig."""

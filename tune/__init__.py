@@ -1,0 +1,1 @@
+"""The search: Ray drives, Optuna suggests, MLflow mirrors."""
