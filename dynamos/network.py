@@ -11,6 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamos.config import METHODS, TrainConfig
+from dynamos.original import load_original as load_original
+from dynamos.original import original_state_dict as original_state_dict
 
 GATES = 4
 
@@ -47,8 +49,8 @@ class Moments(torch.autograd.Function):
         mean, outer = gradients
         n, hw, channels = pixels.shape
         symmetric = ((outer + outer.T) / (n * hw)).expand(n, channels, channels)
-        dx: Tensor = torch.baddbmm((mean / hw)[:, None], pixels, symmetric)
-        return dx.unflatten(1, ctx.size).permute(0, 3, 1, 2)
+        dx: Tensor = torch.baddbmm((mean / hw)[:, None], pixels, symmetric).unflatten(1, ctx.size).permute(0, 3, 1, 2)
+        return dx
 
 
 class Agent(nn.Module):
@@ -136,12 +138,22 @@ class Gate(nn.Module):
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     """bn(conv(x)); at evaluation one convolution with the normalisation folded into its weights."""
     if bn.training:
-        normalised: Tensor = bn(conv(x))
+        normalised: Tensor = bn(convolution(x, conv, conv.weight))
         return normalised
     assert bn.running_mean is not None and bn.running_var is not None
     scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
     weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-    return F.conv2d(x, weight, bn.bias - bn.running_mean * scale, conv.stride, conv.padding)
+    return convolution(x, conv, weight, bn.bias - bn.running_mean * scale)
+
+
+def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """conv(x) with another weight and bias."""
+    if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 8:
+        # oneDNN writes past its memory in the backward pass of a strided 1x1 convolution of fewer than 8 channels in
+        # channels-last order (torch 2.13 on AVX2: the heap is corrupted). Skipping pixels first is the same.
+        down, right = conv.stride
+        return F.conv2d(x[:, :, ::down, ::right], weight, bias)
+    return F.conv2d(x, weight, bias, conv.stride, conv.padding)
 
 
 def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:

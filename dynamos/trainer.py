@@ -278,8 +278,10 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from what state_dict gave; UserError if it belongs to another configuration or other data."""
-        if state["config"] != self.config.to_dict():
-            differing = sorted(k for k, v in self.config.to_dict().items() if state["config"].get(k) != v)
+        # Where the images lie does not matter: that they are the same is what `data` tells.
+        differing = sorted(name for name, value in self.config.to_dict().items()
+                           if name != "data_path" and state["config"].get(name) != value)
+        if differing:
             raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(differing)}.")
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
             raise UserError("the checkpoint was made on other images than these.")

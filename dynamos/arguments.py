@@ -1,0 +1,122 @@
+"""TrainConfig as command-line flags: one per field, and which of several values wins."""
+
+import argparse
+import difflib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dynamos.config import FIELDS, Range, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
+from dynamos.errors import UserError
+
+TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
+          "gates": "gates", "network": "the network", "machine": "the machine"}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaints are UserErrors and whose flags take `-` and `_` alike."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(allow_abbrev=False, **options)
+
+    def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
+        """The arguments, only those given; UserError for an unknown flag, naming the nearest."""
+        known, rest = self.parse_known_args(_dashed(arguments))
+        flags = [text.partition("=")[0] for text in rest if text.startswith("-")]
+        if flags:
+            near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"unknown flag {flags[0]}.{hint} `{self.prog} --help` lists them all.")
+        if rest:
+            raise UserError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` tells what there is.")
+        return known
+
+    def error(self, message: str) -> NoReturn:
+        """Raises UserError in place of argparse's usage text and exit."""
+        raise UserError(f"{message[:1].lower()}{message[1:]}.")
+
+
+def add_fields(parser: argparse.ArgumentParser) -> None:
+    """Adds one flag per TrainConfig field; a field that is not given leaves no attribute behind."""
+    for group, title in TITLES.items():
+        section = parser.add_argument_group(title)
+        for name, spec in FIELDS.items():
+            if spec.metadata["group"] != group:
+                continue
+            flag = "--" + name.replace("_", "-")
+            kind, _ = field_type(name)
+            if kind is bool:
+                section.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
+                                     help=_help(name))
+            else:
+                section.add_argument(flag, default=argparse.SUPPRESS, help=_help(name), type=_reader(name),
+                                     metavar={int: "N", float: "X", str: "NAME"}[kind])
+
+
+def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The TrainConfig fields among parsed arguments."""
+    return {name: value for name, value in vars(arguments).items() if name in FIELDS}
+
+
+def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
+    """The configuration of several layers of fields, later ones winning, all over the preset and the defaults.
+
+    A preset belongs to a stream and a buffer size; without a size the stream's smallest preset is meant.
+    """
+    chosen: dict[str, Any] = {}
+    for layer in layers:
+        chosen |= layer
+    if use_preset:
+        dataset = checked("dataset", chosen.get("dataset", default("dataset")))
+        size = chosen.get("buffer_size", preset_sizes(dataset)[0])
+        chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
+    if chosen.get("data_path") is not None:  # a run is gone on with from any directory
+        chosen["data_path"] = str(Path(checked("data_path", chosen["data_path"])).expanduser().resolve())
+    return TrainConfig.from_dict(chosen)
+
+
+def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
+    """The fields given, `--validation` among them; UserError if they contradict each other."""
+    if not validation:
+        return given
+    if given.get("evaluate_on") == "test":
+        raise UserError("--validation and --evaluate-on test contradict each other.")
+    return given | {"evaluate_on": "validation"}
+
+
+def _dashed(arguments: Sequence[str]) -> list[str]:
+    """The arguments with `-` for `_` in flags, and negative numbers tied to theirs, which argparse knows too few of."""
+    texts: list[str] = []
+    for text in arguments:
+        if text.startswith("--"):
+            flag, equals, value = text.partition("=")
+            text = flag.replace("_", "-") + equals + value
+        elif text.startswith("-") and _is_number(text) and texts and texts[-1].startswith("--"):
+            text = f"{texts.pop()}={text}"
+        texts.append(text)
+    return texts
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _reader(name: str) -> Any:
+    return lambda text: parsed(name, text)
+
+
+def _help(name: str) -> str:
+    spec = FIELDS[name]
+    allowed, usual = spec.metadata["allowed"], spec.default
+    notes = []
+    if isinstance(allowed, tuple):
+        notes.append(", ".join(allowed))
+    elif isinstance(allowed, Range):
+        notes.append(str(allowed))
+    if usual is not None:
+        notes.append(f"default: {usual}")
+    return f"{spec.metadata['help']} [{'; '.join(notes)}]".replace(" []", "").replace("%", "%%")

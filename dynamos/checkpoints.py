@@ -1,0 +1,71 @@
+"""A Trainer's state on disk: atomic, checksummed, the last two kept."""
+
+import hashlib
+import io
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dynamos.files import TEMPORARY, write_whole
+
+log = logging.getLogger(__name__)
+
+MAGIC = b"dynamos checkpoint 1\n"
+KEPT = 2
+_NAME = re.compile(r"checkpoint-(\d{6,})\.pt")
+
+
+def save(state: dict[str, Any], folder: Path) -> Path:
+    """The new checkpoint file of `state` (Trainer.state_dict) in `folder`; older ones but the last go.
+
+    The file is MAGIC, the SHA-256 of the rest in hexadecimal, a line break and what torch.save writes.
+    """
+    payload = io.BytesIO()
+    torch.save(state, payload)
+    content = payload.getvalue()
+    present = _numbered(folder)
+    number = present[-1][0] + 1 if present else 1
+    path = write_whole(folder / f"checkpoint-{number:06d}.pt",
+                       MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+    # Only now is the new one safe, so only now do the old ones go; with them what a killed writer left behind.
+    for _, old in present[:len(present) + 1 - KEPT]:
+        old.unlink(missing_ok=True)
+    for scrap in folder.glob(f".checkpoint-*{TEMPORARY}"):
+        scrap.unlink(missing_ok=True)
+    return path
+
+
+def latest(folder: Path) -> dict[str, Any] | None:
+    """The newest state in `folder` that is whole, its tensors on the CPU; None where there is none.
+
+    A damaged file is passed over with a warning.
+    """
+    for _, path in reversed(_numbered(folder)):
+        try:
+            return _read(path)
+        except (OSError, ValueError) as error:
+            log.warning("checkpoint %s is damaged (%s); trying the one before it", path, error)
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The state in a file; ValueError if the file is not what `save` wrote."""
+    content = path.read_bytes()
+    if not content.startswith(MAGIC):
+        raise ValueError("it does not begin as a checkpoint does")
+    checksum, _, payload = content[len(MAGIC):].partition(b"\n")
+    if hashlib.sha256(payload).hexdigest().encode() != checksum:
+        raise ValueError("its checksum does not fit")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
+    return state
+
+
+def _numbered(folder: Path) -> list[tuple[int, Path]]:
+    """(number, file) of the checkpoints in a folder, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = ((_NAME.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)

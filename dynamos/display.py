@@ -1,0 +1,103 @@
+"""What a run shows: a progress bar, a line after every task, a table at the end."""
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from dynamos import metrics
+from dynamos.metrics import TaskResult
+from dynamos.recorders import Recorder, accuracy_matrices
+from dynamos.trainer import Trainer
+
+
+class Display(Recorder):
+    """Progress on a terminal's stderr, a line on stdout after every task. A context manager."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        steps = [len(trainer.stream.batches(t, 0, trainer.config)) for t in range(trainer.n_tasks)]
+        console = Console(stderr=True)
+        self.progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
+            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
+            disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty())
+        self.bar = self.progress.add_task(_place(trainer), total=sum(steps) * trainer.config.n_epochs,
+                                          completed=trainer.steps)
+
+    def __enter__(self) -> "Display":
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def step(self, trainer: Trainer) -> None:
+        """Moves the bar."""
+        self.progress.update(self.bar, completed=trainer.steps)
+
+    def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """Renews the bar's description."""
+        self.progress.update(self.bar, description=f"{_place(trainer)}  accuracy {means['accuracy']:.1f}")
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Prints the line."""
+        print(task_line(result), flush=True)
+        self.progress.update(self.bar, description=_place(trainer))
+
+
+def task_line(result: TaskResult) -> str:
+    """One line about a task's result."""
+    parts = [f"task {result.task + 1}/{result.n_tasks}"]
+    if result.task_il is None:
+        parts.append(f"accuracy {result.class_il:6.2f}")
+    else:
+        parts += [f"class-il {result.class_il:6.2f}", f"task-il {result.task_il:6.2f}"]
+    if result.keep_per_gate:
+        parts.append(f"kept {result.keep_fraction:.3f}")
+    return "  ".join([*parts, f"({result.evaluated_on}, {result.train_seconds:.1f} s)"])
+
+
+def print_summary(trainer: Trainer) -> None:
+    """Prints the accuracy matrix and what else is known at a run's end."""
+    result = trainer.results[-1]
+    # A file or pipe has no width of its own; the table must not break there.
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    matrices = accuracy_matrices(trainer)
+    table = Table(title=f"{trainer.config.model} on {trainer.config.dataset}: {' / '.join(matrices)} accuracy in "
+                        f"percent on {result.evaluated_on} images")
+    table.add_column("after task")
+    for classes in trainer.stream.tasks:
+        table.add_column(f"classes {','.join(map(str, classes))}", justify="right")
+    table.add_column("mean", justify="right")
+    assert trainer.untrained is not None
+    columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][:len(matrices)]
+    table.add_row("untrained", *(_slashed(values) for values in zip(*columns, strict=True)), "", style="dim")
+    for i in range(trainer.n_tasks):
+        table.add_row(str(i + 1), *(_slashed([m[i, t] for m in matrices.values()]) if t <= i else ""
+                                    for t in range(trainer.n_tasks)),
+                      _slashed([metrics.mean_accuracy(m, i) for m in matrices.values()]))
+    console.print(table)
+    if result.forgetting is not None:
+        console.print(f"class-il: forgetting {result.forgetting:.2f}, backward transfer "
+                      f"{result.backward_transfer:.2f}, forward transfer {result.forward_transfer:.2f}")
+    size = trainer.stream.image_shape[1:]
+    dense = metrics.dense_macs(trainer.config.nf, trainer.stream.num_classes, *size)
+    if not result.keep_per_gate:
+        console.print(f"compute: {dense / 1e6:.2f} M multiply-accumulates per image (no gates)")
+        return
+    console.print(f"channels kept: {result.keep_fraction:.3f} of the gated ones (by gate "
+                  f"{', '.join(f'{k:.3f}' for k in result.keep_per_gate)}); keep_ratio {trainer.config.keep_ratio}")
+    console.print(f"compute: {result.macs / 1e6:.2f} M multiply-accumulates per image, agents included, if dropped "
+                  f"channels are skipped; the dense network's {dense / 1e6:.2f} M times {result.compute:.3f}. That is "
+                  "saved in principle only: the network trained and evaluated here masks its channels, computes all of "
+                  "them and saves nothing.", soft_wrap=True)
+
+
+def _place(trainer: Trainer) -> str:
+    task = min(trainer.task + 1, trainer.n_tasks)
+    return f"task {task}/{trainer.n_tasks}  epoch {min(trainer.epoch + 1, trainer.config.n_epochs)}"
+
+
+def _slashed(values: list[float] | tuple[float, ...]) -> str:
+    return " / ".join(f"{value:.2f}" for value in values)

@@ -1,0 +1,57 @@
+"""A trained network for use elsewhere: safetensors and its configuration.
+
+`network = dynamos.export.load("DIR")`; then `network(images).logits`, images (N, 3, H, W) in [0, 1].
+"""
+
+from pathlib import Path
+
+import yaml
+
+from dynamos import checkpoints
+from dynamos.config import TrainConfig, read_yaml
+from dynamos.errors import CheckpointError, UserError
+from dynamos.files import write_whole
+from dynamos.network import ResNet, build_network
+
+WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
+
+
+def trained(run: Path) -> tuple[TrainConfig, ResNet]:
+    """(configuration, network in evaluation mode) as the newest checkpoint of a run's folder has them."""
+    if not run.is_dir():
+        raise UserError(f"no run in {run}: there is no such folder.")
+    state = checkpoints.latest(run / "checkpoints")
+    if state is None:
+        raise CheckpointError(f"no readable checkpoint in {run / 'checkpoints'}.")
+    config = TrainConfig.from_dict(state["config"])
+    network = build_network(config, len(state["network"]["linear.bias"]))
+    network.load_state_dict(state["network"])
+    return config, network.eval()
+
+
+def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
+    """`folder`, with model.safetensors and config.yaml in it."""
+    from safetensors.torch import save
+
+    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    about = {"num_classes": network.linear.out_features, "config": config.to_dict()}
+    write_whole(folder / WEIGHTS, save(state))
+    write_whole(folder / ABOUT, yaml.safe_dump(about, sort_keys=False))
+    return folder
+
+
+def load(folder: str | Path) -> ResNet:
+    """The network that `write` put in a folder, on the CPU, in evaluation mode."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    about = read_yaml(folder / ABOUT)
+    if not isinstance(about.get("num_classes"), int) or not isinstance(about.get("config"), dict):
+        raise UserError(f"{folder / ABOUT} is not an exported configuration with num_classes and config.")
+    network = build_network(TrainConfig.from_dict(about["config"]), about["num_classes"])
+    try:
+        network.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise UserError(f"{folder / WEIGHTS} does not hold this network: {error}.") from None
+    return network.eval()

@@ -1,0 +1,53 @@
+"""Where a result came from: versions, machine, git revision, time."""
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def environment(device: torch.device, threads: int) -> dict[str, Any]:
+    """What a run's numbers depend on beside its configuration, as plain values."""
+    facts: dict[str, Any] = {
+        "python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
+        "cpus": os.cpu_count(), "device": str(device), "threads": threads,
+        "versions": {name: _version(name) for name in ("dynamos", "torch", "numpy", "scikit-learn", "scipy")}}
+    if device.type == "cuda":
+        facts["device_name"] = torch.cuda.get_device_name(device)
+        facts["cuda"] = torch.version.cuda
+    return facts
+
+
+def git_revision() -> str | None:
+    """The commit of the code that runs, with `+changes` where files differ from it; None outside a repository."""
+    here = Path(__file__).parent
+    try:
+        # The root must be the one that holds this package, not a repository that merely contains an environment.
+        if Path(_git(here, "rev-parse", "--show-toplevel")) != here.parent.resolve():
+            return None
+        revision = _git(here, "rev-parse", "HEAD")
+        return revision + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def now_utc() -> str:
+    """The time in UTC to the second, ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True,
+                          timeout=10).stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None

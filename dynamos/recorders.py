@@ -1,0 +1,208 @@
+"""What a run leaves behind while it goes on: checkpoints, result file, model files, CSV row, TensorBoard."""
+
+import csv
+import fcntl
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from dynamos import checkpoints, metrics
+from dynamos.files import write_whole
+from dynamos.metrics import Matrix, TaskResult
+from dynamos.network import original_state_dict
+from dynamos.provenance import environment, git_revision, now_utc
+from dynamos.trainer import Trainer
+
+
+class Recorder:
+    """Told of every step, epoch and task of a run; each kind listens to what it needs."""
+
+    def step(self, trainer: Trainer) -> None:
+        """A training step is done."""
+
+    def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """An epoch is done; `means` are its loss, accuracy and keep_fraction."""
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """A task is learned and evaluated."""
+
+    def end(self, trainer: Trainer) -> None:
+        """Every task is done."""
+
+
+def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
+    """Trains what is left of a run, telling the recorders in their order."""
+    def step(trainer: Trainer) -> None:
+        for recorder in recorders:
+            recorder.step(trainer)
+
+    def epoch(trainer: Trainer, means: dict[str, float]) -> None:
+        for recorder in recorders:
+            recorder.epoch(trainer, means)
+
+    trainer.on_step, trainer.on_epoch = step, epoch
+    for result in trainer:
+        for recorder in recorders:
+            recorder.task(trainer, result)
+    for recorder in recorders:
+        recorder.end(trainer)
+
+
+def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
+    """(T, T) accuracies by setting: class-il and task-il, or general-continual for a rotating stream."""
+    results, n_tasks = trainer.results, trainer.n_tasks
+    class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
+    if trainer.stream.rotating:
+        return {"general-continual": class_il}
+    return {"class-il": class_il, "task-il": metrics.accuracy_matrix([r.task_il_row for r in results], n_tasks)}
+
+
+def settings(rotating: bool) -> tuple[str, ...]:
+    """The evaluation settings of a stream, as the original names their folders."""
+    return ("general-continual",) if rotating else ("class-il", "task-il")
+
+
+class Checkpoints(Recorder):
+    """Saves the run's state after every task and, where `every` is given, after so many steps."""
+
+    def __init__(self, folder: Path, every: int | None = None) -> None:
+        self.folder, self.every = folder, every
+
+    def step(self, trainer: Trainer) -> None:
+        """Saves where the step's number is a multiple of `every`."""
+        if self.every is not None and trainer.steps % self.every == 0:
+            checkpoints.save(trainer.state_dict(), self.folder)
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Saves."""
+        checkpoints.save(trainer.state_dict(), self.folder)
+
+
+class ResultFile(Recorder):
+    """result.json: the accuracy matrices, every TaskResult, and where they came from; renewed after every task."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
+        self.path, self.about, self.started = path, dict(about), now_utc()
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Writes what is known so far."""
+        self._write(trainer, finished=None)
+
+    def end(self, trainer: Trainer) -> None:
+        """Writes the file with its `finished` time, which no unfinished run has."""
+        self._write(trainer, finished=now_utc())
+
+    def _write(self, trainer: Trainer, finished: str | None) -> None:
+        matrices = {name: _without_nan(matrix) for name, matrix in accuracy_matrices(trainer).items()}
+        content = {
+            **self.about, "config": trainer.config.to_dict(), "evaluated_on": trainer.config.evaluate_on,
+            "tasks": trainer.stream.tasks, "accuracy": matrices, "untrained": trainer.untrained,
+            "results": [result.to_dict() for result in trainer.results],
+            "data_hash": trainer.stream.data_hash, "split_hash": trainer.stream.split_hash,
+            "environment": environment(trainer.device, trainer.config.threads), "git_revision": git_revision(),
+            "started": self.started, "finished": finished}
+        write_whole(self.path, json.dumps(content, indent=1) + "\n")
+
+
+class ModelFiles(Recorder):
+    """State dicts in the original's names: task_final.pth and, with `save_all`, task_01.pth, ... before it."""
+
+    def __init__(self, folder: Path, save_all: bool) -> None:
+        self.folder, self.save_all = folder, save_all
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Writes the file of a task that is not the last."""
+        if self.save_all and not result.final:
+            self._write(trainer, f"task_{result.task + 1:02d}.pth")
+
+    def end(self, trainer: Trainer) -> None:
+        """Writes the last file."""
+        self._write(trainer, "task_final.pth")
+
+    def _write(self, trainer: Trainer, name: str) -> None:
+        content = io.BytesIO()
+        torch.save(original_state_dict(trainer.network), content)
+        write_whole(self.folder / name, content.getvalue())
+
+
+class CsvRow(Recorder):
+    """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv for each setting, once the run has ended."""
+
+    def __init__(self, root: Path, options: Mapping[str, Any]) -> None:
+        self.root, self.options = root, dict(options)
+
+    def end(self, trainer: Trainer) -> None:
+        """Appends the rows: mean accuracies, transfer, forgetting, then every argument."""
+        config = trainer.config
+        for setting, matrix in accuracy_matrices(trainer).items():
+            row: dict[str, Any] = {f"task{t + 1}": metrics.mean_accuracy(matrix, t) for t in range(len(matrix))}
+            transfer: tuple[float | str, ...] = ("", "", "")
+            if not trainer.stream.rotating:
+                assert trainer.untrained is not None
+                untrained = np.asarray(trainer.untrained[setting.replace("-", "_")])
+                transfer = (metrics.forward_transfer(matrix, untrained), metrics.backward_transfer(matrix),
+                            metrics.forgetting(matrix))
+            row |= dict(zip(("forward_transfer", "backward_transfer", "forgetting"), transfer, strict=True))
+            row |= config.to_dict() | self.options
+            append_row(self.root / "results" / setting / config.dataset / config.model / "mean_accs.csv", row)
+
+
+def append_row(path: Path, row: Mapping[str, Any]) -> None:
+    """Adds a row to a CSV file; a column that the file or the row lacks is empty there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # runs that end together would lose each other's rows
+        rows: list[Mapping[str, Any]] = []
+        columns: list[str] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                rows, columns = list(reader), list(reader.fieldnames or ())
+        columns += [name for name in row if name not in columns]
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, restval="")
+        writer.writeheader()
+        writer.writerows([*rows, row])
+        write_whole(path, text.getvalue())
+
+
+class TensorBoard(Recorder):
+    """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done."""
+
+    def __init__(self, folders: Mapping[str, Path]) -> None:
+        from tensorboardX import SummaryWriter
+
+        self.writers = {setting: SummaryWriter(str(folder)) for setting, folder in folders.items()}
+
+    def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """Writes the epoch's means over all its batches."""
+        done = trainer.task * trainer.config.n_epochs + trainer.epoch + 1
+        for writer in self.writers.values():
+            for name, value in means.items():
+                writer.add_scalar(f"train/{name}", value, done)
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Writes mean and single accuracies and what the gates kept."""
+        for setting, matrix in accuracy_matrices(trainer).items():
+            writer = self.writers[setting]
+            writer.add_scalar("accuracy/mean", metrics.mean_accuracy(matrix, result.task), result.task + 1)
+            for t in range(result.task + 1):
+                writer.add_scalar(f"accuracy/task{t + 1}", float(matrix[result.task, t]), result.task + 1)
+            writer.add_scalar("gates/keep_fraction", result.keep_fraction, result.task + 1)
+            writer.flush()
+
+    def end(self, trainer: Trainer) -> None:
+        """Closes the files."""
+        for writer in self.writers.values():
+            writer.close()
+
+
+def _without_nan(matrix: Matrix) -> list[list[float | None]]:
+    """The matrix as JSON holds it: null where nothing was measured."""
+    return [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]

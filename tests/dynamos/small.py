@@ -1,0 +1,44 @@
+"""Runs small enough for tests."""
+
+import dataclasses
+from typing import Any
+
+import torch
+
+from dynamos.config import TrainConfig
+from dynamos.metrics import TaskResult
+from dynamos.trainer import Trainer
+
+SMALL = dict(nf=4, hidden_dim_ratio=4, dataset="seq-digits", max_train_images_per_task=40, buffer_size=20,
+             n_tasks=2, evaluate_on="validation", device="cpu", warmup=True, warmup_steps=2)
+TIMINGS = ("train_seconds", "eval_seconds")
+
+
+def small(**changes: Any) -> TrainConfig:
+    """Two tasks of four steps, warm-up in the first two, in a fraction of a second."""
+    return TrainConfig(**(SMALL | changes))
+
+
+def small_flags(**changes: Any) -> list[str]:
+    """The same as command-line flags."""
+    return [f"--set={name}={value}" for name, value in (SMALL | changes).items()]
+
+
+def facts(result: TaskResult) -> dict[str, Any]:
+    """What a repeated run must repeat to the last digit."""
+    return {name: value for name, value in dataclasses.asdict(result).items() if name not in TIMINGS}
+
+
+def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """(facts of every task, final network) of a run, once it is at its end."""
+    for _ in trainer:
+        pass
+    return [facts(r) for r in trainer.results], trainer.network.state_dict()
+
+
+def assert_same_outcome(a: Trainer, b: Trainer) -> None:
+    (results_a, network_a), (results_b, network_b) = outcome(a), outcome(b)
+    assert results_a == results_b
+    assert network_a.keys() == network_b.keys()
+    for name, value in network_a.items():
+        assert torch.equal(value, network_b[name]), name

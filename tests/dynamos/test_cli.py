@@ -1,0 +1,212 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from dynamos import config as configuration
+from dynamos.cli import main, train_parser
+from dynamos.config import FIELDS, TrainConfig, preset, read_config
+from dynamos.errors import UserError
+from dynamos.trainer import Trainer
+from tests.dynamos.small import outcome, small, small_flags
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def trained(monkeypatch):
+    """The configurations that `dynamos` would have trained."""
+    configs = []
+
+    def run(config, options, folder, **_):
+        configs.append((config, options, folder))
+        return 0
+
+    monkeypatch.setattr("dynamos.cli._run", run)
+    return configs
+
+
+def one_line_error(capsys):
+    error = capsys.readouterr().err
+    assert error.startswith("dynamos: error: ") and error.endswith("\n")
+    assert error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("flags, says", [
+    (["--dataset", "seq-digit"], ["unknown dataset 'seq-digit'", "'seq-digits'?"]),
+    (["--dataset", "seq-mnist", "--data-path", "/nonexistent"],
+     ["/nonexistent", "train-images-idx3-ubyte", "--download"]),
+    (["--dataset", "seq-svhn", "--data-path", "/nonexistent"], ["train_32x32.mat", "--download"]),
+    (["--dataset", "seq-mnist"], ["--data-path"]),
+    (["--keep_ratio", "1.5"], ["keep_ratio 1.5", "from 0 to 1"]),
+    (["--policy_penalty", "5"], ["policy_penalty 5", "at most 0"]),
+    (["--lr", "nan"], ["lr nan"]),
+    (["--nf", "many"], ["nf 'many'", "whole number"]),
+    (["--nf", "4"], ["hidden_dim_ratio 16", "at most 8"]),
+    (["--kep-ratio", "0.5"], ["--kep-ratio", "Did you mean --keep-ratio?"]),
+    (["--set", "kep_ratio=0.5"], ["'kep_ratio'", "'keep_ratio'?"]),
+    (["--set", "lr"], ["field=value"]),
+    (["--lr"], ["--lr"]),
+    (["surplus"], ["'surplus'"]),
+    (["--config", "/nonexistent.yaml"], ["/nonexistent.yaml"]),
+    (["--resume", "/nonexistent"], ["/nonexistent", "config.yaml"]),
+    (["--preset", "--buffer-size", "300"], ["buffer_size 300", "seq-mnist 500", "mnist-360 100"]),
+    (["--preset", "--model", "sgd"], ["no preset for sgd"]),
+    (["--validation", "--evaluate-on", "test"], ["--validation"]),
+    (["--dataset", "digits-360", "--n-epochs", "2"], ["n_epochs 2", "digits-360"]),
+    (["--device", "tpu"], ["'tpu'"]),
+    (["--checkpoint-every", "0"], ["--checkpoint-every"]),
+    (["--warmup", "--warmup-steps", "30", "--max-train-images-per-task", "40"], ["warmup_steps 30", "4 steps"]),
+    (["export", "/nonexistent", "--to", "x"], ["/nonexistent"]),
+])
+def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(flags) == 2
+    error = one_line_error(capsys)
+    for text in says:
+        assert text in error
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("content, says", [
+    ("a: [", "not readable YAML"), ("- 1", "mapping"), ("lr: fast", "lr 'fast'"), ("kep_ratio: 0.5", "keep_ratio"),
+    ("config: 3", "'config'")])
+def test_a_bad_file_is_one_line_and_status_2(content, says, capsys, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text(content)
+    assert main(["--config", str(path)]) == 2
+    assert says in one_line_error(capsys)
+
+
+def test_a_run_that_fails_ends_with_status_1(capsys, tmp_path):
+    assert main([*small_flags(lr=1e30), "--save-path", str(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "non-finite in task 1" in error.splitlines()[-1]
+
+
+def test_interrupted_ends_with_status_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+    class Interrupted(Trainer):
+        def run_task(self):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("dynamos.trainer.Trainer", Interrupted)
+    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
+    assert f"dynamos --resume {tmp_path / 'e'}" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(["--resume", str(tmp_path / "e")]) == 0
+
+
+def test_help_needs_no_torch():
+    code = ("import sys, dynamos.cli\n"
+            "try: dynamos.cli.main(['--help'])\n"
+            "except SystemExit as e: assert e.code == 0\n"
+            "assert dynamos.cli.main(['--lr', 'x']) == 2\n"
+            "heavy = {'torch', 'numpy', 'sklearn', 'scipy', 'tensorboardX'} & set(sys.modules)\n"
+            "assert not heavy, heavy")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    text = " ".join(done.stdout.split())
+    for name, spec in FIELDS.items():
+        assert f"--{name.replace('_', '-')}" in text
+        assert " ".join(spec.metadata["help"].split()[:4]) in text, name
+    assert "a fixed 10 % of the training images" in text  # a bare % is no format
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_is_a_flag_with_either_stroke(name, trained):
+    values = {"model": "sgd", "dataset": "seq-svhn", "evaluate_on": "validation", "infer_mode": "sample",
+              "device": "cpu", "precision": "bf16", "step_mode": "compile", "policy_penalty": "-3e2",
+              "data_path": "/d", "keep_ratio": "0.25", "inf_thresh": "0.25", "nf": "64"}
+    kind, _ = configuration.field_type(name)
+    words = [] if kind is bool else [values.get(name, "7")]
+    for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
+        assert main([flag, *words]) == 0
+    first, second = trained
+    assert first[0] == second[0]
+    changed = {key for key, value in first[0].to_dict().items() if value != configuration.default(key)}
+    assert changed == {name}
+
+
+def test_of_several_values_the_later_wins(trained, tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("lr: 0.01\nalpha: 0.9\nbeta: 0.8\n")
+    flags = ["--preset", "--dataset", "seq-svhn", "--buffer-size", "500", "--config", str(path)]
+    assert main([*flags, "--set", "alpha=0.6", "lr=0.02", "--lr", "0.03"]) == 0
+    config = trained[0][0]
+    assert (config.lr, config.alpha, config.beta) == (0.03, 0.6, 0.8)  # flag, --set, file
+    assert config.policy_alpha == preset("seq-svhn", 500)["policy_alpha"] != configuration.default("policy_alpha")
+    assert config.inf_thresh == configuration.default("inf_thresh")
+
+
+def test_an_explicit_default_wins_over_the_preset(trained):
+    assert main(["--preset", "--dataset", "seq-svhn", "--buffer-size", "500", "--alpha", "0.2", "--no-warmup"]) == 0
+    config = trained[0][0]
+    assert preset("seq-svhn", 500)["alpha"] != 0.2
+    assert (config.alpha, config.warmup) == (0.2, False)
+
+
+def test_preset_without_a_size_takes_the_streams_smallest(trained):
+    assert main(["--preset"]) == 0
+    assert main(["--preset", "--dataset", "mnist-360", "--data-path", "/d"]) == 0
+    assert [run[0].buffer_size for run in trained] == [200, 100]
+
+
+def test_a_relative_data_path_is_kept_absolute(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(["--data-path", "data"]) == 0
+    assert trained[0][0].data_path == str(tmp_path.resolve() / "data")
+
+
+def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
+    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e", "--notes", "a remark"]) == 0
+    shown = capsys.readouterr().out
+    folder = tmp_path / "e"
+    trainer = Trainer(small())
+    results, _ = outcome(trainer)
+    assert TrainConfig.from_dict(read_config(folder / "config.yaml")) == small()
+    content = json.loads((folder / "result.json").read_text())
+    assert content["accuracy"]["class-il"] == [list(results[0]["class_il_row"]), list(results[1]["class_il_row"])]
+    assert content["accuracy"]["task-il"][1] == list(results[1]["task_il_row"])
+    assert content["untrained"] == trainer.untrained
+    assert content["notes"] == "a remark"
+    assert content["environment"]["versions"]["torch"] and content["environment"]["threads"] == 1
+    assert content["finished"] is not None and len(content["git_revision"] or "") in (0, 40, 48)
+    for i, result in enumerate(results):
+        line = next(line for line in shown.splitlines() if line.startswith(f"task {i + 1}/2"))
+        assert f"{result['class_il']:.2f}" in line and f"{result['task_il']:.2f}" in line
+    assert "saves nothing" in shown
+
+    # A second run does not take the folder over; the finished one is shown again, not trained again.
+    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 2
+    assert f"--resume {folder}" in capsys.readouterr().err
+    before = (folder / "result.json").read_bytes()
+    assert main(["--resume", str(folder)]) == 0
+    assert (folder / "result.json").read_bytes() == before
+
+
+def test_a_best_config_repeats_what_the_trainer_gave(tmp_path):
+    best = tmp_path / "best_config.yaml"
+    best.write_text(yaml.safe_dump({"value": 1.0, "config": small(lr=0.1, policy_penalty=-77.5).to_dict()}))
+    assert main(["--config", str(best), "--save-path", str(tmp_path), "--exp-name", "again"]) == 0
+    results, _ = outcome(Trainer(small(lr=0.1, policy_penalty=-77.5)))
+    content = json.loads((tmp_path / "again" / "result.json").read_text())
+    assert [r["class_il"] for r in content["results"]] == [r["class_il"] for r in results]
+    assert content["evaluated_on"] == "validation"
+
+
+def test_resuming_with_another_value_is_refused(tmp_path, capsys):
+    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
+    capsys.readouterr()
+    assert main(["--resume", str(tmp_path / "e"), "--lr", "0.5"]) == 2
+    assert "lr" in one_line_error(capsys)
+    assert main(["--resume", str(tmp_path / "e"), "--preset"]) == 2
+    assert "--preset" in one_line_error(capsys)
+
+
+def test_parser_raises_and_does_not_exit():
+    with pytest.raises(UserError):
+        train_parser().parse(["--nonsense=3"])

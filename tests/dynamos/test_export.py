@@ -1,0 +1,33 @@
+import pytest
+import torch
+
+from dynamos import checkpoints, export
+from dynamos.cli import main
+from dynamos.errors import CheckpointError, UserError
+from dynamos.trainer import Trainer
+from tests.dynamos.small import small
+
+
+@pytest.mark.parametrize("model", ["dynamos", "sgd"])
+def test_an_exported_network_says_what_the_trained_one_says(model, tmp_path):
+    trainer = Trainer(small(model=model, n_tasks=1))
+    trainer.run_task()
+    checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "out")]) == 0
+    network = export.load(tmp_path / "out")
+    images = torch.rand(7, 3, 8, 8)
+    with torch.inference_mode():
+        ours, theirs = network(images), trainer.network.eval()(images)
+    assert torch.equal(ours.logits, theirs.logits) and torch.equal(ours.actions, theirs.actions)
+
+
+def test_what_cannot_be_exported_or_loaded(tmp_path):
+    with pytest.raises(CheckpointError):
+        export.trained(tmp_path)
+    with pytest.raises(UserError, match="config.yaml"):
+        export.load(tmp_path)
+    trainer = Trainer(small())
+    export.write(small(), trainer.network, tmp_path)
+    (tmp_path / export.WEIGHTS).write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="model.safetensors"):
+        export.load(tmp_path)
