@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,15 +28,20 @@ OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 for a run that failed, 2 for bad input, 130 when interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["export"]:
+        return exit_status("dynamos", lambda: _export(arguments[1:]))
+    return exit_status("dynamos", lambda: _train(arguments))
+
+
+def exit_status(program: str, work: Callable[[], int]) -> int:
+    """What `work` returns; an error of ours is one line on stderr and 1 or 2, an interruption 130."""
     try:
-        if arguments[:1] == ["export"]:
-            return _export(arguments[1:])
-        return _train(arguments)
+        return work()
     except DynamosError as error:
-        print(f"dynamos: error: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 1 if isinstance(error, RunError) else 2
     except KeyboardInterrupt:
-        print("dynamos: interrupted", file=sys.stderr)
+        print(f"{program}: interrupted", file=sys.stderr)
         return 130
 
 

@@ -1,0 +1,157 @@
+import csv
+import struct
+
+import numpy as np
+import pytest
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+import main_policy
+from dynamos.config import DATASETS, ROTATING, TrainConfig, preset
+from dynamos.network import build_network, load_original
+
+COMMON = "--model dynamos --tensorboard --csv_log --exp-name EXP --buffer_size 500 --seed 42".split()
+BEST = ["--load_best_args"]
+EXPLICIT = ("--n_epochs 1 --batch_size 10 --lr 0.07 --alpha 0.2 --beta 2.0 --minibatch_size 10 --nf 32 --policy-alpha 0.2 "
+            "--prototype-loss 0.3 --policy-penalty -500 --reward-weight 0.5 --keep-ratio 0.7").split()
+# Not in the documented commands: a network and a stream that a test can wait for.
+SHORT = "--max-train-images-per-task 60 --hidden-dim-ratio 4 --nf 4 --n-tasks 2 --warmup-steps 2".split()
+
+
+@pytest.fixture
+def configs(monkeypatch):
+    """The configurations that main_policy would have trained."""
+    found = []
+
+    class Noted(Exception):
+        pass
+
+    def load_stream(config, device, download):
+        found.append(config)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("dynamos.streams.load_stream", load_stream)
+    return found
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_both_documented_commands_are_understood_on_every_stream(dataset, configs, tmp_path):
+    common = [*COMMON, "--dataset", dataset, "--data-path", str(tmp_path), "--save-path", str(tmp_path)]
+    assert [main_policy.main([*common, *BEST]), main_policy.main([*common, *EXPLICIT])] == [130, 130]
+    best, explicit = configs
+    wanted = preset(dataset, 500) | {"data_path": str(tmp_path.resolve()), "seed": 42, "evaluate_on": "test"}
+    assert wanted.items() <= best.to_dict().items()
+    assert explicit == TrainConfig(dataset=dataset, data_path=str(tmp_path.resolve()), buffer_size=500)
+
+
+def test_an_explicit_flag_wins_over_load_best_args(configs):
+    main_policy.main([*COMMON, *BEST, "--dataset", "seq-mnist", "--policy_alpha", "0.9", "--no-warmup"])
+    assert (configs[0].policy_alpha, configs[0].warmup, configs[0].beta) == (0.9, False, 2.0)
+
+
+def test_best_args_elsewhere_are_an_error_that_lists_them(capsys):
+    assert main_policy.main("--model sgd --dataset seq-mnist --buffer_size 500 --load_best_args".split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("main_policy: error: no preset for sgd") and "mnist-360 200" in error
+    assert error.count("\n") == 1
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def scalars(folder):
+    """{name: [(step, value), ...]} of the event file in a folder."""
+    (path,) = folder.iterdir()
+    content, found = path.read_bytes(), {}
+    while content:  # a record: length, its checksum, the event, its checksum
+        (length,) = struct.unpack("<Q", content[:8])
+        event = Event.FromString(content[12:12 + length])
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+        content = content[16 + length:]
+    return found
+
+
+def test_the_originals_outputs(tmp_path):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path), "--n_epochs", "2",
+             "--notes", "a, remark"]
+    assert main_policy.main([*flags, "--save-all"]) == 0
+    assert main_policy.main([*flags, "--validation", "--seed", "1"]) == 0
+    models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
+    assert sorted(p.name for p in models.iterdir()) == ["task_01.pth", "task_final.pth"]
+    network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10)
+    load_original(network, torch.load(models / "task_final.pth"))
+    for setting in ("class-il", "task-il"):
+        first, second = rows(tmp_path / "results" / setting / "seq-digits" / "dynamos" / "mean_accs.csv")
+        assert list(first)[:5] == ["task1", "task2", "forward_transfer", "backward_transfer", "forgetting"]
+        assert (first["evaluate_on"], second["evaluate_on"]) == ("test", "validation")
+        assert (first["seed"], second["seed"], first["notes"], first["exp_name"]) == ("42", "1", "a, remark", "EXP")
+        assert first["task2"] != second["task2"]
+        assert set(TrainConfig().to_dict()) <= set(first)
+        assert float(first["forgetting"]) >= 0
+    class_il, task_il = (rows(tmp_path / "results" / s / "seq-digits" / "dynamos" / "mean_accs.csv")[0]
+                         for s in ("class-il", "task-il"))
+    assert float(task_il["task2"]) >= float(class_il["task2"])
+
+
+def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path), "--n_epochs", "3"]
+    means = []
+    import dynamos.recorders as recorders
+    real = recorders.TensorBoard.epoch
+    monkeypatch.setattr(recorders.TensorBoard, "epoch",
+                        lambda self, trainer, m: (means.append(dict(m)), real(self, trainer, m)))
+    assert main_policy.main(flags) == 0
+    found = scalars(tmp_path / "tensorboard_runs" / "task-il" / "seq-digits" / "dynamos" / "buf_500" / "EXP")
+    assert [step for step, _ in found["train/loss"]] == [1, 2, 3, 4, 5, 6]
+    assert [value for _, value in found["train/accuracy"]] == pytest.approx([m["accuracy"] for m in means])
+    assert [step for step, _ in found["accuracy/mean"]] == [1, 2]
+    # 60 images in batches of 10: an epoch's accuracy is a multiple of 1/60, not of a batch's tenth alone.
+    assert all(m["accuracy"] * 60 / 100 == pytest.approx(round(m["accuracy"] * 60 / 100), abs=1e-3) for m in means)
+
+
+def test_a_rotating_stream_and_a_method_without_buffer(tmp_path):
+    flags = "--model sgd --dataset digits-360 --csv_log --tensorboard --exp-name E --nf 4 --hidden-dim-ratio 4".split()
+    assert main_policy.main([*flags, "--save-path", str(tmp_path), "--max-train-images-per-task", "360"]) == 0
+    assert (tmp_path / "models" / "digits-360" / "sgd" / "E" / "task_final.pth").is_file()
+    (row,) = rows(tmp_path / "results" / "general-continual" / "digits-360" / "sgd" / "mean_accs.csv")
+    assert 0 <= float(row["task1"]) <= 100
+    assert row["forward_transfer"] == row["backward_transfer"] == row["forgetting"] == ""
+    assert [p.name for p in (tmp_path / "tensorboard_runs").iterdir()] == ["general-continual"]
+
+
+def write_svhn(folder, draws, per_class=12):
+    from scipy.io import savemat
+
+    folder.mkdir(parents=True)
+    labels = np.repeat(np.arange(1, 11), per_class).astype(np.uint8)  # 10 means 0
+    for split in ("train", "test"):
+        pixels = draws.integers(0, 256, (32, 32, 3, len(labels)), dtype=np.uint8)
+        savemat(folder / f"{split}_32x32.mat", {"X": pixels, "y": labels[:, None]})
+
+
+def write_mnist(folder, draws, per_class=12):
+    folder.mkdir(parents=True)
+    labels = np.tile(np.arange(10), per_class).astype(np.uint8)
+    for stem in ("train", "t10k"):
+        pixels = draws.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
+        (folder / f"{stem}-images-idx3-ubyte").write_bytes(
+            bytes([0, 0, 8, 3]) + struct.pack(">III", *pixels.shape) + pixels.tobytes())
+        (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
+            bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes())
+
+
+@pytest.mark.parametrize("dataset", ["seq-svhn", "seq-mnist", "mnist-360"])
+def test_the_published_streams_run_from_files(dataset, tmp_path):
+    draws = np.random.default_rng(0)
+    write_svhn(tmp_path / "SVHN", draws)
+    write_mnist(tmp_path / "MNIST" / "MyMNIST" / "raw", draws)
+    rotating = dataset in ROTATING
+    short = [] if rotating else ["--n-tasks", "2"]
+    assert main_policy.main([*COMMON, *EXPLICIT, "--dataset", dataset, "--data-path", str(tmp_path), *short,
+                             "--save-path", str(tmp_path), "--nf", "4", "--hidden-dim-ratio", "4"]) == 0
+    setting = "general-continual" if rotating else "class-il"
+    (row,) = rows(tmp_path / "results" / setting / dataset / "dynamos" / "mean_accs.csv")
+    assert row["dataset"] == dataset and row["buffer_size"] == "500"
