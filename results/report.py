@@ -1,0 +1,68 @@
+"""One self-contained HTML page about a sweep."""
+
+import html
+from pathlib import Path
+
+import optuna.visualization as charts
+import pandas as pd
+
+from dynamos.files import write_whole
+from results.best import best, preset_trial
+from results.frame import trials_frame
+from results.ledger import OBJECTIVE, PROTOCOL, Ledger, TrialRecord
+
+STYLE = """body {font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem}
+table {border-collapse: collapse; font-size: 14px} td, th {padding: .2rem .6rem; text-align: right}
+tr:nth-child(even) {background: #f4f4f4} .wide {overflow-x: auto}"""
+
+
+def write_report(ledger: Ledger) -> Path:
+    """report.html in the sweep's folder: the answer, Optuna's charts, every trial. Needs no network to be read."""
+    trials = ledger.trials()
+    config = ledger.config
+    parts = [f"<h1>Sweep {html.escape(config.name)}</h1>",
+             f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol {PROTOCOL}, "
+             f"{len(trials)} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials))}</p>"]
+    complete = [t for t in trials if t.state == "COMPLETE"]
+    if len(complete) > 1:
+        parts += _charts(ledger)
+    parts += ["<h2>Trials</h2>", f'<div class="wide">{_table(trials_frame(ledger))}</div>']
+    page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
+            f'content="width=device-width"><title>{html.escape(config.name)}</title><style>{STYLE}</style>'
+            + "\n".join(parts) + "</html>")
+    return write_whole(ledger.folder / "report.html", page)
+
+
+def answer(trials: list[TrialRecord]) -> str:
+    """What the sweep found, in words."""
+    chosen, preset = best(trials), preset_trial(trials)
+    if chosen is None:
+        return f"None of {len(trials)} trials has completed."
+    text = f"Trial {chosen.number} is best with {OBJECTIVE} {chosen.value:.2f}"
+    if chosen.source == "preset":
+        return text + "; it is the stream's preset."
+    if preset is None or preset.value is None:
+        return text + "; the stream's preset has not completed."
+    assert chosen.value is not None
+    return (f"{text}, {chosen.value - preset.value:.2f} points above the stream's preset ({preset.value:.2f}). "
+            f"Being the best of {len(trials)} with one seed each flatters it: retrain it on fresh seeds.")
+
+
+def _charts(ledger: Ledger) -> list[str]:
+    study = ledger.study
+    drawn = [("Optimisation history", charts.plot_optimization_history(study)),
+             ("Parallel coordinates", charts.plot_parallel_coordinate(study)),
+             ("Slices", charts.plot_slice(study)),
+             ("Class-il by task", charts.plot_intermediate_values(study))]
+    if ledger.importances():
+        drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study)))
+    parts = []
+    for n, (title, figure) in enumerate(drawn):
+        # The charting library stands in the page once, with the first chart.
+        parts += [f"<h2>{title}</h2>", figure.to_html(full_html=False, include_plotlyjs=n == 0)]
+    return parts
+
+
+def _table(frame: pd.DataFrame) -> str:
+    shown = frame.drop(columns=["started_at", "ended_at"])
+    return str(shown.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0))

@@ -1,0 +1,193 @@
+"""SearchSpace: what may vary in a sweep, as data, checked against TrainConfig when it is read."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from dynamos.config import FIELDS, checked, field_type, read_yaml
+from dynamos.errors import UserError, unknown
+
+NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
+              "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic")
+
+
+class Suggests(Protocol):
+    """The part of optuna.Trial that a space draws from."""
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...  # noqa: D102
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = ...) -> int: ...  # noqa: D102
+    def suggest_categorical(self, name: str, choices: list[Any]) -> Any: ...  # noqa: D102
+
+
+@dataclass(frozen=True, slots=True)
+class Parameter:
+    """One TrainConfig field's range (low, high, log) or its choices.
+
+    A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`: Optuna has no
+    logarithm of a negative number.
+    """
+
+    name: str
+    low: float | None = None
+    high: float | None = None
+    log: bool = False
+    choices: tuple[Any, ...] | None = None
+
+    @property
+    def negated(self) -> bool:
+        """Whether the sampler sees the magnitude."""
+        return self.log and self.high is not None and self.high < 0
+
+    @property
+    def stored_name(self) -> str:
+        """The name the sampler and its storage use."""
+        return f"neg_{self.name}" if self.negated else self.name
+
+    def stored(self, value: Any) -> Any:
+        """A field's value as the sampler sees it."""
+        return -value if self.negated else value
+
+    def admits(self, value: Any) -> bool:
+        """Whether a value lies in the range or among the choices."""
+        if self.choices is not None:
+            return value in self.choices
+        assert self.low is not None and self.high is not None
+        return value is not None and self.low <= value <= self.high
+
+    def suggest(self, trial: Suggests) -> Any:
+        """The field's value that the trial suggests."""
+        if self.choices is not None:
+            return trial.suggest_categorical(self.name, list(self.choices))
+        low, high = sorted((self.stored(self.low), self.stored(self.high)))
+        if field_type(self.name)[0] is int:
+            return self.stored(trial.suggest_int(self.stored_name, int(low), int(high), log=self.log))
+        return self.stored(trial.suggest_float(self.stored_name, low, high, log=self.log))
+
+    def __str__(self) -> str:
+        if self.choices is not None:
+            return "one of " + ", ".join(map(str, self.choices))
+        return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """A named set of parameters."""
+
+    name: str
+    parameters: tuple[Parameter, ...]
+    description: str = ""
+
+    @classmethod
+    def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
+        """The space of a mapping {description, parameters: {field: {low, high, log} or {choices}}}.
+
+        UserError names the parameter, its value and what is allowed.
+        """
+        for key in content:
+            if key not in ("description", "parameters"):
+                raise UserError(f"space {name}: " + unknown("key", key, ("description", "parameters")))
+        given = content.get("parameters")
+        if not isinstance(given, Mapping) or not given:
+            raise UserError(f"space {name} has no parameters; it needs `parameters: {{field: {{low, high}}}}`.")
+        parameters = tuple(_parameter(name, field, spec) for field, spec in given.items())
+        return cls(name, parameters, str(content.get("description", "")))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The mapping that from_dict reads."""
+        def spec(p: Parameter) -> dict[str, Any]:
+            if p.choices is not None:
+                return {"choices": list(p.choices)}
+            return {"low": p.low, "high": p.high, "log": p.log}
+        return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
+
+    @property
+    def digest(self) -> str:
+        """16 hex digits that two spaces share if and only if their parameters are the same."""
+        text = json.dumps([dataclasses.astuple(p) for p in self.parameters])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def suggest(self, trial: Suggests) -> dict[str, Any]:
+        """Field values that the trial suggests."""
+        return {p.name: p.suggest(trial) for p in self.parameters}
+
+    def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """The space's fields of a configuration, as the sampler sees them (to enqueue a point).
+
+        UserError for a value that lies outside its range.
+        """
+        for p in self.parameters:
+            if not p.admits(values[p.name]):
+                raise UserError(f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}; widen "
+                                f"the range, or give the base another value with --set {p.name}=VALUE.")
+        return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
+
+    def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
+        """Field values of what the sampler stored; what it has not drawn yet is left out."""
+        return {p.name: p.stored(stored[p.stored_name]) for p in self.parameters if p.stored_name in stored}
+
+
+def named_spaces() -> list[str]:
+    """Names of the spaces that come with the package."""
+    files = resources.files("search_spaces").iterdir()
+    return sorted(f.name.removesuffix(".yaml") for f in files if f.name.endswith(".yaml"))
+
+
+def read_space(name: str) -> SearchSpace:
+    """A named space, or the one in a YAML file."""
+    if name in named_spaces():
+        with resources.as_file(resources.files("search_spaces") / f"{name}.yaml") as path:
+            return SearchSpace.from_dict(name, read_yaml(path))
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml") or path.exists():
+        return SearchSpace.from_dict(path.stem, read_yaml(path))
+    raise UserError(unknown("space", name, named_spaces()) + " A YAML file's path serves too.")
+
+
+def _parameter(space: str, field: str, spec: Any) -> Parameter:
+    where = f"space {space}: "
+    if field not in FIELDS:
+        raise UserError(where + unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]))
+    if field in NOT_VARIED:
+        raise UserError(f"{where}{field} says what is trained or where, and cannot be searched; "
+                        f"set it with --set {field}=VALUE.")
+    if not isinstance(spec, Mapping):
+        raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
+    for key in spec:
+        if key not in ("low", "high", "log", "choices"):
+            raise UserError(f"{where}{field}: " + unknown("key", key, ("low", "high", "log", "choices")))
+    try:
+        return _choices(field, spec) if "choices" in spec else _range(field, spec)
+    except UserError as error:
+        raise UserError(where + str(error)) from None
+
+
+def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
+    choices = spec["choices"]
+    if len(spec) > 1 or not isinstance(choices, list) or not choices:
+        raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
+    return Parameter(field, choices=tuple(checked(field, choice) for choice in choices))
+
+
+def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
+    if field_type(field)[0] not in (int, float):
+        raise UserError(f"{field} is no number; it must have choices.")
+    ends = {}
+    for end in ("low", "high"):
+        if end not in spec:
+            raise UserError(f"{field} has no {end}; it must have low and high, or choices.")
+        ends[end] = checked(field, spec[end])
+        if ends[end] is None:
+            raise UserError(f"{field} has no {end}; it must be a number.")
+    low, high, log = ends["low"], ends["high"], spec.get("log", False)
+    if low >= high:
+        raise UserError(f"{field} goes from {low:g} to {high:g}; low must be less than high.")
+    if not isinstance(log, bool):
+        raise UserError(f"{field}: log {log!r} is not true or false.")
+    if log and low <= 0 <= high:
+        raise UserError(f"{field} goes from {low:g} to {high:g}; a log range must not hold 0.")
+    return Parameter(field, low, high, log)

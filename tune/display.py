@@ -1,0 +1,141 @@
+"""What a sweep shows while it runs: counts, the best so far, what is training, the time left."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from results.best import best
+from results.ledger import Ledger, TrialRecord
+
+ENDED = ("COMPLETE", "PRUNED", "FAIL")
+
+
+class Display:
+    """A live table on a terminal; on anything else a line per finished trial. A context manager and a listener."""
+
+    def __init__(self, ledger: Ledger, console: Console | None = None) -> None:
+        self._ledger = ledger
+        self._console = console or Console(stderr=True)
+        self._trials = {trial.number: trial for trial in ledger.trials()}
+        self._budget, self._slots, self._note = ledger.budget, 0, "starting Ray"
+        self._started = time.monotonic()
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, slots: int) -> None:
+        """Trials start from here on, `slots` at a time."""
+        self._slots, self._note, self._started = slots, "", time.monotonic()
+        self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots} at a time")
+
+    def note(self, text: str) -> None:
+        """Says what goes on beside the trials."""
+        self._note = text
+
+    def __call__(self, trial: TrialRecord) -> None:
+        """Takes in a changed trial."""
+        self._trials[trial.number] = trial
+        if trial.state in ENDED:
+            outcome = f"val_class_il {trial.value:.2f}" if trial.value is not None else f"{trial.reason}"
+            self._say(f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  {parameters(trial.config)}  "
+                      f"[{self._summary()}]")
+
+    def render(self) -> RenderableType:
+        """The live picture."""
+        trials = list(self._trials.values())
+        counts = Counter(t.state for t in trials)
+        done = sum(counts[state] for state in ENDED)
+        head = Text.assemble((f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}")
+        parts: list[RenderableType] = [head, ProgressBar(total=self._budget, completed=done, width=60)]
+        chosen = best(trials)
+        if chosen is not None:
+            parts.append(Text(f"best so far: trial {chosen.number}, val_class_il {chosen.value:.2f}  "
+                              f"{parameters(chosen.config)}"))
+        running = [t for t in trials if t.state == "RUNNING"]
+        if running:
+            table = Table(box=None, pad_edge=False)
+            for column in ("running", "tasks", "val_class_il", "seconds", "parameters"):
+                table.add_column(column, no_wrap=column != "parameters")
+            for t in running[:10]:
+                value = t.last("val_class_il")
+                table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.2f}",
+                              f"{t.seconds or 0:.0f}", parameters(t.config))
+            parts.append(table)
+        return Group(*parts)
+
+    def _summary(self) -> str:
+        counts = Counter(t.state for t in self._trials.values())
+        return (f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
+                f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
+
+    def _left(self, counts: Counter[str]) -> str:
+        took = [t.seconds for t in self._trials.values() if t.state in ENDED and t.seconds is not None]
+        if not took or not self._slots:
+            return "time left: not known yet"
+        mean = sum(took) / len(took)
+        to_start = max(self._budget - sum(counts[s] for s in (*ENDED, "RUNNING")), 0)
+        under_way = sum(max(mean - (t.seconds or 0), 0) for t in self._trials.values() if t.state == "RUNNING")
+        left = (to_start * mean + under_way) / self._slots
+        limit = self._ledger.config.time_budget_seconds
+        if limit is not None:
+            left = min(left, max(self._started + limit - time.monotonic(), 0))
+        return f"about {duration(left)} left"
+
+    def _say(self, line: str) -> None:
+        if self._live is None:
+            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+
+def parameters(config: dict[str, Any]) -> str:
+    """Searched fields with values short enough to read."""
+    return ", ".join(f"{name} {number(value)}" for name, value in config.items())
+
+
+def number(value: Any) -> str:
+    """A value in four significant digits where it is a float."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1h 02m, 3m 04s or 5s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def side_by_side(columns: dict[str, TrialRecord | None], metrics: Iterable[str]) -> Table:
+    """Trials as columns; their metrics and searched fields as rows."""
+    table = Table()
+    table.add_column("")
+    shown = {title: trial for title, trial in columns.items() if trial is not None}
+    for title, trial in shown.items():
+        table.add_column(f"{title} (trial {trial.number})", justify="right")
+    for metric in metrics:
+        table.add_row(metric, *(_shown(t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
+                                for t in shown.values()))
+    table.add_section()
+    for field in next(iter(shown.values())).config:
+        table.add_row(field, *(number(t.config.get(field)) for t in shown.values()))
+    return table
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
