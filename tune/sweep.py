@@ -139,7 +139,7 @@ def _local_ray(log_file: Path) -> Iterator[dict[str, float]]:
     tune_log = logging.getLogger("ray.tune")
     handler = logging.FileHandler(log_file, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    tune_log.setLevel(logging.WARNING)
+    tune_log.setLevel(logging.ERROR)
     tune_log.addHandler(handler)
     tune_log.propagate = False
     try:
