@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +59,8 @@ def digits(folder: Path | None, test: bool, download: bool) -> Images:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
+    if test:
+        refuse_locked_test_images()
     raw = load_digits()
     rest, held_out = train_test_split(
         np.arange(len(raw.target)), test_size=0.2, stratify=raw.target, random_state=20230110)
@@ -68,6 +71,8 @@ def digits(folder: Path | None, test: bool, download: bool) -> Images:
 
 def mnist(folder: Path | None, test: bool, download: bool) -> Images:
     """MNIST's training or test images, from torchvision's layout or the original project's."""
+    if test:
+        refuse_locked_test_images()
     folder = _folder("MNIST", folder)
     stem = "t10k" if test else "train"
     wanted = [f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"]
@@ -75,13 +80,17 @@ def mnist(folder: Path | None, test: bool, download: bool) -> Images:
     if download and _first(places, wanted) is None:
         _torchvision().MNIST(folder, train=not test, download=True)
     found = _found("MNIST", folder, places, wanted)
-    return Images(_idx(found / wanted[0])[:, None], _idx(found / wanted[1]).long(), white=255)
+    pixels, labels = _idx(found / wanted[0]), _idx(found / wanted[1])
+    return _paired(found / wanted[0], pixels[:, None], labels.long())
 
 
 def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     """SVHN's cropped training or test digits, from torchvision's layout."""
     from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
 
+    if test:
+        refuse_locked_test_images()
     folder = _folder("SVHN", folder)
     split = "test" if test else "train"
     wanted = [f"{split}_32x32.mat"]
@@ -92,15 +101,23 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     try:
         content = loadmat(path)
         pixels, labels = content["X"], content["y"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
         raise UserError(f"{path} is not an SVHN file with X and y: {error}.") from None
+    if pixels.ndim != 4 or pixels.dtype != np.uint8:
+        raise UserError(f"{path} is not an SVHN file: its X is {pixels.dtype} of shape {pixels.shape}.")
     # Stored (H, W, C, N); label 10 means class 0.
-    return Images(torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
-                  torch.from_numpy(labels.ravel().astype(np.int64) % 10), white=255)
+    return _paired(path, torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
+                   torch.from_numpy(labels.ravel().astype(np.int64) % 10))
 
 
 Source = Callable[[Path | None, bool, bool], Images]
 SOURCES: dict[str, Source] = {"digits": digits, "mnist": mnist, "svhn": svhn}
+
+
+def _paired(path: Path, pixels: Tensor, labels: Tensor) -> Images:
+    if len(pixels) != len(labels):
+        raise UserError(f"{path} holds {len(pixels)} images, but there are {len(labels)} labels for them.")
+    return Images(pixels, labels, white=255)
 
 
 def _folder(data: str, folder: Path | None) -> Path:

@@ -9,11 +9,13 @@ from tensorboardX.proto.event_pb2 import Event
 import main_policy
 from dynamos.config import DATASETS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
+from tests.dynamos.files import write_mnist, write_svhn
 
 COMMON = "--model dynamos --tensorboard --csv_log --exp-name EXP --buffer_size 500 --seed 42".split()
 BEST = ["--load_best_args"]
-EXPLICIT = ("--n_epochs 1 --batch_size 10 --lr 0.07 --alpha 0.2 --beta 2.0 --minibatch_size 10 --nf 32 --policy-alpha 0.2 "
-            "--prototype-loss 0.3 --policy-penalty -500 --reward-weight 0.5 --keep-ratio 0.7").split()
+EXPLICIT = ("--n_epochs 1 --batch_size 10 --lr 0.07 --alpha 0.2 --beta 2.0 --minibatch_size 10 --nf 32 "
+            "--policy-alpha 0.2 --prototype-loss 0.3 --policy-penalty -500 --reward-weight 0.5 "
+            "--keep-ratio 0.7").split()
 # Not in the documented commands: a network and a stream that a test can wait for.
 SHORT = "--max-train-images-per-task 60 --hidden-dim-ratio 4 --nf 4 --n-tasks 2 --warmup-steps 2".split()
 
@@ -22,9 +24,6 @@ SHORT = "--max-train-images-per-task 60 --hidden-dim-ratio 4 --nf 4 --n-tasks 2 
 def configs(monkeypatch):
     """The configurations that main_policy would have trained."""
     found = []
-
-    class Noted(Exception):
-        pass
 
     def load_stream(config, device, download):
         found.append(config)
@@ -120,27 +119,6 @@ def test_a_rotating_stream_and_a_method_without_buffer(tmp_path):
     assert 0 <= float(row["task1"]) <= 100
     assert row["forward_transfer"] == row["backward_transfer"] == row["forgetting"] == ""
     assert [p.name for p in (tmp_path / "tensorboard_runs").iterdir()] == ["general-continual"]
-
-
-def write_svhn(folder, draws, per_class=12):
-    from scipy.io import savemat
-
-    folder.mkdir(parents=True)
-    labels = np.repeat(np.arange(1, 11), per_class).astype(np.uint8)  # 10 means 0
-    for split in ("train", "test"):
-        pixels = draws.integers(0, 256, (32, 32, 3, len(labels)), dtype=np.uint8)
-        savemat(folder / f"{split}_32x32.mat", {"X": pixels, "y": labels[:, None]})
-
-
-def write_mnist(folder, draws, per_class=12):
-    folder.mkdir(parents=True)
-    labels = np.tile(np.arange(10), per_class).astype(np.uint8)
-    for stem in ("train", "t10k"):
-        pixels = draws.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
-        (folder / f"{stem}-images-idx3-ubyte").write_bytes(
-            bytes([0, 0, 8, 3]) + struct.pack(">III", *pixels.shape) + pixels.tobytes())
-        (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
-            bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes())
 
 
 @pytest.mark.parametrize("dataset", ["seq-svhn", "seq-mnist", "mnist-360"])

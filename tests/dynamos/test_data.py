@@ -1,0 +1,134 @@
+import gzip
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from dynamos import data
+from dynamos.config import TrainConfig
+from dynamos.errors import TestImagesLocked, UserError
+from dynamos.streams import load_stream
+from tests.dynamos.files import write_mnist, write_svhn
+
+CPU = torch.device("cpu")
+REAL = Path(os.environ.get("DYNAMOS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
+
+
+def test_digits_are_a_fixed_stratified_cut():
+    train, test = data.digits(None, False, False), data.digits(None, True, False)
+    assert (len(train), len(test)) == (1437, 360)
+    for images in (train, test):
+        share = torch.bincount(images.labels, minlength=10) / len(images)
+        assert (share - 0.1).abs().max() < 0.01
+    every = np.concatenate([train.pixels.numpy(), test.pixels.numpy()]).reshape(1797, -1)
+    from sklearn.datasets import load_digits
+    assert sorted(map(bytes, every)) == sorted(bytes(row.astype(np.uint8)) for row in load_digits().data)
+
+
+@pytest.mark.parametrize("place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw"])
+def test_mnist_is_found_in_either_layout(place, tmp_path):
+    draws = np.random.default_rng(0)
+    write_mnist(tmp_path / place, draws)
+    again = np.random.default_rng(0).integers(0, 256, (120, 28, 28), dtype=np.uint8)
+    images = data.mnist(tmp_path, False, False)
+    assert torch.equal(images.pixels[:, 0], torch.from_numpy(again))
+    assert torch.equal(images.labels, torch.arange(120) % 10)
+
+
+def test_svhn_in_the_published_layout(tmp_path):
+    write_svhn(tmp_path / "SVHN", np.random.default_rng(0))
+    raw = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 120), dtype=np.uint8)  # (H, W, C, N)
+    images = data.svhn(tmp_path, False, False)
+    assert images.pixels.shape == (120, 3, 32, 32)
+    assert images.pixels[7, 2, 5, 9] == raw[5, 9, 2, 7]
+    assert images.labels.tolist() == [d % 10 for d in range(1, 11) for _ in range(12)]  # 10 means 0
+    stream = load_stream(TrainConfig(dataset="seq-svhn", data_path=str(tmp_path)), CPU)
+    assert [len(t) for t in stream.train] == [24] * 5
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-1], lambda b: b"nonsense", gzip.compress,
+                                    lambda b: b[:3] + b"\x09" + b[4:]])
+def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0))
+    path = tmp_path / "raw" / "train-images-idx3-ubyte"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="train-images-idx3-ubyte"):
+        data.mnist(tmp_path, False, False)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b[:200], lambda b: b"nonsense" * 99])
+def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
+    write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class=2)
+    path = tmp_path / "SVHN" / "train_32x32.mat"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match="train_32x32.mat"):
+        data.svhn(tmp_path, False, False)
+
+
+def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0))
+    write_mnist(tmp_path / "other", np.random.default_rng(0), per_class=3)
+    labels = "train-labels-idx1-ubyte"
+    (tmp_path / "raw" / labels).write_bytes((tmp_path / "other" / labels).read_bytes())
+    with pytest.raises(UserError, match="120 images.*30 labels"):
+        data.mnist(tmp_path, False, False)
+
+
+def test_missing_data_names_folder_files_and_flag(tmp_path):
+    with pytest.raises(UserError) as error:
+        data.mnist(tmp_path, True, False)
+    for text in (str(tmp_path), "t10k-images-idx3-ubyte", "--download"):
+        assert text in str(error.value)
+
+
+def test_download_goes_through_torchvision(tmp_path, monkeypatch):
+    class Torchvision:
+        @staticmethod
+        def MNIST(folder, train, download):  # noqa: N802
+            write_mnist(Path(folder) / "MNIST" / "raw", np.random.default_rng(0))
+
+        @staticmethod
+        def SVHN(folder, split, download):  # noqa: N802
+            write_svhn(Path(folder), np.random.default_rng(0))
+
+    monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
+    assert len(data.mnist(tmp_path, False, True)) == 120
+    assert len(data.svhn(tmp_path, True, True)) == 120
+
+
+@pytest.mark.parametrize("dataset", ["seq-digits", "digits-360"])
+def test_a_sweeps_process_cannot_read_test_images(dataset, monkeypatch):
+    monkeypatch.setenv(data.TEST_LOCK, "locked")
+    with pytest.raises(TestImagesLocked):
+        load_stream(TrainConfig(dataset=dataset, evaluate_on="test"), CPU)
+    with pytest.raises(TestImagesLocked):
+        data.SOURCES["digits"](None, True, False)
+    load_stream(TrainConfig(dataset=dataset, evaluate_on="validation"), CPU)
+
+
+def test_the_test_file_is_not_opened_for_validation(tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0))
+    for path in (tmp_path / "raw").glob("t10k-*"):
+        path.unlink()
+    load_stream(TrainConfig(dataset="seq-mnist", data_path=str(tmp_path), evaluate_on="validation"), CPU)
+
+
+@pytest.mark.parametrize("source, shape, white", [("digits", (3, 8, 8), 16), ("mnist", (3, 28, 28), 255)])
+def test_input_is_three_channels_from_zero_to_one(source, shape, white, tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0))
+    images = data.SOURCES[source](tmp_path, False, False)
+    taken = data.as_input(images.pixels, images.white)
+    assert images.white == white and taken.shape[1:] == shape
+    assert taken.min() == 0 and taken.max() == 1
+    assert torch.equal(taken[:, 0], taken[:, 2])
+
+
+@pytest.mark.skipif(not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA")
+def test_the_real_mnist():
+    stream = load_stream(TrainConfig(dataset="seq-mnist", data_path=str(REAL)), CPU)
+    assert [len(t) for t in stream.train] == [12665, 12089, 11263, 12183, 11800]
+    assert [len(t) for t in stream.evaluation] == [2115, 2042, 1874, 1986, 1983]
+    turning = load_stream(TrainConfig(dataset="mnist-360", data_path=str(REAL)), CPU)
+    assert (len(turning.train[0]), len(turning.evaluation[0])) == (60000 - 5949, 10000 - 1009)

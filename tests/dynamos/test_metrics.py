@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dynamos import metrics
+from dynamos.metrics import TaskResult
+from dynamos.trainer import Trainer
+from tests.dynamos.small import small
+
+NAN = np.nan
+MATRIX = np.array([[90., 10., NAN], [95., 80., 20.], [60., 85., 70.]])
+
+
+def test_transfer_and_forgetting_by_hand():
+    assert metrics.backward_transfer(MATRIX) == pytest.approx(((60 - 90) + (85 - 80)) / 2)
+    assert metrics.forward_transfer(MATRIX, np.array([50., 4., 8.])) == pytest.approx(((10 - 4) + (20 - 8)) / 2)
+    assert metrics.forgetting(MATRIX) == pytest.approx(((95 - 60) + 0) / 2)
+    assert metrics.mean_accuracy(MATRIX, 1) == pytest.approx(87.5)
+
+
+def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten():
+    matrix = MATRIX.copy()
+    matrix[0, 1] = 100.  # better before it was learned than ever after
+    assert metrics.forgetting(matrix) == metrics.forgetting(MATRIX)
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6), st.integers(0, 2**31))
+def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed):
+    matrix = np.random.default_rng(seed).uniform(0, 100, (n, n))
+    matrix[np.triu_indices(n, 2)] = NAN
+    values = (metrics.backward_transfer(matrix), metrics.forward_transfer(matrix, np.zeros(n)),
+              metrics.forgetting(matrix))
+    assert np.isfinite(values).all()
+    assert values[2] >= 0
+    assert metrics.forgetting(matrix) >= -metrics.backward_transfer(matrix) - 1e-9
+
+
+def test_one_task():
+    one = np.array([[55.]])
+    assert metrics.forgetting(one) == metrics.backward_transfer(one) == metrics.forward_transfer(one, one[0]) == 0
+
+
+def test_multiply_accumulates_of_the_paper_network():
+    assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)  # METHOD section 7
+    assert metrics.agent_macs(32, 16, 28, 28) / 1e6 == pytest.approx(4.0, abs=0.05)
+
+
+def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_dropped():
+    all_kept, none, some = (metrics.gated_macs(np.full((1, 4), k), 32, 10, 16, 28, 28)[0] for k in (64, 0, 44.8))
+    assert all_kept == pytest.approx(metrics.dense_macs(32, 10, 28, 28) + metrics.agent_macs(32, 16, 28, 28))
+    assert none < some < all_kept
+    assert 1 - some / all_kept == pytest.approx(0.22, abs=0.03)  # "at most about 22 %"
+
+
+def count_macs(network, images):
+    """Multiply-accumulates of one image, counted from the convolutions as they run."""
+    from torch import nn
+    total = []
+
+    def hook(module, inputs, output):
+        if isinstance(module, nn.Conv2d):
+            total.append(output[0].numel() * module.weight[0].numel())
+        else:
+            total.append(module.weight.numel())
+
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.register_forward_hook(hook)
+    network.eval()(images)
+    return sum(total)
+
+
+@pytest.mark.parametrize("model, size", [("sgd", 8), ("dynamos", 8), ("dynamos", 11)])
+def test_multiply_accumulates_are_those_of_the_literal_network(model, size):
+    import torch
+
+    from benchmarks.plain import PlainResNet
+    from dynamos.config import TrainConfig
+    network = PlainResNet(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
+    wanted = metrics.dense_macs(8, 10, size, size) + (model == "dynamos") * metrics.agent_macs(8, 4, size, size)
+    assert count_macs(network, torch.rand(1, 3, size, size)) == wanted
+
+
+def test_metric_names_say_what_was_measured_on():
+    trainer = Trainer(small())
+    first, second = trainer
+    names = second.metrics()
+    assert names["val_class_il"] == pytest.approx(np.mean(second.class_il_row))
+    assert names["val_task_il_task2"] == second.task_il_row[1]
+    assert "class_il" not in names and not any(name.startswith("test_") for name in names)
+    assert {"keep_gate1", "keep_gate4", "forgetting", "compute", "steps"} <= set(names)
+    assert all(isinstance(value, int | float) for value in names.values())
+    assert TaskResult.from_dict(second.to_dict()) == second
+    assert not first.final and second.final

@@ -1,0 +1,196 @@
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.plain import Agent as PlainAgent
+from benchmarks.plain import PlainResNet
+from dynamos.config import METHODS, TrainConfig
+from dynamos.errors import UserError
+from dynamos.network import Agent, build_network, convolution, load_original, original_state_dict
+
+
+def twins(config, num_classes=10):
+    """(our network, the literal one) with the same random weights and running statistics."""
+    network = build_network(config, num_classes)
+    torch.manual_seed(5)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):  # as after training: no statistic at its start value
+            for value in (module.weight, module.running_var):
+                nn.init.uniform_(value, 0.5, 1.5)
+            for value in (module.bias, module.running_mean):
+                nn.init.normal_(value, std=0.3)
+    plain = PlainResNet(config, num_classes)
+    plain.load_state_dict(original_state_dict(network), strict=True)
+    return network, plain
+
+
+def agents(channels_in=6, channels=16, ratio=4):
+    torch.manual_seed(1)
+    plain = PlainAgent(channels_in, channels, ratio)
+    nn.init.uniform_(plain.bn.weight, 0.5, 1.5)
+    nn.init.normal_(plain.bn.bias)
+    ours = Agent(channels_in, channels, ratio)
+    names = zip(ours.state_dict(), plain.state_dict().values(), strict=True)
+    ours.load_state_dict({name: value.clone() for name, value in names})
+    return ours, plain
+
+
+@pytest.mark.parametrize("n", [1, 10])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_agent_equals_the_literal_one_in_training(n, layout):
+    ours, plain = agents()
+    for _ in range(3):
+        x = torch.randn(n, 6, 7, 5) * 2 + 1
+        inputs = [x.clone(memory_format=layout).requires_grad_(), x.clone().requires_grad_()]
+        out = [agent(image) for agent, image in zip((ours, plain), inputs, strict=True)]
+        torch.testing.assert_close(out[0], out[1], rtol=1e-4, atol=1e-5)
+        direction = torch.randn(n, 16)
+        for agent, value in zip((ours, plain), out, strict=True):
+            agent.zero_grad()
+            (value * direction).sum().backward()
+        torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-3, atol=1e-5)
+        for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
+            torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=2e-4, msg=name)
+    for a, b in zip(ours.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    assert ours.bn.num_batches_tracked == 3
+
+
+def test_agent_equals_the_literal_one_at_evaluation():
+    ours, plain = agents()
+    x = torch.randn(9, 6, 5, 5)
+    ours(x), plain(x)
+    torch.testing.assert_close(ours.eval()(x), plain.eval()(x), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", METHODS)
+@pytest.mark.parametrize("nf", [4, 8])
+def test_network_equals_the_literal_one(model, nf):
+    network, plain = twins(TrainConfig(model=model, nf=nf, hidden_dim_ratio=4))
+    images, noise = torch.rand(6, 3, 11, 11), torch.rand(6, 4, 2 * nf)
+    for training in (True, False):
+        network.train(training), plain.train(training)
+        ours, theirs = network(images, noise), plain(images, noise)
+        assert torch.equal(ours.actions, theirs.actions)
+        for a, b in ((ours.logits, theirs.logits), (ours.policy_logits, theirs.policy_logits),
+                     (ours.log_probs, theirs.log_probs)):
+            torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
+    if METHODS[model].gated:
+        assert 0 < ours.actions.mean() < 1
+
+
+@pytest.mark.parametrize("model", ["dynamos", "sgd"])
+def test_gradients_equal_the_literal_networks(model):
+    network, plain = twins(TrainConfig(model=model, nf=8, hidden_dim_ratio=4))
+    images, noise = torch.rand(6, 3, 12, 12), torch.rand(6, 4, 16)
+    for net in (network, plain):
+        out = net.train()(images, noise)
+        (out.logits.square().sum() + out.policy_logits.sin().sum() + 0.1 * out.log_probs.sum()).backward()
+    ours = {name: p.grad for name, p in network.named_parameters()}
+    theirs = build_network(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
+    gradients = {name: p.grad for name, p in plain.named_parameters(remove_duplicate=False)}
+    load_original(theirs, plain.state_dict() | gradients)  # the names' way back
+    for name, value in theirs.named_parameters():
+        torch.testing.assert_close(ours[name], value.data, rtol=1e-2, atol=1e-3, msg=name)
+
+
+def test_sizes():
+    gated, dense = build_network(TrainConfig(), 10), build_network(TrainConfig(model="sgd"), 10)
+    assert sum(p.numel() for p in gated.parameters()) == 187578
+    assert (len(original_state_dict(gated)), len(original_state_dict(dense))) == (110, 70)
+    out = gated.eval()(torch.rand(2, 3, 28, 28))
+    assert (out.logits.shape, out.policy_logits.shape, out.actions.shape) == ((2, 10), (2, 256), (2, 4, 64))
+
+
+def test_original_names():
+    state = original_state_dict(build_network(TrainConfig(nf=8), 10))
+    assert torch.equal(state["conv1.weight"], state["_features.0.weight"])
+    assert torch.equal(state["linear.bias"], state["classifier.bias"])
+    for name in ("_features.3.1.conv2.weight", "_features.4.0.shortcut.0.weight", "_features.4.0.shortcut.1.bias",
+                 "_features.4.1.gate2.channel_net.pw_conv.weight", "_features.4.0.gate1.channel_net.bn.running_var",
+                 "_features.4.0.gate1.channel_net.prototype.2.bias", "_features.1.num_batches_tracked"):
+        assert name in state
+    assert not any(name.startswith(("_features.3.0.gate", "_features.3.0.shortcut")) for name in state)
+
+
+def test_a_model_file_that_does_not_fit_is_refused():
+    gated, dense = build_network(TrainConfig(nf=8), 10), build_network(TrainConfig(nf=8, model="sgd"), 10)
+    with pytest.raises(UserError, match="unknown _features.4.0.gate1"):
+        load_original(dense, original_state_dict(gated))
+    with pytest.raises(UserError, match="missing _features.4.0.gate1"):
+        load_original(gated, original_state_dict(dense))
+    with pytest.raises(UserError, match="shape"):
+        load_original(gated, original_state_dict(build_network(TrainConfig(nf=8), 9)))
+
+
+def test_weights_come_from_the_seed_alone():
+    torch.manual_seed(0)
+    before = torch.random.get_rng_state()
+    a, b, c = (build_network(TrainConfig(nf=8, seed=seed), 10).linear.weight for seed in (1, 1, 2))
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    assert torch.equal(before, torch.random.get_rng_state())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("model", ["dynamos", "sgd"])
+def test_one_image_alone(training, model):
+    network = build_network(TrainConfig(model=model, nf=4, hidden_dim_ratio=4), 10).train(training)
+    out = network(torch.rand(1, 3, 8, 8))
+    out.logits.sum().backward()
+    assert out.logits.isfinite().all()
+
+
+def test_task_losses_do_not_reach_the_agents_but_the_policy_does_reach_the_ungated_layers():
+    network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10).train()
+    out = network(torch.rand(5, 3, 8, 8))
+    out.logits.square().sum().backward(retain_graph=True)
+    assert all(p.grad is None or not p.grad.any() for n, p in network.named_parameters() if ".agent." in n)
+    network.zero_grad()
+    out.log_probs.sum().backward()
+    assert network.conv.weight.grad.any()
+
+
+def test_bypass_keeps_every_channel_and_leaves_the_agents_alone():
+    network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10).train()
+    dense = build_network(TrainConfig(nf=4, hidden_dim_ratio=4, model="sgd"), 10).train()
+    dense.load_state_dict({n: v for n, v in network.state_dict().items() if "gate" not in n})
+    images = torch.rand(5, 3, 8, 8)
+    out = network(images, bypass=True)
+    assert torch.equal(out.logits, dense(images).logits)
+    assert out.actions.all() and not out.policy_logits.any()
+    assert all(m.bn.num_batches_tracked == 0 for m in network.modules() if isinstance(m, Agent))
+
+
+def test_sampled_actions_come_with_their_probability():
+    network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4, infer_mode="sample", temperature=0.5), 10).eval()
+    image = torch.rand(1, 3, 8, 8).expand(4000, -1, -1, -1)
+    with torch.inference_mode():
+        out = network(image)
+    p = torch.sigmoid(out.policy_logits[0, :8] / 0.5)
+    assert torch.allclose(out.actions[:, 0].mean(0), p, atol=0.04)
+    a = out.actions[0, 0]
+    assert torch.isclose(out.log_probs[0, 0], (a * p.log() + (1 - a) * (1 - p).log()).sum(), atol=1e-4)
+
+
+def test_the_threshold_is_the_least_probability_kept():
+    images = torch.rand(5, 3, 8, 8)
+    kept = {}
+    for threshold in (0.0, 0.3, 0.5, 0.9):
+        config = TrainConfig(nf=4, hidden_dim_ratio=4, inf_thresh=threshold, temperature=0.02)
+        network = build_network(config, 10).eval()
+        out = network(images)
+        p = torch.sigmoid(out.policy_logits.reshape(5, 4, 8) / 0.02)
+        assert torch.equal(out.actions, (p >= threshold).float())
+        kept[threshold] = out.actions[:, 0].mean()  # the first gate sees the same input whatever the threshold
+    assert kept[0.0] == 1 and kept[0.0] >= kept[0.3] >= kept[0.5] >= kept[0.9] < 1
+
+
+@pytest.mark.parametrize("channels_in", [1, 4, 7, 8, 9])
+def test_a_strided_pointwise_convolution_of_any_width(channels_in):
+    conv = nn.Conv2d(channels_in, 10, 1, 2, bias=False).to(memory_format=torch.channels_last)
+    x = torch.randn(10, channels_in, 9, 8)
+    for _ in range(30):  # one pass alone rarely hits what a write out of bounds damages
+        image = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+        convolution(image, conv, conv.weight).sum().backward()
+    expected = torch.einsum("oi,nihw->nohw", conv.weight[:, :, 0, 0], x[:, :, ::2, ::2])
+    torch.testing.assert_close(convolution(x, conv, conv.weight), expected, rtol=1e-4, atol=1e-5)
