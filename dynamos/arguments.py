@@ -21,7 +21,11 @@ class Parser(argparse.ArgumentParser):
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The arguments, only those given; UserError for an unknown flag, naming the nearest."""
-        known, rest = self.parse_known_args(_dashed(arguments))
+        return self.parse_args(_dashed(arguments))
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, but nothing is left unknown: the command that was named complains, with its own flags."""
+        known, rest = super().parse_known_args(args, namespace)
         flags = [text.partition("=")[0] for text in rest if text.startswith("-")]
         if flags:
             near = difflib.get_close_matches(flags[0], self._option_string_actions, n=1)
@@ -29,7 +33,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"unknown flag {flags[0]}.{hint} `{self.prog} --help` lists them all.")
         if rest:
             raise UserError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` tells what there is.")
-        return known
+        return known, []
 
     def error(self, message: str) -> NoReturn:
         """Raises UserError in place of argparse's usage text and exit."""

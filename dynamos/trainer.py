@@ -4,7 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -199,8 +199,11 @@ class Trainer:
         if step < 0 and not bool(torch.stack([p.sum() for p in self.network.parameters()]).isfinite().all()):
             step = self.steps
         if step >= 0:
-            raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}, with "
-                                 f"{self.config.to_dict()}")
+            self._non_finite(step)
+
+    def _non_finite(self, step: int) -> NoReturn:
+        raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}, with "
+                             f"{self.config.to_dict()}")
 
     @torch.inference_mode()
     def _evaluate(self, task: int, bypass: bool = False) -> tuple[float, float, np.ndarray, float]:
@@ -210,16 +213,20 @@ class Trainer:
         others = torch.ones(self.stream.num_classes, dtype=torch.bool, device=self.device)
         others[list(self.stream.tasks[task])] = False
         hits = torch.zeros(2, dtype=torch.int64, device=self.device)
+        finite = torch.ones((), dtype=torch.bool, device=self.device)
         kept, entropy = [], []
         for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH),
                                   strict=True):
             output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
             own = output.logits.masked_fill(others, -math.inf)
             hits += torch.stack([(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()])
+            finite &= torch.isfinite(output.logits).all()
             kept.append(output.actions.sum(2))
             logits = output.policy_logits / self.config.temperature
             # H(p) = softplus(l) - p l for p = sigmoid(l)
             entropy.append((torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum())
+        if not finite:
+            self._non_finite(self.steps)
         class_il, task_il = (100 * hits / len(images)).tolist()
         channels = len(images) * output.policy_logits.shape[1]
         mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0

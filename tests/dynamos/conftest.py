@@ -9,3 +9,14 @@ def torch_as_it_was():
     yield
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def digits_read_once():
+    """scikit-learn unpacks its file at every call; many small runs would spend most of their time there."""
+    from sklearn import datasets
+
+    whole = datasets.load_digits()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(datasets, "load_digits", lambda: whole)
+        yield

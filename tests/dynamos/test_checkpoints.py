@@ -47,7 +47,7 @@ def test_resumed_after_any_step_as_if_never_stopped(step, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [dict(model="multi_scale"), dict(model="dynamos_sgd"), dict(infer_mode="sample"),
-                                     dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=360)])
+                                     dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=180)])
 def test_every_kind_of_run_resumes(changes, tmp_path):
     config = small(**changes)
     resumed = Trainer(config)
@@ -138,11 +138,11 @@ def test_killed_while_writing(tmp_path):
 
 
 def test_a_run_killed_for_real_and_resumed_repeats_the_uninterrupted_one(tmp_path):
-    flags = [*small_flags(n_epochs=8), "--checkpoint-every", "5", "--save-path", str(tmp_path), "--exp-name"]
+    flags = [*small_flags(n_epochs=5), "--checkpoint-every", "4", "--save-path", str(tmp_path), "--exp-name"]
     child = subprocess.Popen([sys.executable, "-m", "dynamos.cli", *flags, "killed"], stdout=subprocess.DEVNULL,
                              env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
     try:
-        while not list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*4.pt")):
+        while not list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*3.pt")):
             assert child.poll() is None, "it ended before it was killed"
             time.sleep(0.002)
     finally:

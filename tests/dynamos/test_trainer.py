@@ -1,0 +1,375 @@
+import logging
+import math
+from unittest import mock
+
+import pytest
+import torch
+
+from dynamos import losses
+from dynamos.config import FIELDS, METHODS, TrainConfig
+from dynamos.errors import NonFiniteError, UserError
+from dynamos.trainer import Trainer
+from tests.dynamos.files import write_mnist
+from tests.dynamos.small import assert_same_outcome, outcome, small
+
+
+class Watched(Trainer):
+    """A Trainer that keeps what its steps saw."""
+
+    def __init__(self, config, **more):
+        super().__init__(config, **more)
+        self.losses, self.outputs, self.bypassed, self.replayed, self.moved = [], [], [], [], []
+        real = self._loss
+
+        def loss(images, noise, replay, replay_noise, bypass):
+            value, output = real(images, noise, replay, replay_noise, bypass)
+            self.losses.append(value.item())
+            self.outputs.append(output)
+            self.bypassed.append(bypass)
+            self.replayed.append(0 if replay is None else len(replay.labels))
+            return value, output
+
+        self._loss = loss
+
+    def run(self):
+        for _ in self:
+            pass
+        return self
+
+
+def ran(**changes):
+    return Watched(small(**{"warmup": False} | changes)).run()
+
+
+def replay_losses(t):
+    """The losses of the steps that replayed; those before must not know of the weight."""
+    first = next(i for i, n in enumerate(t.replayed) if n)
+    assert first > 0
+    return t.losses[:first], t.losses[first:]
+
+
+def first_loss(t):
+    return t.losses[0]
+
+
+def only_replay(name, value):
+    def check():
+        a, b = (replay_losses(t) for t in (ran(), ran(**{name: value})))
+        assert a[0] == b[0] and a[1][0] != b[1][0]
+    return check
+
+
+def only_loss(name, value, **base):
+    """The first step's outputs are the same, its loss is not."""
+    def check():
+        a, b = ran(**base), ran(**base, **{name: value})
+        assert torch.equal(a.outputs[0].logits, b.outputs[0].logits)
+        assert torch.equal(a.outputs[0].actions, b.outputs[0].actions)
+        assert a.losses[0] != b.losses[0]
+    return check
+
+
+def differs(look, name, value, **base):
+    def check():
+        a, b = look(ran(**base)), look(ran(**base, **{name: value}))
+        assert a != b
+    return check
+
+
+def becomes(look, name, values, **base):
+    """What the run shows is what was asked for."""
+    def check():
+        for value, seen in values.items():
+            assert look(ran(**base, **{name: value})) == seen, value
+    return check
+
+
+def raises(name, value, says):
+    def check():
+        with pytest.raises(UserError, match=says):
+            Trainer(small(**{name: value}))
+    return check
+
+
+def learning_rate():
+    moves = []
+    for lr in (0.01, 0.02):
+        t = Trainer(small(warmup=False, lr=lr))
+        before = t.network.linear.weight.detach().clone()
+        t.on_step = lambda t: moves.append(t.network.linear.weight.detach().clone()) if t.steps == 1 else None
+        t.run_task()
+        moves[-1] -= before
+    torch.testing.assert_close(2 * moves[0], moves[1], rtol=1e-3, atol=1e-6)
+
+
+def prototype():
+    def loss(weight):
+        t = Watched(small(warmup=False, prototype_loss=weight, n_epochs=2)).run()
+        return t.losses
+    a, b = loss(0.0), loss(50.0)
+    assert a != b
+
+
+def data_path(tmp_path):
+    import numpy as np
+    hashes = []
+    for i in range(2):
+        write_mnist(tmp_path / str(i) / "raw", np.random.default_rng(i))
+        hashes.append(Trainer(small(dataset="seq-mnist", data_path=str(tmp_path / str(i)))).stream.data_hash)
+    assert hashes[0] != hashes[1]
+
+
+def kept(t):
+    return t.results[-1].keep_fraction
+
+
+def infer_mode():
+    """At a threshold nothing passes, sampling still keeps channels."""
+    assert kept(ran(inf_thresh=1.0)) == 0 < kept(ran(inf_thresh=1.0, infer_mode="sample"))
+
+
+def evaluate_on():
+    a, b = ran(), ran(evaluate_on="test")
+    assert (a.results[0].evaluated_on, b.results[0].evaluated_on) == ("validation", "test")
+    assert len(a.stream.evaluation[0]) < len(b.stream.evaluation[0])
+
+
+def warmup_epochs():
+    for epochs, steps in ((1, 4), (2, 8)):
+        t = ran(warmup=True, warmup_epochs=epochs, n_epochs=3)
+        assert t.bypassed == [True] * steps + [False] * (24 - steps)
+
+
+def threads():
+    Trainer(small(threads=2))
+    assert torch.get_num_threads() == 2
+
+
+def deterministic():
+    Trainer(small(deterministic=True))
+    assert torch.are_deterministic_algorithms_enabled()
+    Trainer(small())
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+def precision():
+    a, b = ran(), ran(precision="bf16")
+    assert a.losses[0] != b.losses[0] == pytest.approx(a.losses[0], rel=0.2)
+
+
+def step_mode():
+    with mock.patch("torch.compile", side_effect=lambda function, mode: function) as compiler:
+        ran(n_tasks=1)
+        assert not compiler.called
+        ran(n_tasks=1, step_mode="compile")
+        assert compiler.called
+
+
+# What shows that a field does what it says; a new field fails until it is here.
+EFFECTS = {
+    "model": becomes(lambda t: (len(t.results[0].keep_per_gate), any(t.replayed)), "model",
+                     {n: (4 * m.gated, m.rehearses) for n, m in METHODS.items()}),
+    "dataset": becomes(lambda t: t.stream.num_classes, "dataset", {"digits-360": 9}, n_tasks=None,
+                       max_train_images_per_task=360),
+    "data_path": data_path,
+    "buffer_size": becomes(lambda t: t.buffer.held, "buffer_size", {3: 3, 7: 7}, n_epochs=2),
+    "seed": differs(first_loss, "seed", 7),
+    "evaluate_on": evaluate_on,
+    "n_epochs": becomes(lambda t: t.steps, "n_epochs", {1: 8, 3: 24}),
+    "batch_size": becomes(lambda t: (t.steps, len(t.outputs[0].logits)), "batch_size", {10: (8, 10), 16: (6, 16)}),
+    "classes_per_task": becomes(lambda t: t.stream.tasks, "classes_per_task", {3: ((0, 1, 2), (3, 4, 5))}),
+    "n_tasks": becomes(lambda t: len(t.results), "n_tasks", {1: 1, 3: 3}),
+    "class_order_seed": differs(lambda t: t.stream.tasks, "class_order_seed", 3),
+    "max_train_images_per_task": becomes(lambda t: len(t.stream.train[0]), "max_train_images_per_task", {23: 23}),
+    "lr": learning_rate,
+    "minibatch_size": becomes(lambda t: max(t.replayed), "minibatch_size", {2: 2, 5: 5}, n_epochs=2),
+    "alpha": only_replay("alpha", 5.0),
+    "beta": only_replay("beta", 5.0),
+    "policy_alpha": only_replay("policy_alpha", 5.0),
+    "keep_ratio": only_loss("keep_ratio", 0.2),
+    "policy_penalty": only_loss("policy_penalty", -5.0),
+    "reward_weight": only_loss("reward_weight", 3.0),
+    "prototype_loss": prototype,
+    "temperature": differs(lambda t: t.outputs[0].actions.tolist(), "temperature", 5.0),
+    "hidden_dim_ratio": becomes(lambda t: t.network.blocks[2].gate1.agent.fc1.out_features, "hidden_dim_ratio",
+                                {2: 4, 8: 1}),
+    "infer_mode": infer_mode,
+    "inf_thresh": becomes(kept, "inf_thresh", {0.0: 1.0, 1.0: 0.0}),
+    "warmup": becomes(lambda t: t.bypassed, "warmup", {True: [True, True] + 6 * [False], False: 8 * [False]}),
+    "warmup_epochs": warmup_epochs,
+    "warmup_steps": becomes(lambda t: sum(t.bypassed), "warmup_steps", {1: 1, 3: 3}, warmup=True),
+    "nf": becomes(lambda t: t.network.linear.in_features, "nf", {2: 4, 8: 16}),
+    "device": raises("device", "cuda:99", "cuda:99"),
+    "threads": threads,
+    "precision": precision,
+    "step_mode": step_mode,
+    "deterministic": deterministic,
+}
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_every_field_changes_what_it_names(name, tmp_path):
+    check = EFFECTS[name]
+    check(tmp_path) if check is data_path else check()
+
+
+@pytest.mark.slow
+def test_compiled_steps_compute_the_same():
+    eager, compiled = ran(n_tasks=1), ran(n_tasks=1, step_mode="compile")
+    assert compiled.losses == pytest.approx(eager.losses, rel=1e-2)
+
+
+@pytest.mark.parametrize("model", METHODS)
+def test_the_same_configuration_repeats_to_the_last_bit(model):
+    config = small(model=model)
+    torch.manual_seed(1)
+    first = Trainer(config)
+    outcome(first)
+    torch.manual_seed(2)
+    assert_same_outcome(first, Trainer(config))
+
+
+def test_runs_in_one_process_do_not_disturb_each_other():
+    a, b = Trainer(small()), Trainer(small(seed=3))
+    a.run_task(), b.run_task(), a.run_task(), b.run_task()
+    assert_same_outcome(a, Trainer(small()))
+
+
+def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
+    config = small(warmup=False, lr=0.05, seed=3)  # a seed that gets some of the first batch right and some wrong
+    t = Trainer(config)
+    batch = t.stream.batches(0, 0, config)[0]
+    images = t.stream.images(0, batch)
+    generator = torch.Generator().manual_seed(config.seed)
+    noise = torch.rand(len(images.labels), 4, 8, generator=generator)
+    network = Trainer(config).network.train()
+    out = network((images.pixels.float() / 16).expand(-1, 3, -1, -1), noise)
+    losses.stream_loss(out, images.labels, config, True).backward()
+    with torch.no_grad():
+        for p in network.parameters():
+            p -= 0.05 * p.grad
+    seen = []
+    t.on_step = lambda t: seen.append((
+        {n: p.detach().clone() for n, p in t.network.named_parameters()}, t.buffer.seen.item(),
+        t.buffer.labels.clone(), t.buffer.logits.clone(), t.buffer.policy_logits.clone(), t.buffer.images.clone()))
+    t.run_task()
+    after, count, labels, logits, policy, pixels = seen[0]
+    for name, p in network.named_parameters():
+        torch.testing.assert_close(after[name], p.data, rtol=1e-5, atol=1e-6, msg=name)
+    right = out.logits.argmax(1) == images.labels
+    assert 0 < count == right.sum() < 10
+    assert torch.equal(labels[:count], images.labels[right])
+    torch.testing.assert_close(logits[:count], out.logits[right].detach())
+    torch.testing.assert_close(policy[:count], out.policy_logits[right].detach())
+    assert torch.equal(pixels[:count], images.pixels[right])  # as they came, not normalised
+
+
+def test_warm_up_offers_nothing_and_ends_with_the_first_task():
+    t = Watched(small(warmup_steps=3, n_epochs=2))
+    seen = []
+    t.on_step = lambda t: seen.append(int(t.buffer.seen))
+    t.run()
+    assert seen[:3] == [0, 0, 0] and seen[-1] > 0
+    assert t.bypassed == [True] * 3 + [False] * 13
+
+
+@pytest.mark.parametrize("values", [dict(warmup_steps=4), dict(warmup_steps=8, n_epochs=2)])
+def test_a_warm_up_that_swallows_the_first_task_is_an_error(values):
+    with pytest.raises(UserError, match="swallow"):
+        Trainer(small(**values))
+
+
+def test_a_last_batch_of_one_image():
+    t = ran(max_train_images_per_task=21, batch_size=10)
+    assert [len(o.logits) for o in t.outputs] == [10, 10, 1] * 2
+    assert t.results[-1].steps == 6
+
+
+@pytest.mark.parametrize("infer_mode", ["threshold", "sample"])
+def test_evaluation_is_by_hand(infer_mode):
+    t = Trainer(small(infer_mode=infer_mode, n_tasks=3))
+    result = t.run_task()
+    assert len(result.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
+    result = [*t][-1]
+    if infer_mode == "sample":
+        return
+    network = t.network.eval()
+    with torch.inference_mode():
+        for task, classes in enumerate(t.stream.tasks):
+            images = t.stream.evaluation[task]
+            logits = network((images.pixels.float() / 16).expand(-1, 3, -1, -1)).logits
+            right = sum(row.argmax() == y for row, y in zip(logits, images.labels, strict=True))
+            own = logits[:, list(classes)].argmax(1)
+            among = sum(classes[i] == y for i, y in zip(own.tolist(), images.labels.tolist(), strict=True))
+            assert result.class_il_row[task] == pytest.approx(100 * right.item() / len(images))
+            assert result.task_il_row[task] == pytest.approx(100 * among / len(images))
+    assert result.class_il == pytest.approx(sum(result.class_il_row) / 3)
+    assert all(a <= b for a, b in zip(result.class_il_row, result.task_il_row, strict=True))
+
+
+def test_untrained_accuracies_bypass_the_gates_with_warm_up():
+    for warmup in (True, False):
+        t, kept = Trainer(small(warmup=warmup, inf_thresh=1.0, temperature=20.0)), []
+        real = t.network.forward
+
+        def forward(*arguments, real=real, kept=kept, t=t):
+            output = real(*arguments)
+            if not t.network.training:
+                kept.append((t.steps, output.actions.mean().item()))
+            return output
+
+        t.network.forward = forward
+        t.run_task()
+        # Before training all channels with warm-up, those above the threshold without; after it always the latter.
+        assert kept == [(0, 1.0 * warmup)] * 2 + [(4, 0.0)] * 2
+
+
+@pytest.mark.parametrize("values", [dict(lr=1e30), dict(lr=1e30, model="sgd")])
+def test_non_finite_ends_the_run_naming_task_and_step(values):
+    t = Trainer(small(**values))
+    with pytest.raises(NonFiniteError, match=r"task 1, step \d.*'lr': 1e\+30"):
+        for _ in t:
+            pass
+    assert t.results == []
+
+
+def test_non_finite_logits_at_evaluation_are_no_accuracy():
+    t = Trainer(small())
+    t.run_task()
+    t.network.bn.running_mean.fill_(math.nan)  # parameters stay finite, training does not read this
+    with pytest.raises(NonFiniteError, match="task 2"):
+        t.run_task()
+
+
+@pytest.mark.parametrize("threshold, keep", [(0.0, "1.000"), (1.0, "0.000")])
+def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
+    t = Trainer(small(inf_thresh=threshold, temperature=20.0))
+    with caplog.at_level(logging.WARNING):
+        result = t.run_task()
+    (warning,) = result.warnings
+    assert "policy collapse" in warning and keep in warning and warning in caplog.text
+    assert Trainer(small(inf_thresh=0.0, keep_ratio=0.99)).run_task().warnings == ()
+    assert Trainer(small(model="sgd")).run_task().warnings == ()
+
+
+def test_epochs_means_are_over_all_batches():
+    seen = []
+    t = Watched(small(max_train_images_per_task=25, n_epochs=2, n_tasks=1, warmup=False),
+                on_epoch=lambda t, means: seen.append(means))
+    t.run()
+    assert len(seen) == 2
+    for epoch, means in enumerate(seen):
+        part = slice(3 * epoch, 3 * epoch + 3)
+        sizes = [len(o.logits) for o in t.outputs[part]]
+        assert sizes == [10, 10, 5]
+        wanted = sum(x * n for x, n in zip(t.losses[part], sizes, strict=True)) / 25
+        assert means["loss"] == pytest.approx(wanted, rel=1e-4)
+        keep = sum(o.actions.mean().item() * n for o, n in zip(t.outputs[part], sizes, strict=True)) / 25
+        assert means["keep_fraction"] == pytest.approx(keep, rel=1e-4)
+
+
+def test_it_learns():
+    t = Trainer(TrainConfig(nf=8, hidden_dim_ratio=4, n_tasks=2, n_epochs=4, evaluate_on="validation", lr=0.07,
+                            max_train_images_per_task=200, warmup=True, device="cpu"))
+    result = [*t][-1]
+    assert result.task_il > 85 and result.class_il > 55, result
