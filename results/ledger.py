@@ -135,9 +135,9 @@ class Ledger:
         try:
             folder.mkdir(parents=True)
         except FileExistsError:
-            raise UserError(f"a sweep {config.name!r} exists in {storage}. Go on with it: `dynamos-sweep resume "
-                            f"{config.name}`; add trials: `dynamos-sweep extend {config.name} --trials +10`; or choose "
-                            "another --name.") from None
+            raise UserError(f"a sweep {config.name!r} exists in {storage}. Go on with it: dynamos-sweep resume "
+                            f"{config.name} --storage {storage}; or add trials: dynamos-sweep extend {config.name} "
+                            f"--trials +10 --storage {storage}; or choose another --name.") from None
         content = {**config.to_dict(), "record": dict(record)}
         write_whole(folder / "sweep.yaml", yaml.safe_dump(content, sort_keys=False))
         return cls(folder, config, record)

@@ -5,8 +5,9 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from dynamos.arguments import Parser
 from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
 from dynamos.errors import DynamosError, UserError, unknown
 from search_spaces.space import named_spaces, read_space
@@ -21,8 +22,8 @@ METRICS = ("val_class_il", "val_task_il", "forgetting", "keep_fraction", "comput
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
-    arguments = _parser().parse_args(argv)
     try:
+        arguments = _parser().parse(sys.argv[1:] if argv is None else argv)
         status: int = arguments.run(arguments)
         return status
     except UserError as error:
@@ -38,20 +39,10 @@ def _fail(error: Exception, status: int) -> int:
     return status
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """One line, without the usage."""
-        stray = re.fullmatch(r"unrecognized arguments: (\S+).*", message)
-        if stray:
-            flags = [o for a in self._actions for o in a.option_strings]
-            message = unknown("argument", stray[1].split("=")[0], sorted(flags))
-        self.exit(2, f"{self.prog}: error: {message}\n")
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
+def _parser() -> Parser:
+    parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
                      "Optuna, choose on validation images, export the best configuration.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     _run_parser(commands)
     for name, run, text in (("resume", _resume, "go on with a sweep that was interrupted or killed"),
                             ("extend", _extend, "add trials to a sweep, finished or not"),
@@ -130,8 +121,10 @@ def _drive(ledger: "Ledger") -> int:
     name, folder, storage = ledger.config.name, ledger.folder, ledger.folder.parent
     where = "" if storage == Path(str(DEFAULTS["storage"])).resolve() else f" --storage {storage}"
     print()
-    if not whole:
-        print(f"Interrupted. Go on with it: dynamos-sweep resume {name}{where}")
+    left = sum(t.state == "INTERRUPTED" for t in trials)
+    if not whole or left:
+        print(f"{'Interrupted' if not whole else 'The time budget was spent'}; {left} trials were put back. "
+              f"Go on: dynamos-sweep resume {name}{where}\n")
     if chosen is None:
         reasons = sorted({t.reason for t in trials if t.reason})
         print(f"No trial of {name} completed{': ' + '; '.join(reasons) if reasons else ''}.")

@@ -21,12 +21,13 @@ class LedgerSearcher(Searcher):
     """Suggests the ledger's next trial when a slot is free, never ahead of it."""
 
     def __init__(self, ledger: Ledger, slots: int, listeners: Sequence[Listener], deadline: float | None) -> None:
-        """Args.
+        """A searcher for one driver session.
 
-        ledger: open for writing.
-        slots: trials that may run at a time.
-        listeners: called with a trial's record after every change.
-        deadline: time.monotonic() after which nothing new starts and what runs is stopped; None for never.
+        Args:
+            ledger: open for writing.
+            slots: trials that may run at a time.
+            listeners: called with a trial's record after every change.
+            deadline: time.monotonic() after which nothing new starts and what runs is put back; None for never.
         """
         super().__init__()
         self._ledger, self._slots, self._listeners, self._deadline = ledger, slots, listeners, deadline
@@ -68,12 +69,12 @@ class LedgerSearcher(Searcher):
         record = self._running.pop(trial_id)
         report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
         self._enter(record, report, quiet=True)
-        if report["state"] is not None:
-            self._ledger.finish(record.number, report["state"], report["reason"])
-        elif error:
+        if error:
             self._ledger.finish(record.number, "FAIL", "its worker was lost more often than is retried (ray.log)")
-        else:  # stopped from outside while it ran
-            self._ledger.finish(record.number, "PRUNED", "the time budget was spent")
+        elif report["state"] is None:  # stopped while it ran
+            self._ledger.interrupt(record.number)
+        else:
+            self._ledger.finish(record.number, report["state"], report["reason"])
         self._tell_listeners(record.number)
 
     def interrupt(self) -> None:

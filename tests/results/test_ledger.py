@@ -1,0 +1,222 @@
+import csv
+import dataclasses
+import html
+import subprocess
+import sys
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+import yaml
+
+from dynamos.config import TrainConfig, preset, read_config
+from dynamos.errors import UserError
+from results.best import best, export, train_config
+from results.frame import COLUMNS, trials_frame, write_trials
+from results.ledger import Ledger, SweepConfig
+from results.report import answer, write_report
+from search_spaces.space import read_space
+
+SEED = 42
+
+
+def config(name: str = "s", **changes: object) -> SweepConfig:
+    base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation")
+    return SweepConfig(**{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    made = Ledger.create(tmp_path, config(), {"git_revision": "abc"})
+    made.begin()
+    return made
+
+
+def report(ledger: Ledger, number: int, *values: float, first: int = 0) -> None:
+    for task, value in enumerate(values, start=first):
+        ledger.add_result(number, SEED, {"task": task}, {"val_class_il": value, "val_task_il": 99.0})
+
+
+def complete(ledger: Ledger, *values: float) -> int:
+    number = ledger.ask().number
+    report(ledger, number, *values)
+    ledger.finish(number, "COMPLETE")
+    return number
+
+
+def test_trial_0_is_the_preset_whatever_the_sampler(ledger: Ledger) -> None:
+    record = ledger.ask()
+    assert (record.number, record.source, record.state) == (0, "preset", "RUNNING")
+    assert train_config(ledger, record) == ledger.config.base
+    assert ledger.ask().source == "sampler"
+
+
+def test_begin_is_repeatable(ledger: Ledger) -> None:
+    ledger.begin()
+    Ledger.open(ledger.folder.parent, "s").begin()
+    assert len(ledger.trials()) == 1
+
+
+def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(ledger: Ledger) -> None:
+    ledger.ask()
+    before = ledger.ask()
+    report(ledger, 1, 90.0)
+    complete(ledger, 100, 80)
+    again = Ledger.open(ledger.folder.parent, "s")
+    again.begin()
+    assert [t.state for t in again.trials()] == ["INTERRUPTED", "INTERRUPTED", "COMPLETE"]
+    assert again.ask().number == 0
+    after = again.ask()
+    assert (after.number, after.config, after.attempt) == (1, before.config, 2)
+    assert after.started_at == before.started_at and after.tasks_done == 1
+    assert again.remaining() == 1
+
+
+def test_the_budget_counts_every_trial_once_and_can_be_extended(ledger: Ledger) -> None:
+    for _ in range(4):
+        complete(ledger, 50)
+    assert ledger.remaining() == 0
+    ledger.extend(3)
+    assert (ledger.budget, ledger.remaining()) == (7, 3)
+    assert Ledger.open(ledger.folder.parent, "s").budget == 7
+
+
+def test_suggestions_depend_on_the_seed_and_the_trial_alone(tmp_path: Path) -> None:
+    def drawn(name: str, seed: int, resumed_after: int) -> list[dict[str, float]]:
+        ledger = Ledger.create(tmp_path, config(name, seed=seed), {})
+        ledger.begin()
+        for n in range(4):
+            if n == resumed_after:
+                ledger = Ledger.open(tmp_path, name)
+                ledger.begin()
+            complete(ledger, 50 + n)
+        return [t.config for t in ledger.trials()]
+
+    assert drawn("a", 7, 99) == drawn("b", 7, 2) != drawn("c", 8, 99)
+
+
+def test_a_results_first_report_stands(ledger: Ledger) -> None:
+    ledger.ask()
+    assert ledger.add_result(0, SEED, {"task": 0}, {"val_class_il": 90.0})
+    assert not ledger.add_result(0, SEED, {"task": 0}, {"val_class_il": 10.0})
+    assert ledger.trial(0).last("val_class_il") == 90.0
+
+
+def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) -> None:
+    complete(ledger, 100, 80)
+    for state in ("PRUNED", "FAIL"):
+        number = ledger.ask().number
+        report(ledger, number, 100)
+        ledger.finish(number, state, "because")
+    running = ledger.ask().number
+    report(ledger, running, 100)
+    chosen = best(ledger.trials())
+    assert chosen is not None and (chosen.number, chosen.value) == (0, 80)
+    assert "Trial 0 is best with val_class_il 80.00; it is the stream's preset." == answer(ledger.trials())
+
+
+def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger: Ledger) -> None:
+    assert best(ledger.trials()) is None
+    complete(ledger, 70)
+    complete(ledger, 80)
+    complete(ledger, 80)
+    chosen = best(ledger.trials())
+    assert chosen is not None and chosen.number == 1
+    assert "10.00 points above the stream's preset (70.00)" in answer(ledger.trials())
+
+
+def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(ledger: Ledger) -> None:
+    complete(ledger, 100, 81.23456789012345)
+    number = ledger.ask().number
+    report(ledger, number, 99)
+    ledger.finish(number, "PRUNED", "non-finite: logits")
+    write_trials(ledger)
+    with (ledger.folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == [*COLUMNS, "lr", "alpha", "beta", "policy_penalty", "keep_ratio"]
+    assert float(rows[0]["val_class_il"]) == 81.23456789012345
+    assert rows[1]["val_class_il"] == "" and rows[1]["tasks_done"] == "1" and rows[1]["reason"].startswith("non-finite")
+    assert {k: float(rows[1][k]) for k in ledger.trial(1).config} == ledger.trial(1).config
+    assert float(rows[0]["policy_penalty"]) == -500
+    assert isinstance(trials_frame(ledger), pd.DataFrame)
+
+
+def test_best_config_is_what_the_trial_trained_and_says_where_it_is_from(ledger: Ledger) -> None:
+    complete(ledger, 70)
+    number = complete(ledger, 80)
+    trial = ledger.trial(number)
+    export(ledger, trial)
+    path = ledger.folder / "best_config.yaml"
+    assert TrainConfig.from_dict(read_config(path)) == train_config(ledger, trial)
+    told = yaml.safe_load(path.read_text())["provenance"]
+    assert told == {"sweep": "s", "trial": 1, "source": "sampler", "seeds": [SEED], "protocol": "val-all-seen",
+                    "metric": "val_class_il", "value": 80.0, "git_revision": "abc"}
+
+
+def test_a_sweeps_config_survives_its_file(ledger: Ledger) -> None:
+    assert Ledger.open(ledger.folder.parent, "s").config == ledger.config
+
+
+@pytest.mark.parametrize("values", [[], [80.0], [70.0, 80.0], [70.0, 80.0, 75.0, 71.0, 90.0]])
+def test_the_report_is_one_page_however_few_the_trials(ledger: Ledger, values: list[float]) -> None:
+    ledger.extend(10)
+    for value in values:
+        complete(ledger, 100, value)
+    page = write_report(ledger).read_text()
+    assert page.startswith("<!doctype html>") and html.escape(answer(ledger.trials())) in page
+    assert "<script src" not in page and "<link" not in page
+    assert page.count("Parallel coordinates") == (len(values) > 1)
+
+
+def test_importance_is_of_the_fields_and_sums_to_one(ledger: Ledger) -> None:
+    ledger.extend(10)
+    for _ in range(12):
+        record = ledger.ask()
+        report(ledger, record.number, 100 * record.config["keep_ratio"])
+        ledger.finish(record.number, "COMPLETE")
+    shares = ledger.importances()
+    assert set(shares) == set(ledger.config.space.parameters[i].name for i in range(5))
+    assert sum(shares.values()) == pytest.approx(1) and max(shares, key=shares.__getitem__) == "keep_ratio"
+
+
+def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> None:
+    complete(ledger, 100, 80)
+    study = optuna.load_study(study_name="s", storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
+    assert study.trials[0].intermediate_values == {0: 100, 1: 80} and study.best_value == 80
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"trials": 0}, "--trials 0 is out of range; it must be at least 1"),
+    ({"max_concurrent": 0}, "--max-concurrent 0"),
+    ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0"),
+    ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
+    ({"time_budget_seconds": 0.0}, "--time-budget 0s"),
+    ({"base": TrainConfig(**preset("seq-digits", 200))}, "a sweep chooses on validation images only"),
+])
+def test_a_config_out_of_range_is_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        config(**changes)
+
+
+def test_a_taken_name_is_refused_with_the_commands_and_a_missing_one_with_the_nearest(ledger: Ledger) -> None:
+    with pytest.raises(UserError, match=r"dynamos-sweep resume s .*dynamos-sweep extend s --trials \+10"):
+        Ledger.create(ledger.folder.parent, config(), {})
+    Ledger.create(ledger.folder.parent, config("digits"), {})
+    with pytest.raises(UserError, match="Did you mean 'digits'"):
+        Ledger.open(ledger.folder.parent, "digit")
+
+
+def test_reading_a_sweep_loads_neither_ray_nor_torch(ledger: Ledger) -> None:
+    complete(ledger, 80)
+    code = ("import sys; from pathlib import Path; from results.ledger import Ledger; from results.frame import "
+            "trials_frame; from results.report import write_report;"
+            f"l = Ledger.open(Path({str(ledger.folder.parent)!r}), 's'); trials_frame(l); write_report(l);"
+            "print(sorted({'ray', 'torch'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_record_is_data(ledger: Ledger) -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        ledger.trial(0).number = 3  # type: ignore[misc]

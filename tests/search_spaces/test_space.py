@@ -1,0 +1,110 @@
+import dataclasses
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dynamos.config import TrainConfig, preset
+from dynamos.errors import UserError
+from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+def space(**parameters: object) -> SearchSpace:
+    return SearchSpace.from_dict("mine", {"parameters": parameters})
+
+
+def suggested(space: SearchSpace, seed: int) -> tuple[dict[str, object], optuna.Trial]:
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask()
+    return space.suggest(trial), trial
+
+
+@pytest.mark.parametrize("name", named_spaces())
+def test_every_named_space_suggests_configurations_that_train_config_accepts(name: str) -> None:
+    space = read_space(name)
+    for seed in range(20):
+        values, _ = suggested(space, seed)
+        TrainConfig.from_dict(values)
+        assert all(p.admits(values[p.name]) for p in space.parameters)
+
+
+@pytest.mark.parametrize("dataset, size", [("seq-digits", 200), ("seq-mnist", 500), ("mnist-360", 500)])
+def test_the_paper_presets_lie_in_the_core_space(dataset: str, size: int) -> None:
+    read_space("core").stored(TrainConfig(**preset(dataset, size)).to_dict())
+
+
+def test_core_varies_what_the_readme_says() -> None:
+    assert [p.name for p in read_space("core").parameters] == ["lr", "alpha", "beta", "policy_penalty", "keep_ratio"]
+
+
+@given(st.integers(0, 10_000))
+def test_a_negative_log_range_is_stored_by_magnitude_and_read_back_as_it_was(seed: int) -> None:
+    penalty = space(policy_penalty={"low": -1000, "high": -50, "log": True})
+    values, trial = suggested(penalty, seed)
+    assert -1000 <= values["policy_penalty"] <= -50
+    assert trial.params == {"neg_policy_penalty": -values["policy_penalty"]}
+    assert penalty.real(trial.params) == values
+    assert penalty.real(penalty.stored(values)) == values
+
+
+def test_a_log_range_is_searched_by_magnitude() -> None:
+    drawn = [suggested(space(policy_penalty={"low": -1000, "high": -10, "log": True}), seed)[0]["policy_penalty"]
+             for seed in range(300)]
+    # Uniform in the logarithm: half of the draws lie below the geometric mean, 100. A uniform draw has 9 % there.
+    assert 0.4 < sum(value > -100 for value in drawn) / 300 < 0.6
+
+
+def test_whole_numbers_and_choices() -> None:
+    values, _ = suggested(space(batch_size={"low": 4, "high": 32}, warmup={"choices": [True, False]}), 3)
+    assert type(values["batch_size"]) is int and 4 <= values["batch_size"] <= 32
+    assert type(values["warmup"]) is bool
+
+
+def test_digest_tells_spaces_apart_and_to_dict_comes_back() -> None:
+    one, other = space(lr={"low": 0.1, "high": 0.2}), space(lr={"low": 0.1, "high": 0.3})
+    assert one.digest != other.digest
+    again = SearchSpace.from_dict("mine", one.to_dict())
+    assert again == one and again.digest == one.digest
+    assert dataclasses.replace(one, name="renamed").digest == one.digest
+
+
+@pytest.mark.parametrize("parameters, message", [
+    ({"keep_ration": {"low": 0.1, "high": 0.9}}, "Did you mean 'keep_ratio'?"),
+    ({"lr": {"low": 0.2, "high": 0.1}}, "lr goes from 0.2 to 0.1; low must be less than high"),
+    ({"lr": {"low": 0.1}}, "lr has no high"),
+    ({"lr": {"low": 0.1, "high": "much"}}, "lr 'much' is not a number"),
+    ({"lr": {"low": 0.0, "high": 0.1}}, "lr 0.0 is out of range; it must be greater than 0"),
+    ({"keep_ratio": {"low": 0.1, "high": 1.5}}, "keep_ratio 1.5 is out of range; it must be from 0 to 1"),
+    ({"policy_penalty": {"low": -5, "high": 5}}, "policy_penalty 5.0 is out of range; it must be at most 0"),
+    ({"policy_penalty": {"low": -5, "high": 0, "log": True}}, "a log range must not hold 0"),
+    ({"lr": {"low": 0.1, "high": 0.2, "lag": True}}, "Did you mean 'log'?"),
+    ({"lr": 0.1}, "lr is 0.1; it must be {low, high} or {choices}"),
+    ({"warmup": {"low": 0, "high": 1}}, "warmup is no number; it must have choices"),
+    ({"model": {"choices": ["dynamo"]}}, "Did you mean 'dynamos'?"),
+    ({"model": {"choices": []}}, "a list that is not empty"),
+    ({"model": {"choices": ["sgd"], "low": 1}}, "either choices"),
+    ({}, "has no parameters"),
+    *(({name: {"choices": [1]}}, f"{name} says what is trained or where") for name in NOT_VARIED),
+])
+def test_a_space_that_does_not_fit_is_refused(parameters: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        space(**parameters)
+    assert message in str(error.value) and str(error.value).startswith("space mine")
+
+
+def test_a_space_is_read_from_a_file_and_its_name_is_the_files(tmp_path) -> None:
+    (tmp_path / "tiny.yaml").write_text("parameters:\n  lr: {low: 0.1, high: 0.2}\n")
+    assert read_space(str(tmp_path / "tiny.yaml")).name == "tiny"
+
+
+@pytest.mark.parametrize("name, message", [("cor", "Did you mean 'core'?"), ("none.yaml", "no file none.yaml")])
+def test_a_missing_space_is_named(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message.replace("?", r"\?")):
+        read_space(name)
+
+
+def test_a_point_outside_is_refused_with_the_remedy() -> None:
+    with pytest.raises(UserError, match=r"lr 0.07 lies outside the space mine, which has 0.1 to 0.2; .*--set lr=VALUE"):
+        space(lr={"low": 0.1, "high": 0.2}).stored({"lr": 0.07})

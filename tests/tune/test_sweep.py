@@ -1,0 +1,181 @@
+"""The whole road through real Ray, Optuna and MLflow: sweep, export, retrain."""
+
+import csv
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from mlflow import MlflowClient
+from mlflow.entities import ViewType
+
+from results.frame import trials_frame
+from results.ledger import Ledger
+from tests.tune.sweeps import SMALL, run, run_until
+from tune.tracking import TAG, Mirror
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """(folder it ran in, what it printed) of a sweep of three trials."""
+    folder = tmp_path_factory.mktemp("sweep")
+    done = run("run", "--name", "tiny", "--trials", "3", "--set", *SMALL, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder, done.stdout + done.stderr
+
+
+@pytest.fixture
+def ledger(swept: tuple[Path, str]) -> Ledger:
+    return Ledger.open(swept[0] / "runs", "tiny")
+
+
+def runs_of(store: Path) -> tuple[MlflowClient, dict[str, object]]:
+    """(client, runs by their tag) of an MLflow store."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
+    experiment = client.get_experiment_by_name("dynamos")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    tags = [r.data.tags[TAG] for r in found]
+    assert len(tags) == len(set(tags)), "one run each"
+    return client, dict(zip(tags, found, strict=True))
+
+
+def test_every_trial_is_whole_and_the_first_is_the_preset(ledger: Ledger) -> None:
+    trials = ledger.trials()
+    assert [t.state for t in trials] == ["COMPLETE"] * 3
+    assert [t.source for t in trials] == ["preset", "sampler", "sampler"]
+    assert all(t.tasks_done == 3 for t in trials)
+    assert len({json.dumps(t.config) for t in trials}) == 3
+    assert all(t.value == t.results[42][2]["class_il"] for t in trials)
+
+
+def test_the_files_are_there_and_nothing_of_rays(swept: tuple[Path, str]) -> None:
+    folder = swept[0] / "runs" / "tiny"
+    names = {p.name for p in folder.iterdir() if p.name != "ray.log"}
+    assert names - {"ledger.db-wal", "ledger.db-shm"} == {"sweep.yaml", "ledger.db", "trials.csv", "best_config.yaml",
+                                                          "trials"}
+    assert {p.name for p in swept[0].iterdir()} == {"runs"}
+    record = yaml.safe_load((folder / "sweep.yaml").read_text())["record"]
+    assert len(record["data_hash"]) == len(record["validation_hash"]) == 16 and "ray" in record["versions"]
+
+
+def test_the_end_says_what_was_found_and_what_to_do_next(swept: tuple[Path, str]) -> None:
+    folder, said = swept[0] / "runs" / "tiny", swept[1]
+    assert "val_class_il" in said and "preset" in said and str(folder) in said
+    for command in (f"dynamos --config {folder}/best_config.yaml", "mlflow ui --backend-store-uri sqlite:///",
+                    "dynamos-sweep report tiny"):
+        assert command in said
+
+
+def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], ledger: Ledger) -> None:
+    client, runs = runs_of(swept[0] / "runs" / "mlflow.db")
+    assert set(runs) == {"tiny", "tiny/0", "tiny/1", "tiny/2"}
+    parent = runs["tiny"]
+    assert parent.info.status == "FINISHED"
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"best_config.yaml", "sweep.yaml",
+                                                                          "trials.csv"}
+    for trial in ledger.trials():
+        child = runs[f"tiny/{trial.number}"]
+        assert child.info.status == "FINISHED" and child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert float(child.data.params["policy_penalty"]) == trial.config["policy_penalty"]
+        assert child.data.params["dataset"] == "seq-digits"
+        history = client.get_metric_history(child.info.run_id, "val_class_il")
+        assert [(m.step, m.value) for m in history] == [(r["task"] + 1, r["class_il"]) for r in trial.results[42]]
+        assert child.data.metrics["seconds"] > 0
+
+
+def test_a_second_comparison_with_mlflow_changes_nothing(swept: tuple[Path, str], ledger: Ledger) -> None:
+    store = swept[0] / "runs" / "mlflow.db"
+    client, before = runs_of(store)
+    mirror = Mirror(ledger, f"sqlite:///{store}", swept[0] / "runs" / "mlartifacts")
+    for trial in ledger.trials():
+        mirror.sync_trial(trial)
+    _, after = runs_of(store)
+    assert {t: r.data.metrics for t, r in before.items()} == {t: r.data.metrics for t, r in after.items()}
+    assert len(client.get_metric_history(after["tiny/1"].info.run_id, "val_class_il")) == 3
+
+
+def test_the_best_configuration_retrained_gives_the_trials_numbers_to_the_last_digit(
+        swept: tuple[Path, str], ledger: Ledger, tmp_path: Path) -> None:
+    exported = swept[0] / "runs" / "tiny" / "best_config.yaml"
+    number = yaml.safe_load(exported.read_text())["provenance"]["trial"]
+    subprocess.run([sys.executable, "-c", "import sys; from dynamos.cli import main; sys.exit(main())", "--config",
+                    str(exported), "--save-path", str(tmp_path), "--exp-name", "again"], check=True,
+                   capture_output=True, cwd=tmp_path)
+    again = json.loads((tmp_path / "again" / "result.json").read_text())["tasks"]
+    first = ledger.trial(number).results[42]
+    assert len(again) == len(first) == 3
+    for a, b in zip(again, first, strict=True):
+        for name, value in a.items():
+            if not name.endswith("seconds"):
+                assert b[name] == value or (isinstance(value, float) and math.isnan(value)), name
+
+
+def test_the_next_one_of_that_name_is_refused(swept: tuple[Path, str]) -> None:
+    done = run("run", "--name", "tiny", "--trials", "3", cwd=swept[0])
+    assert done.returncode == 2 and "dynamos-sweep extend tiny" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_the_report_is_written(swept: tuple[Path, str]) -> None:
+    done = run("report", "tiny", cwd=swept[0])
+    assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2>") >= 5
+
+
+def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+
+    def one_is_under_way() -> bool:
+        if not (storage / "cut" / "sweep.yaml").exists():
+            return False
+        trials = Ledger.open(storage, "cut").trials()
+        return any(t.state == "RUNNING" and t.tasks_done >= 1 for t in trials)
+
+    # Long enough tasks that a trial is still at work when the signal comes.
+    long = [s for s in SMALL if not s.startswith("n_epochs")] + ["n_epochs=30", "warmup_epochs=2"]
+    status, said = run_until(one_is_under_way, signal.SIGINT, "run", "--name", "cut", "--trials", "3", "--set", *long,
+                             cwd=tmp_path)
+    assert status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, said
+    ledger = Ledger.open(storage, "cut")
+    before = {t.number: t for t in ledger.trials()}
+    assert "INTERRUPTED" in {t.state for t in before.values()}
+    assert "RUNNING" not in {t.state for t in before.values()}
+    with (storage / "cut" / "trials.csv").open() as file:
+        assert "INTERRUPTED" in {row["state"] for row in csv.DictReader(file)}
+
+    done = run("resume", "cut", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    done = run("extend", "cut", "--trials", "+1", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    frame = trials_frame(Ledger.open(storage, "cut"))
+    assert list(frame["state"]) == ["COMPLETE"] * 4
+    assert list(frame["attempts"])[3] == 1 and max(frame["attempts"]) == 2
+    for trial in Ledger.open(storage, "cut").trials():
+        if trial.number in before and before[trial.number].tasks_done:
+            assert trial.results[42][0] == before[trial.number].results[42][0], "what was reported stands"
+    assert set(runs_of(storage / "mlflow.db")[1]) == {"cut", "cut/0", "cut/1", "cut/2", "cut/3"}
+
+
+def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
+    code = ("from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
+            "c = {'number': 0, 'attempt': 1, 'folder': 'f', 'train': TrainConfig(evaluate_on='test').to_dict()};"
+            "print(SweepTrial(c).train()['report'])")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
+                          env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
+    report = json.loads(done.stdout.strip().splitlines()[-1])
+    assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
+    assert report["results"] == []
+
+
+def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "wild.yaml").write_text("parameters:\n  lr: {low: 1.0e+30, high: 1.0e+31}\n")
+    done = run("run", "--name", "wild", "--space", "wild.yaml", "--trials", "2", "--set", "lr=2e30", *SMALL,
+               cwd=tmp_path)
+    assert done.returncode == 1 and "non-finite" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    trials = Ledger.open(tmp_path / "runs", "wild").trials()
+    assert [t.state for t in trials] == ["PRUNED", "PRUNED"]
+    assert all("task 1, step" in (t.reason or "") for t in trials)
