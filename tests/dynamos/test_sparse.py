@@ -1,0 +1,58 @@
+import pytest
+import torch
+
+from dynamos.config import TrainConfig
+from dynamos.errors import UserError
+from dynamos.network import build_network
+from dynamos.sparse import Predictor, skipping_pays
+from tests.dynamos.test_network import twins
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.1])
+@pytest.mark.parametrize("skip", [True, False])
+@pytest.mark.parametrize("size", [8, 11])
+def test_one_image_alone_says_what_the_network_says(threshold, skip, size):
+    network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=min(threshold, 1.0), temperature=0.5))
+    for gate in (g for b in network.blocks[2:] for g in (b.gate1, b.gate2)):
+        gate.threshold = threshold
+    network.eval()
+    predictor = Predictor(network, (size, size), skip)
+    images = torch.rand(6, 3, size, size)
+    with torch.inference_mode():
+        out = network(images)
+    for i, image in enumerate(images):
+        said = predictor(image)
+        assert torch.equal(said.actions, out.actions[i].bool())
+        torch.testing.assert_close(said.logits, out.logits[i], rtol=1e-3, atol=1e-4)
+    if threshold in (0.3, 0.5, 0.7):
+        assert 0 < out.actions.mean() < 1
+
+
+def test_gates_that_drop_a_whole_layer():
+    network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, temperature=3.0))
+    network.eval()
+    network.blocks[2].gate1.threshold = network.blocks[3].gate2.threshold = 1.1
+    image = torch.rand(3, 8, 8)
+    with torch.inference_mode():
+        out = network(image[None])
+    said = Predictor(network, (8, 8), skip=True)(image)
+    torch.testing.assert_close(said.logits, out.logits[0])
+    torch.testing.assert_close(said.logits, network.linear.bias)
+
+
+def test_dropped_channels_are_not_computed(monkeypatch):
+    network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=0.5))
+    predictor = Predictor(network.eval(), (8, 8), skip=True)
+    seen = []
+    real = torch.nn.functional.conv2d
+    monkeypatch.setattr("dynamos.sparse.F.conv2d",
+                        lambda x, w, *more: (seen.append(tuple(w.shape[:2])), real(x, w, *more))[1])
+    k1, k2, k3, k4 = predictor(torch.rand(3, 8, 8)).actions.sum(1).tolist()
+    assert 0 < min(k1, k2, k3, k4) and min(k1, k2, k3, k4) < 16
+    assert seen[5:] == [(k1, 8), (k2, k1), (k2, 8), (k3, k2), (k4, k3)]
+
+
+def test_a_dense_network_is_refused_and_small_maps_are_masked():
+    with pytest.raises(UserError, match="dense"):
+        Predictor(build_network(TrainConfig(model="sgd"), 10), (28, 28))
+    assert not skipping_pays(64, (8, 8)) and skipping_pays(256, (28, 28))
