@@ -58,8 +58,10 @@ def _charts(ledger: Ledger) -> list[str]:
         drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study)))
     parts = []
     for n, (title, figure) in enumerate(drawn):
+        figure.update_layout(title_text=None, margin_t=30)
         # The charting library stands in the page once, with the first chart.
-        parts += [f"<h2>{title}</h2>", figure.to_html(full_html=False, include_plotlyjs=n == 0)]
+        chart = figure.to_html(full_html=False, include_plotlyjs=n == 0)
+        parts += [f"<h2>{title}</h2>", f'<div class="wide">{chart}</div>']
     return parts
 
 

@@ -62,7 +62,9 @@ class Display:
         counts = Counter(t.state for t in trials)
         done = sum(counts[state] for state in ENDED)
         head = Text.assemble((f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}")
-        parts: list[RenderableType] = [head, ProgressBar(total=self._budget, completed=done, width=60)]
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}")
+        parts: list[RenderableType] = [head, bar]
         chosen = best(trials)
         if chosen is not None:
             parts.append(Text(f"best so far: trial {chosen.number}, val_class_il {chosen.value:.2f}  "
