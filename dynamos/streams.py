@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dynamos.config import ROTATING, TrainConfig
@@ -147,16 +148,18 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     Nearest neighbour, same size; what comes from outside is black.
     """
     n, channels, height, width = pixels.shape
-    angle = torch.deg2rad(degrees.double())[:, None, None]
-    down = torch.arange(height, device=pixels.device, dtype=torch.float64)[None, :, None] + 0.5 - height / 2
-    right = torch.arange(width, device=pixels.device, dtype=torch.float64)[None, None, :] + 0.5 - width / 2
-    # Where each pixel of the result comes from; rows grow downwards, so the inverse turn has this sign.
-    from_x = (torch.cos(angle) * right - torch.sin(angle) * down + width / 2).floor().long()
-    from_y = (torch.sin(angle) * right + torch.cos(angle) * down + height / 2).floor().long()
-    inside = (from_x >= 0) & (from_x < width) & (from_y >= 0) & (from_y < height)
-    place = (from_y.clamp(0, height - 1) * width + from_x.clamp(0, width - 1)).reshape(n, 1, -1)
-    turned = pixels.reshape(n, channels, -1).gather(2, place.expand(-1, channels, -1))
-    return turned.reshape(pixels.shape) * inside[:, None]
+    angle = torch.deg2rad(degrees.double())
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    down = torch.arange(height, device=pixels.device, dtype=torch.float64) + 0.5 - height / 2
+    right = torch.arange(width, device=pixels.device, dtype=torch.float64) + 0.5 - width / 2
+    # Where each pixel of the result comes from, in images with a black border of one pixel, where whatever comes from
+    # outside is sent. Rows grow downwards, so the inverse turn has this sign.
+    from_x = (torch.outer(cos, right) + (width / 2 + 1))[:, None] - torch.outer(sin, down)[:, :, None]
+    from_y = (torch.outer(sin, right) + (height / 2 + 1))[:, None] + torch.outer(cos, down)[:, :, None]
+    column, row = from_x.clamp_(0, width + 1).int(), from_y.clamp_(0, height + 1).int()
+    place = row.mul_(width + 2).add_(column).long().reshape(n, 1, -1).expand(-1, channels, -1)
+    bordered = F.pad(pixels, (1, 1, 1, 1)).reshape(n, channels, -1)
+    return bordered.gather(2, place).reshape(pixels.shape)
 
 
 def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:

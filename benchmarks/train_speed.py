@@ -1,0 +1,175 @@
+"""Training speed per method, beside a plain re-write of the same method (benchmarks/plain.py).
+
+Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--streams seq-mnist mnist-360] [--methods ...]
+     python -m benchmarks.train_speed --data-path DIR --full       whole runs of ours, evaluations included
+
+The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not the absolute
+times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm unfolded at evaluation, an unfused
+optimizer, and draws a rotating stream's images one at a time with PIL. Presets at buffer 500, fp32, one thread.
+"""
+
+import argparse
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from benchmarks.plain import PlainResNet, rotate_singly
+from dynamos.config import METHODS, TrainConfig, preset
+from dynamos.data import Images, as_input
+from dynamos.network import original_state_dict
+from dynamos.streams import Batch, Stream, load_stream
+from dynamos.trainer import EVALUATION_BATCH, Trainer
+
+TURN = 10  # steps of one variant before the other's turn
+# Operations that allocate or describe memory and compute nothing.
+NO_KERNELS = ("empty", "as_strided", "view", "reshape", "expand", "transpose", "permute", "slice", "select", "detach",
+              "unsqueeze", "resize_", "alias", "::t", "flatten", "split", "narrow", "item", "_local_scalar_dense")
+
+
+class PlainStream(Stream):
+    """The same stream, drawn one image at a time."""
+
+    def images(self, task: int, batch: Batch) -> Images:
+        """The images of a batch."""
+        taken = self.train[task].take(batch.index)
+        if batch.degrees is None:
+            return taken
+        return Images(rotate_singly(taken.pixels, batch.degrees), taken.labels, taken.white)
+
+
+class Pause(Exception):
+    """Ends a turn between two steps; the run goes on from there."""
+
+
+class Racer:
+    """A run that trains so many steps at a time and says what they took."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer, self.wanted = trainer, 0
+        self.trainer.untrained = {"class_il": [0.0] * trainer.n_tasks, "task_il": [0.0] * trainer.n_tasks}
+        self.trainer.on_step = self._on_step
+
+    def _on_step(self, trainer: Trainer) -> None:
+        if trainer.steps >= self.wanted:
+            raise Pause
+
+    def run(self, steps: int) -> float:
+        """CPU seconds of the next steps."""
+        self.wanted = self.trainer.steps + steps
+        started = time.process_time()
+        try:
+            self.trainer.run_task()
+        except Pause:
+            return time.process_time() - started
+        raise SystemExit("the first task is shorter than --steps")
+
+    def evaluation(self, images: int) -> float:
+        """CPU seconds of evaluating so many images."""
+        data = self.trainer.stream.evaluation[0]
+        network = self.trainer.network.eval()
+        started = time.process_time()
+        with torch.inference_mode():
+            for pixels in data.pixels[:images].split(EVALUATION_BATCH):
+                network(as_input(pixels, data.white))
+        return time.process_time() - started
+
+
+def plain(config: TrainConfig, stream: Stream) -> Trainer:
+    """A Trainer of the plain variant, with the weights that ours begins with."""
+    values = {spec.name: getattr(stream, spec.name) for spec in dataclasses.fields(stream)}
+    trainer = Trainer(config, PlainStream(**values))
+    network = PlainResNet(config, stream.num_classes)
+    network.load_state_dict(original_state_dict(trainer.network))
+    trainer.network = network  # type: ignore[assignment]
+    trainer.optimizer = torch.optim.SGD(network.parameters(), lr=config.lr)
+    return trainer
+
+
+def kernel_share(racer: Racer, steps: int) -> float:
+    """Share of the profiled time spent in computing operations; the profiler's own cost lowers it."""
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        racer.run(steps)
+    events = seen.key_averages()
+    whole = sum(event.self_cpu_time_total for event in events)
+    kernels = sum(event.self_cpu_time_total for event in events
+                  if event.key.startswith("aten::") and not event.key.endswith(NO_KERNELS))
+    return kernels / whole
+
+
+def evaluated_images(stream: Stream) -> int:
+    """Images that a whole run evaluates: all tasks at first, then those seen and the next after each."""
+    sizes = [len(part) for part in stream.evaluation]
+    return sum(sizes) + sum(sum(sizes[:task + 2]) for task in range(len(sizes)))
+
+
+def race(config: TrainConfig, stream: Stream, steps: int) -> str:
+    """One line: ours, its ratio to the plain variant, and what a whole run comes to."""
+    ours, other = Racer(Trainer(config, stream)), Racer(plain(config, stream))
+    for racer in (ours, other):
+        racer.run(2 * TURN)  # the buffer fills, memory is allocated
+    times: dict[Racer, list[float]] = {ours: [], other: []}
+    for _ in range(max(steps // TURN, 1)):
+        for racer, took in times.items():
+            took.append(racer.run(TURN) / TURN)
+    step, plain_step = (statistics.median(took) for took in times.values())
+    ratio = statistics.median(b / a for a, b in zip(*times.values(), strict=True))
+    evaluation = [(ours.evaluation(500), other.evaluation(500)) for _ in range(3)]
+    evaluation_ratio = statistics.median(b / a for a, b in evaluation)
+    total = config.n_epochs * sum(len(stream.batches(t, 0, config)) for t in range(len(stream.tasks)))
+    whole = total * step + evaluated_images(stream) * statistics.median(a for a, _ in evaluation) / 500
+    share = kernel_share(ours, 3 * TURN)
+    return (f"{config.dataset:10s} {config.model:12s} {config.batch_size / step:9.0f} {1000 * step:9.1f} "
+            f"{1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} {100 * share:7.0f}% {whole:9.0f}")
+
+
+def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
+    """How many times as long drawing a rotating stream's batches takes image by image as batch by batch."""
+    values = {spec.name: getattr(stream, spec.name) for spec in dataclasses.fields(stream)}
+    single = PlainStream(**values)
+    batches = stream.batches(0, 0, config)[:300]
+
+    def seconds(draw: Callable[[int, Batch], Images]) -> float:
+        started = time.process_time()
+        for batch in batches:
+            draw(0, batch)
+        return time.process_time() - started
+
+    return statistics.median(seconds(single.images) / seconds(stream.images) for _ in range(5))
+
+
+def main() -> None:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data-path", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--streams", nargs="+", default=["seq-mnist", "mnist-360"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS))
+    parser.add_argument("--full", action="store_true")
+    arguments = parser.parse_args()
+    print(f"torch {torch.__version__}, 1 thread, {torch.get_num_threads()} available")
+    if not arguments.full:
+        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels  whole run, CPU s")
+    for dataset in arguments.streams:
+        for method in arguments.methods:
+            # The plain variant knows no warm-up.
+            config = TrainConfig.from_dict(preset(dataset, 500) | {
+                "model": method, "data_path": str(arguments.data_path), "warmup": arguments.full, "device": "cpu"})
+            started = time.process_time()
+            stream = load_stream(config, torch.device("cpu"))
+            if arguments.full:
+                results = [*Trainer(config, stream)]
+                took = time.process_time() - started
+                print(f"{dataset:10s} {method:12s} {took:8.0f} CPU s, class-il {results[-1].class_il:.2f}", flush=True)
+                continue
+            print(race(config, stream, arguments.steps), flush=True)
+        if stream.rotating and not arguments.full:
+            print(f"{dataset:10s} drawing image by image takes {drawing_ratio(stream, config):.1f} times as long")
+
+
+if __name__ == "__main__":
+    main()
