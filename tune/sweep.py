@@ -13,8 +13,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import joblib
 import ray
 import ray.tune
+import torch
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
@@ -41,7 +43,8 @@ def data_record(base: TrainConfig) -> dict[str, Any]:
 
 
 def create_sweep(storage: Path, config: SweepConfig) -> Ledger:
-    """The ledger of a new sweep; UserError if its name is taken or its data is missing."""
+    """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine."""
+    slots(config, local_resources())
     return Ledger.create(storage, config, data_record(config.base))
 
 
@@ -57,12 +60,13 @@ def run_sweep(ledger: Ledger) -> bool:
         "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
     ledger.begin()
     interrupted = threading.Event()
-    with Display(ledger) as display, _local_ray(ledger.folder / "ray.log") as resources:
-        slots = _slots(config, resources)
+    resources = local_resources()
+    places = slots(config, resources)
+    with Display(ledger) as display, _local_ray(resources, ledger.folder / "ray.log"):
         mirror = LiveMirror(ledger, mlflow_uri(ledger.folder.parent), ledger.folder.parent / "mlartifacts")
-        display.begin(slots)
+        display.begin(places)
         budget = config.time_budget_seconds
-        searcher = LedgerSearcher(ledger, slots, [display, mirror], None if budget is None
+        searcher = LedgerSearcher(ledger, places, [display, mirror], None if budget is None
                                   else time.monotonic() + budget)
         ray_folder = ledger.folder / "ray"
         try:
@@ -120,22 +124,27 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
 
 
-def _slots(config: SweepConfig, resources: dict[str, float]) -> int:
+def local_resources() -> dict[str, float]:
+    """CPUs that this process may use, by affinity and container, and GPUs that torch sees."""
+    return {"CPU": joblib.cpu_count(), "GPU": torch.cuda.device_count()}
+
+
+def slots(config: SweepConfig, resources: dict[str, float]) -> int:
     """Trials that fit at a time; UserError if not one does."""
     fits = math.inf
     for kind, wanted in (("CPU", config.cpus_per_trial), ("GPU", config.gpus_per_trial)):
         if wanted:
-            held = resources.get(kind, 0.0)
-            fits = min(fits, held // wanted)
-            if held < wanted:
-                raise UserError(f"--{kind.lower()}s-per-trial {wanted:g} is more than there is: {held:g}.")
+            if resources[kind] < wanted:
+                raise UserError(f"--{kind.lower()}s-per-trial {wanted:g} is more than there is: {resources[kind]:g}.")
+            fits = min(fits, resources[kind] // wanted)
     return int(min(fits, config.max_concurrent or math.inf))
 
 
 @contextmanager
-def _local_ray(log_file: Path) -> Iterator[dict[str, float]]:
-    """A Ray of this machine's own for the time of the sweep; gives its resources. Its log would break the display."""
-    ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+def _local_ray(resources: dict[str, float], log_file: Path) -> Iterator[None]:
+    """A Ray of this machine's own for the time of the sweep. Its log would break the display."""
+    ray.init(address="local", num_cpus=int(resources["CPU"]), num_gpus=int(resources["GPU"]), include_dashboard=False,
+             log_to_driver=False, logging_level=logging.ERROR)
     tune_log = logging.getLogger("ray.tune")
     handler = logging.FileHandler(log_file, delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
@@ -143,7 +152,7 @@ def _local_ray(log_file: Path) -> Iterator[dict[str, float]]:
     tune_log.addHandler(handler)
     tune_log.propagate = False
     try:
-        yield ray.cluster_resources()  # type: ignore[no-untyped-call]
+        yield
     finally:
         ray.shutdown()
         tune_log.removeHandler(handler)
@@ -152,12 +161,18 @@ def _local_ray(log_file: Path) -> Iterator[dict[str, float]]:
 
 @contextmanager
 def _signals(interrupted: threading.Event) -> Iterator[None]:
-    """While it lasts, SIGINT and SIGTERM set the event instead of ending the process."""
+    """While it lasts, a first SIGINT or SIGTERM sets the event instead of ending the process."""
+
+    def handle(*_: object) -> None:
+        if interrupted.is_set():
+            raise KeyboardInterrupt  # asked twice: at once, and `resume` tidies up
+        interrupted.set()
+
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {kind: signal.signal(kind, lambda *_: interrupted.set()) for kind in (signal.SIGINT, signal.SIGTERM)}
+    before = {kind: signal.signal(kind, handle) for kind in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:

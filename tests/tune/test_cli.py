@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tune.cli import main
+from dynamos.config import TrainConfig, preset
+from tune.cli import _parser, _sweep_config, main
 
 
 def refused(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str) -> str:
@@ -28,7 +29,7 @@ SPACES = {
     "upside_down": ("parameters: {lr: {low: 0.2, high: 0.1}}", "lr goes from 0.2 to 0.1; low must be less than high"),
     "unreadable": ("parameters: {lr: [", "is not readable YAML"),
     "no_mapping": ("- lr", "does not hold a mapping"),
-    "outside": ("parameters: {lr: {low: 0.1, high: 0.2}}", "lr 0.07 lies outside the space outside"),
+    "outside": ("parameters: {lr: {low: 0.001, high: 0.01}}", "lies outside the space outside"),
 }
 
 
@@ -89,3 +90,23 @@ def test_the_defaults_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     said = " ".join(capsys.readouterr().out.split())
     for words in ("(default: seq-digits)", "(default: core)", "(default: 20)", "(default: runs)"):
         assert words in said
+
+
+def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = _sweep_config(_parser().parse([
+        "run", "--name", "n", "--dataset", "seq-mnist", "--data-path", "images", "--trials", "7",
+        "--time-budget", "30m", "--seed", "3", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--max-concurrent", "4",
+        "--set", "buffer_size=1000", "nf=8", "--set", "max-train-images-per-task=50"]))
+    assert (config.name, config.trials, config.time_budget_seconds, config.seed) == ("n", 7, 1800, 3)
+    assert (config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent) == (2, 0.5, 4)
+    expected = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
+                "threads": 2, "data_path": str(tmp_path / "images")}
+    assert config.base == TrainConfig(**expected)
+
+
+def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
+    arguments = ["run", "--storage", str(tmp_path)]
+    assert _sweep_config(_parser().parse(arguments)).name == "seq-digits-core-1"
+    (tmp_path / "seq-digits-core-1").mkdir()
+    assert _sweep_config(_parser().parse(arguments)).name == "seq-digits-core-2"

@@ -126,6 +126,7 @@ def test_the_report_is_written(swept: tuple[Path, str]) -> None:
     assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2>") >= 5
 
 
+@pytest.mark.slow
 def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -> None:
     storage = tmp_path / "runs"
 
@@ -171,6 +172,7 @@ def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     assert report["results"] == []
 
 
+@pytest.mark.slow
 def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     (tmp_path / "wild.yaml").write_text("parameters:\n  lr: {low: 1.0e+30, high: 1.0e+31}\n")
     done = run("run", "--name", "wild", "--space", "wild.yaml", "--trials", "2", "--set", "lr=2e30", *SMALL,
