@@ -96,8 +96,8 @@ def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytes
     monkeypatch.chdir(tmp_path)
     config = _sweep_config(_parser().parse([
         "run", "--name", "n", "--dataset", "seq-mnist", "--data-path", "images", "--trials", "7",
-        "--time-budget", "30m", "--seed", "3", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--max-concurrent", "4",
-        "--set", "buffer_size=1000", "nf=8", "--set", "max-train-images-per-task=50"]))
+        "--time-budget", "30m", "--seed", "3", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5",
+        "--max-concurrent", "4", "--set", "buffer_size=1000", "nf=8", "--set", "max-train-images-per-task=50"]))
     assert (config.name, config.trials, config.time_budget_seconds, config.seed) == ("n", 7, 1800, 3)
     assert (config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent) == (2, 0.5, 4)
     expected = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
