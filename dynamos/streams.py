@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -150,16 +151,21 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     n, channels, height, width = pixels.shape
     angle = torch.deg2rad(degrees.double())
     cos, sin = torch.cos(angle), torch.sin(angle)
-    down = torch.arange(height, device=pixels.device, dtype=torch.float64) + 0.5 - height / 2
-    right = torch.arange(width, device=pixels.device, dtype=torch.float64) + 0.5 - width / 2
+    down, right = _offsets(height, pixels.device), _offsets(width, pixels.device)
     # Where each pixel of the result comes from, in images with a black border of one pixel, where whatever comes from
     # outside is sent. Rows grow downwards, so the inverse turn has this sign.
     from_x = (torch.outer(cos, right) + (width / 2 + 1))[:, None] - torch.outer(sin, down)[:, :, None]
     from_y = (torch.outer(sin, right) + (height / 2 + 1))[:, None] + torch.outer(cos, down)[:, :, None]
-    column, row = from_x.clamp_(0, width + 1).int(), from_y.clamp_(0, height + 1).int()
-    place = row.mul_(width + 2).add_(column).long().reshape(n, 1, -1).expand(-1, channels, -1)
+    column, row = from_x.clamp_(0, width + 1).long(), from_y.clamp_(0, height + 1).long()
+    place = row.mul_(width + 2).add_(column).reshape(n, 1, -1).expand(-1, channels, -1)
     bordered = F.pad(pixels, (1, 1, 1, 1)).reshape(n, channels, -1)
     return bordered.gather(2, place).reshape(pixels.shape)
+
+
+@cache
+def _offsets(size: int, device: torch.device) -> Tensor:
+    """(size,) distances of pixel centres from the middle; asked for with every batch, so made once."""
+    return torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2
 
 
 def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:
