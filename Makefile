@@ -32,7 +32,9 @@ $(READY): requirements-dev.txt setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(if $(KEEP_TORCH),--system-site-packages) $(VENV)
 	$(if $(KEEP_TORCH),grep -v '^torch==',cat) requirements-dev.txt > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r $(VENV)/requirements.txt
-	$(BIN)/python -m pip install --disable-pip-version-check --no-deps -e . --config-settings editable_mode=compat
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . \
+		--config-settings editable_mode=compat
+	$(BIN)/python -c 'import torch; print("torch", torch.__version__)'
 	touch $@
 
 CUDA = $(foreach p,nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda-runtime nvidia-cudnn-cu13 \

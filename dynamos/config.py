@@ -246,10 +246,10 @@ def read_config(path: Path) -> dict[str, Any]:
     values = content.get("config", content)
     if not isinstance(values, dict):
         raise UserError(f"'config' in {path} does not hold a mapping of fields to values.")
-    return {name: _number_of_text(name, value) for name, value in values.items()}
+    return {name: number_of_text(name, value) for name, value in values.items()}
 
 
-def _number_of_text(name: str, value: Any) -> Any:
+def number_of_text(name: str, value: Any) -> Any:
     """The number that YAML 1.1 took for a text, 1e-3 for one; any other value as it is."""
     if isinstance(value, str) and name in FIELDS and field_type(name)[0] in (int, float):
         return parsed(name, value)

@@ -23,7 +23,11 @@ class TestImagesLocked(DynamosError):
 
 
 class NonFiniteError(RunError):
-    """Logits or parameters became NaN or infinite."""
+    """Logits or parameters became NaN or infinite; `place` says in which task and step."""
+
+    def __init__(self, place: str, config: dict[str, object]) -> None:
+        super().__init__(f"{place}, with {config}")
+        self.place = place
 
 
 class CheckpointError(RunError):

@@ -202,8 +202,8 @@ class Trainer:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
-        raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}, with "
-                             f"{self.config.to_dict()}")
+        raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}",
+                             self.config.to_dict())
 
     @torch.inference_mode()
     def _evaluate(self, task: int, bypass: bool = False) -> tuple[float, float, np.ndarray, float]:

@@ -15,9 +15,9 @@ def best(trials: list[TrialRecord]) -> TrialRecord | None:
     return max(complete, key=lambda t: (t.value, -t.number), default=None)
 
 
-def preset_trial(trials: list[TrialRecord]) -> TrialRecord | None:
-    """The trial of the stream's preset; None before it is there."""
-    return next((t for t in trials if t.source == "preset"), None)
+def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
+    """Trial 0, the stream's preset or what the sweep's base makes of it; None before it is there."""
+    return next((t for t in trials if t.source != "sampler"), None)
 
 
 def train_config(ledger: Ledger, trial: TrialRecord) -> TrainConfig:

@@ -8,9 +8,9 @@ from dynamos.files import write_whole
 from results.ledger import OBJECTIVE, Ledger
 
 COLUMNS = {
-    "number": "the trial's number, from 0; 0 is the stream's preset",
+    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
-    "source": "preset or sampler",
+    "source": "preset, base (the preset, altered with --set) or sampler",
     OBJECTIVE: "the objective: validation class-il after the last task, percent; only of a COMPLETE trial, because "
                "class-il falls as tasks arrive and a trial cut short looks better than it is",
     "val_task_il": "validation task-il after the last task, percent; only of a COMPLETE trial",
@@ -19,7 +19,7 @@ COLUMNS = {
     "compute": "expected multiply-accumulates over the dense network's; only of a COMPLETE trial",
     "tasks_done": "tasks learned and evaluated",
     "attempts": "times the trial was started",
-    "seconds": "wall time from first start to end",
+    "seconds": "wall time of all attempts",
     "started_at": "UTC",
     "ended_at": "UTC",
     "reason": "why a trial ended without completing",

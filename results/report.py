@@ -3,13 +3,16 @@
 import html
 from pathlib import Path
 
+import optuna
 import optuna.visualization as charts
 import pandas as pd
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dynamos.files import write_whole
-from results.best import best, preset_trial
+from results.best import baseline, best
 from results.frame import trials_frame
 from results.ledger import OBJECTIVE, PROTOCOL, Ledger, TrialRecord
+from search_spaces.space import Parameter
 
 STYLE = """body {font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem}
 table {border-collapse: collapse; font-size: 14px} td, th {padding: .2rem .6rem; text-align: right}
@@ -35,27 +38,28 @@ def write_report(ledger: Ledger) -> Path:
 
 def answer(trials: list[TrialRecord]) -> str:
     """What the sweep found, in words."""
-    chosen, preset = best(trials), preset_trial(trials)
-    if chosen is None:
+    chosen, first = best(trials), baseline(trials)
+    complete = sum(t.state == "COMPLETE" for t in trials)
+    if chosen is None or chosen.value is None:
         return f"None of {len(trials)} trials has completed."
     text = f"Trial {chosen.number} is best with {OBJECTIVE} {chosen.value:.2f}"
-    if chosen.source == "preset":
-        return text + "; it is the stream's preset."
-    if preset is None or preset.value is None:
-        return text + "; the stream's preset has not completed."
-    assert chosen.value is not None
-    return (f"{text}, {chosen.value - preset.value:.2f} points above the stream's preset ({preset.value:.2f}). "
-            f"Being the best of {len(trials)} with one seed each flatters it: retrain it on fresh seeds.")
+    if first is None or first.value is None:
+        return text + "; trial 0, the baseline, has not completed."
+    if chosen.number == first.number:
+        return f"{text}; it is the {first.source}, where the sweep began."
+    return (f"{text}, {chosen.value - first.value:.2f} points above the {first.source} ({first.value:.2f}). "
+            f"Being the best of {complete} with one seed each flatters it: retrain it on fresh seeds.")
 
 
 def _charts(ledger: Ledger) -> list[str]:
-    study = ledger.study
+    study = _shown_study(ledger)
     drawn = [("Optimisation history", charts.plot_optimization_history(study)),
              ("Parallel coordinates", charts.plot_parallel_coordinate(study)),
              ("Slices", charts.plot_slice(study)),
              ("Class-il by task", charts.plot_intermediate_values(study))]
-    if ledger.importances():
-        drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study)))
+    if len({t.value for t in ledger.trials() if t.state == "COMPLETE"}) > 3:
+        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
+        drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study, evaluator=evaluator)))
     parts = []
     for n, (title, figure) in enumerate(drawn):
         figure.update_layout(title_text=None, margin_t=30)
@@ -63,6 +67,29 @@ def _charts(ledger: Ledger) -> list[str]:
         chart = figure.to_html(full_html=False, include_plotlyjs=n == 0)
         parts += [f"<h2>{title}</h2>", f'<div class="wide">{chart}</div>']
     return parts
+
+
+def _shown_study(ledger: Ledger) -> optuna.Study:
+    """The ended trials under their fields' own names and values, where the sampler saw a magnitude."""
+    study = optuna.create_study(direction="maximize")
+    distributions = {p.name: _distribution(p) for p in ledger.config.space.parameters}
+    for trial in ledger.trials():
+        if trial.state in ("COMPLETE", "PRUNED") and len(trial.config) == len(distributions):
+            values = {r["task"]: r["metrics"][OBJECTIVE] for results in trial.results.values() for r in results}
+            study.add_trial(optuna.trial.create_trial(
+                state=optuna.trial.TrialState[trial.state], value=trial.value, params=trial.config,
+                distributions=distributions, intermediate_values=values))
+    return study
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None and parameter.high is not None
+    log = parameter.log and not parameter.negated
+    if isinstance(parameter.low, int):
+        return IntDistribution(parameter.low, int(parameter.high), log)
+    return FloatDistribution(parameter.low, parameter.high, log)
 
 
 def _table(frame: pd.DataFrame) -> str:

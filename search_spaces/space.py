@@ -1,15 +1,12 @@
 """SearchSpace: what may vary in a sweep, as data, checked against TrainConfig when it is read."""
 
-import dataclasses
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, Self
 
-from dynamos.config import FIELDS, checked, field_type, read_yaml
+from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 
 NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
@@ -105,12 +102,6 @@ class SearchSpace:
             return {"low": p.low, "high": p.high, "log": p.log}
         return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
 
-    @property
-    def digest(self) -> str:
-        """16 hex digits that two spaces share if and only if their parameters are the same."""
-        text = json.dumps([dataclasses.astuple(p) for p in self.parameters])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
     def suggest(self, trial: Suggests) -> dict[str, Any]:
         """Field values that the trial suggests."""
         return {p.name: p.suggest(trial) for p in self.parameters}
@@ -170,7 +161,7 @@ def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
     if len(spec) > 1 or not isinstance(choices, list) or not choices:
         raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
-    return Parameter(field, choices=tuple(checked(field, choice) for choice in choices))
+    return Parameter(field, choices=tuple(checked(field, number_of_text(field, choice)) for choice in choices))
 
 
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
@@ -180,7 +171,7 @@ def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
     for end in ("low", "high"):
         if end not in spec:
             raise UserError(f"{field} has no {end}; it must have low and high, or choices.")
-        ends[end] = checked(field, spec[end])
+        ends[end] = checked(field, number_of_text(field, spec[end]))
         if ends[end] is None:
             raise UserError(f"{field} has no {end}; it must be a number.")
     low, high, log = ends["low"], ends["high"], spec.get("log", False)

@@ -1,7 +1,10 @@
 """`dynamos-sweep`: run a sweep, go on with it, read what came out. Heavy imports wait until they are needed."""
 
 import argparse
+import math
 import re
+import shlex
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +61,8 @@ def _parser() -> Parser:
 
 
 def _run_parser(commands: Any) -> None:
-    text = "Start a sweep. Trial 0 is always the stream's preset, so that a sweep ends no worse than it began."
+    text = ("Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that a sweep ends no "
+            "worse than it began.")
     run = commands.add_parser("run", help="start a sweep", description=text)
     run.set_defaults(run=_run)
 
@@ -75,8 +79,9 @@ def _run_parser(commands: Any) -> None:
     add("--time-budget", "stop after this long, for instance 90s, 30m or 2h (default: none)", type=_seconds,
         metavar="30m")
     add("--seed", "seed of the suggestions; --set seed=S is the trials' own", type=int, metavar="S")
-    add("--cpus-per-trial", "CPU cores, and threads, of a trial", type=float, metavar="C")
-    add("--gpus-per-trial", "GPUs of a trial; 0.125 packs eight trials on one", type=float, metavar="G")
+    add("--cpus-per-trial", "CPU cores, and threads, of a trial", type=_amount, metavar="C")
+    add("--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs", type=_amount,
+        metavar="G")
     add("--max-concurrent", "trials at a time (default: as many as the machine holds)", type=int, metavar="M")
     add("--storage", "folder for this and other sweeps and their MLflow store", metavar="DIR")
     run.add_argument("--set", dest="settings", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
@@ -96,9 +101,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _extend(arguments: argparse.Namespace) -> int:
-    ledger = _open(arguments)
-    ledger.extend(arguments.trials)
-    return _drive(ledger)
+    return _drive(_open(arguments), arguments.trials)
 
 
 def _report(arguments: argparse.Namespace) -> int:
@@ -108,42 +111,51 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _drive(ledger: "Ledger") -> int:
+def _drive(ledger: "Ledger", more: int = 0) -> int:
     from rich.console import Console
 
-    from results.best import best, preset_trial
+    from results.best import baseline, best
     from tune.display import side_by_side
     from tune.sweep import mlflow_uri, run_sweep
 
-    whole = run_sweep(ledger)
+    whole = run_sweep(ledger, more)
     trials = ledger.trials()
     chosen = best(trials)
     name, folder, storage = ledger.config.name, ledger.folder, ledger.folder.parent
-    where = "" if storage == Path(str(DEFAULTS["storage"])).resolve() else f" --storage {storage}"
+    where = "" if storage == Path(str(DEFAULTS["storage"])).resolve() else f" --storage {shlex.quote(str(storage))}"
+    left = ledger.remaining()
     print()
-    left = sum(t.state == "INTERRUPTED" for t in trials)
-    if not whole or left:
-        print(f"{'Interrupted' if not whole else 'The time budget was spent'}; {left} trials were put back. "
-              f"Go on: dynamos-sweep resume {name}{where}\n")
+    if left:
+        print(f"{'Interrupted' if not whole else 'The time budget was spent'}; {left} trials are left. "
+              f"Go on: {_command('dynamos-sweep')} resume {name}{where}\n")
     if chosen is None:
         reasons = sorted({t.reason for t in trials if t.reason})
         print(f"No trial of {name} completed{': ' + '; '.join(reasons) if reasons else ''}.")
         print(f"Files in {folder}: sweep.yaml, ledger.db, trials.csv, trials/")
         return 130 if not whole else 1
-    preset = preset_trial(trials)
-    columns = {"best": chosen} if preset is None or preset.number == chosen.number else {
-        "best": chosen, "preset": preset}
+    first = baseline(trials)
+    began = "baseline" if first is None else first.source
+    columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
     print("Best configuration on validation images"
-          + (", which is the preset" if chosen.source == "preset" else " beside the preset") + ":")
-    Console().print(side_by_side({k: v for k, v in columns.items()}, METRICS))
-    print(f"One seed each, chosen as the best of {len(trials)}: the difference is optimistic; retrain on fresh seeds.")
+          + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
+    Console().print(side_by_side(columns, METRICS))
+    if len(columns) == 2:
+        complete = sum(t.state == "COMPLETE" for t in trials)
+        print(f"One seed each, chosen as the best of {complete}: the difference is optimistic; retrain on fresh seeds.")
+    exported = shlex.quote(str(folder / "best_config.yaml"))
     print(f"\nFiles in {folder}:\n  best_config.yaml  trials.csv  sweep.yaml  ledger.db  trials/")
     print("\nNext:\n"
-          f"  retrain it    dynamos --config {folder / 'best_config.yaml'}\n"
-          f"  test it       dynamos --config {folder / 'best_config.yaml'} --evaluate-on test --seed 1\n"
-          f"  open MLflow   mlflow ui --backend-store-uri {mlflow_uri(storage)}\n"
-          f"  see the report   dynamos-sweep report {name}{where}")
+          f"  retrain it      {_command('dynamos')} --config {exported}\n"
+          f"  test it         {_command('dynamos')} --config {exported} --evaluate-on test --seed 1\n"
+          f"  open MLflow     {_command('mlflow')} ui --backend-store-uri {shlex.quote(mlflow_uri(storage))}\n"
+          f"  see the report  {_command('dynamos-sweep')} report {name}{where}")
     return 130 if not whole else 0
+
+
+def _command(name: str) -> str:
+    """What to type for a command of this environment: its name, or its path where the shell would not find it."""
+    beside = Path(sys.executable).parent / name
+    return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))
 
 
 def _sweep_config(arguments: argparse.Namespace) -> "SweepConfig":
@@ -170,7 +182,8 @@ def _base(arguments: argparse.Namespace) -> TrainConfig:
     known = model == "dynamos" and size in preset_sizes(arguments.dataset)
     base = preset(arguments.dataset, size if known else preset_sizes(arguments.dataset)[0])
     data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
-    fixed = {"data_path": data_path, "evaluate_on": "validation", "threads": max(int(arguments.cpus_per_trial), 1)}
+    fixed = {"data_path": data_path, "evaluate_on": "validation", "threads": max(int(arguments.cpus_per_trial), 1),
+             "device": "cuda" if arguments.gpus_per_trial > 0 else "cpu"}
     return TrainConfig.from_dict({**base, **fixed, **settings})
 
 
@@ -199,6 +212,16 @@ def _seconds(text: str) -> float:
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value
 
 
 def _extra(text: str) -> int:

@@ -20,11 +20,11 @@ ENDED = ("COMPLETE", "PRUNED", "FAIL")
 class Display:
     """A live table on a terminal; on anything else a line per finished trial. A context manager and a listener."""
 
-    def __init__(self, ledger: Ledger, console: Console | None = None) -> None:
+    def __init__(self, ledger: Ledger, more: int = 0, console: Console | None = None) -> None:
         self._ledger = ledger
         self._console = console or Console(stderr=True)
         self._trials = {trial.number: trial for trial in ledger.trials()}
-        self._budget, self._slots, self._note = ledger.budget, 0, "starting Ray"
+        self._budget, self._slots, self._note = ledger.budget + more, 0, "starting Ray"
         self._started = time.monotonic()
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -82,17 +82,18 @@ class Display:
         return Group(*parts)
 
     def _summary(self) -> str:
-        counts = Counter(t.state for t in self._trials.values())
+        counts = Counter(t.state for t in list(self._trials.values()))
         return (f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
                 f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
 
     def _left(self, counts: Counter[str]) -> str:
-        took = [t.seconds for t in self._trials.values() if t.state in ENDED and t.seconds is not None]
+        trials = list(self._trials.values())  # the screen's own thread reads while trials come in
+        took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
         if not took or not self._slots:
             return "time left: not known yet"
         mean = sum(took) / len(took)
         to_start = max(self._budget - sum(counts[s] for s in (*ENDED, "RUNNING")), 0)
-        under_way = sum(max(mean - (t.seconds or 0), 0) for t in self._trials.values() if t.state == "RUNNING")
+        under_way = sum(max(mean - (t.seconds or 0), 0) for t in trials if t.state == "RUNNING")
         left = (to_start * mean + under_way) / self._slots
         limit = self._ledger.config.time_budget_seconds
         if limit is not None:
@@ -123,19 +124,18 @@ def duration(seconds: float) -> str:
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
 
 
-def side_by_side(columns: dict[str, TrialRecord | None], metrics: Iterable[str]) -> Table:
+def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:
     """Trials as columns; their metrics and searched fields as rows."""
     table = Table()
     table.add_column("")
-    shown = {title: trial for title, trial in columns.items() if trial is not None}
-    for title, trial in shown.items():
+    for title, trial in columns.items():
         table.add_column(f"{title} (trial {trial.number})", justify="right")
     for metric in metrics:
         table.add_row(metric, *(_shown(t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
-                                for t in shown.values()))
+                                for t in columns.values()))
     table.add_section()
-    for field in next(iter(shown.values())).config:
-        table.add_row(field, *(number(t.config.get(field)) for t in shown.values()))
+    for field in next(iter(columns.values())).config:
+        table.add_row(field, *(number(t.config.get(field)) for t in columns.values()))
     return table
 
 

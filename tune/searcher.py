@@ -8,6 +8,8 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from dynamos.config import TrainConfig
+from dynamos.errors import UserError
 from results.best import train_config
 from results.ledger import Ledger, TrialRecord
 from tune.trainable import REPORT
@@ -49,16 +51,25 @@ class LedgerSearcher(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None while no slot is free; FINISHED when the budget is spent."""
-        if self.out_of_time or self._ledger.remaining() <= 0:
-            return Searcher.FINISHED
-        if len(self._running) >= self._slots:
-            return None
-        record = self._ledger.ask()
-        self._running[trial_id] = record
-        self._tell_listeners(record.number)
+        while not self.out_of_time and self._ledger.remaining() > 0:
+            if len(self._running) >= self._slots:
+                return None
+            record = self._ledger.ask()
+            try:
+                train = train_config(self._ledger, record)
+            except UserError as error:  # values that do not go together, which no range can say
+                self._ledger.finish(record.number, "FAIL", str(error))
+                self._tell_listeners(record.number)
+                continue
+            self._running[trial_id] = record
+            self._tell_listeners(record.number)
+            return self._suggestion(record, train)
+        return Searcher.FINISHED
+
+    def _suggestion(self, record: TrialRecord, train: TrainConfig) -> dict[str, Any]:
         return {"number": record.number, "attempt": record.attempt,
                 "folder": str(self._ledger.folder / "trials" / f"{record.number:04d}"),
-                "train": train_config(self._ledger, record).to_dict()}
+                "train": train.to_dict()}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Enters the results of a trial that goes on."""
@@ -70,7 +81,8 @@ class LedgerSearcher(Searcher):
         report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
         self._enter(record, report, quiet=True)
         if error:
-            self._ledger.finish(record.number, "FAIL", "its worker was lost more often than is retried (ray.log)")
+            self._ledger.finish(record.number, "FAIL",
+                                "its worker failed or was lost more often than is retried (ray.log)")
         elif report["state"] is None:  # stopped while it ran
             self._ledger.interrupt(record.number)
         else:

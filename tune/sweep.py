@@ -21,8 +21,7 @@ import torch
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
 from dynamos.provenance import git_revision, now_utc
-from dynamos.streams import load_stream
-from dynamos.trainer import pick_device
+from dynamos.trainer import Trainer, pick_device
 from results.best import best, export
 from results.frame import write_trials
 from results.ledger import Ledger, SweepConfig
@@ -36,8 +35,9 @@ WORKER_RETRIES = 3  # of one trial whose worker or node was lost; its own errors
 
 
 def data_record(base: TrainConfig) -> dict[str, Any]:
-    """What sweep.yaml says beside the configuration; UserError where the data is missing or does not fit."""
-    stream = load_stream(base, pick_device("cpu"))
+    """What sweep.yaml says beside the configuration; UserError where the base cannot be trained here."""
+    pick_device(base.device)
+    stream = Trainer(base.replace(device="cpu")).stream
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
             "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
 
@@ -48,8 +48,8 @@ def create_sweep(storage: Path, config: SweepConfig) -> Ledger:
     return Ledger.create(storage, config, data_record(config.base))
 
 
-def run_sweep(ledger: Ledger) -> bool:
-    """Runs what the ledger's budget still holds and writes the views; whether it ended undisturbed.
+def run_sweep(ledger: Ledger, more: int = 0) -> bool:
+    """Adds `more` trials to the budget, runs what it still holds, writes the views; whether it ended undisturbed.
 
     A first SIGINT or SIGTERM ends it: what runs is put back for `resume`, the views are written, the answer is False.
     """
@@ -57,12 +57,14 @@ def run_sweep(ledger: Ledger) -> bool:
     os.environ.update({
         # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"})
-    ledger.begin()
+        "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1"})
     interrupted = threading.Event()
     resources = local_resources()
     places = slots(config, resources)
-    with Display(ledger) as display, _local_ray(resources, ledger.folder / "ray.log"):
+    with (ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
+          _local_ray(resources, ledger.folder / "ray.log")):
+        ledger.extend(more)
+        ledger.begin()
         mirror = LiveMirror(ledger, mlflow_uri(ledger.folder.parent), ledger.folder.parent / "mlartifacts")
         display.begin(places)
         budget = config.time_budget_seconds
@@ -70,8 +72,7 @@ def run_sweep(ledger: Ledger) -> bool:
                                   else time.monotonic() + budget)
         ray_folder = ledger.folder / "ray"
         try:
-            with _signals(interrupted):
-                _tuner(config, searcher, interrupted, ray_folder).fit()
+            _tuner(config, searcher, interrupted, ray_folder).fit()
         finally:
             searcher.interrupt()
             display.note("writing the results")

@@ -8,15 +8,14 @@ import os
 import queue
 import threading
 from pathlib import Path
-from typing import Any
 
 from results.best import best
 from results.ledger import OBJECTIVE, Ledger, TrialRecord
 
-log = logging.getLogger(__name__)
-
 EXPERIMENT = "dynamos"
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
+SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at different times
+REASON_LENGTH = 2000  # the ledger has it whole
 _STATUS = {"WAITING": "SCHEDULED", "INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED",
            "PRUNED": "KILLED", "FAIL": "FAILED"}
 
@@ -45,7 +44,10 @@ class Mirror:
 
         name = self._ledger.config.name
         tag = f"{name}/{trial.number}"
-        run = self._run(tag, f"{name}/{trial.number:04d}", {"mlflow.parentRunId": self._parent()})
+        parent = self._parent()
+        run = self._run(tag, f"{name}/{trial.number:04d}", {"mlflow.parentRunId": parent})
+        if trial.ended_at is None:
+            self._client.update_run(parent, "RUNNING")
         metrics = []
         for results in trial.results.values():
             for result in results[self._logged.get(tag, 0):]:
@@ -56,7 +58,8 @@ class Mirror:
             metrics.append(Metric("seconds", trial.seconds, int(trial.ended_at.timestamp() * 1000), 0))
         base = self._ledger.config.base.to_dict()
         params = [Param(k, str(v)) for k, v in (base | trial.config).items()] if tag not in self._logged else []
-        tags = [RunTag("state", trial.state), RunTag("source", trial.source), RunTag("reason", trial.reason or "")]
+        tags = [RunTag("state", trial.state), RunTag("source", trial.source),
+                RunTag("reason", (trial.reason or "")[:REASON_LENGTH])]
         self._client.log_batch(run, metrics, params, tags)
         self._logged[tag] = trial.tasks_done
         self._set_status(run, trial)
@@ -89,9 +92,11 @@ class Mirror:
 
     def _run(self, tag: str, name: str, tags: dict[str, str]) -> str:
         if tag not in self._runs:
-            found = self._client.search_runs([self._experiment], f"tags.`{TAG}` = '{tag}'", max_results=1)
+            sweep = str(self._ledger.record["id"])
+            found = self._client.search_runs(
+                [self._experiment], f"tags.`{TAG}` = '{tag}' and tags.`{SWEEP_TAG}` = '{sweep}'", max_results=1)
             run = found[0] if found else self._client.create_run(
-                self._experiment, run_name=name, tags={TAG: tag, **tags})
+                self._experiment, run_name=name, tags={TAG: tag, SWEEP_TAG: sweep, **tags})
             self._runs[tag] = run.info.run_id
         return self._runs[tag]
 
@@ -107,11 +112,12 @@ class LiveMirror:
     """Mirrors a running sweep from a thread of its own, so that a slow or dead server never holds up a trial."""
 
     def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
-        self._arguments: tuple[Any, ...] = (ledger, uri, artifacts)
+        self._ledger, self._store = ledger, (uri, artifacts)
+        self._mirror: Mirror | None = None
         self._changed: queue.SimpleQueue[TrialRecord | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self._thread.start()
         self.error: str | None = None  # what the server's last refusal said
+        self._thread.start()
 
     def __call__(self, trial: TrialRecord) -> None:
         """Queues a trial's record."""
@@ -123,22 +129,23 @@ class LiveMirror:
         self._thread.join()
 
     def _work(self) -> None:
-        mirror: Mirror | None = None
-        while True:
-            trial = self._changed.get()
-            try:
-                mirror = mirror or Mirror(*self._arguments)
-                if trial is not None:
-                    mirror.sync_trial(trial)
-                else:
-                    for missed in self._arguments[0].trials() if self.error else []:
-                        mirror.sync_trial(missed)
-                    mirror.sync_summary()
-                    self.error = None
-            except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
-                self.error = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
-                log.warning("MLflow: %s", self.error)
-            if trial is None:
-                return
+        while (trial := self._changed.get()) is not None:
+            self._try(trial)
+        missed = self._ledger.trials() if self.error else []
+        self.error = None
+        for trial in missed:
+            self._try(trial)
+        self._try(None)
+
+    def _try(self, trial: TrialRecord | None) -> None:
+        """Sends a trial, or the summary."""
+        try:
+            self._mirror = self._mirror or Mirror(self._ledger, *self._store)
+            if trial is not None:
+                self._mirror.sync_trial(trial)
+            else:
+                self._mirror.sync_summary()
+        except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
+            self.error = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
 
 

@@ -41,6 +41,7 @@ class SweepTrial(ray.tune.Trainable):
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Takes over the next trial; the images stay loaded, everything else is made anew."""
+        self._log.close()
         self._begin(new_config)
         return True
 
@@ -55,7 +56,7 @@ class SweepTrial(ray.tune.Trainable):
                 checkpoints.save(trainer.state_dict(), self._attempt)
             state = "COMPLETE" if trainer.done else None
         except NonFiniteError as error:
-            state, reason = "PRUNED", f"non-finite: {error}"
+            state, reason = "PRUNED", f"non-finite: {error.place}"
         except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
             (self._attempt / "traceback.txt").write_text(traceback.format_exc())
             kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "

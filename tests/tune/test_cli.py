@@ -58,6 +58,11 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     (["--set", "keep_ratio"], "--set 'keep_ratio' is not of the form field=value"),
     (["--set", "evaluate_on=test"], "a sweep always uses validation images"),
     (["--set", "dataset=seq-mnist"], "use --dataset"),
+    (["--cpus-per-trial", "nan"], "'nan' is no number"),
+    (["--cpus-per-trial", "999"], "--cpus-per-trial 999 is more than there is"),
+    (["--gpus-per-trial", "1.5"], "above 1 it must be a whole number"),
+    (["--set", "device=cuda:9"], "no device 'cuda:9' here"),
+    (["--set", "max_train_images_per_task=20"], "warmup_steps 10 would swallow the whole first task"),
     (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
     (["--name", "../elsewhere"], "--name '../elsewhere': letters, digits"),
     (["--trails", "3"], "Did you mean --trials?"),
@@ -101,7 +106,7 @@ def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytes
     assert (config.name, config.trials, config.time_budget_seconds, config.seed) == ("n", 7, 1800, 3)
     assert (config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent) == (2, 0.5, 4)
     expected = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
-                "threads": 2, "data_path": str(tmp_path / "images")}
+                "threads": 2, "data_path": str(tmp_path / "images"), "device": "cuda"}
     assert config.base == TrainConfig(**expected)
 
 

@@ -16,7 +16,7 @@ def shown(display: Display) -> str:
 def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, config(trials=8), {})
     ledger.begin()
-    display = Display(ledger, Console(file=open("/dev/null", "w")))
+    display = Display(ledger, console=Console(file=open("/dev/null", "w")))
     display.begin(slots=2)
     assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(display)
     complete(ledger, 100, 70)
@@ -37,7 +37,7 @@ def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> N
     ledger = Ledger.create(tmp_path, config(trials=2), {})
     ledger.begin()
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
-    with Display(ledger, console) as display:
+    with Display(ledger, console=console) as display:
         complete(ledger, 100, 70)
         display(ledger.trial(0))
         display(ledger.trial(ledger.ask().number))

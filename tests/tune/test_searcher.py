@@ -11,6 +11,7 @@ from ray.tune.search import Searcher
 
 from dynamos.errors import UserError
 from results.ledger import Ledger
+from search_spaces.space import SearchSpace
 from tests.results.test_ledger import config
 from tune.searcher import LedgerSearcher
 from tune.sweep import slots
@@ -66,7 +67,7 @@ def test_how_a_trial_ends(ledger: Ledger) -> None:
     s.on_trial_complete("stopped", said(50))
     ended = [(t.state, t.reason) for t in ledger.trials()]
     assert ended[0] == ("PRUNED", "non-finite: logits")
-    assert ended[1][0] == "FAIL" and "worker was lost" in str(ended[1][1])
+    assert ended[1][0] == "FAIL" and "its worker failed" in str(ended[1][1])
     assert ended[2] == ("INTERRUPTED", None)
     assert s.suggest("again")["number"] == 2
 
@@ -87,6 +88,20 @@ def test_listeners_hear_of_every_change(ledger: Ledger) -> None:
     s.on_trial_result("a", said(90))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
     assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
+
+
+def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32]},
+                                                       "hidden_dim_ratio": {"choices": [16]}}})
+    ledger = Ledger.create(tmp_path, config(space=space, trials=12), {})
+    ledger.begin()
+    s = searcher(ledger, slots=99)
+    suggested = []
+    while (one := s.suggest(str(len(suggested)))) != Searcher.FINISHED:
+        suggested.append(one["train"]["nf"])
+    failed = [t for t in ledger.trials() if t.state == "FAIL"]
+    assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
+    assert "leaves an agent without hidden units" in str(failed[0].reason)
 
 
 def test_ray_may_pickle_it(ledger: Ledger) -> None:
