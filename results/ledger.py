@@ -131,7 +131,6 @@ class Ledger:
     def __init__(self, folder: Path, config: SweepConfig, record: Mapping[str, Any]) -> None:
         """Opens the storage in an existing sweep folder; use `create` or `open`."""
         self.folder, self.config, self.record = folder, config, dict(record)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._storage = _storage(folder / "ledger.db")
         self._study = optuna.load_study(storage=self._storage, study_name=config.name)
         self._study_id = self._storage.get_study_id_from_name(config.name)
@@ -317,6 +316,7 @@ def _sampler(seed: int, number: int) -> BaseSampler:
 
 
 def _storage(path: Path) -> optuna.storages.RDBStorage:
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
     storage = optuna.storages.RDBStorage(f"sqlite:///{path}", engine_kwargs={"connect_args": {"timeout": 60}})
 
     @event.listens_for(storage.engine, "connect")
