@@ -247,11 +247,13 @@ def test_time_between_attempts_is_not_a_trials(ledger: Ledger) -> None:
     ledger.interrupt(0)
     waited = ledger.trial(0).seconds
     time.sleep(0.3)
-    assert waited is not None and ledger.trial(0).seconds == waited < 0.3
+    assert waited is not None and ledger.trial(0).seconds == waited
+    started = time.monotonic()
     ledger.ask()
     ledger.finish(0, "COMPLETE")
+    took = time.monotonic() - started
     total = ledger.trial(0).seconds
-    assert total is not None and waited < total < 0.3
+    assert total is not None and waited < total <= waited + took + 0.1
 
 
 @pytest.mark.parametrize("damage, message", [
