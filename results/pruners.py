@@ -1,0 +1,332 @@
+"""Pruners by name, and Judge: whether a trial should be stopped after a task.
+
+Optuna's pruners decide; this module decides what they see. A metric such as class-il falls as tasks arrive, so that an
+early value looks better than any late one, and Optuna takes the best over all steps for a trial's standing. So each
+task count has a shadow study of its own, in memory, in which a trial has a single step: values are compared at equal
+task counts only. The studies have one direction, whatever the sweep has (Optuna's pruners refuse several), and nothing
+in them needs to be kept: they follow from the trials' records.
+"""
+
+import math
+import warnings
+from bisect import bisect_left
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.pruners import BasePruner, PatientPruner, PercentilePruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.trial import FrozenTrial, TrialState, create_trial
+
+if TYPE_CHECKING:  # a sweep's configuration names its pruner, so trials import this module
+    from results.trial import TrialRecord
+
+STARTUP_TRIALS = 5  # finished ones that median, percentile and patient wait for; Optuna's default
+REDUCTION = 2  # halving lets one of so many pass a rung
+WILCOXON_P = 0.1  # Optuna's default threshold
+WILCOXON_SEEDS = 4  # with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
+STEP = 0  # a shadow trial's only step
+
+
+class Judge:
+    """Whether trials should be stopped, by one pruner's rule. Rebuilt from the records, it decides as before.
+
+    On a resume, `learn` is called with every trial that has ended, and with the interrupted ones: their values after
+    earlier tasks stand in the rungs of halving.
+    """
+
+    def __init__(self, pruner: str, grace_tasks: int, metric: str, maximize: bool) -> None:
+        self._measure = Measure(metric, maximize, grace_tasks)
+        self._rule = PRUNERS[pruner](self._measure)
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Takes a trial that has ended into the comparison; a second time changes nothing."""
+        self._rule.learn(trial)
+
+    def verdict(self, trial: "TrialRecord") -> str | None:
+        """Why the trial should be pruned after the task that its seeds have all just reported; None: it should not.
+
+        A trial that lacks the metric after this task cannot be compared and goes on.
+        """
+        tasks = trial.tasks_done
+        if tasks < self._measure.grace_tasks or tasks >= _n_tasks(trial) or self._measure.mean(trial, tasks) is None:
+            return None
+        return self._rule.objection(trial, tasks)
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """What trials are compared by, and from which task count on."""
+
+    metric: str
+    maximize: bool
+    grace_tasks: int
+
+    def by_seed(self, trial: "TrialRecord", tasks: int) -> dict[int, float] | None:
+        """The metric after so many tasks, by seed; None if a seed has no finite value there."""
+        if trial.tasks_done < tasks:
+            return None
+        values = {seed: results[tasks - 1]["metrics"].get(self.metric) for seed, results in trial.results.items()}
+        return None if any(v is None or not math.isfinite(v) for v in values.values()) else values
+
+    def mean(self, trial: "TrialRecord", tasks: int) -> float | None:
+        """The mean over seeds of `by_seed`."""
+        values = self.by_seed(trial, tasks)
+        return None if not values else fmean(values.values())
+
+    def shadow(self) -> optuna.Study:
+        """A new study in memory."""
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # as the ledger: its lines would break the display
+        return optuna.create_study(direction="maximize" if self.maximize else "minimize")
+
+    def worse(self, tasks: int, value: float, than: str, bar: float) -> str:
+        """The words for a value on the wrong side of a bar."""
+        return (f"{self.metric} {_number(value)} after task {tasks} is {'below' if self.maximize else 'above'} {than}, "
+                f"{_number(bar)}")
+
+
+class Rule(Protocol):
+    """A pruner at work: what it remembers of trials, and what it holds against one."""
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Takes in a trial; repeatable."""
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+        """Why a running trial should be pruned, `tasks` being from grace on and before the last; or None."""
+
+
+class Never:
+    """The rule that never prunes."""
+
+    def __init__(self, measure: Measure) -> None:
+        pass
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Nothing."""
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> None:
+        """None."""
+
+
+class Quantile:
+    """Prunes what is worse than a quantile of the finished trials after as many tasks, once STARTUP_TRIALS finished."""
+
+    def __init__(self, measure: Measure, name: str, kept: float) -> None:
+        self._measure, self._name, self._kept = measure, name, kept
+        # Optuna's `percentile` is the share of trials that is kept, from the best: 25.0 would prune three of four.
+        self._pruner = PercentilePruner(kept, n_startup_trials=STARTUP_TRIALS)
+        self._studies: dict[int, optuna.Study] = {}  # by task count
+        self._learned: set[int] = set()
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Takes in a COMPLETE trial; Optuna lets no others count."""
+        if trial.state != "COMPLETE" or trial.number in self._learned:
+            return
+        self._learned.add(trial.number)
+        for tasks in range(self._measure.grace_tasks, trial.tasks_done):
+            value = self._measure.mean(trial, tasks)
+            if value is None:
+                continue
+            if tasks not in self._studies:
+                self._studies[tasks] = self._measure.shadow()
+            self._studies[tasks].add_trial(create_trial(value=value, intermediate_values={STEP: value}))
+
+    def values(self, tasks: int) -> list[float]:
+        """What the finished trials had after so many tasks."""
+        study = self._studies.get(tasks)
+        return [] if study is None else [t.intermediate_values[STEP] for t in study.get_trials(deepcopy=False)]
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+        """Why the trial should be pruned, or None."""
+        value, study = self._measure.mean(trial, tasks), self._studies.get(tasks)
+        if value is None or study is None or not self._pruner.prune(study, _running({STEP: value})):
+            return None
+        values = self.values(tasks)
+        percent = 100 - self._kept if self._measure.maximize else self._kept
+        quantile = "median" if percent == 50 else f"{percent:g}th percentile"
+        than = f"the {quantile} of {len(values)} finished trials"
+        return f"{self._name}: {self._measure.worse(tasks, value, than, float(np.percentile(values, percent)))}"
+
+
+class Patient:
+    """Prunes what is below the median now and stands worse against the finished trials than after an earlier task.
+
+    A trial's standing is its value minus the mean of the finished trials after as many tasks, which takes out the fall
+    that all share. Standings are compared from grace on, so the first task at which a trial can be pruned is the one
+    after grace: a trial has one task more than with median to catch up.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._median = Quantile(measure, "patient", kept=50)
+        self._study = measure.shadow()  # stays empty: the standings of one trial are all that is looked at
+        # Optuna's `patience` counts the tasks without improvement after the first such; it is not wrapped around the
+        # median, which would be given the best standing in place of the value. min_delta absorbs rounding.
+        self._pruner = _quietly(lambda: PatientPruner(None, patience=0, min_delta=1e-9))
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Takes in a COMPLETE trial."""
+        self._median.learn(trial)
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+        """Why the trial should be pruned, or None."""
+        below = self._median.objection(trial, tasks)
+        if below is None:
+            return None
+        standings: dict[int, float] = {}
+        for earlier in range(self._measure.grace_tasks, tasks + 1):
+            value, finished = self._measure.mean(trial, earlier), self._median.values(earlier)
+            if value is not None and finished:
+                standings[earlier] = value - fmean(finished)
+        if not self._pruner.prune(self._study, _running(standings)):
+            return None
+        now = standings.pop(tasks)
+        best = (max if self._measure.maximize else min)(standings, key=standings.__getitem__)
+        return (f"{below}, and against their mean it went from {_number(standings[best], '+')} after task {best} to "
+                f"{_number(now, '+')}")
+
+
+class Halving:
+    """Asynchronous successive halving: after grace, 2 grace, 4 grace, ... tasks only the better half goes on.
+
+    Half of those whose values were recorded before, whatever has become of them, and the trial itself; the first is
+    alone and passes. Nothing waits for others to finish.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._rungs: dict[int, Rung] = {}  # by task count
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Enters a trial of any state into the rungs that it has reached."""
+        tasks = self._measure.grace_tasks
+        while tasks <= trial.tasks_done and tasks < _n_tasks(trial):
+            value = self._measure.mean(trial, tasks)
+            if value is not None:
+                if tasks not in self._rungs:
+                    self._rungs[tasks] = Rung(self._measure)
+                self._rungs[tasks].enter((_recorded_at(trial, tasks), trial.number, value))
+            tasks *= REDUCTION
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+        """Why the trial should be pruned, or None."""
+        self.learn(trial)
+        value, rung = self._measure.mean(trial, tasks), self._rungs.get(tasks)
+        if value is None or rung is None:  # no rung is at this task count
+            return None
+        trials, stopped = rung.outcome((_recorded_at(trial, tasks), trial.number, value))
+        if not stopped:
+            return None
+        passing = max(trials // REDUCTION, 1)
+        return (f"halving: {self._measure.metric} {_number(value)} after task {tasks} is not among the best {passing} "
+                f"of the {trials} so far")
+
+
+class Rung:
+    """The values of one task count, judged in the order in which they were recorded.
+
+    An entry is (recorded_at, trial number, value). A trial meets only those recorded before it, so a judge rebuilt from
+    records, to which all entries are known at once, decides as one that saw them come.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._entries: list[tuple[float, int, float]] = []  # sorted
+        self._stopped: list[bool] = []  # of the entries judged so far, from the first
+        self._study = measure.shadow()  # holds the entries judged so far
+        # With one step per trial, each study is its pruner's lowest rung, and a second is out of reach.
+        self._pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
+
+    def enter(self, entry: tuple[float, int, float]) -> None:
+        """Adds an entry, unless it is there."""
+        place = bisect_left(self._entries, entry)
+        if entry in self._entries[place:place + 1]:
+            return
+        self._entries.insert(place, entry)
+        if place < len(self._stopped):  # later ones were judged without it
+            self._stopped, self._study = [], self._measure.shadow()
+
+    def outcome(self, entry: tuple[float, int, float]) -> tuple[int, bool]:
+        """How many trials were compared, the entry's own among them, and whether it should be stopped."""
+        place = bisect_left(self._entries, entry)
+        for _, _, value in self._entries[len(self._stopped):place + 1]:
+            self._study.add_trial(_running({1: value}))
+            # The pruner writes into the study that this trial has reached the rung.
+            self._stopped.append(self._pruner.prune(self._study, self._study.get_trials(deepcopy=False)[-1]))
+        return place + 1, self._stopped[place]
+
+
+class Wilcoxon:
+    """Prunes what is worse, seed by seed, than the best finished trial was after as many tasks (signed-rank test).
+
+    The best is the COMPLETE trial with the best final mean over seeds, the earliest of equals.
+    """
+
+    def __init__(self, measure: Measure) -> None:
+        self._measure = measure
+        self._best: tuple[tuple[float, int], TrialRecord] | None = None
+        self._pruner = _quietly(lambda: WilcoxonPruner(p_threshold=WILCOXON_P))
+
+    def learn(self, trial: "TrialRecord") -> None:
+        """Keeps a COMPLETE trial if it is the best so far."""
+        final = self._measure.mean(trial, trial.tasks_done) if trial.state == "COMPLETE" and trial.tasks_done else None
+        if final is None:
+            return
+        rank = (final if self._measure.maximize else -final, -trial.number)
+        if self._best is None or rank > self._best[0]:
+            self._best = rank, trial
+
+    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+        """Why the trial should be pruned, or None."""
+        if self._best is None:
+            return None
+        best = self._best[1]
+        own, others = self._measure.by_seed(trial, tasks), self._measure.by_seed(best, tasks)
+        if not own or not others:
+            return None
+        study = self._measure.shadow()
+        study.add_trial(create_trial(value=fmean(others.values()), intermediate_values=others))
+        if not self._pruner.prune(study, _running(own)):
+            return None
+        than = f"that of trial {best.number}, the best finished"
+        return (f"wilcoxon: {self._measure.worse(tasks, fmean(own.values()), than, fmean(others.values()))}, over "
+                f"{len(own)} seeds (p < {WILCOXON_P:g})")
+
+
+PRUNERS: dict[str, Callable[[Measure], Rule]] = {
+    "none": Never,
+    "halving": Halving,
+    "median": lambda measure: Quantile(measure, "median", kept=50),
+    "percentile": lambda measure: Quantile(measure, "percentile", kept=75),  # prunes the lowest quarter
+    "patient": Patient,
+    "wilcoxon": Wilcoxon,
+}
+
+
+def _n_tasks(trial: "TrialRecord") -> int:
+    """Tasks of the stream; 0 before the first result."""
+    return max((results[0]["n_tasks"] for results in trial.results.values() if results), default=0)
+
+
+def _recorded_at(trial: "TrialRecord", tasks: int) -> float:
+    """When the last seed's result after so many tasks was recorded."""
+    return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
+
+
+def _running(values: dict[int, float]) -> FrozenTrial:
+    return create_trial(state=TrialState.RUNNING, intermediate_values=values)
+
+
+def _number(value: float, sign: str = "") -> str:
+    """Four digits that count, which serve percentages as well as fractions."""
+    return f"{value:{sign}#.4g}"
+
+
+def _quietly(make: Callable[[], BasePruner]) -> BasePruner:
+    """What `make` makes, without Optuna's warning that the class is experimental, which would break the display."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return make()
