@@ -1,0 +1,95 @@
+"""How far the ranking of trials after each task agreed with the final one: whether pruning is safe on this stream."""
+
+import math
+from dataclasses import dataclass
+from itertools import takewhile
+from statistics import fmean
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from results.trial import TrialRecord
+
+TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
+SPEARMAN_SAFE = 0.7
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The ranking after some tasks against the final one, over the trials that saw every task."""
+
+    task: int  # tasks done, from 1
+    trials: int
+    spearman: float | None  # rank correlation; None with fewer than 3 trials, or where all are equal
+    best_kept: bool  # whether the finally best trial, the earliest of equals, was not below the median
+
+    @property
+    def safe(self) -> bool:
+        """Whether pruning after this task would have spared what turned out well."""
+        return self.spearman is not None and self.spearman >= SPEARMAN_SAFE and self.best_kept
+
+
+def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
+    """One Agreement for every task but the last; [] in a stream of one task and before any result.
+
+    A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
+    """
+    n_tasks = max((r["n_tasks"] for t in trials for results in t.results.values() for r in results[:1]), default=0)
+    sign = 1 if maximize else -1
+    complete = [t for t in trials if t.state == "COMPLETE" and t.tasks_done == n_tasks]
+    found = []
+    for tasks in range(1, n_tasks):
+        values = [(_mean(t, metric, tasks), _mean(t, metric, n_tasks), t.number) for t in complete]
+        compared = sorted((number, sign * then, sign * final) for then, final, number in values
+                          if then is not None and final is not None)
+        then, final = [c[1] for c in compared], [c[2] for c in compared]
+        kept = len(then) > 0 and bool(then[final.index(max(final))] >= np.median(then))
+        found.append(Agreement(tasks, len(compared), _spearman(then, final), kept))
+    return found
+
+
+def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
+    """Whether pruning from `grace_tasks` tasks on was safe, or, where the pruner is "none", would have been."""
+    if not agreements:
+        return ("Rankings cannot be compared: there are no results after a task before the last (a stream of one task "
+                "never has any).")
+    judged = [a for a in agreements if a.task >= grace_tasks]
+    if not judged:
+        return (f"With a grace of {_tasks(grace_tasks)} nothing can be pruned in a stream of "
+                f"{_tasks(len(agreements) + 1)}.")
+    trials = min(a.trials for a in judged)
+    correlations = [a.spearman for a in judged if a.spearman is not None]
+    if trials < TRIALS_NEEDED or len(correlations) < len(judged):
+        why = (f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, {TRIALS_NEEDED} are needed"
+               if trials < TRIALS_NEEDED else f"the {trials} finished trials are all equal after a task")
+        return f"Whether pruning after {_tasks(grace_tasks)} is safe here cannot be told: {why}."
+    is_safe, weakest = all(a.safe for a in judged), f"{min(correlations):.2f}"
+    lost = [a.task for a in judged if not a.best_kept]
+    place = f"below the median after task {lost[0]}" if lost else "never below the median"
+    # From the last task backwards, as long as the ranking was right.
+    right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
+    text = (f"Pruning after {_tasks(grace_tasks)} {'would have been' if pruner == 'none' else 'was'} "
+            f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
+            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; {SPEARMAN_SAFE:g} "
+            f"is enough), and the finally best was {place}")
+    text += f"; a grace of {_tasks(right[-1])} would have been safe." if right and not is_safe else "."
+    if pruner != "none":
+        text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "
+                 "a good trial that was pruned is not seen.")
+    return text
+
+
+def _mean(trial: TrialRecord, metric: str, tasks: int) -> float | None:
+    """A metric's mean over seeds after so many tasks; None if a seed has no finite value there."""
+    values = [results[tasks - 1]["metrics"].get(metric) for results in trial.results.values()]
+    return None if any(v is None or not math.isfinite(v) for v in values) else fmean(values)
+
+
+def _spearman(then: list[float], final: list[float]) -> float | None:
+    if len(then) < 3 or len(set(then)) == 1 or len(set(final)) == 1:
+        return None
+    return float(spearmanr(then, final).statistic)
+
+
+def _tasks(count: int) -> str:
+    return "1 task" if count == 1 else f"{count} tasks"
