@@ -2,6 +2,7 @@
 
 import html
 from pathlib import Path
+from statistics import fmean
 
 import optuna
 import optuna.visualization as charts
@@ -9,9 +10,12 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dynamos.files import write_whole
+from results.agreement import agreements, sentence
 from results.best import baseline, best
 from results.frame import trials_frame
-from results.ledger import OBJECTIVE, PROTOCOL, Ledger, TrialRecord
+from results.ledger import Ledger
+from results.sweep_config import PROTOCOL, SweepConfig
+from results.trial import TrialRecord
 from search_spaces.space import Parameter
 
 STYLE = """body {font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem}
@@ -25,7 +29,8 @@ def write_report(ledger: Ledger) -> Path:
     config = ledger.config
     parts = [f"<h1>Sweep {html.escape(config.name)}</h1>",
              f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol {PROTOCOL}, "
-             f"{len(trials)} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials))}</p>"]
+             f"{len(trials)} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials, config))}</p>",
+             f"<p>{html.escape(ranking(trials, config))}</p>"]
     complete = [t for t in trials if t.state == "COMPLETE"]
     if len(complete) > 1:
         parts += _charts(ledger)
@@ -36,19 +41,32 @@ def write_report(ledger: Ledger) -> Path:
     return write_whole(ledger.folder / "report.html", page)
 
 
-def answer(trials: list[TrialRecord]) -> str:
+def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     """What the sweep found, in words."""
-    chosen, first = best(trials), baseline(trials)
-    complete = sum(t.state == "COMPLETE" for t in trials)
+    chosen, first = best(trials, config), baseline(trials)
+    complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if chosen is None or chosen.value is None:
-        return f"None of {len(trials)} trials has completed."
-    text = f"Trial {chosen.number} is best with {OBJECTIVE} {chosen.value:.2f}"
+        kept = " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
+        return f"None of {len(trials)} trials has completed{kept}."
+    text = f"Trial {chosen.number} is best with {config.objectives[0].metric} {chosen.value:.2f}"
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
         return f"{text}; it is the {first.source}, where the sweep began."
-    return (f"{text}, {chosen.value - first.value:.2f} points above the {first.source} ({first.value:.2f}). "
-            f"Being the best of {complete} with one seed each flatters it: retrain it on fresh seeds.")
+    gain = config.objectives[0].sign * (chosen.value - first.value)
+    return (f"{text}, better by {gain:.2f} than the {first.source} ({first.value:.2f}). Being the best of {complete} "
+            f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain it on "
+            "fresh seeds.")
+
+
+def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
+    """How far early rankings agreed with the final one, and what that says about pruning, in words."""
+    objective = config.objectives[0]
+    own = [t for t in trials if not t.imported]
+    found = agreements(own, objective.metric, objective.sign > 0)
+    tasks = "; ".join(f"task {a.task}: {a.spearman:.2f}" for a in found if a.spearman is not None)
+    said = sentence(found, config.grace_tasks, config.pruner)
+    return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
 
 
 def _charts(ledger: Ledger) -> list[str]:
@@ -56,7 +74,7 @@ def _charts(ledger: Ledger) -> list[str]:
     drawn = [("Optimisation history", charts.plot_optimization_history(study)),
              ("Parallel coordinates", charts.plot_parallel_coordinate(study)),
              ("Slices", charts.plot_slice(study)),
-             ("Class-il by task", charts.plot_intermediate_values(study))]
+             (f"{ledger.config.objectives[0].metric} by task", charts.plot_intermediate_values(study))]
     if len({t.value for t in ledger.trials() if t.state == "COMPLETE"}) > 3:
         evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
         drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study, evaluator=evaluator)))
@@ -71,11 +89,13 @@ def _charts(ledger: Ledger) -> list[str]:
 
 def _shown_study(ledger: Ledger) -> optuna.Study:
     """The ended trials under their fields' own names and values, where the sampler saw a magnitude."""
-    study = optuna.create_study(direction="maximize")
+    objective = ledger.config.objectives[0]
+    study = optuna.create_study(direction="maximize" if objective.sign > 0 else "minimize")
     distributions = {p.name: _distribution(p) for p in ledger.config.space.parameters}
     for trial in ledger.trials():
         if trial.state in ("COMPLETE", "PRUNED") and len(trial.config) == len(distributions):
-            values = {r["task"]: r["metrics"][OBJECTIVE] for results in trial.results.values() for r in results}
+            values = {task: fmean(results[task]["metrics"][objective.metric] for results in trial.results.values())
+                      for task in range(trial.tasks_done)}
             study.add_trial(optuna.trial.create_trial(
                 state=optuna.trial.TrialState[trial.state], value=trial.value, params=trial.config,
                 distributions=distributions, intermediate_values=values))

@@ -139,6 +139,23 @@ def read_space(name: str) -> SearchSpace:
     raise UserError(unknown("space", name, named_spaces()) + " A YAML file's path serves too.")
 
 
+def read_points(path: Path, space: SearchSpace) -> tuple[dict[str, Any], ...]:
+    """Configurations in a YAML file, `points:` a list of mappings {searched field: value}; a field may be left out."""
+    content = read_yaml(path)
+    for key in content:
+        if key != "points":
+            raise UserError(f"{path}: " + unknown("key", key, ("points",)))
+    points = content.get("points")
+    if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
+        raise UserError(f"{path} needs `points:`, a list of mappings of searched fields to values.")
+    names = [p.name for p in space.parameters]
+    for point in points:
+        for field in point:
+            if field not in names:
+                raise UserError(f"{path}: " + unknown(f"field of the space {space.name}", field, names))
+    return tuple({f: checked(f, number_of_text(f, value)) for f, value in point.items()} for point in points)
+
+
 def _parameter(space: str, field: str, spec: Any) -> Parameter:
     where = f"space {space}: "
     if field not in FIELDS:

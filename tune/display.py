@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
@@ -12,7 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from results.best import best
-from results.ledger import Ledger, TrialRecord
+from results.ledger import Ledger
+from results.trial import TrialRecord
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -23,7 +23,8 @@ class Display:
     def __init__(self, ledger: Ledger, more: int = 0, console: Console | None = None) -> None:
         self._ledger = ledger
         self._console = console or Console(stderr=True)
-        self._trials = {trial.number: trial for trial in ledger.trials()}
+        self._metric = ledger.config.objectives[0].metric
+        self._trials = {trial.number: trial for trial in ledger.trials() if not trial.imported}
         self._budget, self._slots, self._note = ledger.budget + more, 0, "starting Ray"
         self._started = time.monotonic()
         self._live: Live | None = None
@@ -52,7 +53,7 @@ class Display:
         """Takes in a changed trial."""
         self._trials[trial.number] = trial
         if trial.state in ENDED:
-            outcome = f"val_class_il {trial.value:.2f}" if trial.value is not None else f"{trial.reason}"
+            outcome = f"{self._metric} {trial.value:.4g}" if trial.value is not None else f"{trial.reason}"
             self._say(f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  {parameters(trial.config)}  "
                       f"[{self._summary()}]")
 
@@ -65,18 +66,18 @@ class Display:
         bar = Table.grid(padding=(0, 1))
         bar.add_row(ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}")
         parts: list[RenderableType] = [head, bar]
-        chosen = best(trials)
+        chosen = best(trials, self._ledger.config)
         if chosen is not None:
-            parts.append(Text(f"best so far: trial {chosen.number}, val_class_il {chosen.value:.2f}  "
+            parts.append(Text(f"best so far: trial {chosen.number}, {self._metric} {chosen.value:.4g}  "
                               f"{parameters(chosen.config)}"))
         running = [t for t in trials if t.state == "RUNNING"]
         if running:
             table = Table(box=None, pad_edge=False)
-            for column in ("running", "tasks", "val_class_il", "seconds", "parameters"):
+            for column in ("running", "tasks", self._metric, "seconds", "parameters"):
                 table.add_column(column, no_wrap=column != "parameters")
             for t in running[:10]:
-                value = t.last("val_class_il")
-                table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.2f}",
+                value = t.last(self._metric)
+                table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.4g}",
                               f"{t.seconds or 0:.0f}", parameters(t.config))
             parts.append(table)
         return Group(*parts)
@@ -122,22 +123,3 @@ def duration(seconds: float) -> str:
     if hours:
         return f"{hours}h {minutes:02d}m"
     return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
-
-
-def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:
-    """Trials as columns; their metrics and searched fields as rows."""
-    table = Table()
-    table.add_column("")
-    for title, trial in columns.items():
-        table.add_column(f"{title} (trial {trial.number})", justify="right")
-    for metric in metrics:
-        table.add_row(metric, *(_shown(t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
-                                for t in columns.values()))
-    table.add_section()
-    for field in next(iter(columns.values())).config:
-        table.add_row(field, *(number(t.config.get(field)) for t in columns.values()))
-    return table
-
-
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"

@@ -1,39 +1,61 @@
 """Ray's Searcher over the ledger: asks it for trials, enters what they report, tells it how they end."""
 
 import json
-import logging
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
+from optuna.exceptions import OptunaError
 from ray.tune.search import Searcher
+from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.config import TrainConfig
-from dynamos.errors import UserError
-from results.best import train_config
-from results.ledger import Ledger, TrialRecord
-from tune.trainable import REPORT
-
-log = logging.getLogger(__name__)
+from dynamos.errors import DynamosError, RunError, UserError
+from results.best import best, train_config
+from results.ledger import Ledger
+from results.pruners import Judge
+from results.trial import TrialRecord
+from tune.trainable import PUT_BACK, REPORT
 
 Listener = Callable[[TrialRecord], None]
+POLL_SECONDS = 0.5  # how often the ledger is asked whether someone wants the sweep to stop
 
 
 class LedgerSearcher(Searcher):
-    """Suggests the ledger's next trial when a slot is free, never ahead of it."""
+    """Suggests the ledger's next trial when a slot is free, never ahead of it.
 
-    def __init__(self, ledger: Ledger, slots: int, listeners: Sequence[Listener], deadline: float | None) -> None:
+    Attributes:
+        over: why nothing new starts and what runs is put back; None while the sweep goes on.
+        failure: the error of ledger or machine that ended the session; None if there was none.
+    """
+
+    def __init__(self, ledger: Ledger, slots: int, listeners: Sequence[Listener]) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
             slots: trials that may run at a time.
             listeners: called with a trial's record after every change.
-            deadline: time.monotonic() after which nothing new starts and what runs is put back; None for never.
         """
         super().__init__()
-        self._ledger, self._slots, self._listeners, self._deadline = ledger, slots, listeners, deadline
+        config = ledger.config
+        self._ledger, self._config, self._slots, self._listeners = ledger, config, slots, listeners
+        self._objective = config.objectives[0]
+        self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
+        self._asked: deque[TrialRecord] = deque()  # RUNNING in the ledger, not yet handed to Ray
         self._running: dict[str, TrialRecord] = {}  # by Ray's trial id, the record as it was when the trial started
+        self._pruned: dict[str, str] = {}  # by Ray's trial id, why
+        self._ended: dict[int, dict[str, Any]] = {}  # reports of ended trials of a batch that is not over
+        self._polled = -POLL_SECONDS
+        budget = config.time_budget_seconds
+        self._deadline = None if budget is None else time.monotonic() + budget
+        self.over: str | None = None
+        self.failure: Exception | None = None
+        for trial in ledger.trials():
+            if not trial.imported:
+                self._learn(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
@@ -44,66 +66,143 @@ class LedgerSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing: all state is in the ledger."""
 
-    @property
-    def out_of_time(self) -> bool:
-        """Whether the time budget is spent."""
-        return self._deadline is not None and time.monotonic() >= self._deadline
+    def poll(self) -> bool:
+        """Whether the session is over: a budget is spent, the target reached, or someone asked for it."""
+        if self.over is None and self._deadline is not None and time.monotonic() >= self._deadline:
+            self.over = "the time budget is spent"
+        if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
+            self._polled = time.monotonic()
+            with self._guarded():
+                if self._ledger.stop_requested():
+                    self.over = "stopped on request"
+                for kind, budget in (("cpu", self._config.cpu_budget_seconds), ("gpu", self._config.gpu_budget_seconds)):
+                    if budget is not None and self._ledger.spent(kind) >= budget:
+                        self.over = f"the {kind.upper()} budget is spent"
+        return self.over is not None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while no slot is free; FINISHED when the budget is spent."""
-        while not self.out_of_time and self._ledger.remaining() > 0:
+        """The next trial's configuration; None while no slot is free; FINISHED when there is nothing to start."""
+        while not self.poll():
             if len(self._running) >= self._slots:
                 return None
-            record = self._ledger.ask()
-            try:
-                train = train_config(self._ledger, record)
-            except UserError as error:  # values that do not go together, which no range can say
-                self._ledger.finish(record.number, "FAIL", str(error))
+            with self._guarded():
+                self._ask()
+                if not self._asked:  # in deterministic order the next batch waits for the last one's end
+                    return None if self._running else Searcher.FINISHED
+                record = self._asked.popleft()
+                try:
+                    train = train_config(self._config, record)
+                except UserError as error:  # values that do not go together, which no range can say
+                    self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
+                    continue
+                self._running[trial_id] = record
                 self._tell_listeners(record.number)
-                continue
-            self._running[trial_id] = record
-            self._tell_listeners(record.number)
-            return self._suggestion(record, train)
+                return self._suggestion(record, train)
         return Searcher.FINISHED
 
-    def _suggestion(self, record: TrialRecord, train: TrainConfig) -> dict[str, Any]:
-        return {"number": record.number, "attempt": record.attempt,
-                "folder": str(self._ledger.folder / "trials" / f"{record.number:04d}"),
-                "train": train.to_dict()}
+    def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
+        """Enters a running trial's results; whether it is to be pruned."""
+        with self._guarded():
+            record = self._running[trial_id]
+            self._add(record.number, report)
+            self._tell_listeners(record.number)
+            if report["state"] is None:
+                reason = self._judge.verdict(self._ledger.trial(record.number))
+                if reason is not None:
+                    self._pruned[trial_id] = reason
+                    return True
+        return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Enters the results of a trial that goes on."""
-        self._enter(self._running[trial_id], json.loads(result[REPORT]))
+        """Nothing: the scheduler entered it, before it decided."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Ends the trial in the ledger."""
-        record = self._running.pop(trial_id)
-        report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
-        self._enter(record, report, quiet=True)
-        if error:
-            self._ledger.finish(record.number, "FAIL",
-                                "its worker failed or was lost more often than is retried (ray.log)")
-        elif report["state"] is None:  # stopped while it ran
-            self._ledger.interrupt(record.number)
-        else:
-            self._ledger.finish(record.number, report["state"], report["reason"])
-        self._tell_listeners(record.number)
+        with self._guarded():
+            record = self._running.pop(trial_id)
+            report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
+            if error:
+                report |= {"state": "FAIL", "reason": "its worker failed or was lost more often than is retried "
+                                                      "(sweep.log)"}
+            elif trial_id in self._pruned:
+                report |= {"state": "PRUNED", "reason": self._pruned.pop(trial_id)}
+            elif report["state"] == PUT_BACK:
+                self.failure = self.failure or RunError(f"trial {record.number}: {report['reason']}")
+                self.over = "there is no room left on a disk"
+            self._end(record.number, report)
 
     def interrupt(self) -> None:
         """Puts what still runs back, for a later driver to go on with."""
-        for record in self._running.values():
-            self._ledger.interrupt(record.number)
-            self._tell_listeners(record.number)
+        with self._guarded():
+            for record in [*self._running.values(), *self._asked, *map(self._ledger.trial, self._ended)]:
+                self._ledger.interrupt(record.number)
+                self._tell_listeners(record.number)
         self._running.clear()
+        self._asked.clear()
+        self._ended.clear()
 
-    def _enter(self, record: TrialRecord, report: dict[str, Any], quiet: bool = False) -> None:
-        seed = self._ledger.config.base.seed
+    def _ask(self) -> None:
+        """Asks the ledger: for one trial, or, in deterministic order, for the rest of a batch."""
+        if self._asked:
+            return
+        if not self._config.deterministic_order:
+            if self._ledger.remaining() > 0:
+                self._asked.append(self._ledger.ask())
+            return
+        if not self._running and not self._ended:
+            batch = self._ledger.batch_size(self._slots)
+            trials = [t for t in self._ledger.trials() if not t.imported]
+            begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
+            # A batch that was cut short is made up first: its interrupted trials come before anything new.
+            for _ in range(min(batch - begun % batch, self._ledger.remaining())):
+                self._asked.append(self._ledger.ask())
+
+    def _end(self, number: int, report: dict[str, Any]) -> None:
+        """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
+        self._add(number, report)
+        self._ended[number] = report
+        if self._config.deterministic_order and (self._running or self._asked):
+            return
+        for ended in sorted(self._ended):
+            self._finish(ended, self._ended.pop(ended))
+
+    def _finish(self, number: int, report: dict[str, Any]) -> None:
+        if report["state"] in (None, PUT_BACK):  # stopped while it ran
+            self._ledger.interrupt(number)
+        else:
+            self._ledger.finish(number, report["state"], report["reason"])
+        trial = self._ledger.trial(number)
+        self._learn(trial)
+        self._tell_listeners(number)
+
+    def _learn(self, trial: TrialRecord) -> None:
+        """Takes in what a trial that does not run means for pruning and for the target."""
+        self._judge.learn(trial)
+        target = self._config.target
+        chosen = best([trial], self._config)
+        if target is not None and chosen is not None and chosen.value is not None and (
+                self._objective.sign * (chosen.value - target) >= 0):
+            self.over = f"trial {trial.number} reached the target with {self._objective.metric} {chosen.value:g}"
+
+    def _add(self, number: int, report: dict[str, Any]) -> None:
         for entry in report["results"]:
-            self._ledger.add_result(record.number, seed, entry["result"], entry["metrics"])
-        if not quiet:
-            self._tell_listeners(record.number)
+            self._ledger.add_result(number, report["attempt"], entry["seed"], entry["result"], entry["metrics"])
+
+    def _suggestion(self, record: TrialRecord, train: TrainConfig) -> dict[str, Any]:
+        return {"number": record.number, "attempt": record.attempt,
+                "folder": str(self._ledger.trial_folder(record.number)), "train": train.to_dict(),
+                "seeds": list(self._config.training_seeds)}
 
     def _tell_listeners(self, number: int) -> None:
         record = self._ledger.trial(number)
         for listener in self._listeners:
             listener(record)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Ends the session at an error of the ledger: Ray would take it for the trial's and go on."""
+        try:
+            yield
+        except (DynamosError, SQLAlchemyError, OptunaError) as error:
+            self.failure = self.failure or error
+            self.over = "the ledger cannot be written"

@@ -16,97 +16,110 @@ from typing import Any
 import joblib
 import ray
 import ray.tune
-import torch
+from sqlalchemy.exc import SQLAlchemyError
 
-from dynamos.config import TrainConfig
-from dynamos.errors import UserError
-from dynamos.provenance import git_revision, now_utc
-from dynamos.trainer import Trainer, pick_device
+from dynamos.errors import DynamosError, RunError, UserError
 from results.best import best, export
 from results.frame import write_trials
-from results.ledger import Ledger, SweepConfig
+from results.ledger import Ledger
+from results.sweep_config import SweepConfig
 from tune.display import Display
+from tune.probe import apart, data_record, gpu_count
+from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
-from tune.tracking import LiveMirror
+from tune.tracking import LiveMirror, Mirror
 from tune.trainable import SweepTrial
 
-LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 WORKER_RETRIES = 3  # of one trial whose worker or node was lost; its own errors are not retried
-
-
-def data_record(base: TrainConfig) -> dict[str, Any]:
-    """What sweep.yaml says beside the configuration; UserError where the base cannot be trained here."""
-    pick_device(base.device)
-    stream = Trainer(base.replace(device="cpu")).stream
-    return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
-            "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
+INTERRUPTED = "interrupted"  # how a session ended that a signal ended
+log = logging.getLogger(__name__)
 
 
 def create_sweep(storage: Path, config: SweepConfig) -> Ledger:
     """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine."""
-    slots(config, local_resources())
-    return Ledger.create(storage, config, data_record(config.base))
+    slots(config, local_resources(config))
+    return Ledger.create(storage, config, apart(data_record, config.base))
 
 
-def run_sweep(ledger: Ledger, more: int = 0) -> bool:
-    """Adds `more` trials to the budget, runs what it still holds, writes the views; whether it ended undisturbed.
+def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
+    """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
 
-    A first SIGINT or SIGTERM ends it: what runs is put back for `resume`, the views are written, the answer is False.
+    A first SIGINT or SIGTERM ends it: what runs is put back for `resume`, the views are written.
     """
     config = ledger.config
     os.environ.update({
         # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1"})
+        "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1",
+        # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
+        "TUNE_FORCE_TRIAL_CLEANUP_S": "1"})
     interrupted = threading.Event()
-    resources = local_resources()
+    resources = local_resources(config)
     places = slots(config, resources)
     with (ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
-          _local_ray(resources, ledger.folder / "ray.log")):
+          _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
         ledger.extend(more)
         ledger.begin()
-        mirror = LiveMirror(ledger, mlflow_uri(ledger.folder.parent), ledger.folder.parent / "mlartifacts")
+        mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
         display.begin(places)
-        budget = config.time_budget_seconds
-        searcher = LedgerSearcher(ledger, places, [display, mirror], None if budget is None
-                                  else time.monotonic() + budget)
+        searcher = LedgerSearcher(ledger, places, [display, mirror])
         ray_folder = ledger.folder / "ray"
         try:
             _tuner(config, searcher, interrupted, ray_folder).fit()
         finally:
             searcher.interrupt()
-            display.note("writing the results")
-            write_views(ledger)
+            if searcher.failure is None:
+                display.note("writing the results")
+                write_views(ledger)
+            display.note("MLflow is catching up")
             mirror.close()
-        shutil.rmtree(ray_folder, ignore_errors=True)
+            shutil.rmtree(ray_folder, ignore_errors=True)
     if mirror.error is not None:
-        logging.getLogger(__name__).warning("MLflow is behind the ledger: %s", mirror.error)
-    return not interrupted.is_set()
+        log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
+                    config.name)
+    if searcher.failure is not None:
+        raise _told(searcher.failure, config.name)
+    return INTERRUPTED if interrupted.is_set() else searcher.over
+
+
+def _told(failure: Exception, name: str) -> DynamosError:
+    """The error that ended a session, in one line that says how to go on."""
+    if isinstance(failure, DynamosError) and not isinstance(failure, RunError):
+        return failure
+    said = str(failure).strip().splitlines()[0]
+    return RunError(f"{said} What was reported is safe; go on with: dynamos-sweep resume {name}")
+
+
+def sync(ledger: Ledger) -> str:
+    """Makes MLflow agree with the ledger; what was to be done, in words."""
+    changed = Mirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts").sync()
+    return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
+        f"MLflow agreed with {ledger.config.name} already")
 
 
 def write_views(ledger: Ledger) -> None:
-    """Writes trials.csv and, where there is a finished trial, best_config.yaml from the ledger."""
+    """Writes trials.csv and, where there is a choice to make, best_config.yaml and pareto.csv from the ledger."""
     write_trials(ledger)
-    chosen = best(ledger.trials())
+    chosen = best(ledger.trials(), ledger.config)
     if chosen is not None:
         export(ledger, chosen)
 
 
-def mlflow_uri(storage: Path) -> str:
-    """The MLflow store that the sweeps of a storage folder share."""
-    return f"sqlite:///{storage / 'mlflow.db'}"
+def mlflow_uri(ledger: Ledger) -> str:
+    """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
+    return ledger.config.tracking_uri or f"sqlite:///{ledger.folder.parent / 'mlflow.db'}"
 
 
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading.Event,
            folder: Path) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
-        """Ends the run, and with it what still trains, at an interrupt or when the time is spent."""
+        """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
 
         def stop_all(self) -> bool:
-            return interrupted.is_set() or searcher.out_of_time
+            return interrupted.is_set() or searcher.poll()
 
         def __reduce__(self) -> Any:
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
@@ -115,7 +128,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading
     return ray.tune.Tuner(
         ray.tune.with_resources(SweepTrial, resources),
         tune_config=ray.tune.TuneConfig(
-            search_alg=searcher, num_samples=-1, reuse_actors=True,
+            search_alg=searcher, scheduler=LedgerScheduler(searcher), num_samples=-1, reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
@@ -125,9 +138,9 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
 
 
-def local_resources() -> dict[str, float]:
-    """CPUs that this process may use, by affinity and container, and GPUs that torch sees."""
-    return {"CPU": joblib.cpu_count(), "GPU": torch.cuda.device_count()}
+def local_resources(config: SweepConfig) -> dict[str, float]:
+    """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
+    return {"CPU": joblib.cpu_count(), "GPU": apart(gpu_count) if config.gpus_per_trial else 0}
 
 
 def slots(config: SweepConfig, resources: dict[str, float]) -> int:
@@ -142,21 +155,33 @@ def slots(config: SweepConfig, resources: dict[str, float]) -> int:
 
 
 @contextmanager
-def _local_ray(resources: dict[str, float], log_file: Path) -> Iterator[None]:
-    """A Ray of this machine's own for the time of the sweep. Its log would break the display."""
+def _local_ray(resources: dict[str, float]) -> Iterator[None]:
+    """A Ray of this machine's own for the time of the sweep."""
     ray.init(address="local", num_cpus=int(resources["CPU"]), num_gpus=int(resources["GPU"]), include_dashboard=False,
              log_to_driver=False, logging_level=logging.ERROR)
-    tune_log = logging.getLogger("ray.tune")
-    handler = logging.FileHandler(log_file, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    tune_log.setLevel(logging.ERROR)
-    tune_log.addHandler(handler)
-    tune_log.propagate = False
     try:
         yield
     finally:
         ray.shutdown()
-        tune_log.removeHandler(handler)
+
+
+@contextmanager
+def _log_file(path: Path) -> Iterator[None]:
+    """While it lasts, what Ray's and our own loggers say goes into a file; it would break the display."""
+    handler = logging.FileHandler(path, delay=True)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
+    for name, level in loggers.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for name in loggers:
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).propagate = True
         handler.close()
 
 

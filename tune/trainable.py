@@ -1,40 +1,59 @@
-"""Ray's Trainable around dynamos.trainer: one step() per task, one process for many trials."""
+"""Ray's Trainable around dynamos.trainer: one step() per task, one process for many trials.
 
+torch is imported where a trial runs, so that the driver, which only names this class, does without it.
+"""
+
+import errno
 import json
 import logging
 import os
+import time
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray.tune
 import yaml
 
-from dynamos import checkpoints
 from dynamos.config import TrainConfig
-from dynamos.data import TEST_LOCK
 from dynamos.errors import DynamosError, NonFiniteError
-from dynamos.streams import Stream, load_stream
-from dynamos.trainer import Trainer, pick_device
+from results.ledger import STOP_FILE
 
-REPORT = "report"  # the key of a step's JSON: {"results": [{"result", "metrics"}, ...], "state", "reason"}
+if TYPE_CHECKING:
+    from dynamos.streams import Stream
+    from dynamos.trainer import Trainer
+
+# The key of a step's JSON: {"attempt", "results": [{"seed", "result", "metrics"}, ...], "state", "reason"}. The state
+# is a trial's, None while it goes on, or PUT_BACK where the machine is at fault and not the trial.
+REPORT = "report"
+PUT_BACK = "PUT_BACK"
+STOP_POLL_SECONDS = 1.0
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StopRequested(Exception):
+    """Someone asked this trial to end."""
 
 
 class SweepTrial(ray.tune.Trainable):
-    """One trial: trains task by task in `folder`/attempt-N, and goes on from the newest checkpoint found there.
+    """One trial: its seeds, in lockstep, task by task, in `folder`/attempt-N/seed-S.
 
-    Its configuration, as the searcher gives it: {"number", "attempt", "folder", "train": TrainConfig fields}. The
-    method's own errors travel in a step's report, so that Ray counts only failures of workers and nodes.
+    It goes on from the newest checkpoints found in its folder. Its configuration, as the searcher gives it:
+    {"number", "attempt", "folder", "train": TrainConfig fields, "seeds"}. The method's own errors travel in a step's
+    report, so that Ray counts only failures of workers and nodes.
     """
 
     _config: dict[str, Any]
-    _streams: dict[str, Stream]
-    _trainer: Trainer | None
+    _streams: "dict[str, Stream]"
+    _trainers: "dict[int, Trainer]"
     _attempt: Path
     _log: logging.FileHandler
+    _polled: float
 
     def setup(self, config: dict[str, Any]) -> None:
         """Readies the worker process for its first trial."""
+        from dynamos.data import TEST_LOCK
+
         os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
         self._streams = {}
         self._begin(config)
@@ -50,24 +69,22 @@ class SweepTrial(ray.tune.Trainable):
         state, reason = None, None
         logging.getLogger("dynamos").addHandler(self._log)
         try:
-            trainer = self._trainer or self._resumed()
-            if not trainer.done:
-                trainer.run_task()
-                checkpoints.save(trainer.state_dict(), self._attempt)
-            state = "COMPLETE" if trainer.done else None
+            self._train_task()
+            state = "COMPLETE" if all(trainer.done for trainer in self._trainers.values()) else None
         except NonFiniteError as error:
             state, reason = "PRUNED", f"non-finite: {error.place}"
+        except StopRequested:
+            state, reason = "PRUNED", "stopped on request"
         except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
-            (self._attempt / "traceback.txt").write_text(traceback.format_exc())
-            kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
-            state, reason = "FAIL", f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+            state, reason = self._failure(error)
         finally:
             logging.getLogger("dynamos").removeHandler(self._log)
-        results = [{"result": r.to_dict(), "metrics": r.metrics()} for r in (self._trainer.results if self._trainer
-                                                                             else [])]
+        results = [{"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
+                   for seed, trainer in self._trainers.items() for result in trainer.results]
         if state is not None:
-            self._trainer = None  # frees the device's memory before the next trial
-        return {REPORT: json.dumps({"results": results, "state": state, "reason": reason}), "done": state is not None}
+            self._trainers = {}  # frees the device's memory before the next trial
+        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": state,
+                                    "reason": reason}), "done": state is not None}
 
     def cleanup(self) -> None:
         """Closes the log."""
@@ -75,25 +92,71 @@ class SweepTrial(ray.tune.Trainable):
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
-        self._trainer = None
+        self._trainers = {}
+        self._polled = time.monotonic()
         self._attempt = Path(config["folder"]) / f"attempt-{config['attempt']}"
-        self._attempt.mkdir(parents=True, exist_ok=True)
         self._log = logging.FileHandler(self._attempt / "log.txt", delay=True)
         self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
 
-    def _resumed(self) -> Trainer:
-        train = TrainConfig.from_dict(self._config["train"])
-        (self._attempt / "config.yaml").write_text(yaml.safe_dump(train.to_dict(), sort_keys=False))
-        trainer = self._trainer = Trainer(train, self._stream(train))
+    def _train_task(self) -> None:
+        """Brings every seed to the end of the first task that not all have done."""
+        from dynamos import checkpoints
+
+        if not self._trainers:
+            self._attempt.mkdir(parents=True, exist_ok=True)
+            (self._attempt / "config.yaml").write_text(yaml.safe_dump(self._config["train"], sort_keys=False))
+            for seed in self._config["seeds"]:
+                self._trainers[seed] = self._resumed(seed)
+        task = min(len(trainer.results) for trainer in self._trainers.values())
+        for seed, trainer in self._trainers.items():
+            if len(trainer.results) == task and not trainer.done:
+                trainer.run_task()
+                checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
+
+    def _resumed(self, seed: int) -> "Trainer":
+        """A seed's trainer, from the newest checkpoint of any attempt where there is one."""
+        from dynamos import checkpoints
+        from dynamos.trainer import Trainer
+
+        train = TrainConfig.from_dict(self._config["train"] | {"seed": seed})
+        trainer = Trainer(train, self._stream(train), on_step=self._stop_if_asked)
         for attempt in range(self._config["attempt"], 0, -1):
-            state = checkpoints.latest(self._attempt.with_name(f"attempt-{attempt}"))
+            state = checkpoints.latest(self._attempt.with_name(f"attempt-{attempt}") / f"seed-{seed}")
             if state is not None:
                 trainer.load_state_dict(state)
                 break
         return trainer
 
-    def _stream(self, train: TrainConfig) -> Stream:
+    def _stream(self, train: TrainConfig) -> "Stream":
         """The trial's stream, loaded once per process; a space may not vary what it depends on."""
+        from dynamos.streams import load_stream
+        from dynamos.trainer import pick_device
+
         if train.dataset not in self._streams:
             self._streams[train.dataset] = load_stream(train, pick_device(train.device))
         return self._streams[train.dataset]
+
+    def _stop_if_asked(self, _: "Trainer") -> None:
+        """StopRequested if the trial's folder says so; looked at about once a second."""
+        if time.monotonic() - self._polled >= STOP_POLL_SECONDS:
+            self._polled = time.monotonic()
+            if (self._attempt.parent / STOP_FILE).exists():
+                raise StopRequested
+
+    def _failure(self, error: Exception) -> tuple[str, str]:
+        """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
+        if isinstance(error, OSError) and error.errno in _NO_SPACE:
+            return PUT_BACK, f"no room to write in {self._attempt}: {error.strerror}"
+        (self._attempt / "traceback.txt").write_text(traceback.format_exc())
+        kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
+        if _out_of_memory(error):
+            kind = f"out of memory: {kind}"
+        return "FAIL", f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """Whether the machine's or the GPU's memory did not suffice."""
+    import torch
+
+    # torch's allocator for the CPU has no exception of its own.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -4,7 +4,8 @@ import html
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
@@ -16,8 +17,9 @@ from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import UserError
 from results.best import best, export, train_config
 from results.frame import COLUMNS, trials_frame, write_trials
-from results.ledger import Ledger, SweepConfig
+from results.ledger import Ledger
 from results.report import answer, write_report
+from results.sweep_config import SweepConfig
 from search_spaces.space import read_space
 
 SEED = 42
@@ -28,16 +30,24 @@ def config(name: str = "s", **changes: object) -> SweepConfig:
     return SweepConfig(**{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes)
 
 
+@contextmanager
+def driven(ledger: Ledger) -> Iterator[Ledger]:
+    """The ledger, readied for a driver."""
+    with ledger.driving():
+        ledger.begin()
+        yield ledger
+
+
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    made = Ledger.create(tmp_path, config(), {"id": "7", "git_revision": "abc"})
-    made.begin()
-    return made
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with driven(Ledger.create(tmp_path, config(), {"id": "7", "git_revision": "abc"})) as made:
+        yield made
 
 
 def report(ledger: Ledger, number: int, *values: float, first: int = 0) -> None:
     for task, value in enumerate(values, start=first):
-        ledger.add_result(number, SEED, {"task": task}, {"val_class_il": value, "val_task_il": 99.0})
+        ledger.add_result(number, ledger.trial(number).attempt, SEED, {"task": task, "n_tasks": 2},
+                          {"val_class_il": value, "val_task_il": 99.0})
 
 
 def complete(ledger: Ledger, *values: float) -> int:
@@ -50,29 +60,29 @@ def complete(ledger: Ledger, *values: float) -> int:
 def test_trial_0_is_the_preset_whatever_the_sampler(ledger: Ledger) -> None:
     record = ledger.ask()
     assert (record.number, record.source, record.state) == (0, "preset", "RUNNING")
-    assert train_config(ledger, record) == ledger.config.base
+    assert train_config(ledger.config, record) == ledger.config.base
     assert ledger.ask().source == "sampler"
 
 
 def test_begin_is_repeatable(ledger: Ledger) -> None:
     ledger.begin()
-    Ledger.open(ledger.folder.parent, "s").begin()
+    ledger.begin()
     assert len(ledger.trials()) == 1
 
 
-def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(ledger: Ledger) -> None:
-    ledger.ask()
-    before = ledger.ask()
-    report(ledger, 1, 90.0)
-    complete(ledger, 100, 80)
-    again = Ledger.open(ledger.folder.parent, "s")
-    again.begin()
-    assert [t.state for t in again.trials()] == ["INTERRUPTED", "INTERRUPTED", "COMPLETE"]
-    assert again.ask().number == 0
-    after = again.ask()
-    assert (after.number, after.config, after.attempt) == (1, before.config, 2)
-    assert after.started_at == before.started_at and after.tasks_done == 1
-    assert again.remaining() == 1
+def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        ledger.ask()
+        before = ledger.ask()
+        report(ledger, 1, 90.0)
+        complete(ledger, 100, 80)
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        assert [t.state for t in again.trials()] == ["INTERRUPTED", "INTERRUPTED", "COMPLETE"]
+        assert again.ask().number == 0
+        after = again.ask()
+        assert (after.number, after.config, after.attempt) == (1, before.config, 2)
+        assert after.started_at == before.started_at and after.tasks_done == 1
+        assert again.remaining() == 1
 
 
 def test_the_budget_counts_every_trial_once_and_can_be_extended(ledger: Ledger) -> None:
@@ -86,22 +96,20 @@ def test_the_budget_counts_every_trial_once_and_can_be_extended(ledger: Ledger) 
 
 def test_one_after_the_other_suggestions_depend_on_the_seed_alone_interrupted_or_not(tmp_path: Path) -> None:
     def drawn(name: str, seed: int, resumed_after: int) -> list[dict[str, float]]:
-        ledger = Ledger.create(tmp_path, config(name, seed=seed), {})
-        ledger.begin()
-        for n in range(4):
-            if n == resumed_after:
-                ledger = Ledger.open(tmp_path, name)
-                ledger.begin()
-            complete(ledger, 50 + n)
+        Ledger.create(tmp_path, config(name, seed=seed), {})
+        for session in (range(resumed_after), range(resumed_after, 4)):
+            with driven(Ledger.open(tmp_path, name)) as ledger:
+                for n in session:
+                    complete(ledger, 50 + n)
         return [t.config for t in ledger.trials()]
 
-    assert drawn("a", 7, 99) == drawn("b", 7, 2) != drawn("c", 8, 99)
+    assert drawn("a", 7, 4) == drawn("b", 7, 2) != drawn("c", 8, 4)
 
 
 def test_a_results_first_report_stands(ledger: Ledger) -> None:
     ledger.ask()
-    assert ledger.add_result(0, SEED, {"task": 0}, {"val_class_il": 90.0})
-    assert not ledger.add_result(0, SEED, {"task": 0}, {"val_class_il": 10.0})
+    assert ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 90.0})
+    assert not ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 10.0})
     assert ledger.trial(0).last("val_class_il") == 90.0
 
 
@@ -113,20 +121,20 @@ def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) 
         ledger.finish(number, state, "because")
     running = ledger.ask().number
     report(ledger, running, 100)
-    chosen = best(ledger.trials())
+    chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and (chosen.number, chosen.value) == (0, 80)
     text = "Trial 0 is best with val_class_il 80.00; it is the preset, where the sweep began."
-    assert answer(ledger.trials()) == text
+    assert answer(ledger.trials(), ledger.config) == text
 
 
 def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger: Ledger) -> None:
-    assert best(ledger.trials()) is None
+    assert best(ledger.trials(), ledger.config) is None
     complete(ledger, 70)
     complete(ledger, 80)
     complete(ledger, 80)
-    chosen = best(ledger.trials())
+    chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and chosen.number == 1
-    assert "10.00 points above the preset (70.00). Being the best of 3 " in answer(ledger.trials())
+    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(ledger.trials(), ledger.config)
 
 
 def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(ledger: Ledger) -> None:
@@ -151,10 +159,10 @@ def test_best_config_is_what_the_trial_trained_and_says_where_it_is_from(ledger:
     trial = ledger.trial(number)
     export(ledger, trial)
     path = ledger.folder / "best_config.yaml"
-    assert TrainConfig.from_dict(read_config(path)) == train_config(ledger, trial)
+    assert TrainConfig.from_dict(read_config(path)) == train_config(ledger.config, trial)
     told = yaml.safe_load(path.read_text())["provenance"]
     assert told == {"sweep": "s", "trial": 1, "source": "sampler", "seeds": [SEED], "protocol": "val-all-seen",
-                    "metric": "val_class_il", "value": 80.0, "id": "7", "git_revision": "abc"}
+                    "metric": "val_class_il", "value": 80.0, "constraints": [], "id": "7", "git_revision": "abc"}
 
 
 def test_a_sweeps_config_survives_its_file(ledger: Ledger) -> None:
@@ -167,7 +175,7 @@ def test_the_report_is_one_page_however_few_the_trials(ledger: Ledger, values: l
     for value in values:
         complete(ledger, 100, value)
     page = write_report(ledger).read_text()
-    assert page.startswith("<!doctype html>") and html.escape(answer(ledger.trials())) in page
+    assert page.startswith("<!doctype html>") and html.escape(answer(ledger.trials(), ledger.config)) in page
     assert "<script src" not in page and "<link" not in page
     assert page.count("Parallel coordinates") == (len(values) > 1)
 
@@ -182,7 +190,7 @@ def test_the_report_shows_fields_by_their_own_names(ledger: Ledger) -> None:
 
 def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> None:
     complete(ledger, 100, 80)
-    study = optuna.load_study(study_name="s", storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
+    study = optuna.load_study(study_name="s-7", storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
     assert study.trials[0].intermediate_values == {0: 100, 1: 80} and study.best_value == 80
 
 
@@ -225,19 +233,14 @@ def test_a_record_is_data(ledger: Ledger) -> None:
 
 def test_two_processes_cannot_run_one_sweep(ledger: Ledger) -> None:
     other = Ledger.open(ledger.folder.parent, "s")
-    with ledger.driving():
-        with pytest.raises(UserError, match="another process is running the sweep 's'"), other.driving():
-            pass
-    with other.driving():
+    with pytest.raises(UserError, match="another process is running the sweep 's'"), other.driving():
         pass
 
 
 def test_an_altered_preset_is_called_base(tmp_path: Path) -> None:
     altered = config().base.replace(reward_weight=0.9)
-    ledger = Ledger.create(tmp_path, config(base=altered), {})
-    ledger.begin()
-    assert ledger.ask().source == "base"
-    complete(ledger, 80)
+    with driven(Ledger.create(tmp_path, config(base=altered), {})) as ledger:
+        assert ledger.ask().source == "base"
     assert config(base=altered.replace(reward_weight=config().base.reward_weight, threads=2)).base_is_preset
 
 

@@ -3,7 +3,7 @@
 import json
 import math
 import pickle
-import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,25 +14,25 @@ from ray.tune.search import Searcher
 from dynamos.errors import UserError
 from results.ledger import Ledger
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import config
+from tests.results.test_ledger import config, driven
 from tune.searcher import LedgerSearcher
 from tune.sweep import slots
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Ledger:
-    made = Ledger.create(tmp_path, config(trials=3), {})
-    made.begin()
-    return made
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with driven(Ledger.create(tmp_path, config(trials=3), {})) as made:
+        yield made
 
 
-def searcher(ledger: Ledger, slots: int = 2, deadline: float | None = None) -> LedgerSearcher:
-    return LedgerSearcher(ledger, slots, [], deadline)
+def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
+    return LedgerSearcher(ledger, slots, [])
 
 
-def said(*values: float, state: str | None = None, reason: str | None = None) -> dict[str, Any]:
-    results = [{"result": {"task": t}, "metrics": {"val_class_il": v}} for t, v in enumerate(values)]
-    return {"report": json.dumps({"results": results, "state": state, "reason": reason})}
+def said(*values: float, state: str | None = None, reason: str | None = None, attempt: int = 1) -> dict[str, Any]:
+    results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v}}
+               for t, v in enumerate(values)]
+    return {"report": json.dumps({"attempt": attempt, "results": results, "state": state, "reason": reason})}
 
 
 def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger: Ledger) -> None:
@@ -53,7 +53,7 @@ def test_a_suggestion_is_the_whole_configuration(ledger: Ledger) -> None:
 def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledger: Ledger) -> None:
     s = searcher(ledger)
     s.suggest("a")
-    s.on_trial_result("a", said(90))
+    assert not s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 70, 60, state="COMPLETE"))
     trial = ledger.trial(0)
     assert [r["metrics"]["val_class_il"] for r in trial.results[42]] == [90, 70, 60]
@@ -75,19 +75,20 @@ def test_how_a_trial_ends(ledger: Ledger) -> None:
 
 
 def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    s = searcher(ledger, deadline=time.monotonic() + 3600)
-    assert s.suggest("a")["number"] == 0 and not s.out_of_time
+    ledger.config = config(trials=3, time_budget_seconds=3600.0)
+    s = searcher(ledger)
+    assert s.suggest("a")["number"] == 0 and not s.poll()
     monkeypatch.setattr("tune.searcher.time", SimpleNamespace(monotonic=lambda: math.inf))
-    assert s.suggest("b") == Searcher.FINISHED and s.out_of_time
+    assert s.suggest("b") == Searcher.FINISHED and s.over == "the time budget is spent"
     s.interrupt()
     assert [t.state for t in ledger.trials()] == ["INTERRUPTED"]
 
 
 def test_listeners_hear_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
-    s = LedgerSearcher(ledger, 2, [lambda t: heard.append((t.number, t.state, t.tasks_done))], None)
+    s = LedgerSearcher(ledger, 2, [lambda t: heard.append((t.number, t.state, t.tasks_done))])
     s.suggest("a")
-    s.on_trial_result("a", said(90))
+    s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
     assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
 
@@ -95,13 +96,12 @@ def test_listeners_hear_of_every_change(ledger: Ledger) -> None:
 def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
     space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32]},
                                                        "hidden_dim_ratio": {"choices": [16]}}})
-    ledger = Ledger.create(tmp_path, config(space=space, trials=12), {})
-    ledger.begin()
-    s = searcher(ledger, slots=99)
-    suggested = []
-    while (one := s.suggest(str(len(suggested)))) != Searcher.FINISHED:
-        suggested.append(one["train"]["nf"])
-    failed = [t for t in ledger.trials() if t.state == "FAIL"]
+    with driven(Ledger.create(tmp_path, config(space=space, trials=12), {})) as ledger:
+        s = searcher(ledger, slots=99)
+        suggested = []
+        while (one := s.suggest(str(len(suggested)))) != Searcher.FINISHED:
+            suggested.append(one["train"]["nf"])
+        failed = [t for t in ledger.trials() if t.state == "FAIL"]
     assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
     assert "leaves an agent without hidden units" in str(failed[0].reason)
 

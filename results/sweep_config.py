@@ -1,0 +1,230 @@
+"""SweepConfig: a sweep, whole, as sweep.yaml holds it; objectives and constraints on TaskResult's metrics."""
+
+import dataclasses
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from dynamos.config import ROTATING, TrainConfig, preset, preset_names
+from dynamos.errors import UserError, unknown
+from results.pruners import PRUNERS, WILCOXON_SEEDS
+from results.samplers import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
+from search_spaces.space import SearchSpace
+
+# What may be an objective or be constrained, and which way is better. The total loss is not here: REINFORCE makes it
+# meaningless.
+OBJECTIVES = {"val_class_il": "max", "val_task_il": "max", "forgetting": "min", "keep_fraction": "min",
+              "compute": "min"}
+NEEDS_TASKS = ("val_task_il", "forgetting")  # a rotating stream has no tasks, hence none of these
+PROTOCOL = "val-all-seen"  # how a configuration is chosen: on validation images of every task
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """A TaskResult metric after the last task, mean over seeds, and which way is better."""
+
+    metric: str
+    direction: str  # "max" or "min"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The objective of FIELD, FIELD:max or FIELD:min."""
+        metric, colon, direction = text.partition(":")
+        if metric not in OBJECTIVES:
+            raise UserError(f"--objective {text!r}: " + unknown("metric", metric, OBJECTIVES))
+        if colon and direction not in ("max", "min"):
+            raise UserError(f"--objective {text!r}: " + unknown("direction", direction, ("max", "min")))
+        return cls(metric, direction or OBJECTIVES[metric])
+
+    @property
+    def sign(self) -> int:
+        """1 if more is better, -1 if less is."""
+        return 1 if self.direction == "max" else -1
+
+    def __str__(self) -> str:
+        return f"{self.metric}:{self.direction}"
+
+
+@dataclass(frozen=True, slots=True)
+class Constraint:
+    """A bound on a TaskResult metric after the last task, mean over seeds."""
+
+    metric: str
+    relation: str  # "<=" or ">="
+    bound: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The constraint of FIELD<=NUMBER or FIELD>=NUMBER."""
+        match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
+        if not match:
+            raise UserError(f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
+                            "keep_fraction<=0.6.")
+        if match[1] not in OBJECTIVES:
+            raise UserError(f"--constraint {text!r}: " + unknown("metric", match[1], OBJECTIVES))
+        try:
+            bound = float(match[3])
+        except ValueError:
+            bound = math.nan
+        if not math.isfinite(bound):
+            raise UserError(f"--constraint {text!r}: {match[3]!r} is no number.")
+        return cls(match[1], match[2], bound)
+
+    def violation(self, value: float) -> float:
+        """By how much a value breaks the bound; zero or less where it keeps it."""
+        return value - self.bound if self.relation == "<=" else self.bound - value
+
+    def __str__(self) -> str:
+        return f"{self.metric}{self.relation}{self.bound:g}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SweepConfig:
+    """A sweep, whole: what varies, what does not, what is sought, how, how long, on what."""
+
+    name: str
+    space: SearchSpace
+    base: TrainConfig  # what every trial shares, and trial 0 whole
+    objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # the first one is what best and pruning use
+    constraints: tuple[Constraint, ...] = ()
+    sampler: str = "tpe"
+    grid_levels: int = 3  # values of each range that the sampler grid tries
+    pruner: str = "none"
+    grace_tasks: int = 2  # tasks a trial is given before it may be pruned
+    seeds: int = 1  # training seeds of each trial: base.seed and those that follow it
+    points: tuple[dict[str, Any], ...] = ()  # configurations to try right after trial 0: searched fields, real values
+    warm_start: str | None = None  # the earlier sweep whose results or configurations this one begins with
+    trials: int = 20
+    time_budget_seconds: float | None = None  # of one driver session
+    cpu_budget_seconds: float | None = None  # CPUs times seconds that trials held them, over all sessions
+    gpu_budget_seconds: float | None = None
+    target: float | None = None  # value of the first objective at which the sweep may end
+    seed: int = 0  # of the sampler
+    deterministic_order: bool = False
+    cpus_per_trial: float = 1
+    gpus_per_trial: float = 0
+    max_concurrent: int | None = None  # trials at a time; None: as many as the resources hold
+    ledger_url: str | None = None  # an Optuna storage; None: ledger.db in the sweep's folder
+    tracking_uri: str | None = None  # MLflow's; None: the store beside the sweep's folder
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that is not allowed."""
+        for name, least in (("trials", 1), ("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0),
+                            ("seed", 0), ("seeds", 1), ("grace_tasks", 1), ("grid_levels", 2)):
+            value = getattr(self, name)
+            if value is not None and not (value >= least and math.isfinite(value)):
+                raise UserError(f"{_flag(name)} {value:g} is out of range; it must be at least {least:g}.")
+        for name in ("time_budget_seconds", "cpu_budget_seconds", "gpu_budget_seconds"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"{_flag(name).removesuffix('-seconds')} {value:g}s is out of range; it must be more "
+                                "than 0.")
+        if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
+            raise UserError(f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number.")
+        if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
+            raise UserError("--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.")
+        if self.base.evaluate_on != "validation":
+            raise UserError(f"evaluate_on {self.base.evaluate_on!r}: a sweep chooses on validation images only.")
+        self._check_metrics()
+        self._check_sampler()
+        self._check_pruner()
+        for name in ("ledger_url", "tracking_uri"):
+            _refuse_password(_flag(name), getattr(self, name))
+        self.space.stored(self.base.to_dict())  # the base is trial 0, so it must lie in the space
+        for number, point in enumerate(self.points, start=1):
+            try:
+                self.space.stored(self.base.to_dict() | point)
+                self.base.replace(**point)
+            except UserError as error:
+                raise UserError(f"--points, configuration {number}: {error}") from None
+        if len(self.points) >= self.trials:
+            raise UserError(f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
+                            f"{len(self.points) + 1} or more, not {self.trials}.")
+
+    def _check_metrics(self) -> None:
+        if not self.objectives:
+            raise UserError("a sweep needs an objective.")
+        metrics = [o.metric for o in self.objectives]
+        if len(set(metrics)) < len(metrics):
+            raise UserError(f"--objective: {' '.join(metrics)} names a metric twice.")
+        for metric in [*metrics, *(c.metric for c in self.constraints)]:
+            if metric in NEEDS_TASKS and self.base.dataset in ROTATING:
+                raise UserError(f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
+                                f"{', '.join(m for m in OBJECTIVES if m not in NEEDS_TASKS)}.")
+        if self.target is not None and not math.isfinite(self.target):
+            raise UserError(f"--target {self.target} is no number.")
+
+    def _check_sampler(self) -> None:
+        if self.sampler not in SAMPLERS:
+            raise UserError(unknown("sampler", self.sampler, SAMPLERS))
+        if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
+            others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
+            raise UserError(f"--sampler {self.sampler} knows one objective only; for several use "
+                            f"{', '.join(others)}.")
+        if self.sampler != "grid" and self.grid_levels != 3:
+            raise UserError(f"--grid-levels is for --sampler grid, not {self.sampler}.")
+        if self.sampler == "grid":
+            grid(self.space, self.grid_levels)  # refuses one that is too large
+
+    def _check_pruner(self) -> None:
+        if self.pruner not in PRUNERS:
+            raise UserError(unknown("pruner", self.pruner, PRUNERS))
+        if self.pruner == "none":
+            return
+        if self.base.dataset in ROTATING:
+            raise UserError(f"--pruner {self.pruner}: {self.base.dataset} has no task borders at which trials could be "
+                            "compared; use --pruner none.")
+        if self.pruner == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
+            raise UserError(f"--pruner wilcoxon compares seeds, and {self.seeds} cannot tell anything; use --seeds "
+                            f"{WILCOXON_SEEDS} or more.")
+        if self.pruner == "halving" and self.deterministic_order:
+            raise UserError("--pruner halving compares trials as they report, which --deterministic-order forbids; "
+                            "use median, percentile, patient, wilcoxon or none.")
+
+    @property
+    def base_is_preset(self) -> bool:
+        """Whether the base has the stream's preset values."""
+        base = self.base
+        if (base.dataset, base.buffer_size) not in preset_names() or base.model != "dynamos":
+            return False
+        return base.replace(**preset(base.dataset, base.buffer_size)) == base
+
+    @property
+    def training_seeds(self) -> tuple[int, ...]:
+        """The seeds that every trial trains."""
+        return tuple(range(self.base.seed, self.base.seed + self.seeds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, as sweep.yaml holds them."""
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return values | {"space": {"name": self.space.name} | self.space.to_dict(), "base": self.base.to_dict(),
+                         "objectives": [str(o) for o in self.objectives],
+                         "constraints": [str(c) for c in self.constraints], "points": [dict(p) for p in self.points]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """What to_dict gave; an unknown key is a UserError."""
+        names = [f.name for f in dataclasses.fields(cls)]
+        for key in values:
+            if key not in names:
+                raise UserError("sweep.yaml: " + unknown("key", key, names))
+        space = dict(values["space"])
+        return cls(**dict(values) | {
+            "space": SearchSpace.from_dict(space.pop("name"), space), "base": TrainConfig.from_dict(values["base"]),
+            "objectives": tuple(Objective.parse(text) for text in values["objectives"]),
+            "constraints": tuple(Constraint.parse(text) for text in values["constraints"]),
+            "points": tuple(values["points"])})
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _refuse_password(flag: str, url: str | None) -> None:
+    """UserError for a URL with a password, which would stand in sweep.yaml for all to read."""
+    if url is not None and urlsplit(url).password:
+        raise UserError(f"{flag}: a password does not belong in a sweep's files; give it through the environment "
+                        "(PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).")

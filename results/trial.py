@@ -1,0 +1,92 @@
+"""TrialRecord: everything the ledger knows of a trial, read from its Optuna storage."""
+
+import datetime as dt
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from optuna.trial import FrozenTrial, TrialState
+
+from results.sweep_config import SweepConfig
+
+IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """Everything the ledger knows of a trial."""
+
+    number: int
+    state: str  # WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL
+    source: str
+    config: dict[str, Any]  # the searched fields, real values
+    results: dict[int, list[dict[str, Any]]]  # by seed: TaskResults in the order of tasks
+    attempt: int
+    reason: str | None
+    started_at: dt.datetime | None  # UTC
+    ended_at: dt.datetime | None  # UTC
+    value: float | None  # the first objective; only of a COMPLETE trial
+    feasible: bool  # whether every constraint is kept; only of a COMPLETE trial
+    seconds: float | None  # wall time of its attempts, until now where one runs; None before the first
+    cpu_seconds: float  # CPUs held times wall time
+    gpu_seconds: float
+
+    @property
+    def imported(self) -> bool:
+        """Whether another sweep ran it; it informs the sampler and is no trial of this sweep's otherwise."""
+        return self.source.startswith(IMPORTED)
+
+    @property
+    def tasks_done(self) -> int:
+        """Tasks whose results every seed has reported."""
+        return min((len(results) for results in self.results.values()), default=0)
+
+    def last(self, metric: str) -> float | None:
+        """A metric's mean over seeds after the last task reported by all; None before the first."""
+        values = self.by_seed(metric)
+        return None if not values or None in values else float(np.mean(values))
+
+    def final(self, metric: str) -> float:
+        """A metric that the trial is known to have; for COMPLETE trials and metrics that its stream has."""
+        value = self.last(metric)
+        assert value is not None, f"trial {self.number} has no {metric}"
+        return value
+
+    def by_seed(self, metric: str) -> list[Any]:
+        """A metric of each seed after the last task reported by all; [] before the first."""
+        done = self.tasks_done
+        return [results[done - 1]["metrics"].get(metric) for results in self.results.values()] if done else []
+
+
+def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialRecord:
+    """The record of an Optuna trial of a sweep."""
+    attributes = trial.user_attrs
+    attempt = int(attributes.get("attempt", 0))
+    interrupted = trial.state == TrialState.WAITING and attempt > 0
+    times = (attributes.get(name) for name in ("started_at", "attempt_started_at", "ended_at"))
+    started, attempt_started, ended = (dt.datetime.fromisoformat(text) if text else None for text in times)
+    running = 0.0 if attempt_started is None or interrupted else ((ended or now) - attempt_started).total_seconds()
+    earlier, held = attributes.get("earlier", {}), attributes.get("held", {})
+    parameters = trial.params or trial.system_attrs.get("fixed_params", {})
+    source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
+    return TrialRecord(
+        number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
+        config=config.space.real(parameters),
+        results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds), attempt=attempt,
+        reason=attributes.get("reason"), started_at=started, ended_at=ended,
+        value=trial.values[0] if complete else None,
+        feasible=complete and all(violation <= 0 for violation in trial.constraints.values()),
+        seconds=None if started is None else earlier.get("seconds", 0.0) + running,
+        cpu_seconds=earlier.get("cpu_seconds", 0.0) + held.get("cpus", 0.0) * running,
+        gpu_seconds=earlier.get("gpu_seconds", 0.0) + held.get("gpus", 0.0) * running)
+
+
+def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """TaskResults by seed, in the order of seeds and tasks, of the attributes result/SEED/TASK."""
+    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
+    entries = sorted((int(seed), int(task), key) for key in attributes if key.startswith("result/")
+                     for _, seed, task in [key.split("/")])
+    for seed, _, key in entries:
+        results.setdefault(seed, []).append(attributes[key])
+    return results

@@ -1,0 +1,165 @@
+"""`dynamos-sweep run`'s flags and the SweepConfig that they mean."""
+
+import argparse
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
+from dynamos.errors import UserError, unknown
+from results.pruners import PRUNERS
+from results.samplers import SAMPLERS
+from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
+from search_spaces.space import named_spaces, read_points, read_space
+
+STORAGE = "runs"
+DEFAULTS: dict[str, Any] = {
+    "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
+    "gpus_per_trial": 0.0, "sampler": "tpe", "grid_levels": 3, "pruner": "none", "grace_tasks": 2, "seeds": 1}
+SESSION = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")  # what a resumed sweep may change
+
+
+def add_run_flags(run: argparse.ArgumentParser) -> None:
+    """Adds everything that says what a sweep is."""
+
+    def section(title: str) -> Any:
+        return run.add_argument_group(title)
+
+    _add(section("what"), "--name", "the sweep's name (default: dataset and space, numbered)", metavar="N")
+    what = section("what is trained and what varies")
+    _add(what, "--dataset", "stream: " + ", ".join(DATASETS), metavar="D")
+    _add(what, "--data-path", "folder that holds MNIST or SVHN", metavar="P")
+    _add(what, "--space", f"what varies: a YAML file or one of {', '.join(named_spaces())}", metavar="SPACE")
+    what.add_argument("--set", dest="settings", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
+                      help="fields of every trial, in place of the preset's; `dynamos --help` lists them")
+    _add(what, "--seeds", "training seeds of each trial, in lockstep; a trial counts by their mean", type=int,
+         metavar="K")
+    what = section("what is sought")
+    what.add_argument("--objective", dest="objectives", action="append", default=[], metavar="METRIC[:max|min]",
+                      help=f"one or, repeated, several of {', '.join(OBJECTIVES)}; the first decides what is best and "
+                           "what is pruned (default: val_class_il:max)")
+    what.add_argument("--constraint", dest="constraints", action="append", default=[], metavar="METRIC<=NUMBER",
+                      help="a bound that the best configuration must keep, for instance 'keep_fraction<=0.6'; "
+                           "repeatable")
+    how = section("how it is searched")
+    _add(how, "--sampler", ", ".join(SAMPLERS), metavar="NAME")
+    _add(how, "--seed", "seed of the suggestions; --set seed=S is the first of the trials' own", type=int, metavar="S")
+    _add(how, "--grid-levels", "values of each range that the sampler grid tries", type=int, metavar="L")
+    _add(how, "--pruner", f"what stops trials early: {', '.join(PRUNERS)}", metavar="NAME")
+    _add(how, "--grace-tasks", "tasks that a trial is given before it may be pruned", type=int, metavar="G")
+    _add(how, "--points", "a YAML file of configurations to try first", metavar="FILE")
+    _add(how, "--warm-start", "begin with an earlier sweep's results, or with its configurations where its results "
+         "mean something else", metavar="SWEEP")
+    how.add_argument("--deterministic-order", action="store_true",
+                     help="the same seed gives the same configurations whatever the timing: trials are asked for in "
+                          "batches, and each batch waits for its slowest")
+    budget = section("how long, whichever comes first")
+    _add(budget, "--trials", "configurations to try, the preset included", type=int, metavar="T")
+    _add(budget, "--cpu-budget", "stop when trials have held CPUs for so long together, for instance 8h",
+         type=_seconds, metavar="8h")
+    _add(budget, "--gpu-budget", "the same of GPUs", type=_seconds, metavar="8h")
+    _add(budget, "--target", "stop when the first objective has come this far", type=_amount, metavar="VALUE")
+    add_session_flags(budget, DEFAULTS)
+    where = section("where")
+    _add(where, "--storage", "folder for this and other sweeps and their MLflow store", metavar="DIR")
+    _add(where, "--ledger-url", "database that keeps the ledger, for instance postgresql+psycopg://host/name "
+         "(default: a file in the sweep's folder)", metavar="URL")
+    _add(where, "--tracking-uri", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
+         metavar="URI")
+
+
+def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
+    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    _add(parser, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h", type=_seconds,
+         metavar="30m", defaults=defaults)
+    _add(parser, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads", type=_amount,
+         metavar="C", defaults=defaults)
+    _add(parser, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
+         type=_amount, metavar="G", defaults=defaults)
+    _add(parser, "--max-concurrent", "trials at a time (default: as many as the machine holds)", type=int,
+         metavar="M", defaults=defaults)
+
+
+def session_changes(arguments: argparse.Namespace) -> dict[str, Any]:
+    """SweepConfig fields that a resumed sweep's flags change."""
+    given = {name: getattr(arguments, name) for name in SESSION if getattr(arguments, name) is not None}
+    if "time_budget" in given:
+        given["time_budget_seconds"] = given.pop("time_budget")
+    return given
+
+
+def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
+    """The sweep that the flags mean; UserError for what is not allowed."""
+    space = read_space(arguments.space)
+    objectives = tuple(Objective.parse(text) for text in arguments.objectives or ["val_class_il:max"])
+    points = () if arguments.points is None else read_points(Path(arguments.points).expanduser(), space)
+    return SweepConfig(
+        name=_name(arguments), space=space, base=_base(arguments), objectives=objectives,
+        constraints=tuple(Constraint.parse(text) for text in arguments.constraints), sampler=arguments.sampler,
+        grid_levels=arguments.grid_levels, pruner=arguments.pruner, grace_tasks=arguments.grace_tasks,
+        seeds=arguments.seeds, points=points, warm_start=arguments.warm_start, trials=arguments.trials,
+        time_budget_seconds=arguments.time_budget, cpu_budget_seconds=arguments.cpu_budget,
+        gpu_budget_seconds=arguments.gpu_budget, target=arguments.target, seed=arguments.seed,
+        deterministic_order=arguments.deterministic_order, cpus_per_trial=arguments.cpus_per_trial,
+        gpus_per_trial=arguments.gpus_per_trial, max_concurrent=arguments.max_concurrent,
+        ledger_url=arguments.ledger_url,
+        tracking_uri=arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
+
+
+def storage(arguments: argparse.Namespace) -> Path:
+    """The folder that holds the sweeps."""
+    return Path(arguments.storage).expanduser().resolve()
+
+
+def _add(group: Any, flag: str, text: str, defaults: dict[str, Any] = DEFAULTS, **more: Any) -> None:
+    default = defaults.get(flag.lstrip("-").replace("-", "_"))
+    group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
+                       **more)
+
+
+def _base(arguments: argparse.Namespace) -> TrainConfig:
+    """The preset of the dataset at the buffer size asked for, with what --set changes."""
+    settings = parsed_settings(arguments.settings)
+    for name, flag in (("dataset", "--dataset"), ("data_path", "--data-path"), ("evaluate_on", None)):
+        if name in settings:
+            raise UserError(f"--set {name}: " + (f"use {flag}." if flag else "a sweep always uses validation images."))
+    if arguments.dataset not in DATASETS:
+        raise UserError(unknown("dataset", arguments.dataset, DATASETS))
+    model = settings.get("model", "dynamos")
+    size = settings.get("buffer_size", preset_sizes(arguments.dataset)[0])
+    # Where the paper has no preset, the stream's smallest one is where the search begins.
+    known = model == "dynamos" and size in preset_sizes(arguments.dataset)
+    base = preset(arguments.dataset, size if known else preset_sizes(arguments.dataset)[0])
+    data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
+    fixed = {"data_path": data_path, "evaluate_on": "validation", "threads": max(int(arguments.cpus_per_trial), 1),
+             "device": "cuda" if arguments.gpus_per_trial > 0 else "cpu"}
+    return TrainConfig.from_dict({**base, **fixed, **settings})
+
+
+def _name(arguments: argparse.Namespace) -> str:
+    if arguments.name is not None:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
+            raise UserError(f"--name {arguments.name!r}: letters, digits, '.', '_' and '-' only.")
+        return str(arguments.name)
+    stem = f"{arguments.dataset}-{Path(arguments.space).stem}"
+    folder = storage(arguments)
+    return next(n for i in range(1, 10**6) if not (folder / (n := f"{stem}-{i}")).exists())
+
+
+def _seconds(text: str) -> float:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def _amount(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value

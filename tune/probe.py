@@ -1,0 +1,39 @@
+"""What a sweep has to know of data and machine before it begins, found out in a process of its own.
+
+The driver lives as long as the sweep and has no use for torch, which would double its memory.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from typing import Any, TypeVar
+
+from dynamos.config import TrainConfig
+
+LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
+Answer = TypeVar("Answer")
+
+
+def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What a function gives that is run in a new process; it may import what this one must not."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def data_record(base: TrainConfig) -> dict[str, Any]:
+    """What sweep.yaml says beside the configuration; UserError where the base cannot be trained here."""
+    from dynamos.provenance import git_revision, now_utc
+    from dynamos.trainer import Trainer, pick_device
+
+    pick_device(base.device)
+    stream = Trainer(base.replace(device="cpu")).stream
+    return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
+            "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def gpu_count() -> int:
+    """GPUs that torch sees."""
+    import torch
+
+    return torch.cuda.device_count()

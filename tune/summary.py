@@ -1,0 +1,191 @@
+"""What the command line says of sweeps: a list, one sweep, one trial, and the end of a session."""
+
+import shlex
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from dynamos.errors import DynamosError, UserError
+from results.best import baseline, best, pareto, ranked
+from results.lease import gone
+from results.ledger import Ledger, sweep_names
+from results.report import ranking
+from results.sweep_config import OBJECTIVES
+from results.trial import TrialRecord
+from tune.display import duration, number, parameters
+from tune.flags import STORAGE
+
+SHOWN_TRIALS = 30
+SHOWN_PARETO = 10
+
+
+def listing(storage: Path) -> None:
+    """Prints a line per sweep."""
+    names = sweep_names(storage)
+    if not names:
+        raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
+    table = Table("sweep", "stream", "space", "state", "trials", "best", "objective", box=None, pad_edge=False)
+    for name in names:
+        try:
+            ledger = Ledger.open(storage, name)
+        except DynamosError as error:  # one damaged sweep does not hide the others
+            table.add_row(name, "", "", str(error))
+            continue
+        config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
+        chosen = best(trials, config)
+        table.add_row(name, config.base.dataset, config.space.name, state(ledger, trials),
+                      f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
+                      "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
+    Console().print(table)
+
+
+def state(ledger: Ledger, trials: list[TrialRecord]) -> str:
+    """Whether a sweep runs, and where; else whether it has anything left to do."""
+    driver = ledger.driver
+    if driver is not None:
+        return f"killed ({driver} is gone)" if gone(driver) else f"running ({driver})"
+    left = ledger.budget - sum(t.ended_at is not None for t in trials)
+    return f"stopped, {left} left" if left > 0 else "finished"
+
+
+def show_sweep(ledger: Ledger) -> None:
+    """Prints a sweep's state, its best trials and those that run, and why others ended early."""
+    trials = [t for t in ledger.trials() if not t.imported]
+    config, console = ledger.config, Console()
+    counts = Counter(t.state.lower() for t in trials)
+    console.print(f"{config.name}: {state(ledger, trials)}; {config.base.dataset}, space {config.space.name}, "
+                  f"{' '.join(map(str, config.objectives))}{_constraints(ledger)}", markup=False, highlight=False)
+    console.print(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
+                  f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs", highlight=False)
+    first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
+    listed = first + [t for t in trials if t not in first]
+    table = Table("trial", "state", "source", "tasks", config.objectives[0].metric, "seconds", "parameters or reason",
+                  box=None, pad_edge=False)
+    for trial in listed[:SHOWN_TRIALS]:
+        value = trial.last(config.objectives[0].metric)
+        table.add_row(str(trial.number), trial.state.lower(), trial.source, str(trial.tasks_done), number(value)
+                      if value is not None else "", f"{trial.seconds or 0:.0f}",
+                      trial.reason or parameters(trial.config))
+    console.print(table)
+    if len(listed) > SHOWN_TRIALS:
+        console.print(f"... and {len(listed) - SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}", highlight=False)
+    console.print(ranking(trials, config), highlight=False)
+
+
+def show_trial(ledger: Ledger, wanted: int) -> None:
+    """Prints everything about a trial."""
+    trials = ledger.trials()
+    if not 0 <= wanted < len(trials):
+        raise UserError(f"--trial {wanted}: {ledger.config.name} has trials 0 to {len(trials) - 1}.")
+    trial, console = trials[wanted], Console()
+    console.print(f"trial {trial.number} of {ledger.config.name}: {trial.state.lower()}, from {trial.source}, "
+                  f"attempt {trial.attempt}, {trial.seconds or 0:.0f} s", highlight=False)
+    if trial.reason:
+        console.print(f"reason: {trial.reason}", markup=False, highlight=False)
+    console.print(parameters(trial.config), highlight=False)
+    table = Table("seed", "task", *OBJECTIVES, box=None, pad_edge=False)
+    for seed, results in trial.results.items():
+        for result in results:
+            values = (result["metrics"].get(metric) for metric in OBJECTIVES)
+            table.add_row(str(seed), str(result["task"] + 1), *("" if v is None else number(v) for v in values))
+    console.print(table)
+    for result in [r for results in trial.results.values() for r in results]:
+        for warning in result.get("warnings", ()):
+            console.print(f"warning: {warning}", markup=False, highlight=False)
+    console.print(f"files: {ledger.trial_folder(trial.number)}", highlight=False, soft_wrap=True)
+
+
+def ending(ledger: Ledger, over: str | None) -> bool:
+    """Prints what a session came to and what to do next; whether there is a best trial."""
+    trials, config = ledger.trials(), ledger.config
+    name, folder, storage = config.name, ledger.folder, ledger.folder.parent
+    where = "" if storage == Path(STORAGE).resolve() else f" --storage {shlex.quote(str(storage))}"
+    left = ledger.remaining()
+    print()
+    if over is not None and left:
+        print(f"{over[0].upper()}{over[1:]}; {left} trials are left. "
+              f"Go on: {_command('dynamos-sweep')} resume {name}{where}\n")
+    chosen = best(trials, config)
+    if chosen is None:
+        reasons = sorted({t.reason for t in trials if t.reason})
+        complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
+        what = (f"None of the {complete} trials of {name} that completed keeps{_constraints(ledger)}" if complete
+                else f"No trial of {name} completed")
+        print(f"{what}{': ' + '; '.join(reasons) if reasons else ''}.")
+        print(f"Files in {folder}: sweep.yaml, ledger.db, trials.csv, trials/")
+        return False
+    first = baseline(trials)
+    began = "baseline" if first is None else first.source
+    columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
+    print(f"Best configuration on validation images by {config.objectives[0]}{_constraints(ledger)}"
+          + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
+    Console().print(side_by_side(columns, OBJECTIVES))
+    complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
+    if len(columns) == 2:
+        seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
+        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; retrain on fresh seeds.")
+    if len(config.objectives) > 1:
+        _print_pareto(ledger, trials)
+    print(ranking(trials, config))
+    exported = shlex.quote(str(folder / "best_config.yaml"))
+    files = "best_config.yaml  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
+    from tune.sweep import mlflow_uri
+
+    print(f"\nFiles in {folder}:\n  {files}sweep.yaml  ledger.db  trials/")
+    print("\nNext:\n"
+          f"  retrain it      {_command('dynamos')} --config {exported}\n"
+          f"  test it         {_command('dynamos')} --config {exported} --evaluate-on test --seed 1\n"
+          f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
+          f"  see the report  {_command('dynamos-sweep')} report {name}{where}")
+    return True
+
+
+def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:
+    """Trials as columns; their metrics and searched fields as rows."""
+    table = Table()
+    table.add_column("")
+    for title, trial in columns.items():
+        table.add_column(f"{title} (trial {trial.number})", justify="right")
+    for metric in metrics:
+        table.add_row(metric, *(_shown(t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
+                                for t in columns.values()))
+    table.add_section()
+    for field in next(iter(columns.values())).config:
+        table.add_row(field, *(number(t.config.get(field)) for t in columns.values()))
+    return table
+
+
+def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
+    """Prints the trials that no other one beats in every objective."""
+    front = pareto(trials, ledger.config)
+    table = Table("trial", *map(str, ledger.config.objectives), "parameters", box=None, pad_edge=False)
+    for trial in front[:SHOWN_PARETO]:
+        table.add_row(str(trial.number), *(_shown(trial.last(o.metric)) for o in ledger.config.objectives),
+                      parameters(trial.config))
+    print(f"\nPareto set: {len(front)} trials"
+          + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
+    Console().print(table)
+
+
+def _constraints(ledger: Ledger) -> str:
+    constraints = ledger.config.constraints
+    return " with " + " and ".join(map(str, constraints)) if constraints else ""
+
+
+def _open_mlflow(uri: str) -> str:
+    return uri if uri.startswith("http") else f"{_command('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
+
+
+def _command(name: str) -> str:
+    """What to type for a command of this environment: its name, or its path where the shell would not find it."""
+    beside = Path(sys.executable).parent / name
+    return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))
+
+
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:.2f}"
