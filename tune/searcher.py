@@ -87,8 +87,9 @@ class LedgerSearcher(Searcher):
                 return None
             with self._guarded():
                 self._ask()
-                if not self._asked:  # in deterministic order the next batch waits for the last one's end
-                    return None if self._running else Searcher.FINISHED
+                if not self._asked:
+                    waits = self._config.deterministic_order and self._running  # for the batch's end
+                    return None if waits else Searcher.FINISHED
                 record = self._asked.popleft()
                 try:
                     train = train_config(self._config, record)

@@ -10,7 +10,8 @@ import threading
 from pathlib import Path
 
 from results.best import best
-from results.ledger import OBJECTIVE, Ledger, TrialRecord
+from results.ledger import Ledger
+from results.trial import TrialRecord
 
 EXPERIMENT = "dynamos"
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
@@ -37,6 +38,14 @@ class Mirror:
             EXPERIMENT, artifact_location=artifacts.as_uri() if uri.startswith("sqlite:") else None)
         self._runs: dict[str, str] = {}  # id of the run of each tag
         self._logged: dict[str, int] = {}  # results logged of each run by this process
+
+    def sync(self) -> int:
+        """How many runs were sent: all."""
+        trials = self._ledger.trials()
+        for trial in trials:
+            self.sync_trial(trial)
+        self.sync_summary()
+        return len(trials)
 
     def sync_trial(self, trial: TrialRecord) -> None:
         """Makes the trial's run say what the ledger says. Repeatable: what was sent before changes nothing."""
@@ -74,9 +83,9 @@ class Mirror:
         at = int(max((t.ended_at.timestamp() for t in trials if t.ended_at), default=0) * 1000)
         metrics = [Metric(f"trials_{state.lower()}", float(states.count(state)), at, 0)
                    for state in ("COMPLETE", "PRUNED", "FAIL")]
-        chosen = best(trials)
+        chosen = best(trials, self._ledger.config)
         if chosen is not None and chosen.value is not None:
-            metrics.append(Metric(f"best_{OBJECTIVE}", chosen.value, at, 0))
+            metrics.append(Metric(f"best_{self._ledger.config.objectives[0].metric}", chosen.value, at, 0))
             self._client.log_batch(run, tags=[RunTag("best_trial", str(chosen.number))])
         self._client.log_batch(run, metrics)
         for file in ("sweep.yaml", "trials.csv", "best_config.yaml"):

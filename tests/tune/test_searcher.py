@@ -41,6 +41,7 @@ def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger:
     assert s.suggest("c") is None and len(ledger.trials()) == 2
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
     assert s.suggest("c")["number"] == 2
+    s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
     assert s.suggest("d") == Searcher.FINISHED
 
 
