@@ -8,6 +8,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+
+from tune.tracking import TAG
+
 SMALL = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=60", "n_epochs=1", "n_tasks=3", "warmup_steps=2"]
 
 
@@ -31,3 +36,14 @@ def run_until(condition: Callable[[], bool], kind: signal.Signals, *arguments: s
         os.killpg(process.pid, kind)
         output, _ = process.communicate(timeout=120)
     return process.returncode, output
+
+
+def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:
+    """(client, runs by their tag) of an MLflow store or server; no two runs may bear one tag."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("dynamos")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    tags = [r.data.tags[TAG] for r in found]
+    assert len(tags) == len(set(tags)), "one run each"
+    return client, dict(zip(tags, found, strict=True))

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pytest
 import yaml
-from mlflow import MlflowClient
-from mlflow.entities import ViewType
 
 from results.frame import trials_frame
 from results.ledger import Ledger
-from tests.tune.sweeps import SMALL, run, run_until
-from tune.tracking import TAG, Mirror
+from tests.tune.sweeps import SMALL, run, run_until, runs_of
+from tune.tracking import Mirror
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +29,6 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 @pytest.fixture
 def ledger(swept: tuple[Path, str]) -> Ledger:
     return Ledger.open(swept[0] / "runs", "tiny")
-
-
-def runs_of(store: Path) -> tuple[MlflowClient, dict[str, object]]:
-    """(client, runs by their tag) of an MLflow store."""
-    client = MlflowClient(tracking_uri=f"sqlite:///{store}")
-    experiment = client.get_experiment_by_name("dynamos")
-    assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
-    tags = [r.data.tags[TAG] for r in found]
-    assert len(tags) == len(set(tags)), "one run each"
-    return client, dict(zip(tags, found, strict=True))
 
 
 def test_every_trial_is_whole_and_the_first_is_the_base(ledger: Ledger) -> None:
@@ -75,7 +62,7 @@ def test_the_end_says_what_was_found_and_what_to_do_next(swept: tuple[Path, str]
 
 
 def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], ledger: Ledger) -> None:
-    client, runs = runs_of(swept[0] / "runs" / "mlflow.db")
+    client, runs = runs_of(f"sqlite:///{swept[0] / 'runs' / 'mlflow.db'}")
     assert set(runs) == {"tiny", "tiny/0", "tiny/1", "tiny/2"}
     parent = runs["tiny"]
     assert parent.info.status == "FINISHED"
@@ -93,11 +80,11 @@ def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], 
 
 def test_a_second_comparison_with_mlflow_changes_nothing(swept: tuple[Path, str], ledger: Ledger) -> None:
     store = swept[0] / "runs" / "mlflow.db"
-    client, before = runs_of(store)
+    client, before = runs_of(f"sqlite:///{store}")
     mirror = Mirror(ledger, f"sqlite:///{store}", swept[0] / "runs" / "mlartifacts")
     for trial in ledger.trials():
         mirror.sync_trial(trial)
-    _, after = runs_of(store)
+    _, after = runs_of(f"sqlite:///{store}")
     assert {t: r.data.metrics for t, r in before.items()} == {t: r.data.metrics for t, r in after.items()}
     assert len(client.get_metric_history(after["tiny/1"].info.run_id, "val_class_il")) == 3
 
@@ -165,12 +152,13 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     for trial in Ledger.open(storage, "cut").trials():
         if trial.number in before and before[trial.number].tasks_done:
             assert trial.results[42][0] == before[trial.number].results[42][0], "what was reported stands"
-    assert set(runs_of(storage / "mlflow.db")[1]) == {"cut", "cut/0", "cut/1", "cut/2", "cut/3"}
+    assert set(runs_of(f"sqlite:///{storage / 'mlflow.db'}")[1]) == {"cut", "cut/0", "cut/1", "cut/2", "cut/3"}
 
 
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     code = ("from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
-            "c = {'number': 0, 'attempt': 1, 'folder': 'f', 'seeds': [42], 'train': TrainConfig(evaluate_on='test').to_dict()};"
+            "c = {'number': 0, 'attempt': 1, 'folder': 'f', 'seeds': [42],"
+            "     'train': TrainConfig(evaluate_on='test').to_dict()};"
             "print(SweepTrial(c).train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
