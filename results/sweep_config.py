@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from dynamos.config import ROTATING, TrainConfig, preset, preset_names
 from dynamos.errors import UserError, unknown
@@ -78,7 +78,7 @@ class Constraint:
         return value - self.bound if self.relation == "<=" else self.bound - value
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.relation}{self.bound:g}"
+        return f"{self.metric}{self.relation}{repr(self.bound).removesuffix('.0')}"  # exact, for sweep.yaml
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -133,7 +133,10 @@ class SweepConfig:
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
             _refuse_password(_flag(name), getattr(self, name))
-        self.space.stored(self.base.to_dict())  # the base is trial 0, so it must lie in the space
+        try:
+            self.space.stored(self.base.to_dict())
+        except UserError as error:  # the base is trial 0
+            raise UserError(f"{error} Widen the space, or give the base another value with --set.") from None
         for number, point in enumerate(self.points, start=1):
             try:
                 self.space.stored(self.base.to_dict() | point)
@@ -225,6 +228,10 @@ def _flag(name: str) -> str:
 
 def _refuse_password(flag: str, url: str | None) -> None:
     """UserError for a URL with a password, which would stand in sweep.yaml for all to read."""
-    if url is not None and urlsplit(url).password:
+    try:
+        parts = urlsplit(url or "")
+    except ValueError as error:
+        raise UserError(f"{flag} is no URL: {error}.") from None
+    if parts.password or "password" in parse_qs(parts.query):
         raise UserError(f"{flag}: a password does not belong in a sweep's files; give it through the environment "
                         "(PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).")

@@ -113,8 +113,7 @@ class SearchSpace:
         """
         for p in self.parameters:
             if not p.admits(values[p.name]):
-                raise UserError(f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}; widen "
-                                f"the range, or give the base another value with --set {p.name}=VALUE.")
+                raise UserError(f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}.")
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
 
     def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
