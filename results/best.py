@@ -14,8 +14,7 @@ if TYPE_CHECKING:
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The sweep's own COMPLETE trials that keep every constraint, by the first objective, the earlier of equals first.
-    """
+    """The sweep's own COMPLETE trials that keep every constraint, the best by the first objective first."""
     sign = config.objectives[0].sign
     finished = [(t.value, t) for t in trials if t.value is not None and t.feasible and not t.imported]
     return [t for _, t in sorted(finished, key=lambda pair: (-sign * pair[0], pair[1].number))]

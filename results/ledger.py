@@ -3,9 +3,9 @@
 One driver writes, and holds the lease while it does (lease.py). What a trial said stands in its user attributes,
 written before the trial's state:
 
-    source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of --points),
-                        "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its results too),
-                        "grid:N" or "sampler"
+    source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
+                        --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
+                        results too), "grid:N" or "sampler"
     attempt             how often it was started
     started_at          of the first attempt, ISO 8601, UTC; attempt_started_at of the latest
     held                {"cpus", "gpus"} of the latest attempt
@@ -16,7 +16,6 @@ written before the trial's state:
 After that state nothing is written to a trial; what comes later stands in the study's attributes.
 """
 
-import dataclasses
 import datetime as dt
 import logging
 import os

@@ -88,7 +88,7 @@ class SweepConfig:
     name: str
     space: SearchSpace
     base: TrainConfig  # what every trial shares, and trial 0 whole
-    objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # the first one is what best and pruning use
+    objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # best and pruning use the first
     constraints: tuple[Constraint, ...] = ()
     sampler: str = "tpe"
     grid_levels: int = 3  # values of each range that the sampler grid tries

@@ -1,4 +1,4 @@
-"""`dynamos-sweep`: run a sweep, go on with it, stop it, read what came out. Heavy imports wait until they are needed."""
+"""`dynamos-sweep`: run a sweep, go on with it, stop it, read what came out. Heavy imports wait until needed."""
 
 import argparse
 import dataclasses
