@@ -30,7 +30,7 @@ class Images:
 
     def take(self, index: Tensor) -> "Images":
         """The images at `index`."""
-        return Images(self.pixels[index], self.labels[index], self.white)
+        return Images(self.pixels.index_select(0, index), self.labels.index_select(0, index), self.white)
 
     def to(self, device: torch.device) -> "Images":
         """The same images on another device."""

@@ -1,9 +1,11 @@
 """Task streams: name -> training and evaluation images of every task, and the order a task's images come in."""
 
 import hashlib
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +40,7 @@ class Stream:
     evaluation: tuple[Images, ...]
     order: Callable[[Images, int, np.random.Generator], list[Batch]]
     data_hash: str  # of the training file's images and labels, before any split
-    split_hash: str  # of the validation images' places in that file
+    split_hash: str | None  # of the validation images' places in that file; None where none are held out
 
     @property
     def rotating(self) -> bool:
@@ -75,15 +77,19 @@ def load_stream(config: TrainConfig, device: torch.device, download: bool = Fals
     source = SOURCES[data]
     if config.evaluate_on == "test":
         refuse_locked_test_images()
+    num_classes, tasks = _tasks(config)
     training = source(folder, False, download)
-    kept, held_out = validation_split(training.labels)
-    data_hash = training.digest()
-    split_hash = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()[:16]
+    data_hash, split_hash = training.digest(), None
     if config.evaluate_on == "test":
         train, evaluation = training, source(folder, True, download)
     else:
+        kept, held_out = validation_split(training.labels)
+        split_hash = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()[:16]
         train, evaluation = training.take(kept), training.take(held_out)
-    num_classes, tasks = _tasks(config)
+    for name, images in (("training", train), (config.evaluate_on, evaluation)):
+        missing = set(chain(*tasks)) - set(images.labels.unique().tolist())
+        if missing:
+            raise UserError(f"the {name} images of {config.dataset} have none of class {min(missing)}.")
     cut = _first_of_each_class if config.dataset in ROTATING else _first_images
     make_evaluation = _turned if config.dataset in ROTATING else _of_classes
     order = rotating_order if config.dataset in ROTATING else shuffled_order
@@ -95,11 +101,15 @@ def load_stream(config: TrainConfig, device: torch.device, download: bool = Fals
 
 
 def validation_split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(indices to train on, indices held out): a fixed tenth of every class."""
+    """(indices to train on, indices held out): a fixed tenth of every class; UserError for too few images."""
     from sklearn.model_selection import train_test_split
 
-    kept, held_out = train_test_split(np.arange(len(labels)), test_size=VALIDATION_FRACTION,
-                                      stratify=labels.numpy(), random_state=VALIDATION_SEED)
+    try:
+        kept, held_out = train_test_split(np.arange(len(labels)), test_size=VALIDATION_FRACTION,
+                                          stratify=labels.numpy(), random_state=VALIDATION_SEED)
+    except ValueError as error:
+        raise UserError(f"{len(labels)} training images are too few to hold out a tenth of every class for "
+                        f"validation: {error}") from None
     return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held_out))
 
 
@@ -149,23 +159,30 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     Nearest neighbour, same size; what comes from outside is black.
     """
     n, channels, height, width = pixels.shape
-    angle = torch.deg2rad(degrees.double())
-    cos, sin = torch.cos(angle), torch.sin(angle)
-    down, right = _offsets(height, pixels.device), _offsets(width, pixels.device)
-    # Where each pixel of the result comes from, in images with a black border of one pixel, where whatever comes from
-    # outside is sent. Rows grow downwards, so the inverse turn has this sign.
-    from_x = (torch.outer(cos, right) + (width / 2 + 1))[:, None] - torch.outer(sin, down)[:, :, None]
-    from_y = (torch.outer(sin, right) + (height / 2 + 1))[:, None] + torch.outer(cos, down)[:, :, None]
-    column, row = from_x.clamp_(0, width + 1).long(), from_y.clamp_(0, height + 1).long()
-    place = row.mul_(width + 2).add_(column).reshape(n, 1, -1).expand(-1, channels, -1)
-    bordered = F.pad(pixels, (1, 1, 1, 1)).reshape(n, channels, -1)
-    return bordered.gather(2, place).reshape(pixels.shape)
+    border, right, down = _grid(height, width, pixels.device)
+    angle = torch.deg2rad(degrees.double()).view(n, 1, 1)
+    cos, sin = angle.cos(), angle.sin()
+    # Where each pixel of the result comes from, (N, H, W), counted from one pixel outside the image: cutting the
+    # fraction off then rounds down inside it, and outside all is black. Rows grow downwards, so the inverse turn has
+    # these signs. Single precision would take a wrong neighbour now and then.
+    x = ((cos * right).add_(width / 2 + 1) - sin * down).int()
+    y = ((sin * right).add_(height / 2 + 1) + cos * down).int()
+    row = width + 2 * border
+    place = x.add_(y, alpha=row).add_((border - 1) * (row + 1)).long().view(n, 1, -1)
+    if channels > 1:
+        place = place.expand(-1, channels, -1)
+    return F.pad(pixels, (border,) * 4).reshape(n, channels, -1).gather(2, place).view(pixels.shape)
 
 
 @cache
-def _offsets(size: int, device: torch.device) -> Tensor:
-    """(size,) distances of pixel centres from the middle; asked for with every batch, so made once."""
-    return torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2
+def _grid(height: int, width: int, device: torch.device) -> tuple[int, Tensor, Tensor]:
+    """(border, right (W,), down (H, 1)): what turning takes at every angle, so made once for a size.
+
+    `right` and `down` are distances of pixel centres from the middle. The black border is as wide as a turned image
+    reaches out of the upright one, so that no place lies beyond it.
+    """
+    right, down = (torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2 for size in (width, height))
+    return math.ceil((math.hypot(height, width) - min(height, width)) / 2) + 1, right, down[:, None]
 
 
 def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:

@@ -1,14 +1,18 @@
+from collections import Counter
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
 from benchmarks.plain import rotate_singly
 from dynamos.config import DATASETS, TrainConfig
-from dynamos.data import SOURCES, Images, digits
+from dynamos.data import SOURCES, Images, mnist
 from dynamos.errors import UserError
 from dynamos.streams import load_stream, rotate, rotating_order, validation_split
 from tests.dynamos.files import write_mnist, write_svhn
+from tests.dynamos.test_data import REAL
 
 CPU = torch.device("cpu")
 
@@ -19,6 +23,20 @@ def folder(tmp_path_factory):
     write_mnist(path / "MNIST" / "raw", np.random.default_rng(1), per_class=70)
     write_svhn(path / "SVHN", np.random.default_rng(1), per_class=30)
     return path
+
+
+@pytest.fixture(params=["digits-360", "mnist-360"])
+def rotating(request):
+    """(its name, the images of its files in their order, its data_path); the real MNIST, where it is there."""
+    if request.param == "digits-360":
+        whole = load_digits()
+        pixels = torch.from_numpy(whole.images.astype(np.uint8))[:, None]
+        return request.param, Images(pixels, torch.from_numpy(whole.target), 16), None
+    if not (REAL / "MNIST").is_dir():
+        pytest.skip(f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA")
+    parts = [mnist(REAL, test, False) for test in (False, True)]
+    return (request.param, Images(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pixels", "labels")), 255),
+            str(REAL))
 
 
 def stream(folder, **values):
@@ -82,13 +100,34 @@ def test_every_epoch_is_a_new_order_of_every_image_with_a_partial_batch(folder):
     assert torch.cat([b.index for b in found.batches(0, 1, config.replace(seed=1))]).tolist() != orders[1]
 
 
-@pytest.mark.parametrize("size", [8, 28])
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (7, 12), (5, 1)])
 def test_rotation_is_pils(size):
     draws = np.random.default_rng(0)
-    pixels = torch.from_numpy(draws.integers(1, 256, (200, 1, size, size), dtype=np.uint8))
+    pixels = torch.from_numpy(draws.integers(1, 256, (200, 1, *size), dtype=np.uint8))
     degrees = torch.from_numpy(draws.uniform(-400, 800, 200))
-    agree = (rotate(pixels, degrees) == rotate_singly(pixels, degrees)).float().mean()
+    wanted = rotate_singly(pixels, degrees)
+    agree = (rotate(pixels, degrees) == wanted).float().mean()
     assert agree > 0.999  # the rest are ties on a pixel's edge
+    assert torch.equal(rotate(pixels.expand(-1, 3, -1, -1), degrees)[:, 2:], rotate(pixels, degrees))
+    assert torch.equal(rotate(pixels[7:8], degrees[7:8]), rotate(pixels, degrees)[7:8])
+
+
+@pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 4)])
+def test_rotation_takes_the_nearest_pixel(size):
+    """To the last pixel: where each comes from, one at a time."""
+    draws = np.random.default_rng(1)
+    degrees = np.concatenate([np.arange(0, 360, 15), draws.uniform(0, 360, 6)])
+    height, width = size
+    pixels = draws.integers(1, 256, (len(degrees), 1, height, width), dtype=np.uint8)
+    turned = rotate(torch.from_numpy(pixels), torch.from_numpy(degrees)).numpy()
+    for i, angle in enumerate(np.deg2rad(degrees)):
+        cos, sin = np.cos(angle), np.sin(angle)
+        for r, c in np.ndindex(size):
+            right, down = c + 0.5 - width / 2, r + 0.5 - height / 2
+            x, y = cos * right + (width / 2 + 1) - sin * down, sin * right + (height / 2 + 1) + cos * down
+            at = (int(np.floor(y)) - 1, int(np.floor(x)) - 1)
+            inside = 0 <= at[0] < height and 0 <= at[1] < width
+            assert turned[i, 0, r, c] == (pixels[i, 0][at] if inside else 0), (degrees[i], r, c)
 
 
 def test_rotation_is_counter_clockwise_exact_at_right_angles_and_black_outside():
@@ -143,24 +182,51 @@ def test_the_order_within_a_chunk_is_random():
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
 
 
+def left_out(every, train):
+    """The images of 0..8 in `every` that are not in `train`, in their order; all of `train` must be in `every`."""
+    trained = Counter(bytes(p.numpy()) for p in train.pixels)
+    index = []
+    for i, (pixels, label) in enumerate(zip(every.pixels, every.labels.tolist(), strict=True)):
+        if label == 9:
+            continue
+        if trained[bytes(pixels.numpy())]:
+            trained[bytes(pixels.numpy())] -= 1
+        else:
+            index.append(i)
+    assert not +trained
+    return every.take(torch.tensor(index))
+
+
 @pytest.mark.parametrize("evaluate_on", ["test", "validation"])
-def test_rotating_evaluation_shows_every_image_once_through_a_full_turn(evaluate_on):
-    found = load_stream(TrainConfig(dataset="digits-360", evaluate_on=evaluate_on), CPU)
-    (shown,) = found.evaluation
-    if evaluate_on == "test":
-        source = digits(None, True, False)
-    else:
-        source = digits(None, False, False)
-        source = source.take(validation_split(source.labels)[1])
-    assert found.num_classes == 9 and shown.labels.tolist() == sorted(x for x in source.labels.tolist() if x < 9)
+def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_full_turn(evaluate_on, rotating):
+    name, every, path = rotating
+    found = load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU)
+    (train,), (shown,) = found.train, found.evaluation
+    if evaluate_on == "validation":  # of the training file alone
+        every = SOURCES[name.partition("-")[0]](REAL, False, False)
+    others = left_out(every, train)
+    assert found.num_classes == 9 and shown.labels.tolist() == sorted(others.labels.tolist())
     at = 0
     for j in range(9):
-        own = source.take((source.labels == j).nonzero().ravel())
-        for i in range(len(own)):
-            wanted = rotate(own.pixels[i:i + 1], torch.tensor([i * 360 / len(own)], dtype=torch.float64))
-            assert torch.equal(shown.pixels[at:at + 1], wanted)
-            at += 1
+        own = others.take((others.labels == j).nonzero().ravel())
+        wanted = rotate(own.pixels, torch.arange(len(own), dtype=torch.float64) * (360 / len(own)))
+        assert torch.equal(shown.pixels[at:at + len(own)], wanted), j
+        at += len(own)
     assert at == len(shown)
+
+
+def test_a_rotating_stream_trains_on_no_evaluation_image(rotating):
+    name, every, path = rotating
+    parts = {evaluate_on: load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU).train[0]
+             for evaluate_on in ("test", "validation")}
+    all_of_file = SOURCES[name.partition("-")[0]]
+    sets = {key: {bytes(p.numpy()) for p in part.pixels} for key, part in parts.items()}
+    tested = {bytes(p.numpy()) for p in all_of_file(REAL, True, False).pixels}
+    training = all_of_file(REAL, False, False)
+    validated = {bytes(p.numpy()) for p in training.take(validation_split(training.labels)[1]).pixels}
+    assert not sets["test"] & tested
+    assert not sets["validation"] & (tested | validated)
+    assert sets["validation"] < sets["test"]
 
 
 def test_batches_of_a_rotating_stream_are_rotated_images(folder):
@@ -182,3 +248,30 @@ def test_shortened_streams_keep_their_tasks(dataset, folder):
     if found.rotating:
         assert torch.bincount(found.train[0].labels).tolist() == [2] * 9
     assert [len(part) for part in found.evaluation] == [len(part) for part in whole.evaluation]
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_nothing_is_held_out_where_test_images_are_evaluated(dataset, folder, monkeypatch):
+    def asked(labels):
+        raise AssertionError("a validation split was asked for")
+
+    monkeypatch.setattr("dynamos.streams.validation_split", asked)
+    assert stream(folder, dataset=dataset, evaluate_on="test").split_hash is None
+
+
+@pytest.mark.parametrize("per_class", [1, 3])
+def test_a_file_too_small_for_a_validation_split_still_serves_for_test(per_class, tmp_path):
+    write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class)
+    found = stream(tmp_path, dataset="seq-svhn")
+    assert [len(part) for part in found.train] == [2 * per_class] * 5
+    with pytest.raises(UserError, match=f"{10 * per_class} training images are too few"):
+        stream(tmp_path, dataset="seq-svhn", evaluate_on="validation")
+
+
+def test_a_class_without_images_is_a_user_error(tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0), per_class=1)
+    path = tmp_path / "raw" / "t10k-labels-idx1-ubyte"
+    path.write_bytes(path.read_bytes()[:-10] + bytes([0, 1, 2, 3, 3, 5, 6, 7, 8, 9]))
+    with pytest.raises(UserError, match="test images of seq-mnist have none of class 4"):
+        stream(tmp_path, dataset="seq-mnist")
+    assert len(stream(tmp_path, dataset="seq-mnist", n_tasks=2).tasks) == 2
