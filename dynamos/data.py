@@ -5,6 +5,7 @@ import os
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dynamos.errors import TestImagesLocked, UserError
+from dynamos.errors import RunError, TestImagesLocked, UserError
 
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
 
@@ -78,7 +79,7 @@ def mnist(folder: Path | None, test: bool, download: bool) -> Images:
     wanted = [f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"]
     places = [folder / place for place in ("MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw")]
     if download and _first(places, wanted) is None:
-        _torchvision().MNIST(folder, train=not test, download=True)
+        _download("MNIST", folder, lambda datasets: datasets.MNIST(folder, train=not test, download=True))
     found = _found("MNIST", folder, places, wanted)
     pixels, labels = _idx(found / wanted[0]), _idx(found / wanted[1])
     return _paired(found / wanted[0], pixels[:, None], labels.long())
@@ -96,7 +97,7 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     wanted = [f"{split}_32x32.mat"]
     places = [folder / "SVHN", folder]
     if download and _first(places, wanted) is None:
-        _torchvision().SVHN(folder / "SVHN", split=split, download=True)
+        _download("SVHN", folder, lambda datasets: datasets.SVHN(folder / "SVHN", split=split, download=True))
     path = _found("SVHN", folder, places, wanted) / wanted[0]
     try:
         content = loadmat(path)
@@ -137,6 +138,16 @@ def _found(data: str, folder: Path, places: list[Path], wanted: list[str]) -> Pa
         raise UserError(f"no {data} under data_path {folder}: expected {' and '.join(wanted)} in one of {where}. "
                         "`dynamos --download` fetches it.")
     return place
+
+
+def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
+    datasets = _torchvision()
+    try:
+        fetch(datasets)
+    # No network, a wrong checksum (RuntimeError), a broken archive: what torchvision lets through of each.
+    except (OSError, RuntimeError, EOFError, HTTPException, zlib.error) as error:
+        raise RunError(f"downloading {data} to {folder} failed: {type(error).__name__}: {error}. Where there is no "
+                       "network, put its files there by hand.") from error
 
 
 def _torchvision() -> Any:

@@ -1,6 +1,8 @@
 import gzip
 import os
+from http.client import IncompleteRead
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 
 from dynamos import data
 from dynamos.config import TrainConfig
-from dynamos.errors import TestImagesLocked, UserError
+from dynamos.errors import RunError, TestImagesLocked, UserError
 from dynamos.streams import load_stream
 from tests.dynamos.files import write_mnist, write_svhn
 
@@ -96,6 +98,24 @@ def test_download_goes_through_torchvision(tmp_path, monkeypatch):
     monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
     assert len(data.mnist(tmp_path, False, True)) == 120
     assert len(data.svhn(tmp_path, True, True)) == 120
+
+
+@pytest.mark.parametrize("error", [
+    RuntimeError("Error downloading train-images-idx3-ubyte.gz"), URLError("no route to host"), IncompleteRead(b"half"),
+    EOFError("Compressed file ended before the end-of-stream marker was reached"), gzip.BadGzipFile("Not a gzip")])
+@pytest.mark.parametrize("source, files", [("mnist", "MNIST"), ("svhn", "SVHN")])
+def test_a_failed_download_says_what_failed(error, source, files, tmp_path, monkeypatch):
+    class Torchvision:
+        @staticmethod
+        def MNIST(*_, **__):  # noqa: N802
+            raise error
+        SVHN = MNIST
+
+    monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
+    with pytest.raises(RunError) as raised:
+        data.SOURCES[source](tmp_path, False, True)
+    for text in (files, str(tmp_path), str(error)):
+        assert text in str(raised.value)
 
 
 @pytest.mark.parametrize("dataset", ["seq-digits", "digits-360"])
