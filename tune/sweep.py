@@ -47,15 +47,17 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
     A first SIGINT or SIGTERM ends it: what runs is put back for `resume`, the views are written.
     """
     config = ledger.config
-    os.environ.update({
-        # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_AIR_NEW_OUTPUT": "0", "TUNE_MAX_PENDING_TRIALS_PG": "1",
-        # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
-        "TUNE_FORCE_TRIAL_CLEANUP_S": "1"})
     interrupted = threading.Event()
     resources = local_resources(config)
     places = slots(config, resources)
+    os.environ.update({
+        # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
+        "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+        # All slots may get their workers at a time; Ray's own limit is one.
+        "TUNE_MAX_PENDING_TRIALS_PG": str(places)})
     with (ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
           _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
         ledger.extend(more)
@@ -65,7 +67,7 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
         searcher = LedgerSearcher(ledger, places, [display, mirror])
         ray_folder = ledger.folder / "ray"
         try:
-            _tuner(config, searcher, interrupted, ray_folder).fit()
+            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, ray_folder).fit()
         finally:
             searcher.interrupt()
             if searcher.failure is None:
@@ -110,7 +112,7 @@ def mlflow_uri(ledger: Ledger) -> str:
     return ledger.config.tracking_uri or f"sqlite:///{ledger.folder.parent / 'mlflow.db'}"
 
 
-def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading.Event,
+def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
            folder: Path) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
@@ -128,7 +130,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, interrupted: threading
     return ray.tune.Tuner(
         ray.tune.with_resources(SweepTrial, resources),
         tune_config=ray.tune.TuneConfig(
-            search_alg=searcher, scheduler=LedgerScheduler(searcher), num_samples=-1, reuse_actors=True,
+            search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
