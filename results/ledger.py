@@ -184,9 +184,11 @@ class Ledger:
         """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion."""
         self._check()
         trials = self._study.get_trials(deepcopy=False)
-        if self.config.sampler == "grid" and not any(t.state == TrialState.WAITING for t in trials):
+        # One that waits comes first; a kill may have left it without parameters, which its number then determines.
+        number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
+        if self.config.sampler == "grid" and number == len(trials):
             self._enqueue_grid_point()
-        self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, len(trials))
+        self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, number)
         trial = self._study.ask()
         self.config.space.suggest(trial)
         attributes = trial.user_attrs

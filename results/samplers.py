@@ -1,10 +1,12 @@
 """Samplers by name: what suggests the next configuration from the results so far."""
 
 import itertools
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
 from dynamos.config import field_type
@@ -21,8 +23,7 @@ SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
     "cmaes": lambda seed, number: CmaEsSampler(seed=_mixed(seed, number), warn_independent_sampling=False),
     "nsga2": lambda seed, number: NSGAIISampler(population_size=20, seed=_mixed(seed, number)),
     "random": lambda seed, number: RandomSampler(seed=_mixed(seed, number)),
-    # One sequence has one scrambling; which of its points comes next stands in the storage.
-    "qmc": lambda seed, number: QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False),
+    "qmc": lambda seed, number: _qmc(seed, number),
     # The ledger enqueues the grid's points itself; nothing is left to draw.
     "grid": lambda seed, number: RandomSampler(seed=_mixed(seed, number)),
 }
@@ -41,6 +42,15 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
                         f"than {GRID_LIMIT}; use fewer --grid-levels or a smaller space.")
     names = [parameter.name for parameter in space.parameters]
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+
+
+def _qmc(seed: int, number: int) -> BaseSampler:
+    """A sampler of one sequence with one scrambling; which of its points comes next stands in the storage."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # it would break the display
+        # Until a trial has ended well it draws independently, and not the same again each time.
+        return QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False,
+                          independent_sampler=RandomSampler(seed=_mixed(seed, number)))
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:
