@@ -125,7 +125,7 @@ class TrainConfig:
         """Raises UserError for a value of the wrong type or outside its range."""
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
-        if 2 * self.nf // self.hidden_dim_ratio < 1:
+        if METHODS[self.model].gated and 2 * self.nf // self.hidden_dim_ratio < 1:
             raise UserError(f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                             f"with nf {self.nf} it may be at most {2 * self.nf}.")
         if self.dataset in ROTATING:

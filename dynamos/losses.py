@@ -17,14 +17,14 @@ def gate_reward(actions: Tensor, correct: Tensor, keep_ratio: float, policy_pena
     r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly (METHOD section 2).
 
     Args:
-        actions: (N, G, C), 1 where a channel was kept.
+        actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
         correct: (N,) bool, whether each image was classified correctly.
         keep_ratio: fraction of channels to keep.
         policy_penalty: a number that is not positive.
     """
-    deviation = keep_ratio - actions.detach().mean(2)
-    factor = torch.where(correct, 1.0, -policy_penalty)
-    return -deviation.square() * factor[:, None]
+    actions = actions.detach() if actions.is_floating_point() else actions.float()
+    cost = (keep_ratio - actions.mean(2)).square()
+    return torch.where(correct[:, None], -cost, policy_penalty * cost)
 
 
 def policy_loss(log_probs: Tensor, rewards: Tensor) -> Tensor:

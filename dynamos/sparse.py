@@ -1,5 +1,6 @@
 """One image at a time through a trained gated network, computing only the channels that its gates keep."""
 
+from copy import deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -55,7 +56,7 @@ class FoldedAgent:
         scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
         self.matrix = agent.conv.weight.flatten(1) * scale[:, None]  # (C, Cin)
         self.bias = bn.bias - bn.running_mean * scale
-        self.fc1, self.fc2 = agent.fc1, agent.fc2
+        self.fc1, self.fc2 = (deepcopy(layer).requires_grad_(False) for layer in (agent.fc1, agent.fc2))
         self.temperature, self.threshold = gate.temperature, gate.threshold
         self.samples = gate.infer_mode == "sample"
 

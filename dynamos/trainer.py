@@ -184,7 +184,7 @@ class Trainer:
             return False
         if self.config.n_epochs > self.config.warmup_epochs:
             return self.epoch < self.config.warmup_epochs
-        return self.epoch == 0 and self.step < self.config.warmup_steps
+        return self.steps < self.config.warmup_steps
 
     def _check_warmup(self) -> None:
         if not (self.config.warmup and self.method.gated) or self.config.n_epochs > self.config.warmup_epochs:

@@ -46,6 +46,13 @@ def test_resumed_after_any_step_as_if_never_stopped(step, tmp_path):
     assert_same_outcome(Trainer(config), resumed)
 
 
+def test_resumed_in_a_warm_up_longer_than_an_epoch(tmp_path):
+    config = small(n_epochs=3, warmup_steps=7)
+    resumed = Trainer(config)
+    resumed.load_state_dict(saved_at(config, 5, tmp_path))
+    assert_same_outcome(Trainer(config), resumed)
+
+
 @pytest.mark.parametrize("changes", [dict(model="multi_scale"), dict(model="dynamos_sgd"), dict(infer_mode="sample"),
                                      dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=180)])
 def test_every_kind_of_run_resumes(changes, tmp_path):

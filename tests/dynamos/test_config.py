@@ -43,6 +43,15 @@ def test_checks_itself(values, says):
         TrainConfig(**values)
 
 
+@pytest.mark.parametrize("model", METHODS)
+def test_agents_without_hidden_units_are_refused_where_there_are_agents(model):
+    if METHODS[model].gated:
+        with pytest.raises(UserError, match="hidden_dim_ratio 16 .* at most 8"):
+            TrainConfig(model=model, nf=4)
+    else:
+        assert TrainConfig(model=model, nf=4).hidden_dim_ratio == 16
+
+
 def test_an_unknown_field_names_the_nearest():
     with pytest.raises(UserError, match="'kep_ratio'.*'keep_ratio'"):
         TrainConfig.from_dict({"kep_ratio": 0.5})

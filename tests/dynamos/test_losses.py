@@ -25,6 +25,20 @@ def test_reward_by_hand():
     torch.testing.assert_close(reward, torch.tensor([[-0.0625, -0.25], [-2.5, -0.625]]))
 
 
+@pytest.mark.parametrize("kind", [torch.bool, torch.int64])
+def test_reward_of_actions_that_are_no_floats(kind):
+    actions = torch.tensor([[[1, 1, 1, 0], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 0, 0, 0]]]).to(kind)
+    reward = losses.gate_reward(actions, torch.tensor([True, False]), keep_ratio=0.5, policy_penalty=-10.0)
+    assert torch.equal(reward, torch.tensor([[-0.0625, -0.25], [-2.5, -0.625]]))
+
+
+def test_reward_keeps_double_precision():
+    actions = torch.zeros(2, 1, 8, dtype=torch.float64)
+    reward = losses.gate_reward(actions, torch.tensor([True, False]), keep_ratio=0.7, policy_penalty=-0.3)
+    assert reward.dtype == torch.float64
+    assert reward.ravel().tolist() == pytest.approx([-0.49, -0.49 * 0.3], abs=1e-15)
+
+
 def test_reward_at_the_kept_ratio_costs_nothing_right_or_wrong():
     actions = torch.tensor([1., 0, 1, 0]).expand(2, 3, 4)
     assert not losses.gate_reward(actions, torch.tensor([True, False]), 0.5, -500.0).any()

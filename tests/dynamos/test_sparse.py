@@ -40,6 +40,19 @@ def test_gates_that_drop_a_whole_layer():
     torch.testing.assert_close(said.logits, network.linear.bias)
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_later_training_does_not_change_a_predictor(skip):
+    network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, temperature=0.5))
+    predictor = Predictor(network.eval(), (8, 8), skip)
+    image = torch.rand(3, 8, 8)
+    before = predictor(image)
+    with torch.no_grad():
+        for value in (*network.parameters(), *network.buffers()):
+            value.copy_(torch.full_like(value, -3))
+    after = predictor(image)
+    assert torch.equal(before.logits, after.logits) and torch.equal(before.actions, after.actions)
+
+
 def test_dropped_channels_are_not_computed(monkeypatch):
     network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=0.5))
     predictor = Predictor(network.eval(), (8, 8), skip=True)

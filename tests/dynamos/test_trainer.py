@@ -275,6 +275,12 @@ def test_warm_up_offers_nothing_and_ends_with_the_first_task():
     assert t.bypassed == [True] * 3 + [False] * 13
 
 
+@pytest.mark.parametrize("warmup_steps", [1, 2, 3, 5])
+def test_a_warm_up_in_steps_goes_on_over_short_epochs(warmup_steps):
+    t = ran(warmup=True, warmup_steps=warmup_steps, max_train_images_per_task=20, n_epochs=3)  # 2 steps an epoch
+    assert t.bypassed == [True] * warmup_steps + [False] * (12 - warmup_steps)
+
+
 @pytest.mark.parametrize("values", [dict(warmup_steps=4), dict(warmup_steps=8, n_epochs=2)])
 def test_a_warm_up_that_swallows_the_first_task_is_an_error(values):
     with pytest.raises(UserError, match="swallow"):
