@@ -14,10 +14,12 @@ if TYPE_CHECKING:
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The sweep's own COMPLETE trials that keep every constraint, the best by the first objective first."""
-    sign = config.objectives[0].sign
-    finished = [(t.value, t) for t in trials if t.value is not None and t.feasible and not t.imported]
-    return [t for _, t in sorted(finished, key=lambda pair: (-sign * pair[0], pair[1].number))]
+    """The sweep's own COMPLETE trials that keep every constraint, the best first.
+
+    The first objective decides, between equals the next one, then age: so the first is in the Pareto set.
+    """
+    finished = [t for t in trials if t.value is not None and t.feasible and not t.imported]
+    return sorted(finished, key=lambda t: (*(-o.sign * t.final(o.metric) for o in config.objectives), t.number))
 
 
 def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:

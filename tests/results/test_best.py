@@ -1,0 +1,93 @@
+"""What is chosen from finished trials: the best, the Pareto set, under constraints."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from results.best import best, pareto, ranked
+from results.ledger import Ledger
+from results.sweep_config import OBJECTIVES, Constraint, Objective
+from results.trial import TrialRecord
+from tests.results.test_ledger import SEED, config, driven
+
+BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
+# Few values, so that equals are common.
+VALUES = st.fixed_dictionaries({metric: st.integers(0, 3).map(float) for metric in OBJECTIVES})
+OBJECTIVE = st.builds(Objective, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["max", "min"]))
+SOUGHT = st.lists(OBJECTIVE, min_size=1, max_size=3, unique_by=lambda o: o.metric)
+PLAIN = config(sampler="random")
+FATES = st.sampled_from(["COMPLETE"] * 6 + ["PRUNED", "FAIL", "RUNNING", "imported", "infeasible"])
+
+
+def trial(number: int, metrics: dict[str, float], fate: str, sought: list[Objective]) -> TrialRecord:
+    state = fate if fate.isupper() else "COMPLETE"
+    return TrialRecord(**BLANK | {
+        "number": number, "state": state, "source": "imported:s/1" if fate == "imported" else "sampler",
+        "results": {7: [{"task": 0, "n_tasks": 1, "metrics": metrics}]}, "config": {},
+        "value": metrics[sought[0].metric] if state == "COMPLETE" else None, "feasible": fate == "COMPLETE"})
+
+
+def beats(one: TrialRecord, other: TrialRecord, sought: list[Objective]) -> bool:
+    """Whether one is nowhere worse than the other and somewhere better."""
+    gains = [(one.final(o.metric) - other.final(o.metric)) * (1 if o.direction == "max" else -1) for o in sought]
+    return min(gains) >= 0 and max(gains) > 0
+
+
+@settings(deadline=None)
+@given(SOUGHT, st.lists(st.tuples(VALUES, FATES), max_size=12), st.randoms(use_true_random=False))
+def test_the_pareto_set_is_what_no_own_finished_feasible_trial_beats(
+        sought: list[Objective], drawn: list[tuple[dict[str, float], str]], random: Any) -> None:
+    sweep = dataclasses.replace(PLAIN, objectives=tuple(sought))
+    eligible = [trial(n, m, f, sought) for n, (m, f) in enumerate(drawn) if f == "COMPLETE"]
+    trials = [trial(n, m, f, sought) for n, (m, f) in enumerate(drawn)]
+    random.shuffle(trials)
+    front = pareto(trials, sweep)
+    assert {t.number for t in front} == {t.number for t in eligible if not any(beats(o, t, sought) for o in eligible)}
+    chosen = best(trials, sweep)
+    if not eligible:
+        assert chosen is None and front == []
+        return
+    assert chosen is not None and front[0] == chosen
+    first = [t.final(sought[0].metric) for t in eligible]
+    assert chosen.value == (max(first) if sought[0].direction == "max" else min(first))
+    assert sorted(t.number for t in ranked(trials, sweep)) == [t.number for t in eligible]
+
+
+def test_equals_are_told_apart_by_the_next_objective_then_by_age() -> None:
+    sought = [Objective("val_class_il", "max"), Objective("compute", "min")]
+    blank = dict.fromkeys(OBJECTIVES, 0.0)
+    trials = [trial(n, blank | {"val_class_il": accuracy, "compute": compute}, "COMPLETE", sought)
+              for n, (accuracy, compute) in enumerate([(80, 0.9), (80, 0.5), (70, 0.1), (80, 0.5)])]
+    sweep = config(objectives=tuple(sought))
+    assert [t.number for t in ranked(trials, sweep)] == [1, 3, 0, 2]
+    assert [t.number for t in pareto(trials, sweep)] == [1, 3, 2]
+
+
+def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path: Path) -> None:
+    sweep = config(constraints=(Constraint.parse("keep_fraction<=0.6"), Constraint.parse("val_task_il>=90")))
+    with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
+        for accuracy, keep, task_il in ((99, 0.7, 95), (98, 0.5, 89), (80, 0.6, 90), (70, 0.1, 99)):
+            number = ledger.ask().number
+            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {
+                "val_class_il": accuracy, "keep_fraction": keep, "val_task_il": task_il})
+            ledger.finish(number, "COMPLETE")
+    trials = Ledger.open(tmp_path, "s").trials()
+    assert [t.feasible for t in trials] == [False, False, True, True], "a bound itself is allowed"
+    assert [t.number for t in ranked(trials, sweep)] == [2, 3]
+    chosen = best(trials[:2], sweep)
+    assert chosen is None
+
+
+def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
+    sweep = config(objectives=(Objective.parse("forgetting"),), constraints=(Constraint.parse("val_class_il>=50"),))
+    with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
+        for forgetting, accuracy in ((9.0, 60), (3.0, 55), (0.0, 10)):
+            number = ledger.ask().number
+            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1},
+                              {"forgetting": forgetting, "val_class_il": accuracy})
+            ledger.finish(number, "COMPLETE")
+        chosen = best(ledger.trials(), sweep)
+    assert chosen is not None and (chosen.number, chosen.value) == (1, 3.0)
