@@ -75,7 +75,8 @@ class LedgerSearcher(Searcher):
             with self._guarded():
                 if self._ledger.stop_requested():
                     self.over = "stopped on request"
-                for kind, budget in (("cpu", self._config.cpu_budget_seconds), ("gpu", self._config.gpu_budget_seconds)):
+                for kind, budget in (("cpu", self._config.cpu_budget_seconds),
+                                     ("gpu", self._config.gpu_budget_seconds)):
                     if budget is not None and self._ledger.spent(kind) >= budget:
                         self.over = f"the {kind.upper()} budget is spent"
         return self.over is not None

@@ -8,22 +8,24 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.metadata import version
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import joblib
 import ray
 import ray.tune
+from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, RunError, UserError
 from results.best import best, export
 from results.frame import write_trials
+from results.lease import LeaseLost
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from tune.display import Display
+from tune.logs import LogFile
 from tune.probe import apart, data_record, gpu_count
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
@@ -58,24 +60,29 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All slots may get their workers at a time; Ray's own limit is one.
         "TUNE_MAX_PENDING_TRIALS_PG": str(places)})
-    with (ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
+    with (_told_in_one_line(config.name), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
           _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
         ledger.extend(more)
         ledger.begin()
         mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
         display.begin(places)
         searcher = LedgerSearcher(ledger, places, [display, mirror])
-        ray_folder = ledger.folder / "ray"
+        rays = ledger.folder / "ray"
+        shutil.rmtree(rays, ignore_errors=True)  # of drivers that were killed
+        # A driver that was taken for dead may wake up and tidy away its own, so each has a folder.
+        session = rays / f"session-{time.time_ns()}"
         try:
-            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, ray_folder).fit()
+            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, session).fit()
         finally:
             searcher.interrupt()
+            shutil.rmtree(session, ignore_errors=True)  # first, for it makes room where a disk is full
+            with suppress(OSError):  # another session's may be there
+                rays.rmdir()
             if searcher.failure is None:
                 display.note("writing the results")
-                write_views(ledger)
+                searcher.failure = _written(ledger)
             display.note("MLflow is catching up")
             mirror.close()
-            shutil.rmtree(ray_folder, ignore_errors=True)
     if mirror.error is not None:
         log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
                     config.name)
@@ -86,10 +93,30 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
 
 def _told(failure: Exception, name: str) -> DynamosError:
     """The error that ended a session, in one line that says how to go on."""
-    if isinstance(failure, DynamosError) and not isinstance(failure, RunError):
+    if isinstance(failure, LeaseLost) or (isinstance(failure, DynamosError) and not isinstance(failure, RunError)):
         return failure
-    said = str(failure).strip().splitlines()[0]
-    return RunError(f"{said} What was reported is safe; go on with: dynamos-sweep resume {name}")
+    said = str(failure)
+    if not isinstance(failure, DynamosError):  # Optuna says only that something failed, its cause says what
+        said = f"the ledger cannot be used: {str(failure.__cause__ or failure).strip().splitlines()[0]}"
+    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: dynamos-sweep resume {name}")
+
+
+@contextmanager
+def _told_in_one_line(name: str) -> Iterator[None]:
+    """While it lasts, an error of the ledger's storage is one that says how to go on."""
+    try:
+        yield
+    except (SQLAlchemyError, OptunaError) as error:
+        raise _told(error, name) from error
+
+
+def _written(ledger: Ledger) -> RunError | None:
+    """Writes the views; what went wrong where there is no room for them, or None."""
+    try:
+        write_views(ledger)
+    except OSError as error:
+        return RunError(f"cannot write {error.filename or ledger.folder}: {error.strerror}")
+    return None
 
 
 def sync(ledger: Ledger) -> str:
@@ -113,7 +140,7 @@ def mlflow_uri(ledger: Ledger) -> str:
 
 
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
-           folder: Path) -> ray.tune.Tuner:
+           session: Path) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
 
@@ -134,7 +161,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
-            name=f"session-{time.time_ns()}", storage_path=str(folder), verbose=0, stop=Stop(),
+            name=session.name, storage_path=str(session.parent), verbose=0, stop=Stop(),
             failure_config=ray.tune.FailureConfig(max_failures=WORKER_RETRIES),
             # The trial saves itself at every task border; setup() goes on from there.
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
@@ -170,8 +197,7 @@ def _local_ray(resources: dict[str, float]) -> Iterator[None]:
 @contextmanager
 def _log_file(path: Path) -> Iterator[None]:
     """While it lasts, what Ray's and our own loggers say goes into a file; it would break the display."""
-    handler = logging.FileHandler(path, delay=True)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    handler = LogFile(path)
     loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
     for name, level in loggers.items():
         logger = logging.getLogger(name)

@@ -18,6 +18,7 @@ import yaml
 from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from results.ledger import STOP_FILE
+from tune.logs import LogFile
 
 if TYPE_CHECKING:
     from dynamos.streams import Stream
@@ -47,7 +48,7 @@ class SweepTrial(ray.tune.Trainable):
     _streams: "dict[str, Stream]"
     _trainers: "dict[int, Trainer]"
     _attempt: Path
-    _log: logging.FileHandler
+    _log: LogFile
     _polled: float
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -95,8 +96,7 @@ class SweepTrial(ray.tune.Trainable):
         self._trainers = {}
         self._polled = time.monotonic()
         self._attempt = Path(config["folder"]) / f"attempt-{config['attempt']}"
-        self._log = logging.FileHandler(self._attempt / "log.txt", delay=True)
-        self._log.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        self._log = LogFile(self._attempt / "log.txt")
 
     def _train_task(self) -> None:
         """Brings every seed to the end of the first task that not all have done."""
@@ -145,13 +145,24 @@ class SweepTrial(ray.tune.Trainable):
 
     def _failure(self, error: Exception) -> tuple[str, str]:
         """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
-        if isinstance(error, OSError) and error.errno in _NO_SPACE:
-            return PUT_BACK, f"no room to write in {self._attempt}: {error.strerror}"
-        (self._attempt / "traceback.txt").write_text(traceback.format_exc())
+        try:
+            if not _no_room(error):
+                (self._attempt / "traceback.txt").write_text(traceback.format_exc())
+        except OSError as other:
+            if not _no_room(other):
+                raise
+            error = other
+        if _no_room(error):
+            return PUT_BACK, f"no room to write in {self._attempt}: {error}"
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         if _out_of_memory(error):
             kind = f"out of memory: {kind}"
         return "FAIL", f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a disk is full."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE
 
 
 def _out_of_memory(error: Exception) -> bool:
