@@ -6,12 +6,11 @@ written before the trial's state:
     source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
                         --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
                         results too), "grid:N" or "sampler"
-    attempt             how often it was started
-    started_at          of the first attempt, ISO 8601, UTC; attempt_started_at of the latest
-    held                {"cpus", "gpus"} of the latest attempt
-    earlier             {"seconds", "cpu_seconds", "gpu_seconds"} of the attempts that were interrupted
+    started_at          when it was first started, ISO 8601, UTC
+    attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with
+    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
     result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
-    ended_at, reason    written just before the state that ends it
+    ended_at, reason    written just before the state that ends it, without which they mean nothing
 
 After that state nothing is written to a trial; what comes later stands in the study's attributes.
 """
@@ -134,6 +133,7 @@ class Ledger:
         held = lease.Lease(self._storage, self._study_id, self.config.name)
         held.take()
         self._lease = held
+        self._asked.clear()
         try:
             yield
         finally:
@@ -196,9 +196,9 @@ class Ledger:
         for name, value in {"source": "sampler", "started_at": now}.items():
             if name not in attributes:
                 trial.set_user_attr(name, value)
-        trial.set_user_attr("attempt_started_at", now)
-        trial.set_user_attr("held", {"cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial})
-        trial.set_user_attr("attempt", attributes.get("attempt", 0) + 1)
+        trial.set_user_attr("attempt", {
+            "number": attributes.get("attempt", {"number": 0})["number"] + 1, "started_at": now,
+            "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial})
         self._asked[trial.number] = trial
         return self.trial(trial.number)
 
@@ -211,10 +211,11 @@ class Ledger:
         """
         self._check()
         trial_id = self._id(number)
-        attributes = self._storage.get_trial(trial_id).user_attrs
-        if attributes.get("attempt") != attempt:
-            log.warning("trial %d: a report of attempt %d is ignored, %s is the current one", number, attempt,
-                        attributes.get("attempt"))
+        trial = self._storage.get_trial(trial_id)
+        attributes = trial.user_attrs
+        current = attributes["attempt"]["number"]
+        if attempt != current:
+            log.warning("trial %d: a report of attempt %d is ignored, %d is the current one", number, attempt, current)
             return False
         key = f"result/{seed}/{result['task']}"
         entry = {**result, "metrics": dict(metrics), "recorded_at": time.time()}
@@ -222,41 +223,54 @@ class Ledger:
             if _repeatable(attributes[key]) != _repeatable(entry):
                 log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number,
                             seed, result["task"] + 1)
+            if result["task"] not in trial.intermediate_values:  # a kill came between the two
+                self._report(number, result["task"])
             return False
         self._storage.set_trial_user_attr(trial_id, key, entry)
         self._report(number, result["task"])
         return True
 
-    def finish(self, number: int, state: str, reason: str | None = None) -> None:
-        """Ends a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added after."""
+    def finish(self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None) -> None:
+        """Ends a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added after.
+
+        `at` is when it ended, if that was not just now.
+        """
         self._check()
-        record = self.trial(number)
-        for name, text in (("reason", reason), ("ended_at", dt.datetime.now(dt.UTC).isoformat())):
-            if text is not None:
-                self._storage.set_trial_user_attr(self._id(number), name, text)
+        record, before = self.trial(number), self._storage.get_trial(self._id(number))
+        if reason is not None or "reason" in before.user_attrs:
+            self._storage.set_trial_user_attr(self._id(number), "reason", reason)
+        ended = (at or dt.datetime.now(dt.UTC)).isoformat()
+        self._storage.set_trial_user_attr(self._id(number), "ended_at", ended)
         for constraint in self.config.constraints:
             value = record.last(constraint.metric)
-            if value is not None:
+            if value is not None and str(constraint) not in before.constraints:
                 self._asked[number].set_constraint(str(constraint), constraint.violation(value))
         if state == "COMPLETE":
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
         else:
             self._study.tell(number, state=TrialState[state])
 
-    def interrupt(self, number: int) -> None:
-        """Puts a running trial back: the next driver's `ask` returns it first, with its number and parameters."""
+    def interrupt(self, number: int, at: dt.datetime | None = None) -> None:
+        """Puts a running trial back: the next driver's `ask` returns it first, with its number and parameters.
+
+        `at` is when it ended, if that was not just now.
+        """
         self._check()
         attributes = self._storage.get_trial(self._id(number)).user_attrs
-        if "attempt_started_at" in attributes:
-            # A killed driver cannot say when it ended: the last result is the last that is known of the attempt.
-            started = dt.datetime.fromisoformat(attributes["attempt_started_at"]).timestamp()
-            last = max((v["recorded_at"] for k, v in attributes.items() if k.startswith("result/")), default=started)
-            seconds = max(last - started, 0.0)
-            earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
-            held = attributes["held"]
+        attempt = attributes.get("attempt", {"number": 0})
+        earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
+        if attempt["number"] > earlier["attempts"]:
+            started = dt.datetime.fromisoformat(attempt["started_at"]).timestamp()
+            if number in self._asked:
+                ended = (at or dt.datetime.now(dt.UTC)).timestamp()
+            else:  # its driver was killed: the last result is the last that is known of the attempt
+                ended = max((v["recorded_at"] for k, v in attributes.items() if k.startswith("result/")),
+                            default=started)
+            seconds = max(ended - started, 0.0)
             self._storage.set_trial_user_attr(self._id(number), "earlier", {
-                "seconds": earlier["seconds"] + seconds, "cpu_seconds": earlier["cpu_seconds"] + held["cpus"] * seconds,
-                "gpu_seconds": earlier["gpu_seconds"] + held["gpus"] * seconds})
+                "attempts": attempt["number"], "seconds": earlier["seconds"] + seconds,
+                "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
+                "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     def request_stop(self) -> None:

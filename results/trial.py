@@ -1,5 +1,6 @@
 """TrialRecord: everything the ledger knows of a trial, read from its Optuna storage."""
 
+import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -62,24 +63,28 @@ class TrialRecord:
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialRecord:
     """The record of an Optuna trial of a sweep."""
     attributes = trial.user_attrs
-    attempt = int(attributes.get("attempt", 0))
-    interrupted = trial.state == TrialState.WAITING and attempt > 0
-    times = (attributes.get(name) for name in ("started_at", "attempt_started_at", "ended_at"))
-    started, attempt_started, ended = (dt.datetime.fromisoformat(text) if text else None for text in times)
-    running = 0.0 if attempt_started is None or interrupted else ((ended or now) - attempt_started).total_seconds()
-    earlier, held = attributes.get("earlier", {}), attributes.get("held", {})
-    parameters = trial.params or trial.system_attrs.get("fixed_params", {})
+    attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
+    earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
+    interrupted = trial.state == TrialState.WAITING and attempt["number"] > 0
+    ended = _time(attributes, "ended_at") if trial.state.is_finished() else None
+    began = None if interrupted else _time(attempt, "started_at")
+    running = 0.0 if began is None else ((ended or now) - began).total_seconds()
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
-    return TrialRecord(
+    record = TrialRecord(
         number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
-        config=config.space.real(parameters),
-        results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds), attempt=attempt,
-        reason=attributes.get("reason"), started_at=started, ended_at=ended,
-        value=trial.values[0] if complete else None,
-        feasible=complete and all(violation <= 0 for violation in trial.constraints.values()),
-        seconds=None if started is None else earlier.get("seconds", 0.0) + running,
-        cpu_seconds=earlier.get("cpu_seconds", 0.0) + held.get("cpus", 0.0) * running,
-        gpu_seconds=earlier.get("gpu_seconds", 0.0) + held.get("gpus", 0.0) * running)
+        config=config.space.real(trial.params or trial.system_attrs.get("fixed_params", {})),
+        results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds),
+        attempt=attempt["number"], reason=attributes.get("reason") if trial.state.is_finished() else None,
+        started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
+        feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
+        cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
+        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running)
+    kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
+    return dataclasses.replace(record, feasible=kept)
+
+
+def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
+    return dt.datetime.fromisoformat(attributes[name]) if name in attributes else None
 
 
 def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:

@@ -1,17 +1,20 @@
 import csv
 import dataclasses
+import datetime as dt
 import html
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import optuna
 import pandas as pd
 import pytest
 import yaml
+from optuna.storages import RDBStorage
 
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import UserError
@@ -19,8 +22,8 @@ from results.best import best, export, train_config
 from results.frame import COLUMNS, trials_frame, write_trials
 from results.ledger import Ledger
 from results.report import answer, write_report
-from results.sweep_config import SweepConfig
-from search_spaces.space import read_space
+from results.sweep_config import Constraint, SweepConfig
+from search_spaces.space import SearchSpace, read_space
 
 SEED = 42
 
@@ -55,6 +58,12 @@ def complete(ledger: Ledger, *values: float) -> int:
     report(ledger, number, *values)
     ledger.finish(number, "COMPLETE")
     return number
+
+
+def study_of(ledger: Ledger) -> optuna.Study:
+    """The study as optuna-dashboard, for one, would open it."""
+    return optuna.load_study(study_name=f"{ledger.config.name}-{ledger.record['id'][:8]}",
+                             storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
 
 
 def test_trial_0_is_the_preset_whatever_the_sampler(ledger: Ledger) -> None:
@@ -111,6 +120,157 @@ def test_a_results_first_report_stands(ledger: Ledger) -> None:
     assert ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 90.0})
     assert not ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 10.0})
     assert ledger.trial(0).last("val_class_il") == 90.0
+
+
+def test_a_repeated_result_is_silent_and_one_that_differs_is_a_warning(
+        ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger.ask()
+    first = {"task": 0, "class_il_row": [90.0, None], "train_seconds": 1.0, "eval_seconds": 1.0}
+    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0})
+    again = first | {"train_seconds": 2.0, "eval_seconds": 3.0}
+    assert not ledger.add_result(0, 1, SEED, again, {"val_class_il": 90.0})
+    assert caplog.messages == [], "only the time it took differs"
+    assert not ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.00000001})
+    assert caplog.messages == ["trial 0: seed 42 gave another result of task 1 than before; the first stands"]
+
+
+def test_a_report_of_an_attempt_that_is_over_is_ignored_with_a_warning(
+        ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger.ask()
+    ledger.interrupt(0)
+    assert ledger.ask().attempt == 2
+    assert not ledger.add_result(0, 1, SEED, {"task": 0, "n_tasks": 2}, {"val_class_il": 10.0})
+    assert caplog.messages == ["trial 0: a report of attempt 1 is ignored, 2 is the current one"]
+    assert ledger.trial(0).tasks_done == 0
+    report(ledger, 0, 90.0)
+    assert ledger.trial(0).last("val_class_il") == 90.0
+
+
+def test_a_task_counts_once_every_seed_has_reported_it_and_by_their_mean(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(seeds=2), {})) as ledger:
+        ledger.ask()
+        for seed, value, tasks, mean in ((42, 90.0, 0, None), (43, 80.0, 1, 85.0)):
+            ledger.add_result(0, 1, seed, {"task": 0, "n_tasks": 2}, {"val_class_il": value})
+            trial = ledger.trial(0)
+            assert (trial.tasks_done, trial.last("val_class_il")) == (tasks, mean)
+        ledger.add_result(0, 1, 42, {"task": 1, "n_tasks": 2}, {"val_class_il": 50.0})
+        assert ledger.trial(0).last("val_class_il") == 85.0
+        ledger.add_result(0, 1, 43, {"task": 1, "n_tasks": 2}, {"val_class_il": 60.0})
+        ledger.finish(0, "COMPLETE")
+        assert ledger.trial(0).value == 55.0 and ledger.trial(0).by_seed("val_class_il") == [50.0, 60.0]
+        assert study_of(ledger).trials[0].intermediate_values == {0: 85.0, 1: 55.0}
+
+
+class Clock:
+    """The ledger's clock, which only the test turns."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 0.0
+        real = dt.datetime
+        fake = SimpleNamespace(now=lambda zone: real.fromtimestamp(self.seconds, zone),
+                               fromisoformat=real.fromisoformat)
+        monkeypatch.setattr("results.ledger.dt", SimpleNamespace(datetime=fake, UTC=dt.UTC))
+        monkeypatch.setattr("results.ledger.time", SimpleNamespace(time=lambda: self.seconds))
+
+
+def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, made = Clock(monkeypatch), config(cpus_per_trial=2.0, gpus_per_trial=0.5)
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        clock.seconds = 100
+        ledger.ask()
+        clock.seconds = 110
+        report(ledger, 0, 90)
+        clock.seconds = 115  # killed here, which nobody knows: 10 seconds that are certain
+    killed = Ledger.open(tmp_path, "s")
+    killed.config = dataclasses.replace(killed.config, cpus_per_trial=1.0)
+    clock.seconds = 1000
+    with driven(killed) as ledger:
+        assert ledger.spent("cpu") == 20 and ledger.trial(0).seconds == 10
+        clock.seconds = 2000
+        ledger.ask()
+        clock.seconds = 2007
+        assert (ledger.trial(0).seconds, ledger.spent("cpu"), ledger.spent("gpu")) == (17, 27, 8.5)
+        ledger.interrupt(0)  # by a driver that lives: all 7 seconds count
+        clock.seconds = 3000
+        assert (ledger.trial(0).seconds, ledger.spent("cpu"), ledger.spent("gpu")) == (17, 27, 8.5)
+        ledger.ask()
+        clock.seconds = 3030
+        ledger.finish(0, "COMPLETE", at=dt.datetime.fromtimestamp(3020, dt.UTC))
+    trial = Ledger.open(tmp_path, "s").trial(0)
+    assert (trial.seconds, trial.cpu_seconds, trial.gpu_seconds, trial.attempt) == (37, 47, 18.5, 3)
+    assert trial.started_at == dt.datetime.fromtimestamp(100, dt.UTC)
+    assert trial.ended_at == dt.datetime.fromtimestamp(3020, dt.UTC)
+
+
+class Killed(BaseException):
+    """The end of a process, as far as the ledger can tell."""
+
+
+WRITES = ("_create_new_trial", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
+          "set_trial_user_attr", "set_trial_system_attr")
+
+
+def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
+    """Lets this many writes of a trial through; the process dies just after the last."""
+    left = iter(range(write - 1, -1, -1))
+
+    def dying(name: str) -> Callable[..., object]:
+        real = getattr(RDBStorage, name)
+
+        def call(*arguments: object, **more: object) -> object:
+            result = real(*arguments, **more)
+            if next(left) == 0:
+                raise Killed
+            return result
+        return call
+
+    for name in WRITES:
+        patch.setattr(RDBStorage, name, dying(name))
+
+
+def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
+    space = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
+    made = config(space=space, sampler="random", seeds=2, trials=99, constraints=(Constraint.parse("compute<=0.5"),))
+
+    def live(ledger: Ledger, end: str) -> None:
+        """A trial from ask to finish, its results entered in the order of a report that holds them all."""
+        trial = ledger.ask()
+        for seed in (42, 43):
+            for task in range(2):
+                ledger.add_result(trial.number, trial.attempt, seed, {"task": task, "n_tasks": 2}, {
+                    "val_class_il": 90.0 - 10 * task + trial.number, "compute": 0.4 + 0.2 * (seed == 43)})
+        ledger.finish(trial.number, end, None if end == "COMPLETE" else "because")
+
+    Ledger.create(tmp_path, made, {})
+    write, through = 0, False
+    while not through:
+        write += 1
+        ledger = Ledger.open(tmp_path, "s")
+        with ledger.driving(), monkeypatch.context() as patch:
+            killed_after(write, patch)
+            with suppress(Killed):
+                live(ledger, "PRUNED" if write % 2 else "COMPLETE")
+                through = True
+        with driven(Ledger.open(tmp_path, "s")) as again:
+            assert "RUNNING" not in {t.state for t in again.trials()}
+            if any(t.ended_at is None for t in again.trials()):
+                live(again, "COMPLETE")
+    assert write > 12, "a trial of two seeds and two tasks takes more writes"
+    trials = Ledger.open(tmp_path, "s").trials()
+    assert [t.number for t in trials] == list(range(write))
+    assert len({t.config["keep_ratio"] for t in trials}) == write
+    for trial, stored in zip(trials, study_of(again).trials, strict=True):
+        n = trial.number
+        assert trial.state == "COMPLETE" or trial.attempt == 1
+        assert trial.source == ("sampler" if n else "preset")
+        assert (trial.reason is None) == (trial.state == "COMPLETE")
+        assert [[r["metrics"]["val_class_il"] for r in of_seed] for of_seed in trial.results.values()] == [
+            [90.0 + n, 80.0 + n]] * 2
+        assert stored.intermediate_values == {0: 90.0 + n, 1: 80.0 + n}
+        assert stored.constraints == {"compute<=0.5": 0.0} and trial.feasible == (trial.state == "COMPLETE")
+        assert trial.seconds is not None and trial.seconds >= 0 and trial.ended_at is not None
+    assert [str(w.message) for w in recwarn if "onstraint" in str(w.message)] == []
 
 
 def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) -> None:
@@ -190,7 +350,7 @@ def test_the_report_shows_fields_by_their_own_names(ledger: Ledger) -> None:
 
 def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> None:
     complete(ledger, 100, 80)
-    study = optuna.load_study(study_name="s-7", storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
+    study = study_of(ledger)
     assert study.trials[0].intermediate_values == {0: 100, 1: 80} and study.best_value == 80
 
 
