@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dynamos.arguments import Parser, add_fields, fields_given, merged, with_validation
 from dynamos.cli import exit_status
-from dynamos.config import METHODS
+from dynamos.config import FIELDS, METHODS
 
 if TYPE_CHECKING:
     from dynamos.recorders import Recorder
@@ -45,25 +45,28 @@ def _train(arguments: list[str]) -> int:
     experiment = parsed.exp_name or f"{datetime.now():%Y%m%d-%H%M%S}"
 
     from dynamos.display import Display, print_summary
-    from dynamos.recorders import CsvRow, ModelFiles, TensorBoard, record, settings
+    from dynamos.provenance import now_utc
+    from dynamos.recorders import CsvRow, ModelFiles, ResultFile, TensorBoard, record, settings
     from dynamos.streams import load_stream
     from dynamos.trainer import Trainer, pick_device
 
+    started = now_utc()
     trainer = Trainer(config, load_stream(config, pick_device(config.device), parsed.download))
     place = Path(config.dataset, config.model)
     if METHODS[config.model].rehearses:
         place /= f"buf_{config.buffer_size}"
     place /= experiment
     out = parsed.save_path
+    models = out / "models" / place
+    others = {name: value for name, value in vars(parsed).items() if name not in FIELDS}  # arguments
     with Display(trainer) as display:
-        recorders: list[Recorder] = [display, ModelFiles(out / "models" / place, parsed.save_all)]
+        recorders: list[Recorder] = [display, ModelFiles(models, parsed.save_all)]
         if parsed.tensorboard:
             recorders.append(TensorBoard({setting: out / "tensorboard_runs" / setting / place
                                           for setting in settings(trainer.stream.rotating)}))
         if parsed.csv_log:
-            options = ("notes", "load_best_args", "validation", "tensorboard", "csv_log", "save_all", "save_path")
-            about = {name: getattr(parsed, name) for name in options}
-            recorders.append(CsvRow(out, {"exp_name": experiment, **about}))
+            recorders.append(CsvRow(out, others | {"exp_name": experiment}))
+        recorders.append(ResultFile(models / "result.json", {"notes": parsed.notes}, started))
         record(trainer, recorders)
     print_summary(trainer)
     return 0

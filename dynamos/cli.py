@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from dynamos.arguments import Parser, add_fields, fields_given, merged, with_validation
-from dynamos.config import TrainConfig, parsed_settings, read_config, read_yaml
+from dynamos.config import TrainConfig, differing, parsed_settings, read_config, read_yaml
 from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import write_whole
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:  # torch takes seconds to import; --help and a wrong flag answ
 EPILOG = """\
 Of several values the later wins: default, --preset, --config, --set, the field's own flag.
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
+SAVE_PATH = Path("runs/train")
 # Settings of a run that are no hyperparameters; they stand beside `config` in a run's config.yaml.
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False,
                            "checkpoint_every": None}
@@ -58,8 +59,8 @@ def train_parser() -> Parser:
     run.add_argument("--validation", action="store_true", help="the same as --evaluate-on validation")
     run.add_argument("--download", action="store_true", help="fetch missing data with torchvision")
     run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder where it stopped")
-    run.add_argument("--save-path", type=Path, default=Path("runs/train"), metavar="DIR",
-                     help="where the run's folder is made [default: runs/train]")
+    run.add_argument("--save-path", type=Path, metavar="DIR",
+                     help=f"where the run's folder is made [default: {SAVE_PATH}]")
     run.add_argument("--exp-name", metavar="NAME", help="name of the run's folder [default: stream, method, time]")
     run.add_argument("--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results")
     run.add_argument("--tensorboard", action="store_true", default=argparse.SUPPRESS,
@@ -85,47 +86,59 @@ def _train(arguments: list[str]) -> int:
     given = with_validation(fields_given(parsed), parsed.validation)
     settings = parsed_settings([setting for group in parsed.set for setting in group])
     options = OPTIONS | {name: value for name, value in vars(parsed).items() if name in OPTIONS}
+    started = None
     if parsed.resume is not None:
-        for flag, used in (("--config", parsed.config), ("--preset", parsed.preset), ("--exp-name", parsed.exp_name)):
+        for flag, used in (("--config", parsed.config), ("--preset", parsed.preset), ("--exp-name", parsed.exp_name),
+                           ("--save-path", parsed.save_path)):
             if used:
-                raise UserError(f"--resume goes on with the run's own configuration; leave out {flag}.")
-        folder = parsed.resume
+                raise UserError(f"--resume goes on with the run's own configuration and folder; leave out {flag}.")
+        folder = parsed.resume.expanduser().resolve()  # its name goes into results
         if not (folder / "config.yaml").is_file():
             raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
-        config = merged(use_preset=False, layers=[read_config(folder / "config.yaml"), settings, given])
+        file = read_config(folder / "config.yaml")
+        config = merged(use_preset=False, layers=[file, settings, given])
+        others = differing(TrainConfig.from_dict(file).to_dict(), config.to_dict())
+        if others:
+            raise UserError(f"--resume {folder}: the run has another configuration; these differ: "
+                            f"{', '.join(others)}.")
         stored = read_yaml(folder / "config.yaml")
         options |= {name: stored[name] for name in OPTIONS if name in stored and not hasattr(parsed, name)}
+        started = stored.get("started")
     else:
         file = {} if parsed.config is None else read_config(parsed.config)
         config = merged(use_preset=parsed.preset, layers=[file, settings, given])
         name = parsed.exp_name or f"{config.dataset}-{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = parsed.save_path / name
+        folder = (parsed.save_path or SAVE_PATH) / name
         if (folder / "config.yaml").exists():
             raise UserError(f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
                             f"dynamos --resume {folder}")
-    return _run(config, options, folder, download=parsed.download, resume=parsed.resume is not None)
+    return _run(config, options, folder, started=started, download=parsed.download, resume=parsed.resume is not None)
 
 
-def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download: bool, resume: bool) -> int:
+def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, started: str | None, download: bool,
+         resume: bool) -> int:
     """0, after training what is left of the run in `folder`."""
     from dynamos import checkpoints
     from dynamos.display import Display, print_summary
-    from dynamos.recorders import Checkpoints, ModelFiles, ResultFile, record
+    from dynamos.provenance import now_utc
+    from dynamos.recorders import Checkpoints, ModelFiles, ResultFile, finished, record
     from dynamos.streams import load_stream
     from dynamos.trainer import Trainer, pick_device
 
+    started = started or now_utc()
     trainer = Trainer(config, load_stream(config, pick_device(config.device), download))
     state = checkpoints.latest(folder / "checkpoints") if resume else None
     if state is not None:
         trainer.load_state_dict(state)
     elif resume:
-        print("no checkpoint yet: the run starts from its beginning", file=sys.stderr)
-    if not resume:
-        write_whole(folder / "config.yaml", yaml.safe_dump({"config": config.to_dict(), **options}, sort_keys=False))
+        print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
     result = folder / "result.json"
-    if trainer.done and result.is_file():
+    if trainer.done and finished(result):
         print_summary(trainer)
         return 0
+    # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
+    write_whole(folder / "config.yaml", yaml.safe_dump(
+        {"config": config.to_dict(), **options, "started": started}, sort_keys=False))
     print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
           f"in {folder}", flush=True)
     try:
@@ -133,7 +146,7 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
             recorders: list[Recorder] = [display, ModelFiles(folder / "models", options["save_all"])]
             recorders += _loggers(config, options, folder, trainer.stream.rotating)
             # Last but the checkpoints: what a kill takes away here, a resumed run writes again.
-            recorders += [ResultFile(result, {"notes": options["notes"]}),
+            recorders += [ResultFile(result, {"notes": options["notes"]}, started),
                           Checkpoints(folder / "checkpoints", options["checkpoint_every"])]
             record(trainer, recorders)
     except KeyboardInterrupt:
@@ -149,8 +162,7 @@ def _loggers(config: TrainConfig, options: dict[str, Any], folder: Path, rotatin
 
     loggers: list[Recorder] = []
     if options["csv_log"]:
-        about = {"exp_name": folder.name, **{name: options[name] for name in ("notes", "tensorboard", "save_all")}}
-        loggers.append(CsvRow(folder.parent, about))
+        loggers.append(CsvRow(folder.parent, {"exp_name": folder.name, **options}, once=True))
     if options["tensorboard"]:
         loggers.append(TensorBoard({name: folder / "tensorboard" / name for name in settings(rotating)}))
     return loggers

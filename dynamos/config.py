@@ -151,6 +151,14 @@ class TrainConfig:
         return type(self).from_dict(self.to_dict() | changes)
 
 
+def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """Names of the fields in which a run of `b` cannot go on with what a run of `a` left.
+
+    Where the images lie does not matter: a checkpoint knows whether they are the same.
+    """
+    return sorted(name for name in FIELDS if name != "data_path" and a.get(name) != b.get(name))
+
+
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrainConfig)}
 _HINTS = typing.get_type_hints(TrainConfig)
 

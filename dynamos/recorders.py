@@ -5,6 +5,7 @@ import fcntl
 import io
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,8 +88,9 @@ class Checkpoints(Recorder):
 class ResultFile(Recorder):
     """result.json: the accuracy matrices, every TaskResult, and where they came from; renewed after every task."""
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self.path, self.about, self.started = path, dict(about), now_utc()
+    def __init__(self, path: Path, about: Mapping[str, Any], started: str) -> None:
+        """Writes to `path` what is in `about`, too; `started` is when the run first began."""
+        self.path, self.about, self.started = path, dict(about), started
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Writes what is known so far."""
@@ -108,6 +110,11 @@ class ResultFile(Recorder):
             "environment": environment(trainer.device, trainer.config.threads), "git_revision": git_revision(),
             "started": self.started, "finished": finished}
         write_whole(self.path, json.dumps(content, indent=1) + "\n")
+
+
+def finished(path: Path) -> bool:
+    """Whether the result.json at `path` is there and of a run that came to its end."""
+    return path.is_file() and json.loads(path.read_text())["finished"] is not None
 
 
 class ModelFiles(Recorder):
@@ -132,10 +139,14 @@ class ModelFiles(Recorder):
 
 
 class CsvRow(Recorder):
-    """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv for each setting, once the run has ended."""
+    """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv for each setting, once the run has ended.
 
-    def __init__(self, root: Path, options: Mapping[str, Any]) -> None:
-        self.root, self.options = root, dict(options)
+    With `once` a row that is there already, to the last digit, is not added again: a run that was killed between its
+    row and its end repeats it.
+    """
+
+    def __init__(self, root: Path, options: Mapping[str, Any], once: bool = False) -> None:
+        self.root, self.options, self.once = root, dict(options), once
 
     def end(self, trainer: Trainer) -> None:
         """Appends the rows: mean accuracies, transfer, forgetting, then every argument."""
@@ -150,25 +161,35 @@ class CsvRow(Recorder):
                             metrics.forgetting(matrix))
             row |= dict(zip(("forward_transfer", "backward_transfer", "forgetting"), transfer, strict=True))
             row |= config.to_dict() | self.options
-            append_row(self.root / "results" / setting / config.dataset / config.model / "mean_accs.csv", row)
+            append_row(self.root / "results" / setting / config.dataset / config.model / "mean_accs.csv", row,
+                       self.once)
 
 
-def append_row(path: Path, row: Mapping[str, Any]) -> None:
-    """Adds a row to a CSV file; a column that the file or the row lacks is empty there."""
+def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
+    """Adds a row to a CSV file; a column that the file or the row lacks is empty there, and task1, ... come first.
+
+    With `once`, unless the file has that row. A hidden file beside it, empty, is locked meanwhile: runs that end
+    together would lose each other's rows. It stays, for removing it would take it from under one that waits for it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # runs that end together would lose each other's rows
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         rows: list[Mapping[str, Any]] = []
         columns: list[str] = []
         if path.exists():
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 rows, columns = list(reader), list(reader.fieldnames or ())
+        texts = {name: "" if value is None else str(value) for name, value in row.items()}
+        if once and any({name: value for name, value in old.items() if value or name in texts} == texts
+                        for old in rows):
+            return
         columns += [name for name in row if name not in columns]
+        columns.sort(key=lambda name: int(name[4:]) if re.fullmatch(r"task\d+", name) else math.inf)
         text = io.StringIO()
         writer = csv.DictWriter(text, columns, restval="")
         writer.writeheader()
-        writer.writerows([*rows, row])
+        writer.writerows([*rows, texts])
         write_whole(path, text.getvalue())
 
 

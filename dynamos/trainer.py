@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dynamos import losses, metrics
 from dynamos.buffer import Buffer, Replay
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import METHODS, TrainConfig, differing
 from dynamos.data import Images, as_input
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
@@ -285,11 +285,9 @@ class Trainer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from what state_dict gave; UserError if it belongs to another configuration or other data."""
-        # Where the images lie does not matter: that they are the same is what `data` tells.
-        differing = sorted(name for name, value in self.config.to_dict().items()
-                           if name != "data_path" and state["config"].get(name) != value)
-        if differing:
-            raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(differing)}.")
+        others = differing(state["config"], self.config.to_dict())
+        if others:
+            raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(others)}.")
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
             raise UserError("the checkpoint was made on other images than these.")
         self.network.load_state_dict(state["network"])

@@ -1,7 +1,10 @@
+import csv
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import yaml
@@ -98,6 +101,109 @@ def test_interrupted_ends_with_status_130_and_says_how_to_go_on(capsys, tmp_path
     assert f"dynamos --resume {tmp_path / 'e'}" in capsys.readouterr().err
     monkeypatch.undo()
     assert main(["--resume", str(tmp_path / "e")]) == 0
+
+
+@pytest.fixture
+def interrupted(tmp_path, monkeypatch):
+    """The folder of a run that has no checkpoint yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
+        assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
+    assert not (tmp_path / "e" / "checkpoints").exists()
+    return tmp_path / "e"
+
+
+@pytest.mark.parametrize("flags", [["--lr", "0.5", "--seed", "3"], ["--set", "lr=0.5", "seed=3"]])
+def test_resuming_before_the_first_checkpoint_with_other_values_is_refused(flags, interrupted, capsys):
+    before = (interrupted / "config.yaml").read_bytes()
+    capsys.readouterr()
+    assert main(["--resume", str(interrupted), *flags]) == 2
+    assert "lr, seed" in one_line_error(capsys)
+    assert (interrupted / "config.yaml").read_bytes() == before
+    assert main(["--resume", str(interrupted), "--lr", str(small().lr)]) == 0  # as it is
+    content = json.loads((interrupted / "result.json").read_text())
+    assert content["config"] == small().to_dict() == read_config(interrupted / "config.yaml")
+
+
+def test_resuming_elsewhere_is_refused(interrupted, tmp_path, capsys):
+    capsys.readouterr()
+    assert main(["--resume", str(interrupted), "--save-path", str(tmp_path / "other")]) == 2
+    assert "--save-path" in one_line_error(capsys)
+
+
+def test_options_given_to_resume_are_kept(interrupted, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
+        assert main(["--resume", str(interrupted), "--csv-log", "--notes", "later"]) == 130
+    monkeypatch.chdir(interrupted)
+    assert main(["--resume", "."]) == 0
+    assert [row["notes"] for row in csv_rows(interrupted)] == ["later"]
+    assert json.loads((interrupted / "result.json").read_text())["notes"] == "later"
+
+
+def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
+    times = iter(f"time {i}" for i in range(100))
+    monkeypatch.setattr("dynamos.provenance.now_utc", lambda: next(times))
+    real = Trainer.run_task
+    for at in ("nothing done", "a task done"):
+        def run_task(self, at=at):
+            if at == "nothing done" or self.results:
+                raise KeyboardInterrupt
+            return real(self)
+
+        resumed = ["--resume", str(tmp_path / "e")]
+        fresh = [*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]
+        with monkeypatch.context() as patch:
+            patch.setattr("dynamos.trainer.Trainer.run_task", run_task)
+            assert main(fresh if at == "nothing done" else resumed) == 130
+    assert main(resumed) == 0
+    content = json.loads((tmp_path / "e" / "result.json").read_text())
+    assert content["started"] == "time 0" and content["finished"] is not None
+
+
+def csv_rows(folder):
+    """The rows of the runs beside `folder`."""
+    path = folder.parent / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv"
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+KILLED_AT_THE_END = """
+import os, signal, sys
+from dynamos import cli, recorders
+getattr(recorders, sys.argv[1]).end = lambda self, trainer: os.kill(os.getpid(), signal.SIGKILL)
+cli.main(sys.argv[2:])
+"""
+
+
+@pytest.mark.parametrize("recorder", ["ModelFiles", "CsvRow", "ResultFile"])
+def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder, tmp_path):
+    flags = [*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]
+    child = subprocess.run([sys.executable, "-c", KILLED_AT_THE_END, recorder, *flags], cwd=ROOT, capture_output=True)
+    assert child.returncode == -signal.SIGKILL
+    folder = tmp_path / "e"
+    before = json.loads((folder / "result.json").read_text())
+    assert len(before["results"]) == 2 and before["finished"] is None
+    for _ in range(2):  # the second time there is nothing left to do
+        assert main(["--resume", str(folder)]) == 0
+        after = json.loads((folder / "result.json").read_text())
+        assert after["finished"] is not None and after["results"] == before["results"]
+        assert after["started"] == before["started"]
+        assert (folder / "models" / "task_final.pth").is_file()
+        assert [row["exp_name"] for row in csv_rows(folder)] == ["e"]
+
+
+def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path):
+    assert main([*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
+    rows = csv_rows(tmp_path / "e")
+    newest = max((tmp_path / "e" / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:-1])
+    assert main(["--resume", str(tmp_path / "e")]) == 0
+    assert csv_rows(tmp_path / "e") == rows and len(rows) == 1
+    assert json.loads((tmp_path / "e" / "result.json").read_text())["finished"] is not None
+    # Another run's row is another row, were it the same to the last digit but for its name.
+    assert main([*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "f"]) == 0
+    assert [row["exp_name"] for row in csv_rows(tmp_path / "e")] == ["e", "f"]
 
 
 def test_help_needs_no_torch():

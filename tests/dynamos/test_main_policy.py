@@ -1,4 +1,5 @@
 import csv
+import json
 import struct
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 import main_policy
-from dynamos.config import DATASETS, ROTATING, TrainConfig, preset
+from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
 from tests.dynamos.files import write_mnist, write_svhn
 
@@ -79,7 +80,7 @@ def test_the_originals_outputs(tmp_path):
     assert main_policy.main([*flags, "--save-all"]) == 0
     assert main_policy.main([*flags, "--validation", "--seed", "1"]) == 0
     models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
-    assert sorted(p.name for p in models.iterdir()) == ["task_01.pth", "task_final.pth"]
+    assert sorted(p.name for p in models.iterdir()) == ["result.json", "task_01.pth", "task_final.pth"]
     network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10)
     load_original(network, torch.load(models / "task_final.pth"))
     for setting in ("class-il", "task-il"):
@@ -88,11 +89,37 @@ def test_the_originals_outputs(tmp_path):
         assert (first["evaluate_on"], second["evaluate_on"]) == ("test", "validation")
         assert (first["seed"], second["seed"], first["notes"], first["exp_name"]) == ("42", "1", "a, remark", "EXP")
         assert first["task2"] != second["task2"]
-        assert set(TrainConfig().to_dict()) <= set(first)
+        options = {name for name in vars(main_policy._parser().parse([])) if name not in FIELDS}
+        assert {"download", "validation", "save_path"} < options
+        assert set(first) == {*list(first)[:5], *FIELDS, *options}
+        assert (first["validation"], second["validation"], second["download"]) == ("False", "True", "False")
+        folder = tmp_path / "results" / setting / "seq-digits" / "dynamos"
+        assert [p.name for p in folder.iterdir() if not p.name.startswith(".")] == ["mean_accs.csv"]
         assert float(first["forgetting"]) >= 0
     class_il, task_il = (rows(tmp_path / "results" / s / "seq-digits" / "dynamos" / "mean_accs.csv")[0]
                          for s in ("class-il", "task-il"))
     assert float(task_il["task2"]) >= float(class_il["task2"])
+
+
+def test_more_tasks_stand_before_the_arguments(tmp_path):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
+    for n in ("1", "3", "2"):
+        assert main_policy.main([*flags, "--n-tasks", n]) == 0
+    found = rows(tmp_path / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv")
+    assert list(found[0])[:7] == ["task1", "task2", "task3", "forward_transfer", "backward_transfer", "forgetting",
+                                  "model"]
+    assert [[name for name in ("task1", "task2", "task3") if row[name]] for row in found] == [
+        ["task1"], ["task1", "task2", "task3"], ["task1", "task2"]]
+    assert [row["n_tasks"] for row in found] == ["1", "3", "2"]
+
+
+def test_a_collapsed_policy_is_recorded_in_a_file(tmp_path):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
+    assert main_policy.main([*flags, "--inf-thresh", "0", "--temperature", "20"]) == 0
+    path = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP" / "result.json"
+    content = json.loads(path.read_text())
+    assert [len(result["warnings"]) for result in content["results"]] == [1, 1]
+    assert "policy collapse" in content["results"][0]["warnings"][0] and content["finished"]
 
 
 def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
@@ -119,6 +146,18 @@ def test_a_rotating_stream_and_a_method_without_buffer(tmp_path):
     assert 0 <= float(row["task1"]) <= 100
     assert row["forward_transfer"] == row["backward_transfer"] == row["forgetting"] == ""
     assert [p.name for p in (tmp_path / "tensorboard_runs").iterdir()] == ["general-continual"]
+
+
+def test_the_smallest_svhn_runs_where_test_images_are_evaluated(tmp_path, capsys):
+    write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class=1)
+    flags = "--model sgd --dataset seq-svhn --exp-name E --nf 4 --csv-log".split()
+    flags += ["--data-path", str(tmp_path), "--save-path", str(tmp_path)]
+    assert main_policy.main(flags) == 0
+    assert len(rows(tmp_path / "results" / "class-il" / "seq-svhn" / "sgd" / "mean_accs.csv")) == 1
+    capsys.readouterr()
+    assert main_policy.main([*flags, "--validation"]) == 2
+    error = capsys.readouterr().err
+    assert "10 training images are too few" in error and error.count("\n") == 1
 
 
 @pytest.mark.parametrize("dataset", ["seq-svhn", "seq-mnist", "mnist-360"])

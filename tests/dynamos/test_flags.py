@@ -1,0 +1,90 @@
+"""Flags that are no fields, of both commands: what each leaves behind, and that nothing does without it."""
+
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import main_policy
+from dynamos import cli
+from tests.dynamos.files import write_mnist, write_svhn
+from tests.dynamos.small import SMALL, small_flags
+
+# By command: what runs it, and where its files of a run `e` under --save-path lie.
+COMMANDS = {
+    "dynamos": (cli.main, "e/models", "e/tensorboard/class-il"),
+    "main_policy": (main_policy.main, "models/seq-digits/dynamos/buf_20/e",
+                    "tensorboard_runs/class-il/seq-digits/dynamos/buf_20/e"),
+}
+SETTINGS = ("class-il", "task-il")
+
+
+def fields(**changes):
+    """Small runs, said in a way that both commands understand."""
+    values = SMALL | changes
+    flags = [f"--{name}={value}" for name, value in values.items() if not isinstance(value, bool)]
+    return [*flags, *(f"--{name}" for name, value in values.items() if value is True)]
+
+
+@pytest.fixture(params=COMMANDS)
+def command(request, tmp_path):
+    """(main, folder of model files, folder of event files)."""
+    main, models, events = COMMANDS[request.param]
+    return main, tmp_path / models, tmp_path / events
+
+
+@pytest.mark.parametrize("flag", [None, "--save-all", "--csv-log", "--tensorboard"])
+def test_a_flag_leaves_what_it_names_and_nothing_else(flag, command, tmp_path):
+    main, models, events = command
+    assert main([*fields(), "--save-path", str(tmp_path), "--exp-name", "e", *([flag] if flag else [])]) == 0
+    intermediate = ["task_01.pth"] if flag == "--save-all" else []
+    assert sorted(p.name for p in models.glob("*.pth")) == [*intermediate, "task_final.pth"]
+    written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.csv"))
+    assert written == ([f"results/{s}/seq-digits/dynamos/mean_accs.csv" for s in SETTINGS]
+                       if flag == "--csv-log" else [])
+    found = {p.parent for p in tmp_path.rglob("events.out.tfevents.*")}
+    assert found == ({Path(str(events).replace("class-il", s)) for s in SETTINGS} if flag == "--tensorboard" else set())
+
+
+@pytest.fixture
+def torchvision(monkeypatch):
+    """What a torchvision that needs no network was asked for."""
+    asked = []
+
+    def mnist(folder, train, download):
+        asked.append(("MNIST", train, download))
+        if not (Path(folder) / "MNIST").exists():
+            write_mnist(Path(folder) / "MNIST" / "raw", np.random.default_rng(0))
+
+    def svhn(folder, split, download):
+        asked.append(("SVHN", split, download))
+        write_svhn(Path(folder), np.random.default_rng(0))
+
+    package, datasets = ModuleType("torchvision"), ModuleType("torchvision.datasets")
+    package.datasets, datasets.MNIST, datasets.SVHN = datasets, mnist, svhn
+    monkeypatch.setitem(sys.modules, "torchvision", package)
+    monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
+    return asked
+
+
+@pytest.mark.parametrize("dataset, asks", [("seq-mnist", ("MNIST", True, True)), ("seq-svhn", ("SVHN", "train", True))])
+def test_data_is_fetched_where_it_is_asked_for(dataset, asks, command, torchvision, tmp_path, capsys):
+    main, models, _ = command
+    flags = [*fields(dataset=dataset), "--data-path", str(tmp_path / "data"), "--save-path", str(tmp_path),
+             "--exp-name", "e"]
+    assert main(flags) == 2
+    assert "--download" in capsys.readouterr().err and torchvision == []
+    assert main([*flags, "--download"]) == 0
+    assert torchvision == [asks]
+    assert main([*flags[:-1], "again"]) == 0  # now it is there
+    assert torchvision == [asks]
+
+
+def test_resuming_fetches_too(torchvision, tmp_path):
+    flags = [*small_flags(dataset="seq-mnist", data_path=tmp_path / "data"), "--save-path", str(tmp_path)]
+    assert cli.main([*flags, "--exp-name", "e", "--download"]) == 0
+    (tmp_path / "data").rename(tmp_path / "elsewhere")
+    assert cli.main(["--resume", str(tmp_path / "e")]) == 2
+    assert cli.main(["--resume", str(tmp_path / "e"), "--download"]) == 0
