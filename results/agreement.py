@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 from scipy.stats import spearmanr
 
+from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 
 TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
@@ -77,6 +78,16 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
         text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "
                  "a good trial that was pruned is not seen.")
     return text
+
+
+def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
+    """How far early rankings agreed with the final one, and what that says about pruning, in words."""
+    objective = config.objectives[0]
+    own = [t for t in trials if not t.imported]
+    found = agreements(own, objective.metric, objective.sign > 0)
+    tasks = "; ".join(f"task {a.task}: {a.spearman:.2f}" for a in found if a.spearman is not None)
+    said = sentence(found, config.grace_tasks, config.pruner)
+    return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
 
 
 def _mean(trial: TrialRecord, metric: str, tasks: int) -> float | None:

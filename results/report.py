@@ -10,7 +10,7 @@ import pandas as pd
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dynamos.files import write_whole
-from results.agreement import agreements, sentence
+from results.agreement import ranking
 from results.best import baseline, best
 from results.frame import trials_frame
 from results.ledger import Ledger
@@ -57,16 +57,6 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     return (f"{text}, better by {gain:.2f} than the {first.source} ({first.value:.2f}). Being the best of {complete} "
             f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain it on "
             "fresh seeds.")
-
-
-def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
-    """How far early rankings agreed with the final one, and what that says about pruning, in words."""
-    objective = config.objectives[0]
-    own = [t for t in trials if not t.imported]
-    found = agreements(own, objective.metric, objective.sign > 0)
-    tasks = "; ".join(f"task {a.task}: {a.spearman:.2f}" for a in found if a.spearman is not None)
-    said = sentence(found, config.grace_tasks, config.pruner)
-    return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
 
 
 def _charts(ledger: Ledger) -> list[str]:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from dynamos.errors import DynamosError, UserError
+from results.agreement import ranking
 from results.best import baseline, best, pareto, ranked
 from results.lease import gone
 from results.ledger import Ledger, sweep_names
-from results.report import ranking
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 from tune.display import duration, number, parameters
