@@ -1,5 +1,6 @@
 """Ray's Searcher over the ledger: asks it for trials, enters what they report, tells it how they end."""
 
+import datetime as dt
 import json
 import time
 from collections import deque
@@ -47,7 +48,8 @@ class LedgerSearcher(Searcher):
         self._asked: deque[TrialRecord] = deque()  # RUNNING in the ledger, not yet handed to Ray
         self._running: dict[str, TrialRecord] = {}  # by Ray's trial id, the record as it was when the trial started
         self._pruned: dict[str, str] = {}  # by Ray's trial id, why
-        self._ended: dict[int, dict[str, Any]] = {}  # reports of ended trials of a batch that is not over
+        # When trials of a batch that is not over ended, and their reports.
+        self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
         self._polled = -POLL_SECONDS
         budget = config.time_budget_seconds
         self._deadline = None if budget is None else time.monotonic() + budget
@@ -136,9 +138,10 @@ class LedgerSearcher(Searcher):
     def interrupt(self) -> None:
         """Puts what still runs back, for a later driver to go on with."""
         with self._guarded():
-            for record in [*self._running.values(), *self._asked, *map(self._ledger.trial, self._ended)]:
-                self._ledger.interrupt(record.number)
-                self._tell_listeners(record.number)
+            ended: dict[int, dt.datetime | None] = {r.number: None for r in (*self._running.values(), *self._asked)}
+            for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
+                self._ledger.interrupt(number, at)
+                self._tell_listeners(number)
         self._running.clear()
         self._asked.clear()
         self._ended.clear()
@@ -162,17 +165,17 @@ class LedgerSearcher(Searcher):
     def _end(self, number: int, report: dict[str, Any]) -> None:
         """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
         self._add(number, report)
-        self._ended[number] = report
+        self._ended[number] = dt.datetime.now(dt.UTC), report
         if self._config.deterministic_order and (self._running or self._asked):
             return
         for ended in sorted(self._ended):
-            self._finish(ended, self._ended.pop(ended))
+            self._finish(ended, *self._ended.pop(ended))
 
-    def _finish(self, number: int, report: dict[str, Any]) -> None:
+    def _finish(self, number: int, at: dt.datetime, report: dict[str, Any]) -> None:
         if report["state"] in (None, PUT_BACK):  # stopped while it ran
-            self._ledger.interrupt(number)
+            self._ledger.interrupt(number, at)
         else:
-            self._ledger.finish(number, report["state"], report["reason"])
+            self._ledger.finish(number, report["state"], report["reason"], at)
         trial = self._ledger.trial(number)
         self._learn(trial)
         self._tell_listeners(number)

@@ -1,22 +1,33 @@
 """The searcher between Ray and the ledger, driven as Ray drives it."""
 
+import dataclasses
 import json
 import math
 import pickle
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from optuna.exceptions import StorageInternalError
+from optuna.samplers import TPESampler
 from ray.tune.search import Searcher
+from sqlalchemy.exc import OperationalError
 
 from dynamos.errors import UserError
+from results.lease import LeaseLost
 from results.ledger import Ledger
+from results.samplers import SAMPLERS
+from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
 from tests.results.test_ledger import config, driven
+from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.sweep import slots
+from tune.trainable import PUT_BACK
 
 
 @pytest.fixture
@@ -29,8 +40,16 @@ def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
     return LedgerSearcher(ledger, slots, [])
 
 
-def said(*values: float, state: str | None = None, reason: str | None = None, attempt: int = 1) -> dict[str, Any]:
-    results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v}}
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """One ledger for tests that care for no trial but the one that they start."""
+    with driven(Ledger.create(tmp_path_factory.mktemp("shared"), config(trials=999, sampler="random"), {})) as made:
+        yield made
+
+
+def said(*values: float, state: str | None = None, reason: str | None = None, attempt: int = 1,
+         **metrics: float) -> dict[str, Any]:
+    results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
                for t, v in enumerate(values)]
     return {"report": json.dumps({"attempt": attempt, "results": results, "state": state, "reason": reason})}
 
@@ -105,6 +124,187 @@ def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(t
         failed = [t for t in ledger.trials() if t.state == "FAIL"]
     assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
     assert "leaves an agent without hidden units" in str(failed[0].reason)
+
+
+def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Ledger) -> None:
+    s = searcher(ledger)
+    s.suggest("a")
+    s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
+    assert (s.over, str(s.failure)) == ("there is no room left on a disk", "trial 0: no room to write in attempt-1")
+    assert s.suggest("b") == Searcher.FINISHED
+    trial = ledger.trial(0)
+    assert (trial.state, trial.tasks_done, trial.reason) == ("INTERRUPTED", 1, None)
+
+
+@pytest.mark.parametrize("error", [
+    OperationalError("UPDATE", {}, Exception("database is locked")), LeaseLost("another process has taken over"),
+    StorageInternalError("An exception is raised during the commit.")])
+@pytest.mark.parametrize("callback", ["enter", "on_trial_complete"])
+def test_an_error_of_the_ledger_ends_the_session_and_is_not_taken_for_the_trials(
+        error: Exception, callback: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = searcher(shared, slots=1)
+    s.suggest("a")
+
+    def failing(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add_result", failing)
+        if callback == "enter":
+            assert not s.enter("a", json.loads(said(90)["report"]))
+        else:
+            s.on_trial_complete("a", said(90, state="COMPLETE"))
+    assert s.failure is error and s.poll() and s.suggest("b") == Searcher.FINISHED
+    shared.begin()  # as the next session does
+
+
+def test_a_bug_is_not_taken_for_an_error_of_the_ledger(shared: Ledger) -> None:
+    s = searcher(shared, slots=1)
+    s.suggest("a")
+    with pytest.raises(KeyError):
+        s.enter("nobody", json.loads(said(90)["report"]))
+    s.interrupt()
+
+
+def test_someone_asks_the_sweep_to_stop(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.searcher.POLL_SECONDS", 0)
+    s = searcher(ledger)
+    s.suggest("a")
+    assert not s.poll()
+    Ledger.open(ledger.folder.parent, "s").request_stop()
+    assert s.poll() and s.over == "stopped on request" and s.suggest("b") == Searcher.FINISHED
+    s.on_trial_complete("a")  # Ray ends what runs
+    assert [t.state for t in ledger.trials()] == ["INTERRUPTED"]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_seconds_held_are_a_budget(kind: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.searcher.POLL_SECONDS", 0)
+    monkeypatch.setattr(shared, "config", dataclasses.replace(
+        shared.config, gpus_per_trial=1.0, **{f"{kind}_budget_seconds": 60.0}))
+    spent = {"cpu": 0.0, "gpu": 0.0}
+    monkeypatch.setattr(shared, "spent", spent.__getitem__)
+    s = searcher(shared, slots=1)
+    assert isinstance(s.suggest("a"), dict)
+    spent[kind] = 59.9
+    assert not s.poll()
+    spent[kind] = 60.0
+    assert s.poll() and s.over == f"the {kind.upper()} budget is spent"
+    s.interrupt()
+    assert searcher(shared).suggest("a") == Searcher.FINISHED, "it is spent for later sessions too"
+
+
+def test_the_target_ends_a_sweep_and_is_remembered(tmp_path: Path) -> None:
+    made = config(trials=9, target=0.5, objectives=(Objective.parse("compute:min"),),
+                  constraints=(Constraint.parse("val_class_il>=50"),), sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        for compute, accuracy, state in ((0.4, 90.0, "PRUNED"), (0.4, 49.0, "COMPLETE"), (0.51, 90.0, "COMPLETE")):
+            s.suggest("a")
+            s.on_trial_complete("a", said(accuracy, state=state, reason="", compute=compute))
+            assert not s.poll(), "one cut short, one that breaks the constraint, one not far enough"
+        s.suggest("a")
+        s.on_trial_complete("a", said(50.0, state="COMPLETE", compute=0.5))
+        reached = "trial 3 reached the target with compute 0.5"
+        assert s.over == reached and s.suggest("b") == Searcher.FINISHED
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        s = searcher(again)
+        assert s.over == reached and s.suggest("a") == Searcher.FINISHED and len(again.trials()) == 4
+
+
+def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
+    made = config(pruner="halving", grace_tasks=1, sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        decisions = []
+        for trial, value in (("a", 90.0), ("b", 50.0)):
+            s.suggest(trial)
+            decisions.append(LedgerScheduler(s, 2).on_trial_result(None, SimpleNamespace(trial_id=trial), said(value)))
+        assert decisions == [LedgerScheduler.CONTINUE, LedgerScheduler.STOP]
+        assert ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 1
+        s.on_trial_complete("b", said(50))
+        reason = "halving: val_class_il 50.00 after task 1 is not among the best 1 of the 2 so far"
+        assert (ledger.trial(1).state, ledger.trial(1).reason) == ("PRUNED", reason)
+        s.on_trial_complete("a", said(90))
+        assert ledger.trial(0).state == "INTERRUPTED", "it was stopped by nobody's judgement"
+
+
+def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) -> None:
+    made = config(trials=5, deterministic_order=True, sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        told: list[tuple[int, str]] = []
+        s = LedgerSearcher(ledger, 2, [lambda t: told.append((t.number, t.state))])
+        assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
+        s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+        assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2
+        told.clear()
+        time.sleep(0.2)
+        s.on_trial_complete("a", said(70, state="FAIL", reason="a bug"))
+        assert told == [(0, "FAIL"), (1, "COMPLETE")]
+        first, second = (ledger.trial(n).seconds or 0.0 for n in (0, 1))
+        assert first - second >= 0.2, "what trial 1 waited is not its own"
+        assert [s.suggest(t)["number"] for t in "cd"] == [2, 3]
+        s.on_trial_complete("d", said(60, state="COMPLETE"))
+        s.interrupt()
+        assert [t.state for t in ledger.trials()] == ["FAIL", "COMPLETE", "INTERRUPTED", "INTERRUPTED"]
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        s = searcher(again, slots=1)  # the batch is as large as it was
+        assert s.suggest("c")["number"] == 2 and len(again.trials()) == 4
+        s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2))
+        assert again.trial(2).state == "RUNNING" and s.suggest("d")["number"] == 3
+        s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2))
+        assert [again.trial(n).state for n in (2, 3)] == ["COMPLETE"] * 2 and s.suggest("e")["number"] == 4
+
+
+class Killed(BaseException):
+    """The end of a driver."""
+
+
+def play(ledger: Ledger, slots: int, backwards: bool) -> None:
+    """A session to its end: the trial that started first, or last, ends first; trial 4 fails."""
+    s, running = searcher(ledger, slots), {}
+    for name in map(str, range(999)):
+        one = s.suggest(name)
+        if isinstance(one, dict):
+            running[name] = one
+            continue
+        if one == Searcher.FINISHED:
+            return
+        name = list(running)[-1 if backwards else 0]
+        one = running.pop(name)
+        state = "FAIL" if one["number"] == 4 else "COMPLETE"
+        s.on_trial_complete(name, said(100 * one["train"]["keep_ratio"], state=state, attempt=one["attempt"]))
+
+
+def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told: int = 99,
+                        slots: int = 3) -> list[dict[str, Any]]:
+    """Configurations of a sweep whose driver is killed once it has told so many ends; the next has other slots."""
+    Ledger.create(storage, config(name, trials=7, deterministic_order=True, seed=3), {})
+    left = iter(range(told))
+    with suppress(Killed), driven(Ledger.open(storage, name)) as ledger, pytest.MonkeyPatch.context() as patch:
+        finish = ledger.finish
+
+        def tell(*arguments: Any) -> None:
+            if next(left, None) is None:
+                raise Killed
+            finish(*arguments)
+
+        patch.setattr(ledger, "finish", tell)
+        play(ledger, 3, backwards)
+    with driven(Ledger.open(storage, name)) as ledger:
+        play(ledger, slots, backwards)
+        assert [t.state for t in ledger.trials()] == ["COMPLETE"] * 4 + ["FAIL"] + ["COMPLETE"] * 2
+        return [t.config for t in ledger.trials()]
+
+
+def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_is_tried(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # TPE as it is after ten trials, from the second on.
+    monkeypatch.setitem(SAMPLERS, "tpe", lambda seed, number: TPESampler(
+        multivariate=True, constant_liar=True, n_startup_trials=2, seed=100 * seed + number))
+    undisturbed = in_batches_of_three(tmp_path, "undisturbed")
+    assert in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2) == undisturbed
+    assert in_batches_of_three(tmp_path, "between", told=3, slots=1) == undisturbed
 
 
 def test_ray_may_pickle_it(ledger: Ledger) -> None:
