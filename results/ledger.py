@@ -278,8 +278,9 @@ class Ledger:
         self._study.set_user_attr(STOP, lease.read(self._storage, self._study_id)["epoch"])
 
     def stop_requested(self) -> bool:
-        """Whether this driver was asked to end."""
-        assert self._lease is not None, "only a driver is asked"
+        """Whether this driver was asked to end; LeaseLost where it no longer is one, even if it only waits."""
+        self._check()
+        assert self._lease is not None
         return bool(self._study.user_attrs.get(STOP) == self._lease.epoch)
 
     def request_trial_stop(self, number: int) -> None:

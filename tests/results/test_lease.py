@@ -230,6 +230,8 @@ WRITES: dict[str, Callable[[Ledger], object]] = {
     "finish": lambda ledger: ledger.finish(0, "FAIL", "because"),
     "interrupt": lambda ledger: ledger.interrupt(0),
     "batch_size": lambda ledger: ledger.batch_size(2),
+    # Writes nothing, but is what a driver does that has nothing to write: it must not train on.
+    "stop_requested": lambda ledger: ledger.stop_requested(),
 }
 
 

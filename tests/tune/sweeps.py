@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
-from mlflow.entities import Run, ViewType
+from mlflow.entities import Run
 
 from tune.tracking import TAG
 
@@ -43,7 +43,7 @@ def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("dynamos")
     assert experiment is not None
-    found = client.search_runs([experiment.experiment_id], run_view_type=ViewType.ALL)
+    found = client.search_runs([experiment.experiment_id])
     tags = [r.data.tags[TAG] for r in found]
     assert len(tags) == len(set(tags)), "one run each"
     return client, dict(zip(tags, found, strict=True))

@@ -1,0 +1,374 @@
+"""Sweeps disturbed on purpose: watched, struck, resumed; and what must hold of them in the end.
+
+    python -m tests.tune.crashes 100 [--seed S]
+
+kills one sweep so often, prints a line per kill and, at the end, what came of it.
+"""
+
+import argparse
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from dynamos import checkpoints
+from dynamos.trainer import Trainer
+from results.best import train_config
+from results.ledger import Ledger
+from results.trial import TrialRecord
+from tests.tune.sweeps import command, runs_of
+
+PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
+POLL_SECONDS = 0.05
+TASKS, SEED = 5, 42  # of every trial
+# Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
+SHORT = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=30", "warmup_steps=2", "n_epochs=3"]
+# Tasks of a second or two, so that a trial is still in one when what a test waited for has been seen.
+LONG = [*SHORT[:-1], "n_epochs=30", "warmup_epochs=2"]
+ENDLESS = 10**6  # epochs
+MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
+# Ray calls the process of a trial by what it does.
+WORKER = re.compile(r"ray::(SweepTrial|ResourceTrainable)")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int | None  # None: it has not
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of stderr that are not the display's."""
+        return [line for line in self.err.splitlines() if line and not line.startswith(("sweep ", "trial "))]
+
+
+class Session:
+    """A command in a session of its own, to which every process belongs that it starts; killed with them at the end."""
+
+    def __init__(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Starts the command, its environment this process's own and `environment`."""
+        # Files, for a pipe would stay open as long as any of its processes lives.
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(arguments, cwd=cwd, stdout=self._out, stderr=self._err, start_new_session=True,
+                                         env=os.environ | (environment or {}))
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.kill()
+        self._out.close()
+        self._err.close()
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None before its end."""
+        return self._process.poll()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the command itself has not ended."""
+        return self.status is None
+
+    def until(self, condition: Callable[[], bool]) -> None:
+        """Returns once the condition holds; the command must not end before."""
+        def seen() -> bool:
+            if condition():
+                return True
+            assert self.alive, f"ended too early:\n{self._said()}"
+            return False
+
+        wait_for(seen)
+
+    def kill(self) -> None:
+        """SIGKILL for the command and all that it has started; nothing of it is left."""
+        self._process.poll()
+        # Stopped first: what does not run cannot start another that would be missed.
+        while running := [pid for pid, state in self._members().items() if state not in "TZ"]:
+            for pid in running:
+                send(pid, signal.SIGSTOP)
+        for pid in self._members():
+            send(pid, signal.SIGKILL)
+        self._gone()
+
+    def send(self, kind: signal.Signals) -> None:
+        """Sends a signal to the command alone."""
+        os.kill(self.pid, kind)
+
+    def end(self) -> Ended:
+        """How it ended, once it has, by itself, and with it all that it had started."""
+        self._process.wait(PATIENCE_SECONDS)
+        self._gone()
+        return self._said()
+
+    def _said(self) -> Ended:
+        texts = []
+        for file in (self._out, self._err):
+            file.flush()
+            texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
+        return Ended(self.status, *texts)
+
+    def _members(self) -> dict[int, str]:
+        """{process id: state} of the session, and of whatever may have left it while its parents live."""
+        lines = [(int(pid), int(parent), int(session), state) for pid, parent, session, state
+                 in _ps("pid,ppid,sid,state")]
+        found = {pid: state for pid, _, session, state in lines if session == self.pid}
+        while more := {pid: state for pid, parent, _, state in lines if parent in found and pid not in found}:
+            found |= more
+        return {pid: state for pid, state in found.items() if state != "Z"}
+
+    def _gone(self) -> None:
+        wait_for(lambda: not self._members())
+        self._process.wait(PATIENCE_SECONDS)
+
+
+class Driver(Session):
+    """A `dynamos-sweep`."""
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        """Starts it."""
+        super().__init__(command(*arguments), cwd)
+
+    def workers(self) -> list[int]:
+        """Process ids of the trials."""
+        lines = _ps("pid,sid,args")
+        return [int(pid) for pid, session, args in lines if int(session) == self.pid and WORKER.match(args)]
+
+
+def _ps(columns: str) -> list[list[str]]:
+    """Rows of `ps` for every process."""
+    out = subprocess.run(["ps", "-eo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
+                         check=True).stdout
+    count = columns.count(",")
+    return [line.split(maxsplit=count) for line in out.splitlines()]
+
+
+def send(pid: int, kind: signal.Signals) -> bool:
+    """Whether a process was there to be sent a signal."""
+    try:
+        os.kill(pid, kind)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Returns once the condition holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(POLL_SECONDS)
+
+
+def sweep(*arguments: str, cwd: Path) -> Ended:
+    """How `dynamos-sweep` ended."""
+    with Driver(*arguments, cwd=cwd) as driver:
+        return driver.end()
+
+
+def endless(folder: Path, others: int) -> list[str]:
+    """Flags of a sweep whose trial 0 does not end by itself, so that it is at work whatever the machine's speed.
+
+    The other trials are SHORT.
+    """
+    space = {"lr": {"low": 0.01, "high": 0.2}, "n_epochs": {"choices": [3, ENDLESS]}}
+    points = [{"lr": 0.01 * number, "n_epochs": 3} for number in range(1, others + 1)]
+    (folder / "endless.yaml").write_text(yaml.safe_dump({"parameters": space}))
+    (folder / "points.yaml").write_text(yaml.safe_dump({"points": points}))
+    return ["--space", str(folder / "endless.yaml"), "--points", str(folder / "points.yaml"),
+            f"--trials={others + 1}", "--set", *SHORT, f"n_epochs={ENDLESS}"]
+
+
+class Watched:
+    """A sweep seen from outside, before and after it is there."""
+
+    def __init__(self, storage: Path, name: str) -> None:
+        self.storage, self.name = storage, name
+        self.folder = storage / name
+        self._ledger: Ledger | None = None
+
+    @property
+    def store(self) -> str:
+        """The MLflow store that the sweeps of a storage folder share."""
+        return f"sqlite:///{self.storage / 'mlflow.db'}"
+
+    @property
+    def there(self) -> bool:
+        """Whether it has been made."""
+        return (self.folder / "sweep.yaml").exists()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its ledger, to read."""
+        self._ledger = self._ledger or Ledger.open(self.storage, self.name)
+        return self._ledger
+
+    def trials(self) -> list[TrialRecord]:
+        """Its trials; none before it is there."""
+        return self.ledger.trials() if self.there else []
+
+    def state(self, number: int) -> str | None:
+        """A trial's state; None before it is there."""
+        trials = self.trials()
+        return trials[number].state if number < len(trials) else None
+
+    def at_work(self, number: int, attempt: int = 1) -> bool:
+        """Whether a trial's worker has begun an attempt that has not ended."""
+        return self.state(number) == "RUNNING" and (
+            self.folder / "trials" / f"{number:04d}" / f"attempt-{attempt}" / "config.yaml").exists()
+
+    def running(self, tasks: int) -> list[TrialRecord]:
+        """Trials that run, have so many tasks in the ledger and some before them."""
+        return [t for t in self.trials() if t.state == "RUNNING" and tasks <= t.tasks_done < TASKS]
+
+    def checkpoints(self, number: int) -> list[Path]:
+        """A trial's checkpoint files, newest last."""
+        return sorted(self.ledger.trial_folder(number).glob("attempt-*/seed-*/checkpoint-*.pt"))
+
+    def saved(self, trial: TrialRecord, attempt: int | None = None) -> int:
+        """Tasks that are in a trial's newest checkpoint, of one attempt or of all."""
+        attempts = range(1, trial.attempt + 1) if attempt is None else [attempt]
+        folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
+        return max(len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders)
+
+    def events(self, driver: int) -> int:
+        """How much has happened: a driver that is there, attempts, tasks saved, tasks entered, trials ended."""
+        if not self.there:
+            return 0
+        newest: dict[Path, int] = {}
+        for path in self.folder.glob("trials/*/attempt-*/seed-*/checkpoint-*.pt"):
+            newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.partition("-")[2]))
+        return (str(self.ledger.driver).endswith(f":{driver}") + sum(newest.values())
+                + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials()))
+
+    def await_events(self, driver: Driver, count: int) -> int:
+        """How much has happened since the driver started, once that is `count` or more."""
+        before = self.events(driver.pid)
+        driver.until(lambda: self.events(driver.pid) >= before + count)
+        return self.events(driver.pid) - before
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What a kill struck."""
+
+    events: int  # of its session, when it struck
+    running: int  # trials in the ledger
+    in_a_task: int  # those that had trained a task in this attempt and not yet the next
+    ahead: int  # those whose checkpoint held a task that the ledger did not
+
+    def __str__(self) -> str:
+        return (f"after {self.events:2d} events: {self.running} running, {self.in_a_task} in the middle of a task, "
+                f"{self.ahead} saved and not entered")
+
+
+def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print) -> tuple[Watched, list[Kill]]:
+    """(a sweep that was killed so often and then left to end, the kills); each one must strike it at work."""
+    say(f"seed {seed}")
+    draws = random.Random(seed)
+    seen, struck = Watched(folder / "runs", "hit"), []
+    trials = kills + 4
+    for number in range(1, kills + 1):
+        concurrent = f"--max-concurrent={draws.choice([1, 2])}"  # a sweep may be resumed with other resources
+        start = ["run", "--name", "hit", f"--trials={trials}", "--set", *SHORT] if not seen.there else ["resume", "hit"]
+        with Driver(start[0], concurrent, *start[1:], cwd=folder) as driver:
+            events = seen.await_events(driver, draws.randint(1, MOST_EVENTS))
+            assert driver.alive, "the kill struck nothing"
+            driver.kill()
+            assert driver.status == -signal.SIGKILL
+        struck.append(_struck(seen, events))
+        assert sum(t.ended_at is not None for t in seen.trials()) < trials, "the kill came when all was over"
+        say(f"kill {number:3d} {struck[-1]}")
+    ended = sweep("resume", "hit", cwd=folder)
+    assert ended.status == 0 and "Traceback" not in ended.err, ended
+    return seen, struck
+
+
+def _struck(seen: Watched, events: int) -> Kill:
+    running = [t for t in seen.trials() if t.state == "RUNNING"]
+    own, saved = [seen.saved(t, t.attempt) for t in running], [seen.saved(t) for t in running]
+    done = [t.tasks_done for t in running]
+    return Kill(events, len(running),
+                sum(0 < o == d < TASKS for o, d in zip(own, done, strict=True)),
+                sum(s > d for s, d in zip(saved, done, strict=True)))
+
+
+def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:
+    """Asserts that nothing of a finished sweep is lost, double or different from an undisturbed one."""
+    records = seen.trials()
+    assert [t.number for t in records] == list(range(trials)), "every trial once"
+    assert {t.state for t in records} <= set(states), [(t.number, t.state, t.reason) for t in records]
+    check_undisturbed(seen)
+    check_mirrored(seen, seen.store)
+
+
+def check_undisturbed(seen: Watched) -> None:
+    """Asserts that every complete trial's results are those of a run that nothing disturbed."""
+    stream = None
+    for trial in seen.trials():
+        if trial.state == "COMPLETE":
+            trainer = Trainer(train_config(seen.ledger.config, trial), stream)
+            stream = trainer.stream
+            expected = [json.loads(json.dumps({**r.to_dict(), "metrics": r.metrics()})) for r in trainer]
+            assert [facts(r) for r in trial.results[SEED]] == [facts(r) for r in expected], f"trial {trial.number}"
+
+
+def facts(result: dict[str, Any]) -> dict[str, Any]:
+    """What of a stored result every training of its configuration must give."""
+    return {name: facts(value) if name == "metrics" else value for name, value in result.items()
+            if name not in ("train_seconds", "eval_seconds", "recorded_at")}
+
+
+def check_mirrored(seen: Watched, uri: str) -> None:
+    """Asserts that MLflow has one run per trial and one for the sweep, ended, every metric in it once."""
+    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+    client, runs = runs_of(uri)
+    records = seen.trials()
+    assert set(runs) == {seen.name} | {f"{seen.name}/{t.number}" for t in records}
+    assert runs[seen.name].info.status == "FINISHED"
+    for trial in records:
+        run = runs[f"{seen.name}/{trial.number}"]
+        assert run.info.status == status[trial.state], trial.number
+        history = client.get_metric_history(run.info.run_id, "val_class_il")
+        assert [(m.step, m.value) for m in history] == [
+            (r["task"] + 1, r["class_il"]) for r in trial.results[SEED]], trial.number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Kills a sweep as often as asked and says what came of it."""
+    parser = argparse.ArgumentParser(description="Kill a sweep at random moments, resume it, compare it with an "
+                                     "undisturbed one.")
+    parser.add_argument("kills", type=int)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        seen, struck = disturbed(given.kills, Path(folder), given.seed)
+        check_whole(seen, given.kills + 4)
+        records = seen.trials()
+        print(f"{len(struck)} kills struck: {sum(k.running > 0 for k in struck)} while trials ran, "
+              f"{sum(k.in_a_task > 0 for k in struck)} while one was in the middle of a task, "
+              f"{sum(k.ahead > 0 for k in struck)} between a task's checkpoint and its entry in the ledger; "
+              f"{len(records)} trials, all complete, in {sum(t.attempt for t in records)} attempts; "
+              f"{len(runs_of(seen.store)[1])} MLflow runs; every result equal to "
+              "an undisturbed one's.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
