@@ -1,19 +1,171 @@
 """SweepTrial's own doings, without Ray."""
 
+import errno
+import json
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
-from dynamos.config import TrainConfig
+import pytest
+import torch
+
+from dynamos import checkpoints
+from dynamos.config import TrainConfig, read_config
+from dynamos.data import TEST_LOCK
+from dynamos.errors import UserError
+from dynamos.metrics import TaskResult
+from dynamos.trainer import Trainer
+from results.ledger import STOP_FILE
+from tests.dynamos.small import facts, small
 from tune.trainable import PUT_BACK, SweepTrial
 
+SEEDS = (42, 43)
 
-def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path) -> None:
-    attempt = tmp_path / "attempt-1"
-    attempt.mkdir()
-    (attempt / "traceback.txt").symlink_to("/dev/full")
-    trial = SweepTrial({"number": 0, "attempt": 1, "folder": str(tmp_path), "seeds": [42],
-                        "train": TrainConfig().to_dict()})
-    state, reason = trial._failure(MemoryError("much"))
-    assert state == PUT_BACK and "No space left on device" in reason
-    (attempt / "traceback.txt").unlink()
-    state, reason = trial._failure(MemoryError("much"))
-    assert state == "FAIL" and reason.startswith("out of memory: ") and (attempt / "traceback.txt").exists()
+
+@pytest.fixture(autouse=True)
+def test_images_unlocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv(TEST_LOCK, "")  # so that what the worker sets goes with the test
+    monkeypatch.delenv(TEST_LOCK)
+    yield
+
+
+def settings(folder: Path, attempt: int = 1, train: TrainConfig | None = None) -> dict[str, Any]:
+    return {"number": 7, "attempt": attempt, "folder": str(folder), "seeds": list(SEEDS),
+            "train": (train or small()).to_dict()}
+
+
+def worker(folder: Path, attempt: int = 1, train: TrainConfig | None = None) -> SweepTrial:
+    return SweepTrial(settings(folder, attempt, train))
+
+
+def step(trial: SweepTrial) -> dict[str, Any]:
+    """What a step reported, the results as {seed: [facts by task]}."""
+    told = trial.step()
+    report = json.loads(told["report"])
+    assert told["done"] == (report["state"] is not None)
+    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in SEEDS}
+    for entry in report["results"]:
+        result = TaskResult.from_dict(entry["result"])
+        assert result.metrics() == entry["metrics"]
+        results[entry["seed"]].append(facts(result))
+    return report | {"results": results}
+
+
+def failing(error: Exception) -> Callable[..., None]:
+    def fail(*_: object) -> None:
+        raise error
+    return fail
+
+
+@pytest.fixture(scope="module")
+def undisturbed() -> dict[int, list[dict[str, Any]]]:
+    """The facts of every seed's two tasks, trained by itself."""
+    return {seed: [facts(result) for result in Trainer(small(seed=seed))] for seed in SEEDS}
+
+
+def test_seeds_go_in_lockstep_and_each_gives_what_it_gives_alone(
+        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]]) -> None:
+    trial = worker(tmp_path)
+    first = step(trial)
+    assert first["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
+    assert (first["state"], first["reason"], first["attempt"]) == (None, None, 1)
+    second = step(trial)
+    assert second["results"] == undisturbed and (second["state"], second["reason"]) == ("COMPLETE", None)
+    assert read_config(tmp_path / "attempt-1" / "config.yaml") == small().to_dict()
+
+
+def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlier_one(
+        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: list[tuple[int, int]] = []
+    run_task = Trainer.run_task
+    monkeypatch.setattr(Trainer, "run_task", lambda self: trained.append(
+        (self.config.seed, self.task)) or run_task(self))  # type: ignore[func-returns-value]
+    step(worker(tmp_path))
+    for checkpoint in (tmp_path / "attempt-1" / "seed-43").iterdir():
+        checkpoint.unlink()  # as if the first attempt had been killed while it trained seed 43
+    damaged = tmp_path / "attempt-2" / "seed-42" / "checkpoint-000001.pt"  # and the second while it saved
+    damaged.parent.mkdir(parents=True)
+    damaged.write_bytes(checkpoints.MAGIC + b"half a")
+    trained.clear()
+    trial = worker(tmp_path, attempt=3)
+    first = step(trial)
+    assert trained == [(43, 0)] and first["state"] is None and first["attempt"] == 3
+    assert first["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
+    assert step(trial)["results"] == undisturbed and trained == [(43, 0), (42, 1), (43, 1)]
+
+    monkeypatch.setattr(Trainer, "run_task", failing(AssertionError("there is nothing left to train")))
+    again = step(worker(tmp_path, attempt=4))
+    assert again["state"] == "COMPLETE" and again["results"] == undisturbed
+
+
+def test_a_trial_that_is_asked_to_stop_ends_and_keeps_what_it_has(
+        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.trainable.STOP_POLL_SECONDS", 0)
+    trial = worker(tmp_path)
+    assert step(trial)["state"] is None
+    (tmp_path / STOP_FILE).touch()
+    stopped = step(trial)
+    assert (stopped["state"], stopped["reason"]) == ("PRUNED", "stopped on request")
+    assert stopped["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
+
+
+@pytest.mark.parametrize("error, reason", [
+    (MemoryError("much"), "out of memory: MemoryError: much"),
+    (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: OutOfMemoryError: CUDA out of memory"),
+    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: RuntimeError: DefaultCPUAllocator"),
+    (ValueError("a bug"), "ValueError: a bug"), (UserError("it does not fit"), "it does not fit"),
+    (PermissionError(errno.EACCES, "Permission denied"), "PermissionError: [Errno 13] Permission denied"),
+])
+def test_an_error_fails_the_trial_with_its_reason_and_a_traceback(
+        error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "run_task", failing(error))
+    report = step(worker(tmp_path))
+    assert report["state"] == "FAIL" and report["reason"].startswith(reason)
+    path = tmp_path / "attempt-1" / "traceback.txt"
+    assert report["reason"].endswith(f"({path})") and type(error).__name__ in path.read_text()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_fault_of_the_trials(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "save", failing(OSError(number, os.strerror(number))))
+    report = step(worker(tmp_path))
+    assert report["state"] == PUT_BACK and os.strerror(number) in report["reason"]
+    assert not (tmp_path / "attempt-1" / "traceback.txt").exists()
+
+
+def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Trainer, "run_task", failing(MemoryError("much")))
+    (tmp_path / "attempt-1").mkdir()
+    (tmp_path / "attempt-1" / "traceback.txt").symlink_to("/dev/full")
+    report = step(worker(tmp_path))
+    assert report["state"] == PUT_BACK and "No space left on device" in report["reason"]
+
+
+def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
+    report = step(worker(tmp_path, train=small(lr=1e30)))
+    assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 1")
+
+
+def test_test_images_are_locked(tmp_path: Path) -> None:
+    report = step(worker(tmp_path, train=small(evaluate_on="test")))
+    assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
+    assert report["results"] == {seed: [] for seed in SEEDS}
+
+
+def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dynamos import streams
+
+    loaded: list[str] = []
+    load_stream = streams.load_stream
+    monkeypatch.setattr(streams, "load_stream", lambda train, device: loaded.append(
+        train.dataset) or load_stream(train, device))  # type: ignore[func-returns-value]
+    trial = worker(tmp_path / "0000")
+    step(trial)
+    other = small(lr=0.01)
+    assert trial.reset_config(settings(tmp_path / "0001", train=other))
+    step(trial)
+    second = step(trial)
+    assert second["state"] == "COMPLETE" and loaded == ["seq-digits"]
+    assert second["results"][42] == [facts(result) for result in Trainer(other)]
