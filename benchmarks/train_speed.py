@@ -6,17 +6,24 @@ Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--streams s
 The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not the absolute
 times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm unfolded at evaluation, an unfused
 optimizer, and draws a rotating stream's images one at a time with PIL. Presets at buffer 500, fp32, one thread.
+
+`kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside those two passes with
+the Python between their operations (kernel_share says how they are measured).
 """
 
 import argparse
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks.plain import PlainResNet, rotate_singly
 from dynamos.config import METHODS, TrainConfig, preset
@@ -26,9 +33,13 @@ from dynamos.streams import Batch, Stream, load_stream
 from dynamos.trainer import EVALUATION_BATCH, Trainer
 
 TURN = 10  # steps of one variant before the other's turn
-# Operations that allocate or describe memory and compute nothing.
-NO_KERNELS = ("empty", "as_strided", "view", "reshape", "expand", "transpose", "permute", "slice", "select", "detach",
-              "unsqueeze", "resize_", "alias", "::t", "flatten", "split", "narrow", "item", "_local_scalar_dense")
+PASS = "forward or backward pass"  # the profiler's name for either
+# Operations that allocate or describe memory, or hand their work on to another, and compute nothing themselves.
+NO_KERNELS = frozenset("""
+    empty empty_strided empty_like as_strided as_strided_ view reshape expand transpose t numpy_T permute slice select
+    detach unsqueeze squeeze squeeze_ resize_ alias flatten unflatten split narrow item _local_scalar_dense to _to_copy
+    contiguous clone resolve_conj result_type conv2d convolution _convolution batch_norm _batch_norm_impl_index linear
+    """.split())
 
 
 class PlainStream(Stream):
@@ -58,14 +69,14 @@ class Racer:
         if trainer.steps >= self.wanted:
             raise Pause
 
-    def run(self, steps: int) -> float:
-        """CPU seconds of the next steps."""
+    def run(self, steps: int, clock: Callable[[], float] = time.process_time) -> float:
+        """Seconds of the next steps, CPU seconds without another clock."""
         self.wanted = self.trainer.steps + steps
-        started = time.process_time()
+        started = clock()
         try:
             self.trainer.run_task()
         except Pause:
-            return time.process_time() - started
+            return clock() - started
         raise SystemExit("the first task is shorter than --steps")
 
     def evaluation(self, images: int) -> float:
@@ -90,15 +101,61 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
     return trainer
 
 
-def kernel_share(racer: Racer, steps: int) -> float:
-    """Share of the profiled time spent in computing operations; the profiler's own cost lowers it."""
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
-        racer.run(steps)
-    events = seen.key_averages()
-    whole = sum(event.self_cpu_time_total for event in events)
-    kernels = sum(event.self_cpu_time_total for event in events
-                  if event.key.startswith("aten::") and not event.key.endswith(NO_KERNELS))
-    return kernels / whole
+@contextmanager
+def passes(trainer: Trainer) -> Iterator[list[float]]:
+    """The seconds of each forward and backward pass while it lasts; both are marked for the profiler.
+
+    Forward is from the images to the loss, the buffer's images included; backward is autograd's. What else a step
+    does, drawing its images, the buffer, the noise, the optimizer, the means of an epoch, is in neither.
+    """
+    took: list[float] = []
+    forward, backward = trainer._loss, torch.Tensor.backward
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            with record_function(PASS):
+                started = time.perf_counter()
+                result = function(*arguments)
+                took.append(time.perf_counter() - started)
+            return result
+        return call
+
+    trainer._loss = timed(forward)
+    try:
+        with patch.object(torch.Tensor, "backward", timed(backward)):
+            yield took
+    finally:
+        trainer._loss = forward
+
+
+def kernel_seconds(events: Iterable[FunctionEvent]) -> float:
+    """Seconds of the operations that compute inside forward and backward passes, without what calls them."""
+    def in_pass(event: FunctionEvent) -> bool:
+        parent = event.cpu_parent
+        return parent is not None and (parent.name == PASS or in_pass(parent))
+
+    return 1e-6 * sum(event.self_cpu_time_total for event in events
+                      if event.name.startswith("aten::") and event.name[6:] not in NO_KERNELS and in_pass(event))
+
+
+def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float]:
+    """(share of a training step spent in forward and backward kernels, share spent in those two passes).
+
+    Both are shares of the wall time of whole steps that no profiler slows, everything counted: the Python between
+    operations, drawing the images, the buffer, the optimizer. The second is what the passes take, Python included;
+    the first only the operations that compute inside them (kernel_seconds), as the profiler finds them in steps of
+    their own. Steps with and without the profiler take turns; medians over the turns.
+    """
+    shares = []
+    for _ in range(turns):
+        with passes(racer.trainer) as took:
+            whole = racer.run(steps, time.perf_counter)
+            with_python = sum(took) / whole
+            with profile(activities=[ProfilerActivity.CPU]) as seen:
+                racer.run(steps)
+        shares.append((kernel_seconds(seen.events()) / whole, with_python))
+    kernels, both = zip(*shares, strict=True)
+    return statistics.median(kernels), statistics.median(both)
 
 
 def evaluated_images(stream: Stream) -> int:
@@ -122,9 +179,10 @@ def race(config: TrainConfig, stream: Stream, steps: int) -> str:
     evaluation_ratio = statistics.median(b / a for a, b in evaluation)
     total = config.n_epochs * sum(len(stream.batches(t, 0, config)) for t in range(len(stream.tasks)))
     whole = total * step + evaluated_images(stream) * statistics.median(a for a, _ in evaluation) / 500
-    share = kernel_share(ours, 3 * TURN)
+    kernels, both = kernel_share(ours, 7)
     return (f"{config.dataset:10s} {config.model:12s} {config.batch_size / step:9.0f} {1000 * step:9.1f} "
-            f"{1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} {100 * share:7.0f}% {whole:9.0f}")
+            f"{1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} {100 * kernels:7.0f}% {100 * both:6.0f}% "
+            f"{whole:9.0f}")
 
 
 def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
@@ -153,7 +211,8 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, 1 thread, {torch.get_num_threads()} available")
     if not arguments.full:
-        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels  whole run, CPU s")
+        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels passes  "
+              "whole run, CPU s")
     for dataset in arguments.streams:
         for method in arguments.methods:
             # The plain variant knows no warm-up.

@@ -1,0 +1,59 @@
+"""What benchmarks/train_speed.py calls the share of kernels."""
+
+import time
+
+import torch
+
+from benchmarks.train_speed import Racer, kernel_share, passes
+from dynamos.config import TrainConfig
+from dynamos.trainer import Trainer
+
+
+def racer():
+    r = Racer(Trainer(TrainConfig(nf=16, batch_size=32, minibatch_size=32, classes_per_task=5, n_epochs=20,
+                                  device="cpu")))
+    r.run(3)
+    return r
+
+
+def burn(seconds):
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        pass
+
+
+def test_python_between_the_operations_counts_as_what_it_is():
+    """Outside the passes it lowers both shares, inside them that of the kernels alone."""
+    outside, inside = racer(), racer()
+    pause = outside.trainer.on_step
+    outside.trainer.on_step = lambda trainer: (burn(0.3), pause(trainer))
+    loss = inside.trainer._loss
+    inside.trainer._loss = lambda *arguments: (burn(0.3), loss(*arguments))[1]
+    kernels, both = kernel_share(outside, 1, 2)
+    assert 0 < kernels < 0.5 and 0 < both < 0.5
+    kernels, both = kernel_share(inside, 1, 2)
+    assert 0 < kernels < 0.5 < both < 1
+
+
+def test_operations_outside_forward_and_backward_are_no_kernels_of_theirs():
+    r = racer()
+    step, big = r.trainer.optimizer.step, torch.rand(800, 800)
+
+    def slow():
+        until = time.perf_counter() + 0.3
+        while time.perf_counter() < until:
+            big @ big
+        step()
+
+    r.trainer.optimizer.step = slow
+    kernels, both = kernel_share(r, 1, 2)
+    assert 0 < kernels < 0.5 and 0 < both < 0.5
+
+
+def test_both_passes_are_timed_and_nothing_is_left_behind():
+    r = racer()
+    loss, backward = r.trainer._loss, torch.Tensor.backward
+    with passes(r.trainer) as took:
+        r.run(4)
+    assert len(took) == 8 and all(seconds > 0 for seconds in took)
+    assert r.trainer._loss == loss and torch.Tensor.backward is backward
