@@ -1,3 +1,4 @@
+import copy
 import logging
 import math
 from unittest import mock
@@ -8,7 +9,7 @@ import torch
 from dynamos import losses
 from dynamos.config import FIELDS, METHODS, TrainConfig
 from dynamos.errors import NonFiniteError, UserError
-from dynamos.trainer import Trainer
+from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
 from tests.dynamos.files import write_mnist
 from tests.dynamos.small import assert_same_outcome, outcome, small
 
@@ -213,6 +214,24 @@ def test_every_field_changes_what_it_names(name, tmp_path):
     check(tmp_path) if check is data_path else check()
 
 
+def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(caplog):
+    from torch._dynamo.exc import TorchDynamoException
+
+    calls = []
+
+    def fails(*arguments):
+        calls.append(arguments)
+        raise TorchDynamoException("no compiler\nand more of it")
+
+    eager = ran()
+    with mock.patch("torch.compile", return_value=fails), caplog.at_level(logging.WARNING):
+        compiled = Trainer(small(warmup=False, step_mode="compile"))
+        assert_same_outcome(eager, compiled)
+    assert len(calls) == 1  # once is enough to know
+    (warning,) = [r.getMessage() for r in caplog.records if "compile" in r.getMessage()]
+    assert "eager" in warning and warning.endswith("no compiler")
+
+
 @pytest.mark.slow
 def test_compiled_steps_compute_the_same():
     # One shape and one graph: a buffer that fills changes shape at every step, and each is compiled for minutes.
@@ -264,6 +283,34 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
     torch.testing.assert_close(logits[:count], out.logits[right].detach())
     torch.testing.assert_close(policy[:count], out.policy_logits[right].detach())
     assert torch.equal(pixels[:count], images.pixels[right])  # as they came, not normalised
+
+
+@pytest.mark.parametrize("model", ["dynamos", "multi_scale"])
+def test_stream_and_buffer_images_pass_apart(model):
+    """Their batch statistics stay separate: the step's loss is that of two passes, and each is tracked."""
+    config = small(model=model, warmup=False, n_epochs=2)
+    t = Trainer(config)
+    real, seen = t._loss, []
+
+    def loss(images, noise, replay, replay_noise, bypass):
+        before = copy.deepcopy(t.network)
+        value, output = real(images, noise, replay, replay_noise, bypass)
+        if replay is not None:
+            own = before((images.pixels.float() / 16).expand(-1, 3, -1, -1), noise)
+            again = before((replay.images.float() / 16).expand(-1, 3, -1, -1), replay_noise)
+            gating = model == "dynamos"
+            wanted = losses.stream_loss(own, images.labels, config, gating) + losses.rehearsal_loss(
+                again, replay.labels, replay.logits, replay.policy_logits, config, gating)
+            torch.testing.assert_close(value, wanted)
+            torch.testing.assert_close(output.logits, own.logits)
+            for (name, a), b in zip(t.network.named_buffers(), before.buffers(), strict=True):
+                torch.testing.assert_close(a, b, msg=name)  # running statistics, counts of batches
+            seen.append(len(replay.labels))
+        return value, output
+
+    t._loss = loss
+    t.run_task()
+    assert len(seen) > 3 and max(seen) > 1
 
 
 def test_warm_up_offers_nothing_and_ends_with_the_first_task():
@@ -339,6 +386,13 @@ def test_non_finite_ends_the_run_naming_task_and_step(values):
         for _ in t:
             pass
     assert t.results == []
+
+
+def test_non_finite_values_are_looked_for_during_an_epoch_too():
+    t = Trainer(small(lr=1e30, model="sgd", batch_size=1, max_train_images_per_task=60))
+    with pytest.raises(NonFiniteError, match=r"task 1, step [012],"):
+        t.run_task()
+    assert t.steps == STEPS_BETWEEN_READS == 50  # of 60
 
 
 def test_non_finite_logits_at_evaluation_are_no_accuracy():
