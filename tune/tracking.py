@@ -1,160 +1,386 @@
 """MLflow runs, made to agree with the ledger: one parent run per sweep, one child run per trial.
 
-A run is found by its tag before it is created, so the same comparison serves a live sweep, a resumed one and repair.
+A run says in its tags what has been sent of it. So one comparison serves a live sweep, a resumed one and repair: it
+looks the sweep's runs up, and sends what the ledger has and they do not.
 """
 
+import hashlib
+import json
 import logging
 import os
-import queue
+import re
+import sqlite3
+import statistics
 import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import make_url
 
 from results.best import best
 from results.ledger import Ledger
+from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
+
+if TYPE_CHECKING:  # its import takes seconds, which a LiveMirror's thread spends
+    from mlflow.entities import Metric, Run
 
 EXPERIMENT = "dynamos"
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
 SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at different times
+ATTEMPT_TAG = "dynamos.attempt"
+RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
+FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
+FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "pareto.csv")
 REASON_LENGTH = 2000  # the ledger has it whole
-_STATUS = {"WAITING": "SCHEDULED", "INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED",
-           "PRUNED": "KILLED", "FAIL": "FAILED"}
+ERROR_LENGTH = 500
+RUNS_PER_PAGE = 200  # few enough for an answer in time
+METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
+CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
+_STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
+           "FAIL": "FAILED"}
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends, into the display
+    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run whose answer was lost
+    # would make a second run; here another look comes before another attempt.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is known of a run on the server."""
+
+    run_id: str
+    status: str
+    ended: int | None  # milliseconds since the epoch
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
 
 
 class Mirror:
-    """A sweep's runs on an MLflow server or store."""
+    """A sweep's runs on an MLflow server or store.
+
+    Attributes:
+        answered_at: time.monotonic() of the last answer.
+    """
 
     def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
         """Connects; `artifacts` is where a store that this creates keeps its files."""
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        for name, value in _ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
+        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
         logging.getLogger("alembic").setLevel(logging.WARNING)
         self._ledger = ledger
+        self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
+        local = uri.startswith("sqlite:")
+        if local:
+            make_store(uri, artifacts)
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment: str = experiment.experiment_id if experiment else self._client.create_experiment(
-            EXPERIMENT, artifact_location=artifacts.as_uri() if uri.startswith("sqlite:") else None)
-        self._runs: dict[str, str] = {}  # id of the run of each tag
-        self._logged: dict[str, int] = {}  # results logged of each run by this process
+            EXPERIMENT, artifact_location=artifacts.as_uri() if local else None)
+        self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
+        self._changed: set[str] = set()  # ids of the runs that this sync had to change
+        self.answered_at = time.monotonic()
 
     def sync(self) -> int:
-        """How many runs were sent: all."""
-        trials = self._ledger.trials()
+        """The number of runs that had to be changed to agree with the ledger: 0 when called again."""
+        self._changed = set()
+        self._look()  # anew: a request that failed may have been carried out
+        trials = [t for t in self._ledger.trials() if not t.imported]
         for trial in trials:
             self.sync_trial(trial)
-        self.sync_summary()
-        return len(trials)
+        self._sync_parent(trials)
+        return len(self._changed)
 
     def sync_trial(self, trial: TrialRecord) -> None:
-        """Makes the trial's run say what the ledger says. Repeatable: what was sent before changes nothing."""
-        from mlflow.entities import Metric, Param, RunTag
+        """Makes the trial's run say what the ledger says. Repeatable: what was sent is not sent again.
 
-        name = self._ledger.config.name
-        tag = f"{name}/{trial.number}"
-        parent = self._parent()
-        run = self._run(tag, f"{name}/{trial.number:04d}", {"mlflow.parentRunId": parent})
-        if trial.ended_at is None:
-            self._client.update_run(parent, "RUNNING")
-        metrics = []
-        for results in trial.results.values():
-            for result in results[self._logged.get(tag, 0):]:
-                # The ledger's own time: a store drops a second row with the same key, step, value and timestamp.
-                at = int(result["recorded_at"] * 1000)
-                metrics += [Metric(k, float(v), at, result["task"] + 1) for k, v in result["metrics"].items()]
-        if trial.ended_at is not None and trial.seconds is not None:
-            metrics.append(Metric("seconds", trial.seconds, int(trial.ended_at.timestamp() * 1000), 0))
-        base = self._ledger.config.base.to_dict()
-        params = [Param(k, str(v)) for k, v in (base | trial.config).items()] if tag not in self._logged else []
-        tags = [RunTag("state", trial.state), RunTag("source", trial.source),
-                RunTag("reason", (trial.reason or "")[:REASON_LENGTH])]
-        self._client.log_batch(run, metrics, params, tags)
-        self._logged[tag] = trial.tasks_done
-        self._set_status(run, trial)
+        One that another sweep ran, or that has not begun, has no run.
+        """
+        if trial.imported or trial.attempt == 0:
+            return
+        parent = self._run(self._name, self._name, {}, trial.started_at)
+        if trial.state == "RUNNING":
+            self._set_status(self._name, "RUNNING", None)
+        tag = f"{self._name}/{trial.number}"
+        run = self._run(tag, f"{self._name}/{trial.number:04d}", {"mlflow.parentRunId": parent.run_id},
+                        trial.started_at)
+        tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
+                "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
+                RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
+        metrics = list(_metrics(trial, _counts(run.tags.get(RESULTS_TAG, ""))))
+        ended = _milliseconds(trial.ended_at)
+        if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
+            metrics.append(_metric("seconds", trial.seconds, ended, 0))
+        self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
+        self._set_status(tag, _STATUS[trial.state], ended)
 
-    def sync_summary(self) -> None:
+    def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
         """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
-        from mlflow.entities import Metric, RunTag
-
-        trials = self._ledger.trials()
-        run = self._parent()
+        config = self._ledger.config
         states = [t.state for t in trials]
-        at = int(max((t.ended_at.timestamp() for t in trials if t.ended_at), default=0) * 1000)
-        metrics = [Metric(f"trials_{state.lower()}", float(states.count(state)), at, 0)
-                   for state in ("COMPLETE", "PRUNED", "FAIL")]
-        chosen = best(trials, self._ledger.config)
+        begun = [t.started_at for t in trials if t.started_at]
+        ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
+        summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ("COMPLETE", "PRUNED", "FAIL")}
+        tags = {"space": config.space.name, "dataset": config.base.dataset}
+        chosen = best(list(trials), config)
         if chosen is not None and chosen.value is not None:
-            metrics.append(Metric(f"best_{self._ledger.config.objectives[0].metric}", chosen.value, at, 0))
-            self._client.log_batch(run, tags=[RunTag("best_trial", str(chosen.number))])
-        self._client.log_batch(run, metrics)
-        for file in ("sweep.yaml", "trials.csv", "best_config.yaml"):
-            if (self._ledger.folder / file).exists():
-                self._client.log_artifact(run, str(self._ledger.folder / file))
-        over = bool(trials) and all(t.ended_at is not None for t in trials)
-        self._client.set_terminated(run, "FINISHED" if over else "KILLED")
-
-    def _parent(self) -> str:
-        name = self._ledger.config.name
-        return self._run(name, name, {"space": self._ledger.config.space.name,
-                                      "dataset": self._ledger.config.base.dataset})
-
-    def _run(self, tag: str, name: str, tags: dict[str, str]) -> str:
-        if tag not in self._runs:
-            sweep = str(self._ledger.record["id"])
-            found = self._client.search_runs(
-                [self._experiment], f"tags.`{TAG}` = '{tag}' and tags.`{SWEEP_TAG}` = '{sweep}'", max_results=1)
-            run = found[0] if found else self._client.create_run(
-                self._experiment, run_name=name, tags={TAG: tag, SWEEP_TAG: sweep, **tags})
-            self._runs[tag] = run.info.run_id
-        return self._runs[tag]
-
-    def _set_status(self, run: str, trial: TrialRecord) -> None:
-        status = _STATUS[trial.state]
-        if trial.ended_at is not None:
-            self._client.set_terminated(run, status, int(trial.ended_at.timestamp() * 1000))
+            summary[f"best_{config.objectives[0].metric}"] = chosen.value
+            tags["best_trial"] = str(chosen.number)
+        tags[RESULTS_TAG] = json.dumps(summary)
+        files = [path for name in FILES if (path := self._ledger.folder / name).exists()]
+        tags[FILES_TAG] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+        run = self._run(self._name, self._name, {}, min(begun, default=None))
+        if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
+            for path in files:
+                self._client.log_artifact(run.run_id, str(path))
+                self.answered_at = time.monotonic()
+        metrics = []
+        if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
+            metrics = [_metric(name, value, ended, 0) for name, value in summary.items()]
+        self._send(self._name, metrics, {}, tags)
+        if "RUNNING" in states:
+            status = "RUNNING"
+        elif not begun:
+            status = "SCHEDULED"
         else:
-            self._client.update_run(run, status)
+            status = "FINISHED" if all(t.ended_at for t in trials) else "KILLED"
+        self._set_status(self._name, status, ended or None)
+
+    def _look(self) -> dict[str, _Run]:
+        """The sweep's runs by tag, as MLflow has them. Of two with one tag the younger is deleted."""
+        found: dict[str, list[Run]] = {}
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], f"tags.`{SWEEP_TAG}` = '{self._sweep}'",
+                                            max_results=RUNS_PER_PAGE, page_token=token)
+            self.answered_at = time.monotonic()
+            for run in page:
+                if TAG in run.data.tags:
+                    found.setdefault(run.data.tags[TAG], []).append(run)
+            token = page.token
+            if not token:
+                break
+        self._runs = {}
+        for tag, runs in found.items():
+            # Made twice by one request, they are equally old: then the one that was written to counts as the older.
+            kept, *others = sorted(runs, key=lambda r: (r.info.start_time, RESULTS_TAG not in r.data.tags,
+                                                        r.info.run_id))
+            for other in others:
+                self._client.delete_run(other.info.run_id)
+                self._changed.add(other.info.run_id)
+            self._runs[tag] = _Run(kept.info.run_id, kept.info.status, kept.info.end_time, kept.data.tags,
+                                   kept.data.params)
+        return self._runs
+
+    def _run(self, tag: str, name: str, tags: Mapping[str, str], started: datetime | None) -> _Run:
+        """The run of that tag, made where there is none."""
+        runs = self._look() if self._runs is None else self._runs
+        if tag not in runs:
+            tags = {TAG: tag, SWEEP_TAG: self._sweep, **tags}
+            made = self._client.create_run(self._experiment, _milliseconds(started), tags, name)
+            self._know(tag, _Run(made.info.run_id, "RUNNING", None, tags, {}))
+        return runs[tag]
+
+    def _send(self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Logs what the run does not have: the metrics, and of the rest what differs."""
+        from mlflow.entities import Param, RunTag
+
+        assert self._runs is not None
+        run = self._runs[tag]
+        # A param cannot be changed, and an MLflow that has another value for one is not to hold up the rest.
+        params = {k: str(v) for k, v in params.items() if k not in run.params}
+        tags = {k: v for k, v in tags.items() if run.tags.get(k) != v}
+        if not (metrics or params or tags):
+            return
+        # The tags go last: they say that everything else is there. MLflow's stores keep that order within a batch.
+        while len(metrics) > METRICS_PER_BATCH:
+            self._client.log_batch(run.run_id, metrics[:METRICS_PER_BATCH], synchronous=True)
+            metrics = metrics[METRICS_PER_BATCH:]
+        self._client.log_batch(run.run_id, metrics, [Param(k, v) for k, v in params.items()],
+                               [RunTag(k, v) for k, v in tags.items()], synchronous=True)
+        self._know(tag, replace(run, tags={**run.tags, **tags}, params={**run.params, **params}))
+
+    def _set_status(self, tag: str, status: str, ended: int | None) -> None:
+        assert self._runs is not None
+        run = self._runs[tag]
+        if status in ("SCHEDULED", "RUNNING"):
+            if run.status != status:
+                self._client.update_run(run.run_id, status)
+                self._know(tag, replace(run, status=status))
+        elif run.status != status or ended not in (None, run.ended):
+            self._client.set_terminated(run.run_id, status, ended)
+            self._know(tag, replace(run, status=status, ended=ended))
+
+    def _know(self, tag: str, run: _Run) -> None:
+        """Notes what MLflow now says of a run."""
+        assert self._runs is not None
+        self._runs[tag] = run
+        self._changed.add(run.run_id)
+        self.answered_at = time.monotonic()
 
 
 class LiveMirror:
-    """Mirrors a running sweep from a thread of its own, so that a slow or dead server never holds up a trial."""
+    """Mirrors a running sweep from a thread of its own, so that a slow or dead server never holds up a trial.
+
+    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
+    comparison, which makes up for what was missed.
+
+    Attributes:
+        error: why MLflow is behind the ledger, in one line; None where it is not.
+    """
 
     def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
+        """Starts the thread; nothing waits for a server."""
         self._ledger, self._store = ledger, (uri, artifacts)
         self._mirror: Mirror | None = None
-        self._changed: queue.SimpleQueue[TrialRecord | None] = queue.SimpleQueue()
+        self._wake = threading.Condition()  # guards the two below
+        self._changed: dict[int, None] = {}  # numbers of trials to send, in order, each once however often it changed
+        self._give_up_at: float | None = None  # time.monotonic(), once it is being closed
         self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self.error: str | None = None  # what the server's last refusal said
+        self.error: str | None = None
         self._thread.start()
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Queues a trial's record."""
-        self._changed.put(trial)
+        """Queues a trial that changed. What is sent is the ledger's record of it when its turn comes."""
+        with self._wake:
+            self._changed[trial.number] = None
+            self._wake.notify()
 
-    def close(self) -> None:
-        """Sends what is queued and the sweep's summary, then ends the thread."""
-        self._changed.put(None)
-        self._thread.join()
+    def close(self, patience_seconds: float = 20) -> None:
+        """Sends what is queued, compares once more and ends the thread, unless no answer comes for so long."""
+        closed_at = time.monotonic()
+        with self._wake:
+            self._give_up_at = closed_at + patience_seconds
+            self._wake.notify()
+        while self._thread.is_alive():
+            answered_at = max(self._mirror.answered_at if self._mirror else 0, closed_at)
+            left = answered_at + patience_seconds - time.monotonic()
+            if left <= 0:
+                self.error = self.error or f"no answer for {patience_seconds:g} s"
+                return
+            self._thread.join(left)
 
     def _work(self) -> None:
-        while (trial := self._changed.get()) is not None:
-            self._try(trial)
-        missed = self._ledger.trials() if self.error else []
-        self.error = None
-        for trial in missed:
-            self._try(trial)
-        self._try(None)
+        pause = FIRST_PAUSE_SECONDS
+        while True:
+            with self._wake:
+                last = self._give_up_at is not None
+                self._changed.clear()  # it stands in the ledger, which is now compared as a whole
+            try:
+                self._mirror = self._mirror or Mirror(self._ledger, *self._store)
+                self._mirror.sync()
+                self.error, pause = None, FIRST_PAUSE_SECONDS
+                if last:
+                    return
+                while numbers := self._next():
+                    for number in numbers:
+                        self._mirror.sync_trial(self._ledger.trial(number))
+            except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
+                self.error = _one_line(error)
+                if not self._rest(pause):
+                    return
+                pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
-    def _try(self, trial: TrialRecord | None) -> None:
-        """Sends a trial, or the summary."""
-        try:
-            self._mirror = self._mirror or Mirror(self._ledger, *self._store)
-            if trial is not None:
-                self._mirror.sync_trial(trial)
-            else:
-                self._mirror.sync_summary()
-        except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
-            self.error = str(error).strip().splitlines()[0] if str(error) else type(error).__name__
+    def _next(self) -> list[int]:
+        """Numbers of the trials that changed, once there are any; [] once it is being closed."""
+        with self._wake:
+            self._wake.wait_for(lambda: self._changed or self._give_up_at is not None)
+            numbers = list(self._changed) if self._give_up_at is None else []
+            self._changed.clear()
+            return numbers
+
+    def _rest(self, seconds: float) -> bool:
+        """Whether to try again, after a pause that close() cuts short."""
+        with self._wake:
+            if self._give_up_at is None:
+                self._wake.wait_for(lambda: self._give_up_at is not None, seconds)
+                return True
+        if time.monotonic() + CLOSING_PAUSE_SECONDS >= self._give_up_at:
+            return False
+        time.sleep(CLOSING_PAUSE_SECONDS)
+        return True
 
 
+def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
+    """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
+
+    Of several seeds, the mean under the plain name once all have reported a task, and each one's own under seed_SEED/.
+    The time is the ledger's own: a store drops a second row with the same key, step, value and time.
+    """
+    several = len(trial.results) > 1
+    for seed, results in trial.results.items():
+        for result in results[sent.get(seed, 0):]:
+            for name, value in result["metrics"].items():
+                yield _metric(f"seed_{seed}/{name}" if several else name, value, _recorded(result), result["task"] + 1)
+    if not several:
+        return
+    for index in range(min(sent.get(seed, 0) for seed in trial.results), trial.tasks_done):
+        together = [results[index] for results in trial.results.values()]
+        at, step = max(map(_recorded, together)), together[0]["task"] + 1
+        for name in together[0]["metrics"]:
+            values = [result["metrics"][name] for result in together if name in result["metrics"]]
+            if len(values) == len(together):
+                yield _metric(name, statistics.fmean(values), at, step)
+                if name in OBJECTIVES:
+                    yield _metric(f"{name}_std", statistics.stdev(values), at, step)
+
+
+def _metric(name: str, value: float, at: int, step: int) -> "Metric":
+    from mlflow.entities import Metric
+
+    return Metric(name, float(value), at, step)
+
+
+def _recorded(result: Mapping[str, Any]) -> int:
+    """When a result was entered, in milliseconds since the epoch."""
+    return int(result["recorded_at"] * 1000)
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp() * 1000)
+
+
+def _counts(text: str) -> dict[int, int]:
+    """Results sent, by seed, of a RESULTS_TAG."""
+    return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}
+
+
+def _one_line(error: Exception) -> str:
+    """What an error says, without the user and the password of a URL in it."""
+    text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
+    text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)
+    return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
+
+
+def make_store(uri: str, artifacts: Path) -> None:
+    """Makes an SQLite store where there is none: whole or not at all, however many processes do so at once."""
+    path = Path(str(make_url(uri).database))
+    if path.exists():
+        return
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    making.unlink(missing_ok=True)
+    try:
+        store = SqlAlchemyStore(f"sqlite:///{making}", artifacts.as_uri())  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with closing(sqlite3.connect(making)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # halves the time of a trial; the file keeps the mode
+        path.hardlink_to(making)
+    except FileExistsError:
+        pass  # another process was faster, and its store is as good
+    finally:
+        making.unlink(missing_ok=True)

@@ -1,0 +1,580 @@
+"""MLflow made to agree with the ledger, whatever happened to either."""
+
+import dataclasses
+import os
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.entities import Run, ViewType
+from mlflow.exceptions import MlflowException
+
+from results.ledger import Ledger
+from results.trial import TrialRecord
+from tests.results.test_ledger import config, driven
+from tune import tracking
+from tune.tracking import SWEEP_TAG, TAG, LiveMirror, Mirror, make_store
+
+SEED = 42
+Connect = Callable[[], Mirror]
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store that all tests share, for making one takes seconds. Their sweeps bear one name."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    made = f"sqlite:///{folder / 'mlflow.db'}"
+    make_store(made, folder / "artifacts")
+    return made
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with driven(Ledger.create(tmp_path, config(trials=9), {})) as made:
+        yield made
+
+
+@pytest.fixture
+def connect(ledger: Ledger, uri: str, tmp_path: Path) -> Connect:
+    return lambda: Mirror(ledger, uri, tmp_path / "artifacts")
+
+
+def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
+    for task, value in enumerate(values, start=first):
+        ledger.add_result(number, ledger.trial(number).attempt, seed, {"task": task, "n_tasks": 2},
+                          {"val_class_il": value, "steps": 10.0})
+
+
+def complete(ledger: Ledger, *values: float) -> TrialRecord:
+    number = ledger.ask().number
+    report(ledger, number, *values)
+    ledger.finish(number, "COMPLETE")
+    return ledger.trial(number)
+
+
+def found(ledger: Ledger, uri: str) -> dict[str, Run]:
+    """The sweep's runs by tag, of which there must be one each."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("dynamos")
+    if experiment is None:
+        return {}
+    runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{ledger.record['id']}'")
+    tags = [run.data.tags[TAG] for run in runs]
+    assert len(tags) == len(set(tags)), "one run each"
+    return dict(zip(tags, runs, strict=True))
+
+
+def history(uri: str, run: Run, metric: str = "val_class_il") -> list[tuple[int, float]]:
+    """(step, value) of all that was ever logged."""
+    logged = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
+    return sorted((m.step, m.value) for m in logged)
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def agrees(ledger: Ledger, uri: str) -> bool:
+    """Whether MLflow has one run per begun trial, with its state and every result once."""
+    runs = found(ledger, uri)
+    trials = [t for t in ledger.trials() if t.attempt > 0]
+    assert set(runs) == {"s", *(f"s/{t.number}" for t in trials)}
+    for trial in trials:
+        run = runs[f"s/{trial.number}"]
+        assert run.data.tags["state"] == trial.state
+        assert run.data.tags["mlflow.parentRunId"] == runs["s"].info.run_id
+        assert {"lr", "dataset"} <= set(run.data.params)
+        wanted = [(r["task"] + 1, r["metrics"]["val_class_il"]) for r in trial.results[SEED]]
+        assert history(uri, run) == wanted, trial.number
+        assert len(history(uri, run, "seconds")) == (trial.ended_at is not None)
+    return True
+
+
+def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
+        ledger: Ledger, uri: str, connect: Connect) -> None:
+    complete(ledger, 90, 80)
+    for state in ("PRUNED", "FAIL"):
+        number = ledger.ask().number
+        report(ledger, number, 50)
+        ledger.finish(number, state, "because\n" * 1000)
+    running, interrupted = ledger.ask().number, ledger.ask().number
+    report(ledger, running, 60)
+    ledger.interrupt(interrupted)
+    mirror = connect()
+    assert mirror.sync() == 6
+    runs = found(ledger, uri)
+    assert agrees(ledger, uri)
+    assert [runs[f"s/{n}"].info.status for n in range(5)] == ["FINISHED", "KILLED", "FAILED", "RUNNING", "SCHEDULED"]
+    assert runs["s/1"].data.tags["reason"].startswith("because")
+    first = ledger.trial(0)
+    assert first.started_at is not None and first.ended_at is not None
+    assert runs["s/0"].info.start_time == int(first.started_at.timestamp() * 1000)
+    assert runs["s/0"].info.end_time == int(first.ended_at.timestamp() * 1000)
+    parent = runs["s"]
+    assert (parent.info.status, parent.data.tags["best_trial"], parent.data.tags["space"]) == ("RUNNING", "0", "core")
+    assert parent.data.metrics == {"trials_complete": 1, "trials_pruned": 1, "trials_fail": 1, "best_val_class_il": 80}
+    assert mirror.sync() == 0
+    assert connect().sync() == 0
+    after = found(ledger, uri)
+    assert {tag: run.to_dictionary() for tag, run in after.items()} == {
+        tag: run.to_dictionary() for tag, run in runs.items()}
+
+
+def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
+        ledger: Ledger, uri: str, connect: Connect) -> None:
+    complete(ledger, 90, 80)
+    number = ledger.ask().number
+    report(ledger, number, 70)
+    connect().sync()
+    report(ledger, number, 75, first=1)
+    assert connect().sync() == 1
+    ledger.finish(number, "COMPLETE")
+    (ledger.folder / "trials.csv").write_text("trial\n")
+    assert connect().sync() == 2, "the trial's run and the parent"
+    assert agrees(ledger, uri)
+    parent = found(ledger, uri)["s"]
+    assert (parent.info.status, parent.data.metrics["trials_complete"]) == ("FINISHED", 2)
+    files = MlflowClient(tracking_uri=uri).list_artifacts(parent.info.run_id)
+    assert {file.path for file in files} == {"sweep.yaml", "trials.csv"}
+
+
+def test_a_resumed_trial_runs_again(ledger: Ledger, uri: str, connect: Connect) -> None:
+    number = ledger.ask().number
+    report(ledger, number, 70)
+    ledger.interrupt(number)
+    connect().sync()
+    before = found(ledger, uri)
+    assert (before["s"].info.status, before["s/0"].info.status) == ("KILLED", "SCHEDULED")
+    ledger.ask()
+    connect().sync()
+    after = found(ledger, uri)
+    assert (after["s"].info.status, after["s/0"].info.status) == ("RUNNING", "RUNNING")
+    assert after["s/0"].data.tags["dynamos.attempt"] == "2"
+    assert agrees(ledger, uri)
+
+
+def test_a_trial_that_has_not_begun_or_was_run_by_another_sweep_has_no_run(
+        ledger: Ledger, uri: str, connect: Connect) -> None:
+    mirror = connect()
+    mirror.sync_trial(ledger.trial(0))
+    mirror.sync_trial(dataclasses.replace(complete(ledger, 90, 80), source="imported:other/3"))
+    assert found(ledger, uri) == {}
+
+
+@pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
+def test_a_crash_between_two_requests_is_made_up_for(
+        call: str, ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = getattr(MlflowClient, call)
+    for carried_out in (False, True):
+        calls: list[object] = []
+
+        def fail_at_the_second(*args: object, calls: list[object] = calls, carried_out: bool = carried_out,
+                               **kwargs: object) -> object:
+            calls.append(args)
+            if len(calls) != 2:
+                return real(*args, **kwargs)
+            if carried_out:
+                real(*args, **kwargs)
+            raise MlflowException("killed here")
+
+        complete(ledger, 90, 80)
+        complete(ledger, 70, 60)
+        with monkeypatch.context() as patch:
+            patch.setattr(MlflowClient, call, fail_at_the_second)
+            with pytest.raises(MlflowException, match="killed here"):
+                connect().sync()
+        assert connect().sync() > 0
+        assert agrees(ledger, uri)
+        assert connect().sync() == 0
+
+
+def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
+        ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    number = ledger.ask().number
+    names = [f"m{n}" for n in range(600)]
+    for task in range(2):
+        ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2},
+                          {"val_class_il": 50.0 + task} | dict.fromkeys(names, 1.0))
+    ledger.finish(number, "COMPLETE")
+    real = MlflowClient.log_batch
+    batches: list[object] = []
+
+    def fail_at_the_second(*args: object, **kwargs: object) -> None:
+        batches.append(args)
+        if len(batches) == 2:
+            raise MlflowException("killed here")
+        real(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MlflowClient, "log_batch", fail_at_the_second)
+        with pytest.raises(MlflowException, match="killed here"):
+            connect().sync()
+    assert connect().sync() == 2
+    assert agrees(ledger, uri)
+    assert set(names) <= set(found(ledger, uri)["s/0"].data.metrics)
+
+
+def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(
+        ledger: Ledger, uri: str, connect: Connect) -> None:
+    for _ in range(3):
+        complete(ledger, 90, 80)
+    connect().sync()
+    client, runs = MlflowClient(tracking_uri=uri), found(ledger, uri)
+    client.delete_run(runs["s/0"].info.run_id)
+    client.update_run(runs["s/1"].info.run_id, "RUNNING")
+    client.update_run(runs["s"].info.run_id, "RUNNING")
+    assert connect().sync() == 3
+    assert agrees(ledger, uri)
+    repaired = found(ledger, uri)
+    assert {run.info.status for run in repaired.values()} == {"FINISHED"}
+    assert repaired["s/0"].info.run_id != runs["s/0"].info.run_id
+    assert client.get_run(runs["s/0"].info.run_id).info.lifecycle_stage == "deleted"
+    client.delete_run(runs["s"].info.run_id)
+    assert connect().sync() == 4, "a new parent, and three children that are under it"
+    assert agrees(ledger, uri)
+
+
+@pytest.mark.parametrize("tag", ["s", "s/0"])
+@pytest.mark.parametrize("later_ms", [0, 60_000])
+def test_of_two_runs_with_one_tag_the_older_stays(
+        tag: str, later_ms: int, ledger: Ledger, uri: str, connect: Connect) -> None:
+    complete(ledger, 90, 80)
+    connect().sync()
+    client, runs = MlflowClient(tracking_uri=uri), found(ledger, uri)
+    older = runs[tag].info
+    twin = client.create_run(older.experiment_id, older.start_time + later_ms,
+                             {TAG: tag, SWEEP_TAG: ledger.record["id"]}, "twin")
+    assert connect().sync() == 1
+    assert found(ledger, uri)[tag].info.run_id == older.run_id
+    assert client.get_run(twin.info.run_id).info.lifecycle_stage == "deleted"
+    assert agrees(ledger, uri)
+
+
+def test_another_sweep_of_the_same_name_is_left_alone(ledger: Ledger, uri: str, connect: Connect,
+                                                      tmp_path: Path) -> None:
+    complete(ledger, 90, 80)
+    connect().sync()
+    with driven(Ledger.create(tmp_path / "elsewhere", config(), {})) as other:
+        complete(other, 10, 20)
+        Mirror(other, uri, tmp_path / "artifacts").sync()
+        assert agrees(other, uri)
+    assert agrees(ledger, uri)
+    assert connect().sync() == 0
+
+
+def test_more_runs_than_one_answer_holds(ledger: Ledger, uri: str, connect: Connect,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "RUNS_PER_PAGE", 2)
+    for n in range(4):
+        complete(ledger, n, n)
+    connect().sync()
+    assert connect().sync() == 0
+    assert agrees(ledger, uri)
+
+
+def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(ledger: Ledger, uri: str, connect: Connect) -> None:
+    number = ledger.ask().number
+    mirror = connect()
+    mirror.sync_trial(ledger.trial(number))
+    client, run = MlflowClient(tracking_uri=uri), found(ledger, uri)["s/0"]
+    client.delete_run(run.info.run_id)
+    other = client.create_run(run.info.experiment_id, run.info.start_time, dict(run.data.tags))
+    client.log_param(other.info.run_id, "lr", "of an earlier version")
+    report(ledger, number, 90, 80)
+    connect().sync()
+    assert agrees(ledger, uri)
+
+
+def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_reported(tmp_path: Path, uri: str) -> None:
+    with driven(Ledger.create(tmp_path, config(seeds=3), {})) as ledger:
+        number = ledger.ask().number
+
+        def logged() -> Run:
+            Mirror(ledger, uri, tmp_path / "artifacts").sync()
+            return found(ledger, uri)["s/0"]
+
+        report(ledger, number, 90, 60, seed=42)
+        report(ledger, number, 80, seed=43)
+        run = logged()
+        assert history(uri, run) == [] and history(uri, run, "seed_42/val_class_il") == [(1, 90), (2, 60)]
+        report(ledger, number, 73, seed=44)
+        run = logged()
+        assert history(uri, run) == [(1, 81)]
+        assert history(uri, run, "val_class_il_std") == [(1, pytest.approx(statistics.stdev([90, 80, 73])))]
+        report(ledger, number, 70, seed=43, first=1)
+        report(ledger, number, 80, seed=44, first=1)
+        ledger.finish(number, "COMPLETE")
+        run = logged()
+        assert history(uri, run) == [(1, 81), (2, 70)]
+        assert history(uri, run, "val_class_il_std") == [(1, pytest.approx(8.5440037)), (2, 10)]
+        assert history(uri, run, "seed_44/val_class_il") == [(1, 73), (2, 80)]
+        assert history(uri, run, "steps") == [(1, 10), (2, 10)] and history(uri, run, "steps_std") == []
+        latest = [r[0]["recorded_at"] for r in ledger.trial(number).results.values()]
+        first = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_class_il")[0]
+        assert first.timestamp == int(max(latest) * 1000)
+        assert Mirror(ledger, uri, tmp_path / "artifacts").sync() == 0
+
+
+def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
+        ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
+    complete(ledger, 90, 80)
+    connect().sync()
+    client = MlflowClient(tracking_uri=uri)
+    client.update_run(found(ledger, uri)["s/0"].info.run_id, "RUNNING")
+    complete(ledger, 70, 60)  # of which MLflow never heard
+    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    for value in range(3):
+        number = ledger.ask().number
+        live(ledger.trial(number))
+        for task in range(2):
+            report(ledger, number, value, first=task)
+            live(ledger.trial(number))
+        ledger.finish(number, "COMPLETE")
+        live(ledger.trial(number))
+    (ledger.folder / "trials.csv").write_text("trial\n")
+    live.close(120)
+    assert live.error is None
+    assert agrees(ledger, uri)
+    assert {run.info.status for run in found(ledger, uri).values()} == {"FINISHED"}
+    assert connect().sync() == 0
+
+
+def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
+    connect().sync()
+    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    number = ledger.ask().number
+    report(ledger, number, 90)
+    live(ledger.trial(number))
+    wait_for(lambda: "s/0" in found(ledger, uri) and history(uri, found(ledger, uri)["s/0"]))
+    runs = found(ledger, uri)
+    assert {run.info.status for run in runs.values()} == {"RUNNING"}
+    ledger.interrupt(number)
+    live(ledger.trial(number))
+    live.close(120)
+    runs = found(ledger, uri)
+    assert (live.error, runs["s"].info.status, runs["s/0"].info.status) == (None, "KILLED", "SCHEDULED")
+
+
+def test_of_a_trials_changes_that_wait_only_the_newest_is_sent(
+        ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    busy, go_on = threading.Event(), threading.Event()
+    sent: list[tuple[int, int]] = []
+    real = Mirror.sync_trial
+
+    def slow(self: Mirror, trial: TrialRecord) -> None:
+        sent.append((trial.number, trial.tasks_done))
+        busy.set()
+        go_on.wait(120)
+        real(self, trial)
+
+    monkeypatch.setattr(Mirror, "sync_trial", slow)
+    first = ledger.ask()
+    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    assert busy.wait(120), "it compares the ledger first"
+    second = ledger.ask()
+    for task in range(20):
+        report(ledger, second.number, 50, first=task)
+        live(ledger.trial(second.number))
+    live(first)
+    go_on.set()
+    wait_for(lambda: len(sent) >= 3)
+    assert sent == [(0, 0), (1, 20), (0, 0)]
+    live.close(120)
+    assert live.error is None and agrees(ledger, uri)
+
+
+def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
+        ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracking, "FIRST_PAUSE_SECONDS", 0.05)
+    down = threading.Event()
+
+    def unless_down(real: Callable[..., object]) -> Callable[..., object]:
+        def call(*args: object, **kwargs: object) -> object:
+            if down.is_set() and threading.current_thread().name == "mlflow":
+                raise MlflowException("no server\nthere at http://me:my-secret@host:5000/x?password=other")
+            return real(*args, **kwargs)
+
+        return call
+
+    for name in ("search_runs", "create_run", "log_batch", "set_terminated", "update_run"):
+        monkeypatch.setattr(MlflowClient, name, unless_down(getattr(MlflowClient, name)))
+
+    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    live(complete(ledger, 90, 80))
+    wait_for(lambda: "s/0" in found(ledger, uri))
+    down.set()
+    for value in range(3):
+        live(complete(ledger, value, value))
+    wait_for(lambda: live.error is not None)
+    assert live.error == "MlflowException: no server there at http://***@host:5000/x?password=***"
+    down.clear()
+    wait_for(lambda: live.error is None)
+    assert agrees(ledger, uri), "without another word from the sweep"
+    live.close(120)
+    assert live.error is None and connect().sync() == 0
+
+
+@pytest.mark.parametrize("listening", [False, True])
+def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
+        listening: bool, ledger: Ledger, tmp_path: Path) -> None:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        if listening:
+            server.listen()
+        started = time.monotonic()
+        live = LiveMirror(ledger, f"http://me:my-secret@127.0.0.1:{server.getsockname()[1]}", tmp_path / "artifacts")
+        live(complete(ledger, 90, 80))
+        live.close(2)
+        assert time.monotonic() - started < 60
+        assert live.error is not None and "my-secret" not in live.error and "\n" not in live.error
+    assert ledger.trial(0).state == "COMPLETE"
+
+
+@pytest.mark.slow
+def test_sweeps_that_make_a_store_at_the_same_time_share_it(tmp_path: Path) -> None:
+    storage, database = tmp_path / "runs", tmp_path / "mlflow.db"
+    code = ("import sys; from pathlib import Path; from results.ledger import Ledger; from tune.tracking import Mirror;"
+            "storage, name, database = sys.argv[1:]; ledger = Ledger.open(Path(storage), name);"
+            "print(Mirror(ledger, 'sqlite:///' + database, Path(storage) / 'artifacts').sync())")
+    ledgers = [Ledger.create(storage, config(name), {}) for name in ("a", "b", "c")]
+    processes = [subprocess.Popen([sys.executable, "-c", code, str(storage), ledger.config.name, str(database)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for ledger in ledgers]
+    said = [process.communicate(timeout=300) for process in processes]
+    assert [out for out, _ in said] == ["1\n"] * 3, said
+    for ledger in ledgers:
+        assert set(found(ledger, f"sqlite:///{database}")) == {ledger.config.name}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".mlflow.db")]
+
+
+class Server:
+    """A real `mlflow server` over HTTP, that can be killed and started again."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self._port = free.getsockname()[1]
+        self._folder, self.uri = folder, f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        with (self._folder / "server.log").open("a") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
+                 "--artifacts-destination", str(self._folder / "served"), "--host", "127.0.0.1", "--port",
+                 str(self._port), "--workers", "1"],
+                cwd=self._folder, stdout=log, stderr=log, start_new_session=True)
+
+    def wait(self) -> None:
+        deadline = time.monotonic() + 300
+        while True:
+            try:
+                with urllib.request.urlopen(f"{self.uri}/health", timeout=10) as answer:
+                    assert answer.status == 200
+                    return
+            except OSError:
+                log = (self._folder / "server.log").read_text()
+                assert self._process.poll() is None and time.monotonic() < deadline, log
+                time.sleep(0.2)
+
+    def kill(self) -> None:
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    made.start()
+    try:
+        made.wait()
+        yield made
+    finally:
+        made.kill()
+
+
+@pytest.mark.slow
+def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end(
+        ledger: Ledger, server: Server, tmp_path: Path) -> None:
+    live = LiveMirror(ledger, server.uri, tmp_path / "artifacts")
+
+    def run_trial(value: float) -> None:
+        number = ledger.ask().number
+        live(ledger.trial(number))
+        for task in range(2):
+            report(ledger, number, value, first=task)
+            live(ledger.trial(number))
+        ledger.finish(number, "COMPLETE")
+        live(ledger.trial(number))
+
+    run_trial(50)
+    run_trial(51)
+    wait_for(lambda: found(ledger, server.uri))
+    run_trial(52)  # it is likely at work on some request
+    server.kill()
+    for value in range(53, 58):
+        run_trial(value)
+    wait_for(lambda: live.error is not None)
+    server.start()
+    for value in range(58, 63):
+        run_trial(value)
+    (ledger.folder / "trials.csv").write_text("trial\n")
+    server.wait()
+    live.close(120)
+    assert live.error is None
+    assert agrees(ledger, server.uri)
+    runs = found(ledger, server.uri)
+    assert {run.info.status for run in runs.values()} == {"FINISHED"} and len(runs) == 14
+    client = MlflowClient(tracking_uri=server.uri)
+    assert {f.path for f in client.list_artifacts(runs["s"].info.run_id)} == {"sweep.yaml", "trials.csv"}
+    everything = client.search_runs([runs["s"].info.experiment_id], run_view_type=ViewType.ALL)
+    assert len(everything) == 14, "nor was any made twice and deleted"
+    assert Mirror(ledger, server.uri, tmp_path / "artifacts").sync() == 0
+
+
+@pytest.mark.slow
+def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(server: Server, tmp_path: Path) -> None:
+    code = """
+import os, signal, sys, time
+from pathlib import Path
+from results.ledger import Ledger
+from tests.tune.test_tracking import driven, found, report, wait_for
+from tune.tracking import LiveMirror
+ledger = Ledger.open(Path(sys.argv[1]), "s")
+with driven(ledger):
+    live = LiveMirror(ledger, sys.argv[2], Path(sys.argv[1]) / "artifacts")
+    for n in range(6):
+        number = ledger.ask().number
+        live(ledger.trial(number))
+        report(ledger, number, n, n)
+        if n < 5:
+            ledger.finish(number, "COMPLETE")
+        live(ledger.trial(number))
+    wait_for(lambda: found(ledger, sys.argv[2]))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    Ledger.create(tmp_path, config(trials=9), {})
+    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), server.uri], capture_output=True, text=True,
+                          timeout=300)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    ledger = Ledger.open(tmp_path, "s")
+    with driven(ledger):
+        live = LiveMirror(ledger, server.uri, tmp_path / "artifacts")
+        number = ledger.ask().number
+        assert number == 5
+        ledger.finish(number, "COMPLETE")
+        live(ledger.trial(number))
+        live.close(120)
+        assert live.error is None
+        assert agrees(ledger, server.uri)
+        assert {run.info.status for run in found(ledger, server.uri).values()} == {"FINISHED"}
