@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dynamos.arguments import Parser
 from dynamos.errors import DynamosError, UserError
+from tune.session import STORAGE, add_session_flags, session_changes, storage
 
 if TYPE_CHECKING:
     from results.ledger import Ledger
@@ -70,20 +71,18 @@ def _add_flags(command: Parser, name: str) -> None:
         return
     if name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
-    command.add_argument("--storage", metavar="DIR", default="runs",
+    command.add_argument("--storage", metavar="DIR", default=STORAGE,
                          help="folder that holds the sweeps (default: %(default)s)")
     if name == "extend":
         command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
     if name in ("resume", "extend"):
-        from tune.flags import add_session_flags
-
         add_session_flags(command.add_argument_group("this session (default: as before)"), {})
     if name in ("stop", "show"):
         command.add_argument("--trial", type=int, metavar="N", help="this trial only")
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tune.flags import storage, sweep_config
+    from tune.flags import sweep_config
 
     config = sweep_config(arguments)
     from tune.sweep import create_sweep
@@ -100,22 +99,24 @@ def _extend(arguments: argparse.Namespace) -> int:
 
 
 def _drive(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
-    from tune.flags import session_changes
+    if arguments.run is not _run:
+        ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
     from tune.summary import ending
     from tune.sweep import INTERRUPTED, run_sweep
 
-    if arguments.run is not _run:
-        ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments))
     over = run_sweep(ledger, more)
     found = ending(ledger, over)
     return 130 if over == INTERRUPTED else 0 if found else 1
 
 
 def _stop(arguments: argparse.Namespace) -> int:
+    from results.lease import gone
+
     ledger = _open(arguments)
-    name = ledger.config.name
-    if ledger.driver is None:
-        raise UserError(f"the sweep {name!r} is not running.")
+    name, driver = ledger.config.name, ledger.driver
+    if driver is None or gone(driver):
+        raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
+                        f"Go on with it: dynamos-sweep resume {name}")
     if arguments.trial is None:
         ledger.request_stop()
         what = f"sweep {name}"
@@ -142,7 +143,6 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from tune.flags import storage
     from tune.summary import listing
 
     listing(storage(arguments))
@@ -176,7 +176,6 @@ def _report(arguments: argparse.Namespace) -> int:
 
 def _open(arguments: argparse.Namespace) -> "Ledger":
     from results.ledger import Ledger
-    from tune.flags import storage
 
     return Ledger.open(storage(arguments), arguments.name)
 

@@ -1,7 +1,6 @@
 """`dynamos-sweep run`'s flags and the SweepConfig that they mean."""
 
 import argparse
-import math
 import os
 import re
 from pathlib import Path
@@ -13,12 +12,11 @@ from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from search_spaces.space import named_spaces, read_points, read_space
+from tune.session import STORAGE, add, add_session_flags, amount, seconds, storage
 
-STORAGE = "runs"
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
     "gpus_per_trial": 0.0, "sampler": "tpe", "grid_levels": 3, "pruner": "none", "grace_tasks": 2, "seeds": 1}
-SESSION = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")  # what a resumed sweep may change
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
@@ -58,9 +56,9 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     budget = section("how long, whichever comes first")
     _add(budget, "--trials", "configurations to try, the preset included", type=int, metavar="T")
     _add(budget, "--cpu-budget", "stop when trials have held CPUs for so long together, for instance 8h",
-         type=_seconds, metavar="8h")
-    _add(budget, "--gpu-budget", "the same of GPUs", type=_seconds, metavar="8h")
-    _add(budget, "--target", "stop when the first objective has come this far", type=_amount, metavar="VALUE")
+         type=seconds, metavar="8h")
+    _add(budget, "--gpu-budget", "the same of GPUs", type=seconds, metavar="8h")
+    _add(budget, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
     add_session_flags(budget, DEFAULTS)
     where = section("where")
     _add(where, "--storage", "folder for this and other sweeps and their MLflow store", metavar="DIR")
@@ -68,26 +66,6 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
          "(default: a file in the sweep's folder)", metavar="URL")
     _add(where, "--tracking-uri", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
          metavar="URI")
-
-
-def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
-    _add(parser, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h", type=_seconds,
-         metavar="30m", defaults=defaults)
-    _add(parser, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads", type=_amount,
-         metavar="C", defaults=defaults)
-    _add(parser, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
-         type=_amount, metavar="G", defaults=defaults)
-    _add(parser, "--max-concurrent", "trials at a time (default: as many as the machine holds)", type=int,
-         metavar="M", defaults=defaults)
-
-
-def session_changes(arguments: argparse.Namespace) -> dict[str, Any]:
-    """SweepConfig fields that a resumed sweep's flags change."""
-    given = {name: getattr(arguments, name) for name in SESSION if getattr(arguments, name) is not None}
-    if "time_budget" in given:
-        given["time_budget_seconds"] = given.pop("time_budget")
-    return given
 
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
@@ -108,15 +86,8 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         tracking_uri=arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
 
 
-def storage(arguments: argparse.Namespace) -> Path:
-    """The folder that holds the sweeps."""
-    return Path(arguments.storage).expanduser().resolve()
-
-
-def _add(group: Any, flag: str, text: str, defaults: dict[str, Any] = DEFAULTS, **more: Any) -> None:
-    default = defaults.get(flag.lstrip("-").replace("-", "_"))
-    group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
-                       **more)
+def _add(group: Any, flag: str, text: str, **more: Any) -> None:
+    add(group, DEFAULTS, flag, text, **more)
 
 
 def _base(arguments: argparse.Namespace) -> TrainConfig:
@@ -146,20 +117,3 @@ def _name(arguments: argparse.Namespace) -> str:
     stem = f"{arguments.dataset}-{Path(arguments.space).stem}"
     folder = storage(arguments)
     return next(n for i in range(1, 10**6) if not (folder / (n := f"{stem}-{i}")).exists())
-
-
-def _seconds(text: str) -> float:
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
-    if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
-    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
-
-
-def _amount(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
-    return value

@@ -18,7 +18,7 @@ from results.ledger import Ledger, sweep_names
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 from tune.display import duration, number, parameters
-from tune.flags import STORAGE
+from tune.session import STORAGE
 
 SHOWN_TRIALS = 30
 SHOWN_PARETO = 10

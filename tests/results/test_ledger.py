@@ -435,6 +435,26 @@ def test_a_damaged_sweep_is_a_user_error(damage: Callable[[Path], object], messa
         Ledger.open(tmp_path, "s")
 
 
+@pytest.mark.parametrize("url, message", [
+    ("postgres//host", "--ledger-url postgres//host: Could not parse SQLAlchemy URL"),
+    ("sqlite:////nowhere/ledger.db", "--ledger-url sqlite:////nowhere/ledger.db: .*unable to open database file")])
+def test_a_database_that_cannot_be_used_is_a_user_error_and_leaves_no_sweep(
+        url: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=message):
+        Ledger.create(tmp_path, config(ledger_url=url), {})
+    assert not any(tmp_path.iterdir())
+
+
+def test_several_sweeps_live_in_one_database(tmp_path: Path) -> None:
+    made = config(ledger_url=f"sqlite:///{tmp_path / 'all.db'}")
+    for name in ("a", "b"):
+        with driven(Ledger.create(tmp_path, dataclasses.replace(made, name=name), {})) as ledger:
+            complete(ledger, {"a": 70.0, "b": 80.0}[name])
+    assert not (tmp_path / "a" / "ledger.db").exists()
+    for name, value in (("a", 70.0), ("b", 80.0)):
+        assert [t.value for t in Ledger.open(tmp_path, name).trials()] == [value]
+
+
 def test_a_folder_that_is_in_the_way_or_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
     with pytest.raises(UserError, match="exists and is no sweep"):

@@ -1,13 +1,20 @@
-"""Bad input: one line that says what is wrong, exit status 2, nothing left behind."""
+"""Flags and what they mean. Bad input: one line that says what is wrong, exit status 2, nothing left behind."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from dynamos.config import TrainConfig, preset
-from tune.cli import _parser, _sweep_config, main
+from results.ledger import Ledger
+from results.sweep_config import Constraint, Objective, SweepConfig
+from tests.results.test_ledger import config as plain
+from tune.cli import _parser, main
+from tune.flags import sweep_config
+from tune.session import SESSION
 
 
 def refused(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str) -> str:
@@ -66,13 +73,29 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
     (["--name", "../elsewhere"], "--name '../elsewhere': letters, digits"),
     (["--trails", "3"], "Did you mean --trials?"),
+    (["--objective", "val_clas_il"], "unknown metric 'val_clas_il'. Did you mean 'val_class_il'?"),
+    (["--objective", "compute:most"], "unknown direction 'most'"),
+    (["--objective", "compute", "--objective", "compute:max"], "--objective: compute compute names a metric twice"),
+    (["--constraint", "keep_fraction<0.6"], "write FIELD<=NUMBER or FIELD>=NUMBER"),
+    (["--sampler", "tpee"], "unknown sampler 'tpee'. Did you mean 'tpe'?"),
+    (["--sampler", "cmaes", "--objective", "compute", "--objective", "val_class_il"], "knows one objective only"),
+    (["--pruner", "median", "--dataset", "mnist-360"], "mnist-360 has no task borders"),
+    (["--objective", "forgetting", "--dataset", "mnist-360"], "forgetting does not exist on mnist-360"),
+    (["--pruner", "wilcoxon"], "--pruner wilcoxon compares seeds"),
+    (["--seeds", "0"], "--seeds 0 is out of range; it must be at least 1"),
+    (["--target", "high"], "argument --target: 'high' is no number"),
+    (["--gpu-budget", "1h"], "--gpu-budget: these trials use no GPU"),
+    (["--cpu-budget", "0s"], "--cpu-budget 0s is out of range"),
+    (["--points", "/nowhere.yaml"], "no file /nowhere.yaml"),
+    (["--ledger-url", "postgresql://me:pw@host/db"], "a password does not belong in a sweep's files"),
 ])
 def test_a_bad_argument(arguments: list[str], message: str, tmp_path: Path,
                         capsys: pytest.CaptureFixture[str]) -> None:
     assert message in refused(capsys, tmp_path / "runs", "run", *arguments)
 
 
-@pytest.mark.parametrize("command", [["resume"], ["extend", "--trials", "+2"], ["report"]])
+@pytest.mark.parametrize("command", [["resume"], ["extend", "--trials", "+2"], ["report"], ["show"], ["sync"],
+                                     ["stop"], ["stop", "--trial", "0"]])
 def test_a_sweep_that_is_not_there(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown sweep 'mine'" in refused(capsys, tmp_path / "runs", command[0], "mine", *command[1:])
 
@@ -81,7 +104,7 @@ def test_a_bad_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "'-3' is not of the form +20" in refused(capsys, tmp_path / "runs", "extend", "s", "--trials=-3")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["extend", "--help"]])
+@pytest.mark.parametrize("arguments", [["--help"], ["resume", "--help"], ["show", "--help"]])
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (f"import sys; from tune.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"
             "print({'ray', 'torch', 'optuna', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules))")
@@ -97,21 +120,101 @@ def test_the_defaults_are_said(capsys: pytest.CaptureFixture[str]) -> None:
         assert words in said
 
 
+def meant(*arguments: str) -> SweepConfig:
+    return sweep_config(_parser("run").parse(["run", *arguments]))
+
+
 def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = _sweep_config(_parser().parse([
-        "run", "--name", "n", "--dataset", "seq-mnist", "--data-path", "images", "--trials", "7",
-        "--time-budget", "30m", "--seed", "3", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5",
-        "--max-concurrent", "4", "--set", "buffer_size=1000", "nf=8", "--set", "max-train-images-per-task=50"]))
-    assert (config.name, config.trials, config.time_budget_seconds, config.seed) == ("n", 7, 1800, 3)
-    assert (config.cpus_per_trial, config.gpus_per_trial, config.max_concurrent) == (2, 0.5, 4)
-    expected = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
-                "threads": 2, "data_path": str(tmp_path / "images"), "device": "cuda"}
-    assert config.base == TrainConfig(**expected)
+    (tmp_path / "points.yaml").write_text("points: [{lr: 1e-2}, {lr: 0.1, keep_ratio: 0.5}]")
+    config = meant(
+        "--name", "n", "--dataset", "seq-mnist", "--data-path", "images", "--trials", "7", "--time-budget", "30m",
+        "--seed", "3", "--cpus-per-trial", "2", "--gpus-per-trial", "0.5", "--max-concurrent", "4",
+        "--set", "buffer_size=1000", "nf=8", "--set", "max-train-images-per-task=50", "--seeds", "4",
+        "--objective", "val_task_il", "--objective", "compute:max", "--constraint", "keep_fraction<=0.6",
+        "--constraint", "val_class_il >= 50", "--sampler", "nsga2", "--pruner", "wilcoxon", "--grace-tasks", "3",
+        "--points", "points.yaml", "--warm-start", "earlier", "--deterministic-order", "--cpu-budget", "2h",
+        "--gpu-budget", "1d", "--target", "95.5", "--ledger-url", "sqlite:///l.db", "--tracking-uri", "http://m:5000")
+    base = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
+            "threads": 2, "data_path": str(tmp_path / "images"), "device": "cuda"}
+    assert config == SweepConfig(
+        name="n", space=config.space, base=TrainConfig(**base), trials=7, time_budget_seconds=1800, seed=3,
+        cpus_per_trial=2, gpus_per_trial=0.5, max_concurrent=4, seeds=4,
+        objectives=(Objective("val_task_il", "max"), Objective("compute", "max")),
+        constraints=(Constraint("keep_fraction", "<=", 0.6), Constraint("val_class_il", ">=", 50)), sampler="nsga2",
+        pruner="wilcoxon", grace_tasks=3, points=({"lr": 0.01}, {"lr": 0.1, "keep_ratio": 0.5}), warm_start="earlier",
+        deterministic_order=True, cpu_budget_seconds=7200, gpu_budget_seconds=86400, target=95.5,
+        ledger_url="sqlite:///l.db", tracking_uri="http://m:5000")
+    assert config.space.name == "core"
+
+
+def test_without_flags_a_sweep_is_what_its_config_defaults_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    config = meant()
+    expected = SweepConfig(name="seq-digits-core-1", space=config.space, base=config.base)
+    assert config == expected and config.base_is_preset and config.base.device == "cpu"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
+    assert meant().tracking_uri == "http://m:5000"
 
 
 def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
-    arguments = ["run", "--storage", str(tmp_path)]
-    assert _sweep_config(_parser().parse(arguments)).name == "seq-digits-core-1"
+    assert meant("--storage", str(tmp_path)).name == "seq-digits-core-1"
     (tmp_path / "seq-digits-core-1").mkdir()
-    assert _sweep_config(_parser().parse(arguments)).name == "seq-digits-core-2"
+    assert meant("--storage", str(tmp_path)).name == "seq-digits-core-2"
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder with a sweep `s` that has not begun."""
+    folder = tmp_path_factory.mktemp("stored")
+    Ledger.create(folder, plain(trials=3, time_budget_seconds=60.0), {})
+    return folder
+
+
+def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[SweepConfig, int]]:
+    """(the sweep as this session has it, trials added) of every sweep that the command would have run."""
+    ran: list[tuple[SweepConfig, int]] = []
+    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more: ran.append((ledger.config, more)))
+    monkeypatch.setattr("tune.summary.ending", lambda ledger, over: True)
+    assert main(arguments) == 0
+    return ran
+
+
+@pytest.mark.parametrize("flags, changes", [
+    ([], {}), (["--cpus-per-trial", "2"], {"cpus_per_trial": 2.0}), (["--max-concurrent", "1"], {"max_concurrent": 1}),
+    (["--time-budget", "2h"], {"time_budget_seconds": 7200.0})])
+@pytest.mark.parametrize("command, more", [(["resume", "s"], 0), (["extend", "s", "--trials", "+20"], 20)])
+def test_a_later_session_may_have_other_resources_and_changes_nothing_else(
+        command: list[str], more: int, flags: list[str], changes: dict[str, Any], stored: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Ledger.open(stored, "s").config
+    ran = drive(monkeypatch, *command, "--storage", str(stored), *flags)
+    assert ran == [(dataclasses.replace(before, **changes), more)]
+    assert Ledger.open(stored, "s").config == before, "for this session only"
+
+
+def test_what_a_session_may_change_is_how_fast_it_goes() -> None:
+    assert SESSION == ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")
+
+
+@pytest.mark.parametrize("flags, message", [
+    (["--gpus-per-trial", "1"], "--gpus-per-trial 1: the trials of 's' train on the CPU, and so do its later sessions. "
+     "For another device start a sweep with --warm-start s."),
+    (["--cpus-per-trial", "0"], "--cpus-per-trial 0 is out of range; it must be at least 0.01."),
+    (["--sampler", "random"], "unknown flag --sampler. `dynamos-sweep resume --help` lists them all."),
+    (["--trials", "3"], "unknown flag --trials. `dynamos-sweep resume --help` lists them all."),
+])
+def test_a_later_session_cannot_change_what_the_sweep_is(
+        flags: list[str], message: str, stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["resume", "s", "--storage", str(stored), *flags]) == 2
+    assert capsys.readouterr().err == f"dynamos-sweep: error: {message}\n"
+
+
+def test_gpus_may_be_shared_otherwise_but_not_be_left(stored: Path, monkeypatch: pytest.MonkeyPatch,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    base = plain().base.replace(device="cuda")
+    Ledger.create(stored, plain("g", base=base, gpus_per_trial=1.0), {})
+    ran = drive(monkeypatch, "resume", "g", "--storage", str(stored), "--gpus-per-trial", "0.25")
+    assert ran[0][0].gpus_per_trial == 0.25
+    assert main(["resume", "g", "--storage", str(stored), "--gpus-per-trial", "0"]) == 2
+    assert "--gpus-per-trial 0: the trials of 'g' train on GPUs, and so do" in capsys.readouterr().err

@@ -3,7 +3,7 @@ from pathlib import Path
 from rich.console import Console
 
 from results.ledger import Ledger
-from tests.results.test_ledger import complete, config, report
+from tests.results.test_ledger import complete, config, driven, report
 from tune.display import Display, duration, number
 
 
@@ -14,30 +14,27 @@ def shown(display: Display) -> str:
 
 
 def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_path: Path) -> None:
-    ledger = Ledger.create(tmp_path, config(trials=8), {})
-    ledger.begin()
-    display = Display(ledger, console=Console(file=open("/dev/null", "w")))
-    display.begin(slots=2)
-    assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(display)
-    complete(ledger, 100, 70)
-    best = complete(ledger, 100, 90)
-    bad = ledger.ask().number
-    ledger.finish(bad, "PRUNED", "non-finite")
-    running = ledger.ask().number
-    report(ledger, running, 66.66)
-    for trial in ledger.trials():
-        display(trial)
-    text = shown(display)
+    with driven(Ledger.create(tmp_path, config(trials=8), {})) as ledger:
+        display = Display(ledger, console=Console(file=open("/dev/null", "w")))
+        display.begin(slots=2)
+        assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(display)
+        complete(ledger, 100, 70)
+        best = complete(ledger, 100, 90)
+        bad = ledger.ask().number
+        ledger.finish(bad, "PRUNED", "non-finite")
+        running = ledger.ask().number
+        report(ledger, running, 66.66)
+        for trial in ledger.trials():
+            display(trial)
+        text = shown(display)
     assert "2 done, 1 running, 1 pruned, 0 failed of 8" in text and "3/8" in text and "left" in text
     assert f"best so far: trial {best}, val_class_il 90.00" in text
     assert f"trial {running}" in text and "66.66" in text and "keep_ratio" in text
 
 
 def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> None:
-    ledger = Ledger.create(tmp_path, config(trials=2), {})
-    ledger.begin()
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
-    with Display(ledger, console=console) as display:
+    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger, Display(ledger, console=console) as display:
         complete(ledger, 100, 70)
         display(ledger.trial(0))
         display(ledger.trial(ledger.ask().number))

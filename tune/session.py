@@ -1,0 +1,71 @@
+"""What may change from one session of a sweep to the next, as flags. Imports nothing heavy: `--help` shows them."""
+
+import argparse
+import math
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dynamos.errors import UserError
+
+if TYPE_CHECKING:
+    from results.sweep_config import SweepConfig
+
+STORAGE = "runs"
+SESSION = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")
+
+
+def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
+    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    add(parser, defaults, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h",
+        type=seconds, metavar="30m")
+    add(parser, defaults, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads",
+        type=amount, metavar="C")
+    add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
+        type=amount, metavar="G")
+    add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as the machine holds)", type=int,
+        metavar="M")
+
+
+def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
+    """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    given = {name: getattr(arguments, name) for name in SESSION if getattr(arguments, name) is not None}
+    gpus = given.get("gpus_per_trial", config.gpus_per_trial)
+    if (gpus > 0) != (config.gpus_per_trial > 0):
+        where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"
+        raise UserError(f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do its "
+                        f"later sessions. For another device start a sweep with --warm-start {config.name}.")
+    if "time_budget" in given:
+        given["time_budget_seconds"] = given.pop("time_budget")
+    return given
+
+
+def storage(arguments: argparse.Namespace) -> Path:
+    """The folder that holds the sweeps."""
+    return Path(arguments.storage).expanduser().resolve()
+
+
+def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:
+    """Adds a flag, with its default where it has one."""
+    default = defaults.get(flag.lstrip("-").replace("-", "_"))
+    group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
+                       **more)
+
+
+def seconds(text: str) -> float:
+    """The length of time written as 90s, 30m, 2h or 1d, in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def amount(text: str) -> float:
+    """The finite number that a text is."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value
