@@ -317,7 +317,8 @@ class LiveMirror:
 def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
     """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
 
-    Of several seeds, the mean under the plain name once all have reported a task, and each one's own under seed_SEED/.
+    Of several seeds (the record has them all from the start, without results), the mean under the plain name once all
+    have reported a task, and each one's own under seed_SEED/.
     The time is the ledger's own: a store drops a second row with the same key, step, value and time.
     """
     several = len(trial.results) > 1
@@ -378,7 +379,7 @@ def make_store(uri: str, artifacts: Path) -> None:
         store = SqlAlchemyStore(f"sqlite:///{making}", artifacts.as_uri())  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with closing(sqlite3.connect(making)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # halves the time of a trial; the file keeps the mode
+            connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it
         path.hardlink_to(making)
     except FileExistsError:
         pass  # another process was faster, and its store is as good
