@@ -27,9 +27,10 @@ def write_report(ledger: Ledger) -> Path:
     """report.html in the sweep's folder: the answer, Optuna's charts, every trial. Needs no network to be read."""
     trials = ledger.trials()
     config = ledger.config
+    own = sum(not t.imported for t in trials)
     parts = [f"<h1>Sweep {html.escape(config.name)}</h1>",
              f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol {PROTOCOL}, "
-             f"{len(trials)} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials, config))}</p>",
+             f"{own} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials, config))}</p>",
              f"<p>{html.escape(ranking(trials, config))}</p>"]
     complete = [t for t in trials if t.state == "COMPLETE"]
     if len(complete) > 1:
@@ -47,7 +48,7 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if chosen is None or chosen.value is None:
         kept = " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
-        return f"None of {len(trials)} trials has completed{kept}."
+        return f"None of {sum(not t.imported for t in trials)} trials has completed{kept}."
     text = f"Trial {chosen.number} is best with {config.objectives[0].metric} {chosen.value:.2f}"
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."

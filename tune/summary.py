@@ -41,7 +41,7 @@ def listing(storage: Path) -> None:
         table.add_row(name, config.base.dataset, config.space.name, state(ledger, trials),
                       f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
                       "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
-    Console().print(table)
+    _console().print(table)
 
 
 def state(ledger: Ledger, trials: list[TrialRecord]) -> str:
@@ -56,12 +56,12 @@ def state(ledger: Ledger, trials: list[TrialRecord]) -> str:
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best trials and those that run, and why others ended early."""
     trials = [t for t in ledger.trials() if not t.imported]
-    config, console = ledger.config, Console()
+    config, console = ledger.config, _console()
     counts = Counter(t.state.lower() for t in trials)
     console.print(f"{config.name}: {state(ledger, trials)}; {config.base.dataset}, space {config.space.name}, "
-                  f"{' '.join(map(str, config.objectives))}{_constraints(ledger)}", markup=False, highlight=False)
+                  f"{' '.join(map(str, config.objectives))}{_constraints(ledger)}")
     console.print(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
-                  f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs", highlight=False)
+                  f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
     listed = first + [t for t in trials if t not in first]
     table = Table("trial", "state", "source", "tasks", config.objectives[0].metric, "seconds", "parameters or reason",
@@ -73,8 +73,8 @@ def show_sweep(ledger: Ledger) -> None:
                       trial.reason or parameters(trial.config))
     console.print(table)
     if len(listed) > SHOWN_TRIALS:
-        console.print(f"... and {len(listed) - SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}", highlight=False)
-    console.print(ranking(trials, config), highlight=False)
+        console.print(f"... and {len(listed) - SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
+    console.print(ranking(trials, config))
 
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
@@ -82,12 +82,12 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
     trials = ledger.trials()
     if not 0 <= wanted < len(trials):
         raise UserError(f"--trial {wanted}: {ledger.config.name} has trials 0 to {len(trials) - 1}.")
-    trial, console = trials[wanted], Console()
+    trial, console = trials[wanted], _console()
     console.print(f"trial {trial.number} of {ledger.config.name}: {trial.state.lower()}, from {trial.source}, "
-                  f"attempt {trial.attempt}, {trial.seconds or 0:.0f} s", highlight=False)
+                  f"attempt {trial.attempt}, {trial.seconds or 0:.0f} s")
     if trial.reason:
-        console.print(f"reason: {trial.reason}", markup=False, highlight=False)
-    console.print(parameters(trial.config), highlight=False)
+        console.print(f"reason: {trial.reason}")
+    console.print(parameters(trial.config))
     table = Table("seed", "task", *OBJECTIVES, box=None, pad_edge=False)
     for seed, results in trial.results.items():
         for result in results:
@@ -96,8 +96,8 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
     console.print(table)
     for result in [r for results in trial.results.values() for r in results]:
         for warning in result.get("warnings", ()):
-            console.print(f"warning: {warning}", markup=False, highlight=False)
-    console.print(f"files: {ledger.trial_folder(trial.number)}", highlight=False, soft_wrap=True)
+            console.print(f"warning: {warning}")
+    console.print(f"files: {ledger.trial_folder(trial.number)}", soft_wrap=True)
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:
@@ -114,8 +114,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     if chosen is None:
         reasons = sorted({t.reason for t in trials if t.reason})
         complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
-        what = (f"None of the {complete} trials of {name} that completed keeps{_constraints(ledger)}" if complete
-                else f"No trial of {name} completed")
+        what = (f"None of the {complete} trials of {name} that completed keeps "
+                f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
         print(f"{what}{': ' + '; '.join(reasons) if reasons else ''}.")
         print(f"Files in {folder}: sweep.yaml, ledger.db, trials.csv, trials/")
         return False
@@ -124,7 +124,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
     print(f"Best configuration on validation images by {config.objectives[0]}{_constraints(ledger)}"
           + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
-    Console().print(side_by_side(columns, OBJECTIVES))
+    _console().print(side_by_side(columns, OBJECTIVES))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
@@ -169,12 +169,16 @@ def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
                       parameters(trial.config))
     print(f"\nPareto set: {len(front)} trials"
           + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
-    Console().print(table)
+    _console().print(table)
 
 
 def _constraints(ledger: Ledger) -> str:
     constraints = ledger.config.constraints
     return " with " + " and ".join(map(str, constraints)) if constraints else ""
+
+
+def _console() -> Console:
+    return Console(markup=False, emoji=False, highlight=False)  # what is told of a trial may look like markup
 
 
 def _open_mlflow(uri: str) -> str:

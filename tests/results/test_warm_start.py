@@ -9,6 +9,7 @@ import pytest
 from dynamos.errors import UserError
 from results.best import best, pareto, train_config
 from results.ledger import Ledger, sweep_names
+from results.report import write_report
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
 from tests.results.test_ledger import SEED, config, driven
@@ -77,6 +78,12 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
         assert (drawn.number, drawn.source, ledger.remaining()) == (13, "sampler", 3)
         chosen = best(ledger.trials(), ledger.config)
         assert chosen is not None and chosen.number == 0, "worse than any of the other sweep's, but its own"
+
+
+def test_the_report_counts_the_sweeps_own_trials(storage: Path) -> None:
+    ledger = new(storage)
+    page = write_report(ledger).read_text()
+    assert "1 of 5 trials" in page and "None of 1 trials has completed." in page
 
 
 def test_the_sampler_sees_them(storage: Path) -> None:

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import optuna
 import pytest
 from hypothesis import given
@@ -5,7 +7,7 @@ from hypothesis import strategies as st
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
-from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
+from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_points, read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -108,3 +110,31 @@ def test_a_missing_space_is_named(name: str, message: str) -> None:
 def test_a_point_outside_is_refused() -> None:
     with pytest.raises(UserError, match=r"lr 0.07 lies outside the space mine, which has 0.1 to 0.2\."):
         space(lr={"low": 0.1, "high": 0.2}).stored({"lr": 0.07})
+
+
+def read(tmp_path: Path, text: str) -> tuple[dict[str, object], ...]:
+    (tmp_path / "points.yaml").write_text(text)
+    return read_points(tmp_path / "points.yaml", space(lr={"low": 0.1, "high": 0.2}, nf={"choices": [16, 32]},
+                                                       warmup={"choices": [True, False]}))
+
+
+def test_points_are_searched_fields_with_values_of_their_type(tmp_path: Path) -> None:
+    points = read(tmp_path, "points:\n- {lr: 1e-1, nf: 32}\n- {}\n- {warmup: true, lr: 0.15}")
+    assert points == ({"lr": 0.1, "nf": 32}, {}, {"warmup": True, "lr": 0.15})
+
+
+@pytest.mark.parametrize("text, message", [
+    ("point: [{lr: 0.1}]", "points.yaml: unknown key 'point'. Did you mean 'points'?"),
+    ("points: {lr: 0.1}", "points.yaml needs `points:`, a list of mappings of searched fields to values."),
+    ("points: []", "needs `points:`"), ("points: [0.1]", "needs `points:`"), ("{}", "needs `points:`"),
+    ("points: [{lr: 0.1}, {lt: 0.1}]",
+     "unknown field of the space mine 'lt'. Did you mean 'lr'? Allowed: lr, nf, warmup."),
+    ("points: [{beta: 1.0}]", "unknown field of the space mine 'beta'."),
+    ("points: [{lr: fast}]", "lr 'fast' is not a number."), ("points: [{lr: -1}]", "lr -1.0 is out of range"),
+    ("points: [{nf: 1.5}]", "nf 1.5 is not a whole number."),
+    ("points: [{warmup: 1}]", "warmup 1 is not true or false."),
+])
+def test_points_that_do_not_fit_are_refused(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as error:
+        read(tmp_path, text)
+    assert message in str(error.value)

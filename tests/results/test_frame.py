@@ -1,0 +1,67 @@
+"""trials.csv and pareto.csv: what the ledger says, in columns."""
+
+import csv
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from results.frame import COLUMNS, trials_frame, write_trials
+from results.ledger import Ledger
+from results.sweep_config import Constraint, Objective
+from search_spaces.space import SearchSpace
+from tests.results.test_ledger import config, driven
+
+SPACE = SearchSpace.from_dict("two", {"parameters": {"warmup": {"choices": [True, False]},
+                                                     "policy_penalty": {"low": -99, "high": -9, "log": True}}})
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    """Two seeds, two objectives and a constraint: of five trials 1 is the best that keeps it, 2 breaks it."""
+    storage = tmp_path_factory.mktemp("frame")
+    sought = (Objective.parse("val_class_il"), Objective.parse("compute"))
+    made = config(space=SPACE, sampler="random", seeds=2, objectives=sought, trials=5,
+                  constraints=(Constraint.parse("keep_fraction<=0.5"),))
+    with driven(Ledger.create(storage, made, {})) as ledger:
+        for values, computes, keeps, state in (((70, 74), (0.2, 0.4), (0.5, 0.5), "COMPLETE"),
+                                               ((80, 83), (0.8, 0.8), (0.1, 0.9), "COMPLETE"),
+                                               ((90, 90), (0.1, 0.1), (0.6, 0.5), "COMPLETE"),
+                                               ((99, 99), (0.1, 0.1), (0.1, 0.1), "PRUNED"),
+                                               ((60, 61), (0.9, 0.9), (0.1, 0.1), "COMPLETE")):
+            number = ledger.ask().number
+            for seed, value, compute, keep in zip((42, 43), values, computes, keeps, strict=True):
+                metrics = {"val_class_il": value, "compute": compute, "keep_fraction": keep}
+                ledger.add_result(number, 1, seed, {"task": 0, "n_tasks": 1}, metrics)
+            ledger.finish(number, state, "because" if state == "PRUNED" else None)
+    return Ledger.open(storage, "s")
+
+
+def test_metrics_are_means_over_seeds_with_their_spread_and_of_complete_trials_only(ledger: Ledger) -> None:
+    frame = trials_frame(ledger)
+    assert list(frame.columns) == [*COLUMNS, "warmup", "policy_penalty"]
+    assert list(frame["val_class_il"])[:3] == [72, 81.5, 90] and math.isnan(frame["val_class_il"][3])
+    assert list(frame["spread"])[:3] == pytest.approx([8**0.5, 4.5**0.5, 0])  # sqrt(((70-72)^2 + (74-72)^2) / 1)
+    assert list(frame["compute"])[:2] == pytest.approx([0.3, 0.8]) and math.isnan(frame["spread"][3])
+    assert list(frame["feasible"]) == [True, True, False, None, True]
+    assert list(frame["tasks_done"]) == [1] * 5 and list(frame["attempts"]) == [1] * 5
+    assert pd.isna(frame["val_task_il"]).all(), "which was not measured"
+
+
+def test_every_column_is_explained() -> None:
+    assert all(text and not text.endswith(".") for text in COLUMNS.values())
+
+
+def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path: Path) -> None:
+    write_trials(ledger)
+    with (ledger.folder / "pareto.csv").open() as file:
+        assert [row["number"] for row in csv.DictReader(file)] == ["1", "0"]
+    with (ledger.folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["feasible"] for row in rows] == ["True", "True", "False", "", "True"]
+    stored = ledger.trials()
+    assert [float(row["policy_penalty"]) for row in rows] == [t.config["policy_penalty"] for t in stored]
+    Ledger.create(tmp_path, config(space=SPACE), {})
+    write_trials(Ledger.open(tmp_path, "s"))
+    assert not (tmp_path / "s" / "pareto.csv").exists(), "one objective has no Pareto set"

@@ -1,0 +1,258 @@
+"""What list, show and stop say, and how a session ends."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import lease
+from results.best import export
+from results.ledger import Ledger
+from results.sweep_config import Constraint, Objective, SweepConfig
+from search_spaces.space import SearchSpace
+from tests.results.test_ledger import SEED, config, driven
+from tune.cli import main
+from tune.summary import ending
+
+HERE = f"{socket.gethostname()}:{os.getpid()}"
+SPACE = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
+METRICS = {"val_task_il": 99.0, "forgetting": 5.0, "keep_fraction": 0.5, "compute": 0.4321}
+# Brackets that rich would take for its markup: one that it would swallow and one that it would choke on.
+REASON = "ValueError: [red] is not [/tmp/red] (attempt-1/traceback.txt)"
+Say = Callable[..., str]
+
+
+def enter(ledger: Ledger, value: float, state: str = "COMPLETE", reason: str | None = None, **metrics: Any) -> None:
+    number = ledger.ask().number
+    result = {"task": 0, "n_tasks": 1, "warnings": ["policy collapse: [all] the gates keep 1.000"]}
+    ledger.add_result(number, 1, SEED, result, METRICS | {"val_class_il": value} | metrics)
+    ledger.finish(number, state, reason)
+
+
+def small(**changes: Any) -> SweepConfig:
+    return config(**{"space": SPACE, "sampler": "random"} | changes)
+
+
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt` is damaged."""
+    folder = tmp_path_factory.mktemp("storage")
+    with driven(Ledger.create(folder, small(name="done", trials=4), {})) as done:
+        enter(done, 70.0)
+        enter(done, 88.88888)
+        enter(done, 95.0, "FAIL", REASON)
+        enter(done, 99.0, "PRUNED", "halving: too low")
+    sought = (Objective.parse("val_class_il"), Objective.parse("keep_fraction"))
+    made = small(name="half", objectives=sought, constraints=(Constraint.parse("compute<=0.5"),))
+    with driven(Ledger.create(folder, made, {})) as half:
+        enter(half, 70.0, keep_fraction=0.5)
+        enter(half, 60.0, keep_fraction=0.2)
+        enter(half, 99.0, compute=0.9)
+    Ledger.create(folder, small(name="new", seeds=2), {})
+    Ledger.create(folder, small(name="hurt"), {})
+    (folder / "hurt" / "ledger.db").unlink()
+    return folder
+
+
+@pytest.fixture
+def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
+    """What a command prints, on a wide screen; its exit status is 0."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def said(*arguments: str, status: int = 0) -> str:
+        assert main([*arguments, "--storage", str(storage)]) == status
+        captured = capsys.readouterr()
+        assert (captured.err == "") == (status == 0)
+        return captured.out if status == 0 else captured.err
+
+    return said
+
+
+@contextmanager
+def left_by(ledger: Ledger, owner: str | None) -> Iterator[None]:
+    """The sweep while its lease names an owner."""
+    before = lease.read(ledger._storage, ledger._study_id)
+    ledger._storage.set_study_user_attr(ledger._study_id, lease.LEASE, before | {"owner": owner})
+    yield
+    ledger._storage.set_study_user_attr(ledger._study_id, lease.LEASE, before)
+
+
+def columns(line: str) -> list[str]:
+    return [part.strip() for part in line.split("  ") if part.strip()]
+
+
+def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> None:
+    head, *lines = say("list").splitlines()
+    assert columns(head) == ["sweep", "stream", "space", "state", "trials", "best", "objective"]
+    done, half, hurt, new = lines
+    assert columns(done) == ["done", "seq-digits", "one", "finished", "4/4", "88.89", "val_class_il:max"]
+    assert columns(half) == ["half", "seq-digits", "one", "stopped, 1 left", "3/4", "70",
+                             "val_class_il:max keep_fraction:min"]
+    assert columns(hurt)[0] == "hurt" and "has lost its ledger.db" in hurt
+    assert columns(new) == ["new", "seq-digits", "one", "stopped, 4 left", "0/4", "val_class_il:max"]
+
+
+@pytest.mark.parametrize("owner, state", [(HERE, f"running ({HERE})"), ("elsewhere:1", "running (elsewhere:1)")])
+def test_who_runs_a_sweep_is_said(owner: str, state: str, storage: Path, say: Say) -> None:
+    with left_by(Ledger.open(storage, "half"), owner):
+        assert state in say("list") and state in say("show", "half")
+
+
+def test_a_sweep_whose_driver_was_killed_is_called_so(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.summary.gone", lambda owner: owner == "here:7")
+    with left_by(Ledger.open(storage, "half"), "here:7"):
+        assert "killed (here:7 is gone)" in say("list")
+
+
+def test_an_empty_storage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "--storage", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"dynamos-sweep: error: no sweep in {tmp_path}. Start one: dynamos-sweep run\n"
+
+
+def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
+    said = say("show", "done").splitlines()
+    assert said[0] == "done: finished; seq-digits, space one, val_class_il:max"
+    assert said[1].startswith("4 trials: 2 complete, 1 fail, 1 pruned; 0s of CPUs, 0s of GPUs")
+    assert columns(said[2]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds", "parameters or reason"]
+    rows = [columns(line) for line in said[3:7]]
+    assert [row[:5] for row in rows] == [
+        ["1", "complete", "sampler", "1", "88.89"], ["0", "complete", "preset", "1", "70"],
+        ["2", "fail", "sampler", "1", "95"], ["3", "pruned", "sampler", "1", "99"]]
+    assert rows[0][6].startswith("keep_ratio 0.") and rows[2][6] == REASON and rows[3][6] == "halving: too low"
+
+
+def test_show_lists_so_many_trials_and_says_how_many_more(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.summary.SHOWN_TRIALS", 3)
+    said = say("show", "done")
+    assert "halving" not in said and "... and 1 more in " in said
+
+
+def test_show_says_what_is_sought(say: Say) -> None:
+    said = say("show", "half").splitlines()
+    assert said[0] == ("half: stopped, 1 left; seq-digits, space one, val_class_il:max keep_fraction:min with "
+                       "compute<=0.5")
+    assert [columns(line)[0] for line in said[3:6]] == ["0", "1", "2"], "the last one breaks the constraint"
+
+
+def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
+    said = say("show", "done", "--trial", "2")
+    assert said.startswith("trial 2 of done: fail, from sampler, attempt 1, 0 s\nreason: " + REASON)
+    assert columns(said.splitlines()[3]) == ["seed", "task", "val_class_il", "val_task_il", "forgetting",
+                                             "keep_fraction", "compute"]
+    assert columns(said.splitlines()[4]) == ["42", "1", "95", "99", "5", "0.5", "0.4321"]
+    assert "warning: policy collapse: [all] the gates keep 1.000" in said
+    assert f"files: {storage / 'done' / 'trials' / '0002'}" in said
+    assert say("show", "new", "--trial", "0").startswith("trial 0 of new: waiting, from preset, attempt 0, 0 s")
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["show", "don"], "unknown sweep 'don'. Did you mean 'done'? Allowed: done, half, hurt, new. (in "),
+    (["show", "done", "--trial", "4"], "--trial 4: done has trials 0 to 3."),
+    (["show", "done", "--trial", "-1"], "--trial -1: done has trials 0 to 3."),
+    (["show", "hurt"], "has lost its ledger.db."),
+    (["stop", "done"], "the sweep 'done' is not running. Go on with it: dynamos-sweep resume done"),
+    (["stop", "done", "--trial", "0"], "the sweep 'done' is not running."),
+])
+def test_what_is_not_there_is_refused(arguments: list[str], message: str, say: Say) -> None:
+    said = say(*arguments, status=2)
+    assert message in said and len(said.splitlines()) == 1
+
+
+def test_a_killed_sweep_is_not_waited_for(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "gone", lambda owner: owner == "here:7")
+    with left_by(Ledger.open(storage, "half"), "here:7"):
+        said = say("stop", "half", status=2)
+    assert "the sweep 'half' is not running, here:7 was killed. Go on with it: dynamos-sweep resume half" in said
+
+
+@pytest.mark.parametrize("number, message", [(0, "--trial 0 does not run: it is complete."),
+                                             (9, "--trial 9: half has trials 0 to 2.")])
+def test_only_a_running_trial_is_stopped(number: int, message: str, storage: Path, say: Say) -> None:
+    with left_by(Ledger.open(storage, "half"), HERE):
+        assert message in say("stop", "half", "--trial", str(number), status=2)
+
+
+@pytest.mark.parametrize("trial", [None, 0])
+def test_stop_asks_the_driver_and_waits_until_it_has_obeyed(
+        trial: int | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.create(tmp_path, small(), {})
+    running, obeyed = threading.Event(), threading.Event()
+
+    def drive() -> None:
+        with driven(ledger):
+            ledger.ask()
+            running.set()
+            while not (ledger.trial_folder(0) / "stop").exists() and not ledger.stop_requested():
+                time.sleep(0.01)
+            obeyed.set()
+            if trial is not None:
+                ledger.finish(0, "PRUNED", "stopped on request")
+
+    driver = threading.Thread(target=drive)
+    driver.start()
+    assert running.wait(60)
+    which = [] if trial is None else ["--trial", "0"]
+    assert main(["stop", "s", *which, "--storage", str(tmp_path)]) == 0 and obeyed.is_set()
+    driver.join()
+    assert capsys.readouterr().out == ("trial 0 of s has stopped\n" if which else
+                                       "sweep s has stopped; go on with: dynamos-sweep resume s\n")
+
+
+def test_stop_does_not_wait_for_ever(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.cli.PATIENCE_SECONDS", 0.1)
+    with left_by(Ledger.open(storage, "half"), "elsewhere:1"):
+        said = say("stop", "half", status=1)
+    assert "sweep half was asked to stop, and has not yet: its driver (elsewhere:1) does not answer" in said
+
+
+def said_at_the_end(ledger: Ledger, over: str | None, capsys: pytest.CaptureFixture[str]) -> tuple[bool, str]:
+    found = ending(ledger, over)
+    return found, capsys.readouterr().out
+
+
+@pytest.fixture
+def wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
+        storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.open(storage, "done")
+    export(ledger, ledger.trial(1))
+    found, said = said_at_the_end(ledger, None, capsys)
+    assert found and "Best configuration on validation images by val_class_il:max beside the preset:" in said
+    assert "best (trial 1)" in said and "preset (trial 0)" in said and "88.89" in said and "70.00" in said
+    assert "One seed each, chosen as the best of 2: the difference is optimistic" in said
+    for command in ("dynamos --config", "--evaluate-on test --seed 1", "mlflow ui", "dynamos-sweep report done"):
+        assert command in said, command
+    assert "Pareto" not in said
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_end_shows_the_pareto_set_and_how_to_go_on(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found, said = said_at_the_end(Ledger.open(storage, "half"), "the time budget is spent", capsys)
+    assert found and "The time budget is spent; 1 trials are left." in said and "resume half --storage" in said
+    assert "with compute<=0.5, which is the preset:" in said
+    table = said[said.index("Pareto set: 2 trials"):].splitlines()
+    assert columns(table[1]) == ["trial", "val_class_il:max", "keep_fraction:min", "parameters"]
+    assert [columns(line)[:3] for line in table[2:4]] == [["0", "70.00", "0.50"], ["1", "60.00", "0.20"]]
+    assert "pareto.csv" in said
+
+
+def test_the_end_of_a_sweep_without_a_choice_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = small(constraints=(Constraint.parse("compute<=0.1"),))
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        assert said_at_the_end(ledger, None, capsys)[1].strip().startswith("No trial of s completed.")
+        enter(ledger, 50.0, "FAIL", REASON)
+        found, said = said_at_the_end(ledger, None, capsys)
+        assert not found and f"No trial of s completed: {REASON}." in said
+        enter(ledger, 90.0)
+        found, said = said_at_the_end(ledger, None, capsys)
+        assert not found and "None of the 1 trials of s that completed keeps compute<=0.1" in said
