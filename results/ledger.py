@@ -337,7 +337,8 @@ def sweep_names(storage: Path) -> list[str]:
 
 def _repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a stored result that the same training gives again."""
-    return {name: value for name, value in result.items() if name not in _UNREPEATABLE}
+    return {name: _repeatable(value) if name == "metrics" else value for name, value in result.items()
+            if name not in _UNREPEATABLE}
 
 
 def _enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:

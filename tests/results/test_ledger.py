@@ -126,9 +126,9 @@ def test_a_repeated_result_is_silent_and_one_that_differs_is_a_warning(
         ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
     ledger.ask()
     first = {"task": 0, "class_il_row": [90.0, None], "train_seconds": 1.0, "eval_seconds": 1.0}
-    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0})
+    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0, "train_seconds": 1.0})  # the metrics name it again
     again = first | {"train_seconds": 2.0, "eval_seconds": 3.0}
-    assert not ledger.add_result(0, 1, SEED, again, {"val_class_il": 90.0})
+    assert not ledger.add_result(0, 1, SEED, again, {"val_class_il": 90.0, "train_seconds": 2.0})
     assert caplog.messages == [], "only the time it took differs"
     assert not ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.00000001})
     assert caplog.messages == ["trial 0: seed 42 gave another result of task 1 than before; the first stands"]
