@@ -12,7 +12,7 @@ from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from search_spaces.space import named_spaces, read_points, read_space
-from tune.session import STORAGE, add, add_session_flags, amount, seconds, storage
+from tune.session import STORAGE, add, add_session_flags, storage
 
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
@@ -55,10 +55,6 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
                           "batches, and each batch waits for its slowest")
     budget = section("how long, whichever comes first")
     _add(budget, "--trials", "configurations to try, the preset included", type=int, metavar="T")
-    _add(budget, "--cpu-budget", "stop when trials have held CPUs for so long together, for instance 8h",
-         type=seconds, metavar="8h")
-    _add(budget, "--gpu-budget", "the same of GPUs", type=seconds, metavar="8h")
-    _add(budget, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
     add_session_flags(budget, DEFAULTS)
     where = section("where")
     _add(where, "--storage", "folder for this and other sweeps and their MLflow store", metavar="DIR")

@@ -3,7 +3,6 @@
 import datetime as dt
 import json
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -45,7 +44,7 @@ class LedgerSearcher(Searcher):
         self._ledger, self._config, self._slots, self._listeners = ledger, config, slots, listeners
         self._objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
-        self._asked: deque[TrialRecord] = deque()  # RUNNING in the ledger, not yet handed to Ray
+        self._batch_left = 0  # trials of a batch that have not been started
         self._running: dict[str, TrialRecord] = {}  # by Ray's trial id, the record as it was when the trial started
         self._pruned: dict[str, str] = {}  # by Ray's trial id, why
         # When trials of a batch that is not over ended, and their reports.
@@ -89,11 +88,10 @@ class LedgerSearcher(Searcher):
             if len(self._running) >= self._slots:
                 return None
             with self._guarded():
-                self._ask()
-                if not self._asked:
+                record = self._ask()
+                if record is None:
                     waits = self._config.deterministic_order and self._running  # for the batch's end
                     return None if waits else Searcher.FINISHED
-                record = self._asked.popleft()
                 try:
                     train = train_config(self._config, record)
                 except UserError as error:  # values that do not go together, which no range can say
@@ -138,35 +136,33 @@ class LedgerSearcher(Searcher):
     def interrupt(self) -> None:
         """Puts what still runs back, for a later driver to go on with."""
         with self._guarded():
-            ended: dict[int, dt.datetime | None] = {r.number: None for r in (*self._running.values(), *self._asked)}
+            ended: dict[int, dt.datetime | None] = {record.number: None for record in self._running.values()}
             for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
                 self._ledger.interrupt(number, at)
                 self._tell_listeners(number)
         self._running.clear()
-        self._asked.clear()
         self._ended.clear()
 
-    def _ask(self) -> None:
-        """Asks the ledger: for one trial, or, in deterministic order, for the rest of a batch."""
-        if self._asked:
-            return
+    def _ask(self) -> TrialRecord | None:
+        """The ledger's next trial, None where there is none; in deterministic order, none before a batch is over."""
         if not self._config.deterministic_order:
-            if self._ledger.remaining() > 0:
-                self._asked.append(self._ledger.ask())
-            return
-        if not self._running and not self._ended:
+            return self._ledger.ask() if self._ledger.remaining() > 0 else None
+        if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._slots)
             trials = [t for t in self._ledger.trials() if not t.imported]
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
             # A batch that was cut short is made up first: its interrupted trials come before anything new.
-            for _ in range(min(batch - begun % batch, self._ledger.remaining())):
-                self._asked.append(self._ledger.ask())
+            self._batch_left = min(batch - begun % batch, self._ledger.remaining())
+        if not self._batch_left:
+            return None
+        self._batch_left -= 1
+        return self._ledger.ask()
 
     def _end(self, number: int, report: dict[str, Any]) -> None:
         """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
         self._add(number, report)
         self._ended[number] = dt.datetime.now(dt.UTC), report
-        if self._config.deterministic_order and (self._running or self._asked):
+        if self._config.deterministic_order and (self._running or self._batch_left):
             return
         for ended in sorted(self._ended):
             self._finish(ended, *self._ended.pop(ended))

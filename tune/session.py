@@ -12,13 +12,20 @@ if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
 
 STORAGE = "runs"
-SESSION = ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")
+# By flag, the field of SweepConfig.
+SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
+           "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
+           "max_concurrent": "max_concurrent"}
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
     add(parser, defaults, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h",
         type=seconds, metavar="30m")
+    add(parser, defaults, "--cpu-budget", "stop when the sweep's trials have held CPUs for so long together, for "
+        "instance 8h", type=seconds, metavar="8h")
+    add(parser, defaults, "--gpu-budget", "the same of GPUs", type=seconds, metavar="8h")
+    add(parser, defaults, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
     add(parser, defaults, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads",
         type=amount, metavar="C")
     add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
@@ -29,14 +36,12 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
     """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
-    given = {name: getattr(arguments, name) for name in SESSION if getattr(arguments, name) is not None}
+    given = {field: value for flag, field in SESSION.items() if (value := getattr(arguments, flag)) is not None}
     gpus = given.get("gpus_per_trial", config.gpus_per_trial)
     if (gpus > 0) != (config.gpus_per_trial > 0):
         where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"
         raise UserError(f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do its "
                         f"later sessions. For another device start a sweep with --warm-start {config.name}.")
-    if "time_budget" in given:
-        given["time_budget_seconds"] = given.pop("time_budget")
     return given
 
 

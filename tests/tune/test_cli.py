@@ -182,7 +182,8 @@ def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[SweepC
 
 @pytest.mark.parametrize("flags, changes", [
     ([], {}), (["--cpus-per-trial", "2"], {"cpus_per_trial": 2.0}), (["--max-concurrent", "1"], {"max_concurrent": 1}),
-    (["--time-budget", "2h"], {"time_budget_seconds": 7200.0})])
+    (["--time-budget", "2h", "--cpu-budget", "1d", "--target", "99"],
+     {"time_budget_seconds": 7200.0, "cpu_budget_seconds": 86400.0, "target": 99.0})])
 @pytest.mark.parametrize("command, more", [(["resume", "s"], 0), (["extend", "s", "--trials", "+20"], 20)])
 def test_a_later_session_may_have_other_resources_and_changes_nothing_else(
         command: list[str], more: int, flags: list[str], changes: dict[str, Any], stored: Path,
@@ -193,8 +194,9 @@ def test_a_later_session_may_have_other_resources_and_changes_nothing_else(
     assert Ledger.open(stored, "s").config == before, "for this session only"
 
 
-def test_what_a_session_may_change_is_how_fast_it_goes() -> None:
-    assert SESSION == ("cpus_per_trial", "gpus_per_trial", "max_concurrent", "time_budget")
+def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
+    assert set(SESSION.values()) == {f.name for f in dataclasses.fields(SweepConfig) if "budget" in f.name
+                                     or f.name in ("target", "cpus_per_trial", "gpus_per_trial", "max_concurrent")}
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -250,6 +250,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
     with driven(Ledger.open(tmp_path, "s")) as again:
         s = searcher(again, slots=1)  # the batch is as large as it was
         assert s.suggest("c")["number"] == 2 and len(again.trials()) == 4
+        assert again.trial(3).state == "INTERRUPTED", "nothing is asked for ahead of a free slot"
         s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2))
         assert again.trial(2).state == "RUNNING" and s.suggest("d")["number"] == 3
         s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2))
