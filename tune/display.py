@@ -43,6 +43,7 @@ class Display:
     def begin(self, slots: int) -> None:
         """Trials start from here on, `slots` at a time."""
         self._slots, self._note, self._started = slots, "", time.monotonic()
+        self._budget = self._ledger.budget  # of a grid it may be less than was asked for
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots} at a time")
 
     def note(self, text: str) -> None:

@@ -3,6 +3,7 @@ from pathlib import Path
 from rich.console import Console
 
 from results.ledger import Ledger
+from search_spaces.space import SearchSpace
 from tests.results.test_ledger import complete, config, driven, report
 from tune.display import Display, duration, number
 
@@ -40,6 +41,16 @@ def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> N
         display(ledger.trial(ledger.ask().number))
     lines = console.export_text().strip().splitlines()
     assert len(lines) == 1 and lines[0].startswith("trial    0 complete val_class_il 70  lr 0.18")
+
+
+def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("g", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
+    console = Console(width=60, record=True, file=open("/dev/null", "w"))
+    with driven(Ledger.create(tmp_path, config(space=space, sampler="grid", trials=2), {})) as ledger:
+        display = Display(ledger, more=10, console=console)
+        ledger.extend(10)
+        display.begin(slots=2)
+    assert console.export_text().strip() == "sweep s: 4 trials, 2 at a time"  # the preset and three values
 
 
 def test_numbers_and_lengths_of_time_are_short() -> None:
