@@ -7,19 +7,14 @@ kills one sweep so often, prints a line per kill and, at the end, what came of i
 
 import argparse
 import json
-import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import yaml
 
@@ -28,159 +23,17 @@ from dynamos.trainer import Trainer
 from results.best import train_config
 from results.ledger import Ledger
 from results.trial import TrialRecord
-from tests.tune.sweeps import command, runs_of
+from tests.tune.processes import Driver, sweep
+from tests.tune.sweeps import runs_of
 
-PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
-POLL_SECONDS = 0.05
 TASKS, SEED = 5, 42  # of every trial
 # Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
 SHORT = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=30", "warmup_steps=2", "n_epochs=3"]
 # Tasks of a second or two, so that a trial is still in one when what a test waited for has been seen.
-LONG = [*SHORT[:-1], "n_epochs=30", "warmup_epochs=2"]
+LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
 ENDLESS = 10**6  # epochs
 MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
-# Ray calls the process of a trial by what it does.
-WORKER = re.compile(r"ray::(SweepTrial|ResourceTrainable)")
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended."""
-
-    status: int | None  # None: it has not
-    out: str
-    err: str
-
-    @property
-    def errors(self) -> list[str]:
-        """The lines of stderr that are not the display's."""
-        return [line for line in self.err.splitlines() if line and not line.startswith(("sweep ", "trial "))]
-
-
-class Session:
-    """A command in a session of its own, to which every process belongs that it starts; killed with them at the end."""
-
-    def __init__(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Starts the command, its environment this process's own and `environment`."""
-        # Files, for a pipe would stay open as long as any of its processes lives.
-        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(arguments, cwd=cwd, stdout=self._out, stderr=self._err, start_new_session=True,
-                                         env=os.environ | (environment or {}))
-        self.pid = self._process.pid
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.kill()
-        self._out.close()
-        self._err.close()
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status, negative for a signal; None before its end."""
-        return self._process.poll()
-
-    @property
-    def alive(self) -> bool:
-        """Whether the command itself has not ended."""
-        return self.status is None
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        """Returns once the condition holds; the command must not end before."""
-        def seen() -> bool:
-            if condition():
-                return True
-            assert self.alive, f"ended too early:\n{self._said()}"
-            return False
-
-        wait_for(seen)
-
-    def kill(self) -> None:
-        """SIGKILL for the command and all that it has started; nothing of it is left."""
-        self._process.poll()
-        # Stopped first: what does not run cannot start another that would be missed.
-        while running := [pid for pid, state in self._members().items() if state not in "TZ"]:
-            for pid in running:
-                send(pid, signal.SIGSTOP)
-        for pid in self._members():
-            send(pid, signal.SIGKILL)
-        self._gone()
-
-    def send(self, kind: signal.Signals) -> None:
-        """Sends a signal to the command alone."""
-        os.kill(self.pid, kind)
-
-    def end(self) -> Ended:
-        """How it ended, once it has, by itself, and with it all that it had started."""
-        self._process.wait(PATIENCE_SECONDS)
-        self._gone()
-        return self._said()
-
-    def _said(self) -> Ended:
-        texts = []
-        for file in (self._out, self._err):
-            file.flush()
-            texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
-        return Ended(self.status, *texts)
-
-    def _members(self) -> dict[int, str]:
-        """{process id: state} of the session, and of whatever may have left it while its parents live."""
-        lines = [(int(pid), int(parent), int(session), state) for pid, parent, session, state
-                 in _ps("pid,ppid,sid,state")]
-        found = {pid: state for pid, _, session, state in lines if session == self.pid}
-        while more := {pid: state for pid, parent, _, state in lines if parent in found and pid not in found}:
-            found |= more
-        return {pid: state for pid, state in found.items() if state != "Z"}
-
-    def _gone(self) -> None:
-        wait_for(lambda: not self._members())
-        self._process.wait(PATIENCE_SECONDS)
-
-
-class Driver(Session):
-    """A `dynamos-sweep`."""
-
-    def __init__(self, *arguments: str, cwd: Path) -> None:
-        """Starts it."""
-        super().__init__(command(*arguments), cwd)
-
-    def workers(self) -> list[int]:
-        """Process ids of the trials."""
-        lines = _ps("pid,sid,args")
-        return [int(pid) for pid, session, args in lines if int(session) == self.pid and WORKER.match(args)]
-
-
-def _ps(columns: str) -> list[list[str]]:
-    """Rows of `ps` for every process."""
-    out = subprocess.run(["ps", "-eo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
-                         check=True).stdout
-    count = columns.count(",")
-    return [line.split(maxsplit=count) for line in out.splitlines()]
-
-
-def send(pid: int, kind: signal.Signals) -> bool:
-    """Whether a process was there to be sent a signal."""
-    try:
-        os.kill(pid, kind)
-    except ProcessLookupError:
-        return False
-    return True
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Returns once the condition holds."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(POLL_SECONDS)
-
-
-def sweep(*arguments: str, cwd: Path) -> Ended:
-    """How `dynamos-sweep` ended."""
-    with Driver(*arguments, cwd=cwd) as driver:
-        return driver.end()
+AT_A_BORDER = 0.3  # how many of the kills come as soon as a task is saved, likely before the ledger has it
 
 
 def endless(folder: Path, others: int) -> list[str]:
@@ -248,21 +101,19 @@ class Watched:
         folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
         return max(len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders)
 
-    def events(self, driver: int) -> int:
-        """How much has happened: a driver that is there, attempts, tasks saved, tasks entered, trials ended."""
-        if not self.there:
-            return 0
+    def tasks_saved(self) -> int:
+        """Checkpoints written so far, those that were deleted since among them."""
         newest: dict[Path, int] = {}
         for path in self.folder.glob("trials/*/attempt-*/seed-*/checkpoint-*.pt"):
             newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.partition("-")[2]))
-        return (str(self.ledger.driver).endswith(f":{driver}") + sum(newest.values())
-                + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials()))
+        return sum(newest.values())
 
-    def await_events(self, driver: Driver, count: int) -> int:
-        """How much has happened since the driver started, once that is `count` or more."""
-        before = self.events(driver.pid)
-        driver.until(lambda: self.events(driver.pid) >= before + count)
-        return self.events(driver.pid) - before
+    def events(self, driver: Driver) -> int:
+        """How much has happened: a driver that is there, attempts, tasks saved, tasks entered, trials ended."""
+        if not self.there:
+            return 0
+        return (str(self.ledger.driver).endswith(f":{driver.pid}") + self.tasks_saved()
+                + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials()))
 
 
 @dataclass(frozen=True)
@@ -270,8 +121,8 @@ class Kill:
     """What a kill struck."""
 
     events: int  # of its session, when it struck
-    running: int  # trials in the ledger
-    in_a_task: int  # those that had trained a task in this attempt and not yet the next
+    running: int  # trials that this session had begun or gone on with
+    in_a_task: int  # those that had trained a task in this session and not yet the next
     ahead: int  # those whose checkpoint held a task that the ledger did not
 
     def __str__(self) -> str:
@@ -287,27 +138,31 @@ def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = 
     trials = kills + 4
     for number in range(1, kills + 1):
         concurrent = f"--max-concurrent={draws.choice([1, 2])}"  # a sweep may be resumed with other resources
-        start = ["run", "--name", "hit", f"--trials={trials}", "--set", *SHORT] if not seen.there else ["resume", "hit"]
+        start = ["run", "--name=hit", f"--trials={trials}", "--set", *SHORT] if not seen.there else ["resume", "hit"]
         with Driver(start[0], concurrent, *start[1:], cwd=folder) as driver:
-            events = seen.await_events(driver, draws.randint(1, MOST_EVENTS))
-            assert driver.alive, "the kill struck nothing"
-            driver.kill()
-            assert driver.status == -signal.SIGKILL
-        struck.append(_struck(seen, events))
+            struck.append(_killed(driver, seen, draws))
+        assert driver.status == -signal.SIGKILL
         assert sum(t.ended_at is not None for t in seen.trials()) < trials, "the kill came when all was over"
         say(f"kill {number:3d} {struck[-1]}")
     ended = sweep("resume", "hit", cwd=folder)
-    assert ended.status == 0 and "Traceback" not in ended.err, ended
+    assert ended.status == 0 and not ended.errors, ended
     return seen, struck
 
 
-def _struck(seen: Watched, events: int) -> Kill:
-    running = [t for t in seen.trials() if t.state == "RUNNING"]
-    own, saved = [seen.saved(t, t.attempt) for t in running], [seen.saved(t) for t in running]
-    done = [t.tasks_done for t in running]
-    return Kill(events, len(running),
-                sum(0 < o == d < TASKS for o, d in zip(own, done, strict=True)),
-                sum(s > d for s, d in zip(saved, done, strict=True)))
+def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
+    """What it struck to kill a driver at a moment that the draws say."""
+    before, attempts = seen.events(driver), {t.number: t.attempt for t in seen.trials()}
+    wanted, at_a_border = before + draws.randint(1, MOST_EVENTS), draws.random() < AT_A_BORDER
+    driver.until(lambda: seen.events(driver) >= wanted)
+    if at_a_border:
+        saved = seen.tasks_saved()
+        driver.until(lambda: seen.tasks_saved() > saved, poll_seconds=0.001)
+    assert driver.alive, "the kill struck nothing"
+    driver.kill()
+    events = seen.events(driver) - before
+    running = [t for t in seen.trials() if t.state == "RUNNING" and t.attempt > attempts.get(t.number, 0)]
+    return Kill(events, len(running), sum(0 < seen.saved(t, t.attempt) == t.tasks_done < TASKS for t in running),
+                sum(seen.saved(t) > t.tasks_done for t in running))
 
 
 def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:

@@ -11,7 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.tune.crashes import LONG, Driver, Watched, check_whole, sweep
+from tests.tune.crashes import LONG, Watched, check_whole
+from tests.tune.processes import Driver, sweep
 
 TRIALS = 2
 

@@ -18,16 +18,14 @@ from tests.tune.crashes import (
     LONG,
     SHORT,
     TASKS,
-    Driver,
-    Session,
     Watched,
     check_mirrored,
     check_undisturbed,
     check_whole,
     disturbed,
     endless,
-    sweep,
 )
+from tests.tune.processes import Driver, Session, sweep
 from tests.tune.sweeps import runs_of
 
 pytestmark = pytest.mark.slow
