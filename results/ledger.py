@@ -30,7 +30,7 @@ import numpy as np
 import optuna
 import yaml
 from optuna.storages import RDBStorage
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -69,6 +69,7 @@ class Ledger:
         self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
         self._lease: lease.Lease | None = None
         self._asked: dict[int, optuna.Trial] = {}
+        self._ids: dict[int, int] = {}  # Optuna's, by trial number
 
     @classmethod
     def create(cls, storage: Path, config: SweepConfig, record: Mapping[str, Any]) -> Self:
@@ -210,8 +211,7 @@ class Ledger:
         task's result is there already: the first stands, and one that differs is a warning.
         """
         self._check()
-        trial_id = self._id(number)
-        trial = self._storage.get_trial(trial_id)
+        trial = self._stored(number)
         attributes = trial.user_attrs
         current = attributes["attempt"]["number"]
         if attempt != current:
@@ -219,16 +219,15 @@ class Ledger:
             return False
         key = f"result/{seed}/{result['task']}"
         entry = {**result, "metrics": dict(metrics), "recorded_at": time.time()}
-        if key in attributes:
-            if _repeatable(attributes[key]) != _repeatable(entry):
-                log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number,
-                            seed, result["task"] + 1)
-            if result["task"] not in trial.intermediate_values:  # a kill came between the two
-                self._report(number, result["task"])
-            return False
-        self._storage.set_trial_user_attr(trial_id, key, entry)
-        self._report(number, result["task"])
-        return True
+        is_new = key not in attributes
+        if is_new:
+            self._storage.set_trial_user_attr(self._id(number), key, entry)
+            attributes[key] = entry
+        elif _repeatable(attributes[key]) != _repeatable(entry):
+            log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number, seed,
+                        result["task"] + 1)
+        self._report(trial, result["task"])  # of a known result too: a kill may have come between the two
+        return is_new
 
     def finish(self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None) -> None:
         """Ends a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added after.
@@ -236,7 +235,8 @@ class Ledger:
         `at` is when it ended, if that was not just now.
         """
         self._check()
-        record, before = self.trial(number), self._storage.get_trial(self._id(number))
+        before = self._stored(number)
+        record = read(before, self.config, dt.datetime.now(dt.UTC))
         if reason is not None or "reason" in before.user_attrs:
             self._storage.set_trial_user_attr(self._id(number), "reason", reason)
         ended = (at or dt.datetime.now(dt.UTC)).isoformat()
@@ -256,7 +256,7 @@ class Ledger:
         `at` is when it ended, if that was not just now.
         """
         self._check()
-        attributes = self._storage.get_trial(self._id(number)).user_attrs
+        attributes = self._stored(number).user_attrs
         attempt = attributes.get("attempt", {"number": 0})
         earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
         if attempt["number"] > earlier["attempts"]:
@@ -298,7 +298,7 @@ class Ledger:
 
     def trial(self, number: int) -> TrialRecord:
         """One trial."""
-        return read(self._storage.get_trial(self._id(number)), self.config, dt.datetime.now(dt.UTC))
+        return read(self._stored(number), self.config, dt.datetime.now(dt.UTC))
 
     def _check(self) -> None:
         """Nothing where this process may write; LeaseLost where another may have taken over."""
@@ -306,7 +306,12 @@ class Ledger:
         self._lease.check()
 
     def _id(self, number: int) -> int:
-        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        if number not in self._ids:
+            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+        return self._ids[number]
+
+    def _stored(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._id(number))
 
     def _own_sources(self) -> list[str]:
         return [record.source for record in self.trials() if not record.imported]
@@ -319,15 +324,15 @@ class Ledger:
         number = next(int(i) for i in order if f"grid:{i}" not in taken)
         _enqueue(self._study, self.config, f"grid:{number}", points[number])
 
-    def _report(self, number: int, task: int) -> None:
-        """Makes a task's objective an intermediate value once every seed has reported it."""
+    def _report(self, trial: FrozenTrial, task: int) -> None:
+        """Makes a task's objective an intermediate value, if it is none yet, once every seed has reported it."""
         # In a study of several objectives one intermediate value makes TPE raise for good.
-        record = self.trial(number)
-        if len(self.config.objectives) > 1 or record.tasks_done != task + 1:
+        if len(self.config.objectives) > 1 or task in trial.intermediate_values:
             return
+        record = read(trial, self.config, dt.datetime.now(dt.UTC))
         value = record.last(self.config.objectives[0].metric)
-        if value is not None:
-            self._storage.set_trial_intermediate_value(self._id(number), task, value)
+        if record.tasks_done == task + 1 and value is not None:
+            self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
 
 
 def sweep_names(storage: Path) -> list[str]:

@@ -98,18 +98,19 @@ class LedgerSearcher(Searcher):
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
                 self._running[trial_id] = record
-                self._tell_listeners(record.number)
+                self._tell_listeners(record)
                 return self._suggestion(record, train)
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Enters a running trial's results; whether it is to be pruned."""
         with self._guarded():
-            record = self._running[trial_id]
-            self._add(record.number, report)
-            self._tell_listeners(record.number)
+            number = self._running[trial_id].number
+            self._add(number, report)
+            record = self._ledger.trial(number)
+            self._tell_listeners(record)
             if report["state"] is None:
-                reason = self._judge.verdict(self._ledger.trial(record.number))
+                reason = self._judge.verdict(record)
                 if reason is not None:
                     self._pruned[trial_id] = reason
                     return True
@@ -139,7 +140,7 @@ class LedgerSearcher(Searcher):
             ended: dict[int, dt.datetime | None] = {record.number: None for record in self._running.values()}
             for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
                 self._ledger.interrupt(number, at)
-                self._tell_listeners(number)
+                self._tell_listeners(self._ledger.trial(number))
         self._running.clear()
         self._ended.clear()
 
@@ -174,7 +175,7 @@ class LedgerSearcher(Searcher):
             self._ledger.finish(number, report["state"], report["reason"], at)
         trial = self._ledger.trial(number)
         self._learn(trial)
-        self._tell_listeners(number)
+        self._tell_listeners(trial)
 
     def _learn(self, trial: TrialRecord) -> None:
         """Takes in what a trial that does not run means for pruning and for the target."""
@@ -194,8 +195,7 @@ class LedgerSearcher(Searcher):
                 "folder": str(self._ledger.trial_folder(record.number)), "train": train.to_dict(),
                 "seeds": list(self._config.training_seeds)}
 
-    def _tell_listeners(self, number: int) -> None:
-        record = self._ledger.trial(number)
+    def _tell_listeners(self, record: TrialRecord) -> None:
         for listener in self._listeners:
             listener(record)
 
