@@ -28,7 +28,6 @@ from tests.tune.crashes import (
 from tests.tune.processes import Driver, Session, sweep
 from tests.tune.sweeps import runs_of
 
-pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 PRIVATE = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--mount"]
 
@@ -39,13 +38,14 @@ def seen(tmp_path: Path) -> Watched:
     return Watched(tmp_path / "runs", "hit")
 
 
-@pytest.mark.parametrize("kills", [3, 20])
+@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
 def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(kills: int, tmp_path: Path) -> None:
     seen, struck = disturbed(kills, tmp_path, seed=kills)
     check_whole(seen, trials=kills + 4)
     assert len(struck) == kills and any(kill.running for kill in struck)
 
 
+@pytest.mark.slow
 def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_path: Path) -> None:
     with Driver("run", "--name=hit", "--trials=2", "--max-concurrent=1", "--set", *LONG, cwd=tmp_path) as driver:
         driver.until(lambda: bool(seen.running(tasks=1)))
@@ -59,6 +59,7 @@ def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_
     assert seen.checkpoints(trial.number)[-1].name == f"checkpoint-{TASKS:06d}.pt"
 
 
+@pytest.mark.slow
 def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> None:
     command = ["run", "--name=hit", "--trials=1", "--set", *LONG]
     for attempt, damaged in ((1, "the newest"), (2, "all")):
@@ -83,6 +84,7 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
     assert not (seen.folder / "sweep.log").exists()
 
 
+@pytest.mark.slow
 def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_path: Path) -> None:
     lock = ("import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60);"
             "c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); sys.stdin.read(); c.execute('ROLLBACK')")
@@ -102,6 +104,7 @@ def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_pa
     check_whole(seen, trials=3)
 
 
+@pytest.mark.slow
 def test_out_of_memory_fails_its_trial_alone(seen: Watched, tmp_path: Path) -> None:
     absurd = 10**13  # images in the buffer: more bytes than addresses
     (tmp_path / "space.yaml").write_text(yaml.safe_dump({"parameters": {
@@ -117,6 +120,7 @@ def test_out_of_memory_fails_its_trial_alone(seen: Watched, tmp_path: Path) -> N
     assert "Traceback" in (seen.ledger.trial_folder(1) / "attempt-1" / "traceback.txt").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["trials", "ledger", "both"])
 def test_a_full_disk_ends_the_session_in_one_line_and_loses_nothing(kind: str, tmp_path: Path) -> None:
     probe = subprocess.run([*PRIVATE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, text=True)
@@ -127,6 +131,7 @@ def test_a_full_disk_ends_the_session_in_one_line_and_loses_nothing(kind: str, t
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_two_drivers(seen: Watched, tmp_path: Path) -> None:
     with Driver("run", "--name=hit", *endless(tmp_path, others=3), cwd=tmp_path) as first:
         first.until(lambda: seen.at_work(0) and seen.state(1) == "COMPLETE")
@@ -149,6 +154,7 @@ def test_two_drivers(seen: Watched, tmp_path: Path) -> None:
     assert [t.attempt for t in seen.trials()][:2] == [2, 1]
 
 
+@pytest.mark.slow
 def test_a_sweep_and_a_trial_are_stopped_from_outside_in_the_middle_of_a_task(seen: Watched, tmp_path: Path) -> None:
     with Driver("run", "--name=hit", *endless(tmp_path, others=3), cwd=tmp_path) as driver:
         driver.until(lambda: seen.at_work(0) and seen.state(1) == "COMPLETE")
@@ -169,6 +175,7 @@ def test_a_sweep_and_a_trial_are_stopped_from_outside_in_the_middle_of_a_task(se
     assert (trial.state, trial.reason, trial.tasks_done) == ("PRUNED", "stopped on request", 0)
 
 
+@pytest.mark.slow
 def test_an_mlflow_server_that_dies_and_comes_back(seen: Watched, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
