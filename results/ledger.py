@@ -29,7 +29,7 @@ from typing import Any, Self
 import numpy as np
 import optuna
 import yaml
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -40,8 +40,9 @@ from dynamos.files import write_whole
 from results import lease
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord, read
+from results.trial import IMPORTED, TrialRecord, read
 from results.warm_start import warm_start
+from results.write_through import WriteThrough
 
 log = logging.getLogger(__name__)
 
@@ -64,12 +65,11 @@ class Ledger:
     def __init__(self, folder: Path, config: SweepConfig, record: Mapping[str, Any]) -> None:
         """Opens the storage of an existing sweep folder; use `create` or `open`."""
         self.folder, self.config, self.record = folder, config, dict(record)
-        self._storage = _storage(config.ledger_url, folder)
-        self._study = optuna.load_study(storage=self._storage, study_name=_study_name(config, record))
-        self._study_id = self._storage.get_study_id_from_name(self._study.study_name)
+        self._database = _storage(config.ledger_url, folder)
+        self._use(self._database)
+        self._database_id = self._study_id
         self._lease: lease.Lease | None = None
         self._asked: dict[int, optuna.Trial] = {}
-        self._ids: dict[int, int] = {}  # Optuna's, by trial number
 
     @classmethod
     def create(cls, storage: Path, config: SweepConfig, record: Mapping[str, Any]) -> Self:
@@ -131,20 +131,22 @@ class Ledger:
     @contextmanager
     def driving(self) -> Iterator[None]:
         """While it lasts, this process alone may write; UserError if another does (lease.py)."""
-        held = lease.Lease(self._storage, self._study_id, self.config.name)
+        held = lease.Lease(self._database, self._database_id, self.config.name)
         held.take()
         self._lease = held
         self._asked.clear()
         try:
+            self._use(WriteThrough(self._database, self._database_id))
             yield
         finally:
+            self._use(self._database)
             self._lease = None
             held.release()
 
     @property
     def driver(self) -> str | None:
         """HOST:PID of the driver that holds the sweep or held it when it was killed; None where it let go."""
-        owner: str | None = lease.read(self._storage, self._study_id)["owner"]
+        owner: str | None = lease.read(self._database, self._database_id)["owner"]
         return owner
 
     @property
@@ -168,7 +170,8 @@ class Ledger:
 
     def remaining(self) -> int:
         """Trials that may still be started."""
-        return self.budget - sum(t.state not in ("WAITING", "INTERRUPTED") and not t.imported for t in self.trials())
+        begun = [t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+        return self.budget - sum(not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun)
 
     def spent(self, kind: str) -> float:
         """CPU seconds ("cpu") or GPU seconds ("gpu"): how many were held, times how long, by all trials so far."""
@@ -275,7 +278,7 @@ class Ledger:
 
     def request_stop(self) -> None:
         """Asks the driver to put back what runs and end; any process may."""
-        self._study.set_user_attr(STOP, lease.read(self._storage, self._study_id)["epoch"])
+        self._study.set_user_attr(STOP, lease.read(self._database, self._database_id)["epoch"])
 
     def stop_requested(self) -> bool:
         """Whether this driver was asked to end; LeaseLost where it no longer is one, even if it only waits."""
@@ -305,10 +308,14 @@ class Ledger:
         assert self._lease is not None, "write only while driving()"
         self._lease.check()
 
+    def _use(self, storage: BaseStorage) -> None:
+        """Reads and writes through a storage of the study from now on."""
+        self._storage = storage
+        self._study = optuna.load_study(storage=storage, study_name=_study_name(self.config, self.record))
+        self._study_id = storage.get_study_id_from_name(self._study.study_name)
+
     def _id(self, number: int) -> int:
-        if number not in self._ids:
-            self._ids[number] = self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-        return self._ids[number]
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
 
     def _stored(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))

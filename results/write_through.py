@@ -1,0 +1,89 @@
+"""A study as its one driver sees it: read from memory, written to the database first."""
+
+import json
+from collections.abc import Container, Sequence
+from typing import Any
+
+from optuna.distributions import BaseDistribution
+from optuna.storages import InMemoryStorage, RDBStorage
+from optuna.trial import FrozenTrial, TrialState
+
+
+class WriteThrough(InMemoryStorage):
+    """An Optuna storage of one study in a database that nobody else writes trials to.
+
+    Optuna reads a study's running trials from the database a dozen times per trial, which costs more than all that is
+    written. Here only what others may write is read there: the attributes of the study.
+    """
+
+    def __init__(self, database: RDBStorage, study_id: int) -> None:
+        """Reads the study."""
+        super().__init__()
+        self._database, self._its_study_id = database, study_id
+        self._its_ids: list[int] = []  # the database's ids of the trials, by number, which is their id here
+        super().create_new_study(database.get_study_directions(study_id), database.get_study_name_from_id(study_id))
+        for trial in database.get_all_trials(study_id):
+            self._take_in(trial)
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        """The id of a new trial."""
+        made = self._database.create_new_trial(self._its_study_id, template_trial)
+        return self._take_in(self._database.get_trial(made))
+
+    def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float,
+                        distribution: BaseDistribution) -> None:
+        """Sets a parameter."""
+        self._database.set_trial_param(self._its_ids[trial_id], param_name, param_value_internal, distribution)
+        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
+
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+        """Whether the state was set."""
+        done = self._database.set_trial_state_values(self._its_ids[trial_id], state, values)
+        return done and super().set_trial_state_values(trial_id, state, values)
+
+    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+        """Sets an intermediate value."""
+        self._database.set_trial_intermediate_value(self._its_ids[trial_id], step, intermediate_value)
+        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Sets an attribute."""
+        self._database.set_trial_user_attr(self._its_ids[trial_id], key, value)
+        super().set_trial_user_attr(trial_id, key, _stored(value))
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Sets an attribute of Optuna's own."""
+        self._database.set_trial_system_attr(self._its_ids[trial_id], key, value)
+        super().set_trial_system_attr(trial_id, key, _stored(value))
+
+    def get_all_trials(self, study_id: int, deepcopy: bool = True,
+                       states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+        """The trials, by number."""
+        # Given as a tuple, WAITING trials would be looked for behind the last that was found: ours are put back.
+        wanted = None if states is None else frozenset(state for state in TrialState if state in states)
+        return super().get_all_trials(study_id, deepcopy, wanted)
+
+    def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Sets an attribute of the study."""
+        self._database.set_study_user_attr(self._its_study_id, key, value)
+
+    def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
+        """Sets an attribute of the study, of Optuna's own."""
+        self._database.set_study_system_attr(self._its_study_id, key, value)
+
+    def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
+        """The study's attributes, whoever set them."""
+        return self._database.get_study_user_attrs(self._its_study_id)
+
+    def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
+        """The study's attributes of Optuna's own."""
+        return self._database.get_study_system_attrs(self._its_study_id)
+
+    def _take_in(self, trial: FrozenTrial) -> int:
+        self._its_ids.append(trial._trial_id)
+        return super().create_new_trial(0, trial)
+
+
+def _stored(value: Any) -> Any:
+    """A value as a later reader of the database finds it."""
+    return json.loads(json.dumps(value))
