@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -31,17 +31,17 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session; None if there was none.
     """
 
-    def __init__(self, ledger: Ledger, slots: int, listeners: Sequence[Listener]) -> None:
+    def __init__(self, ledger: Ledger, slots: int, listener: Listener) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
             slots: trials that may run at a time.
-            listeners: called with a trial's record after every change.
+            listener: called with a trial's record after every change.
         """
         super().__init__()
         config = ledger.config
-        self._ledger, self._config, self._slots, self._listeners = ledger, config, slots, listeners
+        self._ledger, self._config, self._slots, self._tell = ledger, config, slots, listener
         self._objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
@@ -98,7 +98,7 @@ class LedgerSearcher(Searcher):
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
                 self._running[trial_id] = record
-                self._tell_listeners(record)
+                self._tell(record)
                 return self._suggestion(record, train)
         return Searcher.FINISHED
 
@@ -108,7 +108,7 @@ class LedgerSearcher(Searcher):
             number = self._running[trial_id].number
             self._add(number, report)
             record = self._ledger.trial(number)
-            self._tell_listeners(record)
+            self._tell(record)
             if report["state"] is None:
                 reason = self._judge.verdict(record)
                 if reason is not None:
@@ -140,7 +140,7 @@ class LedgerSearcher(Searcher):
             ended: dict[int, dt.datetime | None] = {record.number: None for record in self._running.values()}
             for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
                 self._ledger.interrupt(number, at)
-                self._tell_listeners(self._ledger.trial(number))
+                self._tell(self._ledger.trial(number))
         self._running.clear()
         self._ended.clear()
 
@@ -175,7 +175,7 @@ class LedgerSearcher(Searcher):
             self._ledger.finish(number, report["state"], report["reason"], at)
         trial = self._ledger.trial(number)
         self._learn(trial)
-        self._tell_listeners(trial)
+        self._tell(trial)
 
     def _learn(self, trial: TrialRecord) -> None:
         """Takes in what a trial that does not run means for pruning and for the target."""
@@ -194,10 +194,6 @@ class LedgerSearcher(Searcher):
         return {"number": record.number, "attempt": record.attempt,
                 "folder": str(self._ledger.trial_folder(record.number)), "train": train.to_dict(),
                 "seeds": list(self._config.training_seeds)}
-
-    def _tell_listeners(self, record: TrialRecord) -> None:
-        for listener in self._listeners:
-            listener(record)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -64,13 +64,13 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
           _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
         ledger.extend(more)
         ledger.begin()
-        mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
         display.begin(places)
-        searcher = LedgerSearcher(ledger, places, [display, mirror])
+        searcher = LedgerSearcher(ledger, places, display)
         rays = ledger.folder / "ray"
         shutil.rmtree(rays, ignore_errors=True)  # of drivers that were killed
         # A driver that was taken for dead may wake up and tidy away its own, so each has a folder.
         session = rays / f"session-{time.time_ns()}"
+        mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
         try:
             _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, session).fit()
         finally:

@@ -4,19 +4,23 @@ A run says in its tags what has been sent of it. So one comparison serves a live
 looks the sweep's runs up, and sends what the ledger has and they do not.
 """
 
+import atexit
 import hashlib
 import json
 import logging
+import math
 import os
 import re
+import signal
 import sqlite3
 import statistics
-import threading
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +31,9 @@ from results.ledger import Ledger
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 
-if TYPE_CHECKING:  # its import takes seconds, which a LiveMirror's thread spends
+if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
+    from multiprocessing.connection import Connection
+
     from mlflow.entities import Metric, Run
 
 EXPERIMENT = "dynamos"
@@ -41,6 +47,7 @@ REASON_LENGTH = 2000  # the ledger has it whole
 ERROR_LENGTH = 500
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
+LOOK_SECONDS = 1.0  # between two looks at the ledger
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
 CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
@@ -67,14 +74,17 @@ class _Run:
 
 
 class Mirror:
-    """A sweep's runs on an MLflow server or store.
+    """A sweep's runs on an MLflow server or store."""
 
-    Attributes:
-        answered_at: time.monotonic() of the last answer.
-    """
+    def __init__(self, ledger: Ledger, uri: str, artifacts: Path, answered_at: Any = None) -> None:
+        """Connects.
 
-    def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
-        """Connects; `artifacts` is where a store that this creates keeps its files."""
+        Args:
+            ledger: the sweep's, to read.
+            uri: the server or store.
+            artifacts: where a store that this creates keeps its files.
+            answered_at: its `value` is kept at time.monotonic() of the last answer.
+        """
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
         from mlflow import MlflowClient
@@ -92,7 +102,9 @@ class Mirror:
             EXPERIMENT, artifact_location=artifacts.as_uri() if local else None)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
-        self.answered_at = time.monotonic()
+        self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
+        self._answered_at = answered_at
+        self._answered()
 
     def sync(self) -> int:
         """The number of runs that had to be changed to agree with the ledger: 0 when called again."""
@@ -103,6 +115,12 @@ class Mirror:
             self.sync_trial(trial)
         self._sync_parent(trials)
         return len(self._changed)
+
+    def sync_changes(self) -> None:
+        """Sends the trials that have changed in the ledger since this sent them."""
+        for trial in self._ledger.trials():
+            if self._sent.get(trial.number) != _mark(trial):
+                self.sync_trial(trial)
 
     def sync_trial(self, trial: TrialRecord) -> None:
         """Makes the trial's run say what the ledger says. Repeatable: what was sent is not sent again.
@@ -126,6 +144,7 @@ class Mirror:
             metrics.append(_metric("seconds", trial.seconds, ended, 0))
         self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
         self._set_status(tag, _STATUS[trial.state], ended)
+        self._sent[trial.number] = _mark(trial)
 
     def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
         """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
@@ -146,7 +165,7 @@ class Mirror:
         if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
             for path in files:
                 self._client.log_artifact(run.run_id, str(path))
-                self.answered_at = time.monotonic()
+                self._answered()
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
             metrics = [_metric(name, value, ended, 0) for name, value in summary.items()]
@@ -166,7 +185,7 @@ class Mirror:
         while True:
             page = self._client.search_runs([self._experiment], f"tags.`{SWEEP_TAG}` = '{self._sweep}'",
                                             max_results=RUNS_PER_PAGE, page_token=token)
-            self.answered_at = time.monotonic()
+            self._answered()
             for run in page:
                 if TAG in run.data.tags:
                     found.setdefault(run.data.tags[TAG], []).append(run)
@@ -224,94 +243,120 @@ class Mirror:
             self._client.set_terminated(run.run_id, status, ended)
             self._know(tag, replace(run, status=status, ended=ended))
 
+    def _answered(self) -> None:
+        if self._answered_at is not None:
+            self._answered_at.value = time.monotonic()
+
     def _know(self, tag: str, run: _Run) -> None:
         """Notes what MLflow now says of a run."""
         assert self._runs is not None
         self._runs[tag] = run
         self._changed.add(run.run_id)
-        self.answered_at = time.monotonic()
+        self._answered()
 
 
 class LiveMirror:
-    """Mirrors a running sweep from a thread of its own, so that a slow or dead server never holds up a trial.
+    """Mirrors a running sweep from a process of its own, which reads the ledger as anybody may.
 
-    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
-    comparison, which makes up for what was missed.
-
-    Attributes:
-        error: why MLflow is behind the ledger, in one line; None where it is not.
+    So a slow or dead server holds nothing up, and the driver does without MLflow, a third of its memory.
     """
 
     def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
-        """Starts the thread; nothing waits for a server."""
-        self._ledger, self._store = ledger, (uri, artifacts)
-        self._mirror: Mirror | None = None
-        self._wake = threading.Condition()  # guards the two below
-        self._changed: dict[int, None] = {}  # numbers of trials to send, in order, each once however often it changed
-        self._give_up_at: float | None = None  # time.monotonic(), once it is being closed
-        self._thread = threading.Thread(target=self._work, name="mlflow", daemon=True)
-        self.error: str | None = None
-        self._thread.start()
+        """Starts the process; nothing waits for a server."""
+        context = get_context("spawn")
+        self._pipe, its_end = context.Pipe()
+        self._answered_at = context.RawValue("d", time.monotonic())  # a lock might die with its holder
+        self._process = context.Process(target=follow, name="mlflow",
+                                        args=(its_end, self._answered_at, ledger.folder, uri, artifacts))
+        self._error: str | None = None
+        with _signals_held_back():
+            self._process.start()
+        its_end.close()
+        atexit.register(self._process.kill)  # Python waits for its children before it ends
 
-    def __call__(self, trial: TrialRecord) -> None:
-        """Queues a trial that changed. What is sent is the ledger's record of it when its turn comes."""
-        with self._wake:
-            self._changed[trial.number] = None
-            self._wake.notify()
+    @property
+    def error(self) -> str | None:
+        """Why MLflow is behind the ledger, in one line; None where it is not."""
+        with suppress(EOFError, OSError):
+            while self._pipe.poll():
+                self._error = self._pipe.recv()
+        return self._error
 
     def close(self, patience_seconds: float = 20) -> None:
-        """Sends what is queued, compares once more and ends the thread, unless no answer comes for so long."""
+        """Has the rest sent, all of it compared, and ends the process; unless no answer comes for so long."""
         closed_at = time.monotonic()
-        with self._wake:
-            self._give_up_at = closed_at + patience_seconds
-            self._wake.notify()
-        while self._thread.is_alive():
-            answered_at = max(self._mirror.answered_at if self._mirror else 0, closed_at)
-            left = answered_at + patience_seconds - time.monotonic()
+        with suppress(OSError):  # it has died
+            self._pipe.send(closed_at + patience_seconds)
+        while self._process.is_alive():
+            left = max(self._answered_at.value, closed_at) + patience_seconds - time.monotonic()
             if left <= 0:
-                self.error = self.error or f"no answer for {patience_seconds:g} s"
-                return
-            self._thread.join(left)
+                break
+            self._process.join(left)
+        status = self._process.exitcode
+        self._process.kill()
+        self._process.join()
+        atexit.unregister(self._process.kill)
+        if status != 0:
+            self._error = self.error or (f"no answer for {patience_seconds:g} s" if status is None
+                                         else f"the mirror's process ended with status {status}")
 
-    def _work(self) -> None:
-        pause = FIRST_PAUSE_SECONDS
+
+def follow(pipe: "Connection", answered_at: Any, folder: Path, uri: str, artifacts: Path) -> None:
+    """Mirrors a sweep until it is told the end, or whoever would tell is gone.
+
+    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
+    comparison, which makes up for what was missed; and it ends with one.
+
+    Args:
+        pipe: gives, once, the time at which to give up, on the clock of time.monotonic(); takes, whenever it changes,
+            the error that keeps MLflow behind the ledger, in one line, or None.
+        answered_at: its `value` is kept at the time of MLflow's last answer.
+        folder: the sweep's.
+        uri: where its runs are to be.
+        artifacts: as for Mirror.
+    """
+    mirror, pause, give_up_at = None, FIRST_PAUSE_SECONDS, math.inf
+    said: str | None = None
+
+    def say(error: str | None) -> None:
+        nonlocal said
+        if error != said:  # what nobody reads until the end fills the pipe
+            said = error
+            pipe.send(error)
+
+    with suppress(EOFError, OSError):  # the driver is gone: the next one repairs what is missing
         while True:
-            with self._wake:
-                last = self._give_up_at is not None
-                self._changed.clear()  # it stands in the ledger, which is now compared as a whole
             try:
-                self._mirror = self._mirror or Mirror(self._ledger, *self._store)
-                self._mirror.sync()
-                self.error, pause = None, FIRST_PAUSE_SECONDS
-                if last:
+                mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, artifacts, answered_at)
+                mirror.sync()
+                say(None)
+                pause = FIRST_PAUSE_SECONDS
+                if give_up_at < math.inf:
                     return
-                while numbers := self._next():
-                    for number in numbers:
-                        self._mirror.sync_trial(self._ledger.trial(number))
+                while not pipe.poll(LOOK_SECONDS):
+                    mirror.sync_changes()
+                give_up_at = pipe.recv()
+            except (EOFError, BrokenPipeError):
+                return
             except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
-                self.error = _one_line(error)
-                if not self._rest(pause):
-                    return
+                say(_one_line(error))
+                if give_up_at == math.inf and pipe.poll(pause):
+                    give_up_at = pipe.recv()
+                elif give_up_at < math.inf:
+                    time.sleep(CLOSING_PAUSE_SECONDS)
+                if time.monotonic() >= give_up_at:
+                    sys.exit(1)
                 pause = min(2 * pause, LAST_PAUSE_SECONDS)
 
-    def _next(self) -> list[int]:
-        """Numbers of the trials that changed, once there are any; [] once it is being closed."""
-        with self._wake:
-            self._wake.wait_for(lambda: self._changed or self._give_up_at is not None)
-            numbers = list(self._changed) if self._give_up_at is None else []
-            self._changed.clear()
-            return numbers
 
-    def _rest(self, seconds: float) -> bool:
-        """Whether to try again, after a pause that close() cuts short."""
-        with self._wake:
-            if self._give_up_at is None:
-                self._wake.wait_for(lambda: self._give_up_at is not None, seconds)
-                return True
-        if time.monotonic() + CLOSING_PAUSE_SECONDS >= self._give_up_at:
-            return False
-        time.sleep(CLOSING_PAUSE_SECONDS)
-        return True
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process started while it lasts gets no Ctrl-C and no SIGTERM: the driver tells it when to end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
@@ -337,6 +382,11 @@ def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
                 yield _metric(name, statistics.fmean(values), at, step)
                 if name in OBJECTIVES:
                     yield _metric(f"{name}_std", statistics.stdev(values), at, step)
+
+
+def _mark(trial: TrialRecord) -> tuple[Any, ...]:
+    """What changes whenever there is something new to send of a trial."""
+    return trial.state, trial.attempt, *(len(results) for results in trial.results.values())
 
 
 def _metric(name: str, value: float, at: int, step: int) -> "Metric":

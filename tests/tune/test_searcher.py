@@ -37,7 +37,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
-    return LedgerSearcher(ledger, slots, [])
+    return LedgerSearcher(ledger, slots, lambda trial: None)
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +104,9 @@ def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, mo
     assert [t.state for t in ledger.trials()] == ["INTERRUPTED"]
 
 
-def test_listeners_hear_of_every_change(ledger: Ledger) -> None:
+def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
-    s = LedgerSearcher(ledger, 2, [lambda t: heard.append((t.number, t.state, t.tasks_done))])
+    s = LedgerSearcher(ledger, 2, lambda t: heard.append((t.number, t.state, t.tasks_done)))
     s.suggest("a")
     s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
@@ -233,7 +233,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
     made = config(trials=5, deterministic_order=True, sampler="random")
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         told: list[tuple[int, str]] = []
-        s = LedgerSearcher(ledger, 2, [lambda t: told.append((t.number, t.state))])
+        s = LedgerSearcher(ledger, 2, lambda t: told.append((t.number, t.state)))
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
         s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
         assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2

@@ -11,7 +11,9 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
+from multiprocessing import Pipe, active_children
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from mlflow import MlflowClient
@@ -22,7 +24,7 @@ from results.ledger import Ledger
 from results.trial import TrialRecord
 from tests.results.test_ledger import config, driven
 from tune import tracking
-from tune.tracking import SWEEP_TAG, TAG, LiveMirror, Mirror, make_store
+from tune.tracking import SWEEP_TAG, TAG, LiveMirror, Mirror, follow, make_store
 
 SEED = 42
 Connect = Callable[[], Mirror]
@@ -327,6 +329,13 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         assert Mirror(ledger, uri, tmp_path / "artifacts").sync() == 0
 
 
+@pytest.fixture
+def live(ledger: Ledger, uri: str, tmp_path: Path) -> Iterator[LiveMirror]:
+    made = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    yield made
+    made.close(120)
+
+
 def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
         ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
     complete(ledger, 90, 80)
@@ -336,13 +345,7 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     complete(ledger, 70, 60)  # of which MLflow never heard
     live = LiveMirror(ledger, uri, tmp_path / "artifacts")
     for value in range(3):
-        number = ledger.ask().number
-        live(ledger.trial(number))
-        for task in range(2):
-            report(ledger, number, value, first=task)
-            live(ledger.trial(number))
-        ledger.finish(number, "COMPLETE")
-        live(ledger.trial(number))
+        complete(ledger, value, value)
     (ledger.folder / "trials.csv").write_text("trial\n")
     live.close(120)
     assert live.error is None
@@ -351,48 +354,34 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     assert connect().sync() == 0
 
 
-def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
-    connect().sync()
-    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, live: LiveMirror) -> None:
     number = ledger.ask().number
+    wait_for(lambda: "s/0" in found(ledger, uri))
     report(ledger, number, 90)
-    live(ledger.trial(number))
-    wait_for(lambda: "s/0" in found(ledger, uri) and history(uri, found(ledger, uri)["s/0"]))
+    wait_for(lambda: history(uri, found(ledger, uri)["s/0"]))
     runs = found(ledger, uri)
     assert {run.info.status for run in runs.values()} == {"RUNNING"}
     ledger.interrupt(number)
-    live(ledger.trial(number))
     live.close(120)
     runs = found(ledger, uri)
     assert (live.error, runs["s"].info.status, runs["s/0"].info.status) == (None, "KILLED", "SCHEDULED")
 
 
-def test_of_a_trials_changes_that_wait_only_the_newest_is_sent(
-        ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    busy, go_on = threading.Event(), threading.Event()
+def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Connect,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    complete(ledger, 90, 80)
+    second = ledger.ask().number
+    mirror = connect()
+    mirror.sync()
     sent: list[tuple[int, int]] = []
     real = Mirror.sync_trial
-
-    def slow(self: Mirror, trial: TrialRecord) -> None:
-        sent.append((trial.number, trial.tasks_done))
-        busy.set()
-        go_on.wait(120)
-        real(self, trial)
-
-    monkeypatch.setattr(Mirror, "sync_trial", slow)
-    first = ledger.ask()
-    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
-    assert busy.wait(120), "it compares the ledger first"
-    second = ledger.ask()
-    for task in range(20):
-        report(ledger, second.number, 50, first=task)
-        live(ledger.trial(second.number))
-    live(first)
-    go_on.set()
-    wait_for(lambda: len(sent) >= 3)
-    assert sent == [(0, 0), (1, 20), (0, 0)]
-    live.close(120)
-    assert live.error is None and agrees(ledger, uri)
+    monkeypatch.setattr(Mirror, "sync_trial", lambda self, t: (sent.append((t.number, t.tasks_done)), real(self, t)))
+    mirror.sync_changes()
+    for task in range(2):
+        report(ledger, second, 50, first=task)
+    mirror.sync_changes()
+    mirror.sync_changes()
+    assert sent == [(1, 2)]
 
 
 def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
@@ -411,19 +400,43 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
     for name in ("search_runs", "create_run", "log_batch", "set_terminated", "update_run"):
         monkeypatch.setattr(MlflowClient, name, unless_down(getattr(MlflowClient, name)))
 
-    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
-    live(complete(ledger, 90, 80))
+    pipe, its_end = Pipe()
+    answered_at = SimpleNamespace(value=0.0)
+    mirror = threading.Thread(target=follow, name="mlflow",
+                              args=(its_end, answered_at, ledger.folder, uri, tmp_path / "artifacts"))
+    mirror.start()
+    complete(ledger, 90, 80)
     wait_for(lambda: "s/0" in found(ledger, uri))
+    assert 0 < answered_at.value < time.monotonic() and not pipe.poll()
     down.set()
     for value in range(3):
-        live(complete(ledger, value, value))
-    wait_for(lambda: live.error is not None)
-    assert live.error == "MlflowException: no server there at http://***@host:5000/x?password=***"
+        complete(ledger, value, value)
+    assert pipe.recv() == "MlflowException: no server there at http://***@host:5000/x?password=***"
     down.clear()
-    wait_for(lambda: live.error is None)
+    assert pipe.recv() is None
     assert agrees(ledger, uri), "without another word from the sweep"
+    pipe.send(time.monotonic() + 120)
+    mirror.join()
+    assert not pipe.poll() and connect().sync() == 0
+
+
+def test_a_mirror_that_dies_is_said(ledger: Ledger, uri: str, live: LiveMirror) -> None:
+    wait_for(lambda: "s" in found(ledger, uri))
+    [process] = [child for child in active_children() if child.name == "mlflow"]
+    process.kill()
+    live.close()
+    assert live.error == "the mirror's process ended with status -9"
+
+
+def test_neither_ctrl_c_nor_sigterm_ends_the_mirror_before_the_sweep(ledger: Ledger, uri: str,
+                                                                     live: LiveMirror) -> None:
+    [process] = [child for child in active_children() if child.name == "mlflow"]
+    assert process.pid is not None
+    for kind in (signal.SIGINT, signal.SIGTERM):
+        os.kill(process.pid, kind)
+    complete(ledger, 90, 80)
     live.close(120)
-    assert live.error is None and connect().sync() == 0
+    assert live.error is None and agrees(ledger, uri)
 
 
 @pytest.mark.parametrize("listening", [False, True])
@@ -435,7 +448,7 @@ def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
             server.listen()
         started = time.monotonic()
         live = LiveMirror(ledger, f"http://me:my-secret@127.0.0.1:{server.getsockname()[1]}", tmp_path / "artifacts")
-        live(complete(ledger, 90, 80))
+        complete(ledger, 90, 80)
         live.close(2)
         assert time.monotonic() - started < 60
         assert live.error is not None and "my-secret" not in live.error and "\n" not in live.error
@@ -510,12 +523,9 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
 
     def run_trial(value: float) -> None:
         number = ledger.ask().number
-        live(ledger.trial(number))
         for task in range(2):
             report(ledger, number, value, first=task)
-            live(ledger.trial(number))
         ledger.finish(number, "COMPLETE")
-        live(ledger.trial(number))
 
     run_trial(50)
     run_trial(51)
@@ -555,11 +565,9 @@ with driven(ledger):
     live = LiveMirror(ledger, sys.argv[2], Path(sys.argv[1]) / "artifacts")
     for n in range(6):
         number = ledger.ask().number
-        live(ledger.trial(number))
         report(ledger, number, n, n)
         if n < 5:
             ledger.finish(number, "COMPLETE")
-        live(ledger.trial(number))
     wait_for(lambda: found(ledger, sys.argv[2]))
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -573,7 +581,6 @@ with driven(ledger):
         number = ledger.ask().number
         assert number == 5
         ledger.finish(number, "COMPLETE")
-        live(ledger.trial(number))
         live.close(120)
         assert live.error is None
         assert agrees(ledger, server.uri)
