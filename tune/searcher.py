@@ -11,7 +11,6 @@ from optuna.exceptions import OptunaError
 from ray.tune.search import Searcher
 from sqlalchemy.exc import SQLAlchemyError
 
-from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, RunError, UserError
 from results.best import best, train_config
 from results.ledger import Ledger
@@ -93,13 +92,13 @@ class LedgerSearcher(Searcher):
                     waits = self._config.deterministic_order and self._running  # for the batch's end
                     return None if waits else Searcher.FINISHED
                 try:
-                    train = train_config(self._config, record)
+                    train_config(self._config, record)
                 except UserError as error:  # values that do not go together, which no range can say
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
                 self._running[trial_id] = record
                 self._tell(record)
-                return self._suggestion(record, train)
+                return self._suggestion(record)
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
@@ -190,10 +189,9 @@ class LedgerSearcher(Searcher):
         for entry in report["results"]:
             self._ledger.add_result(number, report["attempt"], entry["seed"], entry["result"], entry["metrics"])
 
-    def _suggestion(self, record: TrialRecord, train: TrainConfig) -> dict[str, Any]:
+    def _suggestion(self, record: TrialRecord) -> dict[str, Any]:
         return {"number": record.number, "attempt": record.attempt,
-                "folder": str(self._ledger.trial_folder(record.number)), "train": train.to_dict(),
-                "seeds": list(self._config.training_seeds)}
+                "folder": str(self._ledger.trial_folder(record.number)), "changes": record.config}
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -154,8 +154,9 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
     resources = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
+    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds)
     return ray.tune.Tuner(
-        ray.tune.with_resources(SweepTrial, resources),
+        ray.tune.with_resources(trainable, resources),
         tune_config=ray.tune.TuneConfig(
             search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",

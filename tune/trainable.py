@@ -9,6 +9,7 @@ import logging
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,10 +41,13 @@ class SweepTrial(ray.tune.Trainable):
     """One trial: its seeds, in lockstep, task by task, in `folder`/attempt-N/seed-S.
 
     It goes on from the newest checkpoints found in its folder. Its configuration, as the searcher gives it:
-    {"number", "attempt", "folder", "train": TrainConfig fields, "seeds"}. The method's own errors travel in a step's
-    report, so that Ray counts only failures of workers and nodes.
+    {"number", "attempt", "folder", "changes": fields that the base has otherwise}. Ray keeps copies of it to the
+    sweep's end, so what all trials have in common is not in it. The method's own errors travel in a step's report, so
+    that Ray counts only failures of workers and nodes.
     """
 
+    _base: TrainConfig
+    _seeds: Sequence[int]
     _config: dict[str, Any]
     _streams: "dict[str, Stream]"
     _trainers: "dict[int, Trainer]"
@@ -51,11 +55,12 @@ class SweepTrial(ray.tune.Trainable):
     _log: LogFile
     _polled: float
 
-    def setup(self, config: dict[str, Any]) -> None:
-        """Readies the worker process for its first trial."""
+    def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int]) -> None:  # type: ignore[override]
+        """Readies the worker process for its first trial; `base` and `seeds` are the sweep's."""
         from dynamos.data import TEST_LOCK
 
         os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
+        self._base, self._seeds = base, seeds
         self._streams = {}
         self._begin(config)
 
@@ -104,8 +109,8 @@ class SweepTrial(ray.tune.Trainable):
 
         if not self._trainers:
             self._attempt.mkdir(parents=True, exist_ok=True)
-            (self._attempt / "config.yaml").write_text(yaml.safe_dump(self._config["train"], sort_keys=False))
-            for seed in self._config["seeds"]:
+            (self._attempt / "config.yaml").write_text(yaml.safe_dump(self._train().to_dict(), sort_keys=False))
+            for seed in self._seeds:
                 self._trainers[seed] = self._resumed(seed)
         task = min(len(trainer.results) for trainer in self._trainers.values())
         for seed, trainer in self._trainers.items():
@@ -113,12 +118,16 @@ class SweepTrial(ray.tune.Trainable):
                 trainer.run_task()
                 checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
 
+    def _train(self) -> TrainConfig:
+        """What the trial trains with the first of its seeds."""
+        return self._base.replace(**self._config["changes"])
+
     def _resumed(self, seed: int) -> "Trainer":
         """A seed's trainer, from the newest checkpoint of any attempt where there is one."""
         from dynamos import checkpoints
         from dynamos.trainer import Trainer
 
-        train = TrainConfig.from_dict(self._config["train"] | {"seed": seed})
+        train = self._train().replace(seed=seed)
         trainer = Trainer(train, self._stream(train), on_step=self._stop_if_asked)
         for attempt in range(self._config["attempt"], 0, -1):
             state = checkpoints.latest(self._attempt.with_name(f"attempt-{attempt}") / f"seed-{seed}")

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import ray.tune
 import torch
 
 from dynamos import checkpoints
-from dynamos.config import TrainConfig, read_config
+from dynamos.config import read_config
 from dynamos.data import TEST_LOCK
 from dynamos.errors import UserError
 from dynamos.metrics import TaskResult
@@ -30,13 +31,14 @@ def test_images_unlocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield
 
 
-def settings(folder: Path, attempt: int = 1, train: TrainConfig | None = None) -> dict[str, Any]:
-    return {"number": 7, "attempt": attempt, "folder": str(folder), "seeds": list(SEEDS),
-            "train": (train or small()).to_dict()}
+def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
+    return {"number": 7, "attempt": attempt, "folder": str(folder), "changes": changes}
 
 
-def worker(folder: Path, attempt: int = 1, train: TrainConfig | None = None) -> SweepTrial:
-    return SweepTrial(settings(folder, attempt, train))
+def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
+    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS)(
+        settings(folder, attempt, **changes))
+    return made
 
 
 def step(trial: SweepTrial) -> dict[str, Any]:
@@ -143,12 +145,12 @@ def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path, monke
 
 
 def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
-    report = step(worker(tmp_path, train=small(lr=1e30)))
+    report = step(worker(tmp_path, lr=1e30))
     assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 1")
 
 
 def test_test_images_are_locked(tmp_path: Path) -> None:
-    report = step(worker(tmp_path, train=small(evaluate_on="test")))
+    report = step(worker(tmp_path, evaluate_on="test"))
     assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
     assert report["results"] == {seed: [] for seed in SEEDS}
 
@@ -163,9 +165,8 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
         train.dataset) or load_stream(train, device))  # type: ignore[func-returns-value]
     trial = worker(tmp_path / "0000")
     step(trial)
-    other = small(lr=0.01)
-    assert trial.reset_config(settings(tmp_path / "0001", train=other))
+    assert trial.reset_config(settings(tmp_path / "0001", lr=0.01))
     step(trial)
     second = step(trial)
     assert second["state"] == "COMPLETE" and loaded == ["seq-digits"]
-    assert second["results"][42] == [facts(result) for result in Trainer(other)]
+    assert second["results"][42] == [facts(result) for result in Trainer(small(lr=0.01))]
