@@ -191,7 +191,7 @@ class LedgerSearcher(Searcher):
 
     def _suggestion(self, record: TrialRecord) -> dict[str, Any]:
         return {"number": record.number, "attempt": record.attempt,
-                "folder": str(self._ledger.trial_folder(record.number)), "changes": record.config}
+                "folder": str(self._ledger.trial_folder(record.number)), "changes": json.dumps(record.config)}
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

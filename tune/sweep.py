@@ -56,6 +56,8 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
         # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
+        # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
+        "TUNE_GLOBAL_CHECKPOINT_S": "inf",
         # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All slots may get their workers at a time; Ray's own limit is one.

@@ -41,9 +41,9 @@ class SweepTrial(ray.tune.Trainable):
     """One trial: its seeds, in lockstep, task by task, in `folder`/attempt-N/seed-S.
 
     It goes on from the newest checkpoints found in its folder. Its configuration, as the searcher gives it:
-    {"number", "attempt", "folder", "changes": fields that the base has otherwise}. Ray keeps copies of it to the
-    sweep's end, so what all trials have in common is not in it. The method's own errors travel in a step's report, so
-    that Ray counts only failures of workers and nodes.
+    {"number", "attempt", "folder", "changes": JSON of the fields that the base has otherwise}. Ray keeps copies of it
+    and statistics of its numbers to the sweep's end, so it says no more. The method's own errors travel in a step's
+    report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
@@ -120,7 +120,7 @@ class SweepTrial(ray.tune.Trainable):
 
     def _train(self) -> TrainConfig:
         """What the trial trains with the first of its seeds."""
-        return self._base.replace(**self._config["changes"])
+        return self._base.replace(**json.loads(self._config["changes"]))
 
     def _resumed(self, seed: int) -> "Trainer":
         """A seed's trainer, from the newest checkpoint of any attempt where there is one."""

@@ -40,6 +40,11 @@ def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
     return LedgerSearcher(ledger, slots, lambda trial: None)
 
 
+def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(suggestion["changes"])
+    return found
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """One ledger for tests that care for no trial but the one that they start."""
@@ -67,8 +72,8 @@ def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger:
 def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
     suggested = searcher(ledger).suggest("a")
     assert suggested == {"number": 0, "attempt": 1, "folder": str(ledger.folder / "trials" / "0000"),
-                         "changes": ledger.trial(0).config}
-    assert suggested["changes"]["lr"] == ledger.config.base.lr
+                         "changes": json.dumps(ledger.trial(0).config)}
+    assert changes(suggested)["lr"] == ledger.config.base.lr
 
 
 def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledger: Ledger) -> None:
@@ -121,7 +126,7 @@ def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(t
         s = searcher(ledger, slots=99)
         suggested = []
         while (one := s.suggest(str(len(suggested)))) != Searcher.FINISHED:
-            suggested.append(one["changes"]["nf"])
+            suggested.append(changes(one)["nf"])
         failed = [t for t in ledger.trials() if t.state == "FAIL"]
     assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
     assert "leaves an agent without hidden units" in str(failed[0].reason)
@@ -275,7 +280,7 @@ def play(ledger: Ledger, slots: int, backwards: bool) -> None:
         name = list(running)[-1 if backwards else 0]
         one = running.pop(name)
         state = "FAIL" if one["number"] == 4 else "COMPLETE"
-        s.on_trial_complete(name, said(100 * one["changes"]["keep_ratio"], state=state, attempt=one["attempt"]))
+        s.on_trial_complete(name, said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"]))
 
 
 def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told: int = 99,

@@ -32,7 +32,7 @@ def test_images_unlocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
-    return {"number": 7, "attempt": attempt, "folder": str(folder), "changes": changes}
+    return {"number": 7, "attempt": attempt, "folder": str(folder), "changes": json.dumps(changes)}
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
