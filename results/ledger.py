@@ -18,6 +18,7 @@ After that state nothing is written to a trial; what comes later stands in the s
 import datetime as dt
 import logging
 import os
+import shlex
 import shutil
 import time
 import uuid
@@ -37,7 +38,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dynamos.config import read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.files import write_whole
-from results import lease
+from results import STORAGE, lease
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord, read
@@ -131,7 +132,7 @@ class Ledger:
     @contextmanager
     def driving(self) -> Iterator[None]:
         """While it lasts, this process alone may write; UserError if another does (lease.py)."""
-        held = lease.Lease(self._database, self._database_id, self.config.name)
+        held = lease.Lease(self._database, self._database_id, self.config.name, self.typed)
         held.take()
         self._lease = held
         self._asked.clear()
@@ -142,6 +143,13 @@ class Ledger:
             self._use(self._database)
             self._lease = None
             held.release()
+
+    @property
+    def typed(self) -> str:
+        """How a command line names the sweep."""
+        storage = self.folder.parent
+        where = "" if storage == Path(STORAGE).resolve() else f" --storage {shlex.quote(str(storage))}"
+        return self.config.name + where
 
     @property
     def driver(self) -> str | None:

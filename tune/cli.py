@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from dynamos.arguments import Parser
 from dynamos.errors import DynamosError, UserError
-from tune.session import STORAGE, add_session_flags, session_changes, storage
+from results import STORAGE
+from tune.session import add_session_flags, session_changes, storage
 
 if TYPE_CHECKING:
     from results.ledger import Ledger
@@ -116,7 +117,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     name, driver = ledger.config.name, ledger.driver
     if driver is None or gone(driver):
         raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
-                        f"Go on with it: dynamos-sweep resume {name}")
+                        f"Go on with it: dynamos-sweep resume {ledger.typed}")
     if arguments.trial is None:
         ledger.request_stop()
         what = f"sweep {name}"
@@ -133,12 +134,12 @@ def _stop(arguments: argparse.Namespace) -> int:
     while time.monotonic() < until:
         if ledger.driver is None or (arguments.trial is not None
                                      and ledger.trial(arguments.trial).state != "RUNNING"):
-            print(f"{what} has stopped" + (f"; go on with: dynamos-sweep resume {name}" if arguments.trial is None
-                                           else ""))
+            print(f"{what} has stopped" + (f"; go on with: dynamos-sweep resume {ledger.typed}"
+                                           if arguments.trial is None else ""))
             return 0
         time.sleep(0.2)
     print(f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. If that process "
-          f"is gone, dynamos-sweep resume {name} takes over.", file=sys.stderr)
+          f"is gone, dynamos-sweep resume {ledger.typed} takes over.", file=sys.stderr)
     return 1
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
 from dynamos.errors import UserError, unknown
+from results import STORAGE
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from search_spaces.space import named_spaces, read_points, read_space
-from tune.session import STORAGE, add, add_session_flags, storage
+from tune.session import add, add_session_flags, storage
 
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,

@@ -11,7 +11,6 @@ from dynamos.errors import UserError
 if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
 
-STORAGE = "runs"
 # By flag, the field of SweepConfig.
 SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
            "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",

@@ -18,7 +18,6 @@ from results.ledger import Ledger, sweep_names
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 from tune.display import duration, number, parameters
-from tune.session import STORAGE
 
 SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
@@ -103,13 +102,12 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
 def ending(ledger: Ledger, over: str | None) -> bool:
     """Prints what a session came to and what to do next; whether there is a best trial."""
     trials, config = ledger.trials(), ledger.config
-    name, folder, storage = config.name, ledger.folder, ledger.folder.parent
-    where = "" if storage == Path(STORAGE).resolve() else f" --storage {shlex.quote(str(storage))}"
+    name, folder = config.name, ledger.folder
     left = ledger.remaining()
     print()
     if over is not None and left:
         print(f"{over[0].upper()}{over[1:]}; {left} trials are left. "
-              f"Go on: {_command('dynamos-sweep')} resume {name}{where}\n")
+              f"Go on: {_command('dynamos-sweep')} resume {ledger.typed}\n")
     chosen = best(trials, config)
     if chosen is None:
         reasons = sorted({t.reason for t in trials if t.reason})
@@ -141,7 +139,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
           f"  retrain it      {_command('dynamos')} --config {exported}\n"
           f"  test it         {_command('dynamos')} --config {exported} --evaluate-on test --seed 1\n"
           f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
-          f"  see the report  {_command('dynamos-sweep')} report {name}{where}")
+          f"  see the report  {_command('dynamos-sweep')} report {ledger.typed}")
     return True
 
 

@@ -62,7 +62,7 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All slots may get their workers at a time; Ray's own limit is one.
         "TUNE_MAX_PENDING_TRIALS_PG": str(places)})
-    with (_told_in_one_line(config.name), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
+    with (_told_in_one_line(ledger), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
           _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
         ledger.extend(more)
         ledger.begin()
@@ -87,29 +87,29 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
             mirror.close()
     if mirror.error is not None:
         log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
-                    config.name)
+                    ledger.typed)
     if searcher.failure is not None:
-        raise _told(searcher.failure, config.name)
+        raise _told(searcher.failure, ledger)
     return INTERRUPTED if interrupted.is_set() else searcher.over
 
 
-def _told(failure: Exception, name: str) -> DynamosError:
+def _told(failure: Exception, ledger: Ledger) -> DynamosError:
     """The error that ended a session, in one line that says how to go on."""
     if isinstance(failure, LeaseLost) or (isinstance(failure, DynamosError) and not isinstance(failure, RunError)):
         return failure
     said = str(failure)
     if not isinstance(failure, DynamosError):  # Optuna says only that something failed, its cause says what
         said = f"the ledger cannot be used: {str(failure.__cause__ or failure).strip().splitlines()[0]}"
-    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: dynamos-sweep resume {name}")
+    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: dynamos-sweep resume {ledger.typed}")
 
 
 @contextmanager
-def _told_in_one_line(name: str) -> Iterator[None]:
+def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
     """While it lasts, an error of the ledger's storage is one that says how to go on."""
     try:
         yield
     except (SQLAlchemyError, OptunaError) as error:
-        raise _told(error, name) from error
+        raise _told(error, ledger) from error
 
 
 def _written(ledger: Ledger) -> RunError | None:

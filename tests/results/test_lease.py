@@ -33,7 +33,7 @@ class Study:
         lease.free(self.storage, self.id)
 
     def lease(self) -> Lease:
-        return Lease(self.storage, self.id, "s")
+        return Lease(self.storage, self.id, "s", "s --storage here")
 
     def hold(self, owner: str | None, heartbeat: int = 0) -> None:
         """Writes a lease as a driver elsewhere would."""
@@ -94,7 +94,7 @@ def test_a_second_driver_is_refused_while_the_first_beats(study: Study) -> None:
     with pytest.raises(UserError) as error:
         study.lease().take()
     assert str(error.value) == (f"another process is running the sweep 's' ({HERE}); wait for it, or stop it: "
-                                "dynamos-sweep stop s")
+                                "dynamos-sweep stop s --storage here")
     first.check()
     assert study.row()["epoch"] == 1
     first.release()
@@ -146,7 +146,7 @@ def test_a_driver_elsewhere_that_gives_up_is_followed_at_once(study: Study, cloc
 
 def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None:
     """What a process does that wants the lease."""
-    held = Lease(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}), study_id, "s")
+    held = Lease(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}), study_id, "s", "s --storage here")
     start.wait()
     try:
         held.take()

@@ -201,7 +201,8 @@ def test_stop_asks_the_driver_and_waits_until_it_has_obeyed(
     assert main(["stop", "s", *which, "--storage", str(tmp_path)]) == 0 and obeyed.is_set()
     driver.join()
     assert capsys.readouterr().out == ("trial 0 of s has stopped\n" if which else
-                                       "sweep s has stopped; go on with: dynamos-sweep resume s\n")
+                                       "sweep s has stopped; go on with: dynamos-sweep resume s "
+                                       f"--storage {tmp_path}\n")
 
 
 def test_stop_does_not_wait_for_ever(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
