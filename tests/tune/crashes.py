@@ -130,15 +130,20 @@ class Kill:
                 f"{self.ahead} saved and not entered")
 
 
-def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print) -> tuple[Watched, list[Kill]]:
-    """(a sweep that was killed so often and then left to end, the kills); each one must strike it at work."""
+def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print,
+              flags: Sequence[str] = ()) -> tuple[Watched, list[Kill]]:
+    """(a sweep that was killed so often and then left to end, the kills); each one must strike it at work.
+
+    `flags` are more of `run`.
+    """
     say(f"seed {seed}")
     draws = random.Random(seed)
     seen, struck = Watched(folder / "runs", "hit"), []
     trials = kills + 4
     for number in range(1, kills + 1):
         concurrent = f"--max-concurrent={draws.choice([1, 2])}"  # a sweep may be resumed with other resources
-        start = ["run", "--name=hit", f"--trials={trials}", "--set", *SHORT] if not seen.there else ["resume", "hit"]
+        start = (["resume", "hit"] if seen.there
+                 else ["run", "--name=hit", *flags, f"--trials={trials}", "--set", *SHORT])
         with Driver(start[0], concurrent, *start[1:], cwd=folder) as driver:
             struck.append(_killed(driver, seen, draws))
         assert driver.status == -signal.SIGKILL

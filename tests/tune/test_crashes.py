@@ -25,8 +25,9 @@ from tests.tune.crashes import (
     disturbed,
     endless,
 )
-from tests.tune.processes import Driver, Session, sweep
+from tests.tune.processes import Driver, Session, send, sweep
 from tests.tune.sweeps import runs_of
+from tune.sweep import WORKER_RETRIES
 
 ROOT = Path(__file__).parents[2]
 PRIVATE = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--map-root-user", "--mount"]
@@ -57,6 +58,25 @@ def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_
     check_whole(seen, trials=2)
     # The numbers of checkpoints go on from those that are there: a task trained twice would have been saved twice.
     assert seen.checkpoints(trial.number)[-1].name == f"checkpoint-{TASKS:06d}.pt"
+
+
+@pytest.mark.slow
+def test_a_trial_that_loses_every_worker_fails_alone(seen: Watched, tmp_path: Path) -> None:
+    with Driver("run", "--name=hit", *endless(tmp_path, others=1), "--max-concurrent=1", cwd=tmp_path) as driver:
+        killed: set[int] = set()  # as the system does where memory is short
+
+        def over() -> bool:
+            for worker in set(driver.workers()) - killed if seen.at_work(0) else ():
+                killed.add(worker)
+                send(worker, signal.SIGKILL)
+            return seen.state(0) == "FAIL"
+
+        driver.until(over)
+        ended = driver.end()
+    assert ended.status == 0 and not ended.errors, ended
+    check_whole(seen, trials=2, states=("COMPLETE", "FAIL"))
+    assert str(seen.trials()[0].reason).startswith("its worker failed or was lost")
+    assert len(killed) == WORKER_RETRIES + 1
 
 
 @pytest.mark.slow
