@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -21,7 +22,9 @@ log = logging.getLogger(__name__)
 HEARTBEAT_SECONDS = 2.0
 LAPSE_SECONDS = 30.0  # without a heartbeat, after which another driver may take over
 TRUST_SECONDS = 20.0  # without a heartbeat of its own, after which a driver no longer writes
-LEASE = "lease"  # study attribute: {"owner": "HOST:PID" or None, "epoch": drivers so far, "heartbeat": a counter}
+# Study attribute: {"owner": "HOST:PID" or None, "processes": what tells whether that PID can be looked up from here,
+# "epoch": drivers so far, "heartbeat": a counter}
+LEASE = "lease"
 
 _ATTRIBUTES = sqlalchemy.table("study_user_attributes", sqlalchemy.column("study_id"), sqlalchemy.column("key"),
                                sqlalchemy.column("value_json"))
@@ -59,10 +62,10 @@ class Lease:
         A driver on this host whose process is gone has none. One elsewhere is watched for LAPSE_SECONDS.
         """
         before = read(self._storage, self._study_id)
-        if before["owner"] is not None and not gone(before["owner"]):
+        if before["owner"] is not None and not gone(before):
             before = self._watched(before)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._value = {"owner": owner, "epoch": before["epoch"] + 1, "heartbeat": 0}
+        self._value = {"owner": owner, "processes": _processes(), "epoch": before["epoch"] + 1, "heartbeat": 0}
         if not self._swap(before, self._value):
             raise self._refusal(read(self._storage, self._study_id))
         self._renewed = time.monotonic()
@@ -79,7 +82,7 @@ class Lease:
         self._ended.set()
         self._thread.join()
         try:
-            self._swap(self._value, self._value | {"owner": None})
+            self._change({"owner": None})
         except SQLAlchemyError as error:  # it lapses by itself
             log.warning("the lease of %s could not be given up: %s", self._sweep, error)
 
@@ -102,19 +105,31 @@ class Lease:
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
-                self._renew()
+                if not self._renew():
+                    self._renewed = -math.inf  # so that the next check() finds out, and not only after TRUST_SECONDS
             except SQLAlchemyError as error:  # locked or out of reach: check() tells once it has lasted
                 log.warning("the lease of %s could not be renewed: %s", self._sweep, error)
 
     def _renew(self) -> bool:
         """Whether the lease is still held, renewed."""
         with self._renewing:
-            renewed = self._value | {"heartbeat": self._value["heartbeat"] + 1}
             asked = time.monotonic()
-            if not self._swap(self._value, renewed):
+            if not self._change({"heartbeat": self._value["heartbeat"] + 1}):
                 return False
-            self._value, self._renewed = renewed, asked
+            self._renewed = asked
             return True
+
+    def _change(self, changes: Mapping[str, Any]) -> bool:
+        """Whether the lease is still held, changed."""
+        if not self._swap(self._value, {**self._value, **changes}):
+            # A change whose answer was lost may have been made.
+            now = read(self._storage, self._study_id)
+            if any(now[name] != self._value[name] for name in ("owner", "processes", "epoch")):
+                return False
+            if not self._swap(now, {**now, **changes}):
+                return False
+        self._value = {**self._value, **changes}
+        return True
 
     def _swap(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         """Whether the lease was `old` and now is `new`."""
@@ -127,7 +142,7 @@ class Lease:
 
 def free(storage: RDBStorage, study_id: int) -> None:
     """Gives a new study a lease that nobody holds."""
-    storage.set_study_user_attr(study_id, LEASE, {"owner": None, "epoch": 0, "heartbeat": 0})
+    storage.set_study_user_attr(study_id, LEASE, {"owner": None, "processes": None, "epoch": 0, "heartbeat": 0})
 
 
 def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
@@ -136,10 +151,18 @@ def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
     return lease
 
 
-def gone(owner: str) -> bool:
-    """Whether an owner was a process of this host that is no more."""
-    host, _, pid = owner.rpartition(":")
-    if host != socket.gethostname():
+def _processes() -> str:
+    """What is equal for two processes that see each other: containers may share a host's name and not its processes."""
+    try:
+        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux: no containers that share a name
+        return socket.gethostname()
+
+
+def gone(lease: Mapping[str, Any]) -> bool:
+    """Whether a lease's owner was a process of this host that is no more."""
+    host, _, pid = lease["owner"].rpartition(":")
+    if host != socket.gethostname() or lease["processes"] != _processes():
         return False
     try:
         os.kill(int(pid), 0)

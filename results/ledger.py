@@ -31,6 +31,7 @@ import numpy as np
 import optuna
 import yaml
 from optuna.storages import BaseStorage, RDBStorage
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -41,7 +42,7 @@ from dynamos.files import write_whole
 from results import STORAGE, lease
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, TrialRecord, read
+from results.trial import IMPORTED, NON_FINITE, TrialRecord, read
 from results.warm_start import warm_start
 from results.write_through import WriteThrough
 
@@ -51,6 +52,7 @@ EXTENDED = "extended_by"  # study attribute: trials added to the budget after th
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
+WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
 _UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # of a result: what a second run measures anew
 
 
@@ -70,7 +72,7 @@ class Ledger:
         self._use(self._database)
         self._database_id = self._study_id
         self._lease: lease.Lease | None = None
-        self._asked: dict[int, optuna.Trial] = {}
+        self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
     def create(cls, storage: Path, config: SweepConfig, record: Mapping[str, Any]) -> Self:
@@ -166,6 +168,12 @@ class Ledger:
         given = sum(not source.startswith("grid:") for source in self._own_sources())
         return min(asked, given + len(grid(self.config.space, self.config.grid_levels)))
 
+    @property
+    def driver_gone(self) -> bool:
+        """Whether the driver is known to have been killed."""
+        held = lease.read(self._database, self._database_id)
+        return held["owner"] is not None and lease.gone(held)
+
     def extend(self, trials: int) -> None:
         """Adds to the budget."""
         self._check()
@@ -211,7 +219,7 @@ class Ledger:
         trial.set_user_attr("attempt", {
             "number": attributes.get("attempt", {"number": 0})["number"] + 1, "started_at": now,
             "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial})
-        self._asked[trial.number] = trial
+        self._asked.add(trial.number)
         return self.trial(trial.number)
 
     def add_result(self, number: int, attempt: int, seed: int, result: Mapping[str, Any],
@@ -253,9 +261,11 @@ class Ledger:
         ended = (at or dt.datetime.now(dt.UTC)).isoformat()
         self._storage.set_trial_user_attr(self._id(number), "ended_at", ended)
         for constraint in self.config.constraints:
-            value = record.last(constraint.metric)
-            if value is not None and str(constraint) not in before.constraints:
-                self._asked[number].set_constraint(str(constraint), constraint.violation(value))
+            value = None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
+            # Where nothing is known Optuna takes a constraint for kept, and TPE would seek what diverges.
+            violation = WORST_VIOLATION if value is None else constraint.violation(value)
+            # Not through set_constraint: what a kill left of an earlier end is to be replaced.
+            self._storage.set_trial_system_attr(self._id(number), f"{_CONSTRAINTS_KEY}:{constraint}", violation)
         if state == "COMPLETE":
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
         else:
@@ -348,6 +358,12 @@ class Ledger:
         value = record.last(self.config.objectives[0].metric)
         if record.tasks_done == task + 1 and value is not None:
             self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
+
+
+def unusable(error: Exception) -> str:
+    """What a database's error says, in one line."""
+    # Optuna says only that something failed, its cause says what.
+    return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"
 
 
 def sweep_names(storage: Path) -> list[str]:

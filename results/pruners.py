@@ -46,12 +46,12 @@ class Judge:
         """Takes a trial that has ended into the comparison; a second time changes nothing."""
         self._rule.learn(trial)
 
-    def verdict(self, trial: "TrialRecord") -> str | None:
-        """Why the trial should be pruned after the task that its seeds have all just reported; None: it should not.
+    def verdict(self, trial: "TrialRecord", tasks: int | None = None) -> str | None:
+        """Why the trial should be pruned after so many tasks, by default all it has done; None: it should not.
 
         A trial that lacks the metric after this task cannot be compared and goes on.
         """
-        tasks = trial.tasks_done
+        tasks = trial.tasks_done if tasks is None else tasks
         if tasks < self._measure.grace_tasks or tasks >= _n_tasks(trial) or self._measure.mean(trial, tasks) is None:
             return None
         return self._rule.objection(trial, tasks)

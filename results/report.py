@@ -54,6 +54,9 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
         return f"{text}; it is the {first.source}, where the sweep began."
+    if not first.feasible:
+        broken = " and ".join(str(c) for c in config.constraints if c.violation(first.final(c.metric)) > 0)
+        return f"{text}; the {first.source} ({first.value:.2f}), where the sweep began, breaks {broken}."
     gain = config.objectives[0].sign * (chosen.value - first.value)
     return (f"{text}, better by {gain:.2f} than the {first.source} ({first.value:.2f}). Being the best of {complete} "
             f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain it on "

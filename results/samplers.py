@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from optuna import Study
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
 
@@ -44,13 +46,26 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
 
 
+class _NumberedQMC(QMCSampler):
+    """A sampler of one sequence with one scrambling, of which a trial takes the point of its number.
+
+    Optuna counts the points drawn; a trial that a kill caught between two parameters would take another point.
+    """
+
+    def __init__(self, seed: int, number: int) -> None:
+        # Until a trial has ended well it draws independently, and not the same again each time.
+        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False,
+                         independent_sampler=RandomSampler(seed=_mixed(seed, number)))
+        self._number = number
+
+    def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
+        return self._number - 1  # trial 0 is the base
+
+
 def _qmc(seed: int, number: int) -> BaseSampler:
-    """A sampler of one sequence with one scrambling; which of its points comes next stands in the storage."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # it would break the display
-        # Until a trial has ended well it draws independently, and not the same again each time.
-        return QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False,
-                          independent_sampler=RandomSampler(seed=_mixed(seed, number)))
+        return _NumberedQMC(seed, number)
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:

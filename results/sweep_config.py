@@ -133,6 +133,9 @@ class SweepConfig:
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
             _refuse_password(_flag(name), getattr(self, name))
+        if re.match(r"sqlite(?!(\+\w+)?:////)", self.ledger_url or ""):
+            raise UserError(f"--ledger-url {self.ledger_url}: give the file by its whole path, for instance "
+                            "sqlite:////home/me/ledger.db; every command has to find it.")
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0

@@ -8,6 +8,8 @@ from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from dynamos.errors import RunError
+
 
 class WriteThrough(InMemoryStorage):
     """An Optuna storage of one study in a database that nobody else writes trials to.
@@ -80,6 +82,8 @@ class WriteThrough(InMemoryStorage):
         return self._database.get_study_system_attrs(self._its_study_id)
 
     def _take_in(self, trial: FrozenTrial) -> int:
+        if trial.number != len(self._its_ids):
+            raise RunError(f"trial {len(self._its_ids)} was added to the ledger by another process")
         self._its_ids.append(trial._trial_id)
         return super().create_new_trial(0, trial)
 

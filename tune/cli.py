@@ -42,9 +42,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 1)
     except KeyboardInterrupt:
         return 130
+    except Exception as error:
+        if not _of_a_database(error):
+            raise
+        from results.ledger import unusable
+
+        return _fail(unusable(error), 1)
 
 
-def _fail(error: Exception, status: int) -> int:
+def _of_a_database(error: Exception) -> bool:
+    """Whether a ledger could not be read, because its file is damaged or its server does not answer."""
+    from optuna.exceptions import OptunaError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    return isinstance(error, OptunaError | SQLAlchemyError)
+
+
+def _fail(error: Exception | str, status: int) -> int:
     print(f"dynamos-sweep: error: {' '.join(str(error).split())}", file=sys.stderr)
     return status
 
@@ -111,11 +125,9 @@ def _drive(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> in
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    from results.lease import gone
-
     ledger = _open(arguments)
     name, driver = ledger.config.name, ledger.driver
-    if driver is None or gone(driver):
+    if driver is None or ledger.driver_gone:
         raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
                         f"Go on with it: dynamos-sweep resume {ledger.typed}")
     if arguments.trial is None:

@@ -3,7 +3,7 @@
 import datetime as dt
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -96,6 +96,11 @@ class LedgerSearcher(Searcher):
                 except UserError as error:  # values that do not go together, which no range can say
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
+                # A crash or the end of a session may have come between its last task and the decision.
+                reason = self._objection(record, [record.tasks_done])
+                if reason is not None:
+                    self._end(record.number, {"results": [], "state": "PRUNED", "reason": reason})
+                    continue
                 self._running[trial_id] = record
                 self._tell(record)
                 return self._suggestion(record)
@@ -105,11 +110,13 @@ class LedgerSearcher(Searcher):
         """Enters a running trial's results; whether it is to be pruned."""
         with self._guarded():
             number = self._running[trial_id].number
+            known = self._ledger.trial(number).tasks_done
             self._add(number, report)
             record = self._ledger.trial(number)
             self._tell(record)
             if report["state"] is None:
-                reason = self._judge.verdict(record)
+                # After a crash a report may bring several tasks, and each has its own comparison.
+                reason = self._objection(record, range(known + 1, record.tasks_done + 1))
                 if reason is not None:
                     self._pruned[trial_id] = reason
                     return True
@@ -142,6 +149,10 @@ class LedgerSearcher(Searcher):
                 self._tell(self._ledger.trial(number))
         self._running.clear()
         self._ended.clear()
+
+    def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
+        """The first reason to prune a trial after any of these numbers of tasks."""
+        return next((reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))), None)
 
     def _ask(self) -> TrialRecord | None:
         """The ledger's next trial, None where there is none; in deterministic order, none before a batch is over."""

@@ -7,14 +7,15 @@ from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
+from optuna.exceptions import OptunaError
 from rich.console import Console
 from rich.table import Table
+from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
 from results.agreement import ranking
 from results.best import baseline, best, pareto, ranked
-from results.lease import gone
-from results.ledger import Ledger, sweep_names
+from results.ledger import Ledger, sweep_names, unusable
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 from tune.display import duration, number, parameters
@@ -32,10 +33,10 @@ def listing(storage: Path) -> None:
     for name in names:
         try:
             ledger = Ledger.open(storage, name)
-        except DynamosError as error:  # one damaged sweep does not hide the others
-            table.add_row(name, "", "", str(error))
+            config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
+        except (DynamosError, OptunaError, SQLAlchemyError) as error:  # one damaged sweep does not hide the others
+            table.add_row(name, "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
             continue
-        config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
         chosen = best(trials, config)
         table.add_row(name, config.base.dataset, config.space.name, state(ledger, trials),
                       f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
@@ -47,7 +48,7 @@ def state(ledger: Ledger, trials: list[TrialRecord]) -> str:
     """Whether a sweep runs, and where; else whether it has anything left to do."""
     driver = ledger.driver
     if driver is not None:
-        return f"killed ({driver} is gone)" if gone(driver) else f"running ({driver})"
+        return f"killed ({driver} is gone)" if ledger.driver_gone else f"running ({driver})"
     left = ledger.budget - sum(t.ended_at is not None for t in trials)
     return f"stopped, {left} left" if left > 0 else "finished"
 

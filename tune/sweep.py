@@ -22,14 +22,14 @@ from dynamos.errors import DynamosError, RunError, UserError
 from results.best import best, export
 from results.frame import write_trials
 from results.lease import LeaseLost
-from results.ledger import Ledger
+from results.ledger import Ledger, unusable
 from results.sweep_config import SweepConfig
 from tune.display import Display
 from tune.logs import LogFile
 from tune.probe import apart, data_record, gpu_count
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
-from tune.tracking import LiveMirror, Mirror
+from tune.tracking import LiveMirror, Mirror, one_line
 from tune.trainable import SweepTrial
 
 WORKER_RETRIES = 3  # of one trial whose worker or node was lost; its own errors are not retried
@@ -98,8 +98,8 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
     if isinstance(failure, LeaseLost) or (isinstance(failure, DynamosError) and not isinstance(failure, RunError)):
         return failure
     said = str(failure)
-    if not isinstance(failure, DynamosError):  # Optuna says only that something failed, its cause says what
-        said = f"the ledger cannot be used: {str(failure.__cause__ or failure).strip().splitlines()[0]}"
+    if not isinstance(failure, DynamosError):
+        said = unusable(failure)
     return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: dynamos-sweep resume {ledger.typed}")
 
 
@@ -123,7 +123,10 @@ def _written(ledger: Ledger) -> RunError | None:
 
 def sync(ledger: Ledger) -> str:
     """Makes MLflow agree with the ledger; what was to be done, in words."""
-    changed = Mirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts").sync()
+    try:
+        changed = Mirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts").sync()
+    except Exception as error:  # whatever the store or the network raised
+        raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
     return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
         f"MLflow agreed with {ledger.config.name} already")
 
@@ -182,7 +185,9 @@ def slots(config: SweepConfig, resources: dict[str, float]) -> int:
         if wanted:
             if resources[kind] < wanted:
                 raise UserError(f"--{kind.lower()}s-per-trial {wanted:g} is more than there is: {resources[kind]:g}.")
-            fits = min(fits, resources[kind] // wanted)
+            # A fraction of a GPU is on one GPU; 1 / 0.2 is to be 5.
+            units = int(resources[kind]) if kind == "GPU" and wanted < 1 else 1
+            fits = min(fits, units * math.floor(resources[kind] / units / wanted + 1e-9))
     return int(min(fits, config.max_concurrent or math.inf))
 
 

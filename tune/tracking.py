@@ -339,7 +339,7 @@ def follow(pipe: "Connection", answered_at: Any, folder: Path, uri: str, artifac
             except (EOFError, BrokenPipeError):
                 return
             except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
-                say(_one_line(error))
+                say(one_line(error))
                 if give_up_at == math.inf and pipe.poll(pause):
                     give_up_at = pipe.recv()
                 elif give_up_at < math.inf:
@@ -409,7 +409,7 @@ def _counts(text: str) -> dict[int, int]:
     return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What an error says, without the user and the password of a URL in it."""
     text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
     text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)

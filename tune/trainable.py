@@ -19,6 +19,7 @@ import yaml
 from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from results.ledger import STOP_FILE
+from results.trial import NON_FINITE
 from tune.logs import LogFile
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ class SweepTrial(ray.tune.Trainable):
             self._train_task()
             state = "COMPLETE" if all(trainer.done for trainer in self._trainers.values()) else None
         except NonFiniteError as error:
-            state, reason = "PRUNED", f"non-finite: {error.place}"
+            state, reason = "PRUNED", f"{NON_FINITE}{error.place}"
         except StopRequested:
             state, reason = "PRUNED", "stopped on request"
         except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not

@@ -24,6 +24,11 @@ from tests.results.test_ledger import SEED, config, driven
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 
 
+def row(owner: str | None, heartbeat: int = 0, epoch: int = 3, processes: str | None = None) -> dict[str, Any]:
+    """A lease as a driver that sees this one's processes writes it, unless it sees others."""
+    return {"owner": owner, "processes": processes or lease._processes(), "epoch": epoch, "heartbeat": heartbeat}
+
+
 class Study:
     """A study with a lease, in a database that others may open."""
 
@@ -37,7 +42,7 @@ class Study:
 
     def hold(self, owner: str | None, heartbeat: int = 0) -> None:
         """Writes a lease as a driver elsewhere would."""
-        self.storage.set_study_user_attr(self.id, LEASE, {"owner": owner, "epoch": 3, "heartbeat": heartbeat})
+        self.storage.set_study_user_attr(self.id, LEASE, row(owner, heartbeat))
 
     def row(self) -> dict[str, Any]:
         return lease.read(self.storage, self.id)
@@ -111,7 +116,37 @@ def test_a_driver_that_died_on_this_host_is_followed_at_once(study: Study, clock
 
 
 def test_processes_of_this_host_are_known_to_live_others_may() -> None:
-    assert not lease.gone(HERE) and not lease.gone(f"{socket.gethostname()}:1") and not lease.gone("elsewhere:1")
+    for owner in (HERE, f"{socket.gethostname()}:1", "elsewhere:1"):
+        assert not lease.gone(row(owner))
+
+
+def test_a_container_of_the_same_host_name_has_processes_of_its_own() -> None:
+    dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
+    dead.wait()
+    owner = f"{socket.gethostname()}:{dead.pid}"
+    assert lease.gone(row(owner)) and not lease.gone(row(owner, processes="another container's"))
+
+
+def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(study: Study, clock: Clock) -> None:
+    held = study.lease()
+    held.take()
+    swap = held._swap
+
+    def lost(*leases: Any) -> bool:
+        held._swap = swap  # type: ignore[method-assign]
+        swap(*leases)
+        raise OperationalError("UPDATE", {}, Exception("server closed the connection unexpectedly"))
+
+    held._swap = lost  # type: ignore[method-assign]
+    clock.now = TRUST_SECONDS + 1
+    with pytest.raises(OperationalError):
+        held.check()
+    for heartbeat in (1, 2):
+        held.check()
+        assert study.row()["heartbeat"] == heartbeat
+        clock.now += TRUST_SECONDS + 1
+    held.release()
+    assert study.row()["owner"] is None
 
 
 def test_a_silent_driver_elsewhere_is_waited_for(study: Study, clock: Clock) -> None:
@@ -132,7 +167,7 @@ def test_a_driver_elsewhere_that_shows_life_is_left_alone(study: Study, clock: C
     clock.while_asleep = beat
     with pytest.raises(UserError, match=r"another process is running the sweep 's' \(elsewhere:1\)"):
         study.lease().take()
-    assert study.row() == {"owner": "elsewhere:1", "epoch": 3, "heartbeat": 1}
+    assert study.row() == row("elsewhere:1", 1)
 
 
 def test_a_driver_elsewhere_that_gives_up_is_followed_at_once(study: Study, clock: Clock) -> None:
@@ -179,7 +214,7 @@ def test_a_driver_that_was_held_up_notices_that_another_took_over(study: Study, 
     with pytest.raises(LeaseLost, match="another process has taken over the sweep 's' while this one was held up"):
         held.check()
     held.release()
-    assert study.row() == {"owner": "elsewhere:1", "epoch": 3, "heartbeat": 0}, "the other's lease is not given up"
+    assert study.row() == row("elsewhere:1"), "the other's lease is not given up"
 
 
 def test_a_driver_that_was_held_up_but_not_missed_goes_on(study: Study, clock: Clock) -> None:
@@ -241,7 +276,7 @@ def test_only_a_driver_writes(write: str, sweep: Ledger, monkeypatch: pytest.Mon
     with pytest.raises(AssertionError, match="write only while driving"):
         WRITES[write](sweep)
     with sweep.driving():
-        sweep._storage.set_study_user_attr(sweep._study_id, LEASE, {"owner": "elsewhere:1", "epoch": 9, "heartbeat": 0})
+        sweep._storage.set_study_user_attr(sweep._study_id, LEASE, row("elsewhere:1", epoch=9))
         monkeypatch.setattr(lease, "TRUST_SECONDS", -1.0)  # as if the last heartbeat were long ago
         with pytest.raises(LeaseLost):
             WRITES[write](sweep)

@@ -17,12 +17,13 @@ import yaml
 from optuna.storages import RDBStorage
 
 from dynamos.config import TrainConfig, preset, read_config
-from dynamos.errors import UserError
+from dynamos.errors import RunError, UserError
 from results.best import best, export, train_config
 from results.frame import COLUMNS, trials_frame, write_trials
 from results.ledger import Ledger
 from results.report import answer, write_report
 from results.sweep_config import Constraint, SweepConfig
+from results.trial import NON_FINITE
 from search_spaces.space import SearchSpace, read_space
 
 SEED = 42
@@ -101,6 +102,50 @@ def test_the_budget_counts_every_trial_once_and_can_be_extended(ledger: Ledger) 
     ledger.extend(3)
     assert (ledger.budget, ledger.remaining()) == (7, 3)
     assert Ledger.open(ledger.folder.parent, "s").budget == 7
+
+
+def test_a_constraint_s_value_of_an_earlier_end_that_a_kill_prevented_is_replaced(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = config(constraints=(Constraint.parse("keep_fraction<=0.6"),))
+
+    def entered(ledger: Ledger, task: int, keep: float) -> None:
+        attempt = ledger.ask().attempt
+        ledger.add_result(0, attempt, SEED, {"task": task, "n_tasks": 2}, {"val_class_il": 9.0, "keep_fraction": keep})
+
+    def kill(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with driven(Ledger.create(tmp_path, made, {"id": "7"})) as ledger:
+        entered(ledger, 0, 0.9)
+        with monkeypatch.context() as patch, suppress(KeyboardInterrupt):
+            patch.setattr(optuna.Study, "tell", kill)
+            ledger.finish(0, "PRUNED", "median")
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        entered(ledger, 1, 0.5)
+        ledger.finish(0, "COMPLETE")
+        assert ledger.trial(0).feasible
+    [stored] = study_of(ledger).trials
+    assert list(stored.constraints.values()) == [pytest.approx(-0.1)]
+
+
+def test_tpe_shuns_what_diverges_under_a_constraint_that_nothing_keeps(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("s", {"parameters": {"lr": {"low": 0.001, "high": 1.0},
+                                                       "keep_ratio": {"low": 0.01, "high": 0.99}}})
+    made = config(space=space, base=config().base.replace(lr=0.5, keep_ratio=0.5), trials=60,
+                  constraints=(Constraint.parse("keep_fraction<=0.05"),))
+    diverged = []
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        for _ in range(60):
+            trial = ledger.ask()
+            diverged.append(trial.config["lr"] > 0.7)
+            if diverged[-1]:
+                ledger.finish(trial.number, "PRUNED", NON_FINITE + "task 1")
+                continue
+            ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, {
+                "val_class_il": 90 - 50 * abs(trial.config["lr"] - 0.2),
+                "keep_fraction": 0.1 + trial.config["keep_ratio"]})
+            ledger.finish(trial.number, "COMPLETE")
+    assert 0 < sum(diverged) and sum(diverged[30:]) < 0.3 * 30 / 2, "half of what random search would try"
 
 
 def test_one_after_the_other_suggestions_depend_on_the_seed_alone_interrupted_or_not(tmp_path: Path) -> None:
@@ -292,6 +337,25 @@ def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger:
     chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and chosen.number == 1
     assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(ledger.trials(), ledger.config)
+
+
+def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path) -> None:
+    made = config(constraints=(Constraint.parse("keep_fraction<=0.6"),))
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        for value, keep in ((75.0, 0.8), (70.0, 0.5)):
+            number = ledger.ask().number
+            metrics = {"val_class_il": value, "keep_fraction": keep}
+            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
+            ledger.finish(number, "COMPLETE")
+        assert answer(ledger.trials(), made) == ("Trial 1 is best with val_class_il 70.00; the preset (75.00), where "
+                                                 "the sweep began, breaks keep_fraction<=0.6.")
+
+
+def test_a_trial_that_another_process_added_ends_the_driver(ledger: Ledger) -> None:
+    ledger.ask()
+    study_of(ledger).ask()
+    with pytest.raises(RunError, match="trial 1 was added to the ledger by another process"):
+        ledger.ask()
 
 
 def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(ledger: Ledger) -> None:

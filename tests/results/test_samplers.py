@@ -3,6 +3,7 @@
 import dataclasses
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -201,8 +202,20 @@ def test_quasi_random_points_are_one_sobol_sequence_across_crashes(tmp_path: Pat
     space = SearchSpace.from_dict("q", {"parameters": {"lr": {"low": 0.0625, "high": 0.1875},
                                                        "beta": {"low": 1.0, "high": 3.0}}})
     Ledger.create(tmp_path, config(space=space, sampler="qmc", seed=5, trials=10), {})
-    for trials in (2, 1, 2):
+    for trials in (2, 1):
         play(Ledger.open(tmp_path, "s"), trials)
+    killed = Ledger.open(tmp_path, "s")
+    with suppress(KeyboardInterrupt), killed.driving():
+        set_param, calls = killed._storage.set_trial_param, iter([True, False])
+
+        def between_two_parameters(*arguments: Any) -> None:
+            if not next(calls):
+                raise KeyboardInterrupt
+            set_param(*arguments)
+
+        killed._storage.set_trial_param = between_two_parameters  # type: ignore[method-assign]
+        killed.ask()
+    play(Ledger.open(tmp_path, "s"), 2)
     tried = [[t.config["lr"], t.config["beta"]] for t in Ledger.open(tmp_path, "s").trials()[1:]]
     sobol = qmc.Sobol(2, scramble=True, seed=5).random(4)
     assert np.allclose(tried, np.array([0.0625, 1.0]) + sobol * np.array([0.125, 2.0]), rtol=1e-12)

@@ -90,6 +90,12 @@ def test_no_password_and_no_broken_url_reaches_a_sweeps_files(flag: str, url: st
     assert "secret" not in str(error.value)
 
 
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///l.db", "sqlite+pysqlite:///l.db"])
+def test_a_ledger_is_not_in_memory_nor_where_only_one_folder_s_commands_find_it(url: str) -> None:
+    with pytest.raises(UserError, match="--ledger-url .* give the file by its whole path"):
+        config(ledger_url=url)
+
+
 @pytest.mark.parametrize("url", ["postgresql+psycopg://me@host/db", "sqlite:////tmp/l.db", "https://mlflow.example:5000",
                                  "http://[::1]:5000"])
 def test_other_urls_are_taken(url: str) -> None:

@@ -134,7 +134,7 @@ def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytes
         "--objective", "val_task_il", "--objective", "compute:max", "--constraint", "keep_fraction<=0.6",
         "--constraint", "val_class_il >= 50", "--sampler", "nsga2", "--pruner", "wilcoxon", "--grace-tasks", "3",
         "--points", "points.yaml", "--warm-start", "earlier", "--deterministic-order", "--cpu-budget", "2h",
-        "--gpu-budget", "1d", "--target", "95.5", "--ledger-url", "sqlite:///l.db", "--tracking-uri", "http://m:5000")
+        "--gpu-budget", "1d", "--target", "95.5", "--ledger-url", "sqlite:////l.db", "--tracking-uri", "http://m:5000")
     base = {**preset("seq-mnist", 1000), "nf": 8, "max_train_images_per_task": 50, "evaluate_on": "validation",
             "threads": 2, "data_path": str(tmp_path / "images"), "device": "cuda"}
     assert config == SweepConfig(
@@ -144,7 +144,7 @@ def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytes
         constraints=(Constraint("keep_fraction", "<=", 0.6), Constraint("val_class_il", ">=", 50)), sampler="nsga2",
         pruner="wilcoxon", grace_tasks=3, points=({"lr": 0.01}, {"lr": 0.1, "keep_ratio": 0.5}), warm_start="earlier",
         deterministic_order=True, cpu_budget_seconds=7200, gpu_budget_seconds=86400, target=95.5,
-        ledger_url="sqlite:///l.db", tracking_uri="http://m:5000")
+        ledger_url="sqlite:////l.db", tracking_uri="http://m:5000")
     assert config.space.name == "core"
 
 

@@ -132,6 +132,56 @@ def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(t
     assert "leaves an agent without hidden units" in str(failed[0].reason)
 
 
+FALLING = (90, 80, 70, 60, 50)
+POOR_AFTER_TWO = (90, 10, 75, 65, 55)
+
+
+def with_five_finished(ledger: Ledger, pruner_slots: int = 1) -> LedgerSearcher:
+    s = searcher(ledger, pruner_slots)
+    for number in range(5):
+        assert s.suggest(str(number))["number"] == number
+        s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE"))
+    return s
+
+
+@pytest.mark.parametrize("entered", [1, 2])
+def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=6, pruner="median", sampler="random"), {})) as ledger:
+        s = with_five_finished(ledger)
+        s.suggest("x")
+        s.enter("x", json.loads(said(*POOR_AFTER_TWO[:entered])["report"]))  # killed here
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s = searcher(ledger, slots=1)
+        if entered == 2:  # the result stands in the ledger: the trial is not even started
+            assert s.suggest("x") == Searcher.FINISHED
+        else:  # it stood in a checkpoint only, and the next report brings it with its successor
+            assert s.suggest("x")["number"] == 5
+            assert s.enter("x", json.loads(said(*POOR_AFTER_TWO[:3], attempt=2)["report"]))
+            s.on_trial_complete("x", said(*POOR_AFTER_TWO[:3], attempt=2))
+        trial = ledger.trial(5)
+        assert trial.state == "PRUNED" and "after task 2" in str(trial.reason)
+
+
+def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop(tmp_path: Path) -> None:
+    made = config(trials=8, pruner="median", sampler="random", deterministic_order=True)
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        for _ in range(3):
+            s.suggest("a"), s.suggest("b")
+            for name in "ab":
+                s.on_trial_complete(name, said(*FALLING, state="COMPLETE"))
+        s.suggest("a"), s.suggest("b")
+        assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
+        s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
+        s.interrupt()
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s = searcher(ledger)
+        assert s.suggest("a")["number"] == 6
+        assert s.suggest("b") is None and [t.state for t in ledger.trials()[6:]] == ["RUNNING", "RUNNING"]
+        s.on_trial_complete("a", said(*FALLING, state="COMPLETE", attempt=2))
+        assert [t.state for t in ledger.trials()[6:]] == ["COMPLETE", "PRUNED"]
+
+
 def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Ledger) -> None:
     s = searcher(ledger)
     s.suggest("a")
@@ -321,7 +371,9 @@ def test_ray_may_pickle_it(ledger: Ledger) -> None:
 @pytest.mark.parametrize("changes, resources, expected", [
     ({}, {"CPU": 8, "GPU": 0}, 8), ({"cpus_per_trial": 3.0}, {"CPU": 8, "GPU": 0}, 2),
     ({"max_concurrent": 2}, {"CPU": 8, "GPU": 0}, 2), ({"gpus_per_trial": 0.125}, {"CPU": 16, "GPU": 1}, 8),
-    ({"gpus_per_trial": 1.0}, {"CPU": 16, "GPU": 4}, 4)])
+    ({"gpus_per_trial": 1.0}, {"CPU": 16, "GPU": 4}, 4), ({"cpus_per_trial": 0.1}, {"CPU": 1, "GPU": 0}, 10),
+    ({"gpus_per_trial": 0.2}, {"CPU": 16, "GPU": 1}, 5),
+    ({"gpus_per_trial": 0.75}, {"CPU": 16, "GPU": 4}, 4)])  # what is left of two GPUs holds no third trial
 def test_slots(changes: dict[str, Any], resources: dict[str, float], expected: int) -> None:
     assert slots(config(**changes), resources) == expected
 

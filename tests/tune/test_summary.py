@@ -2,10 +2,11 @@
 
 import os
 import socket
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,9 +40,20 @@ def small(**changes: Any) -> SweepConfig:
     return config(**{"space": SPACE, "sampler": "random"} | changes)
 
 
+def tear(path: Path) -> None:
+    """Overwrites the page with which a database's table of trials begins."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        [(page,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'trials'")
+        [(size,)] = connection.execute("PRAGMA page_size")
+    with path.open("r+b") as file:
+        file.seek((page - 1) * size)
+        file.write(b"\xff" * 64)
+
+
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt` is damaged."""
+    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt` and `torn` are damaged."""
     folder = tmp_path_factory.mktemp("storage")
     with driven(Ledger.create(folder, small(name="done", trials=4), {})) as done:
         enter(done, 70.0)
@@ -57,6 +69,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Ledger.create(folder, small(name="new", seeds=2), {})
     Ledger.create(folder, small(name="hurt"), {})
     (folder / "hurt" / "ledger.db").unlink()
+    Ledger.create(folder, small(name="torn"), {})
+    tear(folder / "torn" / "ledger.db")
     return folder
 
 
@@ -90,12 +104,27 @@ def columns(line: str) -> list[str]:
 def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> None:
     head, *lines = say("list").splitlines()
     assert columns(head) == ["sweep", "stream", "space", "state", "trials", "best", "objective"]
-    done, half, hurt, new = lines
+    done, half, hurt, new, torn, *_ = lines
     assert columns(done) == ["done", "seq-digits", "one", "finished", "4/4", "88.89", "val_class_il:max"]
     assert columns(half) == ["half", "seq-digits", "one", "stopped, 1 left", "3/4", "70",
                              "val_class_il:max keep_fraction:min"]
     assert columns(hurt)[0] == "hurt" and "has lost its ledger.db" in hurt
+    assert columns(torn)[0] == "torn" and "Traceback" not in torn
     assert columns(new) == ["new", "seq-digits", "one", "stopped, 4 left", "0/4", "val_class_il:max"]
+
+
+@pytest.mark.parametrize("command", [["show", "torn"], ["report", "torn"], ["show", "torn", "--trial", "0"]])
+def test_a_damaged_ledger_is_told_in_one_line(command: list[str], say: Say) -> None:
+    said = say(*command, status=1)
+    assert said.startswith("dynamos-sweep: error: ") and len(said.splitlines()) == 1 and "malformed" in said
+
+
+def test_a_sync_without_an_mlflow_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Ledger.create(tmp_path, small(tracking_uri="http://127.0.0.1:9"), {})
+    assert main(["sync", "s", "--storage", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("dynamos-sweep: error: MLflow cannot be made to agree with s: ") and "127.0.0.1" in said
+    assert len(said.splitlines()) == 1
 
 
 @pytest.mark.parametrize("owner, state", [(HERE, f"running ({HERE})"), ("elsewhere:1", "running (elsewhere:1)")])
@@ -105,7 +134,7 @@ def test_who_runs_a_sweep_is_said(owner: str, state: str, storage: Path, say: Sa
 
 
 def test_a_sweep_whose_driver_was_killed_is_called_so(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.summary.gone", lambda owner: owner == "here:7")
+    monkeypatch.setattr(lease, "gone", lambda held: held["owner"] == "here:7")
     with left_by(Ledger.open(storage, "half"), "here:7"):
         assert "killed (here:7 is gone)" in say("list")
 
@@ -152,7 +181,7 @@ def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
 
 
 @pytest.mark.parametrize("arguments, message", [
-    (["show", "don"], "unknown sweep 'don'. Did you mean 'done'? Allowed: done, half, hurt, new. (in "),
+    (["show", "don"], "unknown sweep 'don'. Did you mean 'done'? Allowed: done, half, hurt, new, torn. (in "),
     (["show", "done", "--trial", "4"], "--trial 4: done has trials 0 to 3."),
     (["show", "done", "--trial", "-1"], "--trial -1: done has trials 0 to 3."),
     (["show", "hurt"], "has lost its ledger.db."),
@@ -165,7 +194,7 @@ def test_what_is_not_there_is_refused(arguments: list[str], message: str, say: S
 
 
 def test_a_killed_sweep_is_not_waited_for(storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lease, "gone", lambda owner: owner == "here:7")
+    monkeypatch.setattr(lease, "gone", lambda held: held["owner"] == "here:7")
     with left_by(Ledger.open(storage, "half"), "here:7"):
         said = say("stop", "half", status=2)
     assert "the sweep 'half' is not running, here:7 was killed. Go on with it: dynamos-sweep resume half" in said
