@@ -7,7 +7,8 @@ written before the trial's state:
                         --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
                         results too), "grid:N" or "sampler"
     started_at          when it was first started, ISO 8601, UTC
-    attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with
+    attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with;
+                        "ended_at" where it waits for its batch's end
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
     result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
     ended_at, reason    written just before the state that ends it, without which they mean nothing
@@ -270,6 +271,12 @@ class Ledger:
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
         else:
             self._study.tell(number, state=TrialState[state])
+
+    def hold(self, number: int, at: dt.datetime) -> None:
+        """Notes when a trial's training was over that is not to be ended before others; it holds nothing any more."""
+        self._check()
+        attempt = self._stored(number).user_attrs["attempt"]
+        self._storage.set_trial_user_attr(self._id(number), "attempt", attempt | {"ended_at": at.isoformat()})
 
     def interrupt(self, number: int, at: dt.datetime | None = None) -> None:
         """Puts a running trial back: the next driver's `ask` returns it first, with its number and parameters.

@@ -25,6 +25,7 @@ class TrialRecord:
     config: dict[str, Any]  # the searched fields, real values
     results: dict[int, list[dict[str, Any]]]  # by seed: TaskResults in the order of tasks
     attempt: int
+    held: bool  # RUNNING in name: its training is over and waits for its batch's end (deterministic order)
     reason: str | None
     started_at: dt.datetime | None  # UTC
     ended_at: dt.datetime | None  # UTC
@@ -69,13 +70,15 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialReco
     interrupted = trial.state == TrialState.WAITING and attempt["number"] > 0
     ended = _time(attributes, "ended_at") if trial.state.is_finished() else None
     began = None if interrupted else _time(attempt, "started_at")
-    running = 0.0 if began is None else ((ended or now) - began).total_seconds()
+    held = _time(attempt, "ended_at") if trial.state == TrialState.RUNNING else None
+    running = 0.0 if began is None else ((ended or held or now) - began).total_seconds()
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
     record = TrialRecord(
         number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
         config=config.space.real(trial.params or trial.system_attrs.get("fixed_params", {})),
         results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds),
-        attempt=attempt["number"], reason=attributes.get("reason") if trial.state.is_finished() else None,
+        attempt=attempt["number"], held=held is not None,
+        reason=attributes.get("reason") if trial.state.is_finished() else None,
         started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
         feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,

@@ -15,6 +15,7 @@ from tune.session import add_session_flags, session_changes, storage
 
 if TYPE_CHECKING:
     from results.ledger import Ledger
+    from results.trial import TrialRecord
 
 COMMANDS = {
     "run": "start a sweep",
@@ -137,15 +138,14 @@ def _stop(arguments: argparse.Namespace) -> int:
         known = [t.number for t in ledger.trials()]
         if arguments.trial not in known:
             raise UserError(f"--trial {arguments.trial}: {name} has trials 0 to {known[-1]}.")
-        if ledger.trial(arguments.trial).state != "RUNNING":
+        if _over(trial := ledger.trial(arguments.trial)):
             raise UserError(f"--trial {arguments.trial} does not run: it is "
-                            f"{ledger.trial(arguments.trial).state.lower()}.")
+                            f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}.")
         ledger.request_trial_stop(arguments.trial)
         what = f"trial {arguments.trial} of {name}"
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
-        if ledger.driver is None or (arguments.trial is not None
-                                     and ledger.trial(arguments.trial).state != "RUNNING"):
+        if ledger.driver is None or (arguments.trial is not None and _over(ledger.trial(arguments.trial))):
             print(f"{what} has stopped" + (f"; go on with: dynamos-sweep resume {ledger.typed}"
                                            if arguments.trial is None else ""))
             return 0
@@ -153,6 +153,10 @@ def _stop(arguments: argparse.Namespace) -> int:
     print(f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. If that process "
           f"is gone, dynamos-sweep resume {ledger.typed} takes over.", file=sys.stderr)
     return 1
+
+
+def _over(trial: "TrialRecord") -> bool:
+    return trial.state != "RUNNING" or trial.held
 
 
 def _list(arguments: argparse.Namespace) -> int:

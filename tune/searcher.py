@@ -172,8 +172,10 @@ class LedgerSearcher(Searcher):
     def _end(self, number: int, report: dict[str, Any]) -> None:
         """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
         self._add(number, report)
-        self._ended[number] = dt.datetime.now(dt.UTC), report
+        at = dt.datetime.now(dt.UTC)
+        self._ended[number] = at, report
         if self._config.deterministic_order and (self._running or self._batch_left):
+            self._ledger.hold(number, at)
             return
         for ended in sorted(self._ended):
             self._finish(ended, *self._ended.pop(ended))

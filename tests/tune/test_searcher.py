@@ -173,7 +173,12 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
         s.suggest("a"), s.suggest("b")
         assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
         s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
+        held = ledger.trial(7)
+        time.sleep(0.01)
+        assert held.held and held.state == "RUNNING" and ledger.trial(7).cpu_seconds == held.cpu_seconds
+        assert not ledger.trial(6).held and ledger.trial(6).cpu_seconds < ledger.trial(6).cpu_seconds
         s.interrupt()
+        assert not ledger.trial(7).held and ledger.trial(7).cpu_seconds == pytest.approx(held.cpu_seconds, abs=1e-3)
     with driven(Ledger.open(tmp_path, "s")) as ledger:
         s = searcher(ledger)
         assert s.suggest("a")["number"] == 6
