@@ -42,6 +42,11 @@ def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
     return next((t for t in trials if t.source in ("preset", "base")), None)
 
 
+def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
+    """The constraints that a COMPLETE trial breaks."""
+    return [str(c) for c in config.constraints if c.violation(trial.final(c.metric)) > 0]
+
+
 def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     """What the trial trained with the first of its seeds, whole."""
     return config.base.replace(**trial.config)

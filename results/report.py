@@ -11,7 +11,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from dynamos.files import write_whole
 from results.agreement import ranking
-from results.best import baseline, best
+from results.best import baseline, best, broken
 from results.frame import trials_frame
 from results.ledger import Ledger
 from results.sweep_config import PROTOCOL, SweepConfig
@@ -55,8 +55,8 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     if chosen.number == first.number:
         return f"{text}; it is the {first.source}, where the sweep began."
     if not first.feasible:
-        broken = " and ".join(str(c) for c in config.constraints if c.violation(first.final(c.metric)) > 0)
-        return f"{text}; the {first.source} ({first.value:.2f}), where the sweep began, breaks {broken}."
+        return (f"{text}; the {first.source} ({first.value:.2f}), where the sweep began, breaks "
+                f"{' and '.join(broken(config, first))}.")
     gain = config.objectives[0].sign * (chosen.value - first.value)
     return (f"{text}, better by {gain:.2f} than the {first.source} ({first.value:.2f}). Being the best of {complete} "
             f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain it on "

@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
 from results.agreement import ranking
-from results.best import baseline, best, pareto, ranked
+from results.best import baseline, best, broken, pareto, ranked
 from results.ledger import Ledger, sweep_names, unusable
 from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
@@ -125,7 +125,9 @@ def ending(ledger: Ledger, over: str | None) -> bool:
           + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
     _console().print(side_by_side(columns, OBJECTIVES))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
-    if len(columns) == 2:
+    if first is not None and first.state == "COMPLETE" and not first.feasible:
+        print(f"The {began} breaks {' and '.join(broken(config, first))}.")
+    elif len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; retrain on fresh seeds.")
     if len(config.objectives) > 1:

@@ -12,12 +12,15 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import ray.tune
 from optuna.exceptions import StorageInternalError
 from optuna.samplers import TPESampler
 from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy.exc import OperationalError
 
 from dynamos.errors import UserError
+from results.best import best
 from results.lease import LeaseLost
 from results.ledger import Ledger
 from results.samplers import SAMPLERS
@@ -142,6 +145,26 @@ def with_five_finished(ledger: Ledger, pruner_slots: int = 1) -> LedgerSearcher:
         assert s.suggest(str(number))["number"] == number
         s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE"))
     return s
+
+
+def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_best_finished(tmp_path: Path) -> None:
+    # Class-il falls as tasks arrive, so that the earlier a trial is stopped the better it looks.
+    curves = [(97.0, 88.0, 80.0, 78.0, 75.0), (98.9,), (96.0, 92.0, 87.0, 84.0, 82.7)]
+    stock = OptunaSearch({"lr": ray.tune.uniform(0.01, 0.2)}, metric="class_il", mode="max")
+    for number, curve in enumerate(curves):
+        stock.suggest(str(number))
+        for task, value in enumerate(curve, start=1):
+            stock.on_trial_result(str(number), {"class_il": value, "training_iteration": task})
+        stock.on_trial_complete(str(number), {"class_il": curve[-1], "training_iteration": len(curve)})
+    assert stock._ot_study is not None and stock._ot_study.best_trial.number == 1
+    with driven(Ledger.create(tmp_path, config(trials=3, sampler="random"), {})) as ledger:
+        s = searcher(ledger)
+        for number, curve in enumerate(curves):
+            s.suggest(str(number))
+            s.on_trial_complete(str(number), said(*curve, state="COMPLETE") if len(curve) == 5 else said(
+                *curve, state="PRUNED", reason="halving"))
+        chosen = best(ledger.trials(), ledger.config)
+    assert chosen is not None and (chosen.number, chosen.value) == (2, 82.7)
 
 
 @pytest.mark.parametrize("entered", [1, 2])

@@ -252,6 +252,15 @@ def wide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("wide")
+def test_the_end_says_that_the_base_breaks_a_constraint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(constraints=(Constraint.parse("compute<=0.5"),)), {})) as ledger:
+        enter(ledger, 90.0, compute=0.9)
+        enter(ledger, 70.0)
+    found, said = said_at_the_end(ledger, None, capsys)
+    assert found and "\nThe preset breaks compute<=0.5.\n" in said and "optimistic" not in said
+
+
+@pytest.mark.usefixtures("wide")
 def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
         storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger.open(storage, "done")
