@@ -5,6 +5,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
+# Two processes: tests that wait for others do not hold up those that compute.
+PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 KEEP_TORCH ?=
 SWEEP_ARGS ?=
 TEST_ARGS ?=
@@ -15,11 +17,11 @@ sweep: $(READY)
 	$(BIN)/dynamos-sweep run $(SWEEP_ARGS)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(PYTEST) $(TEST_ARGS)
 
 # Everything, the slow tests too.
 test-all: $(READY)
-	$(BIN)/python -m pytest -m "" $(TEST_ARGS)
+	$(PYTEST) -m "" $(TEST_ARGS)
 
 lint: $(READY)
 	$(BIN)/ruff check .

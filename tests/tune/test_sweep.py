@@ -156,10 +156,9 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
 
 
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
-    code = ("from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
-            "c = {'number': 0, 'attempt': 1, 'folder': 'f', 'seeds': [42],"
-            "     'train': TrainConfig(evaluate_on='test').to_dict()};"
-            "print(SweepTrial(c).train()['report'])")
+    code = ("import ray.tune; from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
+            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='test'), seeds=[42]);"
+            "print(made({'number': 0, 'attempt': 1, 'folder': 'f', 'changes': '{}'}).train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
     report = json.loads(done.stdout.strip().splitlines()[-1])
