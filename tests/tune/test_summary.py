@@ -127,7 +127,8 @@ def test_a_sync_without_an_mlflow_is_told_in_one_line(tmp_path: Path, capsys: py
     assert len(said.splitlines()) == 1
 
 
-@pytest.mark.parametrize("owner, state", [(HERE, f"running ({HERE})"), ("elsewhere:1", "running (elsewhere:1)")])
+@pytest.mark.parametrize("owner, state", [(HERE, f"running ({HERE})"), ("elsewhere:1", "running (elsewhere:1)")],
+                         ids=["here", "elsewhere"])
 def test_who_runs_a_sweep_is_said(owner: str, state: str, storage: Path, say: Say) -> None:
     with left_by(Ledger.open(storage, "half"), owner):
         assert state in say("list") and state in say("show", "half")
