@@ -85,7 +85,7 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
                 searcher.failure = _written(ledger)
             display.note("MLflow is catching up")
             mirror.close()
-    if mirror.error is not None:
+    if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
         log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
                     ledger.typed)
     if searcher.failure is not None:
