@@ -26,10 +26,11 @@ from results.ledger import Ledger, unusable
 from results.sweep_config import SweepConfig
 from tune.display import Display
 from tune.logs import LogFile
+from tune.mirror import LiveMirror
 from tune.probe import apart, data_record, gpu_count
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
-from tune.tracking import LiveMirror, Mirror, one_line
+from tune.tracking import Mirror, one_line
 from tune.trainable import SweepTrial
 
 WORKER_RETRIES = 3  # of one trial whose worker or node was lost; its own errors are not retried

@@ -4,23 +4,18 @@ A run says in its tags what has been sent of it. So one comparison serves a live
 looks the sweep's runs up, and sends what the ledger has and they do not.
 """
 
-import atexit
 import hashlib
 import json
 import logging
-import math
 import os
 import re
-import signal
 import sqlite3
 import statistics
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +27,6 @@ from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
-    from multiprocessing.connection import Connection
-
     from mlflow.entities import Metric, Run
 
 EXPERIMENT = "dynamos"
@@ -47,9 +40,6 @@ REASON_LENGTH = 2000  # the ledger has it whole
 ERROR_LENGTH = 500
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
-LOOK_SECONDS = 1.0  # between two looks at the ledger
-FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
-CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
            "FAIL": "FAILED"}
 _ENVIRONMENT = {
@@ -253,110 +243,6 @@ class Mirror:
         self._runs[tag] = run
         self._changed.add(run.run_id)
         self._answered()
-
-
-class LiveMirror:
-    """Mirrors a running sweep from a process of its own, which reads the ledger as anybody may.
-
-    So a slow or dead server holds nothing up, and the driver does without MLflow, a third of its memory.
-    """
-
-    def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
-        """Starts the process; nothing waits for a server."""
-        context = get_context("spawn")
-        self._pipe, its_end = context.Pipe()
-        self._answered_at = context.RawValue("d", time.monotonic())  # a lock might die with its holder
-        self._process = context.Process(target=follow, name="mlflow",
-                                        args=(its_end, self._answered_at, ledger.folder, uri, artifacts))
-        self._error: str | None = None
-        with _signals_held_back():
-            self._process.start()
-        its_end.close()
-        atexit.register(self._process.kill)  # Python waits for its children before it ends
-
-    @property
-    def error(self) -> str | None:
-        """Why MLflow is behind the ledger, in one line; None where it is not."""
-        with suppress(EOFError, OSError):
-            while self._pipe.poll():
-                self._error = self._pipe.recv()
-        return self._error
-
-    def close(self, patience_seconds: float = 20) -> None:
-        """Has the rest sent, all of it compared, and ends the process; unless no answer comes for so long."""
-        closed_at = time.monotonic()
-        with suppress(OSError):  # it has died
-            self._pipe.send(closed_at + patience_seconds)
-        while self._process.is_alive():
-            left = max(self._answered_at.value, closed_at) + patience_seconds - time.monotonic()
-            if left <= 0:
-                break
-            self._process.join(left)
-        status = self._process.exitcode
-        self._process.kill()
-        self._process.join()
-        atexit.unregister(self._process.kill)
-        if status != 0:
-            self._error = self.error or (f"no answer for {patience_seconds:g} s" if status is None
-                                         else f"the mirror's process ended with status {status}")
-
-
-def follow(pipe: "Connection", answered_at: Any, folder: Path, uri: str, artifacts: Path) -> None:
-    """Mirrors a sweep until it is told the end, or whoever would tell is gone.
-
-    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
-    comparison, which makes up for what was missed; and it ends with one.
-
-    Args:
-        pipe: gives, once, the time at which to give up, on the clock of time.monotonic(); takes, whenever it changes,
-            the error that keeps MLflow behind the ledger, in one line, or None.
-        answered_at: its `value` is kept at the time of MLflow's last answer.
-        folder: the sweep's.
-        uri: where its runs are to be.
-        artifacts: as for Mirror.
-    """
-    mirror, pause, give_up_at = None, FIRST_PAUSE_SECONDS, math.inf
-    said: str | None = None
-
-    def say(error: str | None) -> None:
-        nonlocal said
-        if error != said:  # what nobody reads until the end fills the pipe
-            said = error
-            pipe.send(error)
-
-    with suppress(EOFError, OSError):  # the driver is gone: the next one repairs what is missing
-        while True:
-            try:
-                mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, artifacts, answered_at)
-                mirror.sync()
-                say(None)
-                pause = FIRST_PAUSE_SECONDS
-                if give_up_at < math.inf:
-                    return
-                while not pipe.poll(LOOK_SECONDS):
-                    mirror.sync_changes()
-                give_up_at = pipe.recv()
-            except (EOFError, BrokenPipeError):
-                return
-            except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
-                say(one_line(error))
-                if give_up_at == math.inf and pipe.poll(pause):
-                    give_up_at = pipe.recv()
-                elif give_up_at < math.inf:
-                    time.sleep(CLOSING_PAUSE_SECONDS)
-                if time.monotonic() >= give_up_at:
-                    sys.exit(1)
-                pause = min(2 * pause, LAST_PAUSE_SECONDS)
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """A process started while it lasts gets no Ctrl-C and no SIGTERM: the driver tells it when to end."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:

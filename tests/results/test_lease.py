@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -147,6 +148,19 @@ def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(study: 
         clock.now += TRUST_SECONDS + 1
     held.release()
     assert study.row()["owner"] is None
+
+
+@pytest.mark.usefixtures("fast")
+def test_a_driver_learns_from_its_next_heartbeat_that_another_has_taken_over(study: Study) -> None:
+    held = study.lease()
+    held.take()
+    study.hold("elsewhere:1")
+    deadline = time.monotonic() + TRUST_SECONDS / 2  # before it would look by itself
+    with pytest.raises(LeaseLost):
+        while time.monotonic() < deadline:
+            held.check()
+    held.release()
+    assert study.row() == row("elsewhere:1")
 
 
 def test_a_silent_driver_elsewhere_is_waited_for(study: Study, clock: Clock) -> None:

@@ -139,8 +139,8 @@ FALLING = (90, 80, 70, 60, 50)
 POOR_AFTER_TWO = (90, 10, 75, 65, 55)
 
 
-def with_five_finished(ledger: Ledger, pruner_slots: int = 1) -> LedgerSearcher:
-    s = searcher(ledger, pruner_slots)
+def with_five_finished(ledger: Ledger) -> LedgerSearcher:
+    s = searcher(ledger, slots=1)
     for number in range(5):
         assert s.suggest(str(number))["number"] == number
         s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE"))
@@ -189,11 +189,11 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
     made = config(trials=8, pruner="median", sampler="random", deterministic_order=True)
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         s = searcher(ledger)
-        for _ in range(3):
-            s.suggest("a"), s.suggest("b")
+        for batch in range(4):
             for name in "ab":
+                s.suggest(name)
+            for name in "ab" if batch < 3 else "":
                 s.on_trial_complete(name, said(*FALLING, state="COMPLETE"))
-        s.suggest("a"), s.suggest("b")
         assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
         s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
         held = ledger.trial(7)

@@ -23,8 +23,10 @@ from mlflow.exceptions import MlflowException
 from results.ledger import Ledger
 from results.trial import TrialRecord
 from tests.results.test_ledger import config, driven
+from tune import mirror as mirrors
 from tune import tracking
-from tune.tracking import SWEEP_TAG, TAG, LiveMirror, Mirror, follow, make_store
+from tune.mirror import LiveMirror, follow
+from tune.tracking import SWEEP_TAG, TAG, Mirror, make_store
 
 SEED = 42
 Connect = Callable[[], Mirror]
@@ -386,7 +388,7 @@ def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Conne
 
 def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
         ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tracking, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(mirrors, "FIRST_PAUSE_SECONDS", 0.05)
     down = threading.Event()
 
     def unless_down(real: Callable[..., object]) -> Callable[..., object]:
@@ -418,6 +420,28 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
     pipe.send(time.monotonic() + 120)
     mirror.join()
     assert not pipe.poll() and connect().sync() == 0
+
+
+def test_a_store_s_broken_pipe_is_not_taken_for_the_driver_s(
+        ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mirrors, "FIRST_PAUSE_SECONDS", 0.05)
+    failures = [BrokenPipeError("while it was written to"), EOFError("while it was read")]
+    real = Mirror.sync
+    monkeypatch.setattr(Mirror, "sync", lambda self: real(self) if not failures else raised(failures.pop(0)))
+    complete(ledger, 90, 80)
+    pipe, its_end = Pipe()
+    mirror = threading.Thread(target=follow, args=(its_end, SimpleNamespace(value=0.0), ledger.folder, uri,
+                                                   tmp_path / "artifacts"))
+    mirror.start()
+    assert [pipe.recv() for _ in range(3)] == ["BrokenPipeError: while it was written to",
+                                               "EOFError: while it was read", None]
+    pipe.close()  # as when the driver is killed
+    mirror.join(60)
+    assert not mirror.is_alive() and agrees(ledger, uri)
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 def test_a_mirror_that_dies_is_said(ledger: Ledger, uri: str, live: LiveMirror) -> None:
@@ -559,7 +583,7 @@ import os, signal, sys, time
 from pathlib import Path
 from results.ledger import Ledger
 from tests.tune.test_tracking import driven, found, report, wait_for
-from tune.tracking import LiveMirror
+from tune.mirror import LiveMirror
 ledger = Ledger.open(Path(sys.argv[1]), "s")
 with driven(ledger):
     live = LiveMirror(ledger, sys.argv[2], Path(sys.argv[1]) / "artifacts")
