@@ -1,6 +1,6 @@
 """What samplers and pruning bring over random search, at equal CPU seconds, on seq-digits.
 
-    python -m benchmarks.search_quality [--cpu-seconds 100] [--repeats 3] [--fresh 3]
+    python -m benchmarks.search_quality [--cpu-seconds 200] [--repeats 3] [--fresh 3]
 
 Every method searches the space core from the same start, the paper's values for seq-mnist, which nobody tuned for
 this stream; three epochs a task and a quarter of the width, so that a trial takes seconds. Repeats differ in the
@@ -27,7 +27,7 @@ METHODS = {"random": ("random", "none"), "tpe": ("tpe", "none"), "gp": ("gp", "n
 def main() -> None:
     """Prints a line per sweep, then a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cpu-seconds", type=int, default=100)
+    parser.add_argument("--cpu-seconds", type=int, default=200)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--fresh", type=int, default=3, help="fresh seeds of the final training")
     arguments = parser.parse_args()
