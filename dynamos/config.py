@@ -16,6 +16,7 @@ from dynamos.errors import UserError, unknown
 
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
 ROTATING = ("digits-360", "mnist-360")
+CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turned 6 resembles
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,11 @@ class TrainConfig:
     def replace(self, **changes: Any) -> Self:
         """The same configuration with some fields changed; unknown names are refused as in from_dict."""
         return type(self).from_dict(self.to_dict() | changes)
+
+
+def most_tasks(config: TrainConfig) -> int:
+    """Tasks that the classes fill."""
+    return 1 if config.dataset in ROTATING else CLASSES // config.classes_per_task
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:

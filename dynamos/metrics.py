@@ -35,6 +35,7 @@ class TaskResult:
     steps: int  # training steps of the whole run so far
     train_seconds: float  # wall time of this task's training
     eval_seconds: float
+    learning_accuracy: float | None = None  # of the class-il rows; None in a rotating stream and in older files
     warnings: tuple[str, ...] = ()
 
     @property
@@ -44,12 +45,13 @@ class TaskResult:
 
     def metrics(self) -> dict[str, float]:
         """Every number by name; an accuracy carries what it was measured on: val_class_il or test_class_il."""
+        accuracies = ("class_il", "task_il", "learning_accuracy")
         prefix = {"validation": "val_", "test": "test_"}[self.evaluated_on]
         values: dict[str, float] = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, (int, float)):
-                values[prefix * (spec.name in ("class_il", "task_il")) + spec.name] = value
+                values[prefix * (spec.name in accuracies) + spec.name] = value
         for name, row in (("class_il", self.class_il_row), ("task_il", self.task_il_row)):
             for t, value in enumerate(row):
                 values[f"{prefix}{name}_task{t + 1}"] = value
@@ -80,6 +82,11 @@ def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
 def mean_accuracy(matrix: Matrix, task: int) -> float:
     """Unweighted mean accuracy on the tasks seen after `task`."""
     return float(matrix[task, :task + 1].mean())
+
+
+def learning_accuracy(matrix: Matrix) -> float:
+    """Mean over t of R[t][t] (Riemer et al. 2019): how well each task is known right after it was learned."""
+    return float(np.diag(matrix).mean())
 
 
 def backward_transfer(matrix: Matrix) -> float:

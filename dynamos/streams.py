@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dynamos.config import ROTATING, TrainConfig
+from dynamos.config import CLASSES, ROTATING, TrainConfig, most_tasks
 from dynamos.data import SOURCES, Images, refuse_locked_test_images
 from dynamos.errors import UserError
 
@@ -189,20 +189,19 @@ def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:
     """(number of classes K, classes of each task)."""
     if config.dataset in ROTATING:
         return 9, (tuple(range(9)),)
-    num_classes = 10
-    most = num_classes // config.classes_per_task
+    most = most_tasks(config)
     if most == 0:
-        raise UserError(f"classes_per_task {config.classes_per_task} is more than the {num_classes} classes "
+        raise UserError(f"classes_per_task {config.classes_per_task} is more than the {CLASSES} classes "
                         f"of {config.dataset}.")
     n_tasks = most if config.n_tasks is None else config.n_tasks
     if n_tasks > most:
         raise UserError(f"n_tasks {n_tasks} of {config.classes_per_task} classes are more than {config.dataset} has; "
                         f"at most {most}.")
-    order = list(range(num_classes))
+    order = list(range(CLASSES))
     if config.class_order_seed is not None:
-        order = np.random.default_rng(config.class_order_seed).permutation(num_classes).tolist()
+        order = np.random.default_rng(config.class_order_seed).permutation(CLASSES).tolist()
     size = config.classes_per_task
-    return num_classes, tuple(tuple(order[t * size:(t + 1) * size]) for t in range(n_tasks))
+    return CLASSES, tuple(tuple(order[t * size:(t + 1) * size]) for t in range(n_tasks))
 
 
 def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:

@@ -254,6 +254,7 @@ class Trainer:
             class_il=metrics.mean_accuracy(matrix, task),
             task_il=None if rotating else float(np.mean(task_row[:task + 1])),
             class_il_row=class_row, task_il_row=() if rotating else task_row,
+            learning_accuracy=None if rotating else metrics.learning_accuracy(so_far),
             forgetting=None if rotating else metrics.forgetting(so_far),
             backward_transfer=None if rotating else metrics.backward_transfer(so_far),
             forward_transfer=None if rotating else metrics.forward_transfer(

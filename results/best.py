@@ -1,16 +1,36 @@
-"""Choosing among the trials of a sweep, and exporting the choice. Only trials that saw every task are looked at."""
+"""Choosing among the trials of a sweep. Only trials that saw every task are looked at."""
 
-from typing import TYPE_CHECKING, Any
-
-import yaml
+import math
+from dataclasses import dataclass
+from statistics import stdev
 
 from dynamos.config import TrainConfig
-from dynamos.files import write_whole
-from results.sweep_config import PROTOCOL, SweepConfig
+from dynamos.errors import UserError, unknown
+from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 
-if TYPE_CHECKING:
-    from results.ledger import Ledger
+# How one of the trials that keep every constraint is chosen.
+RULES = {"best": "the best mean of the first objective",
+         "one-se": "the least compute within one standard error of the best mean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a configuration is chosen, and the compute that it may need at most."""
+
+    rule: str = "best"
+    max_compute: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that is not allowed."""
+        if self.rule not in RULES:
+            raise UserError(f"--choose: {unknown('rule', self.rule, RULES)}")
+        if self.max_compute is not None and not (math.isfinite(self.max_compute) and self.max_compute > 0):
+            raise UserError(f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0.")
+
+    def __str__(self) -> str:
+        within = "" if self.max_compute is None else f", with compute of at most {self.max_compute:g}"
+        return RULES[self.rule] + within
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
@@ -52,13 +72,64 @@ def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     return config.base.replace(**trial.config)
 
 
-def export(ledger: "Ledger", trial: TrialRecord) -> None:
-    """Writes best_config.yaml: the trial's configuration, which `dynamos --config` trains, and where it is from."""
-    config = ledger.config
-    content: dict[str, Any] = {
-        "config": train_config(config, trial).to_dict(),
-        "provenance": {
-            "sweep": config.name, "trial": trial.number, "source": trial.source, "seeds": list(trial.results),
-            "protocol": PROTOCOL, "metric": config.objectives[0].metric, "value": trial.value,
-            "constraints": [str(c) for c in config.constraints], **ledger.record}}
-    write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False))
+def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
+    """What the trial's choice means for the stream that is reported, which the protocol may tell from the searched."""
+    return config.reported_base.replace(**trial.config)
+
+
+def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> list[TrialRecord]:
+    """The trials of `ranked` that the choice allows, the one that it chooses first, then by rank.
+
+    UserError where it cannot choose. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the expected
+    multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
+    """
+    allowed = ranked(trials, config)
+    if not allowed:
+        raise UserError(f"no trial of {config.name!r} has completed{_kept(config)}, so there is none to choose.")
+    if choice.max_compute is not None:
+        least = min(t.final("compute") for t in allowed)
+        allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
+        if not allowed:
+            raise UserError(f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} needs so little; the "
+                            f"least is {least:.4g}.")
+    if choice.rule == "one-se":
+        if config.seeds < 2:
+            raise UserError(f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed a trial; "
+                            "run it with --seeds 3 or more.")
+        objective = config.objectives[0]
+        lead = allowed[0]
+        error = stdev(lead.by_seed(objective.metric)) / math.sqrt(config.seeds)
+        near = [t for t in allowed if objective.sign * (lead.final(objective.metric) - t.final(objective.metric))
+                <= error]
+        first = min(near, key=lambda t: (t.final("compute"), allowed.index(t)))
+        allowed = [first, *(t for t in allowed if t is not first)]
+    return allowed
+
+
+def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
+    """The trials of `ranked` after the best whose mean +- standard deviation over seeds overlaps with its own.
+
+    [] with one seed, whose spread is unknown.
+    """
+    order, metric = ranked(trials, config), config.objectives[0].metric
+    if not order or config.seeds < 2:
+        return []
+    spread = {t.number: stdev(t.by_seed(metric)) for t in order}
+    lead = order[0]
+    return [t for t in order[1:] if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]]
+
+
+def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
+    """Whether the best stands out, in words."""
+    if config.seeds < 2:
+        return "With one seed a trial, what lies close to the best cannot be told from it."
+    found = ties(trials, config)
+    if not found:
+        return "No other trial's spread over seeds overlaps with that of the best."
+    many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"
+    return (f"Within their spread over seeds {many} with the best: {', '.join(str(t.number) for t in found[:10])}"
+            f"{', ...' if len(found) > 10 else ''}.")
+
+
+def _kept(config: SweepConfig) -> str:
+    return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""

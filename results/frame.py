@@ -1,16 +1,20 @@
-"""A sweep's trials as a DataFrame and as trials.csv."""
+"""A sweep as DataFrames and as the files trials.csv, results.csv and pareto.csv."""
 
+import io
+from pathlib import Path
 from statistics import stdev
 from typing import Any
 
 import pandas as pd
 
+from dynamos.errors import UserError, unknown
 from dynamos.files import write_whole
-from results.best import pareto
+from results.best import Choice, chosen, pareto
 from results.ledger import Ledger
-from results.sweep_config import OBJECTIVES
 from results.trial import TrialRecord
 
+# Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
+# accuracies bear test_ in place of val_.
 COLUMNS = {
     "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
@@ -20,6 +24,7 @@ COLUMNS = {
                     "of a COMPLETE trial, because class-il falls as tasks arrive and a trial cut short looks better "
                     "than it is",
     "val_task_il": "validation task-il after the last task, percent",
+    "val_learning_accuracy": "validation class-il accuracy on each task right after it was learned, percent, mean",
     "forgetting": "percentage points lost since each task's best, mean",
     "keep_fraction": "gated channels kept at evaluation",
     "compute": "expected multiply-accumulates over the dense network's",
@@ -34,30 +39,87 @@ COLUMNS = {
 }
 
 
-def trials_frame(ledger: Ledger) -> pd.DataFrame:
-    """One row per trial: COLUMNS, then one column per searched field with its real value."""
-    return _frame(ledger, ledger.trials())
+# Of the results, in order; every number of TaskResult follows, under the names that MLflow has too.
+RESULT_COLUMNS = {
+    "number": "the trial's number",
+    "state": "the trial's state",
+    "seed": "the training seed",
+    "task": "tasks learned, from 1",
+}
+FORMATS = ("csv", "parquet")
+
+
+class Sweep:
+    """A sweep, finished or not, as it stood when it was read."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        """Reads the trials; ledgers of finished and of running sweeps alike."""
+        self.config, self.record = ledger.config, ledger.record
+        self._records = ledger.trials()
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: COLUMNS, then one column per searched field."""
+        return self._frame(self._records)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row per trial, seed and task: RESULT_COLUMNS, then every metric."""
+        rows = [{"number": trial.number, "state": trial.state, "seed": seed, "task": result["task"] + 1,
+                 **{name: value for name, value in result["metrics"].items() if name != "task"}}
+                for trial in self._records for seed, results in trial.results.items() for result in results]
+        return pd.DataFrame(rows, columns=None if rows else list(RESULT_COLUMNS))
+
+    @property
+    def pareto(self) -> pd.DataFrame:
+        """The rows of `trials` that no other one beats in every objective, the best in the first one first."""
+        return self._frame(pareto(self._records, self.config))
+
+    def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
+        """The row of `trials` that the rule chooses (results.best.RULES); UserError where there is none."""
+        return self._frame(chosen(self._records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
+
+    def save(self, folder: str | Path, kind: str = "parquet") -> list[Path]:
+        """The files trials, results and pareto of a format of FORMATS, written to a folder."""
+        if kind not in FORMATS:
+            raise UserError(unknown("format", kind, FORMATS))
+        frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
+        return [write_whole(Path(folder) / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]
+
+    def _frame(self, trials: list[TrialRecord]) -> pd.DataFrame:
+        rows: list[dict[str, Any]] = []
+        first = self.config.objectives[0].metric
+        for trial in trials:
+            complete = trial.state == "COMPLETE"
+            finals = {metric: trial.last(metric) if complete else None for metric in self.config.metrics}
+            values = trial.by_seed(first) if complete else []
+            rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
+                         "spread": stdev(values) if len(values) > 1 else None, "feasible": trial.feasible if complete
+                         else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt,
+                         "seconds": trial.seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
+                         "reason": trial.reason, **trial.config})
+        return pd.DataFrame(rows, columns=[*columns(self.config.metrics),
+                                           *(p.name for p in self.config.space.parameters)])
+
+
+def columns(metrics: dict[str, str]) -> list[str]:
+    """COLUMNS under the names that a sweep's metrics have."""
+    on_test = {name.replace("test_", "val_"): name for name in metrics}
+    return [on_test.get(name, name) for name in COLUMNS]
 
 
 def write_trials(ledger: Ledger) -> None:
     """Writes trials.csv and, with several objectives, pareto.csv; numbers in full, so that they read back exactly."""
-    trials = ledger.trials()
-    write_whole(ledger.folder / "trials.csv", _frame(ledger, trials).to_csv(index=False))
+    sweep = Sweep(ledger)
+    write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
     if len(ledger.config.objectives) > 1:
-        best = _frame(ledger, pareto(trials, ledger.config))
-        write_whole(ledger.folder / "pareto.csv", best.to_csv(index=False))
+        write_whole(ledger.folder / "pareto.csv", _bytes(sweep.pareto, "csv"))
 
 
-def _frame(ledger: Ledger, trials: list[TrialRecord]) -> pd.DataFrame:
-    rows: list[dict[str, Any]] = []
-    first = ledger.config.objectives[0].metric
-    for trial in trials:
-        complete = trial.state == "COMPLETE"
-        finals = {metric: trial.last(metric) if complete else None for metric in OBJECTIVES}
-        values = trial.by_seed(first) if complete else []
-        rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
-                     "spread": stdev(values) if len(values) > 1 else None, "feasible": trial.feasible if complete
-                     else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt, "seconds": trial.seconds,
-                     "started_at": trial.started_at, "ended_at": trial.ended_at, "reason": trial.reason,
-                     **trial.config})
-    return pd.DataFrame(rows, columns=[*COLUMNS, *(p.name for p in ledger.config.space.parameters)])
+def _bytes(frame: pd.DataFrame, kind: str) -> bytes:
+    content = io.BytesIO()
+    if kind == "csv":
+        frame.to_csv(content, index=False)
+    else:
+        frame.to_parquet(content, index=False)
+    return content.getvalue()

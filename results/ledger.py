@@ -51,6 +51,7 @@ log = logging.getLogger(__name__)
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
+LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
@@ -300,6 +301,16 @@ class Ledger:
                 "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
                 "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """What confirmations have looked at test images with, by their names: {"at", "configurations", "seeds"}."""
+        attributes = self._study.user_attrs
+        return {key.removeprefix(LOOK): value for key, value in attributes.items() if key.startswith(LOOK)}
+
+    def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
+        """Notes that a confirmation looks at test images; any process may."""
+        self._study.set_user_attr(LOOK + confirmation, dict(look))
 
     def request_stop(self) -> None:
         """Asks the driver to put back what runs and end; any process may."""

@@ -11,10 +11,12 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from dynamos.files import write_whole
 from results.agreement import ranking
-from results.best import baseline, best, broken
-from results.frame import trials_frame
+from results.best import baseline, best, broken, tie_sentence
+from results.confirm import verdict
+from results.frame import Sweep
 from results.ledger import Ledger
-from results.sweep_config import PROTOCOL, SweepConfig
+from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
+from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter
 
@@ -29,17 +31,32 @@ def write_report(ledger: Ledger) -> Path:
     config = ledger.config
     own = sum(not t.imported for t in trials)
     parts = [f"<h1>Sweep {html.escape(config.name)}</h1>",
-             f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol {PROTOCOL}, "
-             f"{own} of {ledger.budget} trials.</p>", f"<p>{html.escape(answer(trials, config))}</p>",
+             f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol "
+             f"{config.protocol}, {own} of {ledger.budget} trials.</p>",
+             *(f"<p>{html.escape(text)}</p>" for text in _standing(ledger, trials)),
              f"<p>{html.escape(ranking(trials, config))}</p>"]
     complete = [t for t in trials if t.state == "COMPLETE"]
     if len(complete) > 1:
         parts += _charts(ledger)
-    parts += ["<h2>Trials</h2>", f'<div class="wide">{_table(trials_frame(ledger))}</div>']
+    parts += ["<h2>Trials</h2>", f'<div class="wide">{_table(Sweep(ledger).trials)}</div>']
     page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
             f'content="width=device-width"><title>{html.escape(config.name)}</title><style>{STYLE}</style>'
             + "\n".join(parts) + "</html>")
     return write_whole(ledger.folder / "report.html", page)
+
+
+def _standing(ledger: Ledger, trials: list[TrialRecord]) -> list[str]:
+    """What the sweep found, how it chose, what ties, and what its confirmations found, a paragraph each."""
+    config = ledger.config
+    stamp = [] if config.publishable else [NOT_PUBLISHABLE]
+    texts = [*stamp, answer(trials, config), f"Configurations were {PROTOCOLS[config.protocol]}."]
+    if best(trials, config) is not None:
+        texts.append(tie_sentence(trials, config))
+    for name in ledger.looks:
+        if (ledger.folder.parent / name / "sweep.yaml").exists():
+            texts.append(f"{name}: {verdict(ledger, Ledger.open(ledger.folder.parent, name))}")
+    return texts + ([] if ledger.looks else ["Test images have not been looked at; confirm the choice before it is "
+                                             f"published: dynamos-sweep confirm {ledger.typed}"])
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig) -> str:

@@ -4,27 +4,40 @@ import dataclasses
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import parse_qs, urlsplit
 
-from dynamos.config import ROTATING, TrainConfig, preset, preset_names
+from dynamos.config import ROTATING, TrainConfig, most_tasks, preset, preset_names
 from dynamos.errors import UserError, unknown
+from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.pruners import PRUNERS, WILCOXON_SEEDS
 from results.samplers import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
 from search_spaces.space import SearchSpace
 
 # What may be an objective or be constrained, and which way is better. The total loss is not here: REINFORCE makes it
 # meaningless.
-OBJECTIVES = {"val_class_il": "max", "val_task_il": "max", "forgetting": "min", "keep_fraction": "min",
-              "compute": "min"}
-NEEDS_TASKS = ("val_task_il", "forgetting")  # a rotating stream has no tasks, hence none of these
-PROTOCOL = "val-all-seen"  # how a configuration is chosen: on validation images of every task
+_DIRECTIONS = {"class_il": "max", "task_il": "max", "learning_accuracy": "max", "forgetting": "min",
+               "keep_fraction": "min", "compute": "min"}
+_ACCURACIES = ("class_il", "task_il", "learning_accuracy")
+_OF_ALL_TASKS = ("class_il", "task_il", "forgetting")
+_NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")  # a rotating stream has no tasks, hence none of these
+
+
+def metrics_on(images: str) -> dict[str, str]:
+    """By metric, measured on "validation" or "test" images, which way is better."""
+    prefix = {"validation": "val_", "test": "test_"}[images]
+    return {prefix * (name in _ACCURACIES) + name: direction for name, direction in _DIRECTIONS.items()}
+
+
+OBJECTIVES = metrics_on("validation")
+NEEDS_TASKS = tuple(name for name in OBJECTIVES if name.removeprefix("val_") in _NEEDS_TASKS)
+_KNOWN = OBJECTIVES | metrics_on("test")
 
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A TaskResult metric after the last task, mean over seeds, and which way is better."""
+    """A TaskResult metric after the last task trained, mean over seeds, and which way is better."""
 
     metric: str
     direction: str  # "max" or "min"
@@ -33,11 +46,11 @@ class Objective:
     def parse(cls, text: str) -> Self:
         """The objective of FIELD, FIELD:max or FIELD:min."""
         metric, colon, direction = text.partition(":")
-        if metric not in OBJECTIVES:
+        if metric not in _KNOWN:
             raise UserError(f"--objective {text!r}: " + unknown("metric", metric, OBJECTIVES))
         if colon and direction not in ("max", "min"):
             raise UserError(f"--objective {text!r}: " + unknown("direction", direction, ("max", "min")))
-        return cls(metric, direction or OBJECTIVES[metric])
+        return cls(metric, direction or _KNOWN[metric])
 
     @property
     def sign(self) -> int:
@@ -63,7 +76,7 @@ class Constraint:
         if not match:
             raise UserError(f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
                             "keep_fraction<=0.6.")
-        if match[1] not in OBJECTIVES:
+        if match[1] not in _KNOWN:
             raise UserError(f"--constraint {text!r}: " + unknown("metric", match[1], OBJECTIVES))
         try:
             bound = float(match[3])
@@ -90,6 +103,9 @@ class SweepConfig:
     base: TrainConfig  # what every trial shares, and trial 0 whole
     objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # best and pruning use the first
     constraints: tuple[Constraint, ...] = ()
+    protocol: str = "val-all-seen"  # what configurations are chosen on
+    report_on: dict[str, Any] = field(default_factory=dict)  # fields that what is reported has otherwise than the base
+    confirms: str | None = None  # the sweep whose choice a confirmation tests
     sampler: str = "tpe"
     grid_levels: int = 3  # values of each range that the sampler grid tries
     pruner: str = "none"
@@ -126,8 +142,7 @@ class SweepConfig:
             raise UserError(f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number.")
         if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
             raise UserError("--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.")
-        if self.base.evaluate_on != "validation":
-            raise UserError(f"evaluate_on {self.base.evaluate_on!r}: a sweep chooses on validation images only.")
+        self._check_protocol()
         self._check_metrics()
         self._check_sampler()
         self._check_pruner()
@@ -150,16 +165,54 @@ class SweepConfig:
             raise UserError(f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
                             f"{len(self.points) + 1} or more, not {self.trials}.")
 
+    def _check_protocol(self) -> None:
+        if self.protocol not in (*PROTOCOLS, CONFIRMATION):
+            raise UserError(unknown("protocol", self.protocol, PROTOCOLS))
+        if self.base.evaluate_on != images_of(self.protocol):
+            raise UserError(f"evaluate_on {self.base.evaluate_on!r}: under the protocol {self.protocol} configurations "
+                            f"are measured on {images_of(self.protocol)} images.")
+        if (self.protocol == CONFIRMATION) != (self.confirms is not None):
+            raise UserError("only a confirmation confirms another sweep; start one with dynamos-sweep confirm.")
+        varied = [p.name for p in self.space.parameters]
+        for name in self.report_on:
+            if name in varied:
+                raise UserError(f"--report-on {name}: the space {self.space.name} varies it.")
+            if name in ("evaluate_on", "device", "seed"):
+                raise UserError(f"--report-on {name}: it does not say what is trained.")
+        reported = self.reported_base
+        if self.protocol == "first-k":
+            if self.base.dataset in ROTATING:
+                raise UserError(f"--protocol first-k: {self.base.dataset} has no tasks.")
+            whole, part = reported.n_tasks or most_tasks(reported), self.base.n_tasks
+            if list(self.report_on) != ["n_tasks"] or part is None or part >= whole:
+                raise UserError(f"--protocol first-k searches on the first tasks of {whole}; say on how many with "
+                                f"--first-k, from 1 to {whole - 1}.")
+        elif self.protocol == "two-stream":
+            if all(getattr(reported, name) == getattr(self.base, name) for name in ("dataset", "class_order_seed")):
+                raise UserError("--protocol two-stream reports on another stream or class order than it searches on; "
+                                "say which with --report-on dataset=D or --report-on class_order_seed=S.")
+        elif self.report_on:
+            raise UserError(f"--report-on is for --protocol two-stream, not {self.protocol}.")
+
     def _check_metrics(self) -> None:
         if not self.objectives:
             raise UserError("a sweep needs an objective.")
         metrics = [o.metric for o in self.objectives]
         if len(set(metrics)) < len(metrics):
             raise UserError(f"--objective: {' '.join(metrics)} names a metric twice.")
+        rotating = self.base.dataset in ROTATING
+        there = [m for m in self.metrics if not (rotating and m.removeprefix(self._prefix) in _NEEDS_TASKS)]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
-            if metric in NEEDS_TASKS and self.base.dataset in ROTATING:
+            if rotating and metric in self.metrics and metric not in there:
                 raise UserError(f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
-                                f"{', '.join(m for m in OBJECTIVES if m not in NEEDS_TASKS)}.")
+                                f"{', '.join(there)}.")
+            if metric not in self.metrics:
+                raise UserError(f"{metric} is not measured under the protocol {self.protocol}; there are "
+                                f"{', '.join(there)}.")
+            if self.protocol == "val-current" and metric.removeprefix(self._prefix) in _OF_ALL_TASKS:
+                allowed = [m for m in there if m.removeprefix(self._prefix) not in _OF_ALL_TASKS]
+                raise UserError(f"{metric} looks back at images of earlier tasks, which the protocol val-current does "
+                                f"not; it has {', '.join(allowed)}.")
         if self.target is not None and not math.isfinite(self.target):
             raise UserError(f"--target {self.target} is no number.")
 
@@ -189,6 +242,25 @@ class SweepConfig:
         if self.pruner == "halving" and self.deterministic_order:
             raise UserError("--pruner halving compares trials as they report, which --deterministic-order forbids; "
                             "use median, percentile, patient, wilcoxon or none.")
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """By metric that its results have, which way is better."""
+        return metrics_on(images_of(self.protocol))
+
+    @property
+    def publishable(self) -> bool:
+        """Whether nothing was chosen on test images."""
+        return self.protocol != "test"
+
+    @property
+    def reported_base(self) -> TrainConfig:
+        """What a chosen configuration is applied to: the base, but for what the protocol searched on instead."""
+        return self.base.replace(**self.report_on)
+
+    @property
+    def _prefix(self) -> str:
+        return "test_" if self.base.evaluate_on == "test" else "val_"
 
     @property
     def base_is_preset(self) -> bool:

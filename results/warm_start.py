@@ -8,6 +8,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from dynamos.errors import UserError
 from results.best import ranked, train_config
+from results.protocols import images_of
 from results.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord
 
@@ -23,6 +24,9 @@ def warm_start(study: optuna.Study, config: SweepConfig, record: Mapping[str, An
     fields agree. Otherwise the configurations, the best first, become points that are tried again, as many as leave
     half of the budget to the sampler.
     """
+    if config.publishable and images_of(earlier.protocol) == "test":
+        raise UserError(f"--warm-start {earlier.name}: it looked at test images, and what begins with that cannot "
+                        "be published; say --protocol test, or begin with another sweep.")
     trials = [t for t in ranked(trials, earlier) if _fits(t, config, earlier)]
     if not trials:
         raise UserError(f"--warm-start {earlier.name}: none of its finished trials lies in the space "
@@ -49,7 +53,9 @@ def _same_setting(trial: TrialRecord, config: SweepConfig, earlier: SweepConfig)
     """Whether a trial trained what the new sweep's base trains, but for the new space's fields."""
     searched = [p.name for p in config.space.parameters]
     then, now = train_config(earlier, trial).to_dict(), config.base.to_dict()
-    return all(then[name] == now[name] for name in now if name not in searched and name not in WHERE)
+    measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
+    return all(trial.last(metric) is not None for metric in measured) and all(
+        then[name] == now[name] for name in now if name not in searched and name not in WHERE)
 
 
 def _finished(trial: TrialRecord, config: SweepConfig, earlier: SweepConfig, source: str) -> optuna.trial.FrozenTrial:

@@ -6,12 +6,13 @@ import re
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dynamos.arguments import Parser
 from dynamos.errors import DynamosError, UserError
 from results import STORAGE
-from tune.session import add_session_flags, session_changes, storage
+from tune.session import add_session_flags, amount, session_changes, storage
 
 if TYPE_CHECKING:
     from results.ledger import Ledger
@@ -22,6 +23,8 @@ COMMANDS = {
     "resume": "go on with a sweep that was interrupted or killed",
     "extend": "add trials to a sweep, finished or not",
     "stop": "stop a running sweep, or one of its trials, from any terminal",
+    "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
+    "export": "write the configuration that a sweep chooses, as files and command lines",
     "list": "show the sweeps of a storage folder",
     "show": "show a sweep's trials, or one trial whole",
     "sync": "make MLflow agree with a sweep's ledger",
@@ -91,7 +94,21 @@ def _add_flags(command: Parser, name: str) -> None:
                          help="folder that holds the sweeps (default: %(default)s)")
     if name == "extend":
         command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
-    if name in ("resume", "extend"):
+    if name in ("confirm", "export"):
+        from results.best import RULES
+
+        rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
+        command.add_argument("--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)")
+        command.add_argument("--max-compute", type=amount, metavar="C",
+                             help="choose among trials that need at most this fraction of the dense network's compute")
+    if name == "confirm":
+        command.add_argument("--seeds", type=int, default=5, metavar="K",
+                             help="fresh seeds for each configuration (default: %(default)s)")
+        command.add_argument("--top", type=int, default=3, metavar="N", help="configurations to test: the chosen one "
+                             "and those next in rank (default: %(default)s)")
+        command.add_argument("--baseline", metavar="FILE", help="YAML of the configuration to compare with (default: "
+                             "the preset of stream and buffer, else the sweep's trial 0)")
+    if name in ("resume", "extend", "confirm"):
         add_session_flags(command.add_argument_group("this session (default: as before)"), {})
     if name in ("stop", "show"):
         command.add_argument("--trial", type=int, metavar="N", help="this trial only")
@@ -111,17 +128,52 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 
 def _extend(arguments: argparse.Namespace) -> int:
-    return _drive(arguments, _open(arguments), arguments.trials)
+    ledger = _open(arguments)
+    if ledger.config.confirms is not None:
+        raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: dynamos-sweep "
+                        f"confirm {ledger.config.confirms} --seeds 10")
+    return _drive(arguments, ledger, arguments.trials)
+
+
+def _confirm(arguments: argparse.Namespace) -> int:
+    from results.best import Choice
+
+    ledger = _open(arguments)
+    changes = session_changes(arguments, ledger.config)
+    choice = Choice(arguments.choose, arguments.max_compute)
+    from tune.confirm import confirmation
+
+    file = None if arguments.baseline is None else Path(arguments.baseline).expanduser()
+    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes)
+    if there.remaining():
+        return _drive(arguments, there)
+    from tune.summary import confirmed
+
+    return 0 if confirmed(ledger, there, None) else 1
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from results.best import Choice, chosen, reported_config
+    from results.export import commands, export
+
+    ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
+    trial = chosen(ledger.trials(), ledger.config, choice)[0]
+    export(ledger, trial, choice)
+    print(f"trial {trial.number} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
+    for line in commands(reported_config(ledger.config, trial)).values():
+        print(line)
+    return 0
 
 
 def _drive(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
-    if arguments.run is not _run:
+    if arguments.run in (_resume, _extend):
         ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
-    from tune.summary import ending
+    from tune.summary import confirmed, ending
     from tune.sweep import INTERRUPTED, run_sweep
 
     over = run_sweep(ledger, more)
-    found = ending(ledger, over)
+    confirms = ledger.config.confirms
+    found = ending(ledger, over) if confirms is None else confirmed(_open_named(arguments, confirms), ledger, over)
     return 130 if over == INTERRUPTED else 0 if found else 1
 
 
@@ -187,14 +239,21 @@ def _sync(arguments: argparse.Namespace) -> int:
 def _report(arguments: argparse.Namespace) -> int:
     from results.report import write_report
 
-    print(write_report(_open(arguments)))
+    ledger = _open(arguments)
+    if ledger.config.confirms is not None:
+        raise UserError(f"{arguments.name!r} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
+    print(write_report(ledger))
     return 0
 
 
 def _open(arguments: argparse.Namespace) -> "Ledger":
+    return _open_named(arguments, arguments.name)
+
+
+def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
     from results.ledger import Ledger
 
-    return Ledger.open(storage(arguments), arguments.name)
+    return Ledger.open(storage(arguments), name)
 
 
 def _extra(text: str) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
 from dynamos.errors import UserError, unknown
 from results import STORAGE
+from results.protocols import PROTOCOLS, images_of
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
@@ -17,7 +18,10 @@ from tune.session import add, add_session_flags, storage
 
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
-    "gpus_per_trial": 0.0, "sampler": "tpe", "grid_levels": 3, "pruner": "none", "grace_tasks": 2, "seeds": 1}
+    "gpus_per_trial": 0.0, "protocol": "val-all-seen", "sampler": "tpe", "grid_levels": 3, "pruner": "none",
+    "grace_tasks": 2, "seeds": 1}
+
+DEFAULT_OBJECTIVE = {"val-current": "val_learning_accuracy", "test": "test_class_il"}
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
@@ -36,9 +40,16 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(what, "--seeds", "training seeds of each trial, in lockstep; a trial counts by their mean", type=int,
          metavar="K")
     what = section("what is sought")
+    _add(what, "--protocol", "what configurations are chosen on: " + "; ".join(
+        f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()) + " (not publishable)",
+        metavar="P")
+    _add(what, "--first-k", "tasks that --protocol first-k searches on", type=int, metavar="K")
+    what.add_argument("--report-on", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
+                      help="fields of what is confirmed and exported that are not those of the search, for --protocol "
+                           "two-stream: dataset=D, class_order_seed=S and what else has to differ")
     what.add_argument("--objective", dest="objectives", action="append", default=[], metavar="METRIC[:max|min]",
                       help=f"one or, repeated, several of {', '.join(OBJECTIVES)}; the first decides what is best and "
-                           "what is pruned (default: val_class_il:max)")
+                           "what is pruned (default: val_class_il:max, or what the protocol has in its place)")
     what.add_argument("--constraint", dest="constraints", action="append", default=[], metavar="METRIC<=NUMBER",
                       help="a bound that the best configuration must keep, for instance 'keep_fraction<=0.6'; "
                            "repeatable")
@@ -68,10 +79,13 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     """The sweep that the flags mean; UserError for what is not allowed."""
     space = read_space(arguments.space)
-    objectives = tuple(Objective.parse(text) for text in arguments.objectives or ["val_class_il:max"])
+    default = DEFAULT_OBJECTIVE.get(arguments.protocol, "val_class_il")
+    objectives = tuple(Objective.parse(text) for text in arguments.objectives or [default])
+    base, report_on = _base(arguments)
     points = () if arguments.points is None else read_points(Path(arguments.points).expanduser(), space)
     return SweepConfig(
-        name=_name(arguments), space=space, base=_base(arguments), objectives=objectives,
+        name=_name(arguments), space=space, base=base, objectives=objectives, protocol=arguments.protocol,
+        report_on=report_on,
         constraints=tuple(Constraint.parse(text) for text in arguments.constraints), sampler=arguments.sampler,
         grid_levels=arguments.grid_levels, pruner=arguments.pruner, grace_tasks=arguments.grace_tasks,
         seeds=arguments.seeds, points=points, warm_start=arguments.warm_start, trials=arguments.trials,
@@ -87,12 +101,16 @@ def _add(group: Any, flag: str, text: str, **more: Any) -> None:
     add(group, DEFAULTS, flag, text, **more)
 
 
-def _base(arguments: argparse.Namespace) -> TrainConfig:
-    """The preset of the dataset at the buffer size asked for, with what --set changes."""
+def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
+    """(the preset of the dataset at the buffer size asked for, with what --set changes; what is reported otherwise)."""
     settings = parsed_settings(arguments.settings)
-    for name, flag in (("dataset", "--dataset"), ("data_path", "--data-path"), ("evaluate_on", None)):
+    for name, flag in (("dataset", "--dataset"), ("data_path", "--data-path"), ("evaluate_on", "--protocol")):
         if name in settings:
-            raise UserError(f"--set {name}: " + (f"use {flag}." if flag else "a sweep always uses validation images."))
+            raise UserError(f"--set {name}: use {flag}.")
+    if arguments.protocol not in PROTOCOLS:
+        raise UserError(unknown("protocol", arguments.protocol, PROTOCOLS))
+    if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
+        raise UserError("--protocol first-k and --first-k K go together.")
     if arguments.dataset not in DATASETS:
         raise UserError(unknown("dataset", arguments.dataset, DATASETS))
     model = settings.get("model", "dynamos")
@@ -101,9 +119,16 @@ def _base(arguments: argparse.Namespace) -> TrainConfig:
     known = model == "dynamos" and size in preset_sizes(arguments.dataset)
     base = preset(arguments.dataset, size if known else preset_sizes(arguments.dataset)[0])
     data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
-    fixed = {"data_path": data_path, "evaluate_on": "validation", "threads": max(int(arguments.cpus_per_trial), 1),
+    fixed = {"data_path": data_path, "evaluate_on": images_of(arguments.protocol),
+             "threads": max(int(arguments.cpus_per_trial), 1),
              "device": "cuda" if arguments.gpus_per_trial > 0 else "cpu"}
-    return TrainConfig.from_dict({**base, **fixed, **settings})
+    whole = TrainConfig.from_dict({**base, **fixed, **settings})
+    if arguments.first_k is not None:
+        return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}
+    report_on = parsed_settings(arguments.report_on)
+    if report_on.get("data_path") is not None:
+        report_on["data_path"] = str(Path(report_on["data_path"]).expanduser().resolve())
+    return whole, report_on
 
 
 def _name(arguments: argparse.Namespace) -> str:

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
+from statistics import fmean, stdev
 
 from optuna.exceptions import OptunaError
 from rich.console import Console
@@ -14,9 +15,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
 from results.agreement import ranking
-from results.best import baseline, best, broken, pareto, ranked
+from results.best import baseline, best, broken, pareto, ranked, tie_sentence
+from results.confirm import Difference, outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names, unusable
-from results.sweep_config import OBJECTIVES
+from results.protocols import NOT_PUBLISHABLE, images_of
 from results.trial import TrialRecord
 from tune.display import duration, number, parameters
 
@@ -29,16 +31,17 @@ def listing(storage: Path) -> None:
     names = sweep_names(storage)
     if not names:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    table = Table("sweep", "stream", "space", "state", "trials", "best", "objective", box=None, pad_edge=False)
+    table = Table("sweep", "stream", "space", "protocol", "state", "trials", "best", "objective", box=None,
+                  pad_edge=False)
     for name in names:
         try:
             ledger = Ledger.open(storage, name)
             config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
         except (DynamosError, OptunaError, SQLAlchemyError) as error:  # one damaged sweep does not hide the others
-            table.add_row(name, "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
+            table.add_row(name, "", "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
             continue
         chosen = best(trials, config)
-        table.add_row(name, config.base.dataset, config.space.name, state(ledger, trials),
+        table.add_row(name, config.base.dataset, config.space.name, config.protocol, state(ledger, trials),
                       f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
                       "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
     _console().print(table)
@@ -59,7 +62,9 @@ def show_sweep(ledger: Ledger) -> None:
     config, console = ledger.config, _console()
     counts = Counter(t.state.lower() for t in trials)
     console.print(f"{config.name}: {state(ledger, trials)}; {config.base.dataset}, space {config.space.name}, "
-                  f"{' '.join(map(str, config.objectives))}{_constraints(ledger)}")
+                  f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
+    if not config.publishable:
+        console.print(NOT_PUBLISHABLE)
     console.print(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
                   f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
@@ -88,10 +93,10 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
     if trial.reason:
         console.print(f"reason: {trial.reason}")
     console.print(parameters(trial.config))
-    table = Table("seed", "task", *OBJECTIVES, box=None, pad_edge=False)
+    table = Table("seed", "task", *ledger.config.metrics, box=None, pad_edge=False)
     for seed, results in trial.results.items():
         for result in results:
-            values = (result["metrics"].get(metric) for metric in OBJECTIVES)
+            values = (result["metrics"].get(metric) for metric in ledger.config.metrics)
             table.add_row(str(seed), str(result["task"] + 1), *("" if v is None else number(v) for v in values))
     console.print(table)
     for result in [r for results in trial.results.values() for r in results]:
@@ -121,29 +126,75 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     first = baseline(trials)
     began = "baseline" if first is None else first.source
     columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
-    print(f"Best configuration on validation images by {config.objectives[0]}{_constraints(ledger)}"
+    if not config.publishable:
+        print(NOT_PUBLISHABLE)
+    print(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}{_constraints(ledger)}"
           + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
-    _console().print(side_by_side(columns, OBJECTIVES))
+    _console().print(side_by_side(columns, config.metrics))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if first is not None and first.state == "COMPLETE" and not first.feasible:
         print(f"The {began} breaks {' and '.join(broken(config, first))}.")
     elif len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
-        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; retrain on fresh seeds.")
+        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it.")
+    print(tie_sentence(trials, config))
     if len(config.objectives) > 1:
         _print_pareto(ledger, trials)
     print(ranking(trials, config))
     exported = shlex.quote(str(folder / "best_config.yaml"))
-    files = "best_config.yaml  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
+    files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
     from tune.sweep import mlflow_uri
 
     print(f"\nFiles in {folder}:\n  {files}sweep.yaml  ledger.db  trials/")
     print("\nNext:\n"
           f"  retrain it      {_command('dynamos')} --config {exported}\n"
-          f"  test it         {_command('dynamos')} --config {exported} --evaluate-on test --seed 1\n"
+          f"  confirm it      {_command('dynamos-sweep')} confirm {ledger.typed}\n"
           f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
           f"  see the report  {_command('dynamos-sweep')} report {ledger.typed}")
     return True
+
+
+def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
+    """Prints and writes what a confirmation came to; whether it is complete."""
+    config, rows = confirmation.config, outcomes(confirmation)
+    left = sum(row.trial.ended_at is None for row in rows)
+    print()
+    if left:
+        why = f"{over[0].upper()}{over[1:]}; " if over else ""
+        print(f"{why}{left} configurations are left. Go on: {_command('dynamos-sweep')} resume {confirmation.typed}\n")
+    table = Table("")
+    for row in rows:
+        table.add_column(row.label, justify="right")
+    for metric in config.metrics:
+        table.add_row(metric, *(spread(row.trial, metric) if row.trial.state == "COMPLETE" else row.trial.state.lower()
+                                for row in rows))
+    table.add_section()
+    table.add_row(f"{config.objectives[0].metric} - baseline's", *(gain(row.against) for row in rows))
+    table.add_row("p", *("" if row.against is None or row.against.p_value is None else f"{row.against.p_value:.2g}"
+                         for row in rows))
+    print(f"Test results of {ledger.config.name}, {config.seeds} fresh seeds each, mean +- standard deviation; the "
+          f"baseline is {confirmation.record['baseline']}:")
+    if not ledger.config.publishable:
+        print(NOT_PUBLISHABLE)
+    _console().print(table)
+    print(verdict(ledger, confirmation))
+    print(f"\nFiles: {write_confirmation(ledger, confirmation)}")
+    return not left
+
+
+def gain(against: Difference | None) -> str:
+    """A paired difference and its confidence interval's half-width."""
+    if against is None:
+        return ""
+    return f"{against.mean:+.2f}" + ("" if against.half_width is None else f" +- {against.half_width:.2f}")
+
+
+def spread(trial: TrialRecord, metric: str) -> str:
+    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
+    values = trial.by_seed(metric)
+    if not values or None in values:
+        return ""
+    return f"{fmean(values):.2f}" + (f" +- {stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:

@@ -7,7 +7,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, RunError, UserError
-from results.best import best, export
+from results.best import Choice, best
+from results.export import export
 from results.frame import write_trials
 from results.lease import LeaseLost
 from results.ledger import Ledger, unusable
@@ -38,10 +39,16 @@ INTERRUPTED = "interrupted"  # how a session ended that a signal ended
 log = logging.getLogger(__name__)
 
 
-def create_sweep(storage: Path, config: SweepConfig) -> Ledger:
-    """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine."""
+def create_sweep(storage: Path, config: SweepConfig, more: Mapping[str, Any] | None = None) -> Ledger:
+    """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
+
+    `more` goes into sweep.yaml's record.
+    """
     slots(config, local_resources(config))
-    return Ledger.create(storage, config, apart(data_record, config.base))
+    record = apart(data_record, config.base)
+    if config.report_on:
+        apart(data_record, config.reported_base)  # what is reported in the end is to be there, too
+    return Ledger.create(storage, config, {**record, **(more or {})})
 
 
 def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
@@ -133,11 +140,13 @@ def sync(ledger: Ledger) -> str:
 
 
 def write_views(ledger: Ledger) -> None:
-    """Writes trials.csv and, where there is a choice to make, best_config.yaml and pareto.csv from the ledger."""
+    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set."""
     write_trials(ledger)
-    chosen = best(ledger.trials(), ledger.config)
-    if chosen is not None:
-        export(ledger, chosen)
+    if ledger.config.confirms is not None:  # to choose by what it found would be to choose on test images
+        return
+    found = best(ledger.trials(), ledger.config)
+    if found is not None:
+        export(ledger, found, Choice())
 
 
 def mlflow_uri(ledger: Ledger) -> str:

@@ -12,7 +12,7 @@ import re
 import sqlite3
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,7 +23,7 @@ from sqlalchemy import make_url
 
 from results.best import best
 from results.ledger import Ledger
-from results.sweep_config import OBJECTIVES
+from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
@@ -35,7 +35,7 @@ SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at diffe
 ATTEMPT_TAG = "dynamos.attempt"
 RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
-FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "pareto.csv")
+FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv")
 REASON_LENGTH = 2000  # the ledger has it whole
 ERROR_LENGTH = 500
 RUNS_PER_PAGE = 200  # few enough for an answer in time
@@ -128,7 +128,7 @@ class Mirror:
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
                 "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
                 RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
-        metrics = list(_metrics(trial, _counts(run.tags.get(RESULTS_TAG, ""))))
+        metrics = list(_metrics(trial, self._ledger.config.metrics, _counts(run.tags.get(RESULTS_TAG, ""))))
         ended = _milliseconds(trial.ended_at)
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
             metrics.append(_metric("seconds", trial.seconds, ended, 0))
@@ -143,7 +143,9 @@ class Mirror:
         begun = [t.started_at for t in trials if t.started_at]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
         summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ("COMPLETE", "PRUNED", "FAIL")}
-        tags = {"space": config.space.name, "dataset": config.base.dataset}
+        tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}
+        if not config.publishable:
+            tags["warning"] = NOT_PUBLISHABLE
         chosen = best(list(trials), config)
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
@@ -245,11 +247,12 @@ class Mirror:
         self._answered()
 
 
-def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
+def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:
     """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
 
     Of several seeds (the record has them all from the start, without results), the mean under the plain name once all
     have reported a task, and each one's own under seed_SEED/.
+    Of those in `spread_of` their standard deviation too, under NAME_std.
     The time is the ledger's own: a store drops a second row with the same key, step, value and time.
     """
     several = len(trial.results) > 1
@@ -266,7 +269,7 @@ def _metrics(trial: TrialRecord, sent: Mapping[int, int]) -> Iterator["Metric"]:
             values = [result["metrics"][name] for result in together if name in result["metrics"]]
             if len(values) == len(together):
                 yield _metric(name, statistics.fmean(values), at, step)
-                if name in OBJECTIVES:
+                if name in spread_of:
                     yield _metric(f"{name}_std", statistics.stdev(values), at, step)
 
 

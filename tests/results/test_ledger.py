@@ -18,8 +18,9 @@ from optuna.storages import RDBStorage
 
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
-from results.best import best, export, train_config
-from results.frame import COLUMNS, trials_frame, write_trials
+from results.best import Choice, best, train_config
+from results.export import export
+from results.frame import COLUMNS, Sweep, write_trials
 from results.ledger import Ledger
 from results.report import answer, write_report
 from results.sweep_config import Constraint, SweepConfig
@@ -371,19 +372,20 @@ def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_fi
     assert rows[1]["val_class_il"] == "" and rows[1]["tasks_done"] == "1" and rows[1]["reason"].startswith("non-finite")
     assert {k: float(rows[1][k]) for k in ledger.trial(1).config} == ledger.trial(1).config
     assert float(rows[0]["policy_penalty"]) == -60
-    assert isinstance(trials_frame(ledger), pd.DataFrame)
+    assert isinstance(Sweep(ledger).trials, pd.DataFrame)
 
 
 def test_best_config_is_what_the_trial_trained_and_says_where_it_is_from(ledger: Ledger) -> None:
     complete(ledger, 70)
     number = complete(ledger, 80)
     trial = ledger.trial(number)
-    export(ledger, trial)
+    export(ledger, trial, Choice())
     path = ledger.folder / "best_config.yaml"
     assert TrainConfig.from_dict(read_config(path)) == train_config(ledger.config, trial)
     told = yaml.safe_load(path.read_text())["provenance"]
     assert told == {"sweep": "s", "trial": 1, "source": "sampler", "seeds": [SEED], "protocol": "val-all-seen",
-                    "metric": "val_class_il", "value": 80.0, "constraints": [], "id": "7", "git_revision": "abc"}
+                    "chosen_by": "the best mean of the first objective", "metric": "val_class_il", "value": 80.0,
+                    "spread": None, "constraints": [], "id": "7", "git_revision": "abc"}
 
 
 def test_a_sweeps_config_survives_its_file(ledger: Ledger) -> None:
@@ -422,7 +424,7 @@ def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> N
     ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
     ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number"),
     ({"time_budget_seconds": 0.0}, "--time-budget 0s"),
-    ({"base": TrainConfig(**preset("seq-digits", 200))}, "a sweep chooses on validation images only"),
+    ({"base": TrainConfig(**preset("seq-digits", 200))}, "under the protocol val-all-seen configurations are"),
 ])
 def test_a_config_out_of_range_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
@@ -440,8 +442,8 @@ def test_a_taken_name_is_refused_with_the_commands_and_a_missing_one_with_the_ne
 def test_reading_a_sweep_loads_neither_ray_nor_torch(ledger: Ledger) -> None:
     complete(ledger, 80)
     code = ("import sys; from pathlib import Path; from results.ledger import Ledger; from results.frame import "
-            "trials_frame; from results.report import write_report;"
-            f"l = Ledger.open(Path({str(ledger.folder.parent)!r}), 's'); trials_frame(l); write_report(l);"
+            "Sweep; from results.report import write_report;"
+            f"l = Ledger.open(Path({str(ledger.folder.parent)!r}), 's'); Sweep(l).trials; write_report(l);"
             "print(sorted({'ray', 'torch'} & set(sys.modules)))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

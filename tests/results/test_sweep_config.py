@@ -50,7 +50,7 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
      "--gpu-budget nans is out of range; it must be more than 0."),
     ({"gpu_budget_seconds": 60.0}, "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget."),
     ({"base": config().base.replace(evaluate_on="test")},
-     "evaluate_on 'test': a sweep chooses on validation images only."),
+     "evaluate_on 'test': under the protocol val-all-seen configurations are measured on validation images."),
     ({"target": math.inf}, "--target inf is no number."),
     ({"objectives": ()}, "a sweep needs an objective."),
     ({"objectives": (Objective("compute", "max"), Objective("compute", "min"))},

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from results import lease
-from results.best import export
+from results.best import Choice
+from results.export import export
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
 from search_spaces.space import SearchSpace
@@ -23,7 +24,8 @@ from tune.summary import ending
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 SPACE = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
-METRICS = {"val_task_il": 99.0, "forgetting": 5.0, "keep_fraction": 0.5, "compute": 0.4321}
+METRICS = {"val_task_il": 99.0, "val_learning_accuracy": 97.0, "forgetting": 5.0, "keep_fraction": 0.5,
+           "compute": 0.4321}
 # Brackets that rich would take for its markup: one that it would swallow and one that it would choke on.
 REASON = "ValueError: [red] is not [/tmp/red] (attempt-1/traceback.txt)"
 Say = Callable[..., str]
@@ -103,14 +105,15 @@ def columns(line: str) -> list[str]:
 
 def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> None:
     head, *lines = say("list").splitlines()
-    assert columns(head) == ["sweep", "stream", "space", "state", "trials", "best", "objective"]
+    assert columns(head) == ["sweep", "stream", "space", "protocol", "state", "trials", "best", "objective"]
     done, half, hurt, new, torn, *_ = lines
-    assert columns(done) == ["done", "seq-digits", "one", "finished", "4/4", "88.89", "val_class_il:max"]
-    assert columns(half) == ["half", "seq-digits", "one", "stopped, 1 left", "3/4", "70",
+    assert columns(done) == ["done", "seq-digits", "one", "val-all-seen", "finished", "4/4", "88.89",
+                             "val_class_il:max"]
+    assert columns(half) == ["half", "seq-digits", "one", "val-all-seen", "stopped, 1 left", "3/4", "70",
                              "val_class_il:max keep_fraction:min"]
     assert columns(hurt)[0] == "hurt" and "has lost its ledger.db" in hurt
     assert columns(torn)[0] == "torn" and "Traceback" not in torn
-    assert columns(new) == ["new", "seq-digits", "one", "stopped, 4 left", "0/4", "val_class_il:max"]
+    assert columns(new) == ["new", "seq-digits", "one", "val-all-seen", "stopped, 4 left", "0/4", "val_class_il:max"]
 
 
 @pytest.mark.parametrize("command", [["show", "torn"], ["report", "torn"], ["show", "torn", "--trial", "0"]])
@@ -147,7 +150,7 @@ def test_an_empty_storage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
     said = say("show", "done").splitlines()
-    assert said[0] == "done: finished; seq-digits, space one, val_class_il:max"
+    assert said[0] == "done: finished; seq-digits, space one, protocol val-all-seen, val_class_il:max"
     assert said[1].startswith("4 trials: 2 complete, 1 fail, 1 pruned; 0s of CPUs, 0s of GPUs")
     assert columns(said[2]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds", "parameters or reason"]
     rows = [columns(line) for line in said[3:7]]
@@ -165,17 +168,17 @@ def test_show_lists_so_many_trials_and_says_how_many_more(say: Say, monkeypatch:
 
 def test_show_says_what_is_sought(say: Say) -> None:
     said = say("show", "half").splitlines()
-    assert said[0] == ("half: stopped, 1 left; seq-digits, space one, val_class_il:max keep_fraction:min with "
-                       "compute<=0.5")
+    assert said[0] == ("half: stopped, 1 left; seq-digits, space one, protocol val-all-seen, val_class_il:max "
+                       "keep_fraction:min with compute<=0.5")
     assert [columns(line)[0] for line in said[3:6]] == ["0", "1", "2"], "the last one breaks the constraint"
 
 
 def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
     said = say("show", "done", "--trial", "2")
     assert said.startswith("trial 2 of done: fail, from sampler, attempt 1, 0 s\nreason: " + REASON)
-    assert columns(said.splitlines()[3]) == ["seed", "task", "val_class_il", "val_task_il", "forgetting",
-                                             "keep_fraction", "compute"]
-    assert columns(said.splitlines()[4]) == ["42", "1", "95", "99", "5", "0.5", "0.4321"]
+    assert columns(said.splitlines()[3]) == ["seed", "task", "val_class_il", "val_task_il",
+                                             "val_learning_accuracy", "forgetting", "keep_fraction", "compute"]
+    assert columns(said.splitlines()[4]) == ["42", "1", "95", "99", "97", "5", "0.5", "0.4321"]
     assert "warning: policy collapse: [all] the gates keep 1.000" in said
     assert f"files: {storage / 'done' / 'trials' / '0002'}" in said
     assert say("show", "new", "--trial", "0").startswith("trial 0 of new: waiting, from preset, attempt 0, 0 s")
@@ -265,12 +268,12 @@ def test_the_end_says_that_the_base_breaks_a_constraint(tmp_path: Path, capsys: 
 def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
         storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger.open(storage, "done")
-    export(ledger, ledger.trial(1))
+    export(ledger, ledger.trial(1), Choice())
     found, said = said_at_the_end(ledger, None, capsys)
     assert found and "Best configuration on validation images by val_class_il:max beside the preset:" in said
     assert "best (trial 1)" in said and "preset (trial 0)" in said and "88.89" in said and "70.00" in said
     assert "One seed each, chosen as the best of 2: the difference is optimistic" in said
-    for command in ("dynamos --config", "--evaluate-on test --seed 1", "mlflow ui", "dynamos-sweep report done"):
+    for command in ("dynamos --config", "dynamos-sweep confirm done", "mlflow ui", "dynamos-sweep report done"):
         assert command in said, command
     assert "Pareto" not in said
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.frame import trials_frame
+from results.frame import Sweep
 from results.ledger import Ledger
 from tests.tune.sweeps import SMALL, run, run_until, runs_of
 from tune.tracking import Mirror
@@ -43,7 +43,7 @@ def test_every_trial_is_whole_and_the_first_is_the_base(ledger: Ledger) -> None:
 def test_the_files_are_there_and_nothing_of_rays(swept: tuple[Path, str]) -> None:
     folder = swept[0] / "runs" / "tiny"
     names = {p.name for p in folder.iterdir() if p.name != "sweep.log"}
-    wanted = {"sweep.yaml", "ledger.db", "trials.csv", "best_config.yaml", "trials"}
+    wanted = {"sweep.yaml", "ledger.db", "trials.csv", "best_config.yaml", "best_args.py", "trials"}
     assert wanted <= names <= wanted | {"ledger.db-wal", "ledger.db-shm", "report.html"}
     assert {p.name for p in swept[0].iterdir()} == {"runs"}
     record = yaml.safe_load((folder / "sweep.yaml").read_text())["record"]
@@ -66,8 +66,8 @@ def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], 
     assert set(runs) == {"tiny", "tiny/0", "tiny/1", "tiny/2"}
     parent = runs["tiny"]
     assert parent.info.status == "FINISHED"
-    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"best_config.yaml", "sweep.yaml",
-                                                                          "trials.csv"}
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"best_args.py", "best_config.yaml",
+                                                                          "sweep.yaml", "trials.csv"}
     for trial in ledger.trials():
         child = runs[f"tiny/{trial.number}"]
         assert child.info.status == "FINISHED" and child.data.tags["mlflow.parentRunId"] == parent.info.run_id
@@ -146,7 +146,7 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     done = run("extend", "cut", "--trials", "+1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    frame = trials_frame(Ledger.open(storage, "cut"))
+    frame = Sweep(Ledger.open(storage, "cut")).trials
     assert list(frame["state"]) == ["COMPLETE"] * 4
     assert list(frame["attempts"])[3] == 1 and max(frame["attempts"]) == 2
     for trial in Ledger.open(storage, "cut").trials():
@@ -156,9 +156,11 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
 
 
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
+    # A sweep whose trial, by some mistake, comes to evaluate on test images.
     code = ("import ray.tune; from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
-            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='test'), seeds=[42]);"
-            "print(made({'number': 0, 'attempt': 1, 'folder': 'f', 'changes': '{}'}).train()['report'])")
+            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42]);"
+            "changes = '{\\"evaluate_on\\": \\"test\\"}';"
+            "print(made({'number': 0, 'attempt': 1, 'folder': 'f', 'changes': changes}).train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
     report = json.loads(done.stdout.strip().splitlines()[-1])

@@ -1,0 +1,158 @@
+"""The statistics of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import pandas as pd
+from scipy import stats
+
+from dynamos.files import write_whole
+from results.ledger import Ledger
+from results.sweep_config import Objective
+from results.trial import TrialRecord
+
+CONFIDENCE = 0.95
+CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Paired differences of two configurations over the seeds that both trained."""
+
+    mean: float
+    half_width: float | None  # of the confidence interval about the mean; None with one seed
+    p_value: float | None  # two-sided, of Student's paired t-test; None with one seed
+    n: int
+
+    @property
+    def could_be_chance(self) -> bool:
+        """Whether the interval holds zero, or nothing can be known."""
+        return self.p_value is None or self.p_value >= 1 - CONFIDENCE
+
+
+def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
+    """The mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees)."""
+    gains = [a - b for a, b in zip(values, baseline, strict=True)]
+    n, mean = len(gains), fmean(gains)
+    if n < 2:
+        return Difference(mean, None, None, n)
+    spread = stdev(gains)
+    if spread == 0:  # t is infinite, or undefined where all are equal
+        return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0, n)
+    error = spread / math.sqrt(n)
+    return Difference(mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error),
+                      float(2 * stats.t.sf(abs(mean / error), n - 1)), n)
+
+
+@dataclass(frozen=True, slots=True)
+class Tested:
+    """A configuration of a confirmation."""
+
+    trial: TrialRecord  # the confirmation's
+    of: int | None  # the sweep's trial that it was; None for a baseline that no trial of the sweep was chosen for
+    is_baseline: bool
+    against: Difference | None  # to the baseline, in the first objective; None for itself and where one has no result
+
+    @property
+    def label(self) -> str:
+        """What it is called."""
+        names = [] if self.of is None else [f"trial {self.of}"]
+        return " = ".join(names + ["baseline"] * self.is_baseline)
+
+
+def outcomes(confirmation: Ledger) -> list[Tested]:
+    """The configurations that a confirmation tests: the sweep's in the order they were chosen, the baseline."""
+    metric = confirmation.config.objectives[0].metric
+    of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
+    trials = confirmation.trials()
+    baseline = trials[0]
+
+    def against(trial: TrialRecord) -> Difference | None:
+        if trial is baseline or trial.state != "COMPLETE" or baseline.state != "COMPLETE":
+            return None
+        return difference(trial.by_seed(metric), baseline.by_seed(metric))
+
+    rows = [Tested(trial, of.get(trial.number), trial is baseline, against(trial)) for trial in trials]
+    return sorted(rows, key=lambda row: (list(of).index(row.trial.number) if row.of is not None else len(of)))
+
+
+def frame(confirmation: Ledger) -> pd.DataFrame:
+    """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline."""
+    config, rows = confirmation.config, []
+    for row in outcomes(confirmation):
+        trial = row.trial
+        entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
+                                 "n": len(trial.results)}
+        for metric in config.metrics:
+            values = [v for v in trial.by_seed(metric) if v is not None] if trial.state == "COMPLETE" else []
+            entry |= {metric: fmean(values) if values else None,
+                      f"{metric}_std": stdev(values) if len(values) > 1 else None}
+        gain = row.against
+        low, high = (None, None) if gain is None or gain.half_width is None else (
+            gain.mean - gain.half_width, gain.mean + gain.half_width)
+        rows.append(entry | {"difference": None if gain is None else gain.mean, "ci_low": low, "ci_high": high,
+                             "p_value": None if gain is None else gain.p_value} | trial.config)
+    return pd.DataFrame(rows)
+
+
+def write_confirmation(ledger: Ledger, confirmation: Ledger) -> Path:
+    """confirm.csv in the sweep's folder: `frame` of its latest confirmation."""
+    return write_whole(ledger.folder / "confirm.csv", frame(confirmation).to_csv(index=False))
+
+
+def verdict(ledger: Ledger, confirmation: Ledger) -> str:
+    """What a confirmation found, in words; the sweep's choice comes first."""
+    rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
+    first, baseline = rows[0], next(row for row in rows if row.is_baseline)
+    looks = f"Test images were looked at in {_count(len(ledger.looks), 'confirmation')} of this sweep."
+    if first.is_baseline:
+        text = f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}."
+    elif first.against is None:
+        bad = first if first.trial.state != "COMPLETE" else baseline
+        text = f"No answer yet: {bad.label} is {bad.trial.state.lower()}" + (
+            f" ({bad.trial.reason})." if bad.trial.reason else ".")
+    else:
+        text = (f"{_capital(first.label)}, which the sweep chose, is {_words(first.against, objective)}: "
+                f"{objective.metric} {_result(first, objective)} against {_result(baseline, objective)}.")
+        better = [row.label for row in rows[1:] if row.against is not None
+                  and objective.sign * (row.against.mean - first.against.mean) > 0]
+        if better:
+            text += (f" {_capital(', '.join(better))} tested better than the choice; to take it now would be to choose "
+                     "on test images.")
+    return f"{text} {looks}"
+
+
+def _words(gain: Difference, objective: Objective) -> str:
+    """A difference in words: whether it is better, by how much, and whether that could be chance."""
+    if gain.mean == 0:
+        return "equal to the baseline"
+    way = "better" if objective.sign * gain.mean > 0 else "worse"
+    amount = f"{way} than the baseline by {abs(gain.mean):.2f}"
+    if gain.half_width is None:
+        return f"{amount}; one seed cannot tell that from chance"
+    amount += f" +- {gain.half_width:.2f} {_unit(objective.metric)}"
+    chance = f"with {gain.n} seeds this could be chance" if gain.could_be_chance else "more than chance"
+    return f"{amount} ({CONFIDENCE:.0%} confidence; p = {gain.p_value:.2g}; {chance})"
+
+
+def _result(row: Tested, objective: Objective) -> str:
+    values = row.trial.by_seed(objective.metric)
+    spread = f" +- {stdev(values):.2f}" if len(values) > 1 else ""
+    return f"{fmean(values):.2f}{spread} over {_count(len(values), 'seed')}"
+
+
+def _unit(metric: str) -> str:
+    return "points" if re.match("test_|forgetting", metric) else f"of {metric}"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" + "s" * (count != 1)
+
+
+def _capital(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,118 @@
+"""Retraining what a sweep chose, and a baseline, on fresh seeds and all training images; each is tested once.
+
+A confirmation is a sweep of its own beside the one it confirms, NAME-confirm-1: its trials are the configurations,
+its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep is.
+"""
+
+import dataclasses
+import datetime as dt
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dynamos.config import FIELDS, TrainConfig, preset, preset_names, read_config
+from dynamos.errors import UserError
+from results.best import Choice, chosen, reported_config
+from results.confirm import CHOSEN
+from results.ledger import Ledger
+from results.protocols import CONFIRMATION
+from results.sweep_config import Objective, SweepConfig
+from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
+from tune.sweep import create_sweep
+
+_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "max_concurrent")  # may differ in a confirmation resumed
+
+
+def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: Path | None,
+                 session: Mapping[str, Any]) -> Ledger:
+    """The confirmation of a sweep that these arguments mean: the one that is there, else a new one.
+
+    Args:
+        ledger: the sweep's.
+        seeds: fresh seeds to train each configuration with; neither the sweep nor another confirmation had them.
+        top: configurations of the sweep, the chosen one among them.
+        choice: how the first of them is chosen; the others follow by rank.
+        baseline: a file of TrainConfig fields; None for the preset of stream and buffer, or else the sweep's trial 0.
+        session: SweepConfig's fields that say with what resources.
+    """
+    config = ledger.config
+    if config.confirms is not None:
+        raise UserError(f"{config.name!r} is itself a confirmation, of {config.confirms!r}.")
+    for flag, value in (("--seeds", seeds), ("--top", top)):
+        if value < 1:
+            raise UserError(f"{flag} {value} is out of range; it must be at least 1.")
+    if ledger.driver is not None and not ledger.driver_gone:
+        raise UserError(f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; wait for "
+                        f"it, or stop it: dynamos-sweep stop {ledger.typed}")
+    first_seed = max([*config.training_seeds, *(seed for look in ledger.looks.values() for seed in look["seeds"])]) + 1
+    fresh = {"evaluate_on": "test", "seed": first_seed}
+    base, what = _baseline(config, baseline)
+    base = base.replace(**fresh)
+    numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
+    tested = [base]
+    for trial in chosen(ledger.trials(), config, choice):
+        train = reported_config(config, trial).replace(**fresh)
+        if train not in tested:
+            tested.append(train)
+        if str(tested.index(train)) not in numbers:
+            numbers[str(tested.index(train))] = trial.number
+        if len(numbers) == top:
+            break
+    wanted = _config(config, tested, seeds, session)
+    place = 1
+    while (ledger.folder.parent / (name := f"{config.name}-confirm-{place}")).exists():
+        there = Ledger.open(ledger.folder.parent, name)
+        if _same(there.config, wanted):
+            there.config = dataclasses.replace(there.config, **session)
+            break
+        place += 1
+    else:
+        there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
+                             {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what})
+    if name not in ledger.looks:
+        ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
+                                 "seeds": list(there.config.training_seeds)})
+    return there
+
+
+def _config(config: SweepConfig, tested: list[TrainConfig], seeds: int, session: Mapping[str, Any]) -> SweepConfig:
+    """The confirmation's: its base is the baseline, its points are the others, and nothing else is in its space."""
+    values = [train.to_dict() for train in tested]
+    searched = [p.name for p in config.space.parameters]
+    varied = [f for f in FIELDS if f in searched or any(v[f] != values[0][f] for v in values)]
+    space = SearchSpace("confirmation", tuple(
+        Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in values))) for name in varied))
+    metric = config.objectives[0].metric.replace("val_", "test_")
+    if metric == "test_learning_accuracy":  # what the protocol val-current has to choose by is not what counts
+        metric = "test_class_il"
+    return dataclasses.replace(
+        config, space=space, base=tested[0], objectives=(Objective.parse(metric),), constraints=(),
+        protocol=CONFIRMATION, report_on={}, confirms=config.name, sampler="random", grid_levels=3, pruner="none",
+        seeds=seeds, points=tuple({name: v[name] for name in varied} for v in values[1:]), warm_start=None,
+        trials=len(tested), deterministic_order=False, **_unlimited() | dict(session))
+
+
+def _unlimited() -> dict[str, None]:
+    return dict.fromkeys(("time_budget_seconds", "cpu_budget_seconds", "gpu_budget_seconds", "target"))
+
+
+def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
+    """Whether a confirmation tests the same configurations against the same baseline with as many seeds."""
+    if there.confirms != wanted.confirms:
+        return False
+    changes = {name: getattr(wanted, name) for name in (*_WHERE, *_unlimited())}
+    return (dataclasses.replace(there, **changes) == wanted
+            and there.base.replace(seed=wanted.base.seed) == wanted.base)
+
+
+def _baseline(config: SweepConfig, file: Path | None) -> tuple[TrainConfig, str]:
+    """(what a sweep's choice is compared with, on the same stream and machine; what it is, in words)."""
+    reported = config.reported_base
+    if file is not None:
+        values, what = read_config(file), str(file)
+    elif reported.model == "dynamos" and (reported.dataset, reported.buffer_size) in preset_names():
+        values, what = preset(reported.dataset, reported.buffer_size), "the preset"
+    else:
+        return reported, "trial 0 of the sweep"
+    own = {name: value for name, value in reported.to_dict().items() if name in NOT_VARIED}
+    return TrainConfig.from_dict({**values, **own}), what
