@@ -25,6 +25,7 @@ COMMANDS = {
     "stop": "stop a running sweep, or one of its trials, from any terminal",
     "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
     "export": "write the configuration that a sweep chooses, as files and command lines",
+    "compare": "show sweeps side by side",
     "list": "show the sweeps of a storage folder",
     "show": "show a sweep's trials, or one trial whole",
     "sync": "make MLflow agree with a sweep's ledger",
@@ -88,7 +89,9 @@ def _add_flags(command: Parser, name: str) -> None:
                                "a sweep ends no worse than it began.")
         add_run_flags(command)
         return
-    if name != "list":
+    if name == "compare":
+        command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
+    elif name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
     command.add_argument("--storage", metavar="DIR", default=STORAGE,
                          help="folder that holds the sweeps (default: %(default)s)")
@@ -209,6 +212,15 @@ def _stop(arguments: argparse.Namespace) -> int:
 
 def _over(trial: "TrialRecord") -> bool:
     return trial.state != "RUNNING" or trial.held
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from tune.summary import comparison
+
+    if len(set(arguments.names)) < len(arguments.names) or len(arguments.names) < 2:
+        raise UserError(f"compare {' '.join(arguments.names)}: name two or more sweeps, each once.")
+    comparison([_open_named(arguments, name) for name in arguments.names])
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from itertools import pairwise
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dynamos.errors import DynamosError, UserError
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
+from results.compare import KINDS, cautions, common_budget, compared, lead, shifts
 from results.confirm import Difference, outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names, unusable
 from results.protocols import NOT_PUBLISHABLE, images_of
@@ -180,6 +182,46 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     print(verdict(ledger, confirmation))
     print(f"\nFiles: {write_confirmation(ledger, confirmation)}")
     return not left
+
+
+def comparison(ledgers: list[Ledger]) -> None:
+    """Prints sweeps side by side: what each found, at equal budgets too, and how far apart their best are."""
+    sweeps = compared(ledgers)
+    metric = ledgers[0].config.objectives[0].metric
+    table = Table("")
+    for sweep in sweeps:
+        table.add_column(sweep.name, justify="right")
+    for what, of in (("stream", lambda c: c.base.dataset), ("space", lambda c: c.space.name),
+                     ("protocol", lambda c: c.protocol), ("sampler", lambda c: c.sampler),
+                     ("pruner", lambda c: c.pruner), ("seeds", lambda c: str(c.seeds))):
+        table.add_row(what, *(of(sweep.config) for sweep in sweeps))
+    ended = [Counter(t.state for t in ledger.trials() if not t.imported) for ledger in ledgers]
+    for state_ in ("COMPLETE", "PRUNED", "FAIL"):
+        table.add_row(state_.lower(), *(str(counts[state_]) for counts in ended))
+    table.add_row("CPU time", *(duration(ledger.spent("cpu")) for ledger in ledgers))
+    table.add_row("GPU time", *(duration(ledger.spent("gpu")) for ledger in ledgers))
+    table.add_section()
+    table.add_row(f"best {metric}", *(_of(sweep.best, metric) for sweep in sweeps))
+    for kind in KINDS:
+        budget = common_budget(sweeps, kind)
+        if budget > 0:
+            amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"
+            table.add_row(f"after {amount}", *(_of(sweep.at(kind, budget), metric) for sweep in sweeps))
+    table.add_section()
+    for field, values in shifts(sweeps).items():
+        table.add_row(field, *("" if value is None else number(value) for value in values))
+    _console().print(table)
+    for one, other in pairwise(sweeps):
+        if (found := lead(one, other)) is not None:
+            print(f"The best of {one.name} over the best of {other.name}: {gain(found)} on {found.n} shared seeds"
+                  + (f", p = {found.p_value:.2g}" if found.p_value is not None else ", which tells nothing of chance")
+                  + ". Both were chosen by these numbers; only dynamos-sweep confirm tells how they generalise.")
+    for caution in cautions(ledgers):
+        print(caution)
+
+
+def _of(trial: TrialRecord | None, metric: str) -> str:
+    return "" if trial is None else f"{spread(trial, metric)} (trial {trial.number})"
 
 
 def gain(against: Difference | None) -> str:

@@ -1,0 +1,110 @@
+"""Sweeps side by side: what each found, at equal budgets, and how far apart their best are."""
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from dynamos.config import FIELDS
+from dynamos.errors import UserError
+from results.best import best, reported_config
+from results.confirm import Difference, difference
+from results.ledger import Ledger
+from results.sweep_config import SweepConfig
+from results.trial import TrialRecord
+from results.warm_start import DATA
+
+KINDS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a sweep had found once a trial had ended, of all that had ended by then."""
+
+    trials: int
+    cpu_seconds: float
+    gpu_seconds: float
+    best: TrialRecord | None
+
+    def spent(self, kind: str) -> float:
+        """How much of a budget of KINDS was used."""
+        return float(getattr(self, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A sweep beside others."""
+
+    name: str
+    config: SweepConfig
+    steps: tuple[Step, ...]  # one per ended trial, in the order they ended
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial of all."""
+        return self.steps[-1].best if self.steps else None
+
+    def at(self, kind: str, budget: float) -> TrialRecord | None:
+        """The best trial that had ended before more than a budget was used; None if there was none."""
+        within = [step for step in self.steps if step.spent(kind) <= budget]
+        return within[-1].best if within else None
+
+
+def compared(ledgers: list[Ledger]) -> list[Compared]:
+    """The sweeps in the order given; UserError where they seek different things, so that nothing can be compared."""
+    for one, other in pairwise(ledgers):
+        if one.config.objectives[0] != other.config.objectives[0]:
+            raise UserError(f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "
+                            f"{other.config.objectives[0]}: they cannot be compared.")
+    return [Compared(ledger.config.name, ledger.config, _anytime(ledger)) for ledger in ledgers]
+
+
+def cautions(ledgers: list[Ledger]) -> list[str]:
+    """Why values of these sweeps mean different things, where they do, in words."""
+    found = []
+    for one, other in pairwise(ledgers):
+        pair = f"{one.config.name} and {other.config.name}"
+        for what, a, b in (("protocols", one.config.protocol, other.config.protocol),
+                           ("streams", one.config.base.dataset, other.config.base.dataset)):
+            if a != b:
+                found.append(f"{pair} have different {what}: {a} and {b}.")
+        if any(one.record.get(name) != other.record.get(name) for name in DATA):
+            found.append(f"{pair} were measured on different images.")
+    return found
+
+
+def common_budget(sweeps: list[Compared], kind: str) -> float:
+    """The most of a kind that every sweep has used; 0 where one has not begun."""
+    return min((sweep.steps[-1].spent(kind) if sweep.steps else 0.0 for sweep in sweeps), default=0.0)
+
+
+def lead(one: Compared, other: Compared) -> Difference | None:
+    """The difference of the best of two sweeps over the seeds that both trained; None if there are none.
+
+    Both were chosen by these very numbers, so it flatters whichever had more trials; only a confirmation does not.
+    """
+    if one.best is None or other.best is None:
+        return None
+    metric = one.config.objectives[0].metric
+    shared = [seed for seed in one.best.results if seed in other.best.results]
+    values = [dict(zip(trial.results, trial.by_seed(metric), strict=True)) for trial in (one.best, other.best)]
+    return difference(*([of_seed[seed] for seed in shared] for of_seed in values)) if shared else None
+
+
+def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
+    """The fields in which the sweeps' best configurations differ, with their values; None of one without a best."""
+    trained = [None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps]
+    known = [values for values in trained if values is not None]
+    names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
+    return {name: [None if values is None else values[name] for values in trained] for name in names}
+
+
+def _anytime(ledger: Ledger) -> tuple[Step, ...]:
+    ended = sorted((t for t in ledger.trials() if t.ended_at is not None and not t.imported),
+                   key=lambda t: (t.ended_at, t.number))
+    steps: list[Step] = []
+    for trial in ended:
+        before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
+        rivals = [trial] if before.best is None else [before.best, trial]
+        steps.append(Step(before.trials + 1, before.cpu_seconds + trial.cpu_seconds,
+                          before.gpu_seconds + trial.gpu_seconds, best(rivals, ledger.config)))
+    return tuple(steps)
