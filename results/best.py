@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from statistics import stdev
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
@@ -98,7 +97,7 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
                             "run it with --seeds 3 or more.")
         objective = config.objectives[0]
         lead = allowed[0]
-        error = stdev(lead.by_seed(objective.metric)) / math.sqrt(config.seeds)
+        error = (lead.spread(objective.metric) or 0.0) / math.sqrt(config.seeds)
         near = [t for t in allowed if objective.sign * (lead.final(objective.metric) - t.final(objective.metric))
                 <= error]
         first = min(near, key=lambda t: (t.final("compute"), allowed.index(t)))
@@ -114,7 +113,7 @@ def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
     order, metric = ranked(trials, config), config.objectives[0].metric
     if not order or config.seeds < 2:
         return []
-    spread = {t.number: stdev(t.by_seed(metric)) for t in order}
+    spread = {t.number: t.spread(metric) or 0.0 for t in order}
     lead = order[0]
     return [t for t in order[1:] if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]]
 

@@ -89,9 +89,9 @@ def frame(confirmation: Ledger) -> pd.DataFrame:
         entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
                                  "n": len(trial.results)}
         for metric in config.metrics:
-            values = [v for v in trial.by_seed(metric) if v is not None] if trial.state == "COMPLETE" else []
-            entry |= {metric: fmean(values) if values else None,
-                      f"{metric}_std": stdev(values) if len(values) > 1 else None}
+            complete = trial.state == "COMPLETE"
+            entry |= {metric: trial.last(metric) if complete else None,
+                      f"{metric}_std": trial.spread(metric) if complete else None}
         gain = row.against
         low, high = (None, None) if gain is None or gain.half_width is None else (
             gain.mean - gain.half_width, gain.mean + gain.half_width)
@@ -141,9 +141,13 @@ def _words(gain: Difference, objective: Objective) -> str:
 
 
 def _result(row: Tested, objective: Objective) -> str:
-    values = row.trial.by_seed(objective.metric)
-    spread = f" +- {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{fmean(values):.2f}{spread} over {_count(len(values), 'seed')}"
+    return f"{mean_and_spread(row.trial, objective.metric)} over {_count(len(row.trial.results), 'seed')}"
+
+
+def mean_and_spread(trial: TrialRecord, metric: str) -> str:
+    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
+    mean, spread = trial.last(metric), trial.spread(metric)
+    return "" if mean is None else f"{mean:.2f}" + ("" if spread is None else f" +- {spread:.2f}")
 
 
 def _unit(metric: str) -> str:

@@ -2,7 +2,6 @@
 
 import pprint
 import shlex
-from statistics import stdev
 from typing import Any
 
 import yaml
@@ -34,14 +33,13 @@ def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
 def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
     """Where a configuration is from, and what it was chosen by."""
     config = ledger.config
-    values = trial.by_seed(config.objectives[0].metric)
     stamp = {} if config.publishable else {"warning": NOT_PUBLISHABLE}
     searched = {"searched_on": {name: getattr(config.base, name) for name in config.report_on}} if (
         config.report_on) else {}
     return stamp | {
         "sweep": config.name, "trial": trial.number, "source": trial.source, "seeds": list(trial.results),
         "protocol": config.protocol, **searched, "chosen_by": str(choice), "metric": config.objectives[0].metric,
-        "value": trial.value, "spread": stdev(values) if len(values) > 1 else None,
+        "value": trial.value, "spread": trial.spread(config.objectives[0].metric),
         "constraints": [str(c) for c in config.constraints], **ledger.record}
 
 

@@ -2,7 +2,6 @@
 
 import io
 from pathlib import Path
-from statistics import stdev
 from typing import Any
 
 import pandas as pd
@@ -92,9 +91,8 @@ class Sweep:
         for trial in trials:
             complete = trial.state == "COMPLETE"
             finals = {metric: trial.last(metric) if complete else None for metric in self.config.metrics}
-            values = trial.by_seed(first) if complete else []
             rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
-                         "spread": stdev(values) if len(values) > 1 else None, "feasible": trial.feasible if complete
+                         "spread": trial.spread(first) if complete else None, "feasible": trial.feasible if complete
                          else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt,
                          "seconds": trial.seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
                          "reason": trial.reason, **trial.config})

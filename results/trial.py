@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import stdev
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,11 @@ class TrialRecord:
         value = self.last(metric)
         assert value is not None, f"trial {self.number} has no {metric}"
         return value
+
+    def spread(self, metric: str) -> float | None:
+        """A metric's standard deviation over seeds after the last task reported by all; None with fewer than two."""
+        values = self.by_seed(metric)
+        return None if len(values) < 2 or None in values else stdev(values)
 
     def by_seed(self, metric: str) -> list[Any]:
         """A metric of each seed after the last task reported by all; [] before the first."""

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
-from statistics import fmean, stdev
 
 from optuna.exceptions import OptunaError
 from rich.console import Console
@@ -18,7 +17,7 @@ from dynamos.errors import DynamosError, UserError
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.compare import KINDS, cautions, common_budget, compared, lead, shifts
-from results.confirm import Difference, outcomes, verdict, write_confirmation
+from results.confirm import Difference, mean_and_spread, outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names, unusable
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.trial import TrialRecord
@@ -168,8 +167,8 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     for row in rows:
         table.add_column(row.label, justify="right")
     for metric in config.metrics:
-        table.add_row(metric, *(spread(row.trial, metric) if row.trial.state == "COMPLETE" else row.trial.state.lower()
-                                for row in rows))
+        table.add_row(metric, *(mean_and_spread(row.trial, metric) if row.trial.state == "COMPLETE"
+                                else row.trial.state.lower() for row in rows))
     table.add_section()
     table.add_row(f"{config.objectives[0].metric} - baseline's", *(gain(row.against) for row in rows))
     table.add_row("p", *("" if row.against is None or row.against.p_value is None else f"{row.against.p_value:.2g}"
@@ -221,7 +220,7 @@ def comparison(ledgers: list[Ledger]) -> None:
 
 
 def _of(trial: TrialRecord | None, metric: str) -> str:
-    return "" if trial is None else f"{spread(trial, metric)} (trial {trial.number})"
+    return "" if trial is None else f"{mean_and_spread(trial, metric)} (trial {trial.number})"
 
 
 def gain(against: Difference | None) -> str:
@@ -229,14 +228,6 @@ def gain(against: Difference | None) -> str:
     if against is None:
         return ""
     return f"{against.mean:+.2f}" + ("" if against.half_width is None else f" +- {against.half_width:.2f}")
-
-
-def spread(trial: TrialRecord, metric: str) -> str:
-    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
-    values = trial.by_seed(metric)
-    if not values or None in values:
-        return ""
-    return f"{fmean(values):.2f}" + (f" +- {stdev(values):.2f}" if len(values) > 1 else "")
 
 
 def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:

@@ -16,6 +16,7 @@ def test_transfer_and_forgetting_by_hand():
     assert metrics.backward_transfer(MATRIX) == pytest.approx(((60 - 90) + (85 - 80)) / 2)
     assert metrics.forward_transfer(MATRIX, np.array([50., 4., 8.])) == pytest.approx(((10 - 4) + (20 - 8)) / 2)
     assert metrics.forgetting(MATRIX) == pytest.approx(((95 - 60) + 0) / 2)
+    assert metrics.learning_accuracy(MATRIX) == pytest.approx((90 + 80 + 70) / 3)
     assert metrics.mean_accuracy(MATRIX, 1) == pytest.approx(87.5)
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.best import best, pareto, train_config
 from results.ledger import Ledger, sweep_names
@@ -178,3 +179,13 @@ def test_a_sweep_that_finished_nothing_is_refused(storage: Path) -> None:
     Ledger.create(storage, config("empty", space=WIDE), SAME)
     with pytest.raises(UserError, match="none of its finished trials"):
         new(storage, warm_start="empty")
+
+
+@pytest.mark.parametrize("protocol", ["test", "confirmation"])
+def test_what_looked_at_test_images_is_no_start(tmp_path: Path, protocol: str) -> None:
+    base = TrainConfig(**preset("seq-digits", 200))
+    seen = config("old", base=base, protocol=protocol, confirms="s" if protocol == "confirmation" else None,
+                  objectives=(Objective.parse("test_class_il"),))
+    Ledger.create(tmp_path, seen, SAME)
+    with pytest.raises(UserError, match="--warm-start old: it looked at test images"):
+        new(tmp_path)

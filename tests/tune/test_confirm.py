@@ -61,6 +61,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(swept: tuple[Path, subpr
     assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44]
 
 
+@pytest.mark.slow
 def test_another_confirmation_has_fresh_seeds_again(swept: tuple[Path, object]) -> None:
     folder = swept[0]
     more = run("confirm", "s", "--storage", "runs", "--seeds", "1", "--top", "1", cwd=folder)
@@ -84,8 +85,14 @@ def test_what_cannot_be_confirmed(swept: tuple[Path, object], arguments: list[st
     assert message in capsys.readouterr().err
 
 
-def test_a_confirmation_is_not_extended(swept: tuple[Path, object], capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
+        swept: tuple[Path, object], capsys: pytest.CaptureFixture[str]) -> None:
     from tune.cli import main
 
     assert main(["extend", "s-confirm-1", "--trials", "+1", "--storage", str(swept[0] / "runs")]) == 2
     assert "for more seeds or configurations: dynamos-sweep confirm s" in capsys.readouterr().err
+    assert main(["report", "s-confirm-1", "--storage", str(swept[0] / "runs")]) == 2
+    assert "it is in the report of 's'" in capsys.readouterr().err
+    assert main(["report", "s", "--storage", str(swept[0] / "runs")]) == 0
+    page = (swept[0] / "runs" / "s" / "report.html").read_text()
+    assert "s-confirm-1: Trial" in page and "of the first tasks, then applied to the whole stream" in page
