@@ -4,6 +4,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
@@ -16,7 +17,7 @@ from dynamos.config import METHODS, TrainConfig, differing
 from dynamos.data import Images, as_input
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
-from dynamos.network import Output, build_network
+from dynamos.network import GATES, Output, build_network
 from dynamos.streams import Stream, load_stream
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,8 @@ class Trainer:
     Attributes:
         results: the TaskResults so far.
         untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until they are measured.
+        channel_use: (K, G, C), of the evaluation after the last task learned here: the fraction of each class's images
+            that kept each channel, NaN for a class not seen yet; None before the first.
         task, epoch, step: where the run stands; `step` counts within the epoch.
     """
 
@@ -64,6 +67,7 @@ class Trainer:
         self.task = self.epoch = self.step = self.steps = 0
         self.results: list[TaskResult] = []
         self.untrained: dict[str, list[float]] | None = None
+        self.channel_use: np.ndarray | None = None
         self._train_seconds = 0.0
         self._sums = torch.zeros(4, device=self.device)  # of this epoch: loss, correct, keep fraction, images
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
@@ -89,7 +93,7 @@ class Trainer:
         """Trains what is left of the current task, evaluates, and moves to the next."""
         if self.untrained is None:
             untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
-            self.untrained = {"class_il": [u[0] for u in untrained], "task_il": [u[1] for u in untrained]}
+            self.untrained = {"class_il": [u.class_il for u in untrained], "task_il": [u.task_il for u in untrained]}
         while self.epoch < self.config.n_epochs:
             self._train_epoch()
         result = self._result()
@@ -206,8 +210,8 @@ class Trainer:
                              self.config.to_dict())
 
     @torch.inference_mode()
-    def _evaluate(self, task: int, bypass: bool = False) -> tuple[float, float, np.ndarray, float]:
-        """(class-il, task-il, channels each gate kept of each image (N, G), policy entropy) on a task's images."""
+    def _evaluate(self, task: int, bypass: bool = False) -> "_Evaluation":
+        """What the network does on a task's evaluation images."""
         self.network.eval()
         images = self.stream.evaluation[task]
         others = torch.ones(self.stream.num_classes, dtype=torch.bool, device=self.device)
@@ -215,6 +219,8 @@ class Trainer:
         hits = torch.zeros(2, dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         kept, entropy = [], []
+        use = torch.zeros(self.stream.num_classes, GATES if self.method.gated else 0, 2 * self.config.nf,
+                          device=self.device)
         for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH),
                                   strict=True):
             output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
@@ -222,6 +228,7 @@ class Trainer:
             hits += torch.stack([(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()])
             finite &= torch.isfinite(output.logits).all()
             kept.append(output.actions.sum(2))
+            use.index_add_(0, labels, output.actions.float())
             logits = output.policy_logits / self.config.temperature
             # H(p) = softplus(l) - p l for p = sigmoid(l)
             entropy.append((torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum())
@@ -230,20 +237,25 @@ class Trainer:
         class_il, task_il = (100 * hits / len(images)).tolist()
         channels = len(images) * output.policy_logits.shape[1]
         mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0
-        return class_il, task_il, torch.cat(kept).cpu().numpy(), mean_entropy
+        return _Evaluation(class_il, task_il, torch.cat(kept).cpu().numpy(), mean_entropy, use.cpu().numpy())
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
         task, config, rotating = self.task, self.config, self.stream.rotating
         evaluated = [self._evaluate(t) for t in range(min(task + 2, self.n_tasks))]
         seen = evaluated[:task + 1]
-        class_row, task_row = tuple(e[0] for e in evaluated), tuple(e[1] for e in evaluated)
+        class_row, task_row = tuple(e.class_il for e in evaluated), tuple(e.task_il for e in evaluated)
         matrix = metrics.accuracy_matrix([r.class_il_row for r in self.results] + [class_row], self.n_tasks)
         so_far = matrix[:task + 1, :task + 1]
         assert self.untrained is not None
         channels = 2 * config.nf
-        per_task = tuple(tuple((e[2].mean(0) / channels).tolist()) for e in seen)
-        kept = np.concatenate([e[2] for e in seen])
+        per_task = tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen)
+        kept = np.concatenate([e.kept for e in seen])
+        counts = np.bincount(torch.cat([self.stream.evaluation[t].labels for t in range(task + 1)]).cpu(),
+                             minlength=self.stream.num_classes)
+        # A class not seen yet has no images: 0 / 0, which is NaN.
+        with np.errstate(invalid="ignore"):
+            self.channel_use = np.sum([e.use for e in seen], axis=0) / counts[:, None, None]
         keep = float(kept.mean() / channels) if self.method.gated else 1.0
         size = self.stream.image_shape[1:]
         dense = metrics.dense_macs(config.nf, self.stream.num_classes, *size)
@@ -260,7 +272,7 @@ class Trainer:
             forward_transfer=None if rotating else metrics.forward_transfer(
                 so_far, np.asarray(self.untrained["class_il"])),
             keep_fraction=keep, keep_per_gate=tuple((kept.mean(0) / channels).tolist()), keep_per_task=per_task,
-            policy_entropy=float(np.mean([e[3] for e in seen])), macs=macs, compute=macs / dense,
+            policy_entropy=float(np.mean([e.entropy for e in seen])), macs=macs, compute=macs / dense,
             train_loss=self._last_epoch["loss"], train_accuracy=self._last_epoch["accuracy"], steps=self.steps,
             train_seconds=self._train_seconds, eval_seconds=time.perf_counter() - started,
             warnings=self._collapse(keep))
@@ -301,6 +313,17 @@ class Trainer:
         self._train_seconds, self._last_epoch = state["train_seconds"], state["last_epoch"]
         self._sums.copy_(state["sums"])
         self._first_bad_step.copy_(state["first_bad_step"])
+
+
+@dataclass(frozen=True, slots=True)
+class _Evaluation:
+    """What a network does on a task's evaluation images."""
+
+    class_il: float
+    task_il: float
+    kept: np.ndarray  # (N, G) channels that each gate kept of each image
+    entropy: float  # of the policy: mean of a channel's, nats
+    use: np.ndarray  # (K, G, C) images of each class that kept each channel
 
 
 def pick_device(name: str) -> torch.device:

@@ -18,4 +18,4 @@ def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Swee
     if not (path / "sweep.yaml").is_file():
         path = Path(storage).expanduser() / path_or_name
     path = path.resolve()
-    return Sweep(Ledger.open(path.parent, path.name))
+    return Sweep.of(Ledger.open(path.parent, path.name))

@@ -1,5 +1,7 @@
 """Sweeps side by side: what each found, at equal budgets, and how far apart their best are."""
 
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -8,12 +10,18 @@ from dynamos.config import FIELDS
 from dynamos.errors import UserError
 from results.best import best, reported_config
 from results.confirm import Difference, difference
-from results.ledger import Ledger
+from results.frame import Sweep
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from results.warm_start import DATA
+from results.wording import duration, mean_and_spread, number
 
 KINDS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
+_SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
+    "stream": lambda c: c.base.dataset, "space": lambda c: c.space.name, "protocol": lambda c: c.protocol,
+    "sampler": lambda c: c.sampler, "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
+
+Row = tuple[str, list[str]]  # what it tells; that of each sweep
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +42,18 @@ class Step:
 class Compared:
     """A sweep beside others."""
 
-    name: str
-    config: SweepConfig
+    sweep: Sweep
     steps: tuple[Step, ...]  # one per ended trial, in the order they ended
+
+    @property
+    def config(self) -> SweepConfig:
+        """The sweep's."""
+        return self.sweep.config
+
+    @property
+    def name(self) -> str:
+        """The sweep's."""
+        return self.config.name
 
     @property
     def best(self) -> TrialRecord | None:
@@ -48,20 +65,54 @@ class Compared:
         within = [step for step in self.steps if step.spent(kind) <= budget]
         return within[-1].best if within else None
 
+    def spent(self, kind: str) -> float:
+        """How much of a budget of KINDS the ended trials used."""
+        return self.steps[-1].spent(kind) if self.steps else 0.0
 
-def compared(ledgers: list[Ledger]) -> list[Compared]:
+
+def compared(sweeps: list[Sweep]) -> list[Compared]:
     """The sweeps in the order given; UserError where they seek different things, so that nothing can be compared."""
-    for one, other in pairwise(ledgers):
+    for one, other in pairwise(sweeps):
         if one.config.objectives[0] != other.config.objectives[0]:
             raise UserError(f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "
                             f"{other.config.objectives[0]}: they cannot be compared.")
-    return [Compared(ledger.config.name, ledger.config, _anytime(ledger)) for ledger in ledgers]
+    return [Compared(sweep, _anytime(sweep)) for sweep in sweeps]
 
 
-def cautions(ledgers: list[Ledger]) -> list[str]:
+def table(sweeps: list[Compared]) -> list[list[Row]]:
+    """The rows of the comparison in its sections: settings and cost; the best, at equal budgets too; what shifted."""
+    metric = sweeps[0].config.objectives[0].metric
+    states = [Counter(t.state for t in s.sweep.records if not t.imported) for s in sweeps]
+    settings = [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
+    ended = [(state.lower(), [str(of[state]) for of in states]) for state in ("COMPLETE", "PRUNED", "FAIL")]
+    cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in KINDS[1:]]
+    found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
+    for kind in KINDS:
+        budget = common_budget(sweeps, kind)
+        if budget > 0:
+            amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"
+            found.append((f"after {amount}", [_of(s.at(kind, budget), metric) for s in sweeps]))
+    shifted = [(name, ["" if value is None else number(value) for value in values])
+               for name, values in shifts(sweeps).items()]
+    return [[*settings, *ended, *cost], found, shifted]
+
+
+def sentences(sweeps: list[Compared]) -> list[str]:
+    """How far apart the best are, pair by pair, and why values may not mean the same."""
+    texts = []
+    for one, other in pairwise(sweeps):
+        if (found := lead(one, other)) is not None:
+            chance = ", which tells nothing of chance" if found.p_value is None else f", p = {found.p_value:.2g}"
+            texts.append(f"The best of {one.name} over the best of {other.name}: {found} on {found.n} shared seeds"
+                         f"{chance}. Both were chosen by these numbers; only dynamos-sweep confirm tells how they "
+                         "generalise.")
+    return texts + cautions([s.sweep for s in sweeps])
+
+
+def cautions(sweeps: list[Sweep]) -> list[str]:
     """Why values of these sweeps mean different things, where they do, in words."""
     found = []
-    for one, other in pairwise(ledgers):
+    for one, other in pairwise(sweeps):
         pair = f"{one.config.name} and {other.config.name}"
         for what, a, b in (("protocols", one.config.protocol, other.config.protocol),
                            ("streams", one.config.base.dataset, other.config.base.dataset)):
@@ -74,7 +125,7 @@ def cautions(ledgers: list[Ledger]) -> list[str]:
 
 def common_budget(sweeps: list[Compared], kind: str) -> float:
     """The most of a kind that every sweep has used; 0 where one has not begun."""
-    return min((sweep.steps[-1].spent(kind) if sweep.steps else 0.0 for sweep in sweeps), default=0.0)
+    return min((sweep.spent(kind) for sweep in sweeps), default=0.0)
 
 
 def lead(one: Compared, other: Compared) -> Difference | None:
@@ -98,13 +149,17 @@ def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
     return {name: [None if values is None else values[name] for values in trained] for name in names}
 
 
-def _anytime(ledger: Ledger) -> tuple[Step, ...]:
-    ended = sorted((t for t in ledger.trials() if t.ended_at is not None and not t.imported),
+def _anytime(sweep: Sweep) -> tuple[Step, ...]:
+    ended = sorted((t for t in sweep.records if t.ended_at is not None and not t.imported),
                    key=lambda t: (t.ended_at, t.number))
     steps: list[Step] = []
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]
         steps.append(Step(before.trials + 1, before.cpu_seconds + trial.cpu_seconds,
-                          before.gpu_seconds + trial.gpu_seconds, best(rivals, ledger.config)))
+                          before.gpu_seconds + trial.gpu_seconds, best(rivals, sweep.config)))
     return tuple(steps)
+
+
+def _of(trial: TrialRecord | None, metric: str) -> str:
+    return "" if trial is None else f"{mean_and_spread(trial, metric)} (trial {trial.number})"

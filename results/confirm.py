@@ -15,6 +15,7 @@ from dynamos.files import write_whole
 from results.ledger import Ledger
 from results.sweep_config import Objective
 from results.trial import TrialRecord
+from results.wording import count, mean_and_spread
 
 CONFIDENCE = 0.95
 CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
@@ -33,6 +34,9 @@ class Difference:
     def could_be_chance(self) -> bool:
         """Whether the interval holds zero, or nothing can be known."""
         return self.p_value is None or self.p_value >= 1 - CONFIDENCE
+
+    def __str__(self) -> str:
+        return f"{self.mean:+.2f}" + ("" if self.half_width is None else f" +- {self.half_width:.2f}")
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -109,7 +113,7 @@ def verdict(ledger: Ledger, confirmation: Ledger) -> str:
     """What a confirmation found, in words; the sweep's choice comes first."""
     rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
     first, baseline = rows[0], next(row for row in rows if row.is_baseline)
-    looks = f"Test images were looked at in {_count(len(ledger.looks), 'confirmation')} of this sweep."
+    looks = f"Test images were looked at in {count(len(ledger.looks), 'confirmation')} of this sweep."
     if first.is_baseline:
         text = f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}."
     elif first.against is None:
@@ -141,21 +145,11 @@ def _words(gain: Difference, objective: Objective) -> str:
 
 
 def _result(row: Tested, objective: Objective) -> str:
-    return f"{mean_and_spread(row.trial, objective.metric)} over {_count(len(row.trial.results), 'seed')}"
-
-
-def mean_and_spread(trial: TrialRecord, metric: str) -> str:
-    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
-    mean, spread = trial.last(metric), trial.spread(metric)
-    return "" if mean is None else f"{mean:.2f}" + ("" if spread is None else f" +- {spread:.2f}")
+    return f"{mean_and_spread(row.trial, objective.metric)} over {count(len(row.trial.results), 'seed')}"
 
 
 def _unit(metric: str) -> str:
     return "points" if re.match("test_|forgetting", metric) else f"of {metric}"
-
-
-def _count(count: int, what: str) -> str:
-    return f"{count} {what}" + "s" * (count != 1)
 
 
 def _capital(text: str) -> str:

@@ -1,8 +1,9 @@
 """A sweep as DataFrames and as the files trials.csv, results.csv and pareto.csv."""
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pandas as pd
 
@@ -10,6 +11,7 @@ from dynamos.errors import UserError, unknown
 from dynamos.files import write_whole
 from results.best import Choice, chosen, pareto
 from results.ledger import Ledger
+from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 
 # Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
@@ -32,6 +34,8 @@ COLUMNS = {
     "tasks_done": "tasks learned and evaluated",
     "attempts": "times the trial was started",
     "seconds": "wall time of all attempts",
+    "cpu_seconds": "CPUs held times seconds, of all attempts",
+    "gpu_seconds": "the same of GPUs",
     "started_at": "UTC",
     "ended_at": "UTC",
     "reason": "why a trial ended without completing",
@@ -51,32 +55,36 @@ FORMATS = ("csv", "parquet")
 class Sweep:
     """A sweep, finished or not, as it stood when it was read."""
 
-    def __init__(self, ledger: Ledger) -> None:
-        """Reads the trials; ledgers of finished and of running sweeps alike."""
-        self.config, self.record = ledger.config, ledger.record
-        self._records = ledger.trials()
+    def __init__(self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]) -> None:
+        """What is known of a sweep: its configuration, the rest of sweep.yaml, its trials by number."""
+        self.config, self.record, self.records = config, record, records
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """A ledger's sweep as it stands."""
+        return cls(ledger.config, ledger.record, ledger.trials())
 
     @property
     def trials(self) -> pd.DataFrame:
         """One row per trial: COLUMNS, then one column per searched field."""
-        return self._frame(self._records)
+        return self._frame(self.records)
 
     @property
     def results(self) -> pd.DataFrame:
         """One row per trial, seed and task: RESULT_COLUMNS, then every metric."""
         rows = [{"number": trial.number, "state": trial.state, "seed": seed, "task": result["task"] + 1,
                  **{name: value for name, value in result["metrics"].items() if name != "task"}}
-                for trial in self._records for seed, results in trial.results.items() for result in results]
+                for trial in self.records for seed, results in trial.results.items() for result in results]
         return pd.DataFrame(rows, columns=None if rows else list(RESULT_COLUMNS))
 
     @property
     def pareto(self) -> pd.DataFrame:
         """The rows of `trials` that no other one beats in every objective, the best in the first one first."""
-        return self._frame(pareto(self._records, self.config))
+        return self._frame(pareto(self.records, self.config))
 
     def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
         """The row of `trials` that the rule chooses (results.best.RULES); UserError where there is none."""
-        return self._frame(chosen(self._records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
+        return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
 
     def save(self, folder: str | Path, kind: str = "parquet") -> list[Path]:
         """The files trials, results and pareto of a format of FORMATS, written to a folder."""
@@ -94,7 +102,8 @@ class Sweep:
             rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
                          "spread": trial.spread(first) if complete else None, "feasible": trial.feasible if complete
                          else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt,
-                         "seconds": trial.seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
+                         "seconds": trial.seconds, "cpu_seconds": trial.cpu_seconds,
+                         "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
                          "reason": trial.reason, **trial.config})
         return pd.DataFrame(rows, columns=[*columns(self.config.metrics),
                                            *(p.name for p in self.config.space.parameters)])
@@ -108,7 +117,7 @@ def columns(metrics: dict[str, str]) -> list[str]:
 
 def write_trials(ledger: Ledger) -> None:
     """Writes trials.csv and, with several objectives, pareto.csv; numbers in full, so that they read back exactly."""
-    sweep = Sweep(ledger)
+    sweep = Sweep.of(ledger)
     write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
     if len(ledger.config.objectives) > 1:
         write_whole(ledger.folder / "pareto.csv", _bytes(sweep.pareto, "csv"))

@@ -53,6 +53,7 @@ EXTENDED = "extended_by"  # study attribute: trials added to the budget after th
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
+CHANNEL_USE = "channel_use.npy"  # of a seed that saw every task: Trainer.channel_use
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
 _UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # of a result: what a second run measures anew
@@ -119,12 +120,7 @@ class Ledger:
         folder = storage / name
         if not (folder / "sweep.yaml").is_file():
             raise UserError(unknown("sweep", name, sweep_names(storage)) + f" (in {storage})")
-        values = read_yaml(folder / "sweep.yaml")
-        try:
-            record = dict(values.pop("record"))
-            config = SweepConfig.from_dict(values)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{folder / 'sweep.yaml'} is damaged: {type(error).__name__} {error}.") from None
+        config, record = read_sweep_file(folder / "sweep.yaml")
         if config.ledger_url is None and not (folder / "ledger.db").is_file():
             raise UserError(f"{folder} has lost its ledger.db.")
         try:
@@ -175,6 +171,15 @@ class Ledger:
         """Whether the driver is known to have been killed."""
         held = lease.read(self._database, self._database_id)
         return held["owner"] is not None and lease.gone(held)
+
+    @property
+    def state(self) -> str:
+        """Whether the sweep runs, and where; else whether it has anything left to do."""
+        driver = self.driver
+        if driver is not None:
+            return f"killed ({driver} is gone)" if self.driver_gone else f"running ({driver})"
+        left = self.budget - sum(t.ended_at is not None and not t.imported for t in self.trials())
+        return f"stopped, {left} left" if left > 0 else "finished"
 
     def extend(self, trials: int) -> None:
         """Adds to the budget."""
@@ -330,6 +335,15 @@ class Ledger:
         """Where a trial's attempts keep their files."""
         return self.folder / "trials" / f"{number:04d}"
 
+    def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
+        """(K, G, C): the fraction of a class's evaluation images that kept a channel, after one seed's training.
+
+        None where there is none: the training is not over, or the network has no gates.
+        """
+        files = [self.trial_folder(trial.number) / f"attempt-{attempt}" / f"seed-{seed}" / CHANNEL_USE
+                 for attempt in range(trial.attempt, 0, -1)]
+        return next((np.load(file) for file in files if file.is_file()), None)
+
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
         now = dt.datetime.now(dt.UTC)
@@ -376,6 +390,16 @@ class Ledger:
         value = record.last(self.config.objectives[0].metric)
         if record.tasks_done == task + 1 and value is not None:
             self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
+
+
+def read_sweep_file(path: Path) -> tuple[SweepConfig, dict[str, Any]]:
+    """(configuration, record) of a sweep.yaml; UserError where it is damaged."""
+    values = read_yaml(path)
+    try:
+        record = dict(values.pop("record"))
+        return SweepConfig.from_dict(values), record
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None
 
 
 def unusable(error: Exception) -> str:

@@ -1,62 +1,44 @@
-"""One self-contained HTML page about a sweep."""
+"""One self-contained HTML page about a sweep, finished or not."""
 
-import html
+from collections import Counter
 from pathlib import Path
-from statistics import fmean
 
-import optuna
-import optuna.visualization as charts
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+import yaml
 
 from dynamos.files import write_whole
+from results import charts
 from results.agreement import ranking
-from results.best import baseline, best, broken, tie_sentence
+from results.best import baseline, best, broken
+from results.cautions import cautions
+from results.confirm import frame as confirmation_frame
 from results.confirm import verdict
 from results.frame import Sweep
 from results.ledger import Ledger
+from results.page import chart, frame, heading, page, paragraph, preformatted, table
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
-from search_spaces.space import Parameter
-
-STYLE = """body {font: 16px/1.5 system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem}
-table {border-collapse: collapse; font-size: 14px} td, th {padding: .2rem .6rem; text-align: right}
-tr:nth-child(even) {background: #f4f4f4} .wide {overflow-x: auto}"""
+from results.wording import count, mean_and_spread, number
 
 
 def write_report(ledger: Ledger) -> Path:
-    """report.html in the sweep's folder: the answer, Optuna's charts, every trial. Needs no network to be read."""
-    trials = ledger.trials()
-    config = ledger.config
-    own = sum(not t.imported for t in trials)
-    parts = [f"<h1>Sweep {html.escape(config.name)}</h1>",
-             f"<p>{html.escape(config.base.dataset)}, space {html.escape(config.space.name)}, protocol "
-             f"{config.protocol}, {own} of {ledger.budget} trials.</p>",
-             *(f"<p>{html.escape(text)}</p>" for text in _standing(ledger, trials)),
-             f"<p>{html.escape(ranking(trials, config))}</p>"]
-    complete = [t for t in trials if t.state == "COMPLETE"]
-    if len(complete) > 1:
-        parts += _charts(ledger)
-    parts += ["<h2>Trials</h2>", f'<div class="wide">{_table(Sweep(ledger).trials)}</div>']
-    page = (f'<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" '
-            f'content="width=device-width"><title>{html.escape(config.name)}</title><style>{STYLE}</style>'
-            + "\n".join(parts) + "</html>")
-    return write_whole(ledger.folder / "report.html", page)
-
-
-def _standing(ledger: Ledger, trials: list[TrialRecord]) -> list[str]:
-    """What the sweep found, how it chose, what ties, and what its confirmations found, a paragraph each."""
-    config = ledger.config
-    stamp = [] if config.publishable else [NOT_PUBLISHABLE]
-    texts = [*stamp, answer(trials, config), f"Configurations were {PROTOCOLS[config.protocol]}."]
-    if best(trials, config) is not None:
-        texts.append(tie_sentence(trials, config))
-    for name in ledger.looks:
-        if (ledger.folder.parent / name / "sweep.yaml").exists():
-            texts.append(f"{name}: {verdict(ledger, Ledger.open(ledger.folder.parent, name))}")
-    return texts + ([] if ledger.looks else ["Test images have not been looked at; confirm the choice before it is "
-                                             f"published: dynamos-sweep confirm {ledger.typed}"])
+    """report.html in the sweep's folder: the answer, what speaks against it, charts, every trial and setting."""
+    sweep, config = Sweep.of(ledger), ledger.config
+    chosen = best(sweep.records, config)
+    parts = [heading(f"Sweep {config.name}", 1), *_head(ledger, sweep), *_confirmations(ledger)]
+    if chosen is not None:
+        parts += _beside_baseline(sweep, chosen)
+    parts += _search(sweep)
+    if chosen is not None:
+        parts += _best(ledger, chosen)
+    parts += [heading("Rankings after each task"), paragraph(ranking(sweep.records, config))]
+    parts += _failures(sweep.records)
+    if sweep.records:
+        parts += [heading("Trials"), frame(sweep.trials.drop(columns=["started_at", "ended_at"]))]
+    parts += [heading("Settings and versions"), preformatted(yaml.safe_dump(
+        {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100))]
+    return write_whole(ledger.folder / "report.html", page(f"Sweep {config.name}", parts))
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
@@ -80,49 +62,106 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
             "fresh seeds.")
 
 
-def _charts(ledger: Ledger) -> list[str]:
-    study = _shown_study(ledger)
-    drawn = [("Optimisation history", charts.plot_optimization_history(study)),
-             ("Parallel coordinates", charts.plot_parallel_coordinate(study)),
-             ("Slices", charts.plot_slice(study)),
-             (f"{ledger.config.objectives[0].metric} by task", charts.plot_intermediate_values(study))]
-    if len({t.value for t in ledger.trials() if t.state == "COMPLETE"}) > 3:
-        evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-        drawn.insert(1, ("Parameter importance", charts.plot_param_importances(study, evaluator=evaluator)))
-    parts = []
-    for n, (title, figure) in enumerate(drawn):
-        figure.update_layout(title_text=None, margin_t=30)
-        # The charting library stands in the page once, with the first chart.
-        chart = figure.to_html(full_html=False, include_plotlyjs=n == 0)
-        parts += [f"<h2>{title}</h2>", f'<div class="wide">{chart}</div>']
+def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
+    """What was run and under which protocol, the answer, what speaks against it."""
+    config = ledger.config
+    own = [t for t in sweep.records if not t.imported]
+    states = Counter(t.state.lower() for t in own)
+    searched = ", ".join(f"{p.name} {p}" for p in config.space.parameters)
+    told = ", ".join(f"{amount} {state}" for state, amount in states.items())
+    parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
+    parts += [
+        paragraph(answer(sweep.records, config), "lead"),
+        paragraph(f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, {len(own)} of "
+                  f"{ledger.budget} trials" + (f" ({told})" if told else "") + f", {count(config.seeds, 'seed')} each, "
+                  f"sampler {config.sampler}, pruner {config.pruner}, sought "
+                  f"{' and '.join(map(str, config.objectives))}"
+                  + "".join(f", with {c}" for c in config.constraints) + f"; {ledger.state}."),
+        paragraph(f"Space {config.space.name}: {searched}."),
+        paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}.")]
+    return parts + [paragraph(text, "caution") for text in cautions(sweep.records, config)]
+
+
+def _confirmations(ledger: Ledger) -> list[str]:
+    """What confirmations found on test images."""
+    parts = [heading("On test images")]
+    if not ledger.looks:
+        return [*parts, paragraph("Test images have not been looked at; confirm the choice before it is published: "
+                                  f"dynamos-sweep confirm {ledger.typed}")]
+    for name, look in ledger.looks.items():
+        if not (ledger.folder.parent / name / "sweep.yaml").exists():
+            parts.append(paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep."))
+            continue
+        there = Ledger.open(ledger.folder.parent, name)
+        fields = [p.name for p in there.config.space.parameters]
+        parts += [paragraph(f"{name}: {verdict(ledger, there)}"),
+                  frame(confirmation_frame(there).drop(columns=fields, errors="ignore"))]
     return parts
 
 
-def _shown_study(ledger: Ledger) -> optuna.Study:
-    """The ended trials under their fields' own names and values, where the sampler saw a magnitude."""
-    objective = ledger.config.objectives[0]
-    study = optuna.create_study(direction="maximize" if objective.sign > 0 else "minimize")
-    distributions = {p.name: _distribution(p) for p in ledger.config.space.parameters}
-    for trial in ledger.trials():
-        if trial.state in ("COMPLETE", "PRUNED") and len(trial.config) == len(distributions):
-            values = {task: fmean(results[task]["metrics"][objective.metric] for results in trial.results.values())
-                      for task in range(trial.tasks_done)}
-            study.add_trial(optuna.trial.create_trial(
-                state=optuna.trial.TrialState[trial.state], value=trial.value, params=trial.config,
-                distributions=distributions, intermediate_values=values))
-    return study
+def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
+    """The best and where the sweep began, side by side."""
+    first = baseline(sweep.records)
+    columns = {f"best (trial {chosen.number})": chosen}
+    if first is not None and first.number != chosen.number:
+        columns[f"{first.source} (trial {first.number})"] = first
+    rows = [(metric, *(mean_and_spread(t, metric) if t.state == "COMPLETE" else t.state.lower()
+                       for t in columns.values())) for metric in sweep.config.metrics]
+    rows += [(field, *(number(t.config.get(field)) for t in columns.values())) for field in chosen.config]
+    return [heading("Best against baseline"), table(["", *columns], rows)]
 
 
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    assert parameter.low is not None and parameter.high is not None
-    log = parameter.log and not parameter.negated
-    if isinstance(parameter.low, int):
-        return IntDistribution(parameter.low, int(parameter.high), log)
-    return FloatDistribution(parameter.low, parameter.high, log)
+def _search(sweep: Sweep) -> list[str]:
+    """How the search went and what mattered."""
+    metric = sweep.config.objectives[0].metric
+    complete = [t for t in sweep.records if t.state == "COMPLETE"]
+    if len(complete) < 2:
+        return [heading("The search"), paragraph("Charts of the search need two completed trials.")]
+    study = charts.shown_study(sweep)
+    parts = [heading("The search"), heading("Optimisation history", 3),
+             chart(charts.history(study, metric), "optimisation history")]
+    if len({t.value for t in complete}) >= charts.LEAST_VALUES:
+        parts += [heading("Parameter importance", 3),
+                  paragraph(f"The share of the variance of {metric} that each field explains (fANOVA); the lines show "
+                            f"one standard deviation over {charts.RESAMPLES} resamples of the trials."),
+                  chart(charts.importance(study, metric), "parameter importance")]
+    parts += [heading("Parallel coordinates", 3), chart(charts.parallel(study, metric), "parallel coordinates"),
+              heading("Slices", 3), chart(charts.slices(study, metric), "slices"),
+              heading(f"{metric} by task", 3), chart(charts.curves(study, metric), "objective by task")]
+    if all(t.last("compute") is not None for t in complete):
+        parts += [heading("Accuracy against compute", 3),
+                  paragraph("Compute is what the network would need if dropped channels were skipped, agents included, "
+                            "over the dense network's; a masked network saves it in principle only."),
+                  chart(charts.pareto(sweep), "accuracy against compute")]
+    return parts
 
 
-def _table(frame: pd.DataFrame) -> str:
-    shown = frame.drop(columns=["started_at", "ended_at"])
-    return str(shown.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0))
+def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
+    """The best trial's tasks and gates."""
+    if "class_il_row" not in next(iter(chosen.results.values()))[0]:
+        return []
+    parts = [heading(f"The best, trial {chosen.number}")]
+    if chosen.tasks_done > 1:
+        parts += [heading("Accuracy matrix", 3),
+                  paragraph("Class-incremental accuracy in percent, mean over seeds; above the diagonal on the next "
+                            "task, not yet seen."),
+                  chart(charts.matrix(chosen), "accuracy matrix"),
+                  heading("Accuracy on each task", 3), chart(charts.per_task(chosen), "accuracy on each task")]
+    seed = next(iter(chosen.results))
+    use = ledger.channel_use(chosen, seed)  # of one seed: another's channels are others
+    if use is not None:
+        parts += [heading("Channels kept", 3), paragraph("The fraction of its channels that each gate keeps."),
+                  chart(charts.kept(chosen), "channels kept"),
+                  heading("Which channels each class uses", 3),
+                  paragraph("The fraction of a class's evaluation images for which a gate keeps a channel, after the "
+                            f"last task, with seed {seed}. Rows that look alike share their modules."),
+                  chart(charts.channels(use), "channels by class", tall=True)]
+    return parts
+
+
+def _failures(trials: list[TrialRecord]) -> list[str]:
+    failed = [t for t in trials if t.state == "FAIL"]
+    if not failed:
+        return []
+    shown = pd.DataFrame([{"trial": t.number, "attempts": t.attempt, "reason": t.reason} for t in failed])
+    return [heading("Failed trials"), frame(shown)]

@@ -15,6 +15,7 @@ from results import STORAGE
 from tune.session import add_session_flags, amount, session_changes, storage
 
 if TYPE_CHECKING:
+    from results.frame import Sweep
     from results.ledger import Ledger
     from results.trial import TrialRecord
 
@@ -25,7 +26,7 @@ COMMANDS = {
     "stop": "stop a running sweep, or one of its trials, from any terminal",
     "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
     "export": "write the configuration that a sweep chooses, as files and command lines",
-    "compare": "show sweeps side by side",
+    "compare": "show sweeps side by side, in a table and a page",
     "list": "show the sweeps of a storage folder",
     "show": "show a sweep's trials, or one trial whole",
     "sync": "make MLflow agree with a sweep's ledger",
@@ -91,6 +92,10 @@ def _add_flags(command: Parser, name: str) -> None:
         return
     if name == "compare":
         command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
+        command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or store in which to find sweeps "
+                             "that are not in the storage folder; of several of one name the newest")
+        command.add_argument("--page", metavar="FILE", help="the page to write (default: compare-NAMES.html in the "
+                             "storage folder)")
     elif name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
     command.add_argument("--storage", metavar="DIR", default=STORAGE,
@@ -215,12 +220,30 @@ def _over(trial: "TrialRecord") -> bool:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
+    from results.compare import compared
+    from results.compare_page import write_comparison
     from tune.summary import comparison
 
-    if len(set(arguments.names)) < len(arguments.names) or len(arguments.names) < 2:
-        raise UserError(f"compare {' '.join(arguments.names)}: name two or more sweeps, each once.")
-    comparison([_open_named(arguments, name) for name in arguments.names])
+    names = arguments.names
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
+    sweeps = compared([_found(arguments, name) for name in names])
+    comparison(sweeps)
+    path = Path(arguments.page or storage(arguments) / f"compare-{'-'.join(names)}.html").expanduser()
+    print(f"\nThe page: {write_comparison(sweeps, path)}")
     return 0
+
+
+def _found(arguments: argparse.Namespace, name: str) -> "Sweep":
+    """A sweep from its ledger or, with --tracking-uri and without a ledger here, from MLflow."""
+    from results.frame import Sweep
+    from results.ledger import sweep_names
+
+    if arguments.tracking_uri is None or name in sweep_names(storage(arguments)):
+        return Sweep.of(_open_named(arguments, name))
+    from tune.served import served_sweep
+
+    return served_sweep(arguments.tracking_uri, name)
 
 
 def _list(arguments: argparse.Namespace) -> int:

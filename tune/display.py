@@ -2,7 +2,6 @@
 
 import time
 from collections import Counter
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -13,6 +12,7 @@ from rich.text import Text
 from results.best import best
 from results.ledger import Ledger
 from results.trial import TrialRecord
+from results.wording import duration, parameters
 
 ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -105,22 +105,3 @@ class Display:
     def _say(self, line: str) -> None:
         if self._live is None:
             self._console.print(line, soft_wrap=True, markup=False, highlight=False)
-
-
-def parameters(config: dict[str, Any]) -> str:
-    """Searched fields with values short enough to read."""
-    return ", ".join(f"{name} {number(value)}" for name, value in config.items())
-
-
-def number(value: Any) -> str:
-    """A value in four significant digits where it is a float."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def duration(seconds: float) -> str:
-    """Seconds as 1h 02m, 3m 04s or 5s."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours}h {minutes:02d}m"
-    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"

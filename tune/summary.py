@@ -5,7 +5,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 
 from optuna.exceptions import OptunaError
@@ -14,14 +13,14 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
+from results import compare
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
-from results.compare import KINDS, cautions, common_budget, compared, lead, shifts
-from results.confirm import Difference, mean_and_spread, outcomes, verdict, write_confirmation
+from results.confirm import outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names, unusable
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.trial import TrialRecord
-from tune.display import duration, number, parameters
+from results.wording import duration, mean_and_spread, number, parameters
 
 SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
@@ -42,19 +41,10 @@ def listing(storage: Path) -> None:
             table.add_row(name, "", "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
             continue
         chosen = best(trials, config)
-        table.add_row(name, config.base.dataset, config.space.name, config.protocol, state(ledger, trials),
+        table.add_row(name, config.base.dataset, config.space.name, config.protocol, ledger.state,
                       f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
                       "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
     _console().print(table)
-
-
-def state(ledger: Ledger, trials: list[TrialRecord]) -> str:
-    """Whether a sweep runs, and where; else whether it has anything left to do."""
-    driver = ledger.driver
-    if driver is not None:
-        return f"killed ({driver} is gone)" if ledger.driver_gone else f"running ({driver})"
-    left = ledger.budget - sum(t.ended_at is not None for t in trials)
-    return f"stopped, {left} left" if left > 0 else "finished"
 
 
 def show_sweep(ledger: Ledger) -> None:
@@ -62,7 +52,7 @@ def show_sweep(ledger: Ledger) -> None:
     trials = [t for t in ledger.trials() if not t.imported]
     config, console = ledger.config, _console()
     counts = Counter(t.state.lower() for t in trials)
-    console.print(f"{config.name}: {state(ledger, trials)}; {config.base.dataset}, space {config.space.name}, "
+    console.print(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
                   f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
     if not config.publishable:
         console.print(NOT_PUBLISHABLE)
@@ -170,7 +160,8 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         table.add_row(metric, *(mean_and_spread(row.trial, metric) if row.trial.state == "COMPLETE"
                                 else row.trial.state.lower() for row in rows))
     table.add_section()
-    table.add_row(f"{config.objectives[0].metric} - baseline's", *(gain(row.against) for row in rows))
+    table.add_row(f"{config.objectives[0].metric} - baseline's",
+                  *("" if row.against is None else str(row.against) for row in rows))
     table.add_row("p", *("" if row.against is None or row.against.p_value is None else f"{row.against.p_value:.2g}"
                          for row in rows))
     print(f"Test results of {ledger.config.name}, {config.seeds} fresh seeds each, mean +- standard deviation; the "
@@ -183,51 +174,18 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     return not left
 
 
-def comparison(ledgers: list[Ledger]) -> None:
+def comparison(sweeps: list[compare.Compared]) -> None:
     """Prints sweeps side by side: what each found, at equal budgets too, and how far apart their best are."""
-    sweeps = compared(ledgers)
-    metric = ledgers[0].config.objectives[0].metric
-    table = Table("")
+    shown = Table("")
     for sweep in sweeps:
-        table.add_column(sweep.name, justify="right")
-    for what, of in (("stream", lambda c: c.base.dataset), ("space", lambda c: c.space.name),
-                     ("protocol", lambda c: c.protocol), ("sampler", lambda c: c.sampler),
-                     ("pruner", lambda c: c.pruner), ("seeds", lambda c: str(c.seeds))):
-        table.add_row(what, *(of(sweep.config) for sweep in sweeps))
-    ended = [Counter(t.state for t in ledger.trials() if not t.imported) for ledger in ledgers]
-    for state_ in ("COMPLETE", "PRUNED", "FAIL"):
-        table.add_row(state_.lower(), *(str(counts[state_]) for counts in ended))
-    table.add_row("CPU time", *(duration(ledger.spent("cpu")) for ledger in ledgers))
-    table.add_row("GPU time", *(duration(ledger.spent("gpu")) for ledger in ledgers))
-    table.add_section()
-    table.add_row(f"best {metric}", *(_of(sweep.best, metric) for sweep in sweeps))
-    for kind in KINDS:
-        budget = common_budget(sweeps, kind)
-        if budget > 0:
-            amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"
-            table.add_row(f"after {amount}", *(_of(sweep.at(kind, budget), metric) for sweep in sweeps))
-    table.add_section()
-    for field, values in shifts(sweeps).items():
-        table.add_row(field, *("" if value is None else number(value) for value in values))
-    _console().print(table)
-    for one, other in pairwise(sweeps):
-        if (found := lead(one, other)) is not None:
-            print(f"The best of {one.name} over the best of {other.name}: {gain(found)} on {found.n} shared seeds"
-                  + (f", p = {found.p_value:.2g}" if found.p_value is not None else ", which tells nothing of chance")
-                  + ". Both were chosen by these numbers; only dynamos-sweep confirm tells how they generalise.")
-    for caution in cautions(ledgers):
-        print(caution)
-
-
-def _of(trial: TrialRecord | None, metric: str) -> str:
-    return "" if trial is None else f"{mean_and_spread(trial, metric)} (trial {trial.number})"
-
-
-def gain(against: Difference | None) -> str:
-    """A paired difference and its confidence interval's half-width."""
-    if against is None:
-        return ""
-    return f"{against.mean:+.2f}" + ("" if against.half_width is None else f" +- {against.half_width:.2f}")
+        shown.add_column(sweep.name, justify="right")
+    for section in compare.table(sweeps):
+        for what, values in section:
+            shown.add_row(what, *values)
+        shown.add_section()
+    _console().print(shown)
+    for text in compare.sentences(sweeps):
+        print(text)
 
 
 def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:

@@ -75,12 +75,9 @@ class Mirror:
             artifacts: where a store that this creates keeps its files.
             answered_at: its `value` is kept at time.monotonic() of the last answer.
         """
-        for name, value in _ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
+        prepare()
         from mlflow import MlflowClient
 
-        logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         self._ledger = ledger
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
         local = uri.startswith("sqlite:")
@@ -128,10 +125,11 @@ class Mirror:
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
                 "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
                 RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
-        metrics = list(_metrics(trial, self._ledger.config.metrics, _counts(run.tags.get(RESULTS_TAG, ""))))
+        metrics = list(_metrics(trial, self._ledger.config.metrics, counts(run.tags.get(RESULTS_TAG, ""))))
         ended = _milliseconds(trial.ended_at)
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
-            metrics.append(_metric("seconds", trial.seconds, ended, 0))
+            for name in ("seconds", "cpu_seconds", "gpu_seconds"):
+                metrics.append(_metric(name, getattr(trial, name), ended, 0))
         self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
         self._set_status(tag, _STATUS[trial.state], ended)
         self._sent[trial.number] = _mark(trial)
@@ -293,9 +291,17 @@ def _milliseconds(time: datetime | None) -> int | None:
     return None if time is None else int(time.timestamp() * 1000)
 
 
-def _counts(text: str) -> dict[int, int]:
+def counts(text: str) -> dict[int, int]:
     """Results sent, by seed, of a RESULTS_TAG."""
     return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}
+
+
+def prepare() -> None:
+    """Has MLflow, which is to be imported after this, fail soon and say nothing of its own."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
 def one_line(error: Exception) -> str:

@@ -4,6 +4,7 @@ torch is imported where a trial runs, so that the driver, which only names this 
 """
 
 import errno
+import io
 import json
 import logging
 import os
@@ -13,12 +14,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import ray.tune
 import yaml
 
 from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
-from results.ledger import STOP_FILE
+from dynamos.files import write_whole
+from results.ledger import CHANNEL_USE, STOP_FILE
 from results.trial import NON_FINITE
 from tune.logs import LogFile
 
@@ -118,6 +121,8 @@ class SweepTrial(ray.tune.Trainable):
         for seed, trainer in self._trainers.items():
             if len(trainer.results) == task and not trainer.done:
                 trainer.run_task()
+                if trainer.done and trainer.method.gated:
+                    _save_channel_use(trainer, self._attempt / f"seed-{seed}")
                 checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
 
     def _train(self) -> TrainConfig:
@@ -169,6 +174,14 @@ class SweepTrial(ray.tune.Trainable):
         if _out_of_memory(error):
             kind = f"out of memory: {kind}"
         return "FAIL", f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+
+
+def _save_channel_use(trainer: "Trainer", folder: Path) -> None:
+    """Writes which channels each class uses, for the report; before the checkpoint, after which none looks again."""
+    content = io.BytesIO()
+    assert trainer.channel_use is not None  # it has just evaluated
+    np.save(content, trainer.channel_use)
+    write_whole(folder / CHANNEL_USE, content.getvalue())
 
 
 def _no_room(error: Exception) -> bool:

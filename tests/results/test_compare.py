@@ -8,7 +8,10 @@ import pytest
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
-from results.compare import cautions, common_budget, compared, lead, shifts
+from results import charts
+from results.compare import Compared, cautions, common_budget, compared, lead, shifts
+from results.compare_page import write_comparison
+from results.frame import Sweep
 from results.ledger import Ledger
 from results.sweep_config import Objective
 from tests.results.test_ledger import config, driven
@@ -31,10 +34,14 @@ def made(folder: Path, name: str, *values: tuple[float, ...] | str, hash_: str =
     return Ledger.open(folder, name)
 
 
+def side_by_side(*ledgers: Ledger) -> list[Compared]:
+    return compared([Sweep.of(ledger) for ledger in ledgers])
+
+
 def test_the_best_at_equal_budgets_by_hand(tmp_path: Path) -> None:
     # Seconds: 10, 11, 12, 13 one after the other, so 10, 21, 33, 46 in all; b holds two CPUs.
-    sweeps = compared([made(tmp_path, "a", (70.0,), "PRUNED", (80.0,), (90.0,)),
-                       made(tmp_path, "b", (75.0,), (60.0,), cpus_per_trial=2)])
+    sweeps = side_by_side(made(tmp_path, "a", (70.0,), "PRUNED", (80.0,), (90.0,)),
+                          made(tmp_path, "b", (75.0,), (60.0,), cpus_per_trial=2))
     assert common_budget(sweeps, "trials") == 2 and common_budget(sweeps, "cpu_seconds") == pytest.approx(42)
     assert common_budget(sweeps, "gpu_seconds") == 0
     a, b = sweeps
@@ -45,25 +52,25 @@ def test_the_best_at_equal_budgets_by_hand(tmp_path: Path) -> None:
 
 
 def test_the_lead_is_paired_over_shared_seeds(tmp_path: Path) -> None:
-    one, other = compared([made(tmp_path, "a", (5.0, 7.0, 9.0)), made(tmp_path, "b", (4.0, 5.0, 6.0))])
+    one, other = side_by_side(made(tmp_path, "a", (5.0, 7.0, 9.0)), made(tmp_path, "b", (4.0, 5.0, 6.0)))
     found = lead(one, other)
     assert found is not None and (found.mean, found.n) == (2, 3)
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation", seed=43)
-    [late] = compared([made(tmp_path, "c", (4.0, 5.0), base=base)])
+    [late] = side_by_side(made(tmp_path, "c", (4.0, 5.0), base=base))
     found = lead(one, late)
     assert found is not None and (found.mean, found.n) == ((7 - 4 + 9 - 5) / 2, 2), "seeds 43 and 44"
-    [far] = compared([made(tmp_path, "d", (4.0,), base=base.replace(seed=99))])
+    [far] = side_by_side(made(tmp_path, "d", (4.0,), base=base.replace(seed=99)))
     assert lead(one, far) is None
 
 
 def test_what_shifted_is_what_the_best_have_differently(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation", lr=0.1)
-    sweeps = compared([made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), base=base), made(tmp_path, "c")])
+    sweeps = side_by_side(made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), base=base), made(tmp_path, "c"))
     assert shifts(sweeps) == {"lr": [0.18, 0.1, None]}
 
 
 def test_sweeps_without_results_are_compared_too(tmp_path: Path) -> None:
-    one, other = compared([made(tmp_path, "a"), made(tmp_path, "b", "FAIL")])
+    one, other = side_by_side(made(tmp_path, "a"), made(tmp_path, "b", "FAIL"))
     assert one.best is other.best is None and one.steps == ()
     assert lead(one, other) is None and shifts([one, other]) == {}
     assert common_budget([one, other], "trials") == 0
@@ -71,12 +78,14 @@ def test_sweeps_without_results_are_compared_too(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_and_what_should_not_be(tmp_path: Path) -> None:
     a, b = made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), hash_="b")
-    assert cautions([a, a]) == [] and cautions([a, b]) == ["a and b were measured on different images."]
+    assert cautions([Sweep.of(a)] * 2) == []
+    assert cautions([Sweep.of(a), Sweep.of(b)]) == ["a and b were measured on different images."]
     sought = (Objective.parse("val_learning_accuracy"),)
     current = made(tmp_path, "c", (70.0,), protocol="val-current", objectives=sought)
-    assert cautions([a, current]) == ["a and c have different protocols: val-all-seen and val-current."]
+    assert cautions([Sweep.of(a), Sweep.of(current)]) == [
+        "a and c have different protocols: val-all-seen and val-current."]
     with pytest.raises(UserError, match="'a' seeks val_class_il:max and 'c' val_learning_accuracy:max"):
-        compared([a, current])
+        side_by_side(a, current)
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,6 +95,9 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     made(tmp_path, "new")
     assert main(["compare", "a", "b", "new", "--storage", str(tmp_path)]) == 0
     said = capsys.readouterr().out
+    page = (tmp_path / "compare-a-b-new.html").read_text()
+    assert str(tmp_path / "compare-a-b-new.html") in said.replace("\n", "")
+    assert "81.50 +- 2.12 (trial 1)" in page and "were measured on different images" in page
     assert "81.50 +- 2.12 (trial 1)" in said and "median" in said and "policy_penalty" in said
     assert "The best of a over the best of b: +6.00 +- 12.71 on 2 shared seeds, p = 0.1" in said  # 5 and 7: t = 6, 1 df
     assert "a and b were measured on different images." in said
@@ -94,3 +106,21 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     for names, message in ((["a"], "name two or more"), (["a", "a"], "each once"), (["a", "z"], "unknown sweep 'z'")):
         assert main(["compare", *names, "--storage", str(tmp_path)]) == 2
         assert message in capsys.readouterr().err
+
+
+def test_the_pages_curves_are_the_best_so_far(tmp_path: Path) -> None:
+    sweeps = side_by_side(made(tmp_path, "a", (70.0,), (60.0,), "PRUNED", (80.0,)), made(tmp_path, "b"))
+    assert [step.best.value for step in sweeps[0].steps if step.best] == [70, 70, 70, 80]
+    figure = charts.anytime({"a": [(1, 70), (2, 70)], "b": []}, "trials ended", "val_class_il")
+    assert list(figure.data[0].y) == [70, 70] and figure.data[0].line.shape == "hv"
+    page = write_comparison(sweeps, tmp_path / "own.html").read_text()
+    assert page.count('<figure') == 2, "by trials and by CPU seconds; no GPU was used"
+    empty = write_comparison(side_by_side(made(tmp_path, "c"), made(tmp_path, "d", "FAIL")), tmp_path / "e.html")
+    assert "No trial has completed yet." in empty.read_text() and "<script" not in empty.read_text()
+
+
+def test_a_comparison_says_what_is_not_publishable(tmp_path: Path) -> None:
+    base = TrainConfig(**preset("seq-digits", 200))
+    tested_ = made(tmp_path, "t", (70.0,), protocol="test", base=base, objectives=(Objective.parse("test_class_il"),))
+    page = write_comparison(side_by_side(tested_, tested_), tmp_path / "t.html").read_text()
+    assert "t: NOT PUBLISHABLE" in page

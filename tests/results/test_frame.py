@@ -43,7 +43,7 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
 
 
 def test_metrics_are_means_over_seeds_with_their_spread_and_of_complete_trials_only(ledger: Ledger) -> None:
-    frame = Sweep(ledger).trials
+    frame = Sweep.of(ledger).trials
     assert list(frame.columns) == [*COLUMNS, "warmup", "policy_penalty"]
     assert list(frame["val_class_il"])[:3] == [72, 81.5, 90] and math.isnan(frame["val_class_il"][3])
     assert list(frame["spread"])[:3] == pytest.approx([8**0.5, 4.5**0.5, 0])  # sqrt(((70-72)^2 + (74-72)^2) / 1)
@@ -72,7 +72,7 @@ def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path
 
 
 def test_results_have_a_row_per_trial_seed_and_task(ledger: Ledger) -> None:
-    rows = Sweep(ledger).results
+    rows = Sweep.of(ledger).results
     assert list(rows.columns) == [*RESULT_COLUMNS, "val_class_il", "compute", "keep_fraction"]
     assert len(rows) == 10 and list(rows["seed"][:4]) == [42, 43, 42, 43] and set(rows["task"]) == {1}
     assert rows.query("number == 3 and seed == 43")["val_class_il"].item() == 99, "of pruned trials too"
@@ -89,7 +89,7 @@ def test_a_sweep_is_loaded_by_folder_or_by_name_and_chooses(ledger: Ledger) -> N
 
 @pytest.mark.parametrize("kind", FORMATS)
 def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> None:
-    sweep = Sweep(ledger)
+    sweep = Sweep.of(ledger)
     read = {"csv": pd.read_csv, "parquet": pd.read_parquet}[kind]
     for path in sweep.save(tmp_path, kind):
         frame, there = getattr(sweep, path.stem), read(path)
@@ -101,7 +101,7 @@ def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> 
 
 
 def test_a_sweep_without_results_has_tables_without_rows(tmp_path: Path) -> None:
-    sweep = Sweep(Ledger.create(tmp_path, config(), {}))
+    sweep = Sweep.of(Ledger.create(tmp_path, config(), {}))
     assert list(sweep.results.columns) == list(RESULT_COLUMNS) and sweep.results.empty and sweep.pareto.empty
     assert list(sweep.trials["state"]) == ["WAITING"]
     assert len(sweep.save(tmp_path / "out", "parquet")) == 3

@@ -3,9 +3,10 @@ from pathlib import Path
 from rich.console import Console
 
 from results.ledger import Ledger
+from results.wording import duration, number
 from search_spaces.space import SearchSpace
 from tests.results.test_ledger import complete, config, driven, report
-from tune.display import Display, duration, number
+from tune.display import Display
 
 
 def shown(display: Display) -> str:

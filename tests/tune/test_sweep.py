@@ -146,7 +146,7 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     assert done.returncode == 0, done.stdout + done.stderr
     done = run("extend", "cut", "--trials", "+1", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    frame = Sweep(Ledger.open(storage, "cut")).trials
+    frame = Sweep.of(Ledger.open(storage, "cut")).trials
     assert list(frame["state"]) == ["COMPLETE"] * 4
     assert list(frame["attempts"])[3] == 1 and max(frame["attempts"]) == 2
     for trial in Ledger.open(storage, "cut").trials():

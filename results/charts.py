@@ -1,0 +1,177 @@
+"""A sweep in plotly figures: Optuna's own where it has them."""
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import numpy as np
+import optuna
+import optuna.visualization as drawn
+import plotly.express as px
+import plotly.graph_objects as go
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from plotly.subplots import make_subplots
+
+from results.frame import Sweep
+from results.sweep_config import Objective
+from results.trial import TrialRecord
+from search_spaces.space import Parameter
+
+RESAMPLES = 10  # of the trials, for the uncertainty of importances
+RESAMPLED_TREES = 16  # a quarter of a whole forest's: a resample takes half a second of a hundred trials
+LEAST_VALUES = 4  # different ones, for importances
+
+
+def shown_study(sweep: Sweep, metrics: Sequence[str] = ()) -> optuna.Study:
+    """The ended trials under their fields' own names and values, where the sampler saw a magnitude.
+
+    Its objective is the sweep's first; or there are several, `metrics`, and no values in between.
+    """
+    config = sweep.config
+    objectives = [Objective.parse(metric) for metric in metrics] or [config.objectives[0]]
+    study = optuna.create_study(directions=["maximize" if o.sign > 0 else "minimize" for o in objectives])
+    distributions = {p.name: _distribution(p) for p in config.space.parameters}
+    for trial in sweep.records:
+        states = ("COMPLETE",) if metrics else ("COMPLETE", "PRUNED")
+        if trial.state not in states or len(trial.config) != len(distributions):
+            continue
+        between = {} if metrics else {
+            task: fmean(results[task]["metrics"][objectives[0].metric] for results in trial.results.values())
+            for task in range(trial.tasks_done)}
+        study.add_trial(optuna.trial.create_trial(
+            state=optuna.trial.TrialState[trial.state], params=trial.config, distributions=distributions,
+            values=[trial.final(o.metric) for o in objectives] if trial.state == "COMPLETE" else None,
+            user_attrs={"number": trial.number}, intermediate_values=between))
+    return study
+
+
+def importance(study: optuna.Study, metric: str) -> go.Figure:
+    """How much of a metric's variance each field explains (fANOVA, Hutter et al. 2014), with its uncertainty.
+
+    The bars are those of all trials; the lines, one standard deviation over resamples of the trials with replacement.
+    """
+    whole = optuna.importance.FanovaImportanceEvaluator(seed=0)
+    figure = drawn.plot_param_importances(study, evaluator=whole, target_name=metric)
+    trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
+    generator = np.random.default_rng(0)
+    found: dict[str, list[float]] = {}
+    while len(next(iter(found.values()), ())) < RESAMPLES:
+        resample = optuna.create_study(directions=study.directions)
+        resample.add_trials([trials[i] for i in generator.integers(len(trials), size=len(trials))])
+        if len({t.value for t in resample.trials}) < 2:
+            continue  # nothing to explain
+        evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=RESAMPLED_TREES, seed=0)
+        for name, value in optuna.importance.get_param_importances(resample, evaluator=evaluator).items():
+            found.setdefault(name, []).append(value)
+    bars = figure.data[0]
+    bars.textposition = "none"  # the lines would run through it
+    bars.error_x = {"type": "data", "array": [float(np.std(found[name], ddof=1)) for name in bars.y]}
+    return figure.update_xaxes(rangemode="nonnegative")
+
+
+def pareto(sweep: Sweep) -> go.Figure:
+    """Accuracy against compute, the trials that no other beats in both among the rest."""
+    accuracy = next((o.metric for o in sweep.config.objectives if o.metric != "compute"),
+                    "test_class_il" if "test_class_il" in sweep.config.metrics else "val_class_il")
+    study = shown_study(sweep, [accuracy, "compute"])
+    return drawn.plot_pareto_front(study, target_names=[accuracy, "compute (of the dense network's)"])
+
+
+def history(study: optuna.Study, metric: str) -> go.Figure:
+    """The objective by trial and the best so far."""
+    return drawn.plot_optimization_history(study, target_name=metric)
+
+
+def parallel(study: optuna.Study, metric: str) -> go.Figure:
+    """Each trial a line over the searched fields."""
+    return drawn.plot_parallel_coordinate(study, target_name=metric)
+
+
+def slices(study: optuna.Study, metric: str) -> go.Figure:
+    """The objective over each searched field."""
+    return drawn.plot_slice(study, target_name=metric).update_layout(width=None)
+
+
+def curves(study: optuna.Study, metric: str) -> go.Figure:
+    """The objective of each trial after each task."""
+    figure = drawn.plot_intermediate_values(study)
+    for line in figure.data:
+        line.x = [task + 1 for task in line.x]  # Optuna counts from 0
+    return figure.update_layout(xaxis_title="after training task", xaxis_dtick=1, yaxis_title=metric)
+
+
+def matrix(trial: TrialRecord) -> go.Figure:
+    """Class-il accuracy on each task after each training task, mean over seeds."""
+    values = _accuracies(trial)
+    return _heat(values, "evaluated on task", "after training task", "percent", "%{z:.1f}", "Viridis", 0, 100)
+
+
+def per_task(trial: TrialRecord) -> go.Figure:
+    """Class-il accuracy on each task from the time it was learned, mean over seeds."""
+    values = _accuracies(trial)
+    figure = go.Figure()
+    for task in range(values.shape[1]):
+        after = list(range(task, len(values)))
+        figure.add_scatter(x=[t + 1 for t in after], y=[values[t, task] for t in after], name=f"task {task + 1}",
+                           mode="lines+markers")
+    return figure.update_layout(xaxis_title="after training task", yaxis_title="class-il accuracy, percent",
+                                xaxis_dtick=1)
+
+
+def kept(trial: TrialRecord) -> go.Figure:
+    """The fraction of its channels that each gate keeps on each task's images after the last task, mean over seeds."""
+    values = np.mean([results[trial.tasks_done - 1]["keep_per_task"] for results in trial.results.values()], axis=0)
+    return _heat(values.T, "images of task", "gate", "kept", "%{z:.2f}", "Blues", 0, 1)
+
+
+def channels(use: np.ndarray) -> go.Figure:
+    """Which channels each class uses, a panel per gate. use: (K, G, C) fractions of a class's images."""
+    gates = use.shape[1]
+    figure = make_subplots(gates, 1, shared_xaxes=True, vertical_spacing=0.04,
+                           row_titles=[f"gate {g + 1}" for g in range(gates)])
+    for gate in range(gates):
+        figure.add_heatmap(z=use[:, gate], coloraxis="coloraxis", row=gate + 1, col=1,
+                           hovertemplate="class %{y}, channel %{x}: kept in %{z:.0%}<extra></extra>")
+    figure.update_yaxes(dtick=2, autorange="reversed")
+    figure.update_yaxes(title="class", row=1, col=1)
+    figure.update_xaxes(title="channel", row=gates, col=1)
+    return figure.update_layout(coloraxis={"colorscale": "Blues", "cmin": 0, "cmax": 1, "colorbar_title": "kept"})
+
+
+def anytime(curves: dict[str, list[tuple[float, float]]], spent: str, metric: str) -> go.Figure:
+    """The best value so far of each sweep over what it had spent. curves: by name, (spent, value) in order."""
+    figure = go.Figure()
+    for name, points in curves.items():
+        figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=name, mode="lines+markers",
+                           line_shape="hv")
+    return figure.update_layout(xaxis_title=spent, yaxis_title=f"best {metric} so far", showlegend=True)
+
+
+def _accuracies(trial: TrialRecord) -> np.ndarray:
+    """(tasks learned, tasks) class-il accuracies, mean over seeds; NaN where nothing was measured."""
+    tasks, seeds = trial.tasks_done, list(trial.results.values())
+    values = np.full((tasks, max(len(seeds[0][t]["class_il_row"]) for t in range(tasks))), np.nan)
+    for task in range(tasks):
+        row = np.mean([results[task]["class_il_row"] for results in seeds], axis=0)
+        values[task, :len(row)] = row
+    return values
+
+
+def _heat(values: np.ndarray, x: str, y: str, what: str, text: str, scale: str, low: float, high: float) -> go.Figure:
+    """A heat map of values[y, x], both counted from 1, each cell with its value."""
+    rows, columns = values.shape
+    figure = px.imshow(values, x=[str(i + 1) for i in range(columns)], y=[str(i + 1) for i in range(rows)],
+                       labels={"x": x, "y": y, "color": what}, zmin=low, zmax=high, aspect="auto",
+                       color_continuous_scale=scale)
+    return figure.update_traces(texttemplate=text)
+
+
+def _distribution(parameter: Parameter) -> BaseDistribution:
+    if parameter.choices is not None:
+        return CategoricalDistribution(parameter.choices)
+    assert parameter.low is not None and parameter.high is not None
+    log = parameter.log and not parameter.negated
+    if isinstance(parameter.low, int):
+        return IntDistribution(parameter.low, int(parameter.high), log)
+    return FloatDistribution(parameter.low, parameter.high, log)
+
+

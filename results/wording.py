@@ -1,0 +1,35 @@
+"""Values in words, as terminal and pages show them."""
+
+from typing import Any
+
+from results.trial import TrialRecord
+
+
+def parameters(config: dict[str, Any]) -> str:
+    """Searched fields with values short enough to read."""
+    return ", ".join(f"{name} {number(value)}" for name, value in config.items())
+
+
+def number(value: Any) -> str:
+    """A value in four significant digits where it is a float."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 1h 02m, 3m 04s or 5s."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours}h {minutes:02d}m"
+    return f"{minutes}m {rest:02d}s" if minutes else f"{rest}s"
+
+
+def count(amount: int, what: str) -> str:
+    """An amount of things: 1 seed, 2 seeds."""
+    return f"{amount} {what}" + "s" * (amount != 1)
+
+
+def mean_and_spread(trial: TrialRecord, metric: str) -> str:
+    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
+    mean, spread = trial.last(metric), trial.spread(metric)
+    return "" if mean is None else f"{mean:.2f}" + ("" if spread is None else f" +- {spread:.2f}")

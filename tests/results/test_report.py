@@ -1,0 +1,158 @@
+"""The report: what it says of sweeps in every state, and its figures by hand-computed numbers."""
+
+import html
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from results import charts
+from results.best import best
+from results.cautions import cautions
+from results.frame import Sweep
+from results.ledger import CHANNEL_USE, Ledger
+from results.report import answer, write_report
+from search_spaces.space import SearchSpace
+from tests.results.test_ledger import complete, config, driven
+
+SPACE = SearchSpace.from_dict("three", {"parameters": {
+    "lr": {"low": 0.01, "high": 1.0, "log": True}, "policy_penalty": {"low": -1000, "high": -10, "log": True},
+    "warmup": {"choices": [True, False]}}})
+
+
+def result(task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
+    """What the ledger keeps of a task of three, but its metrics; accuracies and keep fractions grow with the seed."""
+    return {"task": task, "n_tasks": 3, "class_il_row": [value + 2 * seed for value in row], "warnings": warnings,
+            "keep_per_task": [[keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)]}
+
+
+def swept(storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any) -> Ledger:
+    """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value."""
+    made = config(space=SPACE, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes)
+    with driven(Ledger.create(storage, made, {"id": "7", "versions": {"torch": "9.9"}})) as there:
+        for value in values:
+            number = there.ask().number
+            for seed in (0, 1):
+                for task, row in enumerate(((90, 1), (70, 80, 2), (50, 60, 70))):
+                    metrics = {name: float(value + seed) for name in made.metrics} | {"compute": 1 / (1 + number)}
+                    there.add_result(number, 1, 42 + seed, result(task, *row, seed=seed), metrics)
+            there.finish(number, "COMPLETE")
+    return Ledger.open(storage, "s")
+
+
+@pytest.mark.parametrize("values", [[], [80.0], [70.0, 80.0], [70.0, 80.0, 75.0, 71.0, 90.0]])
+def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: list[float]) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=10), {})) as made:
+        for value in values:
+            complete(made, 100, value)
+    page = write_report(made).read_text()
+    assert page.startswith("<!doctype html>") and html.escape(answer(made.trials(), made.config)) in page
+    assert "<script src" not in page and "<link" not in page
+    assert page.count("Parallel coordinates") == (len(values) > 1)
+
+
+def test_the_report_shows_fields_by_their_own_names(tmp_path: Path) -> None:
+    points = tuple({"lr": lr} for lr in (0.02, 0.03, 0.05, 0.1))
+    page = write_report(swept(tmp_path, *points, values=(70, 80, 75, 71, 90))).read_text()
+    assert "neg_policy_penalty" not in page and "policy_penalty" in page and "Parameter importance" in page
+
+
+def test_the_figures_of_the_best_by_hand(tmp_path: Path) -> None:
+    made = swept(tmp_path, values=(60,))
+    chosen = best(made.trials(), made.config)
+    assert chosen is not None
+    drawn = charts.matrix(chosen).data[0].z
+    expected = [[91, 2, np.nan], [71, 81, 3], [51, 61, 71]]  # seeds 42 and 43 differ by 2
+    np.testing.assert_allclose(np.array(drawn, dtype=float), expected)
+    lines = charts.per_task(chosen).data
+    assert [list(line.x) for line in lines] == [[1, 2, 3], [2, 3], [3]]
+    assert [list(line.y) for line in lines] == [[91, 71, 51], [81, 61], [71]]
+    kept = np.array(charts.kept(chosen).data[0].z, dtype=float)
+    assert kept.shape == (4, 3), "gates x tasks"
+    assert kept[1, 2] == pytest.approx(0.5 + 0.2 + 0.01 + 0.01)
+
+
+def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(tmp_path: Path) -> None:
+    made = swept(tmp_path, values=(60,))
+    [trial] = made.trials()
+    assert made.channel_use(trial, 42) is None
+    assert "Which channels each class uses" not in write_report(made).read_text()
+    use = np.zeros((10, 4, 8))
+    use[3, 1, 5] = 0.75
+    file = made.trial_folder(0) / "attempt-1" / "seed-42" / CHANNEL_USE
+    file.parent.mkdir(parents=True)
+    np.save(file, use)
+    read = made.channel_use(trial, 42)
+    assert read is not None and read[3, 1, 5] == 0.75 and made.channel_use(trial, 43) is None
+    figure = charts.channels(read)
+    assert len(figure.data) == 4 and figure.data[1].z[3][5] == 0.75
+    assert "with seed 42" in write_report(made).read_text()
+
+
+def test_the_pareto_chart_has_accuracy_against_compute(tmp_path: Path) -> None:
+    # Later trials need less compute: 1, 1/2, 1/3; the second is beaten in both by the third.
+    made = swept(tmp_path, {"lr": 0.1}, {"lr": 0.2}, values=(70, 50, 60))
+    rest, front = charts.pareto(Sweep.of(made)).data
+    assert sorted(front.x) == [60.5, 70.5] and list(rest.x) == [50.5]
+    assert sorted(front.y) == pytest.approx([1 / 3, 1])
+
+
+def test_importance_finds_what_matters_with_its_uncertainty(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    points = [{"lr": float(10 ** rng.uniform(-2, 0)), "policy_penalty": float(-(10 ** rng.uniform(1, 3)))}
+              for _ in range(25)]
+    made = swept(tmp_path, *points, values=(40, *(50 + 20 * np.log10(p["lr"]) for p in points)))
+    study = charts.shown_study(Sweep.of(made))
+    bars, again = (charts.importance(study, "val_class_il").data[0] for _ in range(2))
+    assert bars.y[-1] == "lr" and bars.x[-1] > 0.8, "the value is a function of lr alone"
+    spread = dict(zip(bars.y, bars.error_x.array, strict=True))
+    assert set(spread) == {"lr", "policy_penalty", "warmup"} and spread["lr"] > 0
+    assert list(bars.x) == list(again.x) and list(bars.error_x.array) == list(again.error_x.array)
+
+
+@pytest.mark.parametrize("point, side", [
+    ({"lr": 0.0105}, "lower"), ({"lr": 0.96}, "upper"), ({"lr": 0.1}, None), ({"lr": 0.011}, None),
+    ({"policy_penalty": -990.0}, "lower"), ({"policy_penalty": -10.5}, "upper"), ({"policy_penalty": -505.0}, None),
+])
+def test_a_best_at_the_edge_of_a_range_is_a_caution(tmp_path: Path, point: dict[str, float], side: str | None) -> None:
+    # A fiftieth of two decades is a factor of 1.096.
+    made = swept(tmp_path, point, values=(40, 60))
+    [name], found = point, [c for c in cautions(made.trials(), made.config) if "its range" in c]
+    assert len(found) == (side is not None)
+    assert all(f"has {name} " in c and f"at the {side} end" in c for c in found)
+
+
+def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
+    made = config(space=SPACE, sampler="random", trials=3)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for value, warnings in ((50.0, ()), (60.0, ("policy collapse: after task 1",))):
+            number = there.ask().number
+            there.add_result(number, 1, 42, result(0, 50, warnings=warnings) | {"n_tasks": 1}, {"val_class_il": value})
+            there.finish(number, "COMPLETE")
+        there.finish(there.ask().number, "FAIL", "out of luck <b>")
+    said = cautions(there.trials(), made)
+    assert said[0] == "2 completed trials for 3 searched fields are few; a rule of thumb is 30, ten a field."
+    assert "With one seed a trial, what lies close to the best cannot be told from it." in said
+    assert said[-2].startswith("The policy collapsed in 1 trial of 3, among them the best, trial 1")
+    assert said[-1] == "1 trial of 3 failed."
+    page = write_report(there).read_text()
+    assert "out of luck &lt;b&gt;" in page and "out of luck <b>" not in page and "Failed trials" in page
+
+
+def test_a_sweep_that_runs_or_has_only_failed_has_a_page_that_says_so(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as there:
+        there.ask()
+        page = write_report(there).read_text()
+        assert "1 of 4 trials (1 running)" in page and "; running (" in page
+        there.finish(0, "FAIL", "no data")
+        page = write_report(there).read_text()
+    assert "None of 1 trials has completed." in page and "Failed trials" in page and "no data" in page
+
+
+def test_the_page_has_every_setting_and_version(tmp_path: Path) -> None:
+    made = swept(tmp_path, {"lr": 0.1}, values=(40, 60))
+    page = write_report(made).read_text()
+    for text in ("policy_penalty: -60", "torch: &#x27;9.9&#x27;", "protocol: val-all-seen", "sampler: random"):
+        assert text in page
+    assert "best (trial 1)" in page and "60.50 +- 0.71" in page and "points:1" in page

@@ -1,0 +1,76 @@
+"""A sweep read back from MLflow is, for a comparison, the sweep that its ledger has."""
+
+from pathlib import Path
+
+import pytest
+
+from dynamos.errors import RunError, UserError
+from results.compare import compared, table
+from results.frame import Sweep
+from results.ledger import Ledger
+from results.sweep_config import Constraint
+from tests.results.test_ledger import config, driven
+from tune.cli import main
+from tune.served import served_sweep
+from tune.tracking import Mirror
+
+
+def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2) -> Sweep:
+    """A sweep on two tasks that pruned its second trial and mirrored itself; as its ledger has it."""
+    made = config(name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),))
+    with driven(Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b"})) as ledger:
+        for value in values:
+            number = ledger.ask().number
+            for seed, final in zip(made.training_seeds, value, strict=False):
+                for task in range(1 if number == 1 else 2):
+                    kept = 0.4 if number != 2 else 0.6
+                    ledger.add_result(number, 1, seed, {"task": task, "n_tasks": 2},
+                                      {"val_class_il": final + 10 * (1 - task), "keep_fraction": kept})
+            ledger.finish(number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None)
+        Mirror(ledger, uri, folder / "artifacts").sync()
+    return Sweep.of(Ledger.open(folder, name))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Sweep]:
+    """(storage, MLflow store, sweep `far`)."""
+    folder = tmp_path_factory.mktemp("served")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    mirrored(folder / "older", "far", uri, (10, 10), seeds=2)
+    return folder, uri, mirrored(folder, "far", uri, (70, 72), (80, 80), (90, 91), (75, 77))
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_it_compares_as_its_ledger_does(place: tuple[Path, str, Sweep], tmp_path: Path, seeds: int) -> None:
+    _, uri, sweep = place
+    name = "far"
+    if seeds == 1:
+        sweep, name = mirrored(tmp_path, "alone", uri, (70, 0), (80, 0), (90, 0), seeds=1), "alone"
+    read = served_sweep(uri, name)
+    assert (read.config, read.record) == (sweep.config, sweep.record), "the newest of its name"
+    assert table(compared([sweep, sweep])) == table(compared([read, read])), "of four trials the third breaks a bound"
+    for one, other in zip(read.records, sweep.records, strict=True):
+        for name in ("number", "state", "source", "config", "attempt", "reason", "value", "feasible"):
+            assert getattr(one, name) == getattr(other, name), name
+        assert one.cpu_seconds == pytest.approx(other.cpu_seconds) and one.seconds == pytest.approx(other.seconds)
+        assert one.by_seed("val_class_il") == other.by_seed("val_class_il")
+
+
+def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_path: Path,
+                                            capsys: pytest.CaptureFixture[str]) -> None:
+    _, uri, _ = place
+    mirrored(tmp_path, "near", f"sqlite:///{tmp_path}/own.db", (60, 61), (0, 0))
+    where = ["--storage", str(tmp_path), "--tracking-uri", uri]
+    assert main(["compare", "near", "far", *where, "--page", str(tmp_path / "p.html")]) == 0
+    said = capsys.readouterr().out
+    assert "60.50 +- 0.71" in said and "76.00 +- 1.41" in said and (tmp_path / "p.html").exists()
+    assert main(["compare", "near", "fra", *where]) == 2
+    assert "unknown sweep 'fra'; did you mean 'far'" in capsys.readouterr().err.lower()
+
+
+def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="MLflow at http://127.0.0.1:9 cannot be read"):
+        served_sweep("http://127.0.0.1:9", "far")
+    empty = f"sqlite:///{tmp_path / 'empty.db'}"
+    with pytest.raises(UserError, match="it has no experiment 'dynamos'"):
+        served_sweep(empty, "far")
