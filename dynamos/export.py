@@ -20,9 +20,17 @@ def trained(run: Path) -> tuple[TrainConfig, ResNet]:
     """(configuration, network in evaluation mode) as the newest checkpoint of a run's folder has them."""
     if not run.is_dir():
         raise UserError(f"no run in {run}: there is no such folder.")
-    state = checkpoints.latest(run / "checkpoints")
-    if state is None:
+    found = from_checkpoints(run / "checkpoints")
+    if found is None:
         raise CheckpointError(f"no readable checkpoint in {run / 'checkpoints'}.")
+    return found
+
+
+def from_checkpoints(folder: Path) -> tuple[TrainConfig, ResNet] | None:
+    """(configuration, network in evaluation mode) of the newest checkpoint in a folder; None where there is none."""
+    state = checkpoints.latest(folder)
+    if state is None:
+        return None
     config = TrainConfig.from_dict(state["config"])
     network = build_network(config, len(state["network"]["linear.bias"]))
     network.load_state_dict(state["network"])

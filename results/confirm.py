@@ -85,6 +85,17 @@ def outcomes(confirmation: Ledger) -> list[Tested]:
     return sorted(rows, key=lambda row: (list(of).index(row.trial.number) if row.of is not None else len(of)))
 
 
+def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
+    """(confirmation, its trial) that retrained a sweep's trial to the end, the latest; None where none has."""
+    for name in reversed(ledger.looks):
+        if (ledger.folder.parent / name / "sweep.yaml").exists():
+            there = Ledger.open(ledger.folder.parent, name)
+            for row in outcomes(there):
+                if row.of == number and row.trial.state == "COMPLETE":
+                    return there, row.trial
+    return None
+
+
 def frame(confirmation: Ledger) -> pd.DataFrame:
     """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline."""
     config, rows = confirmation.config, []

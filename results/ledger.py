@@ -309,9 +309,10 @@ class Ledger:
 
     @property
     def looks(self) -> dict[str, Any]:
-        """What confirmations have looked at test images with, by their names: {"at", "configurations", "seeds"}."""
+        """What confirmations looked at test images with: {"at", "configurations", "seeds"} by name, oldest first."""
         attributes = self._study.user_attrs
-        return {key.removeprefix(LOOK): value for key, value in attributes.items() if key.startswith(LOOK)}
+        found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
+        return dict(sorted(found, key=lambda look: look[1]["at"]))
 
     def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
         """Notes that a confirmation looks at test images; any process may."""

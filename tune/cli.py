@@ -109,6 +109,9 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument("--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)")
         command.add_argument("--max-compute", type=amount, metavar="C",
                              help="choose among trials that need at most this fraction of the dense network's compute")
+    if name == "export":
+        command.add_argument("--register", metavar="MODEL@ALIAS", help="put the network that a confirmation trained of "
+                             "it into the MLflow model registry, at this alias")
     if name == "confirm":
         command.add_argument("--seeds", type=int, default=5, metavar="K",
                              help="fresh seeds for each configuration (default: %(default)s)")
@@ -170,6 +173,13 @@ def _export(arguments: argparse.Namespace) -> int:
     print(f"trial {trial.number} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     for line in commands(reported_config(ledger.config, trial)).values():
         print(line)
+    if arguments.register is not None:
+        from tune.registry import parse, register
+        from tune.sweep import mlflow_uri
+
+        model, alias = parse(arguments.register)
+        version = register(ledger, trial, model, alias)
+        print(f"version {version} at {mlflow_uri(ledger)}: mlflow.pyfunc.load_model('models:/{model}@{alias}')")
     return 0
 
 

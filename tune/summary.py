@@ -170,6 +170,8 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         print(NOT_PUBLISHABLE)
     _console().print(table)
     print(verdict(ledger, confirmation))
+    if (tested := sum(not row.is_baseline for row in rows)) > 1:
+        print(f"p is of each configuration alone, not corrected for looking at {tested}.")
     print(f"\nFiles: {write_confirmation(ledger, confirmation)}")
     return not left
 

@@ -44,6 +44,7 @@ _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISH
            "FAIL": "FAILED"}
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends, into the display
     # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run whose answer was lost
     # would make a second run; here another look comes before another attempt.

@@ -1,73 +1,87 @@
-"""A sweep's choice confirmed on test images, by real runs of the command line."""
+"""A sweep's choice confirmed on test images and registered: by hand-made ledgers, and by real runs."""
 
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
+import torch
+import yaml
 
+from dynamos.config import preset
+from dynamos.network import ResNet
 from dynamos.trainer import Trainer
-from results.best import reported_config, train_config
+from results.best import Choice, best, reported_config, train_config
+from results.confirm import trained
 from results.ledger import Ledger
-from tests.tune.sweeps import SMALL, run
+from tests.results.test_ledger import complete, config, driven
+from tests.tune.sweeps import SMALL, run, runs_of
+from tune.cli import main
+from tune.confirm import confirmation
+from tune.registry import CODE, parse, register
 
 SWEEP = ["--name", "s", "--storage", "runs", "--trials", "3", "--sampler", "random", "--set", *SMALL]
 
 
+@pytest.fixture
+def storage(tmp_path: Path, confirmed: Path) -> Path:
+    """A storage folder of a test's own with the sweep `s` and its confirmation in it."""
+    return Path(shutil.copytree(confirmed, tmp_path / "runs"))
+
+
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
-    """(folder, the confirmation's output): a sweep of three trials on two of three tasks, two of them confirmed."""
-    folder = tmp_path_factory.mktemp("confirm")
-    done = run("run", *SWEEP, "--protocol", "first-k", "--first-k", "2", cwd=folder)
-    assert done.returncode == 0, done.stderr
-    assert "confirm s" in done.stdout
-    confirmed = run("confirm", "s", "--storage", "runs", "--seeds", "2", "--top", "2", cwd=folder)
-    assert confirmed.returncode == 0, confirmed.stderr
-    return folder, confirmed
+def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three trials; two of them confirmed with two seeds, the first of them better than the baseline, trial 0."""
+    storage = tmp_path_factory.mktemp("confirm") / "runs"
+    with driven(Ledger.create(storage, config(sampler="random"), {})) as ledger:
+        for value in (60, 80, 70):
+            complete(ledger, 100, value)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tune.confirm.create_sweep", Ledger.create)  # without a look at machine and images, which is long
+        there = confirmation(ledger, 2, 2, Choice(), None, {})
+    with driven(there):
+        for value in (61, 77, 79):
+            number = there.ask().number
+            for seed in there.config.training_seeds:
+                there.add_result(number, 1, seed, {"task": 0, "n_tasks": 1}, {"test_class_il": float(value + seed)})
+            there.finish(number, "COMPLETE")
+    return storage
 
 
-def test_a_sweeps_trials_saw_the_first_tasks_and_no_test_image(swept: tuple[Path, object]) -> None:
-    ledger = Ledger.open(swept[0] / "runs", "s")
-    for trial in ledger.trials():
-        [results] = trial.results.values()
-        assert trial.state == "COMPLETE" and len(results) == 2
-        assert {r["evaluated_on"] for r in results} == {"validation"}
+def test_seeds_are_fresh_the_baseline_comes_first_and_the_choice_by_rank(storage: Path) -> None:
+    ledger, there = (Ledger.open(storage, name) for name in ("s", "s-confirm-1"))
+    assert there.config.training_seeds == (43, 44), "the sweep had 42"
+    assert there.record["chosen"] == {"1": 1, "2": 2}
+    for number in (1, 2):
+        wanted = reported_config(ledger.config, ledger.trials()[number]).replace(evaluate_on="test", seed=43)
+        assert train_config(there.config, there.trials()[number]) == wanted
+    assert there.config.base == ledger.config.base.replace(evaluate_on="test", seed=43), "the preset"
 
 
-def test_a_confirmation_is_what_training_the_configurations_gives(swept: tuple[Path, object]) -> None:
-    ledger, there = (Ledger.open(swept[0] / "runs", name) for name in ("s", "s-confirm-1"))
-    assert there.config.training_seeds == (43, 44), "fresh: the sweep had 42"
-    trials, table = there.trials(), pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
-    assert {t.state for t in trials} == {"COMPLETE"}
-    for number, of in there.record["chosen"].items():
-        for seed, results in trials[int(number)].results.items():
-            train = reported_config(ledger.config, ledger.trials()[of]).replace(evaluate_on="test", seed=seed)
-            assert train.n_tasks == 3, "the whole stream"
-            again = list(Trainer(train))
-            assert [r.class_il for r in again] == [r["class_il"] for r in results]
-        assert train_config(there.config, trials[int(number)]).evaluate_on == "test"
-        row = table[table["trial"] == of].iloc[0]
-        assert row["test_class_il"] == pytest.approx(trials[int(number)].value) and row["n"] == 2
+def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["confirm", "s", "--storage", str(storage), "--seeds", "2", "--top", "2"]
+    assert main(arguments) == 0, "the same one, and nothing to train"
+    said = " ".join(capsys.readouterr().out.split())
+    assert "2 fresh seeds each" in said and "the baseline is the preset" in said
+    assert "Trial 1, which the sweep chose, is better than the baseline by 16.00 +- 0.00 points" in said
+    assert "Trial 2 tested better than the choice" in said
+    assert "p is of each configuration alone, not corrected for looking at 2" in said
+    assert "Test images were looked at in 1 confirmation of this sweep." in said
+    ledger = Ledger.open(storage, "s")
+    assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == ["s-confirm-1"]
+    table = pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
+    assert table.loc["trial 1", "test_class_il"] == 77 + 43.5 and table.loc["trial 1", "n"] == 2
 
 
-def test_it_says_what_it_found_and_each_look_is_counted(swept: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
-    folder, confirmed = swept
-    assert "2 fresh seeds each" in confirmed.stdout and "the baseline is the preset" in confirmed.stdout
-    assert "Test images were looked at in 1 confirmation of this sweep." in confirmed.stdout
-    ledger = Ledger.open(folder / "runs", "s")
-    again = run("confirm", "s", "--storage", "runs", "--seeds", "2", "--top", "2", cwd=folder)
-    assert again.returncode == 0 and list(ledger.looks) == ["s-confirm-1"], "the same one, and nothing trained"
-    assert again.stdout.split("Test results")[1] == confirmed.stdout.split("Test results")[1]
-    assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44]
-
-
-@pytest.mark.slow
-def test_another_confirmation_has_fresh_seeds_again(swept: tuple[Path, object]) -> None:
-    folder = swept[0]
-    more = run("confirm", "s", "--storage", "runs", "--seeds", "1", "--top", "1", cwd=folder)
-    assert more.returncode == 0, more.stderr
-    assert "looked at in 2 confirmations" in more.stdout
-    assert Ledger.open(folder / "runs", "s-confirm-2").config.training_seeds == (45,)
+def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", Ledger.create)
+    ledger = Ledger.open(storage, "s")
+    there = confirmation(ledger, 1, 1, Choice(), None, {})
+    assert there.config.name == "s-confirm-2" and there.config.training_seeds == (45,)
+    assert list(ledger.looks) == ["s-confirm-1", "s-confirm-2"]
 
 
 @pytest.mark.parametrize("arguments, message", [
@@ -77,22 +91,108 @@ def test_another_confirmation_has_fresh_seeds_again(swept: tuple[Path, object]) 
     (["s", "--baseline", "nowhere.yaml"], "no file nowhere.yaml"),
     (["t"], "unknown sweep 't'"),
 ])
-def test_what_cannot_be_confirmed(swept: tuple[Path, object], arguments: list[str], message: str,
+def test_what_cannot_be_confirmed(storage: Path, arguments: list[str], message: str,
                                   capsys: pytest.CaptureFixture[str]) -> None:
-    from tune.cli import main
-
-    assert main(["confirm", *arguments, "--storage", str(swept[0] / "runs")]) == 2
+    assert main(["confirm", *arguments, "--storage", str(storage)]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
-        swept: tuple[Path, object], capsys: pytest.CaptureFixture[str]) -> None:
-    from tune.cli import main
-
-    assert main(["extend", "s-confirm-1", "--trials", "+1", "--storage", str(swept[0] / "runs")]) == 2
+        storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["extend", "s-confirm-1", "--trials", "+1", "--storage", str(storage)]) == 2
     assert "for more seeds or configurations: dynamos-sweep confirm s" in capsys.readouterr().err
-    assert main(["report", "s-confirm-1", "--storage", str(swept[0] / "runs")]) == 2
+    assert main(["report", "s-confirm-1", "--storage", str(storage)]) == 2
     assert "it is in the report of 's'" in capsys.readouterr().err
-    assert main(["report", "s", "--storage", str(swept[0] / "runs")]) == 0
-    page = (swept[0] / "runs" / "s" / "report.html").read_text()
-    assert "s-confirm-1: Trial" in page and "of the first tasks, then applied to the whole stream" in page
+    assert main(["report", "s", "--storage", str(storage)]) == 0
+    assert "s-confirm-1: Trial 1, which the sweep chose" in (storage / "s" / "report.html").read_text()
+    shutil.rmtree(storage / "s-confirm-1")
+    assert main(["report", "s", "--storage", str(storage)]) == 0
+    assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), "the look stays counted"
+
+
+@pytest.mark.parametrize("text", ["", "m", "m@", "@a", "m@1", "a/b@c", "m@a b", "m'@a"])
+def test_what_is_no_place_in_the_registry_is_refused(storage: Path, text: str,
+                                                     capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", "s", "--register", text, "--storage", str(storage)]) == 2
+    assert f"--register {text!r}: write MODEL@ALIAS" in capsys.readouterr().err
+    assert parse("dynamos-seq-mnist@champion") == ("dynamos-seq-mnist", "champion")
+
+
+def test_only_what_a_confirmation_trained_is_registered(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = Ledger.open(storage, "s")
+    found = trained(ledger, 1)
+    assert found is not None and found[0].config.name == "s-confirm-1" and found[1].number == 1
+    assert trained(ledger, 3) is None
+    shutil.rmtree(storage / "s-confirm-1")
+    assert main(["export", "s", "--register", "m@a", "--storage", str(storage)]) == 2
+    assert "no confirmation has trained trial 1 of 's'" in capsys.readouterr().err
+
+
+LOAD = """
+import sys, mlflow, numpy as np
+mlflow.set_tracking_uri(sys.argv[1])
+told = mlflow.pyfunc.load_model("models:/net@champion").predict(np.load(sys.argv[2]))
+assert "artifacts/model/code/dynamos" in sys.modules["dynamos"].__file__, "what travelled with the model"
+np.savez(sys.argv[3], **told)
+"""
+
+
+@pytest.mark.slow
+def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Path) -> None:
+    small = preset("seq-digits", 200) | {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
+    (tmp_path / "baseline.yaml").write_text(yaml.safe_dump(small | {"lr": 0.05}))
+    done = run("run", *SWEEP, "--protocol", "first-k", "--first-k", "2", cwd=tmp_path)
+    assert done.returncode == 0 and "confirm s" in done.stdout, done.stderr
+    done = run("confirm", "s", "--storage", "runs", "--seeds", "2", "--top", "2", "--baseline", "baseline.yaml",
+               cwd=tmp_path)
+    assert done.returncode == 0 and "the baseline is baseline.yaml" in done.stdout, done.stderr
+    ledger, there = (Ledger.open(tmp_path / "runs", name) for name in ("s", "s-confirm-1"))
+    for trial in ledger.trials():
+        [results] = trial.results.values()
+        assert trial.state == "COMPLETE" and {r["evaluated_on"] for r in results} == {"validation"}
+        assert len(results) == 2, "the first tasks"
+    networks = confirmed_alike(ledger, there)
+    registered_alike(tmp_path, ledger, networks[0])
+
+
+def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
+    """The networks that the first fresh seed gives, the choice's first; they test as the confirmation says."""
+    trials, networks = there.trials(), []
+    assert len(trials) == 3 and {t.state for t in trials} == {"COMPLETE"}
+    for number, of in there.record["chosen"].items():
+        for seed, results in trials[int(number)].results.items():
+            train = reported_config(ledger.config, ledger.trials()[of]).replace(evaluate_on="test", seed=seed)
+            assert train.n_tasks == 3, "the whole stream"
+            trainer = Trainer(train)
+            assert [r.class_il for r in trainer] == [r["class_il"] for r in results]
+            if seed == 43:
+                networks.append(trainer.network.eval())
+    return networks
+
+
+def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
+    """The choice's network, registered by the command and loaded elsewhere, predicts what it does here."""
+    done = run("export", "s", "--storage", "runs", "--register", "net@champion", cwd=folder)
+    assert done.returncode == 0 and "version 1 at sqlite:///" in done.stdout, done.stderr
+    images = np.random.default_rng(0).random((300, 3, 8, 8), dtype=np.float32)
+    np.save(folder / "images.npy", images)
+    uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"
+    subprocess.run([sys.executable, "-c", LOAD, uri, "images.npy", "told.npz"], cwd=folder, check=True)
+    told = np.load(folder / "told.npz")
+    with torch.inference_mode():
+        own = torch.cat([network(part).logits for part in torch.from_numpy(images).split(250)]).numpy()
+    np.testing.assert_array_equal(told["logits"], own)
+    np.testing.assert_array_equal(told["class"], own.argmax(1))
+    client, runs = runs_of(uri)
+    version = client.get_model_version_by_alias("net", "champion")
+    assert version.tags["sweep"] == "s" and version.tags["seed"] == "43" and version.tags["protocol"] == "first-k"
+    assert version.run_id in {run.info.run_id for tag, run in runs.items() if tag.startswith("s-confirm-1/")}
+    chosen = best(ledger.trials(), ledger.config)
+    assert chosen is not None and register(ledger, chosen, "net", "second") == "1", "the same, once"
+    assert client.get_model_version_by_alias("net", "second").version == version.version
+
+
+def test_what_travels_with_a_model_needs_dynamos_alone_of_ours() -> None:
+    imported = [line.split()[1].split(".")[0] for line in CODE.read_text().splitlines()
+                if line.startswith(("import ", "from "))]
+    assert set(imported) <= {"typing", "numpy", "torch", "mlflow", "dynamos"}

@@ -65,7 +65,7 @@ def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_
     said = capsys.readouterr().out
     assert "60.50 +- 0.71" in said and "76.00 +- 1.41" in said and (tmp_path / "p.html").exists()
     assert main(["compare", "near", "fra", *where]) == 2
-    assert "unknown sweep 'fra'; did you mean 'far'" in capsys.readouterr().err.lower()
+    assert "unknown sweep 'fra'. Did you mean 'far'?" in capsys.readouterr().err
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
