@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from multiprocessing import Pipe, active_children
 from pathlib import Path
@@ -23,6 +22,7 @@ from mlflow.exceptions import MlflowException
 from results.ledger import Ledger
 from results.trial import TrialRecord
 from tests.results.test_ledger import config, driven
+from tests.tune.servers import Server
 from tune import mirror as mirrors
 from tune import tracking
 from tune.mirror import LiveMirror, follow
@@ -495,49 +495,10 @@ def test_sweeps_that_make_a_store_at_the_same_time_share_it(tmp_path: Path) -> N
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".mlflow.db")]
 
 
-class Server:
-    """A real `mlflow server` over HTTP, that can be killed and started again."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self._port = free.getsockname()[1]
-        self._folder, self.uri = folder, f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        with (self._folder / "server.log").open("a") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
-                 "--artifacts-destination", str(self._folder / "served"), "--host", "127.0.0.1", "--port",
-                 str(self._port), "--workers", "1"],
-                cwd=self._folder, stdout=log, stderr=log, start_new_session=True)
-
-    def wait(self) -> None:
-        deadline = time.monotonic() + 300
-        while True:
-            try:
-                with urllib.request.urlopen(f"{self.uri}/health", timeout=10) as answer:
-                    assert answer.status == 200
-                    return
-            except OSError:
-                log = (self._folder / "server.log").read_text()
-                assert self._process.poll() is None and time.monotonic() < deadline, log
-                time.sleep(0.2)
-
-    def kill(self) -> None:
-        os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-
-
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    made = Server(tmp_path)
-    made.start()
-    try:
-        made.wait()
+    with Server(tmp_path) as made:
         yield made
-    finally:
-        made.kill()
 
 
 @pytest.mark.slow

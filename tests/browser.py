@@ -1,0 +1,27 @@
+"""Pages in a real browser: Debian's chromium, headless."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WIDTHS = {"desktop": 1280, "phone": 390}  # CSS pixels
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium here (Debian: apt install chromium)")
+
+
+@contextmanager
+def opened(url: str, width: int) -> Iterator[tuple[Page, list[str]]]:
+    """(the page, what it complained of so far) in a window of a width."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        complaints: list[str] = []
+        page.on("console", lambda said: complaints.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.goto(url)
+        yield page, complaints
+        browser.close()

@@ -1,0 +1,133 @@
+"""A real `mlflow server` over HTTP with a database behind it: what its client and its pages make of sweeps."""
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import mlflow.pyfunc
+import numpy as np
+import pytest
+import torch
+from mlflow import MlflowClient
+from mlflow.entities import Run
+from playwright.sync_api import Page, expect
+
+from dynamos import checkpoints
+from dynamos.config import TrainConfig
+from dynamos.export import from_checkpoints
+from dynamos.metrics import TaskResult
+from dynamos.trainer import Trainer
+from results.best import Choice
+from results.compare import compared, table
+from results.frame import Sweep
+from results.ledger import Ledger
+from tests.browser import WIDTHS, needs_chromium, opened
+from tests.results.test_ledger import config, driven
+from tests.tune.servers import Server
+from tests.tune.sweeps import SMALL, runs_of
+from tune.cli import main
+from tune.confirm import confirmation
+from tune.tracking import Mirror
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+
+
+def test_sweeps_nest_compare_and_register_on_a_server(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", Ledger.create)
+    storage = tmp_path / "runs"
+    with Server(tmp_path) as server:
+        trained_by_hand(storage, server.uri)
+        assert main(["export", "s", "--storage", str(storage), "--register", "net@champion"]) == 0
+        assert f"version 1 at {server.uri}" in capsys.readouterr().out
+        client, runs = runs_of(server.uri)
+        nests_and_names_its_metrics(runs)
+        predicts_the_same(server.uri, storage)
+        # From another machine: nothing but the server.
+        elsewhere = ["--storage", str(tmp_path / "elsewhere"), "--tracking-uri", server.uri]
+        assert main(["compare", "s", "t", *elsewhere]) == 0
+        said = capsys.readouterr().out
+        assert all(value in said for section in table(compared([Sweep.of(Ledger.open(storage, name)) for name in "st"]))
+                   for _, values in section for value in values)
+        with opened(server.uri, WIDTHS["desktop"]) as (page, _):
+            its_pages_show_them(page, server.uri, runs)
+
+
+def trained_by_hand(storage: Path, uri: str) -> None:
+    """Two sweeps of three trials, `s` and `t`, and a confirmation of `s` with real networks, mirrored to a server."""
+    small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
+    base = config().base.replace(**small)
+    for name, lead in (("s", 0.0), ("t", 1.0)):
+        made = Ledger.create(storage, config(name, base=base, sampler="random", trials=3, tracking_uri=uri), {})
+        with driven(made):
+            for value in (60.0, 80.0, 70.0):
+                number = made.ask().number
+                for task in range(3):
+                    made.add_result(number, 1, 42, {"task": task, "n_tasks": 3},
+                                    {"val_class_il": value + lead - 10 * task, "compute": 0.5})
+                made.finish(number, "COMPLETE")
+        Mirror(made, uri, storage / "mlartifacts").sync()
+    there = confirmation(Ledger.open(storage, "s"), 2, 1, Choice(), None, {"tracking_uri": uri})
+    with driven(there):
+        while there.remaining():
+            trial = there.ask()
+            for seed in there.config.training_seeds:
+                trainer = Trainer(there.config.base.replace(**trial.config | small | {"seed": seed}))
+                for result in trainer:
+                    there.add_result(trial.number, 1, seed, result.to_dict(), result.metrics())
+                folder = there.trial_folder(trial.number) / "attempt-1" / f"seed-{seed}"
+                checkpoints.save(trainer.state_dict(), folder)
+            there.finish(trial.number, "COMPLETE")
+    Mirror(there, uri, storage / "mlartifacts").sync()
+
+
+def nests_and_names_its_metrics(runs: dict[str, Run]) -> None:
+    """Trials hang below their sweep, with parameters and final metrics under the names of TaskResult."""
+    assert {tag for tag in runs if "/" not in tag} == {"s", "t", "s-confirm-1"}
+    for tag, run in runs.items():
+        parent = tag.rpartition("/")[0]
+        assert run.data.tags.get("mlflow.parentRunId") == (runs[parent].info.run_id if parent else None)
+    assert runs["s/1"].data.metrics["val_class_il"] == 60 and "lr" in runs["s/1"].data.params
+    # The sweep's summary stands on the parent, where the page's filter looks.
+    assert runs["s"].data.metrics["best_val_class_il"] == 60 and runs["s"].data.tags["best_trial"] == "1"
+    fields = {f.name for f in dataclasses.fields(TaskResult)} | {"keep_gate"}
+    own = {name.removeprefix("seed_43/test_").removeprefix("seed_43/") for name in runs["s-confirm-1/0"].data.metrics
+           if name.startswith("seed_43/")}
+    assert {re.sub(r"_task\d+$|(?<=keep_gate)\d$", "", name) for name in own} <= fields and len(own) > 20
+
+
+def predicts_the_same(uri: str, storage: Path) -> None:
+    """The registry's model, fetched over HTTP, gives the network's own logits."""
+    mlflow.set_tracking_uri(uri)
+    images = np.random.default_rng(0).random((20, 3, 8, 8), dtype=np.float32)
+    told: dict[str, Any] = mlflow.pyfunc.load_model("models:/net@champion").predict(images)
+    found = from_checkpoints(storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43")
+    assert found is not None and isinstance(found[0], TrainConfig)
+    with torch.inference_mode():
+        np.testing.assert_array_equal(told["logits"], found[1](torch.from_numpy(images)).logits.numpy())
+    version = MlflowClient(tracking_uri=uri).get_model_version_by_alias("net", "champion")
+    assert version.tags["sweep"] == "s" and version.tags["trial"] == "1"
+
+
+def its_pages_show_them(page: Page, uri: str, runs: dict[str, Run]) -> None:
+    """MLflow's own pages: sweeps with their trials folded in, trials side by side, the registered model."""
+    expect.set_options(timeout=60_000)  # the server and its pages are slow to begin with
+    experiment = runs["s"].info.experiment_id
+    page.goto(f"{uri}/#/experiments/{experiment}/runs")
+    for name in ("s", "t", "s-confirm-1"):
+        expect(page.get_by_role("link", name=name, exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="s/0001", exact=True)).to_have_count(0)
+    page.goto(f"{uri}/#/experiments/{experiment}/runs/{runs['s'].info.run_id}")
+    expect(page.get_by_text("Child runs", exact=True)).to_be_visible()
+    expect(page.get_by_role("link", name="s/0001").first).to_be_visible()
+    ids = json.dumps([runs["s/0"].info.run_id, runs["s/1"].info.run_id])
+    page.goto(f"{uri}/#/compare-runs?runs={quote(ids)}&experiments={quote(json.dumps([experiment]))}")
+    expect(page.get_by_text("Comparing 2 Runs")).to_be_visible()
+    for name in ("policy_penalty", "val_class_il"):
+        expect(page.get_by_text(name, exact=True).first).to_be_attached()
+    page.goto(f"{uri}/#/models/net/versions/1")
+    expect(page.get_by_text("champion").first).to_be_visible()
+    expect(page.get_by_role("link", name="s-confirm-1/0001").first).to_be_visible()
