@@ -23,18 +23,18 @@ def trained(run: Path) -> tuple[TrainConfig, ResNet]:
     found = from_checkpoints(run / "checkpoints")
     if found is None:
         raise CheckpointError(f"no readable checkpoint in {run / 'checkpoints'}.")
-    return found
+    return found[:2]
 
 
-def from_checkpoints(folder: Path) -> tuple[TrainConfig, ResNet] | None:
-    """(configuration, network in evaluation mode) of the newest checkpoint in a folder; None where there is none."""
+def from_checkpoints(folder: Path) -> tuple[TrainConfig, ResNet, int] | None:
+    """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint; None without one."""
     state = checkpoints.latest(folder)
     if state is None:
         return None
     config = TrainConfig.from_dict(state["config"])
     network = build_network(config, len(state["network"]["linear.bias"]))
     network.load_state_dict(state["network"])
-    return config, network.eval()
+    return config, network.eval(), len(state["results"])
 
 
 def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import math
 
+from dynamos.config import FIELDS, Range
 from results.best import best, tie_sentence
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
@@ -43,7 +44,10 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
 
 
 def _edge(parameter: Parameter, value: float) -> str | None:
-    """The end of a parameter's range, "lower" or "upper", that a value lies at; None within, and of choices."""
+    """The end of a parameter's range, "lower" or "upper", that a value lies at.
+
+    None within, of choices, and where the field itself ends there, so that no range could be wider.
+    """
     if parameter.choices is not None or parameter.low == parameter.high:
         return None
     assert parameter.low is not None and parameter.high is not None
@@ -52,7 +56,11 @@ def _edge(parameter: Parameter, value: float) -> str | None:
         low, high, at = -high, -low, -at
     if parameter.log:
         low, high, at = math.log(low), math.log(high), math.log(at)
+    allowed = FIELDS[parameter.name].metadata["allowed"]
+    widest = allowed if isinstance(allowed, Range) else Range()
     place = (at - low) / (high - low)
     if parameter.negated:
         place = 1 - place
-    return "lower" if place <= EDGE else "upper" if place >= 1 - EDGE else None
+    if place <= EDGE and parameter.low > widest.low:
+        return "lower"
+    return "upper" if place >= 1 - EDGE and parameter.high < widest.high else None

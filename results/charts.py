@@ -12,7 +12,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from plotly.subplots import make_subplots
 
 from results.frame import Sweep
-from results.sweep_config import Objective
+from results.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter
 
@@ -22,58 +22,80 @@ LEAST_VALUES = 4  # different ones, for importances
 
 
 def shown_study(sweep: Sweep, metrics: Sequence[str] = ()) -> optuna.Study:
-    """The ended trials under their fields' own names and values, where the sampler saw a magnitude.
+    """The sweep's own ended trials, their fields' own names and values where the sampler saw a magnitude.
 
-    Its objective is the sweep's first; or there are several, `metrics`, and no values in between.
+    Its objective is the sweep's first, and a trial bears the sweep's number: what has not ended, has failed or is
+    another sweep's keeps its place as a failed one. Or there are several, `metrics`, of feasible trials alone.
     """
     config = sweep.config
     objectives = [Objective.parse(metric) for metric in metrics] or [config.objectives[0]]
     study = optuna.create_study(directions=["maximize" if o.sign > 0 else "minimize" for o in objectives])
     distributions = {p.name: _distribution(p) for p in config.space.parameters}
     for trial in sweep.records:
-        states = ("COMPLETE",) if metrics else ("COMPLETE", "PRUNED")
-        if trial.state not in states or len(trial.config) != len(distributions):
+        ended = trial.state in ("COMPLETE", "PRUNED") and len(trial.config) == len(distributions)
+        if trial.imported or not ended or (metrics and not trial.feasible):
+            if not metrics:
+                study.add_trial(optuna.trial.create_trial(state=optuna.trial.TrialState.FAIL))
             continue
         between = {} if metrics else {
             task: fmean(results[task]["metrics"][objectives[0].metric] for results in trial.results.values())
             for task in range(trial.tasks_done)}
+        complete = trial.state == "COMPLETE"
         study.add_trial(optuna.trial.create_trial(
             state=optuna.trial.TrialState[trial.state], params=trial.config, distributions=distributions,
-            values=[trial.final(o.metric) for o in objectives] if trial.state == "COMPLETE" else None,
-            user_attrs={"number": trial.number}, intermediate_values=between))
+            values=[trial.final(o.metric) for o in objectives] if complete else None, intermediate_values=between,
+            constraints={str(c): c.violation(trial.final(c.metric)) for c in config.constraints} if complete else None))
     return study
 
 
-def importance(study: optuna.Study, metric: str) -> go.Figure:
+def importance(study: optuna.Study, metric: str) -> go.Figure | None:
     """How much of a metric's variance each field explains (fANOVA, Hutter et al. 2014), with its uncertainty.
 
     The bars are those of all trials; the lines, one standard deviation over resamples of the trials with replacement.
+    None where there is nothing to explain, or too few resamples have anything.
     """
-    whole = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    figure = drawn.plot_param_importances(study, evaluator=whole, target_name=metric)
     trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     generator = np.random.default_rng(0)
-    found: dict[str, list[float]] = {}
-    while len(next(iter(found.values()), ())) < RESAMPLES:
-        resample = optuna.create_study(directions=study.directions)
-        resample.add_trials([trials[i] for i in generator.integers(len(trials), size=len(trials))])
-        if len({t.value for t in resample.trials}) < 2:
-            continue  # nothing to explain
-        evaluator = optuna.importance.FanovaImportanceEvaluator(n_trees=RESAMPLED_TREES, seed=0)
-        for name, value in optuna.importance.get_param_importances(resample, evaluator=evaluator).items():
-            found.setdefault(name, []).append(value)
+    found: list[dict[str, float]] = []
+    for _ in range(RESAMPLES):
+        drawn_ = [trials[i] for i in generator.integers(len(trials), size=len(trials))]
+        shares = _importances(study.directions, drawn_, RESAMPLED_TREES)
+        if shares is not None:
+            found.append(shares)
+    if len(found) < 2 or _importances(study.directions, trials) is None:
+        return None
+    figure = drawn.plot_param_importances(
+        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0), target_name=metric)
     bars = figure.data[0]
     bars.textposition = "none"  # the lines would run through it
-    bars.error_x = {"type": "data", "array": [float(np.std(found[name], ddof=1)) for name in bars.y]}
+    bars.error_x = {"type": "data", "array": [float(np.std([s[name] for s in found], ddof=1)) for name in bars.y]}
     return figure.update_xaxes(rangemode="nonnegative")
 
 
+def _importances(directions: Sequence[optuna.study.StudyDirection], trials: Sequence[optuna.trial.FrozenTrial],
+                 trees: int = 64) -> dict[str, float] | None:
+    """The importance of each field over trials; None where no tree finds any variance."""
+    study = optuna.create_study(directions=directions)
+    study.add_trials(trials)
+    try:
+        shares = optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0), normalize=False)
+    except RuntimeError:  # "zero total variance in all trees"
+        return None
+    whole = sum(shares.values())  # 0 where no field varies, which Optuna would turn into equal shares
+    return {name: share / whole for name, share in shares.items()} if whole > 0 else None
+
+
 def pareto(sweep: Sweep) -> go.Figure:
-    """Accuracy against compute, the trials that no other beats in both among the rest."""
-    accuracy = next((o.metric for o in sweep.config.objectives if o.metric != "compute"),
-                    "test_class_il" if "test_class_il" in sweep.config.metrics else "val_class_il")
-    study = shown_study(sweep, [accuracy, "compute"])
-    return drawn.plot_pareto_front(study, target_names=[accuracy, "compute (of the dense network's)"])
+    """Accuracy against compute of the trials that keep every constraint, those that no other beats in both apart."""
+    study = shown_study(sweep, [accuracy(sweep.config), "compute"])
+    return drawn.plot_pareto_front(study, target_names=[accuracy(sweep.config), "compute (of the dense network's)"])
+
+
+def accuracy(config: SweepConfig) -> str:
+    """The first objective that is an accuracy; class-il where none is."""
+    prefix = "test_" if "test_class_il" in config.metrics else "val_"
+    return next((o.metric for o in config.objectives if o.metric.startswith(prefix)), f"{prefix}class_il")
 
 
 def history(study: optuna.Study, metric: str) -> go.Figure:

@@ -114,21 +114,22 @@ def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
 def _search(sweep: Sweep) -> list[str]:
     """How the search went and what mattered."""
     metric = sweep.config.objectives[0].metric
-    complete = [t for t in sweep.records if t.state == "COMPLETE"]
+    complete = [t for t in sweep.records if t.state == "COMPLETE" and not t.imported]
     if len(complete) < 2:
         return [heading("The search"), paragraph("Charts of the search need two completed trials.")]
     study = charts.shown_study(sweep)
     parts = [heading("The search"), heading("Optimisation history", 3),
              chart(charts.history(study, metric), "optimisation history")]
-    if len({t.value for t in complete}) >= charts.LEAST_VALUES:
+    shares = charts.importance(study, metric) if len({t.value for t in complete}) >= charts.LEAST_VALUES else None
+    if shares is not None:
         parts += [heading("Parameter importance", 3),
                   paragraph(f"The share of the variance of {metric} that each field explains (fANOVA); the lines show "
                             f"one standard deviation over {charts.RESAMPLES} resamples of the trials."),
-                  chart(charts.importance(study, metric), "parameter importance")]
+                  chart(shares, "parameter importance")]
     parts += [heading("Parallel coordinates", 3), chart(charts.parallel(study, metric), "parallel coordinates"),
               heading("Slices", 3), chart(charts.slices(study, metric), "slices"),
               heading(f"{metric} by task", 3), chart(charts.curves(study, metric), "objective by task")]
-    if all(t.last("compute") is not None for t in complete):
+    if all(t.last(name) is not None for t in complete for name in ("compute", charts.accuracy(sweep.config))):
         parts += [heading("Accuracy against compute", 3),
                   paragraph("Compute is what the network would need if dropped channels were skipped, agents included, "
                             "over the dense network's; a masked network saves it in principle only."),
@@ -149,10 +150,11 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
                   heading("Accuracy on each task", 3), chart(charts.per_task(chosen), "accuracy on each task")]
     seed = next(iter(chosen.results))
     use = ledger.channel_use(chosen, seed)  # of one seed: another's channels are others
-    if use is not None:
+    if any(chosen.results[seed][-1]["keep_per_task"][0]):
         parts += [heading("Channels kept", 3), paragraph("The fraction of its channels that each gate keeps."),
-                  chart(charts.kept(chosen), "channels kept"),
-                  heading("Which channels each class uses", 3),
+                  chart(charts.kept(chosen), "channels kept")]
+    if use is not None:
+        parts += [heading("Which channels each class uses", 3),
                   paragraph("The fraction of a class's evaluation images for which a gate keeps a channel, after the "
                             f"last task, with seed {seed}. Rows that look alike share their modules."),
                   chart(charts.channels(use), "channels by class", tall=True)]

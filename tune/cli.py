@@ -168,16 +168,21 @@ def _export(arguments: argparse.Namespace) -> int:
     from results.export import commands, export
 
     ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
+    place = None
+    if arguments.register is not None:
+        from tune.registry import parse
+
+        place = parse(arguments.register)
     trial = chosen(ledger.trials(), ledger.config, choice)[0]
     export(ledger, trial, choice)
     print(f"trial {trial.number} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     for line in commands(reported_config(ledger.config, trial)).values():
         print(line)
-    if arguments.register is not None:
-        from tune.registry import parse, register
+    if place is not None:
+        from tune.registry import register
         from tune.sweep import mlflow_uri
 
-        model, alias = parse(arguments.register)
+        model, alias = place
         version = register(ledger, trial, model, alias)
         print(f"version {version} at {mlflow_uri(ledger)}: mlflow.pyfunc.load_model('models:/{model}@{alias}')")
     return 0

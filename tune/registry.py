@@ -29,8 +29,9 @@ REQUIREMENTS = ("numpy", "pyyaml", "safetensors", "scikit-learn", "torch")
 
 def parse(text: str) -> tuple[str, str]:
     """(model, alias) of MODEL@ALIAS."""
-    match = re.fullmatch(r"([\w .-]+)@([A-Za-z][\w-]*)", text)
-    if match is None:
+    match = re.fullmatch(r"(\w[\w.-]*)@([A-Za-z][\w-]*)", text, re.ASCII)
+    # MLflow keeps these aliases to itself.
+    if match is None or re.fullmatch(r"latest|v\d+", match[2], re.IGNORECASE):
         raise UserError(f"--register {text!r}: write MODEL@ALIAS, for instance dynamos-seq-mnist@champion.")
     return match[1], match[2]
 
@@ -82,9 +83,12 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
 
     for attempt in range(trial.attempt, 0, -1):
         folder = there.trial_folder(trial.number) / f"attempt-{attempt}" / f"seed-{seed}"
-        if (found := from_checkpoints(folder)) is not None:
-            return found
-    raise CheckpointError(f"no readable checkpoint of seed {seed} in {there.trial_folder(trial.number)}.")
+        found = from_checkpoints(folder)
+        # Of a damaged file its predecessor is read, and that network has not seen every task.
+        if found is not None and found[2] == trial.tasks_done:
+            return found[:2]
+    raise CheckpointError(f"no readable checkpoint of seed {seed} after its last task in "
+                          f"{there.trial_folder(trial.number)}.")
 
 
 def _version(client: "MlflowClient", model: str, tags: dict[str, str]) -> str | None:

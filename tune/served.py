@@ -33,15 +33,21 @@ def served_sweep(uri: str, name: str) -> Sweep:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is None:
             raise UserError(f"no sweep at {uri}: it has no experiment {EXPERIMENT!r}.")
-        parent = next(_runs(client, experiment.experiment_id, f"tags.`{TAG}` = '{name}'"), None)
+        # Only sweeps have a protocol.
+        parents = [r for r in _runs(client, experiment.experiment_id, "tags.protocol LIKE '%'") if TAG in r.data.tags]
+        parent = next((r for r in parents if r.data.tags[TAG] == name), None)
         if parent is None:
-            parents = _runs(client, experiment.experiment_id, "tags.protocol LIKE '%'")  # which only sweeps have
             raise UserError(unknown("sweep", name, sorted({r.data.tags[TAG] for r in parents})) + f" (at {uri})")
+        if not any(file.path == "sweep.yaml" for file in client.list_artifacts(parent.info.run_id)):
+            raise UserError(f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, where that "
+                            f"is: dynamos-sweep sync {name}")
         with TemporaryDirectory() as folder:
             file = client.download_artifacts(parent.info.run_id, "sweep.yaml", folder)
             config, record = read_sweep_file(Path(file))
         runs = _runs(client, experiment.experiment_id, f"tags.`{SWEEP_TAG}` = '{parent.data.tags[SWEEP_TAG]}'")
-        trials = [_trial(run, config) for run in runs if "/" in run.data.tags[TAG]]
+        # One that was made just now has no tags yet; of two for one trial the older counts, as for the mirror.
+        told = {run.data.tags[TAG]: run for run in runs if RESULTS_TAG in run.data.tags}
+        trials = [_trial(run, config) for tag, run in told.items() if "/" in tag]
     except UserError:
         raise
     except Exception as error:  # whatever the store or the network raised

@@ -13,12 +13,13 @@ from results.cautions import cautions
 from results.frame import Sweep
 from results.ledger import CHANNEL_USE, Ledger
 from results.report import answer, write_report
+from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
 from tests.results.test_ledger import complete, config, driven
 
-SPACE = SearchSpace.from_dict("three", {"parameters": {
-    "lr": {"low": 0.01, "high": 1.0, "log": True}, "policy_penalty": {"low": -1000, "high": -10, "log": True},
-    "warmup": {"choices": [True, False]}}})
+SPACE = SearchSpace.from_dict("four", {"parameters": {
+    "lr": {"low": 0.01, "high": 1.0, "log": True}, "keep_ratio": {"low": 0.5, "high": 1.0},
+    "policy_penalty": {"low": -1000, "high": -10, "log": True}, "warmup": {"choices": [True, False]}}})
 
 
 def result(task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -104,19 +105,60 @@ def test_importance_finds_what_matters_with_its_uncertainty(tmp_path: Path) -> N
               for _ in range(25)]
     made = swept(tmp_path, *points, values=(40, *(50 + 20 * np.log10(p["lr"]) for p in points)))
     study = charts.shown_study(Sweep.of(made))
-    bars, again = (charts.importance(study, "val_class_il").data[0] for _ in range(2))
+    figures = [charts.importance(study, "val_class_il") for _ in range(2)]
+    bars, again = (figure.data[0] for figure in figures if figure is not None)
     assert bars.y[-1] == "lr" and bars.x[-1] > 0.8, "the value is a function of lr alone"
     spread = dict(zip(bars.y, bars.error_x.array, strict=True))
-    assert set(spread) == {"lr", "policy_penalty", "warmup"} and spread["lr"] > 0
+    assert set(spread) == {"lr", "keep_ratio", "policy_penalty", "warmup"} and spread["lr"] > 0
     assert list(bars.x) == list(again.x) and list(bars.error_x.array) == list(again.error_x.array)
+
+
+def test_charts_know_trials_by_their_numbers_and_what_breaks_a_constraint(tmp_path: Path) -> None:
+    made = config(space=SPACE, sampler="random", trials=5, constraints=(Constraint.parse("compute<=0.5"),))
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for value, compute in ((60, 0.4), (0, None), (90, 0.9), (70, 0.5), (65, 0.3)):
+            number = there.ask().number
+            if compute is not None:
+                there.add_result(number, 1, 42, result(0, value) | {"n_tasks": 1},
+                                 {"val_class_il": float(value), "compute": compute})
+            there.finish(number, "FAIL" if compute is None else "COMPLETE", "because" if compute is None else None)
+    study = charts.shown_study(Sweep.of(there))
+    values, so_far, infeasible = charts.history(study, "val_class_il").data
+    assert list(values.x) == [0, 3, 4] and list(infeasible.x) == [2] and list(infeasible.y) == [90]
+    assert list(so_far.y)[-1] == 70, "the best that keeps the constraint"
+    assert {x for trace in charts.pareto(Sweep.of(there)).data for x in trace.x} == {60, 65, 70}
+    assert "Trial 3 is best with val_class_il 70.00" in write_report(there).read_text()
+
+
+@pytest.mark.parametrize("trials", [4, 10])
+def test_a_space_of_one_choice_has_a_page(tmp_path: Path, trials: int) -> None:
+    space = SearchSpace.from_dict("one", {"parameters": {"warmup": {"choices": [True, False]}}})
+    with driven(Ledger.create(tmp_path, config(space=space, sampler="random", trials=trials), {})) as made:
+        for value in range(trials):
+            complete(made, 100, 60 + value)
+    assert "Optimisation history" in write_report(made).read_text()
+
+
+def test_where_nothing_differs_but_the_value_no_importance_is_claimed(tmp_path: Path) -> None:
+    made = swept(tmp_path, {}, {}, {}, {}, values=(60, 61, 62, 63, 64))
+    assert charts.importance(charts.shown_study(Sweep.of(made)), "val_class_il") is None
+    assert "Parameter importance" not in write_report(made).read_text()
+
+
+def test_accuracy_against_compute_shows_an_accuracy(tmp_path: Path) -> None:
+    sought = tuple(Objective.parse(text) for text in ("compute", "keep_fraction", "val_task_il"))
+    made = swept(tmp_path, {"lr": 0.1}, values=(60, 70), objectives=sought)
+    assert charts.accuracy(made.config) == "val_task_il"
+    assert charts.accuracy(config(objectives=sought[:2])) == "val_class_il"
 
 
 @pytest.mark.parametrize("point, side", [
     ({"lr": 0.0105}, "lower"), ({"lr": 0.96}, "upper"), ({"lr": 0.1}, None), ({"lr": 0.011}, None),
+    ({"keep_ratio": 0.999}, None), ({"keep_ratio": 0.505}, "lower"),
     ({"policy_penalty": -990.0}, "lower"), ({"policy_penalty": -10.5}, "upper"), ({"policy_penalty": -505.0}, None),
 ])
 def test_a_best_at_the_edge_of_a_range_is_a_caution(tmp_path: Path, point: dict[str, float], side: str | None) -> None:
-    # A fiftieth of two decades is a factor of 1.096.
+    # A fiftieth of two decades is a factor of 1.096. A keep_ratio ends at 1 by its meaning.
     made = swept(tmp_path, point, values=(40, 60))
     [name], found = point, [c for c in cautions(made.trials(), made.config) if "its range" in c]
     assert len(found) == (side is not None)
@@ -132,7 +174,7 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
             there.finish(number, "COMPLETE")
         there.finish(there.ask().number, "FAIL", "out of luck <b>")
     said = cautions(there.trials(), made)
-    assert said[0] == "2 completed trials for 3 searched fields are few; a rule of thumb is 30, ten a field."
+    assert said[0] == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten a field."
     assert "With one seed a trial, what lies close to the best cannot be told from it." in said
     assert said[-2].startswith("The policy collapsed in 1 trial of 3, among them the best, trial 1")
     assert said[-1] == "1 trial of 3 failed."

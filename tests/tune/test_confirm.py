@@ -11,6 +11,7 @@ import pytest
 import torch
 import yaml
 
+from dynamos import checkpoints
 from dynamos.config import preset
 from dynamos.network import ResNet
 from dynamos.trainer import Trainer
@@ -110,12 +111,27 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
     assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), "the look stays counted"
 
 
-@pytest.mark.parametrize("text", ["", "m", "m@", "@a", "m@1", "a/b@c", "m@a b", "m'@a"])
+@pytest.mark.parametrize("text", ["", "m", "m@", "@a", "m@1", "a/b@c", "m@a b", "m'@a", "m@v1", "m@Latest", " @a"])
 def test_what_is_no_place_in_the_registry_is_refused(storage: Path, text: str,
                                                      capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "s", "--register", text, "--storage", str(storage)]) == 2
     assert f"--register {text!r}: write MODEL@ALIAS" in capsys.readouterr().err
+    assert not (storage / "s" / "best_config.yaml").exists(), "nothing is done before"
     assert parse("dynamos-seq-mnist@champion") == ("dynamos-seq-mnist", "champion")
+
+
+def test_a_network_that_has_not_seen_every_task_is_not_registered(
+        storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
+    trainer = Trainer(Ledger.open(storage, "s-confirm-1").config.base.replace(**small))
+    folder = storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43"
+    checkpoints.save(trainer.state_dict(), folder)
+    for _ in trainer:
+        break
+    path = checkpoints.save(trainer.state_dict(), folder)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert main(["export", "s", "--register", "m@a", "--storage", str(storage)]) == 1
+    assert "no readable checkpoint of seed 43 after its last task" in capsys.readouterr().err
 
 
 def test_only_what_a_confirmation_trained_is_registered(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -32,28 +33,27 @@ from tune.cli import main
 from tune.confirm import confirmation
 from tune.tracking import Mirror
 
-pytestmark = [pytest.mark.slow, needs_chromium]
+pytestmark = pytest.mark.slow
 
 
-def test_sweeps_nest_compare_and_register_on_a_server(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("tune.confirm.create_sweep", Ledger.create)
-    storage = tmp_path / "runs"
-    with Server(tmp_path) as server:
-        trained_by_hand(storage, server.uri)
-        assert main(["export", "s", "--storage", str(storage), "--register", "net@champion"]) == 0
-        assert f"version 1 at {server.uri}" in capsys.readouterr().out
-        client, runs = runs_of(server.uri)
-        nests_and_names_its_metrics(runs)
-        predicts_the_same(server.uri, storage)
-        # From another machine: nothing but the server.
-        elsewhere = ["--storage", str(tmp_path / "elsewhere"), "--tracking-uri", server.uri]
-        assert main(["compare", "s", "t", *elsewhere]) == 0
-        said = capsys.readouterr().out
-        assert all(value in said for section in table(compared([Sweep.of(Ledger.open(storage, name)) for name in "st"]))
-                   for _, values in section for value in values)
-        with opened(server.uri, WIDTHS["desktop"]) as (page, _):
-            its_pages_show_them(page, server.uri, runs)
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path]]:
+    """(URI, storage): sweeps `s` and `t` and a confirmation of `s` on a server, its network in the registry."""
+    folder = tmp_path_factory.mktemp("served")
+    with Server(folder) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tune.confirm.create_sweep", Ledger.create)
+        trained_by_hand(folder / "runs", server.uri)
+        assert main(["export", "s", "--storage", str(folder / "runs"), "--register", "net@champion"]) == 0
+        yield server.uri, folder / "runs"
+
+
+def test_sweeps_are_compared_from_another_machine(
+        served: tuple[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri, storage = served
+    assert main(["compare", "s", "t", "--storage", str(tmp_path), "--tracking-uri", uri]) == 0
+    said = capsys.readouterr().out
+    assert all(value in said for section in table(compared([Sweep.of(Ledger.open(storage, name)) for name in "st"]))
+               for _, values in section for value in values)
 
 
 def trained_by_hand(storage: Path, uri: str) -> None:
@@ -84,8 +84,8 @@ def trained_by_hand(storage: Path, uri: str) -> None:
     Mirror(there, uri, storage / "mlartifacts").sync()
 
 
-def nests_and_names_its_metrics(runs: dict[str, Run]) -> None:
-    """Trials hang below their sweep, with parameters and final metrics under the names of TaskResult."""
+def test_trials_nest_with_parameters_and_final_metrics_under_the_names_of_taskresult(served: tuple[str, Path]) -> None:
+    _, runs = runs_of(served[0])
     assert {tag for tag in runs if "/" not in tag} == {"s", "t", "s-confirm-1"}
     for tag, run in runs.items():
         parent = tag.rpartition("/")[0]
@@ -99,8 +99,8 @@ def nests_and_names_its_metrics(runs: dict[str, Run]) -> None:
     assert {re.sub(r"_task\d+$|(?<=keep_gate)\d$", "", name) for name in own} <= fields and len(own) > 20
 
 
-def predicts_the_same(uri: str, storage: Path) -> None:
-    """The registry's model, fetched over HTTP, gives the network's own logits."""
+def test_the_registered_model_fetched_over_http_gives_the_networks_logits(served: tuple[str, Path]) -> None:
+    uri, storage = served
     mlflow.set_tracking_uri(uri)
     images = np.random.default_rng(0).random((20, 3, 8, 8), dtype=np.float32)
     told: dict[str, Any] = mlflow.pyfunc.load_model("models:/net@champion").predict(images)
@@ -112,8 +112,16 @@ def predicts_the_same(uri: str, storage: Path) -> None:
     assert version.tags["sweep"] == "s" and version.tags["trial"] == "1"
 
 
+@needs_chromium
+def test_mlflows_own_pages_nest_compare_and_show_the_model(served: tuple[str, Path]) -> None:
+    uri = served[0]
+    _, runs = runs_of(uri)
+    with opened(uri, WIDTHS["desktop"]) as (page, _):
+        its_pages_show_them(page, uri, runs)
+
+
 def its_pages_show_them(page: Page, uri: str, runs: dict[str, Run]) -> None:
-    """MLflow's own pages: sweeps with their trials folded in, trials side by side, the registered model."""
+    """Sweeps with their trials folded in, trials side by side, the registered model."""
     expect.set_options(timeout=60_000)  # the server and its pages are slow to begin with
     experiment = runs["s"].info.experiment_id
     page.goto(f"{uri}/#/experiments/{experiment}/runs")

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from dynamos.errors import RunError, UserError
 from results.compare import compared, table
@@ -12,7 +13,7 @@ from results.sweep_config import Constraint
 from tests.results.test_ledger import config, driven
 from tune.cli import main
 from tune.served import served_sweep
-from tune.tracking import Mirror
+from tune.tracking import SWEEP_TAG, TAG, Mirror
 
 
 def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2) -> Sweep:
@@ -66,6 +67,20 @@ def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_
     assert "60.50 +- 0.71" in said and "76.00 +- 1.41" in said and (tmp_path / "p.html").exists()
     assert main(["compare", "near", "fra", *where]) == 2
     assert "unknown sweep 'fra'. Did you mean 'far'?" in capsys.readouterr().err
+
+
+def test_what_is_only_half_there_is_passed_over_or_named(place: tuple[Path, str, Sweep], tmp_path: Path) -> None:
+    _, uri, sweep = place
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("dynamos")
+    assert experiment is not None
+    client.create_run(experiment.experiment_id, tags={TAG: "far/4", SWEEP_TAG: sweep.record["id"]})
+    assert [t.number for t in served_sweep(uri, "far").records] == [0, 1, 2, 3], "a run made just now"
+    client.create_run(experiment.experiment_id, tags={TAG: "begun", "protocol": "val-all-seen"})
+    with pytest.raises(UserError, match="'begun' at .* has no sweep.yaml yet"):
+        served_sweep(uri, "begun")
+    with pytest.raises(UserError, match="unknown sweep"):
+        served_sweep(uri, "o'x")
 
 
 def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
