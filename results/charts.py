@@ -74,16 +74,16 @@ def importance(study: optuna.Study, metric: str) -> go.Figure | None:
 
 def _importances(directions: Sequence[optuna.study.StudyDirection], trials: Sequence[optuna.trial.FrozenTrial],
                  trees: int = 64) -> dict[str, float] | None:
-    """The importance of each field over trials; None where no tree finds any variance."""
+    """The importance of each field over trials; None where no field varies or no tree finds any variance."""
+    if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
+        return None  # Optuna would give equal shares
     study = optuna.create_study(directions=directions)
     study.add_trials(trials)
     try:
-        shares = optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0), normalize=False)
+        return optuna.importance.get_param_importances(
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0))
     except RuntimeError:  # "zero total variance in all trees"
         return None
-    whole = sum(shares.values())  # 0 where no field varies, which Optuna would turn into equal shares
-    return {name: share / whole for name, share in shares.items()} if whole > 0 else None
 
 
 def pareto(sweep: Sweep) -> go.Figure:
