@@ -14,7 +14,7 @@ from results.frame import Sweep
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from results.warm_start import DATA
-from results.wording import duration, mean_and_spread, number
+from results.wording import count, duration, mean_and_spread, number
 
 KINDS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
 _SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
@@ -103,7 +103,8 @@ def sentences(sweeps: list[Compared]) -> list[str]:
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
             chance = ", which tells nothing of chance" if found.p_value is None else f", p = {found.p_value:.2g}"
-            texts.append(f"The best of {one.name} over the best of {other.name}: {found} on {found.n} shared seeds"
+            texts.append(f"The best of {one.name} over the best of {other.name}: {found} on "
+                         f"{count(found.n, 'shared seed')}"
                          f"{chance}. Both were chosen by these numbers; only dynamos-sweep confirm tells how they "
                          "generalise.")
     return texts + cautions([s.sweep for s in sweeps])
