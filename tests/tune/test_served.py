@@ -5,12 +5,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
+from dynamos.config import TrainConfig, preset
 from dynamos.errors import RunError, UserError
 from results.compare import compared, table
 from results.frame import Sweep
 from results.ledger import Ledger
-from results.sweep_config import Constraint
+from results.sweep_config import Constraint, Objective
 from tests.results.test_ledger import config, driven
+from tests.tune.sweeps import runs_of
 from tune.cli import main
 from tune.served import served_sweep
 from tune.tracking import SWEEP_TAG, TAG, Mirror
@@ -89,3 +91,15 @@ def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     empty = f"sqlite:///{tmp_path / 'empty.db'}"
     with pytest.raises(UserError, match="it has no experiment 'dynamos'"):
         served_sweep(empty, "far")
+
+
+def test_a_sweep_that_chose_on_test_images_says_so_on_its_run(tmp_path: Path) -> None:
+    base = TrainConfig(**preset("seq-digits", 200))
+    made = config("t", base=base, protocol="test", objectives=(Objective.parse("test_class_il"),))
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    for protocol, sweep in (("test", made), ("val-all-seen", config("v"))):
+        with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
+            Mirror(ledger, uri, tmp_path / "artifacts").sync()
+        run = runs_of(uri)[1][sweep.name]
+        assert run.data.tags["protocol"] == protocol
+        assert run.data.tags.get("warning", "").startswith("NOT PUBLISHABLE") == (protocol == "test")
