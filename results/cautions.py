@@ -3,7 +3,7 @@
 import math
 
 from dynamos.config import FIELDS, Range
-from results.best import best, tie_sentence
+from results.best import best, tie_sentence, ties
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from results.wording import count, number
@@ -24,7 +24,8 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
                      f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a field.")
     chosen = best(trials, config)
     if chosen is not None:
-        found.append(tie_sentence(trials, config))
+        if config.seeds < 2 or ties(trials, config):
+            found.append(tie_sentence(trials, config))
         for parameter in config.space.parameters:
             side = _edge(parameter, chosen.config[parameter.name])
             if side is not None:

@@ -165,6 +165,14 @@ def test_a_best_at_the_edge_of_a_range_is_a_caution(tmp_path: Path, point: dict[
     assert all(f"has {name} " in c and f"at the {side} end" in c for c in found)
 
 
+@pytest.mark.parametrize("value, tied", [(59, True), (40, False)])
+def test_a_tie_is_a_caution_and_a_clear_best_is_none(tmp_path: Path, value: int, tied: bool) -> None:
+    made = swept(tmp_path, {"lr": 0.1}, values=(value, 60))  # each +- 0.71 over its two seeds
+    said = "Within their spread over seeds this trial ties with the best: 0."
+    found = cautions(made.trials(), made.config)
+    assert (said in found) == tied and not any("overlap" in text for text in found)
+
+
 def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
     made = config(space=SPACE, sampler="random", trials=3)
     with driven(Ledger.create(tmp_path, made, {})) as there:
