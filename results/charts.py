@@ -17,7 +17,8 @@ from results.trial import TrialRecord
 from search_spaces.space import Parameter
 
 RESAMPLES = 10  # of the trials, for the uncertainty of importances
-RESAMPLED_TREES = 16  # a quarter of a whole forest's: a resample takes half a second of a hundred trials
+TREES, RESAMPLED_TREES = 64, 16  # of the forest of all trials, and of a resample
+MOST_TRIALS = 200  # that importances look at, for a forest's time grows faster than its trials
 LEAST_VALUES = 4  # different ones, for importances
 
 
@@ -51,29 +52,28 @@ def shown_study(sweep: Sweep, metrics: Sequence[str] = ()) -> optuna.Study:
 def importance(study: optuna.Study, metric: str) -> go.Figure | None:
     """How much of a metric's variance each field explains (fANOVA, Hutter et al. 2014), with its uncertainty.
 
-    The bars are those of all trials; the lines, one standard deviation over resamples of the trials with replacement.
-    None where there is nothing to explain, or too few resamples have anything.
+    The bars are those of all trials, or of MOST_TRIALS of them drawn at random; the lines, one standard deviation over
+    resamples of these with replacement. None where there is nothing to explain, or too few resamples have anything.
     """
     trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     generator = np.random.default_rng(0)
-    found: list[dict[str, float]] = []
-    for _ in range(RESAMPLES):
-        drawn_ = [trials[i] for i in generator.integers(len(trials), size=len(trials))]
-        shares = _importances(study.directions, drawn_, RESAMPLED_TREES)
-        if shares is not None:
-            found.append(shares)
-    if len(found) < 2 or _importances(study.directions, trials) is None:
+    if len(trials) > MOST_TRIALS:
+        trials = [trials[i] for i in generator.choice(len(trials), MOST_TRIALS, replace=False)]
+    whole = _importances(study.directions, trials, TREES)
+    resamples = [[trials[i] for i in generator.integers(len(trials), size=len(trials))] for _ in range(RESAMPLES)]
+    found = [shares for resample in resamples
+             if (shares := _importances(study.directions, resample, RESAMPLED_TREES)) is not None]
+    if whole is None or len(found) < 2:
         return None
-    figure = drawn.plot_param_importances(
-        study, evaluator=optuna.importance.FanovaImportanceEvaluator(seed=0), target_name=metric)
-    bars = figure.data[0]
-    bars.textposition = "none"  # the lines would run through it
-    bars.error_x = {"type": "data", "array": [float(np.std([s[name] for s in found], ddof=1)) for name in bars.y]}
-    return figure.update_xaxes(rangemode="nonnegative")
+    names = sorted(whole, key=lambda name: whole[name])
+    spread = [float(np.std([shares[name] for shares in found], ddof=1)) for name in names]
+    bars = go.Bar(x=[whole[name] for name in names], y=names, orientation="h",
+                  error_x={"type": "data", "array": spread})
+    return go.Figure(bars).update_xaxes(title=f"share of the variance of {metric}", rangemode="nonnegative")
 
 
 def _importances(directions: Sequence[optuna.study.StudyDirection], trials: Sequence[optuna.trial.FrozenTrial],
-                 trees: int = 64) -> dict[str, float] | None:
+                 trees: int) -> dict[str, float] | None:
     """The importance of each field over trials; None where no field varies or no tree finds any variance."""
     if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
         return None  # Optuna would give equal shares

@@ -287,12 +287,16 @@ def _sync(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
     from results.report import write_report
 
     ledger = _open(arguments)
     if ledger.config.confirms is not None:
         raise UserError(f"{arguments.name!r} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
-    print(write_report(ledger))
+    with Console(stderr=True).status(f"drawing the report of {ledger.config.name}"):
+        path = write_report(ledger)
+    print(path)
     return 0
 
 

@@ -298,9 +298,11 @@ def counts(text: str) -> dict[int, int]:
 
 
 def prepare() -> None:
-    """Has MLflow, which is to be imported after this, fail soon and say nothing of its own."""
+    """Imports MLflow, and has it fail soon and say nothing of its own."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401 (it sets the levels that are set anew here)
+
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
