@@ -108,8 +108,8 @@ def test_a_sweep_that_chose_on_test_images_says_so_on_its_run(tmp_path: Path) ->
 
 
 def test_a_new_store_is_made_without_a_word(tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from results.ledger import Ledger; from tune.tracking import Mirror; "
-            "folder = Path(sys.argv[1]); "
+    code = ("import sys; from pathlib import Path; from results.ledger import Ledger; "
+            "from tune.tracking import Mirror; folder = Path(sys.argv[1]); "
             "Mirror(Ledger.open(folder, 'quiet'), f'sqlite:///{folder}/mlflow.db', folder / 'artifacts').sync()")
     Ledger.create(tmp_path, config("quiet"), {})
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
