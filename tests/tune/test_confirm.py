@@ -148,7 +148,7 @@ LOAD = """
 import sys, mlflow, numpy as np
 mlflow.set_tracking_uri(sys.argv[1])
 told = mlflow.pyfunc.load_model("models:/net@champion").predict(np.load(sys.argv[2]))
-assert "artifacts/model/code/dynamos" in sys.modules["dynamos"].__file__, "what travelled with the model"
+assert "/code/dynamos" in sys.modules["dynamos"].__file__, "what travelled with the model"
 np.savez(sys.argv[3], **told)
 """
 

@@ -3,12 +3,12 @@
 import dataclasses
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
-import mlflow.pyfunc
 import numpy as np
 import pytest
 import torch
@@ -29,6 +29,7 @@ from tests.browser import WIDTHS, needs_chromium, opened
 from tests.results.test_ledger import config, driven
 from tests.tune.servers import Server
 from tests.tune.sweeps import SMALL, runs_of
+from tests.tune.test_confirm import LOAD
 from tune.cli import main
 from tune.confirm import confirmation
 from tune.tracking import Mirror
@@ -99,11 +100,14 @@ def test_trials_nest_with_parameters_and_final_metrics_under_the_names_of_taskre
     assert {re.sub(r"_task\d+$|(?<=keep_gate)\d$", "", name) for name in own} <= fields and len(own) > 20
 
 
-def test_the_registered_model_fetched_over_http_gives_the_networks_logits(served: tuple[str, Path]) -> None:
+def test_the_registered_model_fetched_over_http_gives_the_networks_logits(
+        served: tuple[str, Path], tmp_path: Path) -> None:
     uri, storage = served
-    mlflow.set_tracking_uri(uri)
     images = np.random.default_rng(0).random((20, 3, 8, 8), dtype=np.float32)
-    told: dict[str, Any] = mlflow.pyfunc.load_model("models:/net@champion").predict(images)
+    np.save(tmp_path / "images.npy", images)
+    # In a process of its own: where a client looks is global, and others of this one would inherit it.
+    subprocess.run([sys.executable, "-c", LOAD, uri, "images.npy", "told.npz"], cwd=tmp_path, check=True)
+    told = np.load(tmp_path / "told.npz")
     found = from_checkpoints(storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43")
     assert found is not None and isinstance(found[0], TrainConfig)
     with torch.inference_mode():
