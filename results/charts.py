@@ -82,7 +82,9 @@ def _importances(directions: Sequence[optuna.study.StudyDirection], trials: Sequ
     try:
         return optuna.importance.get_param_importances(
             study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0))
-    except RuntimeError:  # "zero total variance in all trees"
+    except RuntimeError as error:
+        if "zero total variance in all trees" not in str(error):
+            raise
         return None
 
 

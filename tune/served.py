@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dynamos.errors import RunError, UserError, unknown
+from results.best import broken
 from results.frame import Sweep
 from results.ledger import read_sweep_file
 from results.sweep_config import SweepConfig
@@ -86,8 +87,8 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
         gpu_seconds=metrics.get("gpu_seconds", 0.0))
     if not complete:
         return record
-    return dataclasses.replace(record, value=record.final(config.objectives[0].metric), feasible=all(
-        c.violation(record.final(c.metric)) <= 0 for c in config.constraints))
+    return dataclasses.replace(record, value=record.final(config.objectives[0].metric),
+                               feasible=not broken(config, record))
 
 
 def _value(text: str) -> Any:
