@@ -10,6 +10,7 @@ written before the trial's state:
     attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with;
                         "ended_at" where it waits for its batch's end
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
+    losses              how many of them lost their worker or node
     result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
     ended_at, reason    written just before the state that ends it, without which they mean nothing
 
@@ -207,8 +208,11 @@ class Ledger:
             self._study.set_user_attr(BATCH, slots)
         return int(self._study.user_attrs[BATCH])
 
-    def ask(self) -> TrialRecord:
-        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion."""
+    def ask(self, gpus: float | None = None) -> TrialRecord:
+        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion.
+
+        `gpus` are those it gets, if they are not as many as the configuration says.
+        """
         self._check()
         trials = self._study.get_trials(deepcopy=False)
         # One that waits comes first; a kill may have left it without parameters, which its number then determines.
@@ -225,7 +229,7 @@ class Ledger:
                 trial.set_user_attr(name, value)
         trial.set_user_attr("attempt", {
             "number": attributes.get("attempt", {"number": 0})["number"] + 1, "started_at": now,
-            "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial})
+            "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial if gpus is None else gpus})
         self._asked.add(trial.number)
         return self.trial(trial.number)
 
@@ -284,13 +288,15 @@ class Ledger:
         attempt = self._stored(number).user_attrs["attempt"]
         self._storage.set_trial_user_attr(self._id(number), "attempt", attempt | {"ended_at": at.isoformat()})
 
-    def interrupt(self, number: int, at: dt.datetime | None = None) -> None:
-        """Puts a running trial back: the next driver's `ask` returns it first, with its number and parameters.
+    def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
+        """Puts a running trial back: the next `ask` returns it first, with its number and parameters.
 
-        `at` is when it ended, if that was not just now.
+        `at` is when it ended, if that was not just now; `lost` says that its worker or node was lost.
         """
         self._check()
         attributes = self._stored(number).user_attrs
+        if lost:
+            self._storage.set_trial_user_attr(self._id(number), "losses", attributes.get("losses", 0) + 1)
         attempt = attributes.get("attempt", {"number": 0})
         earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
         if attempt["number"] > earlier["attempts"]:

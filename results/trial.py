@@ -35,6 +35,7 @@ class TrialRecord:
     seconds: float | None  # wall time of its attempts, until now where one runs; None before the first
     cpu_seconds: float  # CPUs held times wall time
     gpu_seconds: float
+    losses: int = 0  # attempts that lost their worker or node; MLflow has none of them
 
     @property
     def imported(self) -> bool:
@@ -88,7 +89,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialReco
         started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
         feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
-        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running)
+        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0))
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
     return dataclasses.replace(record, feasible=kept)
 

@@ -129,9 +129,11 @@ def _run(arguments: argparse.Namespace) -> int:
     from tune.flags import sweep_config
 
     config = sweep_config(arguments)
+    from tune.cluster import cluster_address
     from tune.sweep import create_sweep
 
-    return _drive(arguments, create_sweep(storage(arguments), config))
+    address = cluster_address(arguments.address)
+    return _drive(arguments, create_sweep(storage(arguments), config, address=address))
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -152,10 +154,12 @@ def _confirm(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
+    from tune.cluster import cluster_address
     from tune.confirm import confirmation
 
     file = None if arguments.baseline is None else Path(arguments.baseline).expanduser()
-    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes)
+    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes,
+                         cluster_address(arguments.address))
     if there.remaining():
         return _drive(arguments, there)
     from tune.summary import confirmed
@@ -191,10 +195,11 @@ def _export(arguments: argparse.Namespace) -> int:
 def _drive(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
     if arguments.run in (_resume, _extend):
         ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    from tune.cluster import cluster_address
     from tune.summary import confirmed, ending
     from tune.sweep import INTERRUPTED, run_sweep
 
-    over = run_sweep(ledger, more)
+    over = run_sweep(ledger, more, cluster_address(arguments.address))
     confirms = ledger.config.confirms
     found = ending(ledger, over) if confirms is None else confirmed(_open_named(arguments, confirms), ledger, over)
     return 130 if over == INTERRUPTED else 0 if found else 1

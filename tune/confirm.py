@@ -24,7 +24,7 @@ _WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "max_concurrent") 
 
 
 def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: Path | None,
-                 session: Mapping[str, Any]) -> Ledger:
+                 session: Mapping[str, Any], address: str | None = None) -> Ledger:
     """The confirmation of a sweep that these arguments mean: the one that is there, else a new one.
 
     Args:
@@ -34,6 +34,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
         choice: how the first of them is chosen; the others follow by rank.
         baseline: a file of TrainConfig fields; None for the preset of stream and buffer, or else the sweep's trial 0.
         session: SweepConfig's fields that say with what resources.
+        address: of the cluster that it will run on, if it is not this machine alone.
     """
     config = ledger.config
     if config.confirms is not None:
@@ -68,7 +69,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
         place += 1
     else:
         there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
-                             {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what})
+                             {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what}, address)
     if name not in ledger.looks:
         ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
                                  "seeds": list(there.config.training_seeds)})

@@ -2,6 +2,7 @@
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -25,7 +26,8 @@ class Display:
         self._console = console or Console(stderr=True)
         self._metric = ledger.config.objectives[0].metric
         self._trials = {trial.number: trial for trial in ledger.trials() if not trial.imported}
-        self._budget, self._slots, self._note = ledger.budget + more, 0, "starting Ray"
+        self._budget, self._note = ledger.budget + more, "starting Ray"
+        self._slots: Callable[[], int] = int
         self._started = time.monotonic()
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -40,11 +42,11 @@ class Display:
         if self._live is not None:
             self._live.stop()
 
-    def begin(self, slots: int) -> None:
-        """Trials start from here on, `slots` at a time."""
+    def begin(self, slots: Callable[[], int]) -> None:
+        """Trials start from here on, as many at a time as `slots` gives at the moment."""
         self._slots, self._note, self._started = slots, "", time.monotonic()
         self._budget = self._ledger.budget  # of a grid it may be less than was asked for
-        self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots} at a time")
+        self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
 
     def note(self, text: str) -> None:
         """Says what goes on beside the trials."""
@@ -91,12 +93,13 @@ class Display:
     def _left(self, counts: Counter[str]) -> str:
         trials = list(self._trials.values())  # the screen's own thread reads while trials come in
         took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
-        if not took or not self._slots:
+        slots = self._slots()
+        if not took or not slots:
             return "time left: not known yet"
         mean = sum(took) / len(took)
         to_start = max(self._budget - sum(counts[s] for s in (*ENDED, "RUNNING")), 0)
         under_way = sum(max(mean - (t.seconds or 0), 0) for t in trials if t.state == "RUNNING")
-        left = (to_start * mean + under_way) / self._slots
+        left = (to_start * mean + under_way) / slots
         limit = self._ledger.config.time_budget_seconds
         if limit is not None:
             left = min(left, max(self._started + limit - time.monotonic(), 0))

@@ -21,12 +21,16 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
         return pool.submit(function, *arguments).result()
 
 
-def data_record(base: TrainConfig) -> dict[str, Any]:
-    """What sweep.yaml says beside the configuration; UserError where the base cannot be trained here."""
+def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
+    """What sweep.yaml says beside the configuration; UserError where the base's data is missing.
+
+    So it is, where trials train `here`, for a device that this machine lacks.
+    """
     from dynamos.provenance import git_revision, now_utc
     from dynamos.trainer import Trainer, pick_device
 
-    pick_device(base.device)
+    if here:
+        pick_device(base.device)
     stream = Trainer(base.replace(device="cpu")).stream
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
             "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}

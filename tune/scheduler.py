@@ -1,10 +1,12 @@
 """Ray's scheduler over the ledger: first come, first served; a trial is stopped where the searcher's judge says so."""
 
 import json
+from collections import Counter
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
+from tune.places import Places
 from tune.searcher import LedgerSearcher
 from tune.trainable import REPORT
 
@@ -12,20 +14,25 @@ from tune.trainable import REPORT
 class LedgerScheduler(FIFOScheduler):
     """Has a trial's results entered, then asks whether it is to be pruned: in that order."""
 
-    def __init__(self, searcher: LedgerSearcher, slots: int) -> None:
-        """A scheduler for one driver session, with so many trials at a time."""
+    def __init__(self, searcher: LedgerSearcher, places: Places) -> None:
+        """A scheduler for one driver session."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._searcher, self._slots = searcher, slots
+        self._searcher, self._places = searcher, places
+        self._kept: Counter[Any] = Counter()  # by what trials hold, how many idle workers Ray was told to keep
+        self._packings = places.packings
 
     def __reduce__(self) -> Any:
         return FIFOScheduler, ()  # for the pickled Tuner that is never restored
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Has Ray keep the worker of every slot for the next trial, from the first trial on."""
-        # Ray keeps one idle worker unless trials already wait, and ours never do: a suggestion is drawn for a free
-        # slot. A new worker costs 2 to 14 s of imports. Trials of a sweep all hold the same resources.
-        tune_controller._actor_cache.increase_max(trial.placement_group_factory, by=self._slots)
-        self._slots = 0
+        """Has Ray keep the workers of as many trials as ever ran at a time for those that follow."""
+        # By itself it keeps one unless trials already wait, and ours never do: a suggestion is drawn for a free place.
+        # A new worker costs 2 to 14 s of imports.
+        held = trial.placement_group_factory
+        live = sum(other.placement_group_factory == held for other in tune_controller.get_live_trials())
+        if live > self._kept[held]:
+            tune_controller._actor_cache.increase_max(held, by=live - self._kept[held])
+            self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
         """None: Ray starts what waits by itself, and leaves a trial whose own worker is on its way to that worker.
@@ -33,6 +40,14 @@ class LedgerScheduler(FIFOScheduler):
         FIFO's choice would take an idle worker for such a trial and throw its own away: trials shorter than a
         worker's start would never get more than one.
         """
+        if self._packings != self._places.packings:
+            self._packings = self._places.packings
+            for held, kept in self._kept.items():  # idle, they would hold what the trials to come are to get
+                tune_controller._actor_cache.decrease_max(held, by=kept)
+            self._kept.clear()
+        for trial in [t for t in tune_controller.get_live_trials() if t.status == "PENDING"]:
+            if self._searcher.stranded(trial.trial_id):
+                tune_controller.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """STOP to prune, else CONTINUE."""

@@ -1,5 +1,6 @@
 """Ray's Searcher over the ledger: asks it for trials, enters what they report, tells it how they end."""
 
+import dataclasses
 import datetime as dt
 import json
 import time
@@ -16,7 +17,8 @@ from results.best import best, train_config
 from results.ledger import Ledger
 from results.pruners import Judge
 from results.trial import TrialRecord
-from tune.trainable import PUT_BACK, REPORT
+from tune.places import Place, Places
+from tune.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 
 Listener = Callable[[TrialRecord], None]
 POLL_SECONDS = 0.5  # how often the ledger is asked whether someone wants the sweep to stop
@@ -30,21 +32,25 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session; None if there was none.
     """
 
-    def __init__(self, ledger: Ledger, slots: int, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, places: Places, retries: int, listener: Listener) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
-            slots: trials that may run at a time.
+            places: where trials may run.
+            retries: how often a trial is started again that lost its worker or node.
             listener: called with a trial's record after every change.
         """
         super().__init__()
         config = ledger.config
-        self._ledger, self._config, self._slots, self._tell = ledger, config, slots, listener
+        self._ledger, self._config, self._tell = ledger, config, listener
+        self._places, self._retries = places, retries
         self._objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
-        self._running: dict[str, TrialRecord] = {}  # by Ray's trial id, the record as it was when the trial started
+        # By Ray's trial id, the record as it was when the trial started, and where it runs.
+        self._running: dict[str, tuple[TrialRecord, Place]] = {}
+        self._retried: set[int] = set()  # numbers of the trials that were given more room after memory ran out
         self._pruned: dict[str, str] = {}  # by Ray's trial id, why
         # When trials of a batch that is not over ended, and their reports.
         self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
@@ -84,13 +90,14 @@ class LedgerSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None while no slot is free; FINISHED when there is nothing to start."""
         while not self.poll():
-            if len(self._running) >= self._slots:
+            place = self._places.free(place for _, place in self._running.values())
+            if place is None:
                 return None
             with self._guarded():
-                record = self._ask()
+                record = self._ask(place)
                 if record is None:
-                    waits = self._config.deterministic_order and self._running  # for the batch's end
-                    return None if waits else Searcher.FINISHED
+                    # What runs may come back: its worker or its node may be lost. Or a batch waits for its end.
+                    return None if self._running else Searcher.FINISHED
                 try:
                     train_config(self._config, record)
                 except UserError as error:  # values that do not go together, which no range can say
@@ -101,15 +108,15 @@ class LedgerSearcher(Searcher):
                 if reason is not None:
                     self._end(record.number, {"results": [], "state": "PRUNED", "reason": reason})
                     continue
-                self._running[trial_id] = record
+                self._running[trial_id] = record, place
                 self._tell(record)
-                return self._suggestion(record)
+                return self._suggestion(record, place)
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Enters a running trial's results; whether it is to be pruned."""
         with self._guarded():
-            number = self._running[trial_id].number
+            number = self._running[trial_id][0].number
             known = self._ledger.trial(number).tasks_done
             self._add(number, report)
             record = self._ledger.trial(number)
@@ -126,24 +133,41 @@ class LedgerSearcher(Searcher):
         """Nothing: the scheduler entered it, before it decided."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends the trial in the ledger."""
+        """Ends the trial in the ledger, or puts it back where its worker, its node or its place was lost."""
         with self._guarded():
-            record = self._running.pop(trial_id)
+            started, place = self._running.pop(trial_id)
             report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
             if error:
-                report |= {"state": "FAIL", "reason": "its worker failed or was lost more often than is retried "
+                if started.losses < self._retries:
+                    self._put_back(started.number, lost=True)
+                    return
+                report |= {"state": "FAIL", "reason": f"its worker or node was lost {started.losses + 1} times "
                                                       "(sweep.log)"}
             elif trial_id in self._pruned:
                 report |= {"state": "PRUNED", "reason": self._pruned.pop(trial_id)}
+            elif report["state"] == OUT_OF_MEMORY:
+                if self._places.thin_out(place, report["node"]) and started.number not in self._retried:
+                    self._retried.add(started.number)
+                    self._add(started.number, report)
+                    self._put_back(started.number)
+                    return
+                report |= {"state": "FAIL"}
             elif report["state"] == PUT_BACK:
-                self.failure = self.failure or RunError(f"trial {record.number}: {report['reason']}")
+                self.failure = self.failure or RunError(f"trial {started.number}: {report['reason']}")
                 self.over = "there is no room left on a disk"
-            self._end(record.number, report)
+            elif result is None and self.over is None:  # it waited for a node that has left
+                self._put_back(started.number)
+                return
+            self._end(started.number, report)
+
+    def stranded(self, trial_id: str) -> bool:
+        """Whether a trial that has not started waits for a node that is not there any more."""
+        return trial_id in self._running and self._places.gone(self._running[trial_id][1])
 
     def interrupt(self) -> None:
         """Puts what still runs back, for a later driver to go on with."""
         with self._guarded():
-            ended: dict[int, dt.datetime | None] = {record.number: None for record in self._running.values()}
+            ended: dict[int, dt.datetime | None] = {record.number: None for record, _ in self._running.values()}
             for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
                 self._ledger.interrupt(number, at)
                 self._tell(self._ledger.trial(number))
@@ -154,12 +178,18 @@ class LedgerSearcher(Searcher):
         """The first reason to prune a trial after any of these numbers of tasks."""
         return next((reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))), None)
 
-    def _ask(self) -> TrialRecord | None:
+    def _put_back(self, number: int, lost: bool = False) -> None:
+        """Has a trial asked for again, in its batch where there are batches; it goes on from its checkpoints."""
+        self._ledger.interrupt(number, lost=lost)
+        self._batch_left += self._config.deterministic_order
+        self._tell(self._ledger.trial(number))
+
+    def _ask(self, place: Place) -> TrialRecord | None:
         """The ledger's next trial, None where there is none; in deterministic order, none before a batch is over."""
         if not self._config.deterministic_order:
-            return self._ledger.ask() if self._ledger.remaining() > 0 else None
+            return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
-            batch = self._ledger.batch_size(self._slots)
+            batch = self._ledger.batch_size(self._places.count())
             trials = [t for t in self._ledger.trials() if not t.imported]
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
             # A batch that was cut short is made up first: its interrupted trials come before anything new.
@@ -167,7 +197,7 @@ class LedgerSearcher(Searcher):
         if not self._batch_left:
             return None
         self._batch_left -= 1
-        return self._ledger.ask()
+        return self._ledger.ask(place.gpus)
 
     def _end(self, number: int, report: dict[str, Any]) -> None:
         """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
@@ -202,9 +232,10 @@ class LedgerSearcher(Searcher):
         for entry in report["results"]:
             self._ledger.add_result(number, report["attempt"], entry["seed"], entry["result"], entry["metrics"])
 
-    def _suggestion(self, record: TrialRecord) -> dict[str, Any]:
+    def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
         return {"number": record.number, "attempt": record.attempt,
-                "folder": str(self._ledger.trial_folder(record.number)), "changes": json.dumps(record.config)}
+                "folder": str(self._ledger.trial_folder(record.number)), "changes": json.dumps(record.config),
+                "place": json.dumps(dataclasses.asdict(place))}
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

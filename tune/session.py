@@ -29,8 +29,10 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
         type=amount, metavar="C")
     add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
         type=amount, metavar="G")
-    add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as the machine holds)", type=int,
+    add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as there is room for)", type=int,
         metavar="M")
+    add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
+        "machine alone)", metavar="A")
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """run_sweep: the one function that drives Ray, and what a sweep needs before and after it."""
 
 import logging
-import math
 import os
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,21 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import joblib
-import ray
 import ray.tune
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
-from dynamos.errors import DynamosError, RunError, UserError
+from dynamos.errors import DynamosError, RunError
 from results.best import Choice, best
 from results.export import export
 from results.frame import write_trials
 from results.lease import LeaseLost
 from results.ledger import Ledger, unusable
 from results.sweep_config import SweepConfig
+from tune.cluster import connected
 from tune.display import Display
 from tune.logs import LogFile
 from tune.mirror import LiveMirror
+from tune.places import Node, Places, refuse_unless_fit
 from tune.probe import apart, data_record, gpu_count
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
@@ -39,27 +40,31 @@ INTERRUPTED = "interrupted"  # how a session ended that a signal ended
 log = logging.getLogger(__name__)
 
 
-def create_sweep(storage: Path, config: SweepConfig, more: Mapping[str, Any] | None = None) -> Ledger:
+def create_sweep(storage: Path, config: SweepConfig, more: Mapping[str, Any] | None = None,
+                 address: str | None = None) -> Ledger:
     """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
 
-    `more` goes into sweep.yaml's record.
+    `more` goes into sweep.yaml's record. With the address of a cluster it is the preflight that says what fits.
     """
-    slots(config, local_resources(config))
-    record = apart(data_record, config.base)
+    if address is None:
+        refuse_unless_fit(config, [this_machine(config)])
+    record = apart(data_record, config.base, address is None)
     if config.report_on:
-        apart(data_record, config.reported_base)  # what is reported in the end is to be there, too
+        apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
     return Ledger.create(storage, config, {**record, **(more or {})})
 
 
-def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
+def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str | None:
     """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
 
-    A first SIGINT or SIGTERM ends it: what runs is put back for `resume`, the views are written.
+    It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
+    ends it: what runs is put back for `resume`, the views are written.
     """
     config = ledger.config
     interrupted = threading.Event()
-    resources = local_resources(config)
-    places = slots(config, resources)
+    machine = this_machine(config)
+    if address is None:
+        refuse_unless_fit(config, [machine])
     os.environ.update({
         # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -68,14 +73,15 @@ def run_sweep(ledger: Ledger, more: int = 0) -> str | None:
         "TUNE_GLOBAL_CHECKPOINT_S": "inf",
         # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-        # All slots may get their workers at a time; Ray's own limit is one.
-        "TUNE_MAX_PENDING_TRIALS_PG": str(places)})
+        # All places may get their workers at a time; the searcher suggests no more than there are.
+        "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
     with (_told_in_one_line(ledger), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
-          _log_file(ledger.folder / "sweep.log"), _local_ray(resources)):
+          _log_file(ledger.folder / "sweep.log"), connected(address, machine.cpus, machine.gpus) as nodes):
         ledger.extend(more)
         ledger.begin()
-        display.begin(places)
-        searcher = LedgerSearcher(ledger, places, display)
+        places = Places(config, nodes)
+        display.begin(places.count)
+        searcher = LedgerSearcher(ledger, places, WORKER_RETRIES, display)
         rays = ledger.folder / "ray"
         shutil.rmtree(rays, ignore_errors=True)  # of drivers that were killed
         # A driver that was taken for dead may wake up and tidy away its own, so each has a folder.
@@ -168,48 +174,24 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
         def __reduce__(self) -> Any:
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
-    resources = {"CPU": config.cpus_per_trial, "GPU": config.gpus_per_trial}
     trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds)
     return ray.tune.Tuner(
-        ray.tune.with_resources(trainable, resources),
+        trainable,
         tune_config=ray.tune.TuneConfig(
             search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
             name=session.name, storage_path=str(session.parent), verbose=0, stop=Stop(),
-            failure_config=ray.tune.FailureConfig(max_failures=WORKER_RETRIES),
+            # A trial that lost its worker is put back in the ledger, and has a new attempt wherever there is room.
+            failure_config=ray.tune.FailureConfig(max_failures=0),
             # The trial saves itself at every task border; setup() goes on from there.
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
 
 
-def local_resources(config: SweepConfig) -> dict[str, float]:
+def this_machine(config: SweepConfig) -> Node:
     """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
-    return {"CPU": joblib.cpu_count(), "GPU": apart(gpu_count) if config.gpus_per_trial else 0}
-
-
-def slots(config: SweepConfig, resources: dict[str, float]) -> int:
-    """Trials that fit at a time; UserError if not one does."""
-    fits = math.inf
-    for kind, wanted in (("CPU", config.cpus_per_trial), ("GPU", config.gpus_per_trial)):
-        if wanted:
-            if resources[kind] < wanted:
-                raise UserError(f"--{kind.lower()}s-per-trial {wanted:g} is more than there is: {resources[kind]:g}.")
-            # A fraction of a GPU is on one GPU; 1 / 0.2 is to be 5.
-            units = int(resources[kind]) if kind == "GPU" and wanted < 1 else 1
-            fits = min(fits, units * math.floor(resources[kind] / units / wanted + 1e-9))
-    return int(min(fits, config.max_concurrent or math.inf))
-
-
-@contextmanager
-def _local_ray(resources: dict[str, float]) -> Iterator[None]:
-    """A Ray of this machine's own for the time of the sweep."""
-    ray.init(address="local", num_cpus=int(resources["CPU"]), num_gpus=int(resources["GPU"]), include_dashboard=False,
-             log_to_driver=False, logging_level=logging.ERROR)
-    try:
-        yield
-    finally:
-        ray.shutdown()
+    return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
 
 
 @contextmanager

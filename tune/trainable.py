@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import ray
 import ray.tune
 import yaml
 
@@ -30,9 +31,11 @@ if TYPE_CHECKING:
     from dynamos.trainer import Trainer
 
 # The key of a step's JSON: {"attempt", "results": [{"seed", "result", "metrics"}, ...], "state", "reason"}. The state
-# is a trial's, None while it goes on, or PUT_BACK where the machine is at fault and not the trial.
+# is a trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY, with
+# the id of the "node" that had too little.
 REPORT = "report"
 PUT_BACK = "PUT_BACK"
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
 STOP_POLL_SECONDS = 1.0
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -45,9 +48,9 @@ class SweepTrial(ray.tune.Trainable):
     """One trial: its seeds, in lockstep, task by task, in `folder`/attempt-N/seed-S.
 
     It goes on from the newest checkpoints found in its folder. Its configuration, as the searcher gives it:
-    {"number", "attempt", "folder", "changes": JSON of the fields that the base has otherwise}. Ray keeps copies of it
-    and statistics of its numbers to the sweep's end, so it says no more. The method's own errors travel in a step's
-    report, so that Ray counts only failures of workers and nodes.
+    {"number", "attempt", "folder", "changes": JSON of the fields that the base has otherwise, "place": JSON of the
+    Place that it holds}. Ray keeps copies of it and statistics of its numbers to the sweep's end, so it says no more.
+    The method's own errors travel in a step's report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
@@ -58,6 +61,16 @@ class SweepTrial(ray.tune.Trainable):
     _attempt: Path
     _log: LogFile
     _polled: float
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+        """What Ray is to reserve for a trial, and where."""
+        place = json.loads(config["place"])
+        holds = [{"CPU": place["cpus"], "GPU": place["gpus"]}]
+        if place["node"] is None:
+            return ray.tune.PlacementGroupFactory(holds)
+        on = [{"ray.io/node-id": place["node"]}]
+        return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
     def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int]) -> None:  # type: ignore[override]
         """Readies the worker process for its first trial; `base` and `seeds` are the sweep's."""
@@ -95,7 +108,8 @@ class SweepTrial(ray.tune.Trainable):
         if state is not None:
             self._trainers = {}  # frees the device's memory before the next trial
         return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": state,
-                                    "reason": reason}), "done": state is not None}
+                                    "reason": reason, "node": ray.get_runtime_context().get_node_id()}),
+                "done": state is not None}
 
     def cleanup(self) -> None:
         """Closes the log."""
@@ -171,9 +185,8 @@ class SweepTrial(ray.tune.Trainable):
         if _no_room(error):
             return PUT_BACK, f"no room to write in {self._attempt}: {error}"
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
-        if _out_of_memory(error):
-            kind = f"out of memory: {kind}"
-        return "FAIL", f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+        said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+        return (OUT_OF_MEMORY, f"out of memory: {said}") if _out_of_memory(error) else ("FAIL", said)
 
 
 def _save_channel_use(trainer: "Trainer", folder: Path) -> None:

@@ -18,7 +18,7 @@ def shown(display: Display) -> str:
 def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(trials=8), {})) as ledger:
         display = Display(ledger, console=Console(file=open("/dev/null", "w")))
-        display.begin(slots=2)
+        display.begin(lambda: 2)
         assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(display)
         complete(ledger, 100, 70)
         best = complete(ledger, 100, 90)
@@ -50,7 +50,7 @@ def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> N
     with driven(Ledger.create(tmp_path, config(space=space, sampler="grid", trials=2), {})) as ledger:
         display = Display(ledger, more=10, console=console)
         ledger.extend(10)
-        display.begin(slots=2)
+        display.begin(lambda: 2)
     assert console.export_text().strip() == "sweep s: 4 trials, 2 at a time"  # the preset and three values
 
 

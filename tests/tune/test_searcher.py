@@ -19,7 +19,6 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy.exc import OperationalError
 
-from dynamos.errors import UserError
 from results.best import best
 from results.lease import LeaseLost
 from results.ledger import Ledger
@@ -27,10 +26,10 @@ from results.samplers import SAMPLERS
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
 from tests.results.test_ledger import config, driven
+from tune.places import Node, Places
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
-from tune.sweep import slots
-from tune.trainable import PUT_BACK
+from tune.trainable import OUT_OF_MEMORY, PUT_BACK
 
 
 @pytest.fixture
@@ -39,8 +38,12 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
-    return LedgerSearcher(ledger, slots, lambda trial: None)
+def room(ledger: Ledger, slots: int = 2) -> Places:
+    return Places(ledger.config, lambda: [Node("n", "host", slots, slots)])
+
+
+def searcher(ledger: Ledger, slots: int = 2, retries: int = 3) -> LedgerSearcher:
+    return LedgerSearcher(ledger, room(ledger, slots), retries, lambda trial: None)
 
 
 def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
@@ -69,13 +72,16 @@ def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger:
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
     assert s.suggest("c")["number"] == 2
     s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+    assert s.suggest("d") is None, "what runs may come back"
+    s.on_trial_complete("c", said(90, 80, state="COMPLETE"))
     assert s.suggest("d") == Searcher.FINISHED
 
 
 def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
     suggested = searcher(ledger).suggest("a")
     assert suggested == {"number": 0, "attempt": 1, "folder": str(ledger.folder / "trials" / "0000"),
-                         "changes": json.dumps(ledger.trial(0).config)}
+                         "changes": json.dumps(ledger.trial(0).config),
+                         "place": '{"cpus": 1, "gpus": 0, "node": null}'}
     assert changes(suggested)["lr"] == ledger.config.base.lr
 
 
@@ -90,7 +96,7 @@ def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledg
 
 
 def test_how_a_trial_ends(ledger: Ledger) -> None:
-    s = searcher(ledger, slots=9)
+    s = searcher(ledger, slots=9, retries=0)
     for trial in ("diverged", "lost", "stopped"):
         s.suggest(trial)
     s.on_trial_complete("diverged", said(90, state="PRUNED", reason="non-finite: logits"))
@@ -98,9 +104,52 @@ def test_how_a_trial_ends(ledger: Ledger) -> None:
     s.on_trial_complete("stopped", said(50))
     ended = [(t.state, t.reason) for t in ledger.trials()]
     assert ended[0] == ("PRUNED", "non-finite: logits")
-    assert ended[1][0] == "FAIL" and "its worker failed" in str(ended[1][1])
+    assert ended[1][0] == "FAIL" and "its worker or node was lost 1 times" in str(ended[1][1])
     assert ended[2] == ("INTERRUPTED", None)
     assert s.suggest("again")["number"] == 2
+
+
+def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Ledger) -> None:
+    s = searcher(ledger, slots=1, retries=2)
+    for attempt in (1, 2, 3):
+        suggested = s.suggest(f"ray-{attempt}")
+        assert (suggested["number"], suggested["attempt"]) == (0, attempt)
+        s.enter(f"ray-{attempt}", json.loads(said(90, attempt=attempt)["report"]))
+        s.on_trial_complete(f"ray-{attempt}", said(90, attempt=attempt), error=True)
+        assert ledger.trial(0).losses == min(attempt, 2)
+    trial = ledger.trial(0)
+    assert (trial.state, trial.reason) == ("FAIL", "its worker or node was lost 3 times (sweep.log)")
+    assert s.suggest("next")["number"] == 1
+
+
+def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> None:
+    s = searcher(ledger, slots=3)
+    for trial in "abc":
+        s.suggest(trial)
+    assert s.suggest("d") is None
+    s.on_trial_complete("b", error=True)
+    assert (s.suggest("d") or {})["number"] == 1
+
+
+def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(ledger: Ledger) -> None:
+    s = searcher(ledger, slots=1, retries=0)
+    assert s.suggest("a")["number"] == 0 and not s.stranded("a")
+    s.on_trial_complete("a")
+    assert s.suggest("b")["number"] == 0 and ledger.trial(0).losses == 0
+
+
+def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
+    ledger.config = config(trials=3, gpus_per_trial=0.5, max_concurrent=1)
+    s = searcher(ledger)
+    lacking = {"state": OUT_OF_MEMORY, "reason": "out of memory: much", "node": "n"}
+    for trial, share in (("a", 0.5), ("b", 1.0)):
+        suggested = s.suggest(trial)
+        assert (suggested["number"], json.loads(suggested["place"])["gpus"]) == (0, share)
+        report = json.loads(said(90, attempt=suggested["attempt"])["report"]) | lacking
+        s.on_trial_complete(trial, {"report": json.dumps(report)})
+    trial = ledger.trial(0)
+    assert (trial.state, trial.reason, trial.losses) == ("FAIL", "out of memory: much", 0)
+    assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
 
 
 def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +164,7 @@ def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, mo
 
 def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
-    s = LedgerSearcher(ledger, 2, lambda t: heard.append((t.number, t.state, t.tasks_done)))
+    s = LedgerSearcher(ledger, room(ledger), 3, lambda t: heard.append((t.number, t.state, t.tasks_done)))
     s.suggest("a")
     s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
@@ -128,7 +177,7 @@ def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(t
     with driven(Ledger.create(tmp_path, config(space=space, trials=12), {})) as ledger:
         s = searcher(ledger, slots=99)
         suggested = []
-        while (one := s.suggest(str(len(suggested)))) != Searcher.FINISHED:
+        while (one := s.suggest(str(len(suggested)))) is not None:
             suggested.append(changes(one)["nf"])
         failed = [t for t in ledger.trials() if t.state == "FAIL"]
     assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
@@ -303,7 +352,8 @@ def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
         decisions = []
         for trial, value in (("a", 90.0), ("b", 50.0)):
             s.suggest(trial)
-            decisions.append(LedgerScheduler(s, 2).on_trial_result(None, SimpleNamespace(trial_id=trial), said(value)))
+            scheduler = LedgerScheduler(s, room(ledger))
+            decisions.append(scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), said(value)))
         assert decisions == [LedgerScheduler.CONTINUE, LedgerScheduler.STOP]
         assert ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 1
         s.on_trial_complete("b", said(50))
@@ -317,7 +367,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
     made = config(trials=5, deterministic_order=True, sampler="random")
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         told: list[tuple[int, str]] = []
-        s = LedgerSearcher(ledger, 2, lambda t: told.append((t.number, t.state)))
+        s = LedgerSearcher(ledger, room(ledger), 3, lambda t: told.append((t.number, t.state)))
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
         s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
         assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2
@@ -394,18 +444,3 @@ def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_i
 
 def test_ray_may_pickle_it(ledger: Ledger) -> None:
     pickle.dumps(searcher(ledger))
-
-
-@pytest.mark.parametrize("changes, resources, expected", [
-    ({}, {"CPU": 8, "GPU": 0}, 8), ({"cpus_per_trial": 3.0}, {"CPU": 8, "GPU": 0}, 2),
-    ({"max_concurrent": 2}, {"CPU": 8, "GPU": 0}, 2), ({"gpus_per_trial": 0.125}, {"CPU": 16, "GPU": 1}, 8),
-    ({"gpus_per_trial": 1.0}, {"CPU": 16, "GPU": 4}, 4), ({"cpus_per_trial": 0.1}, {"CPU": 1, "GPU": 0}, 10),
-    ({"gpus_per_trial": 0.2}, {"CPU": 16, "GPU": 1}, 5),
-    ({"gpus_per_trial": 0.75}, {"CPU": 16, "GPU": 4}, 4)])  # what is left of two GPUs holds no third trial
-def test_slots(changes: dict[str, Any], resources: dict[str, float], expected: int) -> None:
-    assert slots(config(**changes), resources) == expected
-
-
-def test_a_trial_that_fits_nowhere_is_refused() -> None:
-    with pytest.raises(UserError, match="--gpus-per-trial 1 is more than there is: 0"):
-        slots(config(gpus_per_trial=1.0), {"CPU": 2, "GPU": 0})

@@ -19,7 +19,7 @@ from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.ledger import STOP_FILE
 from tests.dynamos.small import facts, small
-from tune.trainable import PUT_BACK, SweepTrial
+from tune.trainable import OUT_OF_MEMORY, PUT_BACK, SweepTrial
 
 SEEDS = (42, 43)
 
@@ -123,7 +123,8 @@ def test_an_error_fails_the_trial_with_its_reason_and_a_traceback(
         error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "run_task", failing(error))
     report = step(worker(tmp_path))
-    assert report["state"] == "FAIL" and report["reason"].startswith(reason)
+    lacks = reason.startswith("out of memory")
+    assert report["state"] == (OUT_OF_MEMORY if lacks else "FAIL") and report["reason"].startswith(reason)
     path = tmp_path / "attempt-1" / "traceback.txt"
     assert report["reason"].endswith(f"({path})") and type(error).__name__ in path.read_text()
 

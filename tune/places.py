@@ -1,0 +1,109 @@
+"""Where trials go: how many each node of a Ray cluster holds, and how large a part of its GPUs each gets."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from dynamos.errors import UserError
+from results.sweep_config import SweepConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that runs trials."""
+
+    id: str
+    host: str
+    cpus: float
+    gpus: float
+    kind: str | None = None  # of its GPUs, as Ray names it; None where it has none
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a trial holds, and where."""
+
+    cpus: float
+    gpus: float
+    node: str | None  # the id of the one node that it may run on; None: any
+
+
+class Places:
+    """The places of a session, as nodes come and go.
+
+    While all nodes are packed alike, Ray chooses a trial's node. Once they are not, each trial is given its node.
+    """
+
+    def __init__(self, config: SweepConfig, nodes: Callable[[], Sequence[Node]]) -> None:
+        """`nodes` gives those that take trials at the moment."""
+        self._config, self._nodes = config, nodes
+        self._gpus: dict[str, float] = {}  # by node, GPUs of a trial, where they are not those of the configuration
+        self.packings = 0  # how often the packing of a node has changed
+
+    def count(self) -> int:
+        """Trials that may run at a time."""
+        held = sum(fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node)) for node in self._nodes())
+        return int(min(held, self._config.max_concurrent or math.inf))
+
+    def free(self, taken: Iterable[Place]) -> Place | None:
+        """A place for one more trial beside those taken; None where there is none."""
+        places = list(taken)
+        if len(places) >= self.count():
+            return None
+        cpus = self._config.cpus_per_trial
+        nodes = self._nodes()
+        if len({self.gpus(node) for node in nodes if node.gpus}) <= 1:
+            return Place(cpus, self.gpus(nodes[0]), None)
+        there = Counter(place.node for place in places)
+        left = {node: fit(node.cpus, node.gpus, cpus, self.gpus(node)) - there[node.id] for node in nodes}
+        node = max(left, key=lambda one: left[one])
+        return Place(cpus, self.gpus(node), node.id) if left[node] > 0 else None
+
+    def gone(self, place: Place) -> bool:
+        """Whether no trial can start at a place any more, for its node is not there."""
+        return place.node is not None and place.node not in {node.id for node in self._nodes()}
+
+    def gpus(self, node: Node) -> float:
+        """GPUs that a trial on a node gets."""
+        return self._gpus.get(node.id, self._config.gpus_per_trial)
+
+    def pack(self, node: str, gpus: float) -> None:
+        """Gives every further trial on a node so many GPUs."""
+        self._gpus[node] = gpus
+        self.packings += 1
+
+    def thin_out(self, place: Place, node: str) -> bool:
+        """Halves the trials on each GPU of a node where one at such a place ran out of memory; False if it was alone.
+
+        A second trial of the same packing changes nothing more.
+        """
+        if not 0 < place.gpus < 1:
+            return False
+        now = next((self.gpus(n) for n in self._nodes() if n.id == node), place.gpus)
+        if now <= place.gpus:
+            self.pack(node, min(2 * place.gpus, 1.0))
+        return True
+
+
+def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
+    """Trials that a node with so many CPUs and GPUs holds at a time."""
+    fits = math.inf
+    for there, wanted, whole in ((cpus, cpus_per_trial, False), (gpus, gpus_per_trial, gpus_per_trial < 1)):
+        if wanted:
+            # A fraction of a GPU is on one GPU; 1 / 0.2 is to be 5.
+            units = int(there) if whole else 1
+            fits = min(fits, units * math.floor(there / units / wanted + 1e-9) if units else 0)
+    return int(fits)
+
+
+def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
+    """UserError if no node holds a trial; says of what there is too little."""
+    for kind, wanted, most in (("cpus", config.cpus_per_trial, max((n.cpus for n in nodes), default=0)),
+                               ("gpus", config.gpus_per_trial, max((n.gpus for n in nodes), default=0))):
+        if wanted > most:
+            raise UserError(f"--{kind}-per-trial {wanted:g} is more than there is: {most:g}"
+                            f"{' on any one node' if len(nodes) > 1 else ''}.")
+    if not any(fit(n.cpus, n.gpus, config.cpus_per_trial, config.gpus_per_trial) for n in nodes):
+        raise UserError(f"no node has both --cpus-per-trial {config.cpus_per_trial:g} and --gpus-per-trial "
+                        f"{config.gpus_per_trial:g}.")
