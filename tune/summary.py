@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
+from dynamos.files import AnyPath
 from results import compare
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
@@ -26,7 +27,7 @@ SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
 
 
-def listing(storage: Path) -> None:
+def listing(storage: AnyPath) -> None:
     """Prints a line per sweep."""
     names = sweep_names(storage)
     if not names:
