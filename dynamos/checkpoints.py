@@ -1,15 +1,14 @@
-"""A Trainer's state on disk: atomic, checksummed, the last two kept."""
+"""A Trainer's state in files: atomic, checksummed, the last two kept."""
 
 import hashlib
 import io
 import logging
 import re
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from dynamos.files import TEMPORARY, write_whole
+from dynamos.files import TEMPORARY, AnyPath, write_whole
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +17,7 @@ KEPT = 2
 _NAME = re.compile(r"checkpoint-(\d{6,})\.pt")
 
 
-def save(state: dict[str, Any], folder: Path) -> Path:
+def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
     """The new checkpoint file of `state` (Trainer.state_dict) in `folder`; older ones but the last go.
 
     The file is MAGIC, the SHA-256 of the rest in hexadecimal, a line break and what torch.save writes.
@@ -38,7 +37,7 @@ def save(state: dict[str, Any], folder: Path) -> Path:
     return path
 
 
-def latest(folder: Path) -> dict[str, Any] | None:
+def latest(folder: AnyPath) -> dict[str, Any] | None:
     """The newest state in `folder` that is whole, its tensors on the CPU; None where there is none.
 
     A damaged file is passed over with a warning.
@@ -51,7 +50,7 @@ def latest(folder: Path) -> dict[str, Any] | None:
     return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: AnyPath) -> dict[str, Any]:
     """The state in a file; ValueError if the file is not what `save` wrote."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
@@ -63,7 +62,7 @@ def _read(path: Path) -> dict[str, Any]:
     return state
 
 
-def _numbered(folder: Path) -> list[tuple[int, Path]]:
+def _numbered(folder: AnyPath) -> list[tuple[int, AnyPath]]:
     """(number, file) of the checkpoints in a folder, oldest first."""
     if not folder.is_dir():
         return []

@@ -12,7 +12,7 @@ import yaml
 from dynamos.arguments import Parser, add_fields, fields_given, merged, with_validation
 from dynamos.config import TrainConfig, differing, parsed_settings, read_config, read_yaml
 from dynamos.errors import DynamosError, RunError, UserError
-from dynamos.files import write_whole
+from dynamos.files import any_path, write_whole
 
 if TYPE_CHECKING:  # torch takes seconds to import; --help and a wrong flag answer before it
     from dynamos.recorders import Recorder
@@ -51,7 +51,7 @@ def train_parser() -> Parser:
     parser = Parser(prog="dynamos", description="Train one configuration on a stream of tasks.", epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     run = parser.add_argument_group("the run")
-    run.add_argument("--config", type=Path, metavar="FILE", help="YAML file of fields, or one with a `config` section "
+    run.add_argument("--config", metavar="FILE", help="YAML file of fields, or one with a `config` section "
                      "(best_config.yaml, a run's config.yaml)")
     run.add_argument("--preset", "--load-best-args", action="store_true",
                      help="fill in the preset of stream and buffer size; without --buffer-size the stream's smallest")
@@ -105,7 +105,7 @@ def _train(arguments: list[str]) -> int:
         options |= {name: stored[name] for name in OPTIONS if name in stored and not hasattr(parsed, name)}
         started = stored.get("started")
     else:
-        file = {} if parsed.config is None else read_config(parsed.config)
+        file = {} if parsed.config is None else read_config(any_path(parsed.config))
         config = merged(use_preset=parsed.preset, layers=[file, settings, given])
         name = parsed.exp_name or f"{config.dataset}-{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
         folder = (parsed.save_path or SAVE_PATH) / name

@@ -13,6 +13,7 @@ from typing import Any, Self
 import yaml
 
 from dynamos.errors import UserError, unknown
+from dynamos.files import AnyPath
 
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
 ROTATING = ("digits-360", "mnist-360")
@@ -239,7 +240,7 @@ def parsed_settings(settings: list[str]) -> dict[str, Any]:
     return values
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: AnyPath) -> dict[str, Any]:
     """The mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
     try:
         content = yaml.safe_load(path.read_text())
@@ -254,7 +255,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: AnyPath) -> dict[str, Any]:
     """The TrainConfig fields in a YAML file: those under `config` where there is such a section, else all."""
     content = read_yaml(path)
     values = content.get("config", content)

@@ -10,7 +10,7 @@ import yaml
 from dynamos import checkpoints
 from dynamos.config import TrainConfig, read_yaml
 from dynamos.errors import CheckpointError, UserError
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from dynamos.network import ResNet, build_network
 
 WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
@@ -26,7 +26,7 @@ def trained(run: Path) -> tuple[TrainConfig, ResNet]:
     return found[:2]
 
 
-def from_checkpoints(folder: Path) -> tuple[TrainConfig, ResNet, int] | None:
+def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
     """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint; None without one."""
     state = checkpoints.latest(folder)
     if state is None:

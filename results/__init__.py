@@ -10,12 +10,15 @@ STORAGE = "runs"  # where sweeps are kept by default
 
 
 def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Sweep":
-    """A sweep by its folder, or by its name under `storage`; UserError if there is none. Needs no ray and no torch."""
+    """A sweep by its folder, or by its name under `storage`, a path or URL; UserError if there is none.
+
+    Needs no ray and no torch.
+    """
+    from dynamos.files import any_path
     from results.frame import Sweep
     from results.ledger import Ledger
 
-    path = Path(path_or_name).expanduser()
+    path = any_path(str(path_or_name))
     if not (path / "sweep.yaml").is_file():
-        path = Path(storage).expanduser() / path_or_name
-    path = path.resolve()
+        path = any_path(str(storage)) / str(path_or_name)
     return Sweep.of(Ledger.open(path.parent, path.name))

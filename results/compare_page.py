@@ -1,9 +1,8 @@
 """A comparison of sweeps as one self-contained HTML page."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from results import charts
 from results.compare import KINDS, Compared, sentences, table
 from results.page import chart, heading, page, paragraph
@@ -13,7 +12,7 @@ from results.protocols import NOT_PUBLISHABLE
 _SPENT = {"trials": "trials ended", "cpu_seconds": "CPU seconds", "gpu_seconds": "GPU seconds"}
 
 
-def write_comparison(sweeps: list[Compared], path: Path) -> Path:
+def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
     """The page: what each sweep found, at equal budgets too, the best so far over what it cost, what shifted."""
     names = [sweep.name for sweep in sweeps]
     settings, found, shifted = table(sweeps)

@@ -4,14 +4,13 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
 from scipy import stats
 
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from results.ledger import Ledger
 from results.sweep_config import Objective
 from results.trial import TrialRecord
@@ -115,7 +114,7 @@ def frame(confirmation: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_confirmation(ledger: Ledger, confirmation: Ledger) -> Path:
+def write_confirmation(ledger: Ledger, confirmation: Ledger) -> AnyPath:
     """confirm.csv in the sweep's folder: `frame` of its latest confirmation."""
     return write_whole(ledger.folder / "confirm.csv", frame(confirmation).to_csv(index=False))
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import pandas as pd
 
 from dynamos.errors import UserError, unknown
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, any_path, write_whole
 from results.best import Choice, chosen, pareto
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
@@ -86,12 +86,13 @@ class Sweep:
         """The row of `trials` that the rule chooses (results.best.RULES); UserError where there is none."""
         return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
 
-    def save(self, folder: str | Path, kind: str = "parquet") -> list[Path]:
+    def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
         """The files trials, results and pareto of a format of FORMATS, written to a folder."""
         if kind not in FORMATS:
             raise UserError(unknown("format", kind, FORMATS))
         frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
-        return [write_whole(Path(folder) / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]
+        place = any_path(str(folder))
+        return [write_whole(place / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]
 
     def _frame(self, trials: list[TrialRecord]) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []

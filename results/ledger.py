@@ -18,8 +18,8 @@ After that state nothing is written to a trial; what comes later stands in the s
 """
 
 import datetime as dt
+import io
 import logging
-import os
 import shlex
 import shutil
 import time
@@ -40,7 +40,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.config import read_yaml
 from dynamos.errors import UserError, unknown
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
@@ -69,7 +69,7 @@ class Ledger:
         record: what sweep.yaml says beside the configuration: id, versions, revision, data hashes.
     """
 
-    def __init__(self, folder: Path, config: SweepConfig, record: Mapping[str, Any]) -> None:
+    def __init__(self, folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> None:
         """Opens the storage of an existing sweep folder; use `create` or `open`."""
         self.folder, self.config, self.record = folder, config, dict(record)
         self._database = _storage(config.ledger_url, folder)
@@ -79,7 +79,7 @@ class Ledger:
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
-    def create(cls, storage: Path, config: SweepConfig, record: Mapping[str, Any]) -> Self:
+    def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Self:
         """A new sweep's ledger under `storage`, its first trials enqueued; UserError if the name is taken.
 
         `record` goes into sweep.yaml beside the configuration.
@@ -93,30 +93,28 @@ class Ledger:
             raise UserError(f"{folder} exists and is no sweep; choose another --name or --storage.")
         earlier = None if config.warm_start is None else cls.open(storage, config.warm_start)
         record = {"id": uuid.uuid4().hex, **record}
-        # Made beside its place and renamed: a sweep is there whole, its first trials enqueued, or not at all.
-        making = storage / f".{config.name}.{os.getpid()}"
+        content = yaml.safe_dump({**config.to_dict(), "record": record}, sort_keys=False)
+        # A sweep is there whole, its first trials enqueued, or not at all.
         try:
-            making.mkdir(parents=True)
-            write_whole(making / "sweep.yaml", yaml.safe_dump({**config.to_dict(), "record": record}, sort_keys=False))
-            made = _storage(config.ledger_url, making)
-            study = optuna.create_study(storage=made, study_name=_study_name(config, record), directions=[
-                "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
-            lease.free(made, made.get_study_id_from_name(study.study_name))
-            _enqueue(study, config, "preset" if config.base_is_preset else "base", {})
-            for number, point in enumerate(config.points, start=1):
-                _enqueue(study, config, f"points:{number}", point)
-            if earlier is not None:
-                warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)
-            made.engine.dispose()
-            making.rename(folder)
+            if isinstance(folder, Path):
+                making = folder.with_name(f".{config.name}.{uuid.uuid4().hex}")
+                try:
+                    making.mkdir(parents=True)
+                    write_whole(making / "sweep.yaml", content)
+                    _make_study(making, config, record, earlier)
+                    making.rename(folder)
+                finally:
+                    shutil.rmtree(making, ignore_errors=True)
+            else:  # nothing can be renamed, so the file that makes it a sweep comes last, and replaces no other
+                _make_study(folder, config, record, earlier)
+                file = folder / "sweep.yaml"
+                file.fs.pipe_file(file.path, content.encode(), mode="create")
         except OSError as error:
-            raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror}.") from None
-        finally:
-            shutil.rmtree(making, ignore_errors=True)
+            raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
         return cls(folder, config, record)
 
     @classmethod
-    def open(cls, storage: Path, name: str) -> Self:
+    def open(cls, storage: AnyPath, name: str) -> Self:
         """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
         folder = storage / name
         if not (folder / "sweep.yaml").is_file():
@@ -338,7 +336,7 @@ class Ledger:
         """Asks a running trial to end; any process may."""
         write_whole(self.trial_folder(number) / STOP_FILE, "")
 
-    def trial_folder(self, number: int) -> Path:
+    def trial_folder(self, number: int) -> AnyPath:
         """Where a trial's attempts keep their files."""
         return self.folder / "trials" / f"{number:04d}"
 
@@ -349,7 +347,7 @@ class Ledger:
         """
         files = [self.trial_folder(trial.number) / f"attempt-{attempt}" / f"seed-{seed}" / CHANNEL_USE
                  for attempt in range(trial.attempt, 0, -1)]
-        return next((np.load(file) for file in files if file.is_file()), None)
+        return next((np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None)
 
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
@@ -399,7 +397,7 @@ class Ledger:
             self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
 
 
-def read_sweep_file(path: Path) -> tuple[SweepConfig, dict[str, Any]]:
+def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     """(configuration, record) of a sweep.yaml; UserError where it is damaged."""
     values = read_yaml(path)
     try:
@@ -415,7 +413,7 @@ def unusable(error: Exception) -> str:
     return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"
 
 
-def sweep_names(storage: Path) -> list[str]:
+def sweep_names(storage: AnyPath) -> list[str]:
     """Names of the sweeps in a storage folder."""
     return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
 
@@ -426,6 +424,20 @@ def _repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
             if name not in _UNREPEATABLE}
 
 
+def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any], earlier: Ledger | None) -> None:
+    """Makes a new sweep's study with its first trials, in `folder` where its ledger has no URL."""
+    made = _storage(config.ledger_url, folder)
+    study = optuna.create_study(storage=made, study_name=_study_name(config, record), directions=[
+        "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
+    lease.free(made, made.get_study_id_from_name(study.study_name))
+    _enqueue(study, config, "preset" if config.base_is_preset else "base", {})
+    for number, point in enumerate(config.points, start=1):
+        _enqueue(study, config, f"points:{number}", point)
+    if earlier is not None:
+        warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)
+    made.engine.dispose()
+
+
 def _enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
     study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
 
@@ -434,7 +446,7 @@ def _study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
     return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
 
 
-def _storage(url: str | None, folder: Path) -> RDBStorage:
+def _storage(url: str | None, folder: AnyPath) -> RDBStorage:
     """The Optuna storage at a URL; without one, ledger.db in a sweep's folder."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
     if url is not None:

@@ -1,12 +1,11 @@
 """One self-contained HTML page about a sweep, finished or not."""
 
 from collections import Counter
-from pathlib import Path
 
 import pandas as pd
 import yaml
 
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from results import charts
 from results.agreement import ranking
 from results.best import baseline, best, broken
@@ -22,7 +21,7 @@ from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, number
 
 
-def write_report(ledger: Ledger) -> Path:
+def write_report(ledger: Ledger) -> AnyPath:
     """report.html in the sweep's folder: the answer, what speaks against it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = best(sweep.records, config)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dynamos.arguments import Parser
 from dynamos.errors import DynamosError, UserError
+from dynamos.files import any_path
 from results import STORAGE
 from tune.session import add_session_flags, amount, session_changes, storage
 
@@ -116,7 +117,7 @@ def _add_flags(command: Parser, name: str) -> None:
     elif name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
     command.add_argument("--storage", metavar="DIR", default=STORAGE,
-                         help="folder that holds the sweeps (default: %(default)s)")
+                         help="folder that holds the sweeps, or its URL (default: %(default)s)")
     if name == "extend":
         command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
     if name in ("confirm", "export"):
@@ -288,7 +289,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
     sweeps = compared([_found(arguments, name) for name in names])
     comparison(sweeps)
-    path = Path(arguments.page or storage(arguments) / f"compare-{'-'.join(names)}.html").expanduser()
+    path = any_path(arguments.page) if arguments.page else storage(arguments) / f"compare-{'-'.join(names)}.html"
     print(f"\nThe page: {write_comparison(sweeps, path)}")
     return 0
 
@@ -376,8 +377,10 @@ def _there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
 
         if arguments.name is None:
             raise UserError("submit needs --name, by which the sweep and its logs are found again.")
-        sweep_config(arguments)  # what is wrong with the flags is said here
+        config = sweep_config(arguments)  # what is wrong with the flags is said here
         what[0] = "run"
+        if config.tracking_uri is not None:  # it may be this machine's environment that names it
+            what += ["--tracking-uri", config.tracking_uri]
     files = {flag: path for flag in ("space", "points", "baseline")
              if (path := Path(getattr(arguments, flag, None) or "").expanduser()).is_file()}
     for flag, path in files.items():

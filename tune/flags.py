@@ -8,6 +8,7 @@ from typing import Any
 
 from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
 from dynamos.errors import UserError, unknown
+from dynamos.files import STORES
 from results import STORAGE
 from results.protocols import PROTOCOLS, images_of
 from results.pruners import PRUNERS
@@ -69,7 +70,8 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(budget, "--trials", "configurations to try, the preset included", type=int, metavar="T")
     add_session_flags(budget, DEFAULTS)
     where = section("where")
-    _add(where, "--storage", "folder for this and other sweeps and their MLflow store", metavar="DIR")
+    _add(where, "--storage", "folder for this and other sweeps and their MLflow store, or, for the "
+         f"sweeps alone, the URL of one in an object store ({', '.join(STORES)})", metavar="DIR")
     _add(where, "--ledger-url", "database that keeps the ledger, for instance postgresql+psycopg://host/name "
          "(default: a file in the sweep's folder)", metavar="URL")
     _add(where, "--tracking-uri", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
@@ -78,6 +80,11 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     """The sweep that the flags mean; UserError for what is not allowed."""
+    tracking_uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    if "://" in arguments.storage:
+        for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", tracking_uri)):
+            if value is None:
+                raise UserError(f"--storage {arguments.storage} needs {flag}: no database can lie in an object store.")
     space = read_space(arguments.space)
     default = DEFAULT_OBJECTIVE.get(arguments.protocol, "val_class_il")
     objectives = tuple(Objective.parse(text) for text in arguments.objectives or [default])
@@ -95,7 +102,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         gpus_per_trial=arguments.gpus_per_trial, pack_gpus=arguments.pack_gpus, retries=arguments.retries,
         max_concurrent=arguments.max_concurrent,
         ledger_url=arguments.ledger_url,
-        tracking_uri=arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
+        tracking_uri=tracking_uri)
 
 
 def _add(group: Any, flag: str, text: str, **more: Any) -> None:

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
+from dynamos.files import AnyPath
 from results.ledger import Ledger
 from tune.tracking import Mirror, one_line
 
@@ -26,13 +26,13 @@ class LiveMirror:
     So a slow or dead server holds nothing up, and the driver does without MLflow, a third of its memory.
     """
 
-    def __init__(self, ledger: Ledger, uri: str, artifacts: Path) -> None:
+    def __init__(self, ledger: Ledger, uri: str) -> None:
         """Starts the process; nothing waits for a server."""
         context = get_context("spawn")
         self._pipe, its_end = context.Pipe()
         self._answered_at = context.RawValue("d", time.monotonic())  # a lock might die with its holder
         self._process = context.Process(target=follow, name="mlflow",
-                                        args=(its_end, self._answered_at, ledger.folder, uri, artifacts))
+                                        args=(its_end, self._answered_at, ledger.folder, uri))
         self._error: str | None = None
         with _signals_held_back():
             self._process.start()
@@ -66,7 +66,7 @@ class LiveMirror:
                                          else f"the mirror's process ended with status {status}")
 
 
-def follow(pipe: Connection, answered_at: Any, folder: Path, uri: str, artifacts: Path) -> None:
+def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
     """Mirrors a sweep until it is told the end, or whoever would tell is gone.
 
     It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
@@ -78,13 +78,12 @@ def follow(pipe: Connection, answered_at: Any, folder: Path, uri: str, artifacts
         answered_at: its `value` is kept at the time of MLflow's last answer.
         folder: the sweep's.
         uri: where its runs are to be.
-        artifacts: as for Mirror.
     """
     driver, mirror, pause, give_up_at = _Driver(pipe), None, FIRST_PAUSE_SECONDS, math.inf
     with suppress(_DriverGone):  # the next one repairs what is missing
         while True:
             try:
-                mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, artifacts, answered_at)
+                mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, answered_at)
                 mirror.sync()
                 driver.say(None)
                 pause = FIRST_PAUSE_SECONDS

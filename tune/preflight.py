@@ -6,6 +6,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -22,10 +23,11 @@ from sqlalchemy import create_engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import RunError, UserError
+from dynamos.files import AnyPath, write_whole
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, package_folders, shipped_images, this_machine
 from tune.places import Node, Places, refuse_unless_fit
-from tune.tracking import reachable
+from tune.tracking import one_line, reachable
 
 SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
 NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much
@@ -48,7 +50,7 @@ class NodeReport:
     data: str  # "embedded", or the digest of the images that reached it
 
 
-def preflight(config: SweepConfig, storage: Path, address: str | None) -> None:
+def preflight(config: SweepConfig, storage: AnyPath, address: str | None) -> None:
     """Prints what a sweep will find on each node; RunError for what would not do, with its remedy."""
     console = Console(stderr=True)
     with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
@@ -111,10 +113,10 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
     return found
 
 
-def ledger_problems(config: SweepConfig, storage: Path) -> list[str]:
+def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
     """What of the ledger's place would not do."""
     if config.ledger_url is None:
-        kind = file_system(storage)
+        kind = file_system(storage) if isinstance(storage, Path) else ""
         if kind.startswith(NETWORK_FILE_SYSTEMS):
             return [f"{storage} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
                     "--ledger-url."]
@@ -139,7 +141,7 @@ def file_system(path: Path) -> str:
 class _Inspector:
     """Looks around on the node that it runs on."""
 
-    def look(self, storage: Path, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
+    def look(self, storage: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
         return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(storage),
                 "storage": _written(storage, name), "data": "embedded" if images is None else digest(images)}
 
@@ -147,12 +149,11 @@ class _Inspector:
         return time.time()
 
 
-def _reports(config: SweepConfig, storage: Path, nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
+def _reports(config: SweepConfig, storage: AnyPath, nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
     """(what each node said, what is to be said of those that did not)."""
     probe = storage / f".preflight-{uuid.uuid4().hex}"
     try:
-        probe.mkdir(parents=True)
-        (probe / "driver").write_text(probe.name)
+        write_whole(probe / "driver", probe.name)
     except OSError as error:
         raise UserError(f"--storage {storage} cannot be written: {error.strerror or error}.") from None
     found, silent = [], []
@@ -179,31 +180,32 @@ def _reports(config: SweepConfig, storage: Path, nodes: Sequence[Node]) -> tuple
     finally:
         for path in [*probe.iterdir()]:
             path.unlink()
-        probe.rmdir()
+        if isinstance(probe, Path):  # a store has no folders
+            probe.rmdir()
     return found, silent
 
 
-def _written(probe: Path, name: str) -> str | None:
+def _written(probe: AnyPath, name: str) -> str | None:
     """Why a node can not read what the driver wrote and write something of its own; None if it can."""
     try:
         if (probe / "driver").read_text() != probe.name:
             return f"{probe.parent} holds another file there"
-        (probe / name).write_text(name)
-    except OSError as error:
-        return f"{probe.parent}: {error.strerror or error}"
+        write_whole(probe / name, name)
+    except Exception as error:  # whatever a store's own package raises
+        return one_line(error)
     return None
 
 
-def _read(path: Path, text: str) -> bool:
+def _read(path: AnyPath, text: str) -> bool:
     try:
-        return path.read_text() == text
+        return bool(path.read_text() == text)
     except OSError:
         return False
 
 
-def _free(storage: Path) -> float:
-    """Bytes that are free where a node's files go."""
-    place = storage.parent if storage.parent.exists() else Path("/")
+def _free(storage: AnyPath) -> float:
+    """Bytes that are free on the disk of a node's own files: the storage's, where that is one."""
+    place = storage.parent if isinstance(storage, Path) and storage.parent.exists() else tempfile.gettempdir()
     return float(shutil.disk_usage(place).free)
 
 

@@ -101,7 +101,7 @@ def _version(client: "MlflowClient", model: str, tags: dict[str, str]) -> str | 
 
 def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") -> str:
     """The id of a confirmation's trial's run, made to agree with its ledger."""
-    tracking.Mirror(there, uri, there.folder.parent / "mlartifacts").sync()
+    tracking.Mirror(there, uri).sync()
     experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
     assert experiment is not None
     [run] = client.search_runs([experiment.experiment_id], f"tags.`{tracking.SWEEP_TAG}` = '{there.record['id']}' and "

@@ -3,10 +3,10 @@
 import argparse
 import math
 import re
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dynamos.errors import UserError
+from dynamos.files import AnyPath, any_path
 
 if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
@@ -63,9 +63,9 @@ def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dic
     return given
 
 
-def storage(arguments: argparse.Namespace) -> Path:
-    """The folder that holds the sweeps."""
-    return Path(arguments.storage).expanduser().resolve()
+def storage(arguments: argparse.Namespace) -> AnyPath:
+    """The folder that holds the sweeps; UserError where it is a URL that cannot be used."""
+    return any_path(arguments.storage)
 
 
 def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:

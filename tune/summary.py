@@ -13,6 +13,7 @@ from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
+from dynamos.files import AnyPath
 from results import compare
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
@@ -26,7 +27,7 @@ SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
 
 
-def listing(storage: Path) -> None:
+def listing(storage: AnyPath) -> None:
     """Prints a line per sweep."""
     names = sweep_names(storage)
     if not names:
@@ -100,6 +101,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     """Prints what a session came to and what to do next; whether there is a best trial."""
     trials, config = ledger.trials(), ledger.config
     name, folder = config.name, ledger.folder
+    rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
     left = ledger.remaining()
     print()
     if over is not None and left:
@@ -112,7 +114,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         what = (f"None of the {complete} trials of {name} that completed keeps "
                 f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
         print(f"{what}{': ' + '; '.join(reasons) if reasons else ''}.")
-        print(f"Files in {folder}: sweep.yaml, ledger.db, trials.csv, trials/")
+        print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first = baseline(trials)
     began = "baseline" if first is None else first.source
@@ -136,7 +138,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
     from tune.sweep import mlflow_uri
 
-    print(f"\nFiles in {folder}:\n  {files}sweep.yaml  ledger.db  trials/")
+    print(f"\nFiles in {folder}:\n  {files}{rest}")
     print("\nNext:\n"
           f"  retrain it      {_command('dynamos')} --config {exported}\n"
           f"  confirm it      {_command('dynamos-sweep')} confirm {ledger.typed}\n"

@@ -2,13 +2,11 @@
 
 import logging
 import os
-import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
-from pathlib import Path
+from contextlib import contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray.tune
@@ -16,6 +14,7 @@ from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, RunError
+from dynamos.files import AnyPath
 from results.best import Choice, best
 from results.export import export
 from results.frame import write_trials
@@ -24,7 +23,7 @@ from results.ledger import Ledger, unusable
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
-from tune.logs import LogFile
+from tune.logs import log_file
 from tune.mirror import LiveMirror
 from tune.packing import best_packing, measure
 from tune.places import Node, Places, refuse_unless_fit
@@ -38,7 +37,7 @@ INTERRUPTED = "interrupted"  # how a session ended that a signal ended
 log = logging.getLogger(__name__)
 
 
-def create_sweep(storage: Path, config: SweepConfig, more: Mapping[str, Any] | None = None,
+def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] | None = None,
                  address: str | None = None) -> Ledger:
     """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
 
@@ -74,7 +73,9 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
     with (_told_in_one_line(ledger), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
-          _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes):
+          _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
+          # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
+          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
         ledger.extend(more)
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
@@ -83,18 +84,11 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
             _pack(config, places, nodes(), images, display)
         display.begin(places.count)
         searcher = LedgerSearcher(ledger, places, display)
-        rays = ledger.folder / "ray"
-        shutil.rmtree(rays, ignore_errors=True)  # of drivers that were killed
-        # A driver that was taken for dead may wake up and tidy away its own, so each has a folder.
-        session = rays / f"session-{time.time_ns()}"
-        mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
+        mirror = LiveMirror(ledger, mlflow_uri(ledger))
         try:
-            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, session, images).fit()
+            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images).fit()
         finally:
             searcher.interrupt()
-            shutil.rmtree(session, ignore_errors=True)  # first, for it makes room where a disk is full
-            with suppress(OSError):  # another session's may be there
-                rays.rmdir()
             if searcher.failure is None:
                 display.note("writing the results")
                 searcher.failure = _written(ledger)
@@ -151,7 +145,7 @@ def _written(ledger: Ledger) -> RunError | None:
 def sync(ledger: Ledger) -> str:
     """Makes MLflow agree with the ledger; what was to be done, in words."""
     try:
-        changed = Mirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts").sync()
+        changed = Mirror(ledger, mlflow_uri(ledger)).sync()
     except Exception as error:  # whatever the store or the network raised
         raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
     return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
@@ -174,7 +168,7 @@ def mlflow_uri(ledger: Ledger) -> str:
 
 
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
-           session: Path, images: dict[str, RawImages] | None) -> ray.tune.Tuner:
+           rays: str, images: dict[str, RawImages] | None) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
 
@@ -196,7 +190,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
-            name=session.name, storage_path=str(session.parent), verbose=0, stop=Stop(),
+            name="sweep", storage_path=rays, verbose=0, stop=Stop(),
             # A trial that lost its worker is put back in the ledger, and has a new attempt wherever there is room.
             failure_config=ray.tune.FailureConfig(max_failures=0),
             # The trial saves itself at every task border; setup() goes on from there.
@@ -204,9 +198,9 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
 
 
 @contextmanager
-def _log_file(path: Path) -> Iterator[None]:
+def _log_file(path: AnyPath) -> Iterator[None]:
     """While it lasts, what Ray's and our own loggers say goes into a file; it would break the display."""
-    handler = LogFile(path)
+    handler = log_file(path)
     loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
     for name, level in loggers.items():
         logger = logging.getLogger(name)

@@ -67,13 +67,12 @@ class _Run:
 class Mirror:
     """A sweep's runs on an MLflow server or store."""
 
-    def __init__(self, ledger: Ledger, uri: str, artifacts: Path, answered_at: Any = None) -> None:
+    def __init__(self, ledger: Ledger, uri: str, answered_at: Any = None) -> None:
         """Connects.
 
         Args:
             ledger: the sweep's, to read.
             uri: the server or store.
-            artifacts: where a store that this creates keeps its files.
             answered_at: its `value` is kept at time.monotonic() of the last answer.
         """
         prepare()
@@ -81,13 +80,11 @@ class Mirror:
 
         self._ledger = ledger
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
-        local = uri.startswith("sqlite:")
-        if local:
-            make_store(uri, artifacts)
+        artifacts = make_store(uri) if uri.startswith("sqlite:") else None
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment: str = experiment.experiment_id if experiment else self._client.create_experiment(
-            EXPERIMENT, artifact_location=artifacts.as_uri() if local else None)
+            EXPERIMENT, artifact_location=artifacts)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
         self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
@@ -155,7 +152,7 @@ class Mirror:
         run = self._run(self._name, self._name, {}, min(begun, default=None))
         if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
             for path in files:
-                self._client.log_artifact(run.run_id, str(path))
+                self._client.log_text(run.run_id, path.read_text(), path.name)
                 self._answered()
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
@@ -326,17 +323,21 @@ def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
 
 
-def make_store(uri: str, artifacts: Path) -> None:
-    """Makes an SQLite store where there is none: whole or not at all, however many processes do so at once."""
-    path = Path(str(make_url(uri).database))
+def make_store(uri: str) -> str:
+    """The URI of the folder beside an SQLite store in which it keeps files.
+
+    Where there is no store it is made: whole or not at all, however many processes do so at once.
+    """
+    path = Path(str(make_url(uri).database)).resolve()
+    artifacts = path.with_name("mlartifacts").as_uri()
     if path.exists():
-        return
+        return artifacts
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     making = path.with_name(f".{path.name}.{os.getpid()}")
     making.unlink(missing_ok=True)
     try:
-        store = SqlAlchemyStore(f"sqlite:///{making}", artifacts.as_uri())  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(f"sqlite:///{making}", artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with closing(sqlite3.connect(making)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it
@@ -345,3 +346,4 @@ def make_store(uri: str, artifacts: Path) -> None:
         pass  # another process was faster, and its store is as good
     finally:
         making.unlink(missing_ok=True)
+    return artifacts

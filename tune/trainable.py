@@ -11,7 +11,6 @@ import os
 import time
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,10 +20,10 @@ import yaml
 
 from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, any_path, write_whole
 from results.ledger import CHANNEL_USE, STOP_FILE
 from results.trial import NON_FINITE
-from tune.logs import LogFile
+from tune.logs import log_file
 
 if TYPE_CHECKING:
     from dynamos.data import Images
@@ -39,6 +38,7 @@ REPORT = "report"
 PUT_BACK = "PUT_BACK"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
 STOP_POLL_SECONDS = 1.0
+STOP_POLL_SHARE = 0.02  # of the time, at most: an object store takes a while to answer
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -61,9 +61,9 @@ class SweepTrial(ray.tune.Trainable):
     _config: dict[str, Any]
     _streams: "dict[str, Stream]"
     _trainers: "dict[int, Trainer]"
-    _attempt: Path
-    _log: LogFile
-    _polled: float
+    _attempt: AnyPath
+    _log: logging.Handler
+    _look_at: float
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
@@ -125,17 +125,16 @@ class SweepTrial(ray.tune.Trainable):
     def _begin(self, config: dict[str, Any]) -> None:
         self._config = config
         self._trainers = {}
-        self._polled = time.monotonic()
-        self._attempt = Path(config["folder"]) / f"attempt-{config['attempt']}"
-        self._log = LogFile(self._attempt / "log.txt")
+        self._look_at = time.monotonic() + STOP_POLL_SECONDS
+        self._attempt = any_path(config["folder"]) / f"attempt-{config['attempt']}"
+        self._log = log_file(self._attempt / "log.txt")
 
     def _train_task(self) -> None:
         """Brings every seed to the end of the first task that not all have done."""
         from dynamos import checkpoints
 
         if not self._trainers:
-            self._attempt.mkdir(parents=True, exist_ok=True)
-            (self._attempt / "config.yaml").write_text(yaml.safe_dump(self._train().to_dict(), sort_keys=False))
+            write_whole(self._attempt / "config.yaml", yaml.safe_dump(self._train().to_dict(), sort_keys=False))
             for seed in self._seeds:
                 self._trainers[seed] = self._resumed(seed)
         task = min(len(trainer.results) for trainer in self._trainers.values())
@@ -175,10 +174,11 @@ class SweepTrial(ray.tune.Trainable):
 
     def _stop_if_asked(self, _: "Trainer") -> None:
         """StopRequested if the trial's folder says so; looked at about once a second."""
-        if time.monotonic() - self._polled >= STOP_POLL_SECONDS:
-            self._polled = time.monotonic()
+        if (began := time.monotonic()) >= self._look_at:
             if (self._attempt.parent / STOP_FILE).exists():
                 raise StopRequested
+            now = time.monotonic()
+            self._look_at = now + max(STOP_POLL_SECONDS, (now - began) / STOP_POLL_SHARE)
 
     def _failure(self, error: Exception) -> tuple[str, str]:
         """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
@@ -206,7 +206,7 @@ def received(images: "dict[str, RawImages] | None") -> "dict[str, Images] | None
                                         for name, (pixels, labels, white) in images.items()}
 
 
-def _save_channel_use(trainer: "Trainer", folder: Path) -> None:
+def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
     """Writes which channels each class uses, for the report; before the checkpoint, after which none looks again."""
     content = io.BytesIO()
     assert trainer.channel_use is not None  # it has just evaluated

@@ -1,6 +1,7 @@
 import csv
 import dataclasses
 import datetime as dt
+import io
 import subprocess
 import sys
 import time
@@ -14,13 +15,15 @@ import pandas as pd
 import pytest
 import yaml
 from optuna.storages import RDBStorage
+from upath import UPath
 
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
+from results import ledger as ledgers
 from results.best import Choice, best, train_config
 from results.export import export
 from results.frame import COLUMNS, Sweep, write_trials
-from results.ledger import Ledger
+from results.ledger import STOP_FILE, Ledger, sweep_names
 from results.report import answer
 from results.sweep_config import Constraint, SweepConfig
 from results.trial import NON_FINITE
@@ -506,3 +509,35 @@ def test_a_folder_that_is_in_the_way_or_cannot_be_made_is_a_user_error(tmp_path:
     with pytest.raises(UserError, match="cannot make the sweep's folder"):
         Ledger.create(tmp_path / "file", config(), {})
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []
+
+
+def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
+    storage, url = UPath("memory://runs"), f"sqlite:///{tmp_path}/ledger.db"
+    made = Ledger.create(storage, config(ledger_url=url), {})
+    assert sweep_names(storage) == ["s"] and made.typed == "s --storage memory://runs"
+    with driven(made):
+        number = complete(made, 90, 80)
+    made.request_trial_stop(number)
+    assert (made.trial_folder(number) / STOP_FILE).exists()
+    write_trials(made)
+    there = Ledger.open(storage, "s")
+    assert there.trial(number).state == "COMPLETE" and there.record == made.record
+    assert len(pd.read_csv(io.BytesIO((there.folder / "trials.csv").read_bytes()))) == 1
+    with pytest.raises(UserError, match="a sweep 's' exists in memory://runs"):
+        Ledger.create(storage, config(ledger_url=url), {})
+
+
+def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage, url = UPath("memory://race"), f"sqlite:///{tmp_path}/ledger.db"
+    real = ledgers._make_study
+
+    def overtaken(*arguments: object) -> None:
+        monkeypatch.setattr(ledgers, "_make_study", real)
+        Ledger.create(storage, config(ledger_url=url), {"id": "1"})
+        real(*arguments)
+
+    monkeypatch.setattr(ledgers, "_make_study", overtaken)
+    with pytest.raises(UserError, match="cannot make the sweep's folder"):
+        Ledger.create(storage, config(ledger_url=url), {"id": "2"})
+    assert Ledger.open(storage, "s").record["id"] == "1"

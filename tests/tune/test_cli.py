@@ -201,7 +201,8 @@ def test_a_later_session_may_have_other_resources_and_changes_nothing_else(
 
 def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
     assert set(SESSION.values()) == {f.name for f in dataclasses.fields(SweepConfig) if "budget" in f.name
-                                     or f.name in ("target", "cpus_per_trial", "gpus_per_trial", "max_concurrent")}
+                                     or f.name in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus",
+                                                   "max_concurrent", "retries")}
 
 
 @pytest.mark.parametrize("flags, message", [
@@ -209,7 +210,8 @@ def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
      "For another device start a sweep with --warm-start s."),
     (["--cpus-per-trial", "0"], "--cpus-per-trial 0 is out of range; it must be at least 0.01."),
     (["--sampler", "random"], "unknown flag --sampler. `dynamos-sweep resume --help` lists them all."),
-    (["--trials", "3"], "unknown flag --trials. `dynamos-sweep resume --help` lists them all."),
+    (["--trials", "3"], "unknown flag --trials. Did you mean --retries? `dynamos-sweep resume --help` lists "
+     "them all."),
 ])
 def test_a_later_session_cannot_change_what_the_sweep_is(
         flags: list[str], message: str, stored: Path, capsys: pytest.CaptureFixture[str]) -> None:

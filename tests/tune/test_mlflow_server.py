@@ -70,7 +70,7 @@ def trained_by_hand(storage: Path, uri: str) -> None:
                     made.add_result(number, 1, 42, {"task": task, "n_tasks": 3},
                                     {"val_class_il": value + lead - 10 * task, "compute": 0.5})
                 made.finish(number, "COMPLETE")
-        Mirror(made, uri, storage / "mlartifacts").sync()
+        Mirror(made, uri).sync()
     there = confirmation(Ledger.open(storage, "s"), 2, 1, Choice(), None, {"tracking_uri": uri})
     with driven(there):
         while there.remaining():
@@ -82,7 +82,7 @@ def trained_by_hand(storage: Path, uri: str) -> None:
                 folder = there.trial_folder(trial.number) / "attempt-1" / f"seed-{seed}"
                 checkpoints.save(trainer.state_dict(), folder)
             there.finish(trial.number, "COMPLETE")
-    Mirror(there, uri, storage / "mlartifacts").sync()
+    Mirror(there, uri).sync()
 
 
 def test_trials_nest_with_parameters_and_final_metrics_under_the_names_of_taskresult(served: tuple[str, Path]) -> None:

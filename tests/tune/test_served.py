@@ -32,7 +32,7 @@ def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], se
                     ledger.add_result(number, 1, seed, {"task": task, "n_tasks": 2},
                                       {"val_class_il": final + 10 * (1 - task), "keep_fraction": kept})
             ledger.finish(number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None)
-        Mirror(ledger, uri, folder / "artifacts").sync()
+        Mirror(ledger, uri).sync()
     return Sweep.of(Ledger.open(folder, name))
 
 
@@ -101,7 +101,7 @@ def test_a_sweep_that_chose_on_test_images_says_so_on_its_run(tmp_path: Path) ->
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
     for protocol, sweep in (("test", made), ("val-all-seen", config("v"))):
         with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
-            Mirror(ledger, uri, tmp_path / "artifacts").sync()
+            Mirror(ledger, uri).sync()
         run = runs_of(uri)[1][sweep.name]
         assert run.data.tags["protocol"] == protocol
         assert run.data.tags.get("warning", "").startswith("NOT PUBLISHABLE") == (protocol == "test")
@@ -110,7 +110,7 @@ def test_a_sweep_that_chose_on_test_images_says_so_on_its_run(tmp_path: Path) ->
 def test_a_new_store_is_made_without_a_word(tmp_path: Path) -> None:
     code = ("import sys; from pathlib import Path; from results.ledger import Ledger; "
             "from tune.tracking import Mirror; folder = Path(sys.argv[1]); "
-            "Mirror(Ledger.open(folder, 'quiet'), f'sqlite:///{folder}/mlflow.db', folder / 'artifacts').sync()")
+            "Mirror(Ledger.open(folder, 'quiet'), f'sqlite:///{folder}/mlflow.db').sync()")
     Ledger.create(tmp_path, config("quiet"), {})
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
     assert done.stdout + done.stderr == ""

@@ -81,7 +81,7 @@ def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], 
 def test_a_second_comparison_with_mlflow_changes_nothing(swept: tuple[Path, str], ledger: Ledger) -> None:
     store = swept[0] / "runs" / "mlflow.db"
     client, before = runs_of(f"sqlite:///{store}")
-    mirror = Mirror(ledger, f"sqlite:///{store}", swept[0] / "runs" / "mlartifacts")
+    mirror = Mirror(ledger, f"sqlite:///{store}")
     for trial in ledger.trials():
         mirror.sync_trial(trial)
     _, after = runs_of(f"sqlite:///{store}")

@@ -37,7 +37,7 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A store that all tests share, for making one takes seconds. Their sweeps bear one name."""
     folder = tmp_path_factory.mktemp("mlflow")
     made = f"sqlite:///{folder / 'mlflow.db'}"
-    make_store(made, folder / "artifacts")
+    make_store(made)
     return made
 
 
@@ -49,7 +49,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 @pytest.fixture
 def connect(ledger: Ledger, uri: str, tmp_path: Path) -> Connect:
-    return lambda: Mirror(ledger, uri, tmp_path / "artifacts")
+    return lambda: Mirror(ledger, uri)
 
 
 def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
@@ -272,7 +272,7 @@ def test_another_sweep_of_the_same_name_is_left_alone(ledger: Ledger, uri: str, 
     connect().sync()
     with driven(Ledger.create(tmp_path / "elsewhere", config(), {})) as other:
         complete(other, 10, 20)
-        Mirror(other, uri, tmp_path / "artifacts").sync()
+        Mirror(other, uri).sync()
         assert agrees(other, uri)
     assert agrees(ledger, uri)
     assert connect().sync() == 0
@@ -306,7 +306,7 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         number = ledger.ask().number
 
         def logged() -> Run:
-            Mirror(ledger, uri, tmp_path / "artifacts").sync()
+            Mirror(ledger, uri).sync()
             return found(ledger, uri)["s/0"]
 
         report(ledger, number, 90, 60, seed=42)
@@ -328,12 +328,12 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         latest = [r[0]["recorded_at"] for r in ledger.trial(number).results.values()]
         first = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_class_il")[0]
         assert first.timestamp == int(max(latest) * 1000)
-        assert Mirror(ledger, uri, tmp_path / "artifacts").sync() == 0
+        assert Mirror(ledger, uri).sync() == 0
 
 
 @pytest.fixture
 def live(ledger: Ledger, uri: str, tmp_path: Path) -> Iterator[LiveMirror]:
-    made = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    made = LiveMirror(ledger, uri)
     yield made
     made.close(120)
 
@@ -345,7 +345,7 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     client = MlflowClient(tracking_uri=uri)
     client.update_run(found(ledger, uri)["s/0"].info.run_id, "RUNNING")
     complete(ledger, 70, 60)  # of which MLflow never heard
-    live = LiveMirror(ledger, uri, tmp_path / "artifacts")
+    live = LiveMirror(ledger, uri)
     for value in range(3):
         complete(ledger, value, value)
     (ledger.folder / "trials.csv").write_text("trial\n")
@@ -405,7 +405,7 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
     pipe, its_end = Pipe()
     answered_at = SimpleNamespace(value=0.0)
     mirror = threading.Thread(target=follow, name="mlflow",
-                              args=(its_end, answered_at, ledger.folder, uri, tmp_path / "artifacts"))
+                              args=(its_end, answered_at, ledger.folder, uri))
     mirror.start()
     complete(ledger, 90, 80)
     wait_for(lambda: "s/0" in found(ledger, uri))
@@ -430,8 +430,7 @@ def test_a_store_s_broken_pipe_is_not_taken_for_the_driver_s(
     monkeypatch.setattr(Mirror, "sync", lambda self: real(self) if not failures else raised(failures.pop(0)))
     complete(ledger, 90, 80)
     pipe, its_end = Pipe()
-    mirror = threading.Thread(target=follow, args=(its_end, SimpleNamespace(value=0.0), ledger.folder, uri,
-                                                   tmp_path / "artifacts"))
+    mirror = threading.Thread(target=follow, args=(its_end, SimpleNamespace(value=0.0), ledger.folder, uri))
     mirror.start()
     assert [pipe.recv() for _ in range(3)] == ["BrokenPipeError: while it was written to",
                                                "EOFError: while it was read", None]
@@ -471,7 +470,7 @@ def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
         if listening:
             server.listen()
         started = time.monotonic()
-        live = LiveMirror(ledger, f"http://me:my-secret@127.0.0.1:{server.getsockname()[1]}", tmp_path / "artifacts")
+        live = LiveMirror(ledger, f"http://me:my-secret@127.0.0.1:{server.getsockname()[1]}")
         complete(ledger, 90, 80)
         live.close(2)
         assert time.monotonic() - started < 60
@@ -484,7 +483,7 @@ def test_sweeps_that_make_a_store_at_the_same_time_share_it(tmp_path: Path) -> N
     storage, database = tmp_path / "runs", tmp_path / "mlflow.db"
     code = ("import sys; from pathlib import Path; from results.ledger import Ledger; from tune.tracking import Mirror;"
             "storage, name, database = sys.argv[1:]; ledger = Ledger.open(Path(storage), name);"
-            "print(Mirror(ledger, 'sqlite:///' + database, Path(storage) / 'artifacts').sync())")
+            "print(Mirror(ledger, 'sqlite:///' + database).sync())")
     ledgers = [Ledger.create(storage, config(name), {}) for name in ("a", "b", "c")]
     processes = [subprocess.Popen([sys.executable, "-c", code, str(storage), ledger.config.name, str(database)],
                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for ledger in ledgers]
@@ -504,7 +503,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 @pytest.mark.slow
 def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end(
         ledger: Ledger, server: Server, tmp_path: Path) -> None:
-    live = LiveMirror(ledger, server.uri, tmp_path / "artifacts")
+    live = LiveMirror(ledger, server.uri)
 
     def run_trial(value: float) -> None:
         number = ledger.ask().number
@@ -534,7 +533,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
     assert {f.path for f in client.list_artifacts(runs["s"].info.run_id)} == {"sweep.yaml", "trials.csv"}
     everything = client.search_runs([runs["s"].info.experiment_id], run_view_type=ViewType.ALL)
     assert len(everything) == 14, "nor was any made twice and deleted"
-    assert Mirror(ledger, server.uri, tmp_path / "artifacts").sync() == 0
+    assert Mirror(ledger, server.uri).sync() == 0
 
 
 @pytest.mark.slow
@@ -547,7 +546,7 @@ from tests.tune.test_tracking import driven, found, report, wait_for
 from tune.mirror import LiveMirror
 ledger = Ledger.open(Path(sys.argv[1]), "s")
 with driven(ledger):
-    live = LiveMirror(ledger, sys.argv[2], Path(sys.argv[1]) / "artifacts")
+    live = LiveMirror(ledger, sys.argv[2])
     for n in range(6):
         number = ledger.ask().number
         report(ledger, number, n, n)
@@ -562,7 +561,7 @@ with driven(ledger):
     assert done.returncode == -signal.SIGKILL, done.stderr
     ledger = Ledger.open(tmp_path, "s")
     with driven(ledger):
-        live = LiveMirror(ledger, server.uri, tmp_path / "artifacts")
+        live = LiveMirror(ledger, server.uri)
         number = ledger.ask().number
         assert number == 5
         ledger.finish(number, "COMPLETE")

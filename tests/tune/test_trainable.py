@@ -169,8 +169,8 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
 
     loaded: list[str] = []
     load_stream = streams.load_stream
-    monkeypatch.setattr(streams, "load_stream", lambda train, device: loaded.append(
-        train.dataset) or load_stream(train, device))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(streams, "load_stream", lambda train, device, images: loaded.append(
+        train.dataset) or load_stream(train, device, images=images))  # type: ignore[func-returns-value]
     trial = worker(tmp_path / "0000")
     step(trial)
     assert trial.reset_config(settings(tmp_path / "0001", lr=0.01))

@@ -1,0 +1,47 @@
+import sys
+from pathlib import Path
+
+import pytest
+from upath import UPath
+
+from dynamos import checkpoints
+from dynamos.errors import UserError
+from dynamos.files import any_path, write_whole
+
+
+def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert any_path("runs") == tmp_path / "runs" and isinstance(any_path("runs"), Path)
+    assert any_path("~") == Path.home()
+
+
+@pytest.mark.parametrize(("url", "said"), [
+    ("s4://bucket/runs", "bucket/runs: unknown kind of object store 's4'. Did you mean 's3'? Allowed: s3, gs, az."),
+    ("file:///runs", "unknown kind of object store 'file'"),
+    ("gs://bucket/runs", "gs://bucket/runs needs a package that is not installed: pip install gcsfs"),
+])
+def test_a_url_that_cannot_be_used_is_an_error_in_one_line(url, said, monkeypatch):
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(UserError) as caught:
+        any_path(url)
+    assert said in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("store", ["disk", "objects"])
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path):
+    folder = tmp_path if store == "disk" else UPath("memory:///files")
+    path = folder / "deep" / "file"
+    assert write_whole(path, "one") == path and path.read_text() == "one"
+    write_whole(path, b"two")
+    assert path.read_bytes() == b"two" and [other.name for other in path.parent.iterdir()] == ["file"]
+
+
+def test_checkpoints_in_an_object_store():
+    folder = UPath("memory:///checkpoints/seed-1")
+    assert checkpoints.latest(folder) is None
+    for i in range(1, 6):
+        checkpoints.save({"i": i}, folder)
+        assert checkpoints.latest(folder) == {"i": i}
+    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-000004.pt", "checkpoint-000005.pt"]
+    write_whole(folder / "checkpoint-000006.pt", "damaged")
+    assert checkpoints.latest(folder) == {"i": 5}
