@@ -75,8 +75,9 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
-          _log_file(ledger.folder / "sweep.log"), connected(address, machine.cpus, machine.gpus) as nodes):
+    with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more) as display,
+          _log_file(ledger.folder / "sweep.log"), connected(address, machine.cpus, machine.gpus) as nodes,
+          _signals(interrupted)):  # last, for Ray puts handlers of its own in place
         ledger.extend(more)
         ledger.begin()
         places = Places(config, nodes)
