@@ -65,29 +65,40 @@ class Stream:
         return Images(rotate(taken.pixels, batch.degrees), taken.labels, taken.white)
 
 
-def load_stream(config: TrainConfig, device: torch.device, download: bool = False) -> Stream:
-    """The stream of a configuration; UserError where its data is missing or its tasks do not fit.
+def read_images(config: TrainConfig, download: bool = False) -> dict[str, Images]:
+    """The images that a configuration reads: "training" and, with evaluate_on `test`, "test".
 
-    With evaluate_on `validation` the test file is not opened. TestImagesLocked is raised for `test` in a sweep.
+    UserError where its data is missing; TestImagesLocked is raised for `test` in a sweep.
     """
     folder = None if config.data_path is None else Path(config.data_path)
     kind, _, data = config.dataset.partition("-")
     if config.dataset in ROTATING:
         kind, data = data, kind
-    source = SOURCES[data]
+    names = ("training", "test") if config.evaluate_on == "test" else ("training",)
+    return {name: SOURCES[data](folder, name == "test", download) for name in names}
+
+
+def load_stream(config: TrainConfig, device: torch.device, download: bool = False,
+                images: dict[str, Images] | None = None) -> Stream:
+    """The stream of a configuration; UserError where its data is missing or its tasks do not fit.
+
+    With evaluate_on `validation` the test file is not opened. TestImagesLocked is raised for `test` in a sweep.
+    `images` are what `read_images` would read, if they are there already.
+    """
     if config.evaluate_on == "test":
         refuse_locked_test_images()
     num_classes, tasks = _tasks(config)
-    training = source(folder, False, download)
+    found = read_images(config, download) if images is None else images
+    training = found["training"]
     data_hash, split_hash = training.digest(), None
     if config.evaluate_on == "test":
-        train, evaluation = training, source(folder, True, download)
+        train, evaluation = training, found["test"]
     else:
         kept, held_out = validation_split(training.labels)
         split_hash = hashlib.sha256(held_out.numpy().tobytes()).hexdigest()[:16]
         train, evaluation = training.take(kept), training.take(held_out)
-    for name, images in (("training", train), (config.evaluate_on, evaluation)):
-        missing = set(chain(*tasks)) - set(images.labels.unique().tolist())
+    for name, part in (("training", train), (config.evaluate_on, evaluation)):
+        missing = set(chain(*tasks)) - set(part.labels.unique().tolist())
         if missing:
             raise UserError(f"the {name} images of {config.dataset} have none of class {min(missing)}.")
     cut = _first_of_each_class if config.dataset in ROTATING else _first_images

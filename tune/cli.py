@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import re
 import sys
 import time
@@ -17,6 +18,7 @@ from tune.session import add_session_flags, amount, session_changes, storage
 if TYPE_CHECKING:
     from results.frame import Sweep
     from results.ledger import Ledger
+    from results.sweep_config import SweepConfig
     from results.trial import TrialRecord
 
 COMMANDS = {
@@ -31,7 +33,10 @@ COMMANDS = {
     "show": "show a sweep's trials, or one trial whole",
     "sync": "make MLflow agree with a sweep's ledger",
     "report": "write a sweep's report.html",
+    "submit": "start a sweep on a cluster through its job server; this machine may go away",
+    "logs": "show what a sweep's driver says that was submitted",
 }
+JOB_SERVER = "http://127.0.0.1:8265"
 PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
@@ -40,6 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = sys.argv[1:] if argv is None else list(argv)
     try:
         arguments = _parser(next((text for text in texts if text in COMMANDS), None)).parse(texts)
+        if "address" in arguments and str(arguments.address).startswith(("http://", "https://")):
+            return _there(arguments, texts)
         status: int = arguments.run(arguments)
         return status
     except UserError as error:
@@ -83,12 +90,22 @@ def _parser(asked: str | None) -> Parser:
 
 
 def _add_flags(command: Parser, name: str) -> None:
-    if name == "run":
+    if name in ("run", "submit"):
         from tune.flags import add_run_flags
 
         command.description = ("Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that "
                                "a sweep ends no worse than it began.")
         add_run_flags(command)
+        if name == "submit":
+            command.description = ("Start a sweep on a cluster: its driver runs there, through Ray Jobs. The flags are "
+                                   "those of `run`; --address is the job server, --storage as the cluster sees it.")
+            command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
+        return
+    if name == "logs":
+        command.add_argument("name", metavar="NAME", help="the sweep's name or the job's id")
+        command.add_argument("-f", "--follow", action="store_true", help="go on until the job's end")
+        command.add_argument("--address", metavar="URL", default=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER),
+                             help="the job server (default: RAY_API_SERVER_ADDRESS, or %(default)s)")
         return
     if name == "compare":
         command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
@@ -121,6 +138,9 @@ def _add_flags(command: Parser, name: str) -> None:
                              "the preset of stream and buffer, else the sweep's trial 0)")
     if name in ("resume", "extend", "confirm"):
         add_session_flags(command.add_argument_group("this session (default: as before)"), {})
+    else:
+        command.add_argument("--address", metavar="URL", help="run this command on a cluster, through its job server, "
+                             f"for instance {JOB_SERVER}")
     if name in ("stop", "show"):
         command.add_argument("--trial", type=int, metavar="N", help="this trial only")
 
@@ -129,15 +149,16 @@ def _run(arguments: argparse.Namespace) -> int:
     from tune.flags import sweep_config
 
     config = sweep_config(arguments)
-    from tune.cluster import cluster_address
+    address = _checked(arguments, config)
+    if arguments.preflight_only:
+        return 0
     from tune.sweep import create_sweep
 
-    address = cluster_address(arguments.address)
-    return _drive(arguments, create_sweep(storage(arguments), config, address=address))
+    return _drive(create_sweep(storage(arguments), config, address=address), address)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
-    return _drive(arguments, _open(arguments))
+    return _go_on(arguments, _open(arguments))
 
 
 def _extend(arguments: argparse.Namespace) -> int:
@@ -145,7 +166,7 @@ def _extend(arguments: argparse.Namespace) -> int:
     if ledger.config.confirms is not None:
         raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: dynamos-sweep "
                         f"confirm {ledger.config.confirms} --seeds 10")
-    return _drive(arguments, ledger, arguments.trials)
+    return _go_on(arguments, ledger, arguments.trials)
 
 
 def _confirm(arguments: argparse.Namespace) -> int:
@@ -154,14 +175,15 @@ def _confirm(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
-    from tune.cluster import cluster_address
+    address = _checked(arguments, dataclasses.replace(ledger.config, **changes))
+    if arguments.preflight_only:
+        return 0
     from tune.confirm import confirmation
 
     file = None if arguments.baseline is None else Path(arguments.baseline).expanduser()
-    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes,
-                         cluster_address(arguments.address))
+    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes, address)
     if there.remaining():
-        return _drive(arguments, there)
+        return _drive(there, address)
     from tune.summary import confirmed
 
     return 0 if confirmed(ledger, there, None) else 1
@@ -192,16 +214,33 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _drive(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
-    if arguments.run in (_resume, _extend):
-        ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
+    ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    address = _checked(arguments, ledger.config)
+    return 0 if arguments.preflight_only else _drive(ledger, address, more)
+
+
+def _checked(arguments: argparse.Namespace, config: "SweepConfig") -> str | None:
+    """The address of the cluster to run on, once every node of it will do; None for this machine alone."""
     from tune.cluster import cluster_address
+
+    address = cluster_address(arguments.address)
+    if address is not None or arguments.preflight_only:
+        from tune.preflight import preflight
+
+        preflight(config, storage(arguments), address)
+    return address
+
+
+def _drive(ledger: "Ledger", address: str | None, more: int = 0) -> int:
+    from results.ledger import Ledger
     from tune.summary import confirmed, ending
     from tune.sweep import INTERRUPTED, run_sweep
 
-    over = run_sweep(ledger, more, cluster_address(arguments.address))
+    over = run_sweep(ledger, more, address)
     confirms = ledger.config.confirms
-    found = ending(ledger, over) if confirms is None else confirmed(_open_named(arguments, confirms), ledger, over)
+    found = ending(ledger, over) if confirms is None else confirmed(
+        Ledger.open(ledger.folder.parent, confirms), ledger, over)
     return 130 if over == INTERRUPTED else 0 if found else 1
 
 
@@ -305,6 +344,58 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _submit(arguments: argparse.Namespace) -> int:
+    raise UserError(f"--address {arguments.address}: submit goes to a job server, for instance {JOB_SERVER}.")
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    raise UserError(f"--address {arguments.address}: logs are at a job server, for instance {JOB_SERVER}.")
+
+
+def _there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
+    """Does a command on the cluster whose job server --address names."""
+    command, address, what = arguments.run, arguments.address, _without_address(texts)
+    if command is _run:
+        raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the cluster: "
+                        f"dynamos-sweep submit --address {address} ...")
+    from tune.jobs import Jobs
+
+    if command is _logs:
+        jobs = Jobs(address)
+        (jobs.follow if arguments.follow else jobs.show)(jobs.of(arguments.name))
+        return 0
+    for flag in ("storage", "data_path"):
+        place = getattr(arguments, flag, None)
+        if place is not None and "://" not in place and not Path(place).is_absolute():
+            raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
+                            "path.")
+    if command not in (_submit, _resume, _extend, _confirm):
+        return Jobs(address).run(what)
+    if command is _submit:
+        from tune.flags import sweep_config
+
+        if arguments.name is None:
+            raise UserError("submit needs --name, by which the sweep and its logs are found again.")
+        sweep_config(arguments)  # what is wrong with the flags is said here
+        what[0] = "run"
+    files = {flag: path for flag in ("space", "points", "baseline")
+             if (path := Path(getattr(arguments, flag, None) or "").expanduser()).is_file()}
+    for flag, path in files.items():
+        what += [f"--{flag}", path.name]  # the later one counts
+    job = Jobs(address).started([*what, "--address", "auto"], arguments.name, list(files.values()))
+    print(f"job {job} drives {arguments.name}. Follow it: dynamos-sweep logs -f {arguments.name} --address {address}")
+    return 0
+
+
+def _without_address(texts: Sequence[str]) -> list[str]:
+    """A command line without its --address."""
+    left = [text for text in texts if not text.startswith("--address=")]
+    if "--address" in left:
+        place = left.index("--address")
+        del left[place:place + 2]
+    return left
+
+
 def _open(arguments: argparse.Namespace) -> "Ledger":
     return _open_named(arguments, arguments.name)
 
@@ -319,3 +410,7 @@ def _extra(text: str) -> int:
     if not re.fullmatch(r"\+?[1-9]\d*", text):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form +20")
     return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

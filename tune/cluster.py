@@ -1,21 +1,29 @@
 """The Ray that a sweep runs on: one of this machine's own, or a cluster that is there."""
 
-import importlib
 import logging
 import os
+import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
+import joblib
 import ray
 from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.state import state
 
+from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
+from results.sweep_config import SweepConfig
 from tune.places import Node
+from tune.probe import RawImages, apart, gpu_count, raw_images
 
 PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need of ours
+CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # how old the list of nodes may be
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started, whose packages came with the job
 
@@ -32,16 +40,16 @@ def cluster_address(given: str | None) -> str | None:
 
 
 @contextmanager
-def connected(address: str | None, cpus: float, gpus: float) -> Iterator[Callable[[], list[Node]]]:
+def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
     """While it lasts, Ray is there; gives what lists the nodes that take trials.
 
-    Without an address it is a Ray of this machine's own with so many CPUs and GPUs, which listens on loopback only.
+    Without an address it is a Ray of this machine's own, with what is `here`, which listens on loopback only.
     Token authentication is on, by Ray's default; it reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     RunError where no cluster answers.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     if address is None:
-        _start(cpus, gpus, quiet)
+        _start(here, quiet)
     else:
         _join(address, quiet)
     try:
@@ -50,25 +58,63 @@ def connected(address: str | None, cpus: float, gpus: float) -> Iterator[Callabl
         ray.shutdown()
 
 
-def _start(cpus: float, gpus: float, quiet: dict[str, Any]) -> None:
+def _start(here: Node, quiet: dict[str, Any]) -> None:
     # Where Ray takes the machine for one that is never part of a cluster, its processes listen on 127.0.0.1 alone; by
     # itself it takes only Windows and macOS for such.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
-        ray.init(address="local", num_cpus=int(cpus), num_gpus=int(gpus), include_dashboard=False, **quiet)
+        ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+def this_machine(config: SweepConfig) -> Node:
+    """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
+    return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
+
+
+def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
+    """The images that trials of a base train and are measured on, to be sent to nodes; None for embedded ones."""
+    return None if base.data_path is None else apart(raw_images, base)
+
+
 def _join(address: str, quiet: dict[str, Any]) -> None:
+    if address != "auto":
+        _refuse_unless_reached(address)
     # Ray merges what a job brought with what its driver asks for, and refuses to where both name packages.
-    ours = {} if _IN_A_JOB in os.environ else {"py_modules": [importlib.import_module(name) for name in PACKAGES]}
+    ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
+    let_in()
     try:
         ray.init(address=address, runtime_env=ours, **quiet)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         said = str(error).strip().splitlines()[0]
         raise RunError(f"no Ray cluster could be joined at {address}: {said} The driver has to run on a machine of the "
                        "cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH).") from None
+
+
+def package_folders() -> list[str]:
+    """Where our packages lie, for Ray to carry them to other machines."""
+    specs = [find_spec(name) for name in PACKAGES]
+    return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]
+
+
+def let_in() -> None:
+    """Has this process show the cluster's token wherever it has one, as Ray does only where it starts the cluster.
+
+    Ray says nothing of it, nor of what it does from then on unless it fails.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def _refuse_unless_reached(address: str) -> None:
+    """RunError where nothing listens; Ray would end the whole process."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
+    except OSError as error:
+        raise RunError(f"no Ray cluster could be joined at {address}: {error.strerror or error}. It is the address of "
+                       "the head's GCS, by default port 6379, as `ray start --head` prints it.") from None
 
 
 class _Nodes:
@@ -89,5 +135,6 @@ class _Nodes:
 def _node(entry: dict[str, Any]) -> Node:
     resources = entry["Resources"]
     kind = next((name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")), None)
-    return Node(entry["NodeID"], entry["NodeManagerHostname"], resources.get("CPU", 0.0), resources.get("GPU", 0.0),
+    host = f"{entry['NodeManagerHostname']} {entry['NodeManagerAddress']}"
+    return Node(entry["NodeID"], host, resources.get("CPU", 0.0), resources.get("GPU", 0.0),
                 kind)

@@ -14,7 +14,7 @@ class Node:
     """A machine that runs trials."""
 
     id: str
-    host: str
+    host: str  # its name and address
     cpus: float
     gpus: float
     kind: str | None = None  # of its GPUs, as Ray names it; None where it has none
@@ -43,8 +43,11 @@ class Places:
 
     def count(self) -> int:
         """Trials that may run at a time."""
-        held = sum(fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node)) for node in self._nodes())
-        return int(min(held, self._config.max_concurrent or math.inf))
+        return int(min(sum(map(self.on, self._nodes())), self._config.max_concurrent or math.inf))
+
+    def on(self, node: Node) -> int:
+        """Trials that a node holds at a time."""
+        return fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node))
 
     def free(self, taken: Iterable[Place]) -> Place | None:
         """A place for one more trial beside those taken; None where there is none."""
@@ -56,7 +59,7 @@ class Places:
         if len({self.gpus(node) for node in nodes if node.gpus}) <= 1:
             return Place(cpus, self.gpus(nodes[0]), None)
         there = Counter(place.node for place in places)
-        left = {node: fit(node.cpus, node.gpus, cpus, self.gpus(node)) - there[node.id] for node in nodes}
+        left = {node: self.on(node) - there[node.id] for node in nodes}
         node = max(left, key=lambda one: left[one])
         return Place(cpus, self.gpus(node), node.id) if left[node] > 0 else None
 

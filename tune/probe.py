@@ -7,12 +7,16 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dynamos.config import TrainConfig
 
+if TYPE_CHECKING:
+    import numpy as np
+
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
+RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"  # (N, C, H, W) uint8, (N,) int64, the white that means 1.0
 
 
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -34,6 +38,14 @@ def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
     stream = Trainer(base.replace(device="cpu")).stream
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
             "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def raw_images(base: TrainConfig) -> dict[str, RawImages]:
+    """The images that a configuration reads, by "training" and, where it is measured on them, "test"."""
+    from dynamos.streams import read_images
+
+    return {name: (images.pixels.numpy(), images.labels.numpy(), images.white)
+            for name, images in read_images(base).items()}
 
 
 def gpu_count() -> int:

@@ -32,7 +32,9 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as there is room for)", type=int,
         metavar="M")
     add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
-        "machine alone)", metavar="A")
+        "machine alone); at http://HOST:PORT its job server runs the whole command", metavar="A")
+    parser.add_argument("--preflight-only", action="store_true", help="show what would be found on each node, and run "
+                        "nothing")
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:

@@ -4,7 +4,6 @@ import logging
 import os
 import shutil
 import signal
-import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import joblib
 import ray.tune
 from optuna.exceptions import OptunaError
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,12 +22,12 @@ from results.frame import write_trials
 from results.lease import LeaseLost
 from results.ledger import Ledger, unusable
 from results.sweep_config import SweepConfig
-from tune.cluster import connected
+from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
 from tune.logs import LogFile
 from tune.mirror import LiveMirror
-from tune.places import Node, Places, refuse_unless_fit
-from tune.probe import apart, data_record, gpu_count
+from tune.places import Places, refuse_unless_fit
+from tune.probe import RawImages, apart, data_record
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.tracking import Mirror, one_line
@@ -62,9 +60,9 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
     """
     config = ledger.config
     interrupted = threading.Event()
-    machine = this_machine(config)
+    here = this_machine(config)
     if address is None:
-        refuse_unless_fit(config, [machine])
+        refuse_unless_fit(config, [here])
     os.environ.update({
         # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
@@ -76,10 +74,11 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
     with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more) as display,
-          _log_file(ledger.folder / "sweep.log"), connected(address, machine.cpus, machine.gpus) as nodes,
+          _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           _signals(interrupted)):  # last, for Ray puts handlers of its own in place
         ledger.extend(more)
         ledger.begin()
+        images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
         display.begin(places.count)
         searcher = LedgerSearcher(ledger, places, WORKER_RETRIES, display)
@@ -89,7 +88,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         session = rays / f"session-{time.time_ns()}"
         mirror = LiveMirror(ledger, mlflow_uri(ledger), ledger.folder.parent / "mlartifacts")
         try:
-            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, session).fit()
+            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, session, images).fit()
         finally:
             searcher.interrupt()
             shutil.rmtree(session, ignore_errors=True)  # first, for it makes room where a disk is full
@@ -162,7 +161,7 @@ def mlflow_uri(ledger: Ledger) -> str:
 
 
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
-           session: Path) -> ray.tune.Tuner:
+           session: Path, images: dict[str, RawImages] | None) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
 
@@ -175,7 +174,8 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
         def __reduce__(self) -> Any:
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
-    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds)
+    # What is a parameter lies once in each node's object store, and the node's trials share it.
+    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images)
     return ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(
@@ -188,11 +188,6 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             failure_config=ray.tune.FailureConfig(max_failures=0),
             # The trial saves itself at every task border; setup() goes on from there.
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
-
-
-def this_machine(config: SweepConfig) -> Node:
-    """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
-    return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
 
 
 @contextmanager

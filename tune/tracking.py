@@ -307,6 +307,18 @@ def prepare() -> None:
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
+def reachable(uri: str) -> str | None:
+    """Why an MLflow server or store does not answer, in one line; None if it does."""
+    prepare()
+    from mlflow import MlflowClient
+
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever the store or the network raised
+        return one_line(error)
+    return None
+
+
 def one_line(error: Exception) -> str:
     """What an error says, without the user and the password of a URL in it."""
     text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))

@@ -29,6 +29,7 @@ from tune.logs import LogFile
 if TYPE_CHECKING:
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
+    from tune.probe import RawImages
 
 # The key of a step's JSON: {"attempt", "results": [{"seed", "result", "metrics"}, ...], "state", "reason"}. The state
 # is a trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY, with
@@ -55,6 +56,7 @@ class SweepTrial(ray.tune.Trainable):
 
     _base: TrainConfig
     _seeds: Sequence[int]
+    _images: "dict[str, RawImages] | None"
     _config: dict[str, Any]
     _streams: "dict[str, Stream]"
     _trainers: "dict[int, Trainer]"
@@ -72,13 +74,17 @@ class SweepTrial(ray.tune.Trainable):
         on = [{"ray.io/node-id": place["node"]}]
         return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
-    def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int]) -> None:  # type: ignore[override]
-        """Readies the worker process for its first trial; `base` and `seeds` are the sweep's."""
+    def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
+              images: "dict[str, RawImages] | None") -> None:
+        """Readies the worker process for its first trial.
+
+        `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk.
+        """
         from dynamos.data import TEST_LOCK
 
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
-        self._base, self._seeds = base, seeds
+        self._base, self._seeds, self._images = base, seeds, images
         self._streams = {}
         self._begin(config)
 
@@ -159,11 +165,18 @@ class SweepTrial(ray.tune.Trainable):
 
     def _stream(self, train: TrainConfig) -> "Stream":
         """The trial's stream, loaded once per process; a space may not vary what it depends on."""
+        import torch
+
+        from dynamos.data import Images
         from dynamos.streams import load_stream
         from dynamos.trainer import pick_device
 
         if train.dataset not in self._streams:
-            self._streams[train.dataset] = load_stream(train, pick_device(train.device))
+            # Copies, for what lies in the object store cannot be written.
+            sent = None if self._images is None else {
+                name: Images(torch.tensor(pixels), torch.tensor(labels), white)
+                for name, (pixels, labels, white) in self._images.items()}
+            self._streams[train.dataset] = load_stream(train, pick_device(train.device), images=sent)
         return self._streams[train.dataset]
 
     def _stop_if_asked(self, _: "Trainer") -> None:

@@ -1,4 +1,4 @@
-"""Real Ray clusters on one machine: a head and further nodes, each with its processes, where possible in its own network.
+"""Real Ray clusters on one machine: a head and further nodes, each with processes of its own.
 
 Every node is a network namespace of its own, joined by a bridge; without the right to make them, all share this
 machine's loopback. Token authentication is on. What a test started it stops by process id.
@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import subprocess
+import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -36,8 +37,8 @@ class Cluster:
     def environment(self) -> dict[str, str]:
         """What a driver or a client needs to be let in."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_ADDRESS": "",
-                # Ray deletes nothing of its own, and looks for the cluster that was started last.
-                "RAY_TMPDIR": str(self.folder)}
+                # As in the image of a node: `python` is the one that has everything.
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     @property
     def address(self) -> str:
@@ -53,18 +54,22 @@ class Cluster:
         """A command line that runs on a node."""
         return [*self.networks.inside(node), *arguments]
 
-    def add(self, cpus: int, gpus: int = 0, dashboard: bool = False) -> Session:
-        """A new node, the first one the head; it is part of the cluster some seconds later."""
+    def add(self, cpus: int, gpus: int = 0, jobs: bool = False, blind_to: Path | None = None) -> Session:
+        """A new node, the first one the head, with a job server if asked; it joins some seconds later.
+
+        What is in the folder `blind_to` is hidden from it, as from a machine that does not share a disk.
+        """
         number = len(self.nodes)
         own = self.networks.address(number)
         self.networks.add(number)
-        head = ["--head", "--port=6379", f"--include-dashboard={dashboard}", f"--dashboard-host={own}",
+        head = ["--head", "--port=6379", f"--include-dashboard={jobs}", f"--dashboard-host={own}",
                 "--dashboard-port=8265"] if number == 0 else [f"--address={self.address}"]
         places = [] if number else [f"--temp-dir={self.folder}"]
-        started = Session(self.inside(shutil.which("ray") or _beside("ray"), "start", *head, *places,
-                                      f"--node-ip-address={own}", f"--num-cpus={cpus}", f"--num-gpus={gpus}",
-                                      "--disable-usage-stats", "--block", node=number),
-                          self.folder, self.environment)
+        hidden = [] if blind_to is None else [
+            "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(blind_to)]
+        started = Session(self.inside(*hidden, _beside("ray"), "start", *head, *places, f"--node-ip-address={own}",
+                                      f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block",
+                                      node=number), self.folder, self.environment)
         self.nodes.append(started)
         return started
 
@@ -164,8 +169,6 @@ def until_jobs(made: Cluster) -> None:
 
 def _beside(program: str) -> str:
     """A program of this Python's environment."""
-    import sys
-
     return str(Path(sys.executable).with_name(program))
 
 

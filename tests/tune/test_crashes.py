@@ -56,8 +56,8 @@ def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_
         ended = driver.end()
     assert ended.status == 0 and not ended.errors, ended
     check_whole(seen, trials=2)
-    # The numbers of checkpoints go on from those that are there: a task trained twice would have been saved twice.
-    assert seen.checkpoints(trial.number)[-1].name == f"checkpoint-{TASKS:06d}.pt"
+    assert (seen.trials()[trial.number].attempt, seen.trials()[trial.number].losses) == (2, 1)
+    assert seen.tasks_saved() == 2 * TASKS, "a task trained twice would have been saved twice"
 
 
 @pytest.mark.slow
@@ -75,7 +75,7 @@ def test_a_trial_that_loses_every_worker_fails_alone(seen: Watched, tmp_path: Pa
         ended = driver.end()
     assert ended.status == 0 and not ended.errors, ended
     check_whole(seen, trials=2, states=("COMPLETE", "FAIL"))
-    assert str(seen.trials()[0].reason).startswith("its worker failed or was lost")
+    assert str(seen.trials()[0].reason).startswith("its worker or node was lost 4 times")
     assert len(killed) == WORKER_RETRIES + 1
 
 

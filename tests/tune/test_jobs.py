@@ -1,0 +1,90 @@
+"""Sweeps submitted to a real Ray job server: followed, stopped and resumed from a machine outside the cluster."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.tune.crashes import LONG, Watched, check_whole
+from tests.tune.nodes import Cluster, cluster, until_jobs, until_there
+from tests.tune.processes import Ended, Session, wait_for
+from tests.tune.sweeps import command, run
+
+
+def asked(there: Cluster, *arguments: str, cwd: Path) -> Ended:
+    """How a command for the cluster ended on this machine."""
+    with Session(command(*arguments, f"--address={there.jobs}"), cwd, there.environment) as process:
+        return process.end()
+
+
+@contextmanager
+def with_jobs() -> Iterator[Cluster]:
+    """A cluster of one node with a job server."""
+    with cluster() as made:
+        made.add(cpus=1, jobs=True)
+        until_there(made, 1)
+        until_jobs(made)
+        yield made
+
+
+@pytest.mark.slow
+def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(tmp_path: Path) -> None:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"parameters": {"lr": {"low": 0.05, "high": 0.2}}}))
+    seen, said, tokens = Watched(tmp_path / "shared", "far"), [], []
+    where = f"--storage={seen.storage}"
+    with with_jobs() as there:
+        tokens.append(there.token.read_text())
+        said.append(asked(there, "submit", "--name=far", where, "--space=space.yaml", "--trials=5", "--set", *LONG,
+                          cwd=tmp_path))
+        assert said[-1].status == 0 and "drives far" in said[-1].out, said
+        with Session(command("logs", "-f", "far", f"--address={there.jobs}"), tmp_path, there.environment) as following:
+            following.until(lambda: len(seen.running(tasks=1)) == 1)
+            said.append(asked(there, "stop", "far", where, cwd=tmp_path))
+            assert said[-1].status == 0 and "sweep far has stopped" in said[-1].out, said
+            said.append(following.end())
+        assert said[-1].status == 0 and "sweep far: 5 trials, 1 at a time" in said[-1].out, said
+        said.append(asked(there, "list", where, cwd=tmp_path))
+        assert said[-1].status == 0 and "far" in said[-1].out and "stopped, " in said[-1].out, said
+        check_refusals(there, tmp_path)
+        said.append(asked(there, "resume", "far", where, cwd=tmp_path))
+        assert said[-1].status == 0, said
+        wait_for(lambda: len(seen.running(tasks=1)) == 1)
+        assert any(t.ended_at is None for t in seen.trials()), "there is nothing left to lose"
+    with with_jobs() as there:
+        tokens.append(there.token.read_text())
+        said.append(asked(there, "resume", "far", where, cwd=tmp_path))
+        assert said[-1].status == 0, said
+        said.append(asked(there, "logs", "-f", "far", cwd=tmp_path))
+        assert "5 done" in said[-1].out, said
+        said.append(asked(there, "show", "far", where, "--trial=0", cwd=tmp_path))
+        assert said[-1].status == 0 and "val_class_il" in said[-1].out, said
+    check_whole(seen, trials=5)
+    assert not [token for token in tokens if token in str(said)]
+    for path in tmp_path.rglob("*"):
+        assert not path.is_file() or not [t for t in tokens if t.encode() in path.read_bytes()], path
+
+
+def check_refusals(there: Cluster, folder: Path) -> None:
+    """Asserts that what cannot be done there is one line."""
+    storage = f"--storage={folder / 'shared'}"
+    for arguments, status, said in (
+            (["show", "nothing", storage], 2, "unknown sweep 'nothing'"),
+            (["submit", "--name=n", storage, "--data-path=/nowhere", "--dataset=seq-mnist"], 1, "/nowhere"),
+            (["submit", "--name=n"], 2, "give it as the cluster's nodes see it"),
+            (["submit", storage], 2, "submit needs --name"),
+            (["submit", "--name=n", storage, "--sampler=tpee"], 2, "Did you mean 'tpe'?"),
+            (["logs", "n2"], 2, "no job of 'n2'")):
+        ended = asked(there, *arguments, cwd=folder)
+        assert ended.status == status and said in ended.err + ended.out, ended
+        assert (ended.err + ended.out).count("\n") == 1, ended
+    stranger = run("logs", "n", f"--address={there.jobs}", cwd=folder)
+    assert stranger.returncode == 1 and "does not let you in" in stranger.stderr
+    assert stranger.stderr.count("\n") == 1
+
+
+def test_no_job_server_there_is_one_line(tmp_path: Path) -> None:
+    done = run("logs", "n", "--address=http://127.0.0.1:1", cwd=tmp_path)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1, done.stderr
+    assert "the job server at http://127.0.0.1:1 cannot be used" in done.stderr

@@ -1,0 +1,230 @@
+"""What is looked at on every node of a cluster before anything is spent: resources, versions, storage, data."""
+
+import datetime as dt
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import create_engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from dynamos.errors import RunError, UserError
+from results.sweep_config import SweepConfig
+from tune.cluster import connected, package_folders, shipped_images, this_machine
+from tune.places import Node, Places, refuse_unless_fit
+from tune.tracking import reachable
+
+SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
+NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much
+CLOCK_SECONDS = 60.0  # by how much a node's clock may differ
+FREE_BYTES = 1e9
+# Where SQLite's locks do not hold.
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "9p", "fuse")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node said of itself."""
+
+    node: Node
+    gpus: str  # kinds and memory
+    versions: Mapping[str, str]
+    clock: float  # seconds that its clock is ahead of the driver's
+    free_bytes: float  # on the disk of its storage
+    storage: str | None  # why the storage cannot be written and read there; None if it can
+    data: str  # "embedded", or the digest of the images that reached it
+
+
+def preflight(config: SweepConfig, storage: Path, address: str | None) -> None:
+    """Prints what a sweep will find on each node; RunError for what would not do, with its remedy."""
+    console = Console(stderr=True)
+    with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
+        nodes = list_nodes()
+        status.update(f"asking {len(nodes)} nodes")
+        reports, silent = _reports(config, storage, nodes)
+        places = Places(config, list_nodes)
+        console.print(_table(reports, places))
+    problems = silent + [problem for report in reports for problem in problems_of(report, own(config))]
+    problems += ledger_problems(config, storage)
+    answer = None if config.tracking_uri is None else reachable(config.tracking_uri)
+    if answer is not None:
+        console.print(f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs all the same, and "
+                      "dynamos-sweep sync makes up for it.", soft_wrap=True, highlight=False)
+    if problems:
+        raise RunError("the cluster is not ready. " + " ".join(f"({i}) {p}" for i, p in enumerate(problems, start=1)))
+    refuse_unless_fit(config, nodes)
+
+
+def own(config: SweepConfig) -> dict[str, str]:
+    """What the driver has of SAME, and the digest of its images."""
+    images = shipped_images(config.base)
+    return {**versions(), "data": "embedded" if images is None else digest(images)}
+
+
+def versions() -> dict[str, str]:
+    """This process's version of everything in SAME; that of our own code is a hash of its files."""
+    hashed = hashlib.sha256()
+    for folder in map(Path, package_folders()):
+        for path in sorted([*folder.glob("*.py"), *folder.glob("*.yaml")]):
+            hashed.update(f"{folder.name}/{path.name}".encode() + path.read_bytes())
+    known = {"python": platform.python_version(), "code": hashed.hexdigest()[:8]}
+    return {name: known.get(name) or version(name) for name in SAME}
+
+
+def digest(images: Mapping[str, tuple[Any, Any, int]]) -> str:
+    """16 hex digits of the SHA-256 of arrays of pixels and labels."""
+    hashed = hashlib.sha256()
+    for name in sorted(images):
+        pixels, labels, white = images[name]
+        hashed.update(f"{name} {white}".encode() + pixels.tobytes() + labels.tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
+    """What of a node would not do, each in a sentence or two."""
+    host, found = report.node.host, []
+    for name in SAME:
+        if report.versions[name] != own[name]:
+            found.append(f"{host} has {name} {report.versions[name]}, the driver {own[name]}: install the same.")
+    if report.storage is not None:
+        found.append(f"{host} cannot use the storage: {report.storage}. Give a --storage that every node writes and "
+                     "reads: a shared folder or an object store's URL.")
+    if report.data != own["data"]:
+        found.append(f"{host} did not get the images as the driver has them: {report.data}, not {own['data']}.")
+    if abs(report.clock) > CLOCK_SECONDS:
+        found.append(f"{host}'s clock is {report.clock:+.0f} s off: synchronise it (NTP).")
+    if report.free_bytes < FREE_BYTES:
+        found.append(f"{host} has {report.free_bytes / 1e9:.1f} GB of disk left: make room.")
+    return found
+
+
+def ledger_problems(config: SweepConfig, storage: Path) -> list[str]:
+    """What of the ledger's place would not do."""
+    if config.ledger_url is None:
+        kind = file_system(storage)
+        if kind.startswith(NETWORK_FILE_SYSTEMS):
+            return [f"{storage} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
+                    "--ledger-url."]
+        return []
+    try:
+        create_engine(config.ledger_url).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        return [f"the ledger at {config.ledger_url} cannot be reached: {str(error).strip().splitlines()[0]}"]
+    return []
+
+
+def file_system(path: Path) -> str:
+    """The kind of the file system that a path is or would be on; "" where the system does not say."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return ""
+    entries = [line.split()[1:3] for line in mounts.read_text().splitlines()]
+    inside = [(place, kind) for place, kind in entries if path.resolve().is_relative_to(place)]
+    return max(inside, key=lambda entry: len(entry[0]))[1]
+
+
+class _Inspector:
+    """Looks around on the node that it runs on."""
+
+    def look(self, storage: Path, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
+        return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(storage),
+                "storage": _written(storage, name), "data": "embedded" if images is None else digest(images)}
+
+    def clock(self) -> float:
+        return time.time()
+
+
+def _reports(config: SweepConfig, storage: Path, nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
+    """(what each node said, what is to be said of those that did not)."""
+    probe = storage / f".preflight-{uuid.uuid4().hex}"
+    try:
+        probe.mkdir(parents=True)
+        (probe / "driver").write_text(probe.name)
+    except OSError as error:
+        raise UserError(f"--storage {storage} cannot be written: {error.strerror or error}.") from None
+    found, silent = [], []
+    try:
+        images = ray.put(shipped_images(config.base))
+        asked: list[tuple[Node, Any, Any]] = []
+        for node in nodes:
+            on = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            there: Any = ray.remote(_Inspector).options(num_cpus=0, scheduling_strategy=on).remote()
+            asked.append((node, there, there.look.remote(probe, node.id, images)))
+        until = time.monotonic() + NODE_SECONDS
+        for node, there, answer in asked:
+            try:
+                said = ray.get(answer, timeout=max(until - time.monotonic(), 1))
+                before = time.time()
+                clock = ray.get(there.clock.remote(), timeout=10) - (before + time.time()) / 2
+            except ray.exceptions.RayError as error:
+                why = "in time" if isinstance(error, ray.exceptions.GetTimeoutError) else str(error).splitlines()[0]
+                silent.append(f"{node.host} does not answer: {why}.")
+                continue
+            if said["storage"] is None and not _read(probe / node.id, node.id):
+                said["storage"] = f"what it writes in {storage} is not there for the driver"
+            found.append(NodeReport(node, clock=clock, **said))
+    finally:
+        for path in [*probe.iterdir()]:
+            path.unlink()
+        probe.rmdir()
+    return found, silent
+
+
+def _written(probe: Path, name: str) -> str | None:
+    """Why a node can not read what the driver wrote and write something of its own; None if it can."""
+    try:
+        if (probe / "driver").read_text() != probe.name:
+            return f"{probe.parent} holds another file there"
+        (probe / name).write_text(name)
+    except OSError as error:
+        return f"{probe.parent}: {error.strerror or error}"
+    return None
+
+
+def _read(path: Path, text: str) -> bool:
+    try:
+        return path.read_text() == text
+    except OSError:
+        return False
+
+
+def _free(storage: Path) -> float:
+    """Bytes that are free where a node's files go."""
+    place = storage.parent if storage.parent.exists() else Path("/")
+    return float(shutil.disk_usage(place).free)
+
+
+def _gpus() -> str:
+    """Kinds and memory of a node's GPUs, as its driver names them."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True,
+                          text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    return "; ".join(dict.fromkeys(said.stdout.strip().splitlines()))
+
+
+def _table(reports: Sequence[NodeReport], places: Places) -> Table:
+    table = Table(title=f"{len(reports)} nodes, {places.count()} trials at a time "
+                  f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)")
+    for column in ("node", "CPUs", "GPUs", "trials", *SAME, "clock", "free disk", "storage", "data"):
+        table.add_column(column, justify="left" if column in ("node", "GPUs", "storage", "data") else "right")
+    for report in reports:
+        node = report.node
+        table.add_row(node.host, f"{node.cpus:g}", f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
+                      str(places.on(node)), *(report.versions[name] for name in SAME), f"{report.clock:+.2f} s",
+                      f"{report.free_bytes / 1e9:.0f} GB", "yes" if report.storage is None else "NO", report.data[:8])
+    return table
