@@ -70,18 +70,21 @@ read -r port client_port dashboard_port < <(python -c '
 import socket
 sockets = [socket.create_server(("", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in sockets))')
-export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0 RAY_agent_register_timeout_ms=120000
+export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0
+export RAY_agent_register_timeout_ms=120000  # a Python on shared storage starts slowly
 # Since SLURM 22.05 a step does not inherit it.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 address_of() { local address; read -r address _ < <(getent ahostsv4 "$1") && echo "$address"; }
-# start_ray NODE FLAG...: Ray on a node, until the step is told to end.
+# start_ray NODE FLAG...: Ray on a node, until the step is told to end. Its folder is for this user alone.
 start_ray() {
   local node=$1
   shift
-  srun --nodes=1 --ntasks=1 --nodelist="$node" ray start --block --node-ip-address="$(address_of "$node")" \
-    --temp-dir="$temporary" --num-cpus="$SRUN_CPUS_PER_TASK" --min-worker-port=0 --max-worker-port=0 \
-    --dashboard-agent-listen-port=0 "$@" &
+  # shellcheck disable=SC2016  # expanded on the node
+  srun --nodes=1 --ntasks=1 --nodelist="$node" bash -c \
+    'mkdir -p -m 700 "$0" && [[ -O $0 ]] && exec ray start --block --temp-dir="$0/ray" "$@"' "$temporary" \
+    --node-ip-address="$(address_of "$node")" --num-cpus="$SRUN_CPUS_PER_TASK" --min-worker-port=0 \
+    --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
   steps+=($!)
 }
 # Fails once one of the steps has ended, for what was to come then never comes.

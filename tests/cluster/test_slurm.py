@@ -124,6 +124,7 @@ def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(tmp
             ended = session.end()
         assert ended.status == 130, ended
         assert {t.state for t in job.seen.trials()} == {"INTERRUPTED"} and job.seen.ledger.driver is None
+        assert job.ray_folder.stat().st_mode & 0o777 == 0o700
         assert any(job.ray_folder.rglob("raylet.out")), "Ray's logs are kept where a sweep did not end well"
         assert not told(job.ray_folder, token) and not told(tmp_path, token) and not job.token_files
         with job.submit("--trials=2", "--set", *LONG) as session:
