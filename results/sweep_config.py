@@ -122,6 +122,8 @@ class SweepConfig:
     deterministic_order: bool = False
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
+    pack_gpus: bool = False  # each session measures how many trials a GPU takes best; they get no more than the above
+    retries: int = 3  # of a trial whose worker or node was lost
     max_concurrent: int | None = None  # trials at a time; None: as many as the resources hold
     ledger_url: str | None = None  # an Optuna storage; None: ledger.db in the sweep's folder
     tracking_uri: str | None = None  # MLflow's; None: the store beside the sweep's folder
@@ -129,7 +131,7 @@ class SweepConfig:
     def __post_init__(self) -> None:
         """Raises UserError for a value that is not allowed."""
         for name, least in (("trials", 1), ("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0),
-                            ("seed", 0), ("seeds", 1), ("grace_tasks", 1), ("grid_levels", 2)):
+                            ("seed", 0), ("seeds", 1), ("retries", 0), ("grace_tasks", 1), ("grid_levels", 2)):
             value = getattr(self, name)
             if value is not None and not (value >= least and math.isfinite(value)):
                 raise UserError(f"{_flag(name)} {value:g} is out of range; it must be at least {least:g}.")
@@ -140,6 +142,8 @@ class SweepConfig:
                                 "than 0.")
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise UserError(f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number.")
+        if self.pack_gpus and self.gpus_per_trial != 1:
+            raise UserError(f"--gpus-per-trial auto chooses a part of one GPU, not {self.gpus_per_trial:g}.")
         if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
             raise UserError("--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.")
         self._check_protocol()

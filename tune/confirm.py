@@ -20,7 +20,8 @@ from results.sweep_config import Objective, SweepConfig
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.sweep import create_sweep
 
-_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "max_concurrent")  # may differ in a confirmation resumed
+# What may differ in a confirmation resumed.
+_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent")
 
 
 def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: Path | None,

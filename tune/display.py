@@ -105,6 +105,11 @@ class Display:
             left = min(left, max(self._started + limit - time.monotonic(), 0))
         return f"about {duration(left)} left"
 
+    def say(self, line: str) -> None:
+        """Says something once."""
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
     def _say(self, line: str) -> None:
+        """Says what the live picture shows."""
         if self._live is None:
-            self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+            self.say(line)

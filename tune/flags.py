@@ -18,8 +18,8 @@ from tune.session import add, add_session_flags, storage
 
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
-    "gpus_per_trial": 0.0, "protocol": "val-all-seen", "sampler": "tpe", "grid_levels": 3, "pruner": "none",
-    "grace_tasks": 2, "seeds": 1}
+    "gpus_per_trial": 0.0, "pack_gpus": False, "retries": 3, "protocol": "val-all-seen", "sampler": "tpe",
+    "grid_levels": 3, "pruner": "none", "grace_tasks": 2, "seeds": 1}
 
 DEFAULT_OBJECTIVE = {"val-current": "val_learning_accuracy", "test": "test_class_il"}
 
@@ -92,7 +92,8 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         time_budget_seconds=arguments.time_budget, cpu_budget_seconds=arguments.cpu_budget,
         gpu_budget_seconds=arguments.gpu_budget, target=arguments.target, seed=arguments.seed,
         deterministic_order=arguments.deterministic_order, cpus_per_trial=arguments.cpus_per_trial,
-        gpus_per_trial=arguments.gpus_per_trial, max_concurrent=arguments.max_concurrent,
+        gpus_per_trial=arguments.gpus_per_trial, pack_gpus=arguments.pack_gpus, retries=arguments.retries,
+        max_concurrent=arguments.max_concurrent,
         ledger_url=arguments.ledger_url,
         tracking_uri=arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None)
 

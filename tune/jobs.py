@@ -47,7 +47,9 @@ class Jobs:
             return str(self._client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
                 metadata={} if sweep is None else {SWEEP: sweep},
-                runtime_env={"py_modules": package_folders(), **sent}))
+                # Its tables are to fit the screen here.
+                runtime_env={"py_modules": package_folders(), **sent,
+                             "env_vars": {"COLUMNS": str(shutil.get_terminal_size().columns)}}))
 
     def started(self, arguments: Sequence[str], sweep: str, files: Sequence[Path] = ()) -> str:
         """The id of a job whose sweep has started, or is about to.

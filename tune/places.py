@@ -38,7 +38,9 @@ class Places:
     def __init__(self, config: SweepConfig, nodes: Callable[[], Sequence[Node]]) -> None:
         """`nodes` gives those that take trials at the moment."""
         self._config, self._nodes = config, nodes
-        self._gpus: dict[str, float] = {}  # by node, GPUs of a trial, where they are not those of the configuration
+        # GPUs of a trial, where they are not those of the configuration: by kind of GPU, and by node.
+        self._of_kind: dict[str | None, float] = {}
+        self._of_node: dict[str, float] = {}
         self.packings = 0  # how often the packing of a node has changed
 
     def count(self) -> int:
@@ -69,11 +71,11 @@ class Places:
 
     def gpus(self, node: Node) -> float:
         """GPUs that a trial on a node gets."""
-        return self._gpus.get(node.id, self._config.gpus_per_trial)
+        return self._of_node.get(node.id, self._of_kind.get(node.kind, self._config.gpus_per_trial))
 
-    def pack(self, node: str, gpus: float) -> None:
-        """Gives every further trial on a node so many GPUs."""
-        self._gpus[node] = gpus
+    def pack(self, kind: str | None, trials: int) -> None:
+        """Puts so many trials on each GPU of a kind, on nodes that are there and on those to come."""
+        self._of_kind[kind] = 1 / trials
         self.packings += 1
 
     def thin_out(self, place: Place, node: str) -> bool:
@@ -85,7 +87,8 @@ class Places:
             return False
         now = next((self.gpus(n) for n in self._nodes() if n.id == node), place.gpus)
         if now <= place.gpus:
-            self.pack(node, min(2 * place.gpus, 1.0))
+            self._of_node[node] = min(2 * place.gpus, 1.0)
+            self.packings += 1
         return True
 
 

@@ -32,19 +32,18 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session; None if there was none.
     """
 
-    def __init__(self, ledger: Ledger, places: Places, retries: int, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, places: Places, listener: Listener) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
             places: where trials may run.
-            retries: how often a trial is started again that lost its worker or node.
             listener: called with a trial's record after every change.
         """
         super().__init__()
         config = ledger.config
         self._ledger, self._config, self._tell = ledger, config, listener
-        self._places, self._retries = places, retries
+        self._places = places
         self._objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
@@ -138,7 +137,7 @@ class LedgerSearcher(Searcher):
             started, place = self._running.pop(trial_id)
             report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
             if error:
-                if started.losses < self._retries:
+                if started.losses < self._config.retries:
                     self._put_back(started.number, lost=True)
                     return
                 report |= {"state": "FAIL", "reason": f"its worker or node was lost {started.losses + 1} times "

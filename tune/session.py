@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # By flag, the field of SweepConfig.
 SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
            "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
-           "max_concurrent": "max_concurrent"}
+           "pack_gpus": "pack_gpus", "max_concurrent": "max_concurrent", "retries": "retries"}
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
@@ -27,14 +27,29 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     add(parser, defaults, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
     add(parser, defaults, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads",
         type=amount, metavar="C")
-    add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, with 0 trials train on CPUs",
-        type=amount, metavar="G")
+    add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, auto measures which packing "
+        "has the most trials an hour on each kind of GPU, with 0 trials train on CPUs", action=_Share, metavar="G|auto")
+    parser.set_defaults(pack_gpus=defaults.get("pack_gpus"))
     add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as there is room for)", type=int,
         metavar="M")
+    add(parser, defaults, "--retries", "how often a trial is started again whose worker or node was lost; its own "
+        "errors are not retried", type=int, metavar="R")
     add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
         "machine alone); at http://HOST:PORT its job server runs the whole command", metavar="A")
     parser.add_argument("--preflight-only", action="store_true", help="show what would be found on each node, and run "
                         "nothing")
+
+
+class _Share(argparse.Action):
+    """Takes a number of GPUs, or "auto": at most one, and how many trials share it is measured."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Sets gpus_per_trial and pack_gpus."""
+        namespace.pack_gpus = values == "auto"
+        try:
+            namespace.gpus_per_trial = 1.0 if namespace.pack_gpus else amount(values)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, f"{error}, nor auto") from None
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:

@@ -6,7 +6,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,14 +26,14 @@ from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
 from tune.logs import LogFile
 from tune.mirror import LiveMirror
-from tune.places import Places, refuse_unless_fit
+from tune.packing import best_packing, measure
+from tune.places import Node, Places, refuse_unless_fit
 from tune.probe import RawImages, apart, data_record
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.tracking import Mirror, one_line
 from tune.trainable import SweepTrial
 
-WORKER_RETRIES = 3  # of one trial whose worker or node was lost; its own errors are not retried
 INTERRUPTED = "interrupted"  # how a session ended that a signal ended
 log = logging.getLogger(__name__)
 
@@ -80,8 +80,10 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
+        if config.pack_gpus:
+            _pack(config, places, nodes(), images, display)
         display.begin(places.count)
-        searcher = LedgerSearcher(ledger, places, WORKER_RETRIES, display)
+        searcher = LedgerSearcher(ledger, places, display)
         rays = ledger.folder / "ray"
         shutil.rmtree(rays, ignore_errors=True)  # of drivers that were killed
         # A driver that was taken for dead may wake up and tidy away its own, so each has a folder.
@@ -105,6 +107,18 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
     if searcher.failure is not None:
         raise _told(searcher.failure, ledger)
     return INTERRUPTED if interrupted.is_set() else searcher.over
+
+
+def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
+          display: Display) -> None:
+    """Measures, and says, how many trials each kind of GPU takes."""
+    display.note("measuring how many trials a GPU takes")
+    for kind in sorted({node.kind or "" for node in nodes if node.gpus}):
+        found = measure(config, [node for node in nodes if node.gpus and (node.kind or "") == kind], images)
+        places.pack(kind or None, best_packing(found))
+        rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
+        display.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "
+                    f"together, by trials: {rates}")
 
 
 def _told(failure: Exception, ledger: Ledger) -> DynamosError:

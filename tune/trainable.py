@@ -27,6 +27,7 @@ from results.trial import NON_FINITE
 from tune.logs import LogFile
 
 if TYPE_CHECKING:
+    from dynamos.data import Images
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
     from tune.probe import RawImages
@@ -165,18 +166,11 @@ class SweepTrial(ray.tune.Trainable):
 
     def _stream(self, train: TrainConfig) -> "Stream":
         """The trial's stream, loaded once per process; a space may not vary what it depends on."""
-        import torch
-
-        from dynamos.data import Images
         from dynamos.streams import load_stream
         from dynamos.trainer import pick_device
 
         if train.dataset not in self._streams:
-            # Copies, for what lies in the object store cannot be written.
-            sent = None if self._images is None else {
-                name: Images(torch.tensor(pixels), torch.tensor(labels), white)
-                for name, (pixels, labels, white) in self._images.items()}
-            self._streams[train.dataset] = load_stream(train, pick_device(train.device), images=sent)
+            self._streams[train.dataset] = load_stream(train, pick_device(train.device), images=received(self._images))
         return self._streams[train.dataset]
 
     def _stop_if_asked(self, _: "Trainer") -> None:
@@ -200,6 +194,16 @@ class SweepTrial(ray.tune.Trainable):
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
         return (OUT_OF_MEMORY, f"out of memory: {said}") if _out_of_memory(error) else ("FAIL", said)
+
+
+def received(images: "dict[str, RawImages] | None") -> "dict[str, Images] | None":
+    """What a driver has sent, for load_stream: copies, for what lies in the object store cannot be written."""
+    import torch
+
+    from dynamos.data import Images
+
+    return None if images is None else {name: Images(torch.tensor(pixels), torch.tensor(labels), white)
+                                        for name, (pixels, labels, white) in images.items()}
 
 
 def _save_channel_use(trainer: "Trainer", folder: Path) -> None:

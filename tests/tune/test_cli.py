@@ -179,7 +179,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[SweepConfig, int]]:
     """(the sweep as this session has it, trials added) of every sweep that the command would have run."""
     ran: list[tuple[SweepConfig, int]] = []
-    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more: ran.append((ledger.config, more)))
+    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more, _: ran.append((ledger.config, more)))
     monkeypatch.setattr("tune.summary.ending", lambda ledger, over: True)
     assert main(arguments) == 0
     return ran

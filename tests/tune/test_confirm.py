@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from dynamos.trainer import Trainer
 from results.best import Choice, best, reported_config, train_config
 from results.confirm import trained
 from results.ledger import Ledger
+from results.sweep_config import SweepConfig
 from tests.results.test_ledger import complete, config, driven
 from tests.tune.sweeps import SMALL, run, runs_of
 from tune.cli import main
@@ -25,6 +27,11 @@ from tune.confirm import confirmation
 from tune.registry import CODE, parse, register
 
 SWEEP = ["--name", "s", "--storage", "runs", "--trials", "3", "--sampler", "random", "--set", *SMALL]
+
+
+def created(storage: Path, config: SweepConfig, more: dict[str, Any], address: str | None) -> Ledger:
+    """What create_sweep makes, without its look at machine and images, which is long."""
+    return Ledger.create(storage, config, more)
 
 
 @pytest.fixture
@@ -41,7 +48,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for value in (60, 80, 70):
             complete(ledger, 100, value)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.confirm.create_sweep", Ledger.create)  # without a look at machine and images, which is long
+        patch.setattr("tune.confirm.create_sweep", created)
         there = confirmation(ledger, 2, 2, Choice(), None, {})
     with driven(there):
         for value in (61, 77, 79):
@@ -78,7 +85,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: p
 
 
 def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.confirm.create_sweep", Ledger.create)
+    monkeypatch.setattr("tune.confirm.create_sweep", created)
     ledger = Ledger.open(storage, "s")
     there = confirmation(ledger, 1, 1, Choice(), None, {})
     assert there.config.name == "s-confirm-2" and there.config.training_seeds == (45,)

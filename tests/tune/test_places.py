@@ -54,13 +54,20 @@ def test_memory_that_ran_out_halves_the_packing_of_that_node_once() -> None:
     assert not there.thin_out(Place(1, 1.0, "b"), "b"), "a trial alone on its GPU gets no more by fewer neighbours"
 
 
-def test_a_trial_that_waits_for_a_node_that_left_is_known() -> None:
-    nodes = [Node("a", "one", 4, 1), Node("b", "two", 4, 1)]
-    there = places(nodes, gpus_per_trial=0.5)
-    there.pack("a", 1.0)
-    bound = there.free([Place(1, 0.5, "b")] * 2)
-    assert bound == Place(1, 1.0, "a") and not there.gone(bound)
-    del nodes[0]
+def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -> None:
+    nodes = [Node("a", "one", 8, 2, "H200"), Node("b", "two", 8, 1, "T4")]
+    there = places(nodes, gpus_per_trial=1.0)
+    there.pack("H200", 4)
+    assert there.count() == 9
+    taken: list[Place] = []
+    while (place := there.free(taken)) is not None:
+        taken.append(place)
+    assert sorted((p.node, p.gpus) for p in taken) == [("a", 0.25)] * 8 + [("b", 1.0)]
+    nodes.append(Node("c", "three", 8, 1, "H200"))
+    assert there.count() == 13 and there.free(taken) == Place(1, 0.25, "c")
+    bound = taken[0]
+    assert not there.gone(bound)
+    nodes[:] = [node for node in nodes if node.id != bound.node]
     assert there.gone(bound) and not there.gone(Place(1, 0.5, None))
 
 

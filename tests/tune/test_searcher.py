@@ -42,8 +42,8 @@ def room(ledger: Ledger, slots: int = 2) -> Places:
     return Places(ledger.config, lambda: [Node("n", "host", slots, slots)])
 
 
-def searcher(ledger: Ledger, slots: int = 2, retries: int = 3) -> LedgerSearcher:
-    return LedgerSearcher(ledger, room(ledger, slots), retries, lambda trial: None)
+def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
+    return LedgerSearcher(ledger, room(ledger, slots), lambda trial: None)
 
 
 def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
@@ -96,7 +96,8 @@ def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledg
 
 
 def test_how_a_trial_ends(ledger: Ledger) -> None:
-    s = searcher(ledger, slots=9, retries=0)
+    ledger.config = config(trials=3, retries=0)
+    s = searcher(ledger, slots=9)
     for trial in ("diverged", "lost", "stopped"):
         s.suggest(trial)
     s.on_trial_complete("diverged", said(90, state="PRUNED", reason="non-finite: logits"))
@@ -110,7 +111,8 @@ def test_how_a_trial_ends(ledger: Ledger) -> None:
 
 
 def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Ledger) -> None:
-    s = searcher(ledger, slots=1, retries=2)
+    ledger.config = config(trials=3, retries=2)
+    s = searcher(ledger, slots=1)
     for attempt in (1, 2, 3):
         suggested = s.suggest(f"ray-{attempt}")
         assert (suggested["number"], suggested["attempt"]) == (0, attempt)
@@ -132,7 +134,8 @@ def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> Non
 
 
 def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(ledger: Ledger) -> None:
-    s = searcher(ledger, slots=1, retries=0)
+    ledger.config = config(trials=3, retries=0)
+    s = searcher(ledger, slots=1)
     assert s.suggest("a")["number"] == 0 and not s.stranded("a")
     s.on_trial_complete("a")
     assert s.suggest("b")["number"] == 0 and ledger.trial(0).losses == 0
@@ -164,7 +167,7 @@ def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, mo
 
 def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
-    s = LedgerSearcher(ledger, room(ledger), 3, lambda t: heard.append((t.number, t.state, t.tasks_done)))
+    s = LedgerSearcher(ledger, room(ledger), lambda t: heard.append((t.number, t.state, t.tasks_done)))
     s.suggest("a")
     s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
@@ -367,7 +370,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
     made = config(trials=5, deterministic_order=True, sampler="random")
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         told: list[tuple[int, str]] = []
-        s = LedgerSearcher(ledger, room(ledger), 3, lambda t: told.append((t.number, t.state)))
+        s = LedgerSearcher(ledger, room(ledger), lambda t: told.append((t.number, t.state)))
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
         s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
         assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2

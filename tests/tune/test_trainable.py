@@ -19,6 +19,7 @@ from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.ledger import STOP_FILE
 from tests.dynamos.small import facts, small
+from tune.probe import raw_images
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, SweepTrial
 
 SEEDS = (42, 43)
@@ -36,7 +37,7 @@ def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
-    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS)(
+    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None)(
         settings(folder, attempt, **changes))
     return made
 
@@ -52,6 +53,12 @@ def step(trial: SweepTrial) -> dict[str, Any]:
         assert result.metrics() == entry["metrics"]
         results[entry["seed"]].append(facts(result))
     return report | {"results": results}
+
+
+def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path) -> None:
+    sent = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()))
+    results = step(sent(settings(tmp_path / "sent")))["results"]
+    assert results == step(worker(tmp_path / "read"))["results"] and results[SEEDS[0]]
 
 
 def failing(error: Exception) -> Callable[..., None]:
