@@ -71,7 +71,6 @@ import socket
 sockets = [socket.create_server(("", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in sockets))')
 export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0
-export RAY_agent_register_timeout_ms=120000  # a Python on shared storage starts slowly
 # Since SLURM 22.05 a step does not inherit it.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
