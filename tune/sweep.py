@@ -72,10 +72,11 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), ledger.driving(), _signals(interrupted), Display(ledger, more) as display,
+    with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more) as display,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
-          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
+          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
+          _signals(interrupted)):  # last, for Ray puts handlers of its own in place
         ledger.extend(more)
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves

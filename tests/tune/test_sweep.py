@@ -158,7 +158,8 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     # A sweep whose trial, by some mistake, comes to evaluate on test images.
     code = ("import ray.tune; from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
-            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42]);"
+            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42], "
+            "images=None);"
             "import json; changes = json.dumps({'evaluate_on': 'test'});"
             "print(made({'number': 0, 'attempt': 1, 'folder': 'f', 'changes': changes}).train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,

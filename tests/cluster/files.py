@@ -1,0 +1,43 @@
+"""The files in cluster/ as tests read them."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ROOT = Path(__file__).parents[2]
+CLUSTER = ROOT / "cluster"
+
+
+def documents(name: str) -> list[dict[str, Any]]:
+    """The documents of a YAML file."""
+    return list(yaml.safe_load_all((CLUSTER / name).read_text()))
+
+
+def document(name: str) -> dict[str, Any]:
+    """The one document of a YAML file."""
+    (only,) = documents(name)
+    return only
+
+
+def command_lines() -> Iterator[tuple[str, list[str]]]:
+    """(file, arguments) of every `dynamos-sweep` in a file; a SLURM job's are those of `run`."""
+    for file in sorted(CLUSTER.iterdir()):
+        text = re.sub(r"\\\n[# ]*", "", file.read_text())
+        for run, arguments in re.findall(r"(?:dynamos-sweep|(cluster/slurm\.sh)) ([a-z-][^\n`|&>;)#]+)", text):
+            # What the script hands on is in the other lines.
+            words = [word for word in shlex.split(arguments) if word != "${flags[@]}"]
+            yield file.name, ["run", *words] if run else words
+
+
+def pods() -> dict[str, dict[str, Any]]:
+    """Every pod's specification, by what it is of."""
+    found = {}
+    for name, spec in (("raycluster", document("kuberay-raycluster.yaml")["spec"]),
+                       ("rayjob", document("kuberay-rayjob.yaml")["spec"]["rayClusterSpec"])):
+        for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
+            found[f"{name}-{group.get('groupName', 'head')}"] = group["template"]["spec"]
+    return found
