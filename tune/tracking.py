@@ -40,6 +40,7 @@ REASON_LENGTH = 2000  # the ledger has it whole
 ERROR_LENGTH = 500
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
+DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
 _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
            "FAIL": "FAILED"}
 _ENVIRONMENT = {
@@ -80,7 +81,11 @@ class Mirror:
 
         self._ledger = ledger
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
-        artifacts = make_store(uri) if uri.startswith("sqlite:") else None
+        artifacts = None  # where a server decides
+        if uri.startswith("sqlite:"):
+            artifacts = make_store(uri)
+        elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
+            artifacts = (ledger.folder.parent / "mlartifacts").as_uri()
         self._client = MlflowClient(tracking_uri=uri)
         experiment = self._client.get_experiment_by_name(EXPERIMENT)
         self._experiment: str = experiment.experiment_id if experiment else self._client.create_experiment(

@@ -1,4 +1,4 @@
-"""A sweep whose ledger is a PostgreSQL database, as on a cluster: a real server, and a driver really killed."""
+"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver really killed."""
 
 import os
 import shutil
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tune.crashes import check_whole, disturbed
+from tests.tune.crashes import check_mirrored, check_undisturbed, disturbed
 from tests.tune.processes import Session, sweep
 
 # PostgreSQL refuses to be root.
@@ -18,7 +18,10 @@ ITSELF = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] i
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The URL of an empty database on a server of its own, which only a socket in its folder leads to."""
+    """The URL of two empty databases on a server of its own, to which only a socket in its folder leads.
+
+    {} is for their names, "postgres" and "mlflow".
+    """
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -32,7 +35,8 @@ def server() -> Iterator[str]:
         with Session([*ITSELF, str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c",
                       "listen_addresses="], folder) as process:
             process.until(lambda: answers(programs, folder))
-            yield f"postgresql+psycopg://postgres@/postgres?host={folder}"
+            subprocess.run([programs / "createdb", "-h", folder, "-U", "postgres", "mlflow"], check=True)
+            yield "postgresql+psycopg://postgres@/{}?host=" + str(folder)
     finally:
         shutil.rmtree(folder)
 
@@ -44,8 +48,13 @@ def answers(programs: Path, folder: Path) -> bool:
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_from_its_database(server: str, tmp_path: Path) -> None:
-    seen, struck = disturbed(1, tmp_path, seed=5, flags=[f"--ledger-url={server}"])
-    check_whole(seen, trials=5)
+    ledger, store = server.format("postgres"), server.format("mlflow")
+    seen, struck = disturbed(1, tmp_path, seed=5, flags=[f"--ledger-url={ledger}", f"--tracking-uri={store}"])
+    assert [t.state for t in seen.trials()] == ["COMPLETE"] * 5
+    check_undisturbed(seen)
+    check_mirrored(seen, store)
     assert len(struck) == 1 and not (seen.folder / "ledger.db").exists()
+    kept = {path.name for path in tmp_path.rglob("*.csv")}
+    assert {p.name for p in tmp_path.iterdir()} == {"runs"} and "trials.csv" in kept
     listed = sweep("show", "hit", cwd=tmp_path)
     assert listed.status == 0 and "5 complete" in listed.out, listed

@@ -1,0 +1,124 @@
+"""How many trials one driver keeps going: a sweep of sleeping trials on a simulated cluster of many nodes.
+
+    python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5] [--sampler random]
+
+Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many trials. Trials sleep and
+report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite, mirrored by another process) are those of
+every sweep. Utilisation is GPU seconds slept over GPU seconds there were, from when every place had a
+trial to the start of the last trial.
+"""
+
+import argparse
+import json
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import ray
+import yaml
+from ray.cluster_utils import Cluster
+
+import tune.sweep
+from benchmarks.sweep_overhead import SPACE, TRIVIAL
+from dynamos.config import TrainConfig, preset
+from dynamos.trainer import Trainer
+from results.ledger import Ledger
+from results.sweep_config import SweepConfig
+from search_spaces.space import SearchSpace
+from tune.trainable import REPORT, SweepTrial
+
+SAMPLE_SECONDS = 5.0
+
+
+class SleepingTrial(SweepTrial):
+    """A trial that sleeps in place of training; `images` carries its length and what it reports."""
+
+    def step(self) -> dict[str, Any]:
+        """One task: all there is."""
+        seconds, result, metrics = self._images["sleep"]
+        began = time.time()
+        time.sleep(seconds)
+        slept = {**result, "began": began, "ended": time.time()}
+        results = [{"seed": seed, "result": slept, "metrics": metrics} for seed in self._seeds]
+        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": "COMPLETE",
+                                    "reason": None, "node": ray.get_runtime_context().get_node_id()}), "done": True}
+
+
+class Sampler(threading.Thread):
+    """What a process takes, every SAMPLE_SECONDS."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.taken: list[tuple[float, float, float]] = []  # time, CPU seconds so far, MB
+        self._driver = psutil.Process()
+
+    def run(self) -> None:
+        """Samples until the process ends."""
+        while True:
+            times = self._driver.cpu_times()
+            self.taken.append((time.time(), times.user + times.system, self._driver.memory_info().rss / 1e6))
+            time.sleep(SAMPLE_SECONDS)
+
+
+def main() -> None:
+    """Prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--nodes", type=int, default=16)
+    parser.add_argument("--slots", type=int, default=8, help="trials on the GPU of a node")
+    parser.add_argument("--trials", type=int, default=2000)
+    parser.add_argument("--seconds", type=float, default=5.0, help="that a trial sleeps")
+    parser.add_argument("--sampler", default="random")
+    given = parser.parse_args()
+    places = given.nodes * given.slots
+    base = TrainConfig.from_dict(preset("seq-digits", 200) | {
+        "evaluate_on": "validation", "threads": 1, "device": "cpu"} | TRIVIAL)
+    result = next(iter(Trainer(base)))
+    reported = {"sleep": (given.seconds, result.to_dict(), result.metrics())}
+    config = SweepConfig(name="scale", space=SearchSpace.from_dict("scale", yaml.safe_load(SPACE)), base=base,
+                         sampler=given.sampler, trials=given.trials, cpus_per_trial=0.01,
+                         gpus_per_trial=1 / given.slots)
+    tune.sweep.SweepTrial, tune.sweep.shipped_images = SleepingTrial, lambda _: reported
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.create(Path(folder), config, {})
+        cluster = Cluster(initialize_head=True, head_node_args={
+            "num_cpus": 1, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 10**8})
+        for _ in range(given.nodes - 1):
+            cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=10**8)
+        sampler = Sampler()
+        sampler.start()
+        try:
+            tune.sweep.run_sweep(ledger, address=cluster.address)
+        finally:
+            ended = time.time()
+            cluster.shutdown()
+        show(ledger, places, given.seconds, sampler.taken, ended)
+
+
+def show(ledger: Ledger, places: int, seconds: float, taken: list[tuple[float, float, float]], ended: float) -> None:
+    """Prints utilisation, rates and what the driver took."""
+    trials = ledger.trials()
+    assert all(t.state == "COMPLETE" and t.attempt == 1 for t in trials), "every trial once"
+    slept = sorted((r[0]["began"], r[0]["ended"]) for t in trials for r in t.results.values())
+    started = sorted(t.started_at.timestamp() for t in trials if t.started_at)
+    over = sorted(t.ended_at.timestamp() for t in trials if t.ended_at)
+    full = slept[places - 1][0]  # by then every place has had its first
+    last = slept[-1][0]
+    busy = sum(max(0.0, min(end, last) - max(begin, full)) for begin, end in slept)
+    print(f"{len(trials)} trials of {seconds:g} s, {places} at a time: {over[-1] - started[0]:.0f} s in all, ideally "
+          f"{len(trials) * seconds / places:.0f}; all places had a trial after {full - started[0]:.0f} s")
+    print(f"utilisation after that: {100 * busy / (places * (last - full)):.1f} % over {last - full:.0f} s; "
+          f"{sum(full < end <= last for _, end in slept) / (last - full):.1f} trials a second")
+    for quarter in range(1, 5):
+        window = [t for t in taken if full + (quarter - 1) * (last - full) / 4 <= t[0] <= full + quarter * (
+            last - full) / 4]
+        if len(window) > 1:
+            cpu = (window[-1][1] - window[0][1]) / (window[-1][0] - window[0][0])
+            print(f"quarter {quarter}: the driver takes {100 * cpu:.0f} % of a CPU and {window[-1][2]:.0f} MB")
+    print(f"MLflow had caught up {ended - over[-1]:.0f} s after the last trial")
+
+
+if __name__ == "__main__":
+    main()
