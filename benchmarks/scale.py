@@ -2,10 +2,10 @@
 
     python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5] [--sampler random]
 
-Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many trials. Trials sleep and
-report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite, mirrored by another process) are those of
-every sweep. Utilisation is GPU seconds slept over GPU seconds there were, from when every place had a
-trial to the start of the last trial.
+Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many trials. Trials sleep
+and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite, mirrored by another process) are those
+of every sweep. Utilisation is GPU seconds slept over GPU seconds there were, from when every place had a trial to the
+start of the last trial.
 """
 
 import argparse

@@ -113,7 +113,8 @@ class SweepTrial(ray.tune.Trainable):
         results = [{"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
                    for seed, trainer in self._trainers.items() for result in trainer.results]
         if state is not None:
-            self._trainers = {}  # frees the device's memory before the next trial
+            self._trainers = {}
+            _free_memory()
         return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": state,
                                     "reason": reason, "node": ray.get_runtime_context().get_node_id()}),
                 "done": state is not None}
@@ -194,6 +195,14 @@ class SweepTrial(ray.tune.Trainable):
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
         return (OUT_OF_MEMORY, f"out of memory: {said}") if _out_of_memory(error) else ("FAIL", said)
+
+
+def _free_memory() -> None:
+    """Gives a GPU's memory back for the trials that share it; torch would keep it for this process."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def received(images: "dict[str, RawImages] | None") -> "dict[str, Images] | None":

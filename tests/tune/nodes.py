@@ -74,6 +74,18 @@ class Cluster:
         return started
 
 
+    def drain(self, number: int) -> None:
+        """Tells the cluster that a node is to leave, as an autoscaler or a spot market's notice does."""
+        script = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); print(*(" \
+            f"n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == '{self.networks.address(number)}'))"
+        node = subprocess.run(self.inside(_beside("python"), "-c", script), capture_output=True, text=True, check=True,
+                              env=os.environ | self.environment).stdout.strip()
+        subprocess.run(self.inside(
+            _beside("ray"), "drain-node", f"--address={self.address}", f"--node-id={node}", "--reason",
+            "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"), check=True, capture_output=True,
+            env=os.environ | self.environment)
+
+
 class Networks:
     """One network namespace for each node, on a bridge; none where this user may not make them."""
 

@@ -1,6 +1,7 @@
 """Sweeps on a real Ray cluster of two nodes, each in a network of its own, with token authentication."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.tune.crashes import LONG, TASKS, Watched, check_whole
 from tests.tune.nodes import Cluster, cluster, until_there
 from tests.tune.processes import Session
-from tests.tune.sweeps import command, run
+from tests.tune.sweeps import SMALL, command, run
 
 
 def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:
@@ -45,8 +46,8 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
     if os.getuid() != 0:
         pytest.skip("only root may hide a folder from a node")
     with cluster() as made:
-        made.add(cpus=1)
-        made.add(cpus=1, blind_to=tmp_path)
+        made.add(cpus=1, gpus=1)
+        made.add(cpus=1, gpus=1, blind_to=tmp_path)
         until_there(made, 2)
         with driver(made, "run", "--name=none", f"--address={made.address}", cwd=tmp_path) as refused:
             ended = refused.end()
@@ -54,10 +55,21 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         assert ended.status == 1 and not (tmp_path / "runs" / "none").exists(), ended
         assert said.startswith("dynamos-sweep: error: the cluster is not ready. (1) ") and "(2)" not in said
         assert f"{made.networks.address(1)} cannot use the storage: {tmp_path / 'runs'}" in said
-        with driver(made, "run", "--preflight-only", f"--address={made.address}", f"--storage={made.folder / 'runs'}",
-                    cwd=tmp_path) as looked:
+        shared = [f"--address={made.address}", f"--storage={made.folder / 'runs'}"]
+        with driver(made, "run", "--preflight-only", *shared, cwd=tmp_path) as looked:
             ended = looked.end()
-    assert ended.status == 0 and "2 nodes, 2 trials at a time" in ended.err and not ended.out, ended
+        assert ended.status == 0 and "2 nodes, 2 trials at a time" in ended.err and not ended.out, ended
+        # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on one that is none.
+        made.drain(1)
+        with driver(made, "run", "--name=packed", *shared, "--cpus-per-trial=0.5", "--gpus-per-trial=auto",
+                    "--trials=3", "--set", *SMALL, "device=cpu", cwd=tmp_path) as packed:
+            ended = packed.end()
+        assert ended.status == 0 and not ended.errors, ended
+        assert "1 nodes, " in ended.err
+        [each] = re.findall(r"GPU of unknown kind: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
+        trials = Watched(made.folder / "runs", "packed").trials()
+    assert [t.state for t in trials] == ["COMPLETE"] * 3
+    assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {round(2 / int(each), 3)}
 
 
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:

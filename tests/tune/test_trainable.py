@@ -55,6 +55,16 @@ def step(trial: SweepTrial) -> dict[str, Any]:
     return report | {"results": results}
 
 
+def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    freed: list[bool] = []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
+    trial = worker(tmp_path)
+    while step(trial)["state"] is None:
+        assert not freed
+    assert freed == [True]
+
+
 def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path) -> None:
     sent = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()))
     results = step(sent(settings(tmp_path / "sent")))["results"]
