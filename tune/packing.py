@@ -6,7 +6,7 @@ All trials of a sweep train equally many steps, so the packing with the most ste
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,6 +15,9 @@ from dynamos.config import TrainConfig
 from results.sweep_config import SweepConfig
 from tune.places import Node
 from tune.probe import RawImages
+
+if TYPE_CHECKING:
+    from dynamos.trainer import Trainer
 
 PACKINGS = (1, 2, 4, 8, 16)  # trials on a GPU that are tried
 PROBE_SECONDS = 10.0  # of training, for each packing
@@ -30,20 +33,24 @@ class _Probe:
         import torch
 
         from dynamos.streams import load_stream
-        from dynamos.trainer import Trainer, pick_device
+        from dynamos.trainer import pick_device
         from tune.trainable import received
 
         self._cuda = torch.cuda if base.device.startswith("cuda") else None
-        config = base.replace(warmup=False)  # the first steps, without gates, are faster than the others
-        stream = load_stream(config, pick_device(base.device), images=received(images))
+        self._config = base.replace(warmup=False)  # the first steps, without gates, are faster than the others
+        self._stream = load_stream(self._config, pick_device(base.device), images=received(images))
         self._until, self._steps = 0.0, 0
-        self._trainer = Trainer(config, stream, on_step=self._count)
+        self._trainer: Trainer | None = None
         self.train(1.0)
 
     def train(self, seconds: float) -> float:
         """Steps a second."""
+        from dynamos.trainer import Trainer
+
         self._until, self._steps, began = time.monotonic() + seconds, 0, time.monotonic()
         while time.monotonic() < self._until:
+            if self._trainer is None or self._trainer.done:
+                self._trainer = Trainer(self._config, self._stream, on_step=self._count)
             with suppress(TimeoutError):
                 self._trainer.run_task()
         return self._steps / (time.monotonic() - began)

@@ -54,7 +54,8 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         said = ended.errors[-1]
         assert ended.status == 1 and not (tmp_path / "runs" / "none").exists(), ended
         assert said.startswith("dynamos-sweep: error: the cluster is not ready. (1) ") and "(2)" not in said
-        assert f"{made.networks.address(1)} cannot use the storage: {tmp_path / 'runs'}" in said
+        assert f"{made.networks.address(1)} cannot use the storage: FileNotFoundError" in said
+        assert str(tmp_path / "runs") in said
         shared = [f"--address={made.address}", f"--storage={made.folder / 'runs'}"]
         with driver(made, "run", "--preflight-only", *shared, cwd=tmp_path) as looked:
             ended = looked.end()
@@ -64,8 +65,7 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         with driver(made, "run", "--name=packed", *shared, "--cpus-per-trial=0.5", "--gpus-per-trial=auto",
                     "--trials=3", "--set", *SMALL, "device=cpu", cwd=tmp_path) as packed:
             ended = packed.end()
-        assert ended.status == 0 and not ended.errors, ended
-        assert "1 nodes, " in ended.err
+        assert ended.status == 0 and "1 nodes, " in ended.err, ended
         [each] = re.findall(r"GPU of unknown kind: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
         trials = Watched(made.folder / "runs", "packed").trials()
     assert [t.state for t in trials] == ["COMPLETE"] * 3
