@@ -10,13 +10,13 @@ start of the last trial.
 
 import argparse
 import json
+import resource
 import tempfile
 import threading
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 import yaml
 from ray.cluster_utils import Cluster
@@ -53,13 +53,13 @@ class Sampler(threading.Thread):
     def __init__(self) -> None:
         super().__init__(daemon=True)
         self.taken: list[tuple[float, float, float]] = []  # time, CPU seconds so far, MB
-        self._driver = psutil.Process()
 
     def run(self) -> None:
         """Samples until the process ends."""
         while True:
-            times = self._driver.cpu_times()
-            self.taken.append((time.time(), times.user + times.system, self._driver.memory_info().rss / 1e6))
+            used = resource.getrusage(resource.RUSAGE_SELF)
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            self.taken.append((time.time(), used.ru_utime + used.ru_stime, pages * resource.getpagesize() / 1e6))
             time.sleep(SAMPLE_SECONDS)
 
 
@@ -94,6 +94,8 @@ def main() -> None:
         finally:
             ended = time.time()
             cluster.shutdown()
+            if (log := ledger.folder / "sweep.log").exists():
+                print(log.read_text()[:2000])
         show(ledger, places, given.seconds, sampler.taken, ended)
 
 

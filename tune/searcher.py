@@ -21,6 +21,7 @@ from tune.places import Place, Places
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 
 Listener = Callable[[TrialRecord], None]
+LOST_IN_A_ROW = 10  # workers, and twice as many as run at a time: more is no accident
 POLL_SECONDS = 0.5  # how often the ledger is asked whether someone wants the sweep to stop
 
 
@@ -53,6 +54,7 @@ class LedgerSearcher(Searcher):
         self._pruned: dict[str, str] = {}  # by Ray's trial id, why
         # When trials of a batch that is not over ended, and their reports.
         self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
+        self._lost_in_a_row = 0  # workers, since one last reported
         self._polled = -POLL_SECONDS
         budget = config.time_budget_seconds
         self._deadline = None if budget is None else time.monotonic() + budget
@@ -114,6 +116,7 @@ class LedgerSearcher(Searcher):
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
         """Enters a running trial's results; whether it is to be pruned."""
+        self._lost_in_a_row = 0
         with self._guarded():
             number = self._running[trial_id][0].number
             known = self._ledger.trial(number).tasks_done
@@ -137,6 +140,14 @@ class LedgerSearcher(Searcher):
             started, place = self._running.pop(trial_id)
             report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
             if error:
+                self._lost_in_a_row += 1
+                if self._lost_in_a_row >= 2 * self._places.count() + LOST_IN_A_ROW:
+                    self.failure = self.failure or RunError(
+                        f"{self._lost_in_a_row} workers were lost one after another and none did anything; "
+                        f"{self._ledger.folder / 'sweep.log'} says why")
+                    self.over = "no worker lives"
+                    self._put_back(started.number)
+                    return
                 if started.losses < self._config.retries:
                     self._put_back(started.number, lost=True)
                     return

@@ -124,6 +124,24 @@ def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Le
     assert s.suggest("next")["number"] == 1
 
 
+def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=40, retries=0, sampler="random"), {})) as ledger:
+        s = searcher(ledger, slots=1)
+        for number in range(11):
+            s.suggest(str(number))
+            s.on_trial_complete(str(number), error=True)
+        assert s.failure is None
+        s.suggest("11")
+        s.enter("11", json.loads(said(90)["report"]))
+        for number in range(12, 23):
+            s.on_trial_complete(str(number - 1), error=True)
+            s.suggest(str(number))
+        assert s.failure is None and s.over is None, "one of them did something"
+        s.on_trial_complete("22", error=True)
+        assert "12 workers were lost one after another" in str(s.failure)
+        assert s.suggest("more") == Searcher.FINISHED and "INTERRUPTED" in {t.state for t in ledger.trials()}
+
+
 def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> None:
     s = searcher(ledger, slots=3)
     for trial in "abc":
