@@ -11,6 +11,8 @@ start of the last trial.
 import argparse
 import json
 import resource
+import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,7 +21,6 @@ from typing import Any
 
 import ray
 import yaml
-from ray.cluster_utils import Cluster
 
 import tune.sweep
 from benchmarks.sweep_overhead import SPACE, TRIVIAL
@@ -31,6 +32,18 @@ from search_spaces.space import SearchSpace
 from tune.trainable import REPORT, SweepTrial
 
 SAMPLE_SECONDS = 5.0
+# A process of its own: where one process is both a cluster's nodes and a driver, Ray loses the driver's actors.
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+node = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 10**8}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"include_dashboard": False})
+for _ in range(int(sys.argv[1]) - 1):
+    cluster.add_node(**node)
+print("address", cluster.address, flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
 
 
 class SleepingTrial(SweepTrial):
@@ -78,24 +91,22 @@ def main() -> None:
     result = next(iter(Trainer(base)))
     reported = {"sleep": (given.seconds, result.to_dict(), result.metrics())}
     config = SweepConfig(name="scale", space=SearchSpace.from_dict("scale", yaml.safe_load(SPACE)), base=base,
-                         sampler=given.sampler, trials=given.trials, cpus_per_trial=0.01,
+                         sampler=given.sampler, trials=given.trials, cpus_per_trial=0.1,
                          gpus_per_trial=1 / given.slots)
     tune.sweep.SweepTrial, tune.sweep.shipped_images = SleepingTrial, lambda _: reported
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(Path(folder), config, {})
-        cluster = Cluster(initialize_head=True, head_node_args={
-            "num_cpus": 1, "num_gpus": 1, "include_dashboard": False, "object_store_memory": 10**8})
-        for _ in range(given.nodes - 1):
-            cluster.add_node(num_cpus=1, num_gpus=1, object_store_memory=10**8)
+        cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(given.nodes)], stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, text=True)
+        assert cluster.stdout is not None
+        address = next(line.split()[1] for line in cluster.stdout if line.startswith("address "))
         sampler = Sampler()
         sampler.start()
         try:
-            tune.sweep.run_sweep(ledger, address=cluster.address)
+            tune.sweep.run_sweep(ledger, address=address)
         finally:
             ended = time.time()
-            cluster.shutdown()
-            if (log := ledger.folder / "sweep.log").exists():
-                print(log.read_text()[:2000])
+            cluster.communicate()
         show(ledger, places, given.seconds, sampler.taken, ended)
 
 

@@ -10,11 +10,14 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import grpc
 import joblib
 import ray
 from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
+from ray._raylet import Config  # type: ignore[attr-defined]
 
 from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
@@ -79,17 +82,33 @@ def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    if address != "auto":
-        _refuse_unless_reached(address)
     # Ray merges what a job brought with what its driver asks for, and refuses to where both name packages.
     ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
-    let_in()
     try:
-        ray.init(address=address, runtime_env=ours, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        said = str(error).strip().splitlines()[0]
-        raise RunError(f"no Ray cluster could be joined at {address}: {said} The driver has to run on a machine of the "
-                       "cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH).") from None
+        found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
+        if _wants_a_token(found):
+            let_in()
+        else:  # a driver that demands one of such a cluster is taken for dead by it, and its actors with it
+            os.environ["RAY_AUTH_MODE"] = "disabled"
+            Config.initialize("")
+        ray.init(address=found, runtime_env=ours, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, grpc.RpcError, ray.exceptions.RayError) as error:
+        said = error.details() if isinstance(error, grpc.RpcError) else str(error).strip().splitlines()[0]
+        raise RunError(f"no Ray cluster could be joined at {address}: {str(said).rstrip('.')}. The driver has to run on "
+                       "a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to the "
+                       "port that `ray start --head` prints, by default 6379.") from None
+
+
+def _wants_a_token(address: str) -> bool:
+    """Whether a cluster lets in only who shows its token; an error of gRPC where none answers."""
+    with grpc.insecure_channel(address) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=CONNECT_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            return True
+    return False
 
 
 def package_folders() -> list[str]:
@@ -105,16 +124,6 @@ def let_in() -> None:
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
-
-
-def _refuse_unless_reached(address: str) -> None:
-    """RunError where nothing listens; Ray would end the whole process."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host, int(port)), timeout=CONNECT_SECONDS).close()
-    except OSError as error:
-        raise RunError(f"no Ray cluster could be joined at {address}: {error.strerror or error}. It is the address of "
-                       "the head's GCS, by default port 6379, as `ray start --head` prints it.") from None
 
 
 class _Nodes:
