@@ -69,6 +69,9 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
         ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
+    token = Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it for all to read
+        token.chmod(0o600)
 
 
 def this_machine(config: SweepConfig) -> Node:
@@ -86,7 +89,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
     ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
     try:
         found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
-        if _wants_a_token(found):
+        if wants_a_token(found):
             let_in()
         else:  # a driver that demands one of such a cluster is taken for dead by it, and its actors with it
             os.environ["RAY_AUTH_MODE"] = "disabled"
@@ -94,12 +97,12 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         ray.init(address=found, runtime_env=ours, **quiet)
     except (ConnectionError, RuntimeError, ValueError, grpc.RpcError, ray.exceptions.RayError) as error:
         said = error.details() if isinstance(error, grpc.RpcError) else str(error).strip().splitlines()[0]
-        raise RunError(f"no Ray cluster could be joined at {address}: {str(said).rstrip('.')}. The driver has to run on "
-                       "a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to the "
-                       "port that `ray start --head` prints, by default 6379.") from None
+        raise RunError(f"no Ray cluster could be joined at {address}: {str(said).rstrip('.')}. The driver has to run "
+                       "on a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to "
+                       "the port that `ray start --head` prints, by default 6379.") from None
 
 
-def _wants_a_token(address: str) -> bool:
+def wants_a_token(address: str) -> bool:
     """Whether a cluster lets in only who shows its token; an error of gRPC where none answers."""
     with grpc.insecure_channel(address) as channel:
         try:

@@ -1,15 +1,22 @@
 """Sweeps on a real Ray cluster of two nodes, each in a network of its own, with token authentication."""
 
+import ipaddress
 import os
 import re
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.tune.crashes import LONG, TASKS, Watched, check_whole
 from tests.tune.nodes import Cluster, cluster, until_there
 from tests.tune.processes import Session
 from tests.tune.sweeps import SMALL, command, run
+from tune.cluster import wants_a_token
 
 
 def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:
@@ -70,6 +77,56 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         trials = Watched(made.folder / "runs", "packed").trials()
     assert [t.state for t in trials] == ["COMPLETE"] * 3
     assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {round(2 / int(each), 3)}
+
+
+@pytest.mark.parametrize("lets_in", ["anyone", "those with a token"])
+def test_a_cluster_is_asked_whether_it_wants_a_token(lets_in: str) -> None:
+    def answer(_: bytes, context: grpc.ServicerContext) -> bytes:
+        if lets_in != "anyone":
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "InvalidAuthToken")
+        return b""
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", {
+        "GetClusterId": grpc.unary_unary_rpc_method_handler(answer)}),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        assert wants_a_token(f"127.0.0.1:{port}") == (lets_in != "anyone")
+    finally:
+        server.stop(None)
+
+
+def test_a_ray_of_this_machine_s_own_listens_on_loopback_only(tmp_path: Path) -> None:
+    code = ("import sys; from tune.cluster import connected; from tune.places import Node\n"
+            "with connected(None, Node('', 'here', 1, 0)) as nodes:\n"
+            "    print([node.cpus for node in nodes()], flush=True)\n"
+            "    sys.stdin.read()")
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          start_new_session=True, cwd=tmp_path) as process:
+        assert process.stdout is not None and process.stdout.readline() == "[1.0]\n"
+        listening = listeners(process.pid)
+        process.communicate()
+    assert listening and {address for address in listening if not address.startswith("127.")} == set()
+
+
+def listeners(session: int) -> set[str]:
+    """The IP addresses on which processes of a session listen."""
+    sockets = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):  # ended meanwhile
+            if os.getsid(int(process.name)) == session:
+                sockets |= {os.readlink(handle) for handle in (process / "fd").iterdir()}
+    found = set()
+    for table, size in (("tcp", 4), ("tcp6", 16)):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:  # listening
+                words = bytes.fromhex(local.partition(":")[0])
+                raw = b"".join(words[i:i + 4][::-1] for i in range(0, size, 4))
+                address = ipaddress.ip_address(raw)
+                found.add(str(getattr(address, "ipv4_mapped", None) or address))
+    return found
 
 
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:

@@ -1,16 +1,22 @@
 """Sweeps submitted to a real Ray job server: followed, stopped and resumed from a machine outside the cluster."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import yaml
+from ray.job_submission import JobStatus
 
+from dynamos.errors import RunError
 from tests.tune.crashes import LONG, Watched, check_whole
 from tests.tune.nodes import Cluster, cluster, until_jobs, until_there
 from tests.tune.processes import Ended, Session, wait_for
 from tests.tune.sweeps import command, run
+from tune.jobs import Jobs
 
 
 def asked(there: Cluster, *arguments: str, cwd: Path) -> Ended:
@@ -82,6 +88,40 @@ def check_refusals(there: Cluster, folder: Path) -> None:
     stranger = run("logs", "n", f"--address={there.jobs}", cwd=folder)
     assert stranger.returncode == 1 and "does not let you in" in stranger.stderr
     assert stranger.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("ends, submitted, said", [
+    ([(JobStatus.RUNNING, "")], 1, None),
+    ([(JobStatus.FAILED, "OSError: libtorch"), (JobStatus.RUNNING, "sweep n: 3 trials")], 2, None),
+    ([(JobStatus.FAILED, "OSError: libtorch")] * 2, 2, "OSError: libtorch (job job-2 at http://there)"),
+    ([(JobStatus.FAILED, "dynamos-sweep: error: a sweep 'n' exists")], 1, "a sweep 'n' exists (job job-1 at")])
+def test_a_submission_that_fails_at_its_start_is_made_once_more(
+        ends: list[tuple[JobStatus, str]], submitted: int, said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str] = []
+
+    class Server:
+        def __init__(self, address: str) -> None:
+            pass
+
+        def submit_job(self, entrypoint: str, **more: Any) -> str:
+            sent.append(entrypoint)
+            return f"job-{len(sent)}"
+
+        def get_job_info(self, job: str) -> Any:
+            return SimpleNamespace(status=ends[len(sent) - 1][0])
+
+        def get_job_logs(self, job: str) -> str:
+            return ends[len(sent) - 1][1]
+
+    monkeypatch.setattr("tune.jobs.JobSubmissionClient", Server)
+    monkeypatch.setattr("tune.jobs.START_SECONDS", 0.0)
+    jobs = Jobs("http://there")
+    if said is None:
+        assert jobs.started(["run", "--name=n"], "n") == f"job-{submitted}"
+    else:
+        with pytest.raises(RunError, match=re.escape(said)):
+            jobs.started(["run", "--name=n"], "n")
+    assert sent == ["python -m tune.cli run --name=n"] * submitted
 
 
 def test_no_job_server_there_is_one_line(tmp_path: Path) -> None:
