@@ -1,13 +1,14 @@
 """Real Ray clusters on one machine: a head and further nodes, each with processes of its own.
 
 Every node is a network namespace of its own, joined by a bridge; without the right to make them, all share this
-machine's loopback. Token authentication is on. What a test started it stops by process id.
+machine's. Token authentication is on. What a test started it stops by process id.
 """
 
 import itertools
 import os
 import secrets
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from ray.util import get_node_ip_address
 
 from tests.tune.processes import Session, wait_for
 
@@ -43,12 +46,12 @@ class Cluster:
     @property
     def address(self) -> str:
         """HOST:PORT for drivers."""
-        return f"{self.networks.address(0)}:6379"
+        return f"{self.networks.address(0)}:{self.networks.ports[0]}"
 
     @property
     def jobs(self) -> str:
         """The URL of the job server."""
-        return f"http://{self.networks.address(0)}:8265"
+        return f"http://{self.networks.address(0)}:{self.networks.ports[1]}"
 
     def inside(self, *arguments: str, node: int = 0) -> list[str]:
         """A command line that runs on a node."""
@@ -62,14 +65,16 @@ class Cluster:
         number = len(self.nodes)
         own = self.networks.address(number)
         self.networks.add(number)
-        head = ["--head", "--port=6379", f"--include-dashboard={jobs}", f"--dashboard-host={own}",
-                "--dashboard-port=8265"] if number == 0 else [f"--address={self.address}"]
+        port, jobs_port, client_port = self.networks.ports
+        head = ["--head", f"--port={port}", f"--include-dashboard={jobs}", f"--dashboard-host={own}",
+                f"--dashboard-port={jobs_port}", f"--ray-client-server-port={client_port}"
+                ] if number == 0 else [f"--address={self.address}"]
         places = [] if number else [f"--temp-dir={self.folder}"]
         hidden = [] if blind_to is None else [
             "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(blind_to)]
         started = Session(self.inside(*hidden, _beside("ray"), "start", *head, *places, f"--node-ip-address={own}",
                                       f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block",
-                                      node=number), self.folder, self.environment)
+                                      "--dashboard-agent-listen-port=0", node=number), self.folder, self.environment)
         self.nodes.append(started)
         return started
 
@@ -93,6 +98,8 @@ class Networks:
         self._name = f"ray{os.getpid() % 10000}{next(_CLUSTERS)}"
         self._subnet = f"10.{os.getpid() % 200 + 20}.{next(_CLUSTERS) % 250}"
         self.there = os.getuid() == 0 and self._try("link", "add", self._name, "type", "bridge")
+        # Of the head, its job server and its server of clients: where networks are shared, others may have Ray's own.
+        self.ports = (6379, 8265, 10001) if self.there else _free_ports()
 
     def __enter__(self) -> Self:
         if self.there:
@@ -110,7 +117,7 @@ class Networks:
 
     def address(self, number: int) -> str:
         """The IP address of a node."""
-        return f"{self._subnet}.{number + 1}" if self.there else "127.0.0.1"
+        return f"{self._subnet}.{number + 1}" if self.there else get_node_ip_address()
 
     def add(self, number: int) -> None:
         """Makes a node's namespace."""
@@ -177,6 +184,12 @@ def until_jobs(made: Cluster) -> None:
             return False
 
     wait_for(answers, 0.5)
+
+
+def _free_ports() -> tuple[int, int, int]:
+    with ExitStack() as stack:
+        first, second, third = (stack.enter_context(socket.create_server(("", 0))) for _ in range(3))
+        return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
 
 
 def _beside(program: str) -> str:
