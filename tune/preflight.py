@@ -57,9 +57,10 @@ def preflight(config: SweepConfig, storage: AnyPath, address: str | None) -> Non
         nodes = list_nodes()
         status.update(f"asking {len(nodes)} nodes")
         reports, silent = _reports(config, storage, nodes)
-        places = Places(config, list_nodes)
-        console.print(_table(reports, places))
-    problems = silent + [problem for report in reports for problem in problems_of(report, own(config))]
+        ours = own(config)
+        console.print(_table(reports, Places(config, list_nodes), ours))
+        console.print("here: " + ", ".join(f"{name} {ours[name]}" for name in SAME), soft_wrap=True, highlight=False)
+    problems = silent + [problem for report in reports for problem in problems_of(report, ours)]
     problems += ledger_problems(config, storage)
     answer = None if config.tracking_uri is None else reachable(config.tracking_uri)
     if answer is not None:
@@ -219,14 +220,16 @@ def _gpus() -> str:
     return "; ".join(dict.fromkeys(said.stdout.strip().splitlines()))
 
 
-def _table(reports: Sequence[NodeReport], places: Places) -> Table:
+def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
+    """What the nodes said; of versions only what differs from the driver's, so that it fits a narrow screen."""
     table = Table(title=f"{len(reports)} nodes, {places.count()} trials at a time "
                   f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)")
-    for column in ("node", "CPUs", "GPUs", "trials", *SAME, "clock", "free disk", "storage", "data"):
-        table.add_column(column, justify="left" if column in ("node", "GPUs", "storage", "data") else "right")
+    for column in ("node", "CPUs", "GPUs", "trials", "versions", "clock", "disk", "storage", "data"):
+        table.add_column(column, justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left")
     for report in reports:
         node = report.node
+        other = [f"{name} {report.versions[name]}" for name in SAME if report.versions[name] != own[name]]
         table.add_row(node.host, f"{node.cpus:g}", f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
-                      str(places.on(node)), *(report.versions[name] for name in SAME), f"{report.clock:+.2f} s",
+                      str(places.on(node)), ", ".join(other) or "as here", f"{report.clock:+.1f} s",
                       f"{report.free_bytes / 1e9:.0f} GB", "yes" if report.storage is None else "NO", report.data[:8])
     return table

@@ -5,6 +5,7 @@ machine's. Token authentication is on. What a test started it stops by process i
 """
 
 import itertools
+import json
 import os
 import secrets
 import shutil
@@ -57,10 +58,12 @@ class Cluster:
         """A command line that runs on a node."""
         return [*self.networks.inside(node), *arguments]
 
-    def add(self, cpus: int, gpus: int = 0, jobs: bool = False, blind_to: Path | None = None) -> Session:
+    def add(self, cpus: int, gpus: int = 0, kind: str | None = None, jobs: bool = False,
+            blind_to: Path | None = None) -> Session:
         """A new node, the first one the head, with a job server if asked; it joins some seconds later.
 
-        What is in the folder `blind_to` is hidden from it, as from a machine that does not share a disk.
+        Its GPUs are of a kind, in name. What is in the folder `blind_to` is hidden from it, as from a machine that does
+        not share a disk.
         """
         number = len(self.nodes)
         own = self.networks.address(number)
@@ -70,6 +73,8 @@ class Cluster:
                 f"--dashboard-port={jobs_port}", f"--ray-client-server-port={client_port}"
                 ] if number == 0 else [f"--address={self.address}"]
         places = [] if number else [f"--temp-dir={self.folder}"]
+        if kind is not None:
+            places.append("--resources=" + json.dumps({f"accelerator_type:{kind}": 1}))
         hidden = [] if blind_to is None else [
             "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(blind_to)]
         started = Session(self.inside(*hidden, _beside("ray"), "start", *head, *places, f"--node-ip-address={own}",

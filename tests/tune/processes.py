@@ -16,7 +16,7 @@ from tests.tune.sweeps import command
 
 PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
 POLL_SECONDS = 0.05
-TABLE = " ┏┃┡│└"  # what lines of the preflight's table begin with
+PREFLIGHT = (*" ┏┃┡│└", "here: ")  # what lines of its table begin with
 # Ray calls the process of a trial by what it does.
 WORKER = re.compile(r"ray::(SweepTrial|ResourceTrainable)")
 
@@ -32,7 +32,8 @@ class Ended:
     @property
     def errors(self) -> list[str]:
         """The lines of stderr that are not the display's."""
-        return [line for line in self.err.splitlines() if line and not line.startswith(("sweep ", "trial ", *TABLE))]
+        own = ("sweep ", "trial ", *PREFLIGHT)
+        return [line for line in self.err.splitlines() if line and not line.startswith(own)]
 
 
 class Session:

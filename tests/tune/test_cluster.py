@@ -18,6 +18,16 @@ from tests.tune.processes import Session
 from tests.tune.sweeps import SMALL, command, run
 from tune.cluster import wants_a_token
 
+AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--set", *SMALL, "device=cpu"]
+# `dynamos-sweep` where GPUs of the kind A take one trial and those of the kind B two.
+UNLIKE = """
+import sys
+import tune.sweep
+tune.sweep.measure = lambda config, nodes, images: {1: 9.0} | ({2: 18.0} if nodes[0].kind == "B" else {})
+from tune.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
 
 def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:
     """`dynamos-sweep` on the cluster's head."""
@@ -53,8 +63,8 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
     with cluster() as made:
         if not made.networks.there:
             pytest.skip("this user may neither give a node its own network nor hide a folder from it")
-        made.add(cpus=1, gpus=1)
-        made.add(cpus=1, gpus=1, blind_to=tmp_path)
+        made.add(cpus=1, gpus=1, kind="A")
+        made.add(cpus=1, gpus=1, kind="B", blind_to=tmp_path)
         until_there(made, 2)
         with driver(made, "run", "--name=none", f"--address={made.address}", cwd=tmp_path) as refused:
             ended = refused.end()
@@ -67,15 +77,22 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         with driver(made, "run", "--preflight-only", *shared, cwd=tmp_path) as looked:
             ended = looked.end()
         assert ended.status == 0 and "2 nodes, 2 trials at a time" in ended.err and not ended.out, ended
+        # Each kind of GPU has a packing of its own, and each trial the node that was chosen for it.
+        with Session(made.inside(sys.executable, "-c", UNLIKE, "run", "--name=unlike", *shared, *AUTOMATIC), tmp_path,
+                     made.environment) as unlike:
+            ended = unlike.end()
+        assert ended.status == 0 and "sweep unlike: 5 trials, 3 at a time" in ended.err, ended
+        trials = Watched(made.folder / "runs", "unlike").trials()
+        assert [(t.state, t.attempt) for t in trials] == [("COMPLETE", 1)] * 5
+        assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {1.0, 2.0}
         # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on one that is none.
         made.drain(1)
-        with driver(made, "run", "--name=packed", *shared, "--cpus-per-trial=0.5", "--gpus-per-trial=auto",
-                    "--trials=3", "--set", *SMALL, "device=cpu", cwd=tmp_path) as packed:
+        with driver(made, "run", "--name=packed", *shared, *AUTOMATIC, cwd=tmp_path) as packed:
             ended = packed.end()
         assert ended.status == 0 and "1 nodes, " in ended.err, ended
-        [each] = re.findall(r"GPU of unknown kind: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
+        [each] = re.findall(r"GPU A: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
         trials = Watched(made.folder / "runs", "packed").trials()
-    assert [t.state for t in trials] == ["COMPLETE"] * 3
+    assert [t.state for t in trials] == ["COMPLETE"] * 5
     assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {round(2 / int(each), 3)}
 
 
