@@ -6,13 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
-from urllib.parse import parse_qs, urlsplit
 
 from dynamos.config import ROTATING, TrainConfig, most_tasks, preset, preset_names
 from dynamos.errors import UserError, unknown
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.pruners import PRUNERS, WILCOXON_SEEDS
 from results.samplers import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
+from results.urls import refuse_password
 from search_spaces.space import SearchSpace
 
 # What may be an objective or be constrained, and which way is better. The total loss is not here: REINFORCE makes it
@@ -151,7 +151,7 @@ class SweepConfig:
         self._check_sampler()
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
-            _refuse_password(_flag(name), getattr(self, name))
+            refuse_password(_flag(name), getattr(self, name))
         if re.match(r"sqlite(?!(\+\w+)?:////)", self.ledger_url or ""):
             raise UserError(f"--ledger-url {self.ledger_url}: give the file by its whole path, for instance "
                             "sqlite:////home/me/ledger.db; every command has to find it.")
@@ -303,14 +303,3 @@ class SweepConfig:
 
 def _flag(name: str) -> str:
     return "--" + name.replace("_", "-")
-
-
-def _refuse_password(flag: str, url: str | None) -> None:
-    """UserError for a URL with a password, which would stand in sweep.yaml for all to read."""
-    try:
-        parts = urlsplit(url or "")
-    except ValueError as error:
-        raise UserError(f"{flag} is no URL: {error}.") from None
-    if parts.password or "password" in parse_qs(parts.query):
-        raise UserError(f"{flag}: a password does not belong in a sweep's files; give it through the environment "
-                        "(PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).")

@@ -14,9 +14,11 @@ from dynamos.arguments import Parser
 from dynamos.errors import DynamosError, UserError
 from dynamos.files import any_path
 from results import STORAGE
+from results.urls import refuse_password
 from tune.session import add_session_flags, amount, session_changes, storage
 
 if TYPE_CHECKING:
+    from dynamos.config import TrainConfig
     from results.frame import Sweep
     from results.ledger import Ledger
     from results.sweep_config import SweepConfig
@@ -46,8 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts = sys.argv[1:] if argv is None else list(argv)
     try:
         arguments = _parser(next((text for text in texts if text in COMMANDS), None)).parse(texts)
-        if "address" in arguments and str(arguments.address).startswith(("http://", "https://")):
+        for flag in ("--ledger-url", "--tracking-uri"):
+            refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
+        if str(getattr(arguments, "address", None)).startswith(("http://", "https://")):
             return _there(arguments, texts)
+        if getattr(arguments, "address", None) is not None and "preflight_only" not in arguments:
+            raise UserError(f"--address {arguments.address}: this command runs here, or through a job server, for "
+                            f"instance {JOB_SERVER}.")
         status: int = arguments.run(arguments)
         return status
     except UserError as error:
@@ -150,7 +157,7 @@ def _run(arguments: argparse.Namespace) -> int:
     from tune.flags import sweep_config
 
     config = sweep_config(arguments)
-    address = _checked(arguments, config)
+    address = _checked(arguments, config, config.base)
     if arguments.preflight_only:
         return 0
     from tune.sweep import create_sweep
@@ -176,7 +183,8 @@ def _confirm(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
-    address = _checked(arguments, dataclasses.replace(ledger.config, **changes))
+    address = _checked(arguments, dataclasses.replace(ledger.config, **changes),
+                       ledger.config.reported_base.replace(evaluate_on="test"))
     if arguments.preflight_only:
         return 0
     from tune.confirm import confirmation
@@ -217,19 +225,22 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
     ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
-    address = _checked(arguments, ledger.config)
+    address = _checked(arguments, ledger.config, ledger.config.base)
     return 0 if arguments.preflight_only else _drive(ledger, address, more)
 
 
-def _checked(arguments: argparse.Namespace, config: "SweepConfig") -> str | None:
-    """The address of the cluster to run on, once every node of it will do; None for this machine alone."""
+def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig") -> str | None:
+    """The address of the cluster to run on, once every node of it will do; None for this machine alone.
+
+    `base` says which images the trials need.
+    """
     from tune.cluster import cluster_address
 
     address = cluster_address(arguments.address)
     if address is not None or arguments.preflight_only:
         from tune.preflight import preflight
 
-        preflight(config, storage(arguments), address)
+        preflight(config, storage(arguments), address, base)
     return address
 
 
@@ -365,13 +376,13 @@ def _there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         jobs = Jobs(address)
         (jobs.follow if arguments.follow else jobs.show)(jobs.of(arguments.name))
         return 0
-    for flag in ("storage", "data_path"):
+    for flag in ("storage", "data_path", "page"):
         place = getattr(arguments, flag, None)
         if place is not None and "://" not in place and not Path(place).is_absolute():
             raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
                             "path.")
     if command not in (_submit, _resume, _extend, _confirm):
-        return Jobs(address).run(what)
+        return Jobs(address).run(what)  # nothing that it reads lies here
     if command is _submit:
         from tune.flags import sweep_config
 
@@ -385,6 +396,10 @@ def _there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
              if (path := Path(getattr(arguments, flag, None) or "").expanduser()).is_file()}
     for flag, path in files.items():
         what += [f"--{flag}", path.name]  # the later one counts
+    if len({path.name for path in files.values()}) < len(files):
+        raise UserError(f"{' '.join(map(str, files.values()))} go there by their last names, which must differ.")
+    if arguments.preflight_only:
+        return Jobs(address).run([*what, "--address", "auto"], list(files.values()))
     job = Jobs(address).started([*what, "--address", "auto"], arguments.name, list(files.values()))
     print(f"job {job} drives {arguments.name}. Follow it: dynamos-sweep logs -f {arguments.name} --address {address}")
     return 0

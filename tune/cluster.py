@@ -28,6 +28,7 @@ from tune.probe import RawImages, apart, gpu_count, raw_images
 PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need of ours
 CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # how old the list of nodes may be
+log = logging.getLogger(__name__)
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started, whose packages came with the job
 
 
@@ -55,9 +56,11 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
         _start(here, quiet)
     else:
         _join(address, quiet)
+    nodes = _Nodes()
     try:
-        yield _Nodes()
+        yield nodes
     finally:
+        nodes.over = True
         ray.shutdown()
 
 
@@ -104,7 +107,9 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 def wants_a_token(address: str) -> bool:
     """Whether a cluster lets in only who shows its token; an error of gRPC where none answers."""
-    with grpc.insecure_channel(address) as channel:
+    if os.environ.get("RAY_USE_TLS") == "1":  # not asked, for it would take the cluster's certificates
+        return True
+    with grpc.insecure_channel(address, options=ray_constants.GLOBAL_GRPC_OPTIONS) as channel:
         try:
             channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=CONNECT_SECONDS)
         except grpc.RpcError as error:
@@ -134,13 +139,18 @@ class _Nodes:
 
     def __init__(self) -> None:
         self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
+        self.over = False  # whether Ray is going, or gone
 
     def __call__(self) -> list[Node]:
-        if time.monotonic() - self._asked >= REFRESH_SECONDS:
-            leaving = state.get_draining_nodes()
-            entries = ray.nodes()  # type: ignore[no-untyped-call]
-            self._nodes = [_node(entry) for entry in entries if entry["Alive"] and entry["NodeID"] not in leaving]
+        if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
             self._asked = time.monotonic()
+            try:
+                leaving = state.get_draining_nodes()
+                entries = state.node_table()  # type: ignore[no-untyped-call]
+            except ray.exceptions.RayError as error:  # the head is away: what was known last holds until it answers
+                log.warning("the nodes of the cluster cannot be listed: %s", error)
+                return self._nodes
+            self._nodes = [_node(entry) for entry in entries if entry["Alive"] and entry["NodeID"] not in leaving]
         return self._nodes
 
 

@@ -60,7 +60,7 @@ class Jobs:
         for last in (False, True):
             job = self.submit(arguments, sweep, files)
             status, said = self._watched(job)
-            if status != JobStatus.FAILED:
+            if status != JobStatus.FAILED or _BEGAN.search(said):
                 return job
             refused = [line for line in said.splitlines() if line.startswith(_REFUSED)]
             if refused or last:
@@ -68,9 +68,9 @@ class Jobs:
                 raise RunError(f"{why} (job {job} at {self._address})")
         raise AssertionError
 
-    def run(self, arguments: Sequence[str]) -> int:
+    def run(self, arguments: Sequence[str], files: Iterable[Path] = ()) -> int:
         """The exit status of a command there, once it has ended; what it says is printed."""
-        job = self.submit(arguments, None)
+        job = self.submit(arguments, None, files)
         self.follow(job)
         while not (details := self._details(job)).status.is_terminal():
             time.sleep(POLL_SECONDS)

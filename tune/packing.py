@@ -4,7 +4,7 @@ All trials of a sweep train equally many steps, so the packing with the most ste
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dynamos.config import TrainConfig
+from dynamos.errors import RunError
 from results.sweep_config import SweepConfig
 from tune.places import Node
 from tune.probe import RawImages
@@ -68,15 +69,17 @@ class _Probe:
             raise TimeoutError
 
 
-def measure(config: SweepConfig, nodes: Sequence[Node], images: dict[str, RawImages] | None) -> dict[int, float]:
-    """Steps a second of all trials on a GPU together, by how many they are; measured on the first of some like nodes.
+def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None,
+            interrupted: Callable[[], bool]) -> dict[int, float]:
+    """Steps a second of all trials on a node's GPU together, by how many they are.
 
-    Packings that do not fit its memory or its CPUs are left out.
+    Packings that do not fit its memory or its CPUs are left out, and what an interrupt leaves no time for. RunError
+    where not even one trial trains.
     """
-    node, found = nodes[0], dict[int, float]()
+    found = dict[int, float]()
     shared = ray.put(images)
     for trials in PACKINGS:
-        if trials * config.cpus_per_trial > node.cpus:
+        if found and (interrupted() or trials * config.cpus_per_trial > node.cpus):
             break
         on = NodeAffinitySchedulingStrategy(node.id, soft=False)
         probe: Any = ray.remote(_Probe).options(num_cpus=config.cpus_per_trial, num_gpus=1 / trials,
@@ -87,9 +90,10 @@ def measure(config: SweepConfig, nodes: Sequence[Node], images: dict[str, RawIma
             found[trials] = sum(ray.get([one.train.remote(PROBE_SECONDS) for one in probes],
                                         timeout=START_SECONDS))
             taken = max(ray.get([one.memory.remote() for one in probes], timeout=START_SECONDS))
-        except ray.exceptions.RayError:  # out of memory, or out of time: so many are too many
+        except ray.exceptions.RayError as error:  # out of memory, or out of time: so many are too many
             if not found:
-                raise
+                said = str(error).strip().splitlines()[-1]
+                raise RunError(f"a trial on a GPU of {node.host}, to measure its speed, failed: {said}") from None
             break
         finally:
             for one in probes:

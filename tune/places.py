@@ -45,7 +45,10 @@ class Places:
 
     def count(self) -> int:
         """Trials that may run at a time."""
-        return int(min(sum(map(self.on, self._nodes())), self._config.max_concurrent or math.inf))
+        return self._count(self._nodes())
+
+    def _count(self, nodes: Sequence[Node]) -> int:
+        return int(min(sum(map(self.on, nodes)), self._config.max_concurrent or math.inf))
 
     def on(self, node: Node) -> int:
         """Trials that a node holds at a time."""
@@ -53,13 +56,13 @@ class Places:
 
     def free(self, taken: Iterable[Place]) -> Place | None:
         """A place for one more trial beside those taken; None where there is none."""
-        places = list(taken)
-        if len(places) >= self.count():
+        places, nodes = list(taken), self._nodes()
+        if len(places) >= self._count(nodes):
             return None
         cpus = self._config.cpus_per_trial
-        nodes = self._nodes()
-        if len({self.gpus(node) for node in nodes if node.gpus}) <= 1:
-            return Place(cpus, self.gpus(nodes[0]), None)
+        packings = {self.gpus(node) for node in nodes if self.on(node)}
+        if len(packings) == 1:
+            return Place(cpus, packings.pop(), None)
         there = Counter(place.node for place in places)
         left = {node: self.on(node) - there[node.id] for node in nodes}
         node = max(left, key=lambda one: left[one])

@@ -19,14 +19,16 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import create_engine
+from sqlalchemy import create_engine, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
 from dynamos.files import AnyPath, write_whole
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, package_folders, shipped_images, this_machine
 from tune.places import Node, Places, refuse_unless_fit
+from tune.probe import RawImages
 from tune.tracking import one_line, reachable
 
 SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
@@ -34,7 +36,7 @@ NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports 
 CLOCK_SECONDS = 60.0  # by how much a node's clock may differ
 FREE_BYTES = 1e9
 # Where SQLite's locks do not hold.
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "9p", "fuse")
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "beegfs", "9p", "fuse")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +52,18 @@ class NodeReport:
     data: str  # "embedded", or the digest of the images that reached it
 
 
-def preflight(config: SweepConfig, storage: AnyPath, address: str | None) -> None:
-    """Prints what a sweep will find on each node; RunError for what would not do, with its remedy."""
+def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig) -> None:
+    """Prints what a sweep will find on each node; RunError for what would not do, with its remedy.
+
+    `base` says which images its trials need.
+    """
     console = Console(stderr=True)
     with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
         nodes = list_nodes()
         status.update(f"asking {len(nodes)} nodes")
-        reports, silent = _reports(config, storage, nodes)
-        ours = own(config)
+        images = shipped_images(base)
+        reports, silent = _reports(images, storage, nodes)
+        ours = {**versions(), "data": "embedded" if images is None else digest(images)}
         console.print(_table(reports, Places(config, list_nodes), ours))
         console.print("here: " + ", ".join(f"{name} {ours[name]}" for name in SAME), soft_wrap=True, highlight=False)
     problems = silent + [problem for report in reports for problem in problems_of(report, ours)]
@@ -69,12 +75,6 @@ def preflight(config: SweepConfig, storage: AnyPath, address: str | None) -> Non
     if problems:
         raise RunError("the cluster is not ready. " + " ".join(f"({i}) {p}" for i, p in enumerate(problems, start=1)))
     refuse_unless_fit(config, nodes)
-
-
-def own(config: SweepConfig) -> dict[str, str]:
-    """What the driver has of SAME, and the digest of its images."""
-    images = shipped_images(config.base)
-    return {**versions(), "data": "embedded" if images is None else digest(images)}
 
 
 def versions() -> dict[str, str]:
@@ -116,11 +116,14 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
 
 def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
     """What of the ledger's place would not do."""
-    if config.ledger_url is None:
-        kind = file_system(storage) if isinstance(storage, Path) else ""
+    url = None if config.ledger_url is None else make_url(config.ledger_url)
+    if url is None or url.get_backend_name() == "sqlite":
+        place = storage if url is None else Path(str(url.database))
+        kind = file_system(place) if isinstance(place, Path) else ""
         if kind.startswith(NETWORK_FILE_SYSTEMS):
-            return [f"{storage} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
-                    "--ledger-url."]
+            return [f"{place} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
+                    "--ledger-url of another database, or a file on a disk of this machine."]
+    if config.ledger_url is None:
         return []
     try:
         create_engine(config.ledger_url).connect().close()
@@ -136,7 +139,7 @@ def file_system(path: Path) -> str:
         return ""
     entries = [line.split()[1:3] for line in mounts.read_text().splitlines()]
     inside = [(place, kind) for place, kind in entries if path.resolve().is_relative_to(place)]
-    return max(inside, key=lambda entry: len(entry[0]))[1]
+    return max(reversed(inside), key=lambda entry: len(entry[0]))[1]  # of several at one place the last is on top
 
 
 class _Inspector:
@@ -150,7 +153,8 @@ class _Inspector:
         return time.time()
 
 
-def _reports(config: SweepConfig, storage: AnyPath, nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
+def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
+             nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
     """(what each node said, what is to be said of those that did not)."""
     probe = storage / f".preflight-{uuid.uuid4().hex}"
     try:
@@ -159,12 +163,12 @@ def _reports(config: SweepConfig, storage: AnyPath, nodes: Sequence[Node]) -> tu
         raise UserError(f"--storage {storage} cannot be written: {error.strerror or error}.") from None
     found, silent = [], []
     try:
-        images = ray.put(shipped_images(config.base))
+        sent = ray.put(images)
         asked: list[tuple[Node, Any, Any]] = []
         for node in nodes:
             on = NodeAffinitySchedulingStrategy(node.id, soft=False)
             there: Any = ray.remote(_Inspector).options(num_cpus=0, scheduling_strategy=on).remote()
-            asked.append((node, there, there.look.remote(probe, node.id, images)))
+            asked.append((node, there, there.look.remote(probe, node.id, sent)))
         until = time.monotonic() + NODE_SECONDS
         for node, there, answer in asked:
             try:

@@ -118,7 +118,9 @@ class LedgerSearcher(Searcher):
         """Enters a running trial's results; whether it is to be pruned."""
         self._lost_in_a_row = 0
         with self._guarded():
-            number = self._running[trial_id][0].number
+            record, place = self._running[trial_id]
+            number = record.number
+            self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])  # where Ray has put it
             known = self._ledger.trial(number).tasks_done
             self._add(number, report)
             record = self._ledger.trial(number)

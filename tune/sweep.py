@@ -77,12 +77,12 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
           # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
           TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
           _signals(interrupted)):  # last, for Ray puts handlers of its own in place
-        ledger.extend(more)
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
-        if config.pack_gpus:
-            _pack(config, places, nodes(), images, display)
+        if config.pack_gpus and ledger.remaining() + more > 0:
+            _pack(config, places, nodes(), images, display, interrupted)
+        ledger.extend(more)  # only now: a session that fails before has added nothing
         display.begin(places.count)
         searcher = LedgerSearcher(ledger, places, display)
         mirror = LiveMirror(ledger, mlflow_uri(ledger))
@@ -104,11 +104,12 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
 
 
 def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
-          display: Display) -> None:
+          display: Display, interrupted: threading.Event) -> None:
     """Measures, and says, how many trials each kind of GPU takes."""
     display.note("measuring how many trials a GPU takes")
-    for kind in sorted({node.kind or "" for node in nodes if node.gpus}):
-        found = measure(config, [node for node in nodes if node.gpus and (node.kind or "") == kind], images)
+    of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
+    for kind, node in sorted(of_kind.items()):
+        found = measure(config, node, images, interrupted.is_set)
         places.pack(kind or None, best_packing(found))
         rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
         display.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "

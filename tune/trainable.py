@@ -11,6 +11,7 @@ import os
 import time
 import traceback
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -107,6 +108,8 @@ class SweepTrial(ray.tune.Trainable):
         except StopRequested:
             state, reason = "PRUNED", "stopped on request"
         except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
+            if isinstance(error, OSError) and not isinstance(self._attempt, Path):
+                raise  # the store's: another worker may reach it
             state, reason = self._failure(error)
         finally:
             logging.getLogger("dynamos").removeHandler(self._log)

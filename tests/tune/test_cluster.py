@@ -23,7 +23,7 @@ AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--s
 UNLIKE = """
 import sys
 import tune.sweep
-tune.sweep.measure = lambda config, nodes, images: {1: 9.0} | ({2: 18.0} if nodes[0].kind == "B" else {})
+tune.sweep.measure = lambda config, node, *_: {1: 9.0} | ({2: 18.0} if node.kind == "B" else {})
 from tune.cli import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -54,6 +54,21 @@ def test_memory_that_ran_out_halves_the_packing_of_that_node_once() -> None:
     assert not there.thin_out(Place(1, 1.0, "b"), "b"), "a trial alone on its GPU gets no more by fewer neighbours"
 
 
+def test_a_head_without_gpus_changes_nothing() -> None:
+    there = places([Node("head", "zero", 8, 0), Node("a", "one", 8, 1, "H200")], gpus_per_trial=1.0)
+    there.pack("H200", 8)
+    assert there.count() == 8 and there.free([]) == Place(1, 0.125, None)
+    alone = places([Node("head", "zero", 8, 0), Node("a", "one", 8, 1)], gpus_per_trial=0.125)
+    assert alone.thin_out(Place(1, 0.125, None), "a") and alone.free([]) == Place(1, 0.25, None)
+
+
+def test_where_nodes_differ_a_trial_counts_where_it_was_seen() -> None:
+    there = places([Node("a", "one", 8, 1), Node("b", "two", 8, 1)], gpus_per_trial=0.125)
+    assert there.thin_out(Place(1, 0.125, None), "a") and there.count() == 12
+    seen = [Place(1, 0.125, "a")] * 3 + [Place(1, 0.125, "b")] * 8
+    assert there.free(seen) == Place(1, 0.25, "a") and there.free([*seen, Place(1, 0.25, "a")]) is None
+
+
 def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -> None:
     nodes = [Node("a", "one", 8, 2, "H200"), Node("b", "two", 8, 1, "T4")]
     there = places(nodes, gpus_per_trial=1.0)

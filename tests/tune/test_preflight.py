@@ -43,7 +43,11 @@ def test_a_file_ledger_is_refused_on_a_network_file_system(tmp_path: Path, monke
     assert file_system(tmp_path / "runs") == "nfs4" and file_system(Path("/etc")) == "ext4"
     [problem] = ledger_problems(config(), tmp_path / "runs")
     assert "network file system (nfs4)" in problem and "--ledger-url" in problem
-    assert ledger_problems(config(ledger_url=f"sqlite:///{tmp_path / 'l.db'}"), tmp_path) == []
+    [problem] = ledger_problems(config(ledger_url=f"sqlite:///{tmp_path / 'l.db'}"), Path("/etc"))
+    assert "network file system (nfs4)" in problem
+    assert ledger_problems(config(ledger_url="sqlite:////tmp/ledger-of-a-test.db"), tmp_path) == []
+    mounts += f"server:/export {tmp_path} autofs rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n"
+    assert file_system(tmp_path) == "nfs4"
 
 
 def test_a_ledger_out_of_reach_is_one_line(tmp_path: Path) -> None:

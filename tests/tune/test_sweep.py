@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import yaml
 
 from results.frame import Sweep
 from results.ledger import Ledger
-from tests.tune.sweeps import SMALL, run, run_until, runs_of
+from tests.tune.sweeps import SMALL, command, run, run_until, runs_of
 from tune.tracking import Mirror
 
 
@@ -180,3 +181,12 @@ def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_
     assert [t.state for t in trials] == ["PRUNED"] * 13
     assert len({t.config["lr"] for t in trials}) == 13
     assert all("task 1, step" in (t.reason or "") for t in trials)
+
+
+@pytest.mark.slow
+def test_on_a_terminal_the_picture_outlives_ray_and_the_end_is_said(tmp_path: Path) -> None:
+    line = shlex.join(command("run", "--name", "seen", "--trials", "2", "--set", *SMALL))
+    done = subprocess.run(["script", "--quiet", "--return", "--command", line, "/dev/null"], cwd=tmp_path,
+                          capture_output=True, text=True, timeout=240, env=os.environ | {"TERM": "xterm"})
+    assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
+    assert "running" in done.stdout and "Next:" in done.stdout
