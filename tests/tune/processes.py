@@ -18,7 +18,7 @@ PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
 POLL_SECONDS = 0.05
 PREFLIGHT = (*" ┏┃┡│└", "here: ")  # what lines of its table begin with
 # Ray calls the process of a trial by what it does.
-WORKER = re.compile(r"ray::(SweepTrial|ResourceTrainable)")
+WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is what with_parameters calls it
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from tests.browser import WIDTHS, needs_chromium, opened
 from tests.results.test_ledger import config, driven
 from tests.tune.servers import Server
 from tests.tune.sweeps import SMALL, runs_of
-from tests.tune.test_confirm import LOAD
+from tests.tune.test_confirm import LOAD, created
 from tune.cli import main
 from tune.confirm import confirmation
 from tune.tracking import Mirror
@@ -42,7 +42,7 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Path
     """(URI, storage): sweeps `s` and `t` and a confirmation of `s` on a server, its network in the registry."""
     folder = tmp_path_factory.mktemp("served")
     with Server(folder) as server, pytest.MonkeyPatch.context() as patch:
-        patch.setattr("tune.confirm.create_sweep", Ledger.create)
+        patch.setattr("tune.confirm.create_sweep", created)
         trained_by_hand(folder / "runs", server.uri)
         assert main(["export", "s", "--storage", str(folder / "runs"), "--register", "net@champion"]) == 0
         yield server.uri, folder / "runs"
