@@ -4,12 +4,14 @@
 
 Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many trials. Trials sleep
 and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite, mirrored by another process) are those
-of every sweep. Utilisation is GPU seconds slept over GPU seconds there were, from when every place had a trial to the
-start of the last trial.
+of every sweep. The first trial of every place waits for those of all others, for workers that start take what CPU there
+is, and then sleeps anything from no time to twice the others'. Utilisation is GPU seconds slept over GPU seconds there
+were, from when every place had a trial to the start of the last trial.
 """
 
 import argparse
 import json
+import random
 import resource
 import subprocess
 import sys
@@ -51,7 +53,12 @@ class SleepingTrial(SweepTrial):
 
     def step(self) -> dict[str, Any]:
         """One task: all there is."""
-        seconds, result, metrics = self._images["sleep"]
+        seconds, places, folder, result, metrics = self._images["sleep"]
+        if self._config["number"] < places:
+            (folder / str(self._config["number"])).touch()
+            while len(list(folder.iterdir())) < places:
+                time.sleep(1)
+            seconds *= 2 * random.random()
         began = time.time()
         time.sleep(seconds)
         slept = {**result, "began": began, "ended": time.time()}
@@ -89,12 +96,14 @@ def main() -> None:
     base = TrainConfig.from_dict(preset("seq-digits", 200) | {
         "evaluate_on": "validation", "threads": 1, "device": "cpu"} | TRIVIAL)
     result = next(iter(Trainer(base)))
-    reported = {"sleep": (given.seconds, result.to_dict(), result.metrics())}
     config = SweepConfig(name="scale", space=SearchSpace.from_dict("scale", yaml.safe_load(SPACE)), base=base,
                          sampler=given.sampler, trials=given.trials, cpus_per_trial=0.1,
                          gpus_per_trial=1 / given.slots)
-    tune.sweep.SweepTrial, tune.sweep.shipped_images = SleepingTrial, lambda _: reported
     with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder, "places")
+        here.mkdir()
+        reported = {"sleep": (given.seconds, places, here, result.to_dict(), result.metrics())}
+        tune.sweep.SweepTrial, tune.sweep.shipped_images = SleepingTrial, lambda _: reported
         ledger = Ledger.create(Path(folder), config, {})
         cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(given.nodes)], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, text=True)

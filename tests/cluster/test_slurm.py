@@ -99,7 +99,7 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tm
             token = file.read_text().strip()
             assert len(token) == 64 and file.stat().st_mode & 0o777 == 0o600
             session.until(lambda: len(job.seen.trials()) == 3)
-            lines = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+            lines = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
             assert "gcs_server" in lines and token not in lines
             ended = session.end()  # and everything with it
         assert ended.status == 0, ended

@@ -134,7 +134,7 @@ class Driver(Session):
 
 def _ps(columns: str) -> list[list[str]]:
     """Rows of `ps` for every process."""
-    out = subprocess.run(["ps", "-eo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
+    out = subprocess.run(["ps", "-wweo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
                          check=True).stdout
     count = columns.count(",")
     return [line.split(maxsplit=count) for line in out.splitlines()]
