@@ -10,8 +10,6 @@ were, from when every place had a trial to the start of the last trial.
 """
 
 import argparse
-import json
-import random
 import resource
 import subprocess
 import sys
@@ -19,19 +17,17 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
 
-import ray
 import yaml
 
 import tune.sweep
+from benchmarks.sleeping import SleepingTrial
 from benchmarks.sweep_overhead import SPACE, TRIVIAL
 from dynamos.config import TrainConfig, preset
 from dynamos.trainer import Trainer
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from search_spaces.space import SearchSpace
-from tune.trainable import REPORT, SweepTrial
 
 SAMPLE_SECONDS = 5.0
 # A process of its own: where one process is both a cluster's nodes and a driver, Ray loses the driver's actors.
@@ -46,25 +42,6 @@ print("address", cluster.address, flush=True)
 sys.stdin.read()
 cluster.shutdown()
 """
-
-
-class SleepingTrial(SweepTrial):
-    """A trial that sleeps in place of training; `images` carries its length and what it reports."""
-
-    def step(self) -> dict[str, Any]:
-        """One task: all there is."""
-        seconds, places, folder, result, metrics = self._images["sleep"]
-        if self._config["number"] < places:
-            (folder / str(self._config["number"])).touch()
-            while len(list(folder.iterdir())) < places:
-                time.sleep(1)
-            seconds *= 2 * random.random()
-        began = time.time()
-        time.sleep(seconds)
-        slept = {**result, "began": began, "ended": time.time()}
-        results = [{"seed": seed, "result": slept, "metrics": metrics} for seed in self._seeds]
-        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": "COMPLETE",
-                                    "reason": None, "node": ray.get_runtime_context().get_node_id()}), "done": True}
 
 
 class Sampler(threading.Thread):

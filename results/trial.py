@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 from results.sweep_config import SweepConfig
 
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
-NON_FINITE = "non-finite: "  # what the reason of a trial begins with that diverged
 
 
 @dataclass(frozen=True, slots=True)

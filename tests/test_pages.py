@@ -9,7 +9,8 @@ from playwright.sync_api import Page, expect
 from results.compare import compared
 from results.compare_page import write_comparison
 from results.frame import Sweep
-from results.ledger import CHANNEL_USE, Ledger
+from results.ledger import Ledger
+from results.names import CHANNEL_USE
 from results.report import write_report
 from tests.browser import WIDTHS, needs_chromium, opened
 from tests.results.test_ledger import config, driven

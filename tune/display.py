@@ -27,7 +27,7 @@ class Display:
         self._metric = ledger.config.objectives[0].metric
         self._trials = {trial.number: trial for trial in ledger.trials() if not trial.imported}
         self._budget, self._note = ledger.budget + more, "starting Ray"
-        self._slots: Callable[[], int] = int
+        self._slots: Callable[[], int] | None = None
         self._started = time.monotonic()
         self._live: Live | None = None
         if self._console.is_terminal:
@@ -93,8 +93,10 @@ class Display:
     def _left(self, counts: Counter[str]) -> str:
         trials = list(self._trials.values())  # the screen's own thread reads while trials come in
         took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
-        slots = self._slots()
-        if not took or not slots:
+        slots = self._slots and self._slots()
+        if slots == 0:
+            return "waiting for a node that takes trials"
+        if not took or slots is None:
             return "time left: not known yet"
         mean = sum(took) / len(took)
         to_start = max(self._budget - sum(counts[s] for s in (*ENDED, "RUNNING")), 0)

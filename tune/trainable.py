@@ -22,8 +22,7 @@ import yaml
 from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
-from results.ledger import CHANNEL_USE, STOP_FILE
-from results.trial import NON_FINITE
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
 from tune.logs import log_file
 
 if TYPE_CHECKING:

@@ -23,10 +23,10 @@ from results import ledger as ledgers
 from results.best import Choice, best, train_config
 from results.export import export
 from results.frame import COLUMNS, Sweep, write_trials
-from results.ledger import STOP_FILE, Ledger, sweep_names
+from results.ledger import Ledger, sweep_names
+from results.names import NON_FINITE, STOP_FILE
 from results.report import answer
 from results.sweep_config import Constraint, SweepConfig
-from results.trial import NON_FINITE
 from search_spaces.space import SearchSpace, read_space
 
 SEED = 42

@@ -11,7 +11,8 @@ from results import charts
 from results.best import best
 from results.cautions import cautions
 from results.frame import Sweep
-from results.ledger import CHANNEL_USE, Ledger
+from results.ledger import Ledger
+from results.names import CHANNEL_USE
 from results.report import answer, write_report
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace

@@ -34,6 +34,16 @@ def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_pa
     assert f"trial {running}" in text and "66.66" in text and "keep_ratio" in text
 
 
+def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) -> None:
+    display = Display(Ledger.create(tmp_path, config(trials=8), {}), console=Console(file=open("/dev/null", "w")))
+    assert "time left: not known yet" in shown(display)
+    nodes = [2, 0]
+    display.begin(lambda: nodes[0])
+    assert "time left: not known yet" in shown(display)
+    del nodes[0]
+    assert "waiting for a node that takes trials" in shown(display)
+
+
 def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> None:
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
     with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger, Display(ledger, console=console) as display:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import ray.tune
 import torch
+from upath import UPath
 
 from dynamos import checkpoints
 from dynamos.config import read_config
@@ -17,7 +18,7 @@ from dynamos.data import TEST_LOCK
 from dynamos.errors import UserError
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
-from results.ledger import STOP_FILE
+from results.names import STOP_FILE
 from tests.dynamos.small import facts, small
 from tune.probe import raw_images
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, SweepTrial
@@ -160,6 +161,16 @@ def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path, monke
     (tmp_path / "attempt-1" / "traceback.txt").symlink_to("/dev/full")
     report = step(worker(tmp_path))
     assert report["state"] == PUT_BACK and "No space left on device" in report["reason"]
+
+
+def test_an_object_store_that_fails_is_no_fault_of_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lost = OSError(errno.ETIMEDOUT, "the store does not answer")
+    monkeypatch.setattr(checkpoints, "save", failing(lost))
+    trial = worker(tmp_path)
+    trial._attempt = UPath("memory://trial-7/attempt-1")
+    with pytest.raises(OSError) as caught:  # Ray takes the worker for lost, and another one tries
+        trial.step()
+    assert caught.value is lost
 
 
 def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:

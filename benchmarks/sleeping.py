@@ -1,0 +1,29 @@
+"""A trial that sleeps. In a module of its own, for each of its workers imports it: no torch, no MLflow."""
+
+import json
+import random
+import time
+from typing import Any
+
+import ray
+
+from tune.trainable import REPORT, SweepTrial
+
+
+class SleepingTrial(SweepTrial):
+    """Sleeps in place of training; `images` carries for how long, and what it reports."""
+
+    def step(self) -> dict[str, Any]:
+        """One task: all there is."""
+        seconds, places, folder, result, metrics = self._images["sleep"]
+        if self._config["number"] < places:
+            (folder / str(self._config["number"])).touch()
+            while len(list(folder.iterdir())) < places:
+                time.sleep(1)
+            seconds *= 2 * random.random()
+        began = time.time()
+        time.sleep(seconds)
+        slept = {**result, "began": began, "ended": time.time()}
+        results = [{"seed": seed, "result": slept, "metrics": metrics} for seed in self._seeds]
+        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": "COMPLETE",
+                                    "reason": None, "node": ray.get_runtime_context().get_node_id()}), "done": True}
