@@ -37,6 +37,11 @@ class CheckpointError(RunError):
 def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """Message for a name that is not among `allowed`, with the nearest one that is."""
     names = list(allowed)
-    near = difflib.get_close_matches(str(name), names, n=1, cutoff=0.4)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    near = nearest(name, names)
+    hint = "" if near is None else f" Did you mean {near!r}?"
     return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}."
+
+
+def nearest(name: object, allowed: Iterable[str]) -> str | None:
+    """The allowed name that is most like one that is not; None where none is like it."""
+    return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.4)), None)

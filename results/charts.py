@@ -49,11 +49,12 @@ def shown_study(sweep: Sweep, metrics: Sequence[str] = ()) -> optuna.Study:
     return study
 
 
-def importance(study: optuna.Study, metric: str) -> go.Figure | None:
-    """How much of a metric's variance each field explains (fANOVA, Hutter et al. 2014), with its uncertainty.
+def shares(study: optuna.Study) -> dict[str, tuple[float, float]] | None:
+    """The share of the objective's variance that each field explains (fANOVA, Hutter et al. 2014), and its uncertainty.
 
-    The bars are those of all trials, or of MOST_TRIALS of them drawn at random; the lines, one standard deviation over
-    resamples of these with replacement. None where there is nothing to explain, or too few resamples have anything.
+    The shares are those of all trials, or of MOST_TRIALS of them drawn at random; the uncertainty is the standard
+    deviation over resamples of these with replacement. None where there is nothing to explain, or too few resamples
+    have anything.
     """
     trials = [t for t in study.trials if t.state == optuna.trial.TrialState.COMPLETE]
     generator = np.random.default_rng(0)
@@ -65,10 +66,17 @@ def importance(study: optuna.Study, metric: str) -> go.Figure | None:
              if (shares := _importances(study.directions, resample, RESAMPLED_TREES)) is not None]
     if whole is None or len(found) < 2:
         return None
-    names = sorted(whole, key=lambda name: whole[name])
-    spread = [float(np.std([shares[name] for shares in found], ddof=1)) for name in names]
-    bars = go.Bar(x=[whole[name] for name in names], y=names, orientation="h",
-                  error_x={"type": "data", "array": spread})
+    return {name: (share, float(np.std([shares[name] for shares in found], ddof=1)))
+            for name, share in sorted(whole.items(), key=lambda item: item[1])}
+
+
+def importance(study: optuna.Study, metric: str) -> go.Figure | None:
+    """`shares` as bars, with lines of one standard deviation; None where there are none."""
+    found = shares(study)
+    if found is None:
+        return None
+    bars = go.Bar(x=[share for share, _ in found.values()], y=list(found), orientation="h",
+                  error_x={"type": "data", "array": [spread for _, spread in found.values()]})
     return go.Figure(bars).update_xaxes(title=f"share of the variance of {metric}", rangemode="nonnegative")
 
 

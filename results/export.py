@@ -27,7 +27,7 @@ def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
     about = provenance(ledger, trial, choice)
     content = {"config": config.to_dict(), "commands": commands(config), "provenance": about}
     write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
-    write_whole(ledger.folder / "best_args.py", _best_args(config, about))
+    write_whole(ledger.folder / "best_args.py", best_args(config, about))
 
 
 def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
@@ -57,7 +57,8 @@ def _flag(name: str, value: Any) -> str:
     return f"--{flag}={shlex.quote(str(value))}"  # with =, for a value may begin with -
 
 
-def _best_args(config: TrainConfig, about: dict[str, Any]) -> str:
+def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
+    """A configuration as the mapping of best_args.py; `about` is its provenance."""
     fields = {name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS}
     mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
     warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""

@@ -42,9 +42,10 @@ from dynamos.config import read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, NON_FINITE, TrialRecord, read
+from results.trial import IMPORTED, TrialRecord, read
 from results.warm_start import warm_start
 from results.write_through import WriteThrough
 
@@ -54,8 +55,6 @@ EXTENDED = "extended_by"  # study attribute: trials added to the budget after th
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
-CHANNEL_USE = "channel_use.npy"  # of a seed that saw every task: Trainer.channel_use
-STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
 _UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # of a result: what a second run measures anew
 
@@ -76,6 +75,7 @@ class Ledger:
         self._use(self._database)
         self._database_id = self._study_id
         self._lease: lease.Lease | None = None
+        self._ended: dict[int, TrialRecord] = {}
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
@@ -155,6 +155,11 @@ class Ledger:
         """HOST:PID of the driver that holds the sweep or held it when it was killed; None where it let go."""
         owner: str | None = lease.read(self._database, self._database_id)["owner"]
         return owner
+
+    @property
+    def sessions(self) -> int:
+        """Drivers so far."""
+        return int(lease.read(self._database, self._database_id)["epoch"])
 
     @property
     def budget(self) -> int:
@@ -332,6 +337,12 @@ class Ledger:
         assert self._lease is not None
         return bool(self._study.user_attrs.get(STOP) == self._lease.epoch)
 
+    @property
+    def stopping(self) -> bool:
+        """Whether the sweep's driver was asked to end, and lives."""
+        held = lease.read(self._database, self._database_id)
+        return held["owner"] is not None and self._study.user_attrs.get(STOP) == held["epoch"]
+
     def request_trial_stop(self, number: int) -> None:
         """Asks a running trial to end; any process may."""
         write_whole(self.trial_folder(number) / STOP_FILE, "")
@@ -352,7 +363,13 @@ class Ledger:
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
         now = dt.datetime.now(dt.UTC)
-        return [read(trial, self.config, now) for trial in self._study.get_trials(deepcopy=False)]
+        records = []
+        for trial in self._study.get_trials(deepcopy=False):
+            record = self._ended.get(trial.number) or read(trial, self.config, now)
+            if trial.state.is_finished():  # nothing is written to it any more
+                self._ended[trial.number] = record
+            records.append(record)
+        return records
 
     def trial(self, number: int) -> TrialRecord:
         """One trial."""

@@ -15,6 +15,7 @@ from dynamos.errors import DynamosError, UserError
 from dynamos.files import any_path
 from results import STORAGE
 from results.urls import refuse_password
+from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
 from tune.session import add_session_flags, amount, session_changes, storage
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ COMMANDS = {
     "report": "write a sweep's report.html",
     "submit": "start a sweep on a cluster through its job server; this machine may go away",
     "logs": "show what a sweep's driver says that was submitted",
+    "serve": "serve sweeps over HTTP, with a page",
 }
-JOB_SERVER = "http://127.0.0.1:8265"
+BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "export", "report", "compare")
 PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
@@ -50,12 +52,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         arguments = _parser(next((text for text in texts if text in COMMANDS), None)).parse(texts)
         for flag in ("--ledger-url", "--tracking-uri"):
             refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
-        if str(getattr(arguments, "address", None)).startswith(("http://", "https://")):
-            return _there(arguments, texts)
-        if getattr(arguments, "address", None) is not None and "preflight_only" not in arguments:
-            raise UserError(f"--address {arguments.address}: this command runs here, or through a job server, for "
-                            f"instance {JOB_SERVER}.")
-        status: int = arguments.run(arguments)
+        address, command = getattr(arguments, "address", None), arguments.command
+        if getattr(arguments, "server", None) is not None:
+            from tune.at_service import done_by_service
+
+            return done_by_service(arguments)
+        if is_server(address) and command != "serve":
+            return done_there(arguments, texts)
+        if command in AT_A_SERVER:
+            raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
+        if address is not None and "preflight_only" not in arguments and command != "serve":
+            raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
+                            f"{JOB_SERVER}.")
+        status: int = globals()[f"_{command}"](arguments)
         return status
     except UserError as error:
         return _fail(error, 2)
@@ -91,9 +100,11 @@ def _parser(asked: str | None) -> Parser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.set_defaults(run=globals()[f"_{name}"])
+        command.set_defaults(command=name)
         if name == asked:
             _add_flags(command, name)
+            if name in BY_SERVICE:
+                command.add_argument("--server", metavar="URL", help="have the service at URL do it")
     return parser
 
 
@@ -114,6 +125,11 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument("-f", "--follow", action="store_true", help="go on until the job's end")
         command.add_argument("--address", metavar="URL", default=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER),
                              help="the job server (default: RAY_API_SERVER_ADDRESS, or %(default)s)")
+        return
+    if name == "serve":
+        from tune.service.serve import add_serve_flags
+
+        add_serve_flags(command)
         return
     if name == "compare":
         command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
@@ -356,62 +372,10 @@ def _report(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _submit(arguments: argparse.Namespace) -> int:
-    raise UserError(f"--address {arguments.address}: submit goes to a job server, for instance {JOB_SERVER}.")
+def _serve(arguments: argparse.Namespace) -> int:
+    from tune.service.serve import serve
 
-
-def _logs(arguments: argparse.Namespace) -> int:
-    raise UserError(f"--address {arguments.address}: logs are at a job server, for instance {JOB_SERVER}.")
-
-
-def _there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
-    """Does a command on the cluster whose job server --address names."""
-    command, address, what = arguments.run, arguments.address, _without_address(texts)
-    if command is _run:
-        raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the cluster: "
-                        f"dynamos-sweep submit --address {address} ...")
-    from tune.jobs import Jobs
-
-    if command is _logs:
-        jobs = Jobs(address)
-        (jobs.follow if arguments.follow else jobs.show)(jobs.of(arguments.name))
-        return 0
-    for flag in ("storage", "data_path", "page"):
-        place = getattr(arguments, flag, None)
-        if place is not None and "://" not in place and not Path(place).is_absolute():
-            raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
-                            "path.")
-    if command not in (_submit, _resume, _extend, _confirm):
-        return Jobs(address).run(what)  # nothing that it reads lies here
-    if command is _submit:
-        from tune.flags import sweep_config
-
-        if arguments.name is None:
-            raise UserError("submit needs --name, by which the sweep and its logs are found again.")
-        config = sweep_config(arguments)  # what is wrong with the flags is said here
-        what[0] = "run"
-        if config.tracking_uri is not None:  # it may be this machine's environment that names it
-            what += ["--tracking-uri", config.tracking_uri]
-    files = {flag: path for flag in ("space", "points", "baseline")
-             if (path := Path(getattr(arguments, flag, None) or "").expanduser()).is_file()}
-    for flag, path in files.items():
-        what += [f"--{flag}", path.name]  # the later one counts
-    if len({path.name for path in files.values()}) < len(files):
-        raise UserError(f"{' '.join(map(str, files.values()))} go there by their last names, which must differ.")
-    if arguments.preflight_only:
-        return Jobs(address).run([*what, "--address", "auto"], list(files.values()))
-    job = Jobs(address).started([*what, "--address", "auto"], arguments.name, list(files.values()))
-    print(f"job {job} drives {arguments.name}. Follow it: dynamos-sweep logs -f {arguments.name} --address {address}")
-    return 0
-
-
-def _without_address(texts: Sequence[str]) -> list[str]:
-    """A command line without its --address."""
-    left = [text for text in texts if not text.startswith("--address=")]
-    if "--address" in left:
-        place = left.index("--address")
-        del left[place:place + 2]
-    return left
+    return serve(arguments)
 
 
 def _open(arguments: argparse.Namespace) -> "Ledger":

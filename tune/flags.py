@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,22 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         tracking_uri=tracking_uri)
 
 
+def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: float, gpus: float,
+                data_path: str | None) -> TrainConfig:
+    """What every trial shares: the stream's preset at the buffer size asked for, with what `settings` changes.
+
+    Images, threads and device are those that a sweep of the protocol and of trials of so many CPUs and GPUs has.
+    """
+    if dataset not in DATASETS:
+        raise UserError(unknown("dataset", dataset, DATASETS))
+    size = settings.get("buffer_size", preset_sizes(dataset)[0])
+    # Where the paper has no preset, the stream's smallest one is where the search begins.
+    known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
+    fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1),
+             "device": "cuda" if gpus > 0 else "cpu"}
+    return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings})
+
+
 def _add(group: Any, flag: str, text: str, **more: Any) -> None:
     add(group, DEFAULTS, flag, text, **more)
 
@@ -119,18 +136,9 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
         raise UserError(unknown("protocol", arguments.protocol, PROTOCOLS))
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
         raise UserError("--protocol first-k and --first-k K go together.")
-    if arguments.dataset not in DATASETS:
-        raise UserError(unknown("dataset", arguments.dataset, DATASETS))
-    model = settings.get("model", "dynamos")
-    size = settings.get("buffer_size", preset_sizes(arguments.dataset)[0])
-    # Where the paper has no preset, the stream's smallest one is where the search begins.
-    known = model == "dynamos" and size in preset_sizes(arguments.dataset)
-    base = preset(arguments.dataset, size if known else preset_sizes(arguments.dataset)[0])
     data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
-    fixed = {"data_path": data_path, "evaluate_on": images_of(arguments.protocol),
-             "threads": max(int(arguments.cpus_per_trial), 1),
-             "device": "cuda" if arguments.gpus_per_trial > 0 else "cpu"}
-    whole = TrainConfig.from_dict({**base, **fixed, **settings})
+    whole = base_config(arguments.dataset, settings, arguments.protocol, arguments.cpus_per_trial,
+                        arguments.gpus_per_trial, data_path)
     if arguments.first_k is not None:
         return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}
     report_on = parsed_settings(arguments.report_on)

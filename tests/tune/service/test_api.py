@@ -1,0 +1,354 @@
+"""What the service tells of ledgers, and what it has drivers do."""
+
+import csv
+import io
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from dynamos.errors import RunError, UserError
+from results.ledger import Ledger
+from results.names import STOP_FILE
+from tests.results.test_ledger import complete, config, driven, report
+from tests.results.test_report import swept
+from tests.tune.processes import wait_for
+from tests.tune.service.service import BASE, Served, served
+from tests.tune.service.test_guard import problem
+from tune.cli import main
+from tune.client import Client
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Served]:
+    with served(tmp_path) as made:
+        yield made
+
+
+def asked(name: str = "a", **changes: Any) -> dict[str, Any]:
+    return {"name": name, "trials": 3, "base": BASE, **changes}
+
+
+def test_a_sweep_is_told_as_its_ledger_has_it(service: Served, tmp_path: Path) -> None:
+    swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50))
+    (summary,) = service.client.sweeps()
+    name = summary["name"]
+    whole = service.client.sweep(name)
+    assert {**whole, **summary} == whole, "the list tells a part of it"
+    assert (whole["stream"], whole["space"], whole["objectives"]) == ("seq-digits", "four", ["val_class_il:max"])
+    assert whole["counts"]["complete"] == 3 and whole["best"]["number"] == 1 and whole["best"]["value"] == 60.5
+    assert whole["answer"].startswith("Trial 1 is best with val_class_il 60.50") and whole["pareto"] == [1]
+    assert [p["name"] for p in whole["parameters"]] == list(whole["best"]["config"])
+    trials = list(service.client.trials(name))
+    assert [(t["number"], t["state"], t["value"]) for t in trials] == [
+        (0, "COMPLETE", 40.5), (1, "COMPLETE", 60.5), (2, "COMPLETE", 50.5)]
+    assert trials[1]["config"]["lr"] == 0.1 and trials[1]["feasible"]
+    trial = service.client.trial(name, 1)
+    assert trial["by_task"]["val_class_il"][-1] == 60.5 and len(trial["results"]) == 2
+    assert "--lr=0.1" in trial["command"] and trial["traceback"] is None
+
+
+def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        assert service.client.sweep("s")["state"] == "running"
+        complete(ledger, 10.0, 20.0)
+        number = ledger.ask().number
+        report(ledger, number, 55.0)
+        wait_for(lambda: service.client.sweep("s")["counts"]["complete"] == 1)
+        (running,) = service.client.trials("s", state="RUNNING")
+        assert (running["number"], running["tasks_done"], running["metrics"]["val_class_il"]) == (number, 1, 55.0)
+        ledger.finish(number, "FAIL", "a reason")
+        wait_for(lambda: service.client.sweep("s")["counts"]["fail"] == 1)
+        assert service.client.trial("s", number)["reason"] == "a reason"
+    wait_for(lambda: service.client.sweep("s")["state"] == "stopped")
+
+
+def test_a_sweep_that_was_removed_and_made_anew_is_another(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    assert service.client.sweep("s")["counts"]["complete"] == 1
+    shutil.rmtree(tmp_path / "s")
+    wait_for(lambda: service.client.sweeps() == [])
+    Ledger.create(tmp_path, config(trials=9), {})
+    wait_for(lambda: service.client.sweep("s")["counts"]["complete"] == 0)
+    assert service.client.sweep("s")["budget"] == 9
+
+
+@pytest.mark.parametrize("query, numbers", [
+    ({}, [0, 1, 2]), ({"sort": "value", "order": "desc"}, [1, 2, 0]), ({"sort": "lr"}, [2, 1, 0]),
+    ({"sort": "val_class_il", "limit": 1, "offset": 1}, [2]), ({"state": "COMPLETE", "q": "points:1"}, [1]),
+    ({"state": "fail"}, []), ({"sort": "reason"}, [0, 1, 2])])
+def test_trials_are_filtered_sorted_and_paged(service: Served, tmp_path: Path, query: dict[str, Any],
+                                             numbers: list[int]) -> None:
+    name = swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50)).config.name
+    found = service.ask("GET", f"/sweeps/{name}/trials", params=query).json()
+    assert [t["number"] for t in found["trials"]] == numbers
+    refused = problem(service.ask("GET", f"/sweeps/{name}/trials", params={"sort": "lrr"}), 422)
+    assert (refused["field"], refused["nearest"]) == ("sort", "lr")
+
+
+def test_the_csv_is_that_of_the_sweeps_folder(service: Served, tmp_path: Path) -> None:
+    name = swept(tmp_path, {"lr": 0.1}, values=(40, 60)).config.name
+    rows = list(csv.DictReader(io.StringIO(service.client.trials_csv(name))))
+    assert [row["number"] for row in rows] == ["0", "1"] and rows[1]["lr"] == "0.1"
+
+
+def test_the_best_is_given_in_every_form(service: Served, tmp_path: Path) -> None:
+    name = swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50)).config.name
+    found = service.client.best(name)
+    assert found["trial"]["number"] == 1 and found["config"]["lr"] == 0.1
+    texts = {kind: service.ask("GET", f"/sweeps/{name}/best", params={"format": kind}).text
+             for kind in ("yaml", "args", "command")}
+    assert yaml.safe_load(texts["yaml"])["config"] == found["config"]
+    space: dict[str, Any] = {}
+    exec(texts["args"], space)
+    assert space["best_args"]["seq-digits"]["dynamos"][200]["lr"] == 0.1
+    assert texts["command"].strip() == found["commands"]["dynamos"]
+    problem(service.ask("GET", f"/sweeps/{name}/best", params={"choose": "bst"}), 422)
+    Ledger.create(tmp_path, config("empty"), {})
+    assert "no trial of 'empty' has completed" in problem(service.ask("GET", "/sweeps/empty/best"), 409)["detail"]
+
+
+def test_report_pareto_importance_and_comparison(service: Served, tmp_path: Path) -> None:
+    points = [{"lr": lr, "policy_penalty": -p} for lr, p in ((0.02, 60.0), (0.1, 90.0), (0.15, 500.0), (0.05, 80.0))]
+    one = swept(tmp_path, *points, values=(40, 60, 50, 70, 45)).config.name
+    with driven(Ledger.create(tmp_path, config("other"), {})) as ledger:
+        complete(ledger, 50.0, 44.0)
+    answer = service.ask("GET", f"/sweeps/{one}/report")
+    assert answer.text.startswith("<!doctype html>") and f"Sweep {one}" in answer.text
+    assert "sandbox" in answer.headers["content-security-policy"]
+    assert [t["number"] for t in service.client.pareto(one)] == [3]
+    shares = service.ask("GET", f"/sweeps/{one}/importance").json()
+    assert sum(s["share"] for s in shares["shares"]) == pytest.approx(1) and shares["trials"] == 5
+    assert service.ask("GET", "/sweeps/other/importance").json()["shares"] == []
+    side = service.client.compare(one, "other")
+    assert side["names"] == [one, "other"] and side["curves"]["trials"]["other"] == [[1.0, 44.0]]
+    problem(service.ask("GET", "/compare", params={"sweeps": one}), 422)
+    problem(service.ask("GET", "/compare", params={"sweeps": f"{one},../other"}), 404)
+
+
+def test_a_sweep_is_made_and_its_name_is_the_key(service: Served, tmp_path: Path) -> None:
+    first = service.ask("POST", "/sweeps", json=asked())
+    assert first.status_code == 201 and first.json()["budget"] == 3
+    assert service.drivers.started == [("resume", "a", [])]
+    ledger = Ledger.open(tmp_path, "a")
+    assert ledger.config.base.nf == 4 and ledger.config.base.evaluate_on == "validation"
+    with driven(ledger):  # as its driver does
+        pass
+    again = service.ask("POST", "/sweeps", json=asked())
+    assert again.status_code == 200 and len(service.drivers.started) == 1
+    refused = problem(service.ask("POST", "/sweeps", json=asked(trials=4, sampler="random")), 409)
+    assert "another sampler, trials" in refused["detail"] and refused["field"] == "name"
+
+
+def test_what_was_made_but_not_started_is_started_when_asked_again(service: Served) -> None:
+    service.ask("POST", "/sweeps", json=asked())
+    assert service.ask("POST", "/sweeps", json=asked()).status_code == 200
+    assert service.drivers.started == [("resume", "a", []), ("resume", "a", [])]
+
+
+def test_two_who_ask_at_once_make_one_sweep(service: Served) -> None:
+    answers: list[int] = []
+    asking = [threading.Thread(target=lambda: answers.append(service.ask("POST", "/sweeps", json=asked()).status_code))
+              for _ in range(4)]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert sorted(answers) == [200, 200, 200, 201]
+
+
+def test_a_whole_sweep_config_is_a_body_in_json_and_in_yaml(service: Served, tmp_path: Path) -> None:
+    given = config("whole", trials=7, base=config().base.replace(nf=8)).to_dict()
+    del given["base"]["data_path"]
+    body = {name: value for name, value in given.items() if name not in ("confirms", "ledger_url", "tracking_uri")}
+    answer = service.ask("POST", "/sweeps", data=yaml.safe_dump(body, sort_keys=False),
+                         headers={"Content-Type": "application/yaml"})
+    assert answer.status_code == 201, answer.text
+    assert Ledger.open(tmp_path, "whole").config == config("whole", trials=7, base=config().base.replace(nf=8))
+    assert service.client.create(config("whole", trials=7, base=config().base.replace(nf=8)))["name"] == "whole"
+
+
+def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, tmp_path: Path) -> None:
+    found = service.client.create(asked(trials=9), dry_run=True)
+    assert [s["source"] for s in found["suggestions"]] == ["base", *["sampler"] * 5]
+    base = found["config"]["base"]
+    assert base["nf"] == 4 and found["suggestions"][0]["config"]["lr"] == base["lr"]
+    assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
+
+
+@pytest.mark.parametrize("changes, field, near", [
+    ({"trails": 3}, "trails", "trials"), ({"sampler": "tpee"}, "sampler", "tpe"), ({"space": "cor"}, "space", "core"),
+    ({"base": {"zzz": 1}}, "base.zzz", None),
+    ({"base": {"keep_ration": 1}}, "base.keep_ration", "keep_ratio"),
+    ({"base": {"lr": -1}}, "base.lr", None), ({"base": {"lr": "0.1"}}, "base.lr", None),
+    ({"base": {"data_path": "/etc"}}, "base.data_path", None), ({"ledger_url": "sqlite:////tmp/x"}, "ledger_url", None),
+    ({"tracking_uri": "http://x"}, "tracking_uri", None), ({"confirms": "a"}, "confirms", None),
+    ({"name": "../a"}, "name", None), ({"name": ".a"}, "name", None), ({"warm_start": "../a"}, "warm_start", None),
+    ({"space": "../core.yaml"}, "space", None), ({"space": {"parameters": {}}}, "space.parameters", None),
+    ({"space": {"parameters": {"lrr": {"low": 1, "high": 2}}}}, "space.parameters.lrr", "lr"),
+    ({"space": {"parameters": {"lr": {"low": 3, "high": 2}}}}, "space.parameters.lr", None),
+    ({"space": {"parameters": {"lr": {"low": 0.1, "hihg": 2}}}}, "space.parameters.lr.hihg", "high"),
+    ({"space": {"parameters": {"lr": {"choices": []}}}}, "space.parameters.lr.choices", None),
+    ({"objectives": ["val_clas_il"]}, "objectives", None), ({"constraints": ["x"]}, "constraints", None),
+    ({"trials": 0}, "trials", None), ({"trials": 1e400}, "trials", None), ({"points": [{"lr": 900.0}]}, None, None),
+    ({"pruner": "wilcoxon", "seeds": 1}, None, None), ({"warm_start": "none"}, None, None)])
+def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Path, changes: dict[str, Any],
+                                                  field: str | None, near: str | None) -> None:
+    answer = service.ask("POST", "/sweeps", data=json.dumps(asked(**changes)),
+                         headers={"Content-Type": "application/json"})
+    refused = problem(answer, 422)
+    assert (refused.get("field"), refused.get("nearest")) == (field, near), refused
+    assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
+
+
+@pytest.mark.parametrize("body, kind", [
+    (b"{", "application/json"), (b"[" * 100_000, "application/json"), (b"\xff", "application/json"),
+    (b"a: &a [1]\nb: *a", "application/yaml"), (b"[" * 10_000, "application/yaml"), (b"!!python/name:os.system x",
+                                                                                    "application/yaml"),
+    (b"a: [", "application/yaml")])
+def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(service: Served, body: bytes, kind: str) -> None:
+    answer = service.ask("POST", "/sweeps", data=body, headers={"Content-Type": kind})
+    assert answer.status_code in (400, 422), answer.text
+    problem(answer, answer.status_code)
+
+
+def test_stopping_is_asked_of_the_ledger(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        number = ledger.ask().number
+        wait_for(lambda: service.client.trial("s", number)["state"] == "RUNNING")
+        service.client.stop_trial("s", number)
+        assert (ledger.trial_folder(number) / STOP_FILE).exists() and not ledger.stop_requested()
+        service.client.stop("s")
+        assert ledger.stop_requested()
+        wait_for(lambda: service.client.sweep("s")["state"] == "stopping")
+    with pytest.raises(UserError, match="s does not run: it is stopped"):
+        service.client.stop("s")
+    with pytest.raises(UserError, match="s does not run"):
+        service.client.stop_trial("s", 0)
+    with pytest.raises(UserError, match="s has trials 0 to 0, not 9"):
+        service.client.trial("s", 9)
+
+
+def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
+        wait_for(lambda: service.client.sweep("s")["state"] == "running")
+        with pytest.raises(UserError, match="trial 0 of s does not run: it is waiting"):
+            service.client.stop_trial("s", 0)
+        with pytest.raises(UserError, match="s is running"):
+            service.client.resume("s")
+        complete(ledger, 10.0, 20.0)
+    wait_for(lambda: service.client.sweep("s")["state"] == "finished")
+    with pytest.raises(UserError, match="s is finished; extend it"):
+        service.client.resume("s")
+    with pytest.raises(UserError, match="do not change between CPU and GPU"):
+        service.client.extend("s", 2, gpus_per_trial=1.0)
+    service.client.extend("s", 2, max_concurrent=1, time_budget_seconds=90.0)
+    assert service.drivers.started == [("extend", "s", ["--trials=+2", "--time-budget=90.0", "--max-concurrent=1"])]
+    for body in ({"trials": 0}, {}, {"trials": 2, "threads": 3}):
+        problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
+
+
+def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    made = service.client.confirm("s", seeds=2, top=1)
+    assert (made["name"], made["confirms"], made["seeds"]) == ("s-confirm-1", "s", 2)
+    assert service.drivers.started == [("resume", "s-confirm-1", [])]
+    assert service.client.confirm("s", seeds=2, top=1)["name"] == "s-confirm-1", "asked again it is the same"
+    Ledger.create(tmp_path, config("empty"), {})
+    with pytest.raises(UserError, match="no trial of 'empty'"):
+        service.client.confirm("empty")
+
+
+def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+        all_sweeps, one = service.client.events(), service.client.events("s")
+        kind, told = next(all_sweeps)
+        assert kind == "snapshot" and [s["name"] for s in told["sweeps"]] == ["s"]
+        kind, told = next(one)
+        assert kind == "snapshot" and told["sweep"]["name"] == "s" and [t["number"] for t in told["trials"]] == [0]
+        complete(ledger, 30.0, 40.0)
+        seen = next(told for kind, told in one if kind == "trials" and told["trials"][0]["state"] == "COMPLETE")
+        assert [(t["number"], t["value"]) for t in seen["trials"]] == [(1, 40.0)], "only what changed"
+        assert next(told for kind, told in all_sweeps if kind == "sweep" and told["best"]["value"] == 40.0)
+    with pytest.raises(UserError, match="unknown sweep 'nope'"):
+        next(service.client.events("nope"))
+
+
+def test_one_damaged_sweep_does_not_hide_the_others(service: Served, tmp_path: Path) -> None:
+    Ledger.create(tmp_path, config("good"), {})
+    Ledger.create(tmp_path, config("bad"), {})
+    (tmp_path / "bad" / "ledger.db").write_bytes(b"no database" * 1000)
+    (tmp_path / "worse").mkdir()
+    (tmp_path / "worse" / "sweep.yaml").write_text("a: [")
+    assert [s["name"] for s in service.client.sweeps()] == ["good"]
+    for name in ("bad", "worse"):
+        answer = service.ask("GET", f"/sweeps/{name}")
+        assert problem(answer, answer.status_code)["status"] in (422, 503)
+
+
+@pytest.mark.parametrize("path", ["/sweeps/..", "/sweeps/%2e%2e%2fa", "/sweeps/a%00b", "/sweeps/a%2f..%2fb/trials",
+                                  "/sweeps/" + "a" * 300])
+def test_no_path_leads_outside_the_storage(service: Served, path: str) -> None:
+    assert service.ask("GET", path).status_code in (404, 422)
+
+
+def test_measures_and_health(service: Served, tmp_path: Path) -> None:
+    swept(tmp_path, values=(40,))
+    assert requests.get(f"{service.url}/healthz", timeout=9).text == "ok\n"
+    assert requests.get(f"{service.url}/readyz", timeout=9).text == "ready: 1 sweeps\n"
+    text = requests.get(f"{service.url}/metrics", timeout=9).text
+    assert 'dynamos_http_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
+    assert 'state="complete"' in text and "dynamos_sweep_best" in text
+
+
+def test_options_name_what_a_request_may_say(service: Served) -> None:
+    found = service.ask("GET", "/options").json()
+    assert set(found["spaces"]) == {"core", "rehearsal"} and found["presets"]["seq-digits"]["200"]["lr"] > 0
+    assert found["fields"]["lr"]["searchable"] and not found["fields"]["seed"]["searchable"]
+    assert "data_path" not in found["fields"] and "tpe" in found["samplers"]
+
+
+def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                              capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(*arguments: str, status: int = 0) -> str:
+        assert main([*arguments, "--server", service.url]) == status
+        told = capsys.readouterr()
+        return told.out if status == 0 else told.err
+
+    assert "mine: stopped, 0 of 4 trials ended" in said("run", "--name", "mine", "--trials", "4", "--set", "nf=4",
+                                                              "hidden_dim_ratio=4")
+    assert service.client.sweep("mine")["config"]["base"]["nf"] == 4
+    with driven(Ledger.open(tmp_path, "mine")) as ledger:
+        complete(ledger, 10.0, 20.0)
+    wait_for(lambda: service.client.sweep("mine")["counts"]["complete"] == 1)
+    assert "mine" in said("list") and "1/4" in said("list")
+    assert "Trial 0 is best" in said("show", "mine") and "from base" in said("show", "mine", "--trial", "0")
+    assert "--nf=4" in said("export", "mine")
+    said("resume", "mine", "--max-concurrent", "1")
+    said("extend", "mine", "--trials", "+2")
+    assert service.drivers.started[1:] == [("resume", "mine", ["--max-concurrent=1"]),
+                                           ("extend", "mine", ["--trials=+2"])]
+    Ledger.create(tmp_path, config("other"), {})
+    assert "other" in said("compare", "mine", "other")
+    assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
+    assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
+    assert "does not run" in said("stop", "mine", status=2)
+    assert "--data-path is not for --server" in said("run", "--name", "x", "--data-path", "d", status=2)
+    assert "needs --name" in said("run", status=2)
+    assert "unknown sweep 'min'. Did you mean 'mine'?" in said("show", "min", status=2)
+
+
+def test_no_service_there_is_one_line() -> None:
+    with pytest.raises(RunError, match="no service answers at http://127.0.0.1:9"):
+        Client("http://127.0.0.1:9").sweeps()

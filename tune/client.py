@@ -1,0 +1,154 @@
+"""Client of the service, with its verbs: what a notebook or the command line says to it."""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+from urllib.parse import quote
+
+import requests
+
+from dynamos.errors import RunError, UserError
+from results.sweep_config import SweepConfig
+
+CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
+TOKEN = "DYNAMOS_TOKEN"  # variable of the environment
+_NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # what is the service's own
+
+
+class Client:
+    """A service at a URL. UserError where it refuses, RunError where it does not answer."""
+
+    def __init__(self, url: str, token: str | None = None) -> None:
+        """`token` is the service's, by default that of the variable DYNAMOS_TOKEN."""
+        self.url = url.rstrip("/")
+        if not self.url.startswith(("http://", "https://")):
+            raise UserError(f"{url!r} is no service's URL; write for instance http://127.0.0.1:8700.")
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy, and no .netrc that would replace the token
+        token = token or os.environ.get(TOKEN)
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def create(self, sweep: SweepConfig | Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
+        """Starts a sweep, or finds the very same one by its name; of a dry run, what would be tried first."""
+        body = dict(sweep) if isinstance(sweep, Mapping) else _body(sweep)
+        return self._post("/sweeps", body, dry_run=str(dry_run).lower())
+
+    def sweeps(self, state: str = "", q: str = "") -> list[dict[str, Any]]:
+        """All sweeps, the newest first."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self._get("/sweeps", state=state, q=q, limit=1000, offset=len(found))
+            found += page["sweeps"]
+            if len(found) >= page["total"] or not page["sweeps"]:
+                return found
+
+    def sweep(self, name: str) -> dict[str, Any]:
+        """A sweep without its trials."""
+        return self._get(_of(name))
+
+    def trials(self, name: str, state: str = "", q: str = "", sort: str = "number",
+               order: str = "asc") -> Iterator[dict[str, Any]]:
+        """A sweep's trials."""
+        offset = 0
+        while True:
+            page = self._get(f"{_of(name)}/trials", state=state, q=q, sort=sort, order=order, limit=1000, offset=offset)
+            yield from page["trials"]
+            offset += len(page["trials"])
+            if offset >= page["total"] or not page["trials"]:
+                return
+
+    def trials_csv(self, name: str) -> str:
+        """The trials as CSV."""
+        return self._answer("GET", f"{_of(name)}/trials", params={"format": "csv"}).text
+
+    def trial(self, name: str, number: int) -> dict[str, Any]:
+        """A trial, whole."""
+        return self._get(f"{_of(name)}/trials/{number}")
+
+    def stop(self, name: str) -> dict[str, Any]:
+        """Asks a sweep to put back what runs and end."""
+        return self._post(f"{_of(name)}/stop")
+
+    def stop_trial(self, name: str, number: int) -> dict[str, Any]:
+        """Asks a trial to end."""
+        return self._post(f"{_of(name)}/trials/{number}/stop")
+
+    def resume(self, name: str, **limits: float) -> dict[str, Any]:
+        """Goes on with a sweep."""
+        return self._post(f"{_of(name)}/resume", limits)
+
+    def extend(self, name: str, trials: int, **limits: float) -> dict[str, Any]:
+        """Adds trials to a sweep and goes on with it."""
+        return self._post(f"{_of(name)}/extend", {"trials": trials, **limits})
+
+    def confirm(self, name: str, seeds: int = 5, top: int = 3, choose: str = "best",
+                max_compute: float | None = None) -> dict[str, Any]:
+        """The confirmation of what a sweep chose, started."""
+        return self._post(f"{_of(name)}/confirm", {"seeds": seeds, "top": top, "choose": choose,
+                                                   "max_compute": max_compute})
+
+    def best(self, name: str, choose: str = "best", max_compute: float | None = None) -> dict[str, Any]:
+        """The chosen configuration: trial, config, commands, provenance."""
+        return self._get(f"{_of(name)}/best", choose=choose, max_compute=max_compute)
+
+    def pareto(self, name: str) -> list[dict[str, Any]]:
+        """The trials of the Pareto set."""
+        found: list[dict[str, Any]] = self._get(f"{_of(name)}/pareto")["trials"]
+        return found
+
+    def report(self, name: str) -> str:
+        """The report, a page."""
+        return self._answer("GET", f"{_of(name)}/report").text
+
+    def compare(self, *names: str) -> dict[str, Any]:
+        """Sweeps side by side."""
+        return self._get("/compare", sweeps=",".join(names))
+
+    def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
+        """(event, what it says): a snapshot, then what changes, until the service ends; RunError where it was lost."""
+        with self._answer("GET", "/events", params={"sweep": name} if name else {}, stream=True) as answer:
+            event = ""
+            try:
+                for line in answer.iter_lines(chunk_size=None):
+                    field, _, value = line.partition(b": ")
+                    if field == b"event":
+                        event = value.decode()
+                    elif field == b"data":
+                        yield event, json.loads(value)
+            except requests.RequestException:
+                raise RunError(f"the service at {self.url} has gone; ask it again.") from None
+
+    def _get(self, path: str, **query: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._answer("GET", path, params=query).json()
+        return found
+
+    def _post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._answer("POST", path, json=dict(body or {}), params=query).json()
+        return found
+
+    def _answer(self, method: str, path: str, **more: Any) -> requests.Response:
+        try:
+            answer = self._session.request(method, f"{self.url}/api/v1{path}", allow_redirects=False,
+                                           timeout=(CONNECT_SECONDS, READ_SECONDS), **more)
+        except requests.RequestException as error:
+            raise RunError(f"no service answers at {self.url}: {error.__class__.__name__}. Start one: dynamos-sweep "
+                           "serve.") from None
+        if answer.ok and not answer.is_redirect:
+            return answer
+        try:
+            detail = answer.json()["detail"]
+        except (ValueError, KeyError, TypeError):
+            raise RunError(f"{self.url} is no service of Dynamos: it answered {answer.status_code}.") from None
+        raise (RunError if answer.status_code >= 500 else UserError)(f"{detail} ({answer.status_code} at {self.url})")
+
+
+def _of(name: str) -> str:
+    return f"/sweeps/{quote(name, safe='')}"
+
+
+def _body(config: SweepConfig) -> dict[str, Any]:
+    """What a service takes of a configuration: all but what is the service's own."""
+    values = {name: value for name, value in config.to_dict().items() if name not in _NOT_SENT}
+    return values | {"base": {name: value for name, value in values["base"].items() if name != "data_path"}}

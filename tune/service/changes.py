@@ -1,0 +1,88 @@
+"""What requests change: sweeps are made, gone on with and confirmed; drivers do the work."""
+
+import threading
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
+
+from dynamos.errors import UserError
+from results.best import Choice
+from results.sweep_config import SweepConfig
+from tune.service.bodies import Confirmation, Extension, Limits
+from tune.service.drivers import Drivers
+from tune.service.problems import Problem
+from tune.service.suggestions import first_suggestions
+from tune.service.sweeps import Sweeps, View
+
+_OF_A_SESSION = {"time_budget_seconds": "--time-budget", "cpu_budget_seconds": "--cpu-budget",
+                 "gpu_budget_seconds": "--gpu-budget", "target": "--target", "cpus_per_trial": "--cpus-per-trial",
+                 "gpus_per_trial": "--gpus-per-trial", "max_concurrent": "--max-concurrent", "retries": "--retries"}
+_RUNS = ("starting", "running", "stopping")
+
+
+class Changes:
+    """Makes them, one at a time: what two requests want at once, the second finds done."""
+
+    def __init__(self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]) -> None:
+        """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep that is made here."""
+        self.of_the_service = of_the_service
+        self._sweeps, self._drivers = sweeps, drivers
+        self._lock = threading.Lock()
+
+    def tried(self, config: SweepConfig) -> list[dict[str, Any]]:
+        """What a sweep would try first."""
+        return first_suggestions(config)
+
+    def create(self, config: SweepConfig) -> bool:
+        """Whether a sweep was made and started; False where the very same one is there. Problem 409 for another."""
+        from tune.sweep import create_sweep
+
+        with self._lock:
+            if (self._sweeps.storage / config.name / "sweep.yaml").is_file():
+                view = self._sweeps.newest(config.name)
+                told, asked = view.ledger.config.to_dict(), config.to_dict()
+                differing = [f.name for f in fields(SweepConfig) if told[f.name] != asked[f.name]]
+                if differing:
+                    raise Problem(409, f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose "
+                                  "another name, or resume or extend it.", "name")
+                if view.ledger.sessions == 0 and view.summary["state"] not in _RUNS:  # made, and then we were killed
+                    self._drivers.start("resume", config.name, [], 0)
+                return False
+            create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)
+            self._drivers.start("resume", config.name, [], 0)
+            return True
+
+    def go_on(self, command: str, view: View, limits: Limits) -> None:
+        """Has a driver go on with a sweep; Problem 409 where one has it or nothing is left."""
+        name = view.summary["name"]
+        with self._lock:
+            state = self._sweeps.newest(name).summary["state"]
+            if state in _RUNS:
+                raise Problem(409, f"{name} is {state}; wait for it, or stop it first.")
+            if command == "resume" and state == "finished":
+                raise Problem(409, f"{name} is finished; extend it.")
+            if command == "extend" and view.ledger.config.confirms is not None:
+                raise Problem(409, f"{name} is a confirmation; confirm {view.ledger.config.confirms} with more seeds.")
+            given = limits.model_dump(exclude_none=True)
+            config = view.ledger.config
+            if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (config.gpus_per_trial > 0):
+                raise Problem(409, f"the trials of {name} do not change between CPU and GPU.", "gpus_per_trial")
+            flags = [f"--trials=+{limits.trials}"] if isinstance(limits, Extension) else []
+            flags += [f"{flag}={given[field]}" for field, flag in _OF_A_SESSION.items() if field in given]
+            replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})  # or say why not
+            self._drivers.start(command, name, flags, view.ledger.sessions)
+
+    def confirm(self, view: View, asked: Confirmation) -> str:
+        """The name of the confirmation, which is made, if it is not there, and started, if it does not run."""
+        from tune.confirm import confirmation
+
+        choice = Choice(asked.choose, asked.max_compute)
+        with self._lock:
+            try:
+                ledger = confirmation(view.ledger, asked.seeds, asked.top, choice, None, {}, self._drivers.cluster)
+            except UserError as error:
+                raise Problem(409, str(error)) from None
+            name = ledger.config.name
+            if self._sweeps.newest(name).summary["state"] not in (*_RUNS, "finished"):
+                self._drivers.start("resume", name, [], ledger.sessions)
+        return name

@@ -1,0 +1,86 @@
+"""Starts the drivers of sweeps, each a process or a job of its own: the service may go away, they do not."""
+
+import datetime as dt
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynamos.errors import DynamosError
+from dynamos.files import AnyPath
+from tune.remote import is_server
+
+TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token; no driver needs it
+DRIVER_LOG = "driver.log"
+_BEGINS = "--- "  # what a session's part of the log begins with
+_ERROR = "dynamos-sweep: error: "
+
+
+class Drivers:
+    """What this service has started; what runs otherwise is known from the ledgers."""
+
+    def __init__(self, storage: AnyPath, address: str | None) -> None:
+        """`address` is the cluster's or its job server's; None has drivers use this machine alone."""
+        self._storage, self._address = storage, address
+        self._running: dict[str, subprocess.Popen[bytes] | threading.Thread] = {}
+        self._sessions: dict[str, int] = {}  # drivers that a sweep had had when its newest was started
+        self._errors: dict[str, str] = {}  # of drivers that were submitted
+
+    @property
+    def cluster(self) -> str | None:
+        """What trials are told of a cluster."""
+        return self._address
+
+    def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
+        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that has had so many drivers; returns at once."""
+        arguments = [command, name, "--storage", str(self._storage), *flags]
+        self._sessions[name] = sessions
+        if self._address is not None and is_server(self._address):
+            self._errors.pop(name, None)
+            self._running[name] = thread = threading.Thread(target=self._submit, args=(name, arguments), daemon=True)
+            thread.start()
+            return
+        address = [] if self._address is None else ["--address", self._address]
+        environment = {key: value for key, value in os.environ.items() if key != TOKEN}
+        log_file = self._log(name)
+        assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
+        with log_file.open("ab") as log:
+            log.write(f"{_BEGINS}{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {command}\n".encode())
+            log.flush()
+            # A session of its own: what ends the service does not reach it.
+            self._running[name] = subprocess.Popen(
+                [sys.executable, "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+
+    def alive(self, name: str) -> bool:
+        """Whether a driver that this service has started lives, or is still being submitted."""
+        running = self._running.get(name)
+        return running is not None and (
+            running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None)
+
+    def starting(self, name: str, sessions: int) -> bool:
+        """The same of one that has not taken a sweep over yet, which has had so many drivers."""
+        return self.alive(name) and self._sessions[name] == sessions
+
+    def error(self, name: str) -> str | None:
+        """Why a sweep's last driver ended badly, where it said so."""
+        if name in self._errors:
+            return self._errors[name]
+        log = self._log(name)
+        if not log.is_file():
+            return None
+        lines = log.read_text(errors="replace").rpartition(f"\n{_BEGINS}")[2].splitlines()
+        return next((line.removeprefix(_ERROR) for line in reversed(lines) if line.startswith(_ERROR)), None)
+
+    def _log(self, name: str) -> AnyPath:
+        return self._storage / name / DRIVER_LOG
+
+    def _submit(self, name: str, arguments: list[str]) -> None:
+        from tune.jobs import Jobs
+
+        try:
+            Jobs(str(self._address)).started([*arguments, "--address", "auto"], name)
+        except DynamosError as error:
+            self._errors[name] = str(error)

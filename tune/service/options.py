@@ -1,0 +1,40 @@
+"""What a request for a sweep may say, for forms."""
+
+from functools import cache
+from typing import Any
+
+from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, field_type, preset, preset_names, preset_sizes
+from results.protocols import PROTOCOLS
+from results.pruners import PRUNERS
+from results.samplers import SAMPLERS
+from results.sweep_config import OBJECTIVES
+from search_spaces.space import NOT_VARIED, named_spaces, read_space
+from tune.flags import DEFAULTS
+from tune.service.bodies import OF_THE_SERVICE, SweepRequest
+from tune.service.sweeps import parameter
+
+
+@cache
+def options() -> dict[str, Any]:
+    """Streams, methods, spaces, fields, presets, samplers, pruners, protocols, metrics and defaults."""
+    spaces = {name: read_space(name) for name in named_spaces()}
+    presets: dict[str, dict[str, Any]] = {}
+    for stream, size in preset_names():
+        presets.setdefault(stream, {})[str(size)] = preset(stream, size)
+    return {
+        "streams": {s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS},
+        "models": list(METHODS),
+        "spaces": {name: {"description": space.description, "parameters": [parameter(p) for p in space.parameters]}
+                   for name, space in spaces.items()},
+        "fields": {name: _field(name) for name in FIELDS if name not in OF_THE_SERVICE}, "presets": presets,
+        "samplers": list(SAMPLERS), "pruners": list(PRUNERS), "protocols": PROTOCOLS, "metrics": OBJECTIVES,
+        "defaults": {name: value for name, value in DEFAULTS.items() if name in SweepRequest.model_fields} | {
+            "dataset": DEFAULTS["dataset"]}}
+
+
+def _field(name: str) -> dict[str, Any]:
+    (kind, optional), about = field_type(name), FIELDS[name].metadata
+    allowed = about["allowed"]
+    return {"type": kind.__name__, "optional": optional, "help": about["help"], "group": about["group"],
+            "default": FIELDS[name].default, "searchable": name not in NOT_VARIED,
+            "choices": list(allowed) if isinstance(allowed, tuple) else None}

@@ -1,0 +1,120 @@
+"""`dynamos-sweep serve`: the service as a process."""
+
+import argparse
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+import uvicorn
+
+from dynamos.errors import UserError
+from dynamos.files import any_path
+from results import STORAGE
+from tune.cluster import cluster_address
+from tune.remote import is_server
+from tune.service.app import create_app
+from tune.service.changes import Changes
+from tune.service.drivers import TOKEN, Drivers
+from tune.service.guard import JsonLines
+from tune.service.sweeps import Sweeps
+
+GRACE_SECONDS = 10  # that requests under way are given when the service is told to end
+_LEAST_TOKEN = 16  # characters
+
+
+def add_serve_flags(parser: argparse.ArgumentParser) -> None:
+    """Adds them."""
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on; one that other "
+                        f"machines reach needs a token, in --token-file or {TOKEN} (default: %(default)s)")
+    parser.add_argument("--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)")
+    parser.add_argument("--storage", metavar="DIR", default=STORAGE,
+                        help="folder that holds the sweeps, or its URL (default: %(default)s)")
+    parser.add_argument("--address", metavar="A", help="cluster on which sweeps run: its job server, http://HOST:8265, "
+                        "or auto or HOST:PORT from one of its machines (default: this machine alone)")
+    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token that every request for data "
+                        f"has to show (default: the variable {TOKEN}, or none)")
+    parser.add_argument("--data-path", metavar="P", help="folder that holds MNIST or SVHN, for the sweeps started here")
+    parser.add_argument("--ledger-url", metavar="URL", help="database for the ledgers of the sweeps started here "
+                        "(default: a file in each sweep's folder)")
+    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow server for them (default: MLFLOW_TRACKING_URI, "
+                        "or a store in --storage)")
+
+
+def serve(arguments: argparse.Namespace) -> int:
+    """Serves until SIGINT or SIGTERM. Sweeps go on without it."""
+    token = _token(arguments.token_file)
+    if token is None and not _of_this_machine(arguments.host):
+        raise UserError(f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file FILE, "
+                        f"or the variable {TOKEN}.")
+    storage = any_path(arguments.storage)
+    tracking_uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    address = arguments.address if is_server(arguments.address) else cluster_address(arguments.address)
+    if not isinstance(storage, Path) and not (is_server(address) and arguments.ledger_url and tracking_uri):
+        raise UserError(f"--storage {arguments.storage}: an object store needs --address http://..., --ledger-url and "
+                        "--tracking-uri.")
+    if isinstance(storage, Path):
+        storage.mkdir(parents=True, exist_ok=True)
+    drivers = Drivers(storage, address)
+    sweeps = Sweeps(storage, drivers)
+    data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
+    changes = Changes(sweeps, drivers, {"data_path": data_path, "ledger_url": arguments.ledger_url,
+                                        "tracking_uri": tracking_uri})
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonLines())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("tune.service").setLevel(logging.INFO)
+    listening = listening_on(arguments.host, arguments.port)
+    # One process: views of ledgers are shared by all requests, and those are short.
+    server = uvicorn.Server(uvicorn.Config(
+        create_app(sweeps, changes, token, lambda: server.should_exit), log_config=None, access_log=False,
+        server_header=False, date_header=False, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30,
+        h11_max_incomplete_event_size=65_536))
+    host, port = listening.getsockname()[:2]
+    print(f"Dynamos sweeps at http://{f'[{host}]' if ':' in host else host}:{port} ({storage}"
+          f"{', with a token' if token else ''}); end it with Ctrl+C, sweeps go on", flush=True)
+    for kind in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises again what ended it, and that would be a traceback
+        signal.signal(kind, lambda *_: sys.exit(0))
+    server.run(sockets=[listening])
+    return 0
+
+
+def _token(file: str | None) -> str | None:
+    if file is None:
+        given = os.environ.pop(TOKEN, None)
+        where = f"the variable {TOKEN}"
+    else:
+        where = f"--token-file {file}"
+        try:
+            given = Path(file).expanduser().read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"{where} cannot be read: {error}.") from None
+    if given is None:
+        return None
+    token = given.strip()
+    if len(token) < _LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
+        raise UserError(f"{where} holds no token: it must be one word of {_LEAST_TOKEN} or more ASCII characters, for "
+                        "instance of `openssl rand -hex 32`.")
+    return token
+
+
+def _of_this_machine(host: str) -> bool:
+    """Whether only this machine reaches an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listening_on(host: str, port: int) -> socket.socket:
+    """A socket that listens; UserError where that cannot be."""
+    if not 0 <= port < 2**16:
+        raise UserError(f"--port {port} is out of range; it must be from 0 to 65535.")
+    try:
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        return socket.create_server(address[:2], family=family, backlog=2048)
+    except OSError as error:
+        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from None

@@ -1,0 +1,175 @@
+// The form that starts a sweep, made from what GET /options says there is.
+import {call, post} from './api.js';
+import {h, select, table} from './dom.js';
+import {spaceEditor} from './space.js';
+import {shown, typed} from './text.js';
+import {action, announce, errorPlace, showError} from './ui.js';
+
+// What the form asks beside name, stream and space: [key, label, kind, hint]. Times are in seconds, as the service's are.
+const MAIN = [['trials', 'Trials', 'number'], ['seeds', 'Seeds per trial', 'number', 'A trial’s value is the mean over its seeds.'],
+  ['protocol', 'Protocol', 'protocols'], ['sampler', 'Sampler', 'samplers'], ['pruner', 'Pruner', 'pruners']];
+const BUDGETS = [['time_budget_seconds', 'Time, seconds', 'number', 'Of one run; resume goes on.'],
+  ['cpu_budget_seconds', 'CPU seconds', 'number'], ['gpu_budget_seconds', 'GPU seconds', 'number'],
+  ['target', 'Target value', 'number', 'The sweep may end when the first objective reaches it.']];
+const SEARCH = [['seed', 'Sampler’s seed', 'number'], ['grid_levels', 'Levels of the sampler grid', 'number'],
+  ['grace_tasks', 'Tasks before pruning', 'number'], ['warm_start', 'Begin with the results of sweep', 'text'],
+  ['points', 'Points to try first', 'json', 'A JSON list of {field: value}.'],
+  ['report_on', 'Report on', 'json', 'JSON: fields that the reported numbers have otherwise.'], ['deterministic_order', 'Deterministic order', 'flag']];
+const RESOURCES = [['max_concurrent', 'Trials at a time', 'number'], ['cpus_per_trial', 'CPUs per trial', 'number'],
+  ['gpus_per_trial', 'GPUs per trial', 'number'], ['pack_gpus', 'Pack trials on GPUs', 'flag'], ['retries', 'Retries of a lost trial', 'number']];
+
+/** A labelled input, with a hint, to which errors of `path` belong. */
+function field(path, label, input, hint) {
+  const id = `f-${path.replaceAll('.', '-')}`;
+  input.id = id;
+  if (hint) input.setAttribute('aria-describedby', `${id}-hint`);
+  return h('div.field', {'data-field': path}, h('label', {for: id}, label), input, hint && h('p.hint', {id: `${id}-hint`}, hint));
+}
+
+/** Shows the form. */
+export function formPage(root, params, {signal, fail}) {
+  root.append(h('h1', {}, 'New sweep'));
+  call('options', {signal}).then((options) => build(root, options)).catch(fail);
+}
+
+/** Fills the page with the form. */
+function build(root, options) {
+  const {streams, models, fields, presets, metrics, defaults} = options;
+  const readers = {}; // by key of the body: what its input says, undefined where it was left as it is
+  const problem = errorPlace('form-error'), suggestions = h('div', {'aria-live': 'polite'});
+  const name = h('input', {required: true, pattern: '[A-Za-z0-9][A-Za-z0-9._\\-]*', autocomplete: 'off', test: 'form-name'});
+  const stream = select({test: 'form-stream', value: defaults.dataset ?? 'seq-digits'}, Object.keys(streams));
+  const model = select({value: defaults.model ?? models[0]}, models);
+  const buffer = h('input', {type: 'number', min: 0, list: 'buffer-sizes'}), sizes = h('datalist', {id: 'buffer-sizes'});
+  const space = spaceEditor(options, field), overrides = new Map();
+
+  /** An input of one of the tables above. */
+  function setting([key, label, kind, hint]) {
+    const start = defaults[key] ?? null, choices = options[kind];
+    let input;
+    if (choices) input = select({value: start}, Array.isArray(choices) ? choices : Object.entries(choices).map(([k, v]) => [k, `${k}: ${v}`]));
+    else if (kind === 'json') input = h('textarea', {rows: 2, spellcheck: 'false'});
+    else if (kind === 'flag') input = h('input', {type: 'checkbox', checked: start === true});
+    else input = h('input', {type: kind, step: 'any', value: start ?? '', test: key === 'trials' && 'form-trials'});
+    const before = input.value;
+    readers[key] = () => {
+      if (kind === 'flag') return input.checked === (start === true) ? undefined : input.checked;
+      if (input.value === before) return undefined;
+      if (input.value === '') return null;
+      return kind === 'number' ? Number(input.value) : kind === 'json' ? parsed(key, input.value) : input.value;
+    };
+    return field(key, label, input, hint);
+  }
+
+  const objectives = ['First objective', 'Second objective', 'Third objective'].map((label, i) => {
+    const input = select({value: i ? '' : (defaults.objectives ?? ['val_class_il:max'])[0]},
+      [...i ? [['', 'none']] : [], ...Object.entries(metrics).map(([m, d]) => [`${m}:${d}`, `${m} (${d === 'max' ? 'higher' : 'lower'} is better)`])]);
+    return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides what is best and what is pruned.')];
+  });
+  const constraints = h('input', {placeholder: 'keep_fraction<=0.6'});
+
+  /** An override of one TrainConfig field; its placeholder says what the preset has. */
+  function override([key, info]) {
+    const choices = info.type === 'bool' ? ['true', 'false'] : info.choices;
+    const input = choices ? select({}, [['', ''], ...choices]) : h('input', {inputmode: info.type === 'str' ? 'text' : 'decimal'});
+    overrides.set(key, input);
+    return field(`base.${key}`, key, input, info.help);
+  }
+  const groups = Map.groupBy(Object.entries(fields).filter(([key]) => !['dataset', 'buffer_size', 'model'].includes(key)), ([, info]) => info.group);
+
+  /** Follows the stream and the buffer size: sizes that have a preset, and what the preset says. */
+  function preset(event) {
+    const known = streams[stream.value].buffer_sizes;
+    if (event?.target !== buffer) buffer.value = known.includes(defaults.buffer_size) ? defaults.buffer_size : known[0] ?? '';
+    sizes.replaceChildren(...known.map((size) => h('option', {value: size})));
+    const values = presets[stream.value]?.[buffer.value] ?? {}, value = (key) => (key in values ? values[key] : fields[key]?.default);
+    for (const [key, input] of overrides) {
+      if (input.options) input.options[0].textContent = `as is: ${shown(value(key))}`;
+      else input.placeholder = shown(value(key));
+    }
+    space.setPreset(value);
+  }
+
+  /** The request's body; throws {message, field} for what is no JSON. */
+  function body() {
+    const base = {dataset: stream.value, buffer_size: Number(buffer.value), model: model.value};
+    for (const [key, input] of overrides) if (input.value !== '') base[key] = typed(input.value, fields[key].type);
+    const whole = {name: name.value.trim(), space: space.value(), base, objectives: objectives.map(([input]) => input.value).filter(Boolean),
+      constraints: constraints.value.split(/[,;\s]+(?=[a-z_])/).map((text) => text.trim()).filter(Boolean)};
+    for (const [key, read] of Object.entries(readers)) {
+      const value = read();
+      if (value !== undefined) whole[key] = value;
+    }
+    return whole;
+  }
+
+  /** Runs `work`; what the service refuses is shown beside the field it names, or at the top. */
+  const trying = (work) => async () => {
+    form.querySelectorAll('.field-error').forEach((node) => node.remove());
+    form.querySelectorAll('[aria-invalid]').forEach((node) => node.removeAttribute('aria-invalid'));
+    try {
+      await work();
+    } catch (error) {
+      blame(error);
+    }
+  };
+
+  /** Shows an error where it belongs and goes there. */
+  function blame(error) {
+    let path = error.field ?? '', at = null;
+    const named = (wanted) => form.querySelector(`[data-field="${CSS.escape(wanted)}"]`);
+    for (; path && !at; path = path.slice(0, Math.max(0, path.lastIndexOf('.')))) at = named(path) ?? named(`base.${path}`);
+    const input = at?.querySelector('input, select, textarea');
+    if (!input) {
+      showError(problem, error);
+      problem.focus();
+      return;
+    }
+    const id = `${input.id || 'space'}-error`;
+    for (let part = at.closest('details'); part; part = part.parentElement.closest('details')) part.open = true;
+    (at.tagName === 'TR' ? at.firstChild : at).append(h('p.error.field-error', {role: 'alert', id, test: 'form-error'}, error.message));
+    input.setAttribute('aria-invalid', 'true');
+    input.setAttribute('aria-describedby', `${id} ${input.getAttribute('aria-describedby') ?? ''}`.trim());
+    input.focus();
+  }
+
+  const check = action('Check', problem, trying(async () => {
+    const {config, suggestions: found} = await post('sweeps?dry_run=true', body());
+    const keys = Object.keys(found[0]?.config ?? {});
+    suggestions.replaceChildren(h('h2', {}, 'These settings are fine'),
+      table('The first trials it would run', ['Trial', 'Source', ...keys],
+        found.map((s, i) => [String(i), s.source, ...keys.map((k) => shown(s.config[k]))])),
+      h('details', {}, h('summary', {}, 'All settings'),
+        h('pre', {tabindex: 0, role: 'region', 'aria-label': 'All settings'}, JSON.stringify(config, null, 2))));
+    announce('These settings are fine.');
+  }), {test: 'form-check'});
+  const start = action('Start', problem, trying(async () => {
+    const sweep = await post('sweeps', body());
+    location.hash = `#/sweep/${encodeURIComponent(sweep.name)}`;
+  }), {test: 'form-start', class: 'primary', type: 'submit'});
+
+  const part = (title, ...inputs) => h('fieldset', {}, h('legend', {}, title), h('div.fields', {}, ...inputs));
+  const folded = (title, list) => h('details', {}, h('summary', {}, title), h('div.fields', {}, list));
+  const form = h('form', {'aria-label': 'New sweep', novalidate: true, onsubmit: (event) => event.preventDefault()}, problem,
+    part('What', field('name', 'Name', name, 'Letters, digits, dots, dashes, underscores.'), field('base.dataset', 'Stream', stream),
+      field('base.buffer_size', 'Buffer size', buffer, 'Images kept for rehearsal.'), sizes, field('base.model', 'Model', model)),
+    space.node,
+    part('Goal', objectives.map(([, node]) => node), field('constraints', 'Constraints', constraints, 'Separate several by commas.')),
+    part('How', MAIN.map(setting)), part('Budgets (each optional)', BUDGETS.map(setting)),
+    folded('Search, in detail', SEARCH.map(setting)), folded('Resources', RESOURCES.map(setting)),
+    h('details', {}, h('summary', {}, 'Other settings of every trial'), [...groups].map(([group, list]) => part(group, list.map(override)))),
+    h('div.row', {}, check, start), suggestions);
+  stream.addEventListener('change', preset);
+  buffer.addEventListener('input', preset);
+  root.append(form);
+  preset();
+}
+
+/** JSON that somebody wrote. */
+function parsed(key, text) {
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw Object.assign(new Error(`This is no JSON: ${error.message}`), {field: key});
+  }
+}

@@ -1,0 +1,90 @@
+// The top of a sweep's page: how it stands, what it found, and what can be done with it.
+import {address, download, post, sweepPath, token} from './api.js';
+import {h, put, select} from './dom.js';
+import {bestText, countsText, duration, ended, moment, objective, stateText} from './text.js';
+import {action, announce, ask, copyButton, errorPlace} from './ui.js';
+
+const ACTIVE = ['starting', 'running'], RESUMABLE = ['stopped', 'killed'];
+const QUIET = 15_000; // ms between two announcements of progress
+
+/** The heading's node; show(sweep) updates it in place, so that the focus stays. */
+export function heading(name) {
+  const title = h('h1', {}, name), state = h('span.state', {test: 'sweep-state', hidden: true});
+  const progress = h('progress', {test: 'sweep-progress', 'aria-label': 'Ended trials', value: 0});
+  const count = h('span'), best = h('strong', {test: 'best-value'}), kind = h('p.hint'), answer = h('p.answer', {hidden: true});
+  const notes = h('p.hint', {hidden: true}), error = h('p.error', {hidden: true}), cautions = h('ul.cautions', {hidden: true});
+  const links = h('span.row'), problem = errorPlace('action-error'), path = (...rest) => sweepPath(name, ...rest);
+  const more = h('input.short', {type: 'number', min: 1, value: 10, id: 'extend-by'});
+
+  const stop = action('Stop…', problem, async () => {
+    const note = h('p', {}, 'Running trials end within their task and can be resumed.');
+    if (await ask(`Stop ${name}?`, [note], 'Stop the sweep')) show(await post(path('stop')));
+  }, {test: 'stop-sweep'});
+  const resume = action('Resume', problem, async () => show(await post(path('resume'))), {test: 'resume-sweep'});
+  const extend = action('Add trials', problem, async () => show(await post(path('extend'), {trials: Number(more.value)})),
+    {test: 'extend-sweep'});
+  const confirm = action('Confirm…', problem, async () => {
+    const seeds = h('input', {type: 'number', min: 1, value: 5, id: 'confirm-seeds'});
+    const top = h('input', {type: 'number', min: 1, value: 3, id: 'confirm-top'});
+    const choose = chooser('confirm-choose'), compute = h('input', {type: 'number', min: 0, step: 'any', id: 'confirm-compute'});
+    const label = (input, text) => h('p.field', {}, h('label', {for: input.id}, text), input);
+    if (!await ask(`Confirm what ${name} found`, [h('p', {}, 'Retrains the choice and the preset on fresh seeds and tests each once.'),
+      label(seeds, 'Fresh seeds'), label(top, 'Candidates'), label(choose, 'Choose'), label(compute, 'At most this compute (optional)')],
+    'Start the confirmation')) return;
+    const made = await post(path('confirm'), {seeds: Number(seeds.value), top: Number(top.value), choose: choose.value,
+      max_compute: compute.value === '' ? null : Number(compute.value)});
+    location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
+  }, {test: 'confirm-sweep'});
+  const report = h('a.button', {href: address(path('report')), target: '_blank', rel: 'noopener', test: 'report-link', onclick: (event) => {
+    if (!token.get()) return; // a plain link cannot send the token, and a blob: page would get this page's CSP, without its styles
+    event.preventDefault();
+    download(path('report'), `${name}.html`).catch((e) => put(problem, e.message));
+  }}, 'Report');
+  const node = h('section', {'aria-label': 'Sweep'}, h('div.row', {}, title, state), kind,
+    h('div.row', {}, progress, count, h('span', {}, 'best ', best)), error, cautions, answer, notes,
+    h('div.row', {}, stop, resume, h('span.row.group', {}, h('label', {for: 'extend-by'}, 'Trials to add'), more, extend),
+      confirm, report, copyButton('Copy link', () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`), links), problem);
+
+  let said = {at: 0, state: null, ended: -1};
+  /** Says a change of state at once and progress now and then. */
+  function say(s) {
+    const news = s.state !== said.state || (ended(s) !== said.ended && Date.now() - said.at > QUIET);
+    if (!news) return;
+    if (said.state) announce(`${name} is ${s.state}: ${ended(s)} of ${s.budget} trials ended, best ${bestText(s)}.`);
+    said = {at: Date.now(), state: s.state, ended: ended(s)};
+  }
+
+  /** Shows a sweep as it stands. */
+  function show(s) {
+    put(state, stateText(s.state));
+    state.dataset.state = s.state;
+    put(kind, `${s.stream}, buffer ${s.buffer_size}, model ${s.model}, space ${s.space}, ${s.objectives.join(' and ')}` +
+      `${s.constraints.length ? `, ${s.constraints.join(', ')}` : ''}, ${s.protocol}${s.publishable ? '' : ' (not publishable)'}, ` +
+      `${s.sampler}, pruner ${s.pruner}, seeds ${s.seeds}${s.confirms ? `, confirms ${s.confirms}` : ''}`);
+    progress.max = s.budget;
+    progress.value = ended(s);
+    put(count, `${ended(s)} of ${s.budget} trials ended (${countsText(s)})`);
+    put(best, `${bestText(s)}, ${objective(s.objectives[0]).metric}`);
+    put(error, s.error ? `The last run ended badly: ${s.error}` : '');
+    put(answer, s.answer ?? '');
+    put(notes, [s.ties, s.ranking, `Used ${duration(s.cpu_seconds)} of CPU${s.gpu_seconds ? ` and ${duration(s.gpu_seconds)} of GPU` : ''}.`,
+      `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
+      .filter(Boolean).join(' '));
+    cautions.replaceChildren(...s.cautions.map((text) => h('li', {}, text)));
+    cautions.hidden = !s.cautions.length;
+    const had = document.activeElement;
+    stop.hidden = !ACTIVE.includes(s.state);
+    resume.hidden = !RESUMABLE.includes(s.state);
+    confirm.hidden = !s.best;
+    if (had.hidden) title.focus(); // the button that was just used went away
+    const urls = Object.entries({MLflow: s.links.mlflow, Ray: s.links.ray}).filter(([, url]) => /^https?:/.test(url ?? ''));
+    if (links.children.length !== urls.length) {
+      links.replaceChildren(...urls.map(([text, href]) => h('a.button', {href, target: '_blank', rel: 'noopener'}, text)));
+    }
+    say(s);
+  }
+  return {node, show};
+}
+
+/** How the configuration is chosen among those that are good. */
+export const chooser = (id) => select({id}, [['best', 'the best value'], ['one-se', 'the cheapest within one standard error']]);

@@ -1,0 +1,86 @@
+// The part of the form that says which fields vary, and in what range.
+import {h, region, select} from './dom.js';
+import {typed} from './text.js';
+
+/** The editor: node, value() for the request's space, setPreset(value of a field) for what trial 0 has. */
+export function spaceEditor({spaces, fields, defaults}, field) {
+  const first = typeof defaults.space === 'string' && defaults.space in spaces ? defaults.space : Object.keys(spaces)[0];
+  const named = select({test: 'form-space', value: first}, Object.keys(spaces)), add = select({});
+  const about = h('p.hint'), body = h('tbody'), rows = new Map(); // by field: {node, preset, read}
+  let touched = false, presetOf = () => null;
+  const touch = () => {
+    touched = true;
+  };
+
+  /** A parameter's row. */
+  function row(p) {
+    const input = (label, value, props) => h('input', {value: value ?? '', 'aria-label': `${p.name} ${label}`, oninput: touch, ...props});
+    const {type = 'float'} = fields[p.name] ?? {};
+    const choices = p.choices && input('choices', p.choices.join(', '));
+    const low = input('low', p.low, {type: 'number', step: 'any'}), high = input('high', p.high, {type: 'number', step: 'any'});
+    const log = h('input', {type: 'checkbox', checked: p.log, 'aria-label': `${p.name} logarithmic`, onchange: touch});
+    const preset = h('td.num');
+    const node = h('tr', {'data-field': `space.parameters.${p.name}`}, h('th', {scope: 'row', title: fields[p.name]?.help}, p.name),
+      choices ? h('td', {colspan: 3}, choices) : Object.entries({low, high, log}).map(([key, cell]) =>
+        h('td', {'data-field': `space.parameters.${p.name}.${key}`}, cell)),
+      preset, h('td', {}, h('button', {type: 'button', 'aria-label': `Remove ${p.name}`, onclick: () => {
+        touch();
+        rows.delete(p.name);
+        node.remove();
+        offer();
+        add.focus();
+      }}, 'Remove')));
+    const number = (box) => (box.value === '' ? null : Number(box.value));
+    rows.set(p.name, {preset, read: () => (choices
+      ? {choices: choices.value.split(',').map((text) => typed(text.trim(), type)).filter((v) => v !== '')}
+      : {low: number(low), high: number(high), log: log.checked})});
+    body.append(node);
+    preset.textContent = presetOf(p.name) ?? '–';
+    return node;
+  }
+
+  /** The fields that may still be added. */
+  function offer() {
+    const left = Object.keys(fields).filter((key) => fields[key].searchable && !rows.has(key));
+    add.replaceChildren(...left.map((key) => h('option', {value: key}, key)));
+  }
+
+  /** Begins again from the chosen space. */
+  function load() {
+    const chosen = spaces[named.value];
+    about.textContent = chosen.description;
+    rows.clear();
+    body.replaceChildren();
+    chosen.parameters.forEach(row);
+    touched = false;
+    offer();
+  }
+  named.addEventListener('change', load);
+  const more = h('button', {type: 'button', onclick: () => {
+    const name = add.value, info = fields[name], value = presetOf(name);
+    if (!info) return;
+    const around = typeof value === 'number' && value ? [value / 3, value * 3].map((v) => +v.toPrecision(2)).sort((a, b) => a - b) : [null, null];
+    const node = row({name, choices: info.type === 'bool' ? [true, false] : info.choices ?? (info.type === 'str' ? [value] : null),
+      low: around[0], high: around[1], log: false});
+    touch();
+    offer();
+    node.querySelector('input').focus();
+  }}, 'Add parameter');
+  load();
+
+  const headers = ['Parameter', 'Low', 'High', 'Log', 'Preset', 'Remove'];
+  const node = h('fieldset', {}, h('legend', {}, 'Space'), field('space', 'Begin with', named), about,
+    region('Parameters of the space', h('table.inputs', {}, h('caption.unseen', {}, 'Parameters that vary; trial 0 has the preset’s values'),
+      h('thead', {}, h('tr', {}, headers.map((text) => h('th', {scope: 'col'}, text)))), body)),
+    h('div.row', {}, h('label', {for: 'f-add'}, 'Another field'), add, more));
+  add.id = 'f-add';
+  return {node,
+    value: () => (touched ? {name: `${named.value}-edited`, description: `${named.value}, edited`,
+      parameters: Object.fromEntries([...rows].map(([key, {read}]) => [key, read()]))} : named.value),
+    setPreset(value) {
+      presetOf = value;
+      rows.forEach(({preset}, key) => {
+        preset.textContent = value(key) ?? '–';
+      });
+    }};
+}

@@ -1,0 +1,59 @@
+// How numbers, states and values read.
+
+const SYMBOLS = {
+  starting: '…', running: '▶', stopping: '…', stopped: '■', killed: '✕', finished: '✓',
+  WAITING: '…', RUNNING: '▶', INTERRUPTED: '‖', COMPLETE: '✓', PRUNED: '✂', FAIL: '✕',
+};
+const UNITS = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
+
+/** A number to four digits. */
+export function num(x) {
+  if (x == null) return '–';
+  if (Number.isInteger(x)) return String(x);
+  return Math.abs(x) >= 1e-3 && Math.abs(x) < 1e6 ? String(+x.toPrecision(4)) : x.toExponential(2);
+}
+
+/** Any value of a configuration or a table. */
+export function shown(value) {
+  if (value == null) return '–';
+  if (typeof value === 'number') return num(value);
+  return typeof value === 'object' ? JSON.stringify(value) : String(value);
+}
+
+/** Seconds in the largest unit that is at least one. */
+export function duration(seconds) {
+  if (seconds == null) return '–';
+  const [size, unit] = UNITS.find(([s]) => seconds >= s) ?? [1, 's'];
+  return `${+(seconds / size).toPrecision(3)} ${unit}`;
+}
+
+/** A moment in the reader's own time zone. */
+export const moment = (iso) => (iso ? new Date(iso).toLocaleString([], {dateStyle: 'medium', timeStyle: 'short'}) : '–');
+
+/** A state as a word with a symbol, so that colour is never alone. */
+export const stateText = (state) => `${SYMBOLS[state] ?? ''} ${state.toLowerCase()}`;
+
+/** "val_class_il:max" taken apart. */
+export function objective(text) {
+  const [metric, direction] = text.split(':');
+  return {metric, sign: direction === 'min' ? -1 : 1, better: direction === 'min' ? 'lower' : 'higher'};
+}
+
+/** How many trials of a sweep will change no more. */
+export const ended = ({counts}) => counts.complete + counts.pruned + counts.fail;
+
+/** The counts of a sweep that are not zero. */
+export const countsText = ({counts}) =>
+  Object.entries(counts).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(', ') || 'none yet';
+
+/** The best value of a sweep, with its spread over seeds and its trial. */
+export function bestText({best}) {
+  if (!best) return '–';
+  return `${num(best.value)}${best.spread == null ? '' : ` ± ${num(best.spread)}`} (trial ${best.number})`;
+}
+
+/** A text as the type of its field; what is no number stays a text, which the service then refuses by name. */
+export function typed(text, type) {
+  if (type === 'bool') return text === 'true' ? true : text === 'false' ? false : text;
+  return (type === 'int' || type === 'float') && text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;
+}
