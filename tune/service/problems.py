@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -80,7 +81,12 @@ def add_handlers(app: FastAPI) -> None:
         return _of_validation(error.errors()[0])
 
     @app.exception_handler(HTTPException)
-    def _(_: Request, error: HTTPException) -> JSONResponse:
+    def _(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:  # Starlette names the methods of the first route of that path alone
+            path = request.scope["path"]
+            methods = {method.upper() for route, operations in app.openapi()["paths"].items() for method in operations
+                       if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path)}
+            return answer(405, f"{request.method} is not for {path}.", headers={"allow": ", ".join(sorted(methods))})
         return answer(error.status_code, str(error.detail), headers=error.headers)
 
     @app.exception_handler(Exception)

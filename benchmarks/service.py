@@ -1,0 +1,127 @@
+"""How the service bears many clients: polls and streams while a sweep of many trials is in its ledger.
+
+    python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
+
+The service is a process of its own, the clients are another, on the same machine. Half of the clients poll the sweep,
+each so often; half of them listen to the events of all sweeps. Meanwhile the ledger grows by a trial each second.
+"""
+
+import argparse
+import asyncio
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import requests
+import yaml
+
+from benchmarks.sweep_overhead import SPACE
+from dynamos.config import TrainConfig, preset
+from results.ledger import Ledger
+from results.sweep_config import SweepConfig
+from search_spaces.space import SearchSpace
+
+NAME = "large"
+
+
+def main() -> None:
+    """Prints what came of it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--clients", type=int, default=200)
+    parser.add_argument("--trials", type=int, default=5000)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--every", type=float, default=2.0, help="seconds between a client's polls")
+    given = parser.parse_args()
+    base = TrainConfig.from_dict(preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"})
+    config = SweepConfig(name=NAME, space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)), base=base,
+                         sampler="random", trials=given.trials + 10_000)
+    with tempfile.TemporaryDirectory() as folder:
+        ledger = Ledger.create(Path(folder), config, {})
+        with ledger.driving():
+            for number in range(given.trials):
+                _trial(ledger, number)
+            print(f"{given.trials} trials are in the ledger", flush=True)
+            server = subprocess.Popen([sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
+                                      stdout=subprocess.PIPE, text=True)
+            assert server.stdout is not None
+            url = server.stdout.readline().split()[3]
+            over = threading.Event()
+            growing = threading.Thread(target=_grow, args=(ledger, given.trials, over))
+            try:
+                began = time.monotonic()
+                requests.get(f"{url}/api/v1/sweeps/{NAME}", timeout=300).raise_for_status()
+                print(f"first read: {time.monotonic() - began:.1f} s", flush=True)
+                growing.start()
+                port = int(url.rpartition(":")[2])
+                took, events = asyncio.run(_load(port, given.clients, given.seconds, given.every))
+                memory = next(line.split()[1] for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
+                              if line.startswith("VmRSS"))
+            finally:
+                over.set()
+                growing.join()
+                server.terminate()
+                server.wait()
+    cuts = statistics.quantiles(took, n=100)
+    print(f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: {len(took)} polls, "
+          f"{len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms, "
+          f"p99 {cuts[98] * 1e3:.0f} ms, worst {max(took) * 1e3:.0f} ms")
+    print(f"{events} events came, {events / given.seconds:.0f} a second; the service takes {int(memory) / 1e3:.0f} MB")
+
+
+def _trial(ledger: Ledger, number: int) -> None:
+    asked = ledger.ask()
+    metrics = {name: 50.0 + number % 40 for name in ledger.config.metrics}
+    ledger.add_result(asked.number, asked.attempt, ledger.config.base.seed, {"task": 0, "n_tasks": 1}, metrics)
+    ledger.finish(asked.number, "COMPLETE")
+
+
+def _grow(ledger: Ledger, number: int, over: threading.Event) -> None:
+    while not over.wait(1):
+        _trial(ledger, number)
+        number += 1
+
+
+async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[list[float], int]:
+    """(seconds of each poll, events that came)."""
+    until = time.monotonic() + seconds
+    took: list[float] = []
+    events = 0
+
+    async def poll(wait: float) -> None:
+        await asyncio.sleep(wait)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.monotonic() < until:
+            began = time.monotonic()
+            writer.write(f"GET /api/v1/sweeps/{NAME} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200"), head
+            length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
+                          if line.startswith(b"content-length"))
+            json.loads(await reader.readexactly(length))
+            took.append(time.monotonic() - began)
+            await asyncio.sleep(every)
+        writer.close()
+
+    async def listen() -> None:
+        nonlocal events
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
+        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        while (left := until - time.monotonic()) > 0:
+            try:
+                events += b"event: " in await asyncio.wait_for(reader.readline(), left)
+            except TimeoutError:
+                break
+        writer.close()
+
+    await asyncio.gather(*(poll(every * i / clients) for i in range(clients // 2)),
+                         *(listen() for _ in range(clients - clients // 2)))
+    return took, events
+
+
+if __name__ == "__main__":
+    main()

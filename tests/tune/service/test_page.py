@@ -1,0 +1,129 @@
+"""The service's page in a real browser, over a real service and real sweeps."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser import WIDTHS, needs_chromium, opened
+from tests.tune.processes import wait_for
+from tests.tune.service.service import BASE, Service
+from tests.tune.service.test_life import SWEEP, cleaned
+
+pytestmark = [pytest.mark.slow, needs_chromium]
+SLOW_MILLISECONDS = 120_000
+
+
+@pytest.fixture(scope="module")
+def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """axe-core's source."""
+    if shutil.which("npm") is None:
+        pytest.skip("axe-core comes by npm, which is not here")
+    folder = tmp_path_factory.mktemp("axe")
+    packed = subprocess.run(["npm", "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True)
+    if packed.returncode:
+        pytest.skip(f"axe-core could not be fetched: {packed.stderr[-200:]}")
+    subprocess.run(["tar", "xf", packed.stdout.strip()], cwd=folder, check=True)
+    return (folder / "package" / "axe.min.js").read_text()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """One with a sweep that is over and one that runs until its end."""
+    storage = tmp_path_factory.mktemp("page") / "runs"
+    with cleaned(storage, "a"), Service(storage) as made:
+        made.client.create({"name": "done", "trials": 4, "base": BASE})
+        wait_for(lambda: made.client.sweep("done")["state"] == "finished")
+        made.client.create(SWEEP)
+        wait_for(lambda: made.client.sweep("a")["counts"]["complete"] == 2)
+        yield made
+
+
+def faults(page: Page, axe: str) -> list[str]:
+    """What axe finds serious or critical."""
+    page.evaluate(axe)  # through the protocol, for the page's own policy lets no script in
+    found = page.evaluate("""async () => (await axe.run()).violations
+        .filter(v => ['serious', 'critical'].includes(v.impact))
+        .map(v => `${v.id}: ${v.nodes.map(n => n.target.join(' ')).join(', ')}`)""")
+    return list(found)
+
+
+def fits(page: Page) -> bool:
+    """Whether nothing makes the page wider than its window."""
+    return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, width: int) -> None:
+    with opened(service.url, width) as (page, complaints):
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            for view, awaited in (("#/", "sweep-row"), ("#/new", "form-start"), ("#/sweep/done", "best-config"),
+                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None)):
+                page.goto(f"{service.url}/{view}")
+                if awaited is not None:
+                    expect(page.get_by_test_id(awaited).first).to_be_visible()
+                else:
+                    expect(page.get_by_role("heading", level=1)).to_contain_text("Compar")
+                page.wait_for_timeout(500)
+                assert faults(page, axe) == [], (view, scheme)
+                assert fits(page), view
+        assert complaints == []
+
+
+def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -> None:
+    with opened(service.url, WIDTHS["desktop"]) as (page, complaints):
+        page.set_default_timeout(SLOW_MILLISECONDS)
+        expect.set_options(timeout=SLOW_MILLISECONDS)
+        page.get_by_test_id("new-sweep").click()
+        page.get_by_test_id("form-name").fill("mine")
+        page.get_by_test_id("form-trials").fill("3")
+        page.get_by_test_id("form-check").click()
+        expect(page.get_by_text("preset").first).to_be_visible()
+        page.get_by_test_id("form-start").click()
+        expect(page.get_by_test_id("sweep-state").first).to_contain_text("running")
+        expect(page.get_by_test_id("stop-trial").first).to_be_visible()
+        page.get_by_test_id("stop-trial").first.click()
+        wait_for(lambda: any(t["reason"] == "stopped on request" for t in service.client.trials("mine")))
+        expect(page.get_by_text("stopped on request").first).to_be_visible()
+        page.get_by_test_id("stop-sweep").click()
+        page.get_by_test_id("dialog-yes").click()
+        expect(page.get_by_test_id("sweep-state").first).to_contain_text("stopped")
+        page.goto(f"{service.url}/#/sweep/done")
+        best = service.client.sweep("done")["best"]
+        expect(page.get_by_test_id("best-value").first).to_contain_text(f"{best['value']:.4g}"[:4])
+        expect(page.get_by_test_id("best-config")).to_contain_text("lr")
+        with page.context.expect_page() as opening:
+            page.get_by_test_id("report-link").click()
+        report = opening.value
+        expect(report.get_by_role("heading", name="Sweep done")).to_be_visible()
+        expect(report.locator(".main-svg").first).to_be_visible()
+        assert complaints == []
+
+
+def test_the_page_comes_back_when_the_service_does(service: Service, tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+    first = Service(storage)
+    with opened(first.url, WIDTHS["desktop"]) as (page, _):
+        expect(page.get_by_test_id("connection")).to_contain_text("live")
+        first.send(signal.SIGKILL)
+        expect(page.get_by_test_id("connection")).to_contain_text("reconnecting", timeout=SLOW_MILLISECONDS)
+        first.over()
+        with Service(storage, port=int(first.url.rpartition(":")[2])):
+            expect(page.get_by_test_id("connection")).to_contain_text("live", timeout=SLOW_MILLISECONDS)
+
+
+def test_with_a_token_the_page_asks_for_it(tmp_path: Path) -> None:
+    token = os.urandom(16).hex()
+    (tmp_path / "token").write_text(token)
+    with (Service(tmp_path / "runs", "--token-file", str(tmp_path / "token"), "--host", "0.0.0.0") as service,
+          opened(service.url.replace("0.0.0.0", "127.0.0.1"), WIDTHS["phone"]) as (page, _)):
+        page.get_by_test_id("token-input").fill(token)
+        page.get_by_test_id("token-save").click()
+        expect(page.get_by_test_id("connection")).to_contain_text("live")
+        assert token not in page.content() and token not in page.url
