@@ -48,12 +48,12 @@ def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
 
 def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
     """The trials of `ranked` that no other one equals or beats in every objective and beats in one."""
-    scored = [([o.sign * t.final(o.metric) for o in config.objectives], t) for t in ranked(trials, config)]
-
-    def beaten(scores: list[float]) -> bool:
-        return any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in scored)
-
-    return [t for scores, t in scored if not beaten(scores)]
+    front: list[tuple[list[float], TrialRecord]] = []
+    for trial in ranked(trials, config):  # what beats a trial comes before it, and is in the set or beaten by one there
+        scores = [o.sign * trial.final(o.metric) for o in config.objectives]
+        if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in front):
+            front.append((scores, trial))
+    return [trial for _, trial in front]
 
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:

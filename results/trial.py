@@ -49,7 +49,9 @@ class TrialRecord:
     def last(self, metric: str) -> float | None:
         """A metric's mean over seeds after the last task reported by all; None before the first."""
         values = self.by_seed(metric)
-        return None if not values or None in values else float(np.mean(values))
+        if not values or None in values:
+            return None
+        return float(values[0]) if len(values) == 1 else float(np.mean(values))
 
     def final(self, metric: str) -> float:
         """A metric that the trial is known to have; for COMPLETE trials and metrics that its stream has."""

@@ -23,6 +23,7 @@ def test_the_wheel_works_away_from_the_source(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "elsewhere", capture_output=True, text=True,
                           check=True, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")})
     assert all(line.startswith(str(tmp_path / "site")) for line in done.stdout.split())
+    assert (tmp_path / "site" / "tune" / "service" / "static" / "index.html").is_file()
     for command in ("dynamos", "dynamos-sweep"):
         script = tmp_path / "site" / "bin" / command
         done = subprocess.run([script, "--help"], cwd=tmp_path / "elsewhere", capture_output=True, text=True,

@@ -8,12 +8,24 @@ from upath import UPath
 
 from dynamos.files import AnyPath, write_whole
 
+TAIL_BYTES = 20_000
+
 
 def log_file(path: AnyPath) -> logging.Handler:
     """A file made with its first line; lines that cannot be written are dropped: whatever follows from it is said."""
     handler = LogFile(path, delay=True) if isinstance(path, Path) else LogObject(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
+
+
+def tail(path: AnyPath) -> str:
+    """The last TAIL_BYTES of a text file; "" where there is none."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as file:
+        file.seek(0, 2)
+        file.seek(max(0, file.tell() - TAIL_BYTES))
+        return bytes(file.read()).decode(errors="replace")
 
 
 class LogFile(logging.FileHandler):

@@ -128,10 +128,21 @@ def _pages(sweeps: Sweeps, measures: Measures) -> APIRouter:
 def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
     router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
-    async def view_of(name: str) -> View:
-        # A view that is held takes no thread: so most polls are answered at once.
-        view = sweeps.held(name)
-        return view if view is not None else await run_in_threadpool(sweeps.get, name)
+    tasks: set[asyncio.Task[bytes]] = set()  # the loop itself keeps no hold of them
+
+    def over(task: asyncio.Task[bytes]) -> None:
+        tasks.discard(task)
+        task.exception()  # what went wrong is told to whoever asks next, and waits
+
+    async def whole(name: str) -> bytes:
+        # Reading a large ledger takes a while: what was read last is told until it is done, so that no poll waits.
+        content, again = sweeps.told(name)
+        if content is None:
+            return await run_in_threadpool(sweeps.read, name)
+        if again:
+            tasks.add(task := asyncio.create_task(run_in_threadpool(sweeps.read, name)))
+            task.add_done_callback(over)
+        return content
 
     @router.get("/sweeps", tags=["sweeps"])
     def list_sweeps(state: Text = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
@@ -155,8 +166,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
     @router.get("/sweeps/{name}", tags=["sweeps"])
     async def get_sweep(name: Name) -> Response:
         """A sweep: state, counts, best, settings, what speaks against it; not its trials."""
-        view = await view_of(name)
-        return Response(view.whole_json, media_type="application/json")
+        return Response(await whole(name), media_type="application/json")
 
     @router.get("/sweeps/{name}/trials", tags=["trials"], responses={200: {"content": {"text/csv": {}}}})
     def get_trials(name: Name, state: Text = "", q: Text = "", sort: Text = "number",
@@ -287,7 +297,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
     async def events(sweep: Annotated[str | None, Query(pattern=NAME)] = None) -> Response:
         """Server-sent events: a snapshot of all sweeps, or of one with its trials, then what changes, as it does."""
         if sweep is not None:
-            await view_of(sweep)  # 404 before the stream begins
+            await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins
         return StreamingResponse(watcher.stream(sweep), media_type="text/event-stream")
 
     def _changed(view: View) -> Response:

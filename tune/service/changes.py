@@ -68,7 +68,7 @@ class Changes:
             if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (config.gpus_per_trial > 0):
                 raise Problem(409, f"the trials of {name} do not change between CPU and GPU.", "gpus_per_trial")
             flags = [f"--trials=+{limits.trials}"] if isinstance(limits, Extension) else []
-            flags += [f"{flag}={given[field]}" for field, flag in _OF_A_SESSION.items() if field in given]
+            flags += [f"{flag}={_told(field, given[field])}" for field, flag in _OF_A_SESSION.items() if field in given]
             replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})  # or say why not
             self._drivers.start(command, name, flags, view.ledger.sessions)
 
@@ -86,3 +86,8 @@ class Changes:
             if self._sweeps.newest(name).summary["state"] not in (*_RUNS, "finished"):
                 self._drivers.start("resume", name, [], ledger.sessions)
         return name
+
+
+def _told(field: str, value: float) -> str:
+    """A number as its flag takes it: lengths of time have no exponent."""
+    return f"{value:.3f}" if field.endswith("_seconds") else str(value)

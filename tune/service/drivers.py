@@ -10,6 +10,7 @@ from pathlib import Path
 
 from dynamos.errors import DynamosError
 from dynamos.files import AnyPath
+from tune.logs import tail
 from tune.remote import is_server
 
 TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token; no driver needs it
@@ -68,10 +69,7 @@ class Drivers:
         """Why a sweep's last driver ended badly, where it said so."""
         if name in self._errors:
             return self._errors[name]
-        log = self._log(name)
-        if not log.is_file():
-            return None
-        lines = log.read_text(errors="replace").rpartition(f"\n{_BEGINS}")[2].splitlines()
+        lines = tail(self._log(name)).rpartition(f"\n{_BEGINS}")[2].splitlines()
         return next((line.removeprefix(_ERROR) for line in reversed(lines) if line.startswith(_ERROR)), None)
 
     def _log(self, name: str) -> AnyPath:

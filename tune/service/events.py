@@ -1,6 +1,8 @@
 """Server-sent events: what changed in any sweep, told to all who listen."""
 
 import asyncio
+import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -11,6 +13,7 @@ from tune.service.sweeps import Sweeps, View
 
 LOOK_SECONDS = 0.5
 QUIET_SECONDS = 15.0  # after which a comment shows that the connection lives
+log = logging.getLogger(__name__)
 _PIECE = 65_536  # bytes sent at a time, so that a slow reader fills no buffer
 
 
@@ -23,12 +26,17 @@ class Watcher:
         self._views: dict[str, View] = {}
         self._listeners = 0
         self._looked = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._looked_at = -math.inf
 
     async def watch(self) -> None:
         """Looks, until it is cancelled."""
         while True:
             if self._listeners:
-                await self._look()
+                try:
+                    await self._look()
+                except OSError as error:  # the storage is away; listeners wait until it is back
+                    log.warning("the sweeps cannot be read: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
@@ -59,9 +67,14 @@ class Watcher:
             self._listeners -= 1
 
     async def _look(self) -> None:
-        self._views = {v.summary["name"]: v for v in await run_in_threadpool(self._sweeps.all)}
-        self._looked.set()
-        self._looked = asyncio.Event()
+        """Looks, unless somebody just did: many may come at once."""
+        async with self._looking:
+            if time.monotonic() - self._looked_at < LOOK_SECONDS / 2:
+                return
+            self._views = {v.summary["name"]: v for v in await run_in_threadpool(self._sweeps.all)}
+            self._looked_at = time.monotonic()
+            self._looked.set()
+            self._looked = asyncio.Event()
 
     def _snapshot(self, name: str | None, views: dict[str, View]) -> bytes:
         if name is None:

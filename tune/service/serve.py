@@ -22,6 +22,7 @@ from tune.service.drivers import TOKEN, Drivers
 from tune.service.guard import JsonLines
 from tune.service.sweeps import Sweeps
 
+SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may hold up one that answers
 GRACE_SECONDS = 10  # that requests under way are given when the service is told to end
 _LEAST_TOKEN = 16  # characters
 
@@ -68,6 +69,7 @@ def serve(arguments: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tune.service").setLevel(logging.INFO)
     listening = listening_on(arguments.host, arguments.port)
+    sys.setswitchinterval(SWITCH_SECONDS)
     # One process: views of ledgers are shared by all requests, and those are short.
     server = uvicorn.Server(uvicorn.Config(
         create_app(sweeps, changes, token, lambda: server.should_exit), log_config=None, access_log=False,

@@ -26,13 +26,14 @@ from results.report import answer
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter
+from tune.logs import tail
 from tune.service.bodies import NAME
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 
 FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
+STALE_SECONDS = 5.0  # how old one that is told while a newer one is read
 ELSEWHERE_SECONDS = 2.0  # the same where only reading a ledger tells whether it has changed
-LOG_CHARACTERS = 20_000
 log = logging.getLogger(__name__)
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
@@ -99,6 +100,7 @@ class Sweeps:
         self._stamps: dict[str, tuple[Any, float]] = {}  # by name: what the files were like, when it was read
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._reading: set[str] = set()
         self._said: dict[str, str] = {}  # why a sweep cannot be read
         self._revision = time.time_ns() // 1_000_000
 
@@ -110,6 +112,23 @@ class Sweeps:
         """The same as things are now, not a moment ago."""
         self._stamps.pop(name, None)
         return self.get(name)
+
+    def told(self, name: str) -> tuple[bytes | None, bool]:
+        """(all of a sweep but its trials, where it was read lately; whether it is time to `read` it again)."""
+        view, (_, read) = self._views.get(name), self._stamps.get(name, (None, -math.inf))
+        if view is None or "whole_json" not in view.__dict__ or time.monotonic() - read > STALE_SECONDS:
+            return None, True
+        return view.whole_json, self.held(name) is None and name not in self._reading
+
+    def read(self, name: str) -> bytes:
+        """All of a sweep but its trials, as new as may be; one thread at a time reads it, the others wait."""
+        self._reading.add(name)
+        try:
+            view = self.get(name)
+            with self._locks[name]:
+                return view.whole_json
+        finally:
+            self._reading.discard(name)
 
     def held(self, name: str) -> View | None:
         """The view of a sweep where it is as new as may be, without reading a ledger; else None."""
@@ -124,14 +143,14 @@ class Sweeps:
         """A sweep; Problem 404 if there is none."""
         if (view := self.held(name)) is not None:
             return view
+        if not re.fullmatch(NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
+            self._views.pop(name, None)
+            raise self._missing(name)
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
         with lock:
             if (view := self.held(name)) is not None:  # another thread has just read it
                 return view
-            if not re.fullmatch(NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
-                self._views.pop(name, None)
-                raise self._missing(name)
             before, identity = self._views.get(name), _identity(self.storage / name / "sweep.yaml")
             if before is not None and before.identity != identity:  # it was removed, and another one made
                 before = None
@@ -144,8 +163,10 @@ class Sweeps:
 
     def all(self) -> list[View]:
         """Every sweep that can be read, the newest first."""
-        views = []
-        for name in self.names():
+        views, names = [], self.names()
+        for gone in set(self._views) - set(names):
+            self._views.pop(gone, None)
+        for name in names:
             try:
                 views.append(self.get(name))
             except Exception as error:  # one damaged sweep does not hide the others; asked for itself, it says why
@@ -258,16 +279,6 @@ def parameter(p: Parameter) -> dict[str, Any]:
     """A searched field and what it may be."""
     return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
             "choices": None if p.choices is None else list(p.choices)}
-
-
-def tail(path: AnyPath) -> str:
-    """The end of a text file; "" where there is none."""
-    if not path.is_file():
-        return ""
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        file.seek(max(0, file.tell() - LOG_CHARACTERS))
-        return bytes(file.read()).decode(errors="replace")
 
 
 def encoded(content: Any) -> bytes:

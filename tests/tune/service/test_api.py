@@ -250,7 +250,7 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Ser
     with pytest.raises(UserError, match="do not change between CPU and GPU"):
         service.client.extend("s", 2, gpus_per_trial=1.0)
     service.client.extend("s", 2, max_concurrent=1, time_budget_seconds=90.0)
-    assert service.drivers.started == [("extend", "s", ["--trials=+2", "--time-budget=90.0", "--max-concurrent=1"])]
+    assert service.drivers.started == [("extend", "s", ["--trials=+2", "--time-budget=90.000", "--max-concurrent=1"])]
     for body in ({"trials": 0}, {}, {"trials": 2, "threads": 3}):
         problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
 
