@@ -113,7 +113,8 @@ async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[
         writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         while (left := until - time.monotonic()) > 0:
             try:
-                events += b"event: " in await asyncio.wait_for(reader.readline(), left)
+                line = await asyncio.wait_for(reader.readline(), left)
+                events += line.startswith(b"event: ")
             except TimeoutError:
                 break
         writer.close()
