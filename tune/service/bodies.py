@@ -103,7 +103,7 @@ def _type_of(name: str) -> Any:
     limits: dict[str, Any] = {"description": FIELDS[name].metadata["help"]}
     if isinstance(allowed, tuple):
         return Annotated[Literal[allowed], Field(**limits)]
-    elif isinstance(allowed, Range):
+    if isinstance(allowed, Range):
         ends = {"gt" if allowed.open_low else "ge": allowed.low, "lt" if allowed.open_high else "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
     return Annotated[kind | None if optional else kind, Field(**limits)]
@@ -183,9 +183,8 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     Raises Problem, which names the field.
     """
     given = request.model_dump(exclude_unset=True)
-    base = {name: value for name, value in given.pop("base", {}).items()}
+    base = dict(given.pop("base", {}))
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
-    with_defaults = {"protocol": request.protocol, "sampler": request.sampler}
     report_on = given.pop("report_on", {})
     try:
         space = _space(request.space)
@@ -194,8 +193,8 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
             dataset, base, request.protocol, request.cpus_per_trial, request.gpus_per_trial,
             None if "digits" in dataset else of_the_service["data_path"]))
         objectives = given.pop("objectives", None) or [DEFAULT_OBJECTIVE.get(request.protocol, "val_class_il")]
-        seconds = {name: value for name, value in given.items() if value is not None}
-        return _at(None, lambda: SweepConfig(**seconds | with_defaults | {
+        rest = {name: value for name, value in given.items() if value is not None}
+        return _at(None, lambda: SweepConfig(**rest | {
             "space": space, "base": trained, "report_on": report_on,
             "objectives": tuple(_at("objectives", partial(Objective.parse, text)) for text in objectives),
             "constraints": tuple(_at("constraints", partial(Constraint.parse, text))

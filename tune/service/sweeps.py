@@ -32,7 +32,7 @@ from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 
 FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
-STALE_SECONDS = 5.0  # how old one that is told while a newer one is read
+STALE_SECONDS = 2.0  # how old one that is told while a newer one is read
 ELSEWHERE_SECONDS = 2.0  # the same where only reading a ledger tells whether it has changed
 log = logging.getLogger(__name__)
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
@@ -100,6 +100,7 @@ class Sweeps:
         self._stamps: dict[str, tuple[Any, float]] = {}  # by name: what the files were like, when it was read
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
+        self._told: dict[str, tuple[View, float]] = {}  # whose whole_json is there, and when it was read
         self._reading: set[str] = set()
         self._said: dict[str, str] = {}  # why a sweep cannot be read
         self._revision = time.time_ns() // 1_000_000
@@ -111,22 +112,25 @@ class Sweeps:
     def newest(self, name: str) -> View:
         """The same as things are now, not a moment ago."""
         self._stamps.pop(name, None)
+        self._told.pop(name, None)
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
         """(all of a sweep but its trials, where it was read lately; whether it is time to `read` it again)."""
-        view, (_, read) = self._views.get(name), self._stamps.get(name, (None, -math.inf))
-        if view is None or "whole_json" not in view.__dict__ or time.monotonic() - read > STALE_SECONDS:
+        view, read = self._told.get(name, (None, -math.inf))
+        if view is None or time.monotonic() - read > STALE_SECONDS:
             return None, True
-        return view.whole_json, self.held(name) is None and name not in self._reading
+        return view.whole_json, self.held(name) is not view and name not in self._reading
 
     def read(self, name: str) -> bytes:
         """All of a sweep but its trials, as new as may be; one thread at a time reads it, the others wait."""
         self._reading.add(name)
         try:
-            view = self.get(name)
+            began, view = time.monotonic(), self.get(name)
             with self._locks[name]:
-                return view.whole_json
+                content = view.whole_json
+            self._told[name] = view, began
+            return content
         finally:
             self._reading.discard(name)
 
@@ -144,7 +148,7 @@ class Sweeps:
         if (view := self.held(name)) is not None:
             return view
         if not re.fullmatch(NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
-            self._views.pop(name, None)
+            self._forget(name)
             raise self._missing(name)
         with self._lock:
             lock = self._locks.setdefault(name, threading.Lock())
@@ -165,7 +169,7 @@ class Sweeps:
         """Every sweep that can be read, the newest first."""
         views, names = [], self.names()
         for gone in set(self._views) - set(names):
-            self._views.pop(gone, None)
+            self._forget(gone)
         for name in names:
             try:
                 views.append(self.get(name))
@@ -174,6 +178,11 @@ class Sweeps:
                     self._said[name] = str(error)
                     log.warning("the sweep %s cannot be read: %s", name, error)
         return sorted(views, key=lambda v: v.summary["started_at"] or "9", reverse=True)
+
+    def _forget(self, name: str) -> None:
+        self._views.pop(name, None)
+        self._stamps.pop(name, None)
+        self._told.pop(name, None)
 
     def _missing(self, name: str) -> Problem:
         names = self.names()
