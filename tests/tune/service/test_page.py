@@ -44,6 +44,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield made
 
 
+@pytest.fixture(autouse=True)
+def patient() -> Iterator[None]:
+    """Sweeps train beside the browser, so that it may be slow."""
+    expect.set_options(timeout=SLOW_MILLISECONDS)
+    yield
+    expect.set_options(timeout=5000)
+
+
 def faults(page: Page, axe: str) -> list[str]:
     """What axe finds serious or critical."""
     page.evaluate(axe)  # through the protocol, for the page's own policy lets no script in
@@ -79,7 +87,6 @@ def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, 
 def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -> None:
     with opened(service.url, WIDTHS["desktop"]) as (page, complaints):
         page.set_default_timeout(SLOW_MILLISECONDS)
-        expect.set_options(timeout=SLOW_MILLISECONDS)
         page.get_by_test_id("new-sweep").click()
         page.get_by_test_id("form-name").fill("mine")
         page.get_by_test_id("form-trials").fill("3")
@@ -112,10 +119,10 @@ def test_the_page_comes_back_when_the_service_does(service: Service, tmp_path: P
     with opened(first.url, WIDTHS["desktop"]) as (page, _):
         expect(page.get_by_test_id("connection")).to_contain_text("live")
         first.send(signal.SIGKILL)
-        expect(page.get_by_test_id("connection")).to_contain_text("reconnecting", timeout=SLOW_MILLISECONDS)
+        expect(page.get_by_test_id("connection")).to_contain_text("reconnecting")
         first.over()
         with Service(storage, port=int(first.url.rpartition(":")[2])):
-            expect(page.get_by_test_id("connection")).to_contain_text("live", timeout=SLOW_MILLISECONDS)
+            expect(page.get_by_test_id("connection")).to_contain_text("live")
 
 
 def test_with_a_token_the_page_asks_for_it(tmp_path: Path) -> None:
