@@ -11,12 +11,10 @@ from rich.table import Table
 from dynamos.errors import UserError
 from results.wording import count, number, parameters
 from tune.client import Client
+from tune.session import SESSION
 
 # Flags that say what is the service's own, by command where they mean something else elsewhere.
 _ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "baseline", "register", "page")
-_LIMITS = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds",
-           "gpu_budget": "gpu_budget_seconds", "target": "target", "cpus_per_trial": "cpus_per_trial",
-           "gpus_per_trial": "gpus_per_trial", "max_concurrent": "max_concurrent", "retries": "retries"}
 SHOWN_TRIALS = 30
 
 
@@ -141,7 +139,10 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:
-    return {name: value for flag, name in _LIMITS.items() if (value := getattr(arguments, flag)) is not None}
+    if arguments.pack_gpus:
+        raise UserError("--gpus-per-trial auto is not for a later session at --server; say a number.")
+    return {name: value for flag, name in SESSION.items()
+            if name != "pack_gpus" and (value := getattr(arguments, flag)) is not None}
 
 
 def _line(sweep: dict[str, Any]) -> str:

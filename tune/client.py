@@ -12,7 +12,7 @@ from dynamos.errors import RunError, UserError
 from results.sweep_config import SweepConfig
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
-TOKEN = "DYNAMOS_TOKEN"  # variable of the environment
+TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token
 _NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # what is the service's own
 
 

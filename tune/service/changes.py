@@ -13,10 +13,10 @@ from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.suggestions import first_suggestions
 from tune.service.sweeps import Sweeps, View
+from tune.session import SESSION
 
-_OF_A_SESSION = {"time_budget_seconds": "--time-budget", "cpu_budget_seconds": "--cpu-budget",
-                 "gpu_budget_seconds": "--gpu-budget", "target": "--target", "cpus_per_trial": "--cpus-per-trial",
-                 "gpus_per_trial": "--gpus-per-trial", "max_concurrent": "--max-concurrent", "retries": "--retries"}
+_OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()
+                 if field in Limits.model_fields}
 _RUNS = ("starting", "running", "stopping")
 
 

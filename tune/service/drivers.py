@@ -10,10 +10,10 @@ from pathlib import Path
 
 from dynamos.errors import DynamosError
 from dynamos.files import AnyPath
+from tune.client import TOKEN
 from tune.logs import tail
 from tune.remote import is_server
 
-TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token; no driver needs it
 DRIVER_LOG = "driver.log"
 _BEGINS = "--- "  # what a session's part of the log begins with
 _ERROR = "dynamos-sweep: error: "

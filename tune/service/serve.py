@@ -14,11 +14,12 @@ import uvicorn
 from dynamos.errors import UserError
 from dynamos.files import any_path
 from results import STORAGE
+from tune.client import TOKEN
 from tune.cluster import cluster_address
 from tune.remote import is_server
 from tune.service.app import create_app
 from tune.service.changes import Changes
-from tune.service.drivers import TOKEN, Drivers
+from tune.service.drivers import Drivers
 from tune.service.guard import JsonLines
 from tune.service.sweeps import Sweeps
 
