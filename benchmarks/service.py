@@ -2,8 +2,9 @@
 
     python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
 
-The service is a process of its own, the clients are another, on the same machine. Half of the clients poll the sweep,
-each so often; half of them listen to the events of all sweeps. Meanwhile the ledger grows by a trial each second.
+The service is a process of its own, the clients are another, and what grows the ledger by a trial each second is a
+third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to the events of all
+sweeps.
 """
 
 import argparse
@@ -13,8 +14,9 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import requests
@@ -45,27 +47,29 @@ def main() -> None:
         with ledger.driving():
             for number in range(given.trials):
                 _trial(ledger, number)
-            print(f"{given.trials} trials are in the ledger", flush=True)
-            server = subprocess.Popen([sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
-                                      stdout=subprocess.PIPE, text=True)
-            assert server.stdout is not None
-            url = server.stdout.readline().split()[3]
-            over = threading.Event()
-            growing = threading.Thread(target=_grow, args=(ledger, given.trials, over))
-            try:
-                began = time.monotonic()
-                requests.get(f"{url}/api/v1/sweeps/{NAME}", timeout=300).raise_for_status()
-                print(f"first read: {time.monotonic() - began:.1f} s", flush=True)
-                growing.start()
-                port = int(url.rpartition(":")[2])
-                took, events = asyncio.run(_load(port, given.clients, given.seconds, given.every))
-                memory = next(line.split()[1] for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
-                              if line.startswith("VmRSS"))
-            finally:
-                over.set()
-                growing.join()
-                server.terminate()
-                server.wait()
+        print(f"{given.trials} trials are in the ledger", flush=True)
+        server = subprocess.Popen([sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
+                                  stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        url = server.stdout.readline().split()[3]
+        processes = get_context("spawn")
+        grows, over = processes.Event(), processes.Event()
+        growing = processes.Process(target=_grow, args=(folder, given.trials, grows, over))
+        try:
+            began = time.monotonic()
+            requests.get(f"{url}/api/v1/sweeps/{NAME}", timeout=300).raise_for_status()
+            print(f"first read: {time.monotonic() - began:.1f} s", flush=True)
+            growing.start()
+            grows.wait()
+            port = int(url.rpartition(":")[2])
+            took, events = asyncio.run(_load(port, given.clients, given.seconds, given.every))
+            memory = next(line.split()[1] for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
+                          if line.startswith("VmRSS"))
+        finally:
+            over.set()
+            growing.join()
+            server.terminate()
+            server.wait()
     cuts = statistics.quantiles(took, n=100)
     print(f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: {len(took)} polls, "
           f"{len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms, "
@@ -80,10 +84,14 @@ def _trial(ledger: Ledger, number: int) -> None:
     ledger.finish(asked.number, "COMPLETE")
 
 
-def _grow(ledger: Ledger, number: int, over: threading.Event) -> None:
-    while not over.wait(1):
+def _grow(folder: str, number: int, grows: Event, over: Event) -> None:
+    ledger = Ledger.open(Path(folder), NAME)
+    with ledger.driving():
         _trial(ledger, number)
-        number += 1
+        grows.set()
+        while not over.wait(1):
+            number += 1
+            _trial(ledger, number)
 
 
 async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[list[float], int]:

@@ -4,6 +4,7 @@ import dataclasses
 import datetime as dt
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from statistics import stdev
 from typing import Any
 
@@ -15,9 +16,12 @@ from results.sweep_config import SweepConfig
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TrialRecord:
-    """Everything the ledger knows of a trial."""
+    """Everything the ledger knows of a trial.
+
+    What is worked out of its results is kept: a sweep of thousands of trials is ranked again and again.
+    """
 
     number: int
     state: str  # WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL
@@ -41,17 +45,22 @@ class TrialRecord:
         """Whether another sweep ran it; it informs the sampler and is no trial of this sweep's otherwise."""
         return self.source.startswith(IMPORTED)
 
-    @property
+    @cached_property
     def tasks_done(self) -> int:
         """Tasks whose results every seed has reported."""
         return min((len(results) for results in self.results.values()), default=0)
 
     def last(self, metric: str) -> float | None:
         """A metric's mean over seeds after the last task reported by all; None before the first."""
-        values = self.by_seed(metric)
-        if not values or None in values:
-            return None
-        return float(values[0]) if len(values) == 1 else float(np.mean(values))
+        if metric not in self._last:
+            values = self.by_seed(metric)
+            self._last[metric] = None if not values or None in values else float(
+                values[0]) if len(values) == 1 else float(np.mean(values))
+        return self._last[metric]
+
+    @cached_property
+    def _last(self) -> dict[str, float | None]:
+        return {}
 
     def final(self, metric: str) -> float:
         """A metric that the trial is known to have; for COMPLETE trials and metrics that its stream has."""

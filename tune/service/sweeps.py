@@ -1,5 +1,6 @@
 """The sweeps of a storage folder as the service shows them, each read again only once its ledger has changed."""
 
+import gc
 import json
 import logging
 import math
@@ -100,7 +101,7 @@ class Sweeps:
         self._stamps: dict[str, tuple[Any, float]] = {}  # by name: what the files were like, when it was read
         self._locks: dict[str, threading.Lock] = {}
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[View, float]] = {}  # whose whole_json is there, and when it was read
+        self._told: dict[str, tuple[View, float]] = {}  # whose whole_json is there, and when it was current
         self._reading: set[str] = set()
         self._said: dict[str, str] = {}  # why a sweep cannot be read
         self._revision = time.time_ns() // 1_000_000
@@ -116,11 +117,15 @@ class Sweeps:
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
-        """(all of a sweep but its trials, where it was read lately; whether it is time to `read` it again)."""
-        view, read = self._told.get(name, (None, -math.inf))
-        if view is None or time.monotonic() - read > STALE_SECONDS:
+        """(all of a sweep but its trials, where it was current lately; whether it is time to `read` it again)."""
+        view, current = self._told.get(name, (None, -math.inf))
+        now = time.monotonic()
+        if view is not None and self.held(name) is view:
+            self._told[name] = view, now
+            return view.whole_json, False
+        if view is None or now - current > STALE_SECONDS:
             return None, True
-        return view.whole_json, self.held(name) is not view and name not in self._reading
+        return view.whole_json, name not in self._reading
 
     def read(self, name: str) -> bytes:
         """All of a sweep but its trials, as new as may be; one thread at a time reads it, the others wait."""
@@ -163,6 +168,9 @@ class Sweeps:
             stamp = self._stamp(ledger)  # before it is read: what is written meanwhile is read the next time
             view = self._read(ledger, before, identity)
             self._views[name], self._stamps[name] = view, (stamp, read)
+            if before is None:
+                gc.collect()  # what stays for long is looked through now, not again and again while requests wait
+                gc.freeze()
             return view
 
     def all(self) -> list[View]:
@@ -180,7 +188,8 @@ class Sweeps:
         return sorted(views, key=lambda v: v.summary["started_at"] or "9", reverse=True)
 
     def _forget(self, name: str) -> None:
-        self._views.pop(name, None)
+        if self._views.pop(name, None) is not None:
+            gc.unfreeze()
         self._stamps.pop(name, None)
         self._told.pop(name, None)
 

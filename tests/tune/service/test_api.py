@@ -5,9 +5,11 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 import requests
@@ -19,10 +21,11 @@ from results.names import STOP_FILE
 from tests.results.test_ledger import complete, config, driven, report
 from tests.results.test_report import swept
 from tests.tune.processes import wait_for
-from tests.tune.service.service import BASE, Served, served
+from tests.tune.service.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.test_guard import problem
 from tune.cli import main
 from tune.client import Client
+from tune.service.sweeps import Sweeps
 
 
 @pytest.fixture
@@ -67,6 +70,21 @@ def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
         wait_for(lambda: service.client.sweep("s")["counts"]["fail"] == 1)
         assert service.client.trial("s", number)["reason"] == "a reason"
     wait_for(lambda: service.client.sweep("s")["state"] == "stopped")
+
+
+def test_a_ledger_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
+    swept(tmp_path, {"lr": 0.1}, values=(40, 60))
+    sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
+    (name,) = sweeps.names()
+    assert sweeps.told(name) == (None, True), "nothing was read yet"
+    content, now = sweeps.read(name), time.monotonic()
+    with patch("time.monotonic", return_value=now + 60):
+        assert sweeps.told(name) == (content, False), "an old view of what has not changed is current"
+    (tmp_path / name / "ledger.db").touch()
+    with patch("time.monotonic", return_value=now + 61):
+        assert sweeps.told(name) == (content, True), "it was current a second ago"
+    with patch("time.monotonic", return_value=now + 70):
+        assert sweeps.told(name) == (None, True), "too old to be told"
 
 
 def test_a_sweep_that_was_removed_and_made_anew_is_another(service: Served, tmp_path: Path) -> None:
