@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
 from fastapi import Path as InPath
-from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
@@ -24,6 +24,18 @@ from results.compare import table as compared_table
 from results.export import best_args, commands, provenance
 from results.frame import Sweep
 from results.report import write_report
+from tune.service.answers import (
+    Best,
+    Comparison,
+    DryRun,
+    Importance,
+    Options,
+    ParetoSet,
+    SweepPage,
+    Trial,
+    TrialPage,
+)
+from tune.service.answers import Sweep as Whole
 from tune.service.bodies import NAME, Confirmation, Extension, Limits, SweepRequest, sweep_config
 from tune.service.changes import Changes
 from tune.service.events import Watcher
@@ -31,8 +43,9 @@ from tune.service.guard import Guard
 from tune.service.measures import Measures
 from tune.service.options import options
 from tune.service.problems import MEDIA_TYPE, Problem, ProblemDocument, add_handlers
-from tune.service.sweeps import Sweeps, View, encoded, row, whole_trial
+from tune.service.sweeps import Sweeps
 from tune.service.tables import sorted_rows
+from tune.service.views import View, encoded, row, whole_trial
 
 STATIC = Path(__file__).parent / "static"
 # Of a report, which is a page of its own with its scripts inside: it may run them, and reach nothing.
@@ -48,6 +61,12 @@ Number = Annotated[int, InPath(ge=0, le=10**9, description="the trial's number")
 Text = Annotated[str, Query(max_length=200)]
 Rule = Annotated[Literal[*RULES], Query(description="how one is chosen")]  # type: ignore[valid-type]
 MaxCompute = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False)]
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events."""
+
+    media_type = "text/event-stream"
 
 
 def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Callable[[], bool]) -> FastAPI:
@@ -144,7 +163,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             task.add_done_callback(over)
         return content
 
-    @router.get("/sweeps", tags=["sweeps"])
+    @router.get("/sweeps", tags=["sweeps"], response_model=SweepPage)
     def list_sweeps(state: Text = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
                     offset: Annotated[int, Query(ge=0, le=10**6)] = 0) -> Response:
         """Sweeps, the newest first, of a state and with a text in their name, stream or space where one is given."""
@@ -152,8 +171,8 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             str(v.summary[field]) for field in ("name", "stream", "space", "model")).lower()]
         return _json({"total": len(found), "sweeps": found[offset:offset + limit]})
 
-    @router.post("/sweeps", tags=["sweeps"], status_code=201, responses={200: {
-        "description": "the very same sweep is there already, or it was a dry run"}})
+    @router.post("/sweeps", tags=["sweeps"], status_code=201, response_model=Whole, responses={200: {
+        "model": Whole | DryRun, "description": "the very same sweep is there already, or it was a dry run"}})
     def post_sweep(request: Request, body: Annotated[SweepRequest, Body()], dry_run: bool = False) -> Response:
         """Starts a sweep. Its name is the idempotency key: the same request again finds the sweep that it made."""
         request.scope["sweep"] = body.name
@@ -163,12 +182,13 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         made = changes.create(config)
         return Response(sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json")
 
-    @router.get("/sweeps/{name}", tags=["sweeps"])
+    @router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
     async def get_sweep(name: Name) -> Response:
         """A sweep: state, counts, best, settings, what speaks against it; not its trials."""
         return Response(await whole(name), media_type="application/json")
 
-    @router.get("/sweeps/{name}/trials", tags=["trials"], responses={200: {"content": {"text/csv": {}}}})
+    @router.get("/sweeps/{name}/trials", tags=["trials"], response_model=TrialPage, responses={
+        200: {"content": {"text/csv": {}}}})
     def get_trials(name: Name, state: Text = "", q: Text = "", sort: Text = "number",
                    order: Literal["asc", "desc"] = "asc", limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
                    offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
@@ -182,13 +202,13 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         rows = sorted_rows(view.rows, state, q, sort, order == "desc")
         return _json({"total": len(rows), "trials": rows[offset:offset + limit]})
 
-    @router.get("/sweeps/{name}/trials/{number}", tags=["trials"])
+    @router.get("/sweeps/{name}/trials/{number}", tags=["trials"], response_model=Trial)
     def get_trial(name: Name, number: Number) -> Response:
         """A trial: parameters, results by task and seed, the end of its log, why it failed."""
         view = sweeps.get(name)
         return _json(whole_trial(view.ledger, _trial(view, number)))
 
-    @router.post("/sweeps/{name}/trials/{number}/stop", tags=["trials"], status_code=202)
+    @router.post("/sweeps/{name}/trials/{number}/stop", tags=["trials"], status_code=202, response_model=Whole)
     def stop_trial(name: Name, number: Number) -> Response:
         """Asks a running trial to end; what it has reported is kept."""
         view = sweeps.newest(name)
@@ -199,7 +219,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         view.ledger.request_trial_stop(number)
         return _changed(view)
 
-    @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202)
+    @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=Whole)
     def stop(name: Name) -> Response:
         """Asks a running sweep to put back what runs and end."""
         view = sweeps.newest(name)
@@ -207,26 +227,27 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         view.ledger.request_stop()
         return _changed(view)
 
-    @router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202)
+    @router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202, response_model=Whole)
     def resume(name: Name, body: Annotated[Limits | None, Body()] = None) -> Response:
         """Goes on with a sweep that was stopped or killed."""
         view = sweeps.newest(name)
         changes.go_on("resume", view, body or Limits())
         return _changed(view)
 
-    @router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202)
+    @router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202, response_model=Whole)
     def extend(name: Name, body: Annotated[Extension, Body()]) -> Response:
         """Adds trials to a sweep that does not run, and goes on with it."""
         view = sweeps.newest(name)
         changes.go_on("extend", view, body)
         return _changed(view)
 
-    @router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202)
+    @router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=Whole)
     def confirm(name: Name, body: Annotated[Confirmation | None, Body()] = None) -> Response:
         """Retrains what the sweep chose, and a baseline, on fresh seeds, and tests them: a sweep of its own."""
         return _changed(sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation())))
 
-    @router.get("/sweeps/{name}/best", tags=["sweeps"], responses={200: {"content": {"text/plain": {}}}})
+    @router.get("/sweeps/{name}/best", tags=["sweeps"], response_model=Best, responses={
+        200: {"content": {"text/plain": {}}}})
     def best(name: Name, choose: Rule = "best", max_compute: MaxCompute = None,
              format: Literal["json", "yaml", "args", "command"] = "json") -> Response:
         """The configuration that the sweep chooses; 409 while there is none."""
@@ -244,7 +265,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             "yaml": lambda: yaml.safe_dump(content, sort_keys=False, width=120),
             "args": lambda: best_args(config, about), "command": lambda: commands(config)["dynamos"] + "\n"}[format]())
 
-    @router.get("/sweeps/{name}/pareto", tags=["sweeps"])
+    @router.get("/sweeps/{name}/pareto", tags=["sweeps"], response_model=ParetoSet)
     def get_pareto(name: Name) -> Response:
         """The trials that no other one equals or beats in every objective and beats in one."""
         view = sweeps.get(name)
@@ -252,7 +273,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         return _json({"objectives": [str(o) for o in config.objectives],
                       "trials": [row(t, config) for t in pareto(list(view.trials), config)]})
 
-    @router.get("/sweeps/{name}/importance", tags=["sweeps"])
+    @router.get("/sweeps/{name}/importance", tags=["sweeps"], response_model=Importance)
     def importance(name: Name) -> Response:
         """How much of the first objective's variance each field explains; no shares where nothing can be told."""
         view = sweeps.get(name)
@@ -264,16 +285,15 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             {"name": field, "share": share, "spread": spread}
             for field, (share, spread) in reversed((found or {}).items())]})
 
-    @router.get("/sweeps/{name}/report", tags=["sweeps"], responses={200: {"content": {"text/html": {}}}})
+    @router.get("/sweeps/{name}/report", tags=["sweeps"], response_class=HTMLResponse)
     def report(name: Name) -> Response:
         """The sweep's report, one self-contained page, as things stand."""
         ledger = sweeps.get(name).ledger
         if ledger.config.confirms is not None:
             raise Problem(409, f"{name} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
-        return Response(write_report(ledger).read_bytes(), media_type="text/html", headers={
-            "content-security-policy": REPORT_POLICY})
+        return HTMLResponse(write_report(ledger).read_bytes(), headers={"content-security-policy": REPORT_POLICY})
 
-    @router.get("/compare", tags=["sweeps"])
+    @router.get("/compare", tags=["sweeps"], response_model=Comparison)
     def compare(sweeps_: Annotated[str, Query(alias="sweeps", max_length=2000, description="names, with commas")]
                 ) -> Response:
         """Sweeps side by side: settings, what each found, what shifted, and the best so far over what was spent."""
@@ -288,17 +308,17 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         return _json({"names": names, "settings": settings, "found": found, "shifted": shifted,
                       "sentences": compared_sentences(side), "curves": curves})
 
-    @router.get("/options", tags=["service"])
+    @router.get("/options", tags=["service"], response_model=Options)
     def get_options() -> Response:
         """What a request may ask for: streams, spaces, fields and their ranges, presets, samplers, pruners, metrics."""
         return _json(options())
 
-    @router.get("/events", tags=["events"], responses={200: {"content": {"text/event-stream": {}}}})
+    @router.get("/events", tags=["events"], response_class=EventStream)
     async def events(sweep: Annotated[str | None, Query(pattern=NAME)] = None) -> Response:
         """Server-sent events: a snapshot of all sweeps, or of one with its trials, then what changes, as it does."""
         if sweep is not None:
             await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins
-        return StreamingResponse(watcher.stream(sweep), media_type="text/event-stream")
+        return EventStream(watcher.stream(sweep))
 
     def _changed(view: View) -> Response:
         return Response(sweeps.newest(view.summary["name"]).whole_json, 202, media_type="application/json")

@@ -12,7 +12,8 @@ from tune.service.bodies import Confirmation, Extension, Limits
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.suggestions import first_suggestions
-from tune.service.sweeps import Sweeps, View
+from tune.service.sweeps import Sweeps
+from tune.service.views import View
 from tune.session import SESSION
 
 _OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()

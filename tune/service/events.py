@@ -9,7 +9,8 @@ from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from tune.service.sweeps import Sweeps, View
+from tune.service.sweeps import Sweeps
+from tune.service.views import View
 
 LOOK_SECONDS = 0.5
 QUIET_SECONDS = 15.0  # after which a comment shows that the connection lives

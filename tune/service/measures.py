@@ -1,5 +1,7 @@
 """What Prometheus may ask of the service."""
 
+from typing import cast
+
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -41,7 +43,7 @@ class _OfSweeps(Collector):
         for view in self._sweeps.all():
             told = view.summary
             for state, amount in told["counts"].items():
-                trials.add_metric([told["name"], state], amount)
+                trials.add_metric([told["name"], state], cast(int, amount))
             running.add_metric([told["name"]], told["state"] in ("running", "stopping"))
             if told["best"] is not None:
                 best.add_metric([told["name"]], told["best"]["value"])

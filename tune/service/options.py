@@ -1,5 +1,6 @@
 """What a request for a sweep may say, for forms."""
 
+from dataclasses import MISSING
 from functools import cache
 from typing import Any
 
@@ -10,12 +11,13 @@ from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES
 from search_spaces.space import NOT_VARIED, named_spaces, read_space
 from tune.flags import DEFAULTS
+from tune.service.answers import Field, Options
 from tune.service.bodies import OF_THE_SERVICE, SweepRequest
-from tune.service.sweeps import parameter
+from tune.service.views import parameter
 
 
 @cache
-def options() -> dict[str, Any]:
+def options() -> Options:
     """Streams, methods, spaces, fields, presets, samplers, pruners, protocols, metrics and defaults."""
     spaces = {name: read_space(name) for name in named_spaces()}
     presets: dict[str, dict[str, Any]] = {}
@@ -32,9 +34,10 @@ def options() -> dict[str, Any]:
             "dataset": DEFAULTS["dataset"]}}
 
 
-def _field(name: str) -> dict[str, Any]:
+def _field(name: str) -> Field:
     (kind, optional), about = field_type(name), FIELDS[name].metadata
-    allowed = about["allowed"]
+    allowed, default = about["allowed"], FIELDS[name].default
+    assert default is not MISSING
     return {"type": kind.__name__, "optional": optional, "help": about["help"], "group": about["group"],
-            "default": FIELDS[name].default, "searchable": name not in NOT_VARIED,
+            "default": default, "searchable": name not in NOT_VARIED,
             "choices": list(allowed) if isinstance(allowed, tuple) else None}

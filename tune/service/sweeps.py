@@ -1,94 +1,34 @@
 """The sweeps of a storage folder as the service shows them, each read again only once its ledger has changed."""
 
+import datetime as dt
 import gc
-import json
 import logging
 import math
 import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dynamos.errors import nearest, unknown
 from dynamos.files import AnyPath
-from results.agreement import ranking
-from results.best import best, pareto, reported_config, tie_sentence
-from results.cautions import cautions
-from results.export import commands
+from results.best import best
 from results.ledger import Ledger, sweep_names
-from results.report import answer
-from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
-from search_spaces.space import Parameter
-from tune.logs import tail
+from tune.service.answers import Summary, SweepState
 from tune.service.bodies import NAME
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
+from tune.service.views import View
 
 FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
 STALE_SECONDS = 2.0  # how old one that is told while a newer one is read
 ELSEWHERE_SECONDS = 2.0  # the same where only reading a ledger tells whether it has changed
 log = logging.getLogger(__name__)
+_NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
-
-
-@dataclass(frozen=True)
-class View:
-    """A sweep as it stood when it was read."""
-
-    revision: int  # rises with every change; of this process only
-    ledger: Ledger
-    trials: tuple[TrialRecord, ...]
-    summary: dict[str, Any]
-    changed: tuple[int, ...]  # of each trial, the revision in which it last changed
-    dashboard: str | None  # Ray's
-    identity: Any  # of sweep.yaml, which is written once
-
-    @cached_property
-    def summary_json(self) -> bytes:
-        """The summary."""
-        return encoded(self.summary)
-
-    @cached_property
-    def whole_json(self) -> bytes:
-        """Everything but the trials."""
-        return encoded(self.whole)
-
-    @cached_property
-    def rows(self) -> list[dict[str, Any]]:
-        """A row per trial."""
-        return [row(trial, self.ledger.config) for trial in self.trials]
-
-    @property
-    def rows_json(self) -> bytes:
-        """The rows."""
-        return encoded(self.rows)
-
-    def row_json(self, number: int) -> bytes:
-        """A row."""
-        return encoded(row(self.trials[number], self.ledger.config))
-
-    @cached_property
-    def whole(self) -> dict[str, Any]:
-        """Everything but the trials."""
-        ledger, trials = self.ledger, list(self.trials)
-        config = ledger.config
-        own = [t for t in trials if not t.imported]
-        return self.summary | {
-            "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
-            "answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
-            "ranking": ranking(own, config), "cautions": cautions(trials, config),
-            "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
-            "pareto": [t.number for t in pareto(trials, config)], "config": config.to_dict(),
-            "record": ledger.record, "looks": ledger.looks,
-            "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
 
 
 class Sweeps:
@@ -185,7 +125,7 @@ class Sweeps:
                 if str(error) != self._said.get(name):
                     self._said[name] = str(error)
                     log.warning("the sweep %s cannot be read: %s", name, error)
-        return sorted(views, key=lambda v: v.summary["started_at"] or "9", reverse=True)
+        return sorted(views, key=lambda v: v.summary["started_at"] or _NOT_YET, reverse=True)
 
     def _forget(self, name: str) -> None:
         if self._views.pop(name, None) is not None:
@@ -215,7 +155,7 @@ class Sweeps:
         trials = tuple(ledger.trials())
         summary = self._summary(ledger, trials)
         known = before.trials if before is not None else ()
-        same = before is not None and summary == {k: v for k, v in before.summary.items() if k != "revision"}
+        same = before is not None and summary == {**before.summary, "revision": 0}
         fresh = [i >= len(known) or (t is not known[i] and (t.state in _ENDED or _told(t) != _told(known[i])))
                  for i, t in enumerate(trials)]
         if before is not None and same and not any(fresh):
@@ -225,33 +165,34 @@ class Sweeps:
             revision = self._revision
         changed = tuple(revision if new else before.changed[i]  # type: ignore[union-attr]
                         for i, new in enumerate(fresh))
-        return View(revision, ledger, trials, summary | {"revision": revision}, changed, self._drivers.cluster,
+        return View(revision, ledger, trials, {**summary, "revision": revision}, changed, self._drivers.cluster,
                     identity)
 
-    def _summary(self, ledger: Ledger, trials: Sequence[TrialRecord]) -> dict[str, Any]:
+    def _summary(self, ledger: Ledger, trials: Sequence[TrialRecord]) -> Summary:
         config, name = ledger.config, ledger.config.name
         own = [t for t in trials if not t.imported]
-        counts = Counter(t.state.lower() for t in own)
+        counts = Counter(t.state for t in own)
         found = best(list(trials), config)
         state, driver = self._state(ledger, own), ledger.driver
         starts = [t.started_at for t in own if t.started_at is not None]
         ends = [t.ended_at for t in own if t.ended_at is not None]
         return {
-            "name": name, "stream": config.base.dataset, "model": config.base.model,
+            "revision": 0, "name": name, "stream": config.base.dataset, "model": config.base.model,
             "buffer_size": config.base.buffer_size, "space": config.space.name, "protocol": config.protocol,
             "publishable": config.publishable, "sampler": config.sampler, "pruner": config.pruner,
             "seeds": config.seeds, "objectives": [str(o) for o in config.objectives],
             "constraints": [str(c) for c in config.constraints], "state": state,
             "driver": driver if state in ("running", "stopping", "killed") else None, "budget": ledger.budget,
-            "counts": {s: counts[s] for s in ("waiting", "running", "interrupted", "complete", "pruned", "fail")},
+            "counts": {"waiting": counts["WAITING"], "running": counts["RUNNING"], "interrupted": counts["INTERRUPTED"],
+                       "complete": counts["COMPLETE"], "pruned": counts["PRUNED"], "fail": counts["FAIL"]},
             "best": None if found is None else {
-                "number": found.number, "value": found.value, "spread": found.spread(config.objectives[0].metric),
-                "config": found.config},
+                "number": found.number, "value": found.final(config.objectives[0].metric),
+                "spread": found.spread(config.objectives[0].metric), "config": found.config},
             "confirms": config.confirms, "error": self._drivers.error(name) if state in ("stopped", "killed") else None,
-            "started_at": min(starts).isoformat() if starts else None,
-            "ended_at": max(ends).isoformat() if ends and state == "finished" else None}
+            "started_at": min(starts, default=None),
+            "ended_at": max(ends) if ends and state == "finished" else None}
 
-    def _state(self, ledger: Ledger, own: Sequence[TrialRecord]) -> str:
+    def _state(self, ledger: Ledger, own: Sequence[TrialRecord]) -> SweepState:
         if ledger.driver is not None:
             return "killed" if ledger.driver_gone else "stopping" if ledger.stopping else "running"
         if self._drivers.starting(ledger.config.name, ledger.sessions):
@@ -265,45 +206,6 @@ def _told(trial: TrialRecord) -> tuple[Any, ...]:
             tuple(len(results) for results in trial.results.values()))
 
 
-def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
-    """A trial in a table."""
-    complete = trial.state == "COMPLETE"
-    return {
-        "number": trial.number, "state": trial.state, "source": trial.source, "attempt": trial.attempt,
-        "tasks_done": trial.tasks_done, "held": trial.held, "seconds": trial.seconds,
-        "cpu_seconds": trial.cpu_seconds, "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at,
-        "ended_at": trial.ended_at, "reason": trial.reason, "feasible": trial.feasible if complete else None,
-        "value": trial.value, "metrics": {metric: trial.last(metric) for metric in config.metrics},
-        "spread": trial.spread(config.objectives[0].metric) if complete else None, "imported": trial.imported,
-        "config": trial.config}
-
-
-def whole_trial(ledger: Ledger, trial: TrialRecord) -> dict[str, Any]:
-    """Everything about a trial."""
-    config = ledger.config
-    by_task = {metric: [_mean([results[task]["metrics"].get(metric) for results in trial.results.values()])
-                        for task in range(trial.tasks_done)] for metric in config.metrics}
-    warnings = [warning for results in trial.results.values() for result in results
-                for warning in result.get("warnings", ())]
-    attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
-    whole = len(trial.config) == len(config.space.parameters)
-    return row(trial, config) | {
-        "by_task": by_task, "results": trial.results, "warnings": list(dict.fromkeys(warnings)),
-        "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
-        "command": commands(reported_config(config, trial))["dynamos"] if whole else None}
-
-
-def parameter(p: Parameter) -> dict[str, Any]:
-    """A searched field and what it may be."""
-    return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
-            "choices": None if p.choices is None else list(p.choices)}
-
-
-def encoded(content: Any) -> bytes:
-    """JSON, with null for what is no number."""
-    return json.dumps(_plain(content), allow_nan=False, separators=(",", ":"), default=_text).encode()
-
-
 def _identity(file: AnyPath) -> Any:
     """What tells a file from another of its name; None in an object store, where nothing does."""
     if not isinstance(file, Path):
@@ -312,26 +214,3 @@ def _identity(file: AnyPath) -> Any:
     return status.st_ino, status.st_mtime_ns
 
 
-def _link(uri: str | None) -> str | None:
-    """What a browser can open of it."""
-    return uri if uri is not None and uri.startswith(("http://", "https://")) else None
-
-
-def _text(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value.item() if isinstance(
-        value, np.generic) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None

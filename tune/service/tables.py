@@ -1,15 +1,15 @@
 """Rows of trials, filtered and in order."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from dynamos.errors import nearest, unknown
+from tune.service.answers import TrialRow
 from tune.service.problems import Problem
 
-Row = dict[str, Any]  # of sweeps.row
+Part = Literal["metrics", "config"]
 
-
-def sorted_rows(rows: Sequence[Row], state: str, q: str, sort: str, descending: bool) -> list[Row]:
+def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descending: bool) -> list[TrialRow]:
     """The rows of a state (any, where it is "") that hold a text, by a column; what has no value comes last.
 
     Problem where there is no such column.
@@ -20,7 +20,7 @@ def sorted_rows(rows: Sequence[Row], state: str, q: str, sort: str, descending: 
     place = columns[sort]
     found = [r for r in rows if state.upper() in ("", r["state"]) and (not q or q.lower() in _text(r))]
 
-    def value(row: Row) -> Any:
+    def value(row: TrialRow) -> Any:
         return row.get(sort) if place is None else row[place].get(sort)
 
     known = [r for r in found if value(r) is not None]
@@ -30,16 +30,18 @@ def sorted_rows(rows: Sequence[Row], state: str, q: str, sort: str, descending: 
     return known + [r for r in found if value(r) is None]
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, str | None]:
+def _columns(rows: Sequence[TrialRow]) -> dict[str, Part | None]:
     """By name that a table may be sorted by, in which part of a row it stands."""
     if not rows:
         return {"number": None}
     first = rows[0]
-    own: dict[str, str | None] = {name: None for name in first if name not in ("metrics", "config")}
+    own: dict[str, Part | None] = {name: None for name in first if name not in ("metrics", "config")}
     fields = max((r["config"] for r in rows), key=len)
-    return own | {name: "metrics" for name in first["metrics"]} | {name: "config" for name in fields}
+    own.update({name: "metrics" for name in first["metrics"]})
+    own.update({name: "config" for name in fields})
+    return own
 
 
-def _text(row: Row) -> str:
+def _text(row: TrialRow) -> str:
     config = " ".join(f"{name} {value}" for name, value in row["config"].items())
     return f"{row['number']} {row['state']} {row['source']} {row['reason'] or ''} {config}".lower()

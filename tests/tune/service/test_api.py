@@ -14,6 +14,7 @@ from unittest.mock import patch
 import pytest
 import requests
 import yaml
+from pydantic import TypeAdapter
 
 from dynamos.errors import RunError, UserError
 from results.ledger import Ledger
@@ -25,6 +26,7 @@ from tests.tune.service.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.test_guard import problem
 from tune.cli import main
 from tune.client import Client
+from tune.service import answers
 from tune.service.sweeps import Sweeps
 
 
@@ -55,6 +57,22 @@ def test_a_sweep_is_told_as_its_ledger_has_it(service: Served, tmp_path: Path) -
     trial = service.client.trial(name, 1)
     assert trial["by_task"]["val_class_il"][-1] == 60.5 and len(trial["results"]) == 2
     assert "--lr=0.1" in trial["command"] and trial["traceback"] is None
+
+
+def test_answers_have_the_fields_that_are_described_and_no_others(service: Served, tmp_path: Path) -> None:
+    swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, {"lr": 0.05}, values=(40, 60, 50, 45))
+    with driven(Ledger.create(tmp_path, config(name="other"), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+        report(ledger, ledger.ask().number, 55.0)
+    kinds = {"/sweeps": answers.SweepPage, "/sweeps/s": answers.Sweep, "/sweeps/s/trials": answers.TrialPage,
+             "/sweeps/s/trials/1": answers.Trial, "/sweeps/other/trials/1": answers.Trial,
+             "/sweeps/s/best": answers.Best, "/sweeps/s/pareto": answers.ParetoSet,
+             "/sweeps/s/importance": answers.Importance, "/compare?sweeps=s,other": answers.Comparison,
+             "/options": answers.Options}
+    for path, kind in kinds.items():
+        TypeAdapter(kind).validate_json(service.ask("GET", path).content, strict=True)
+    dry = service.client.create(asked(), dry_run=True)
+    TypeAdapter(answers.DryRun).validate_python(dry, strict=True)
 
 
 def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:

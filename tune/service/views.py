@@ -1,0 +1,140 @@
+"""What is told of a sweep and of its trials, as they stood when their ledger was read."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+
+from results.agreement import ranking
+from results.best import best, pareto, reported_config, tie_sentence
+from results.cautions import cautions
+from results.export import commands
+from results.ledger import Ledger
+from results.report import answer
+from results.sweep_config import SweepConfig
+from results.trial import TrialRecord
+from search_spaces.space import Parameter as Searched
+from tune.logs import tail
+from tune.service.answers import Parameter, Summary, Sweep, Trial, TrialRow, TrialState
+
+
+@dataclass(frozen=True)
+class View:
+    """A sweep as it stood when it was read."""
+
+    revision: int  # rises with every change; of this process only
+    ledger: Ledger
+    trials: tuple[TrialRecord, ...]
+    summary: Summary
+    changed: tuple[int, ...]  # of each trial, the revision in which it last changed
+    dashboard: str | None  # Ray's
+    identity: Any  # of sweep.yaml, which is written once
+
+    @cached_property
+    def summary_json(self) -> bytes:
+        """The summary."""
+        return encoded(self.summary)
+
+    @cached_property
+    def whole_json(self) -> bytes:
+        """Everything but the trials."""
+        return encoded(self.whole)
+
+    @cached_property
+    def rows(self) -> list[TrialRow]:
+        """A row per trial."""
+        return [row(trial, self.ledger.config) for trial in self.trials]
+
+    @property
+    def rows_json(self) -> bytes:
+        """The rows."""
+        return encoded(self.rows)
+
+    def row_json(self, number: int) -> bytes:
+        """A row."""
+        return encoded(row(self.trials[number], self.ledger.config))
+
+    @cached_property
+    def whole(self) -> Sweep:
+        """Everything but the trials."""
+        ledger, trials = self.ledger, list(self.trials)
+        config = ledger.config
+        own = [t for t in trials if not t.imported]
+        return {
+            **self.summary,
+            "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
+            "answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
+            "ranking": ranking(own, config), "cautions": cautions(trials, config),
+            "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
+            "pareto": [t.number for t in pareto(trials, config)], "config": config.to_dict(),
+            "record": ledger.record, "looks": ledger.looks,
+            "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
+
+
+def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
+    """A trial in a table."""
+    complete = trial.state == "COMPLETE"
+    return {
+        "number": trial.number, "state": cast(TrialState, trial.state), "source": trial.source,
+        "attempt": trial.attempt, "tasks_done": trial.tasks_done, "held": trial.held, "seconds": trial.seconds,
+        "cpu_seconds": trial.cpu_seconds, "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at,
+        "ended_at": trial.ended_at, "reason": trial.reason, "feasible": trial.feasible if complete else None,
+        "value": trial.value, "metrics": {metric: trial.last(metric) for metric in config.metrics},
+        "spread": trial.spread(config.objectives[0].metric) if complete else None, "imported": trial.imported,
+        "config": trial.config}
+
+
+def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
+    """Everything about a trial."""
+    config = ledger.config
+    by_task = {metric: [_mean([results[task]["metrics"].get(metric) for results in trial.results.values()])
+                        for task in range(trial.tasks_done)] for metric in config.metrics}
+    warnings = [warning for results in trial.results.values() for result in results
+                for warning in result.get("warnings", ())]
+    attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
+    whole = len(trial.config) == len(config.space.parameters)
+    return {
+        **row(trial, config), "by_task": by_task, "warnings": list(dict.fromkeys(warnings)),
+        "results": {str(seed): results for seed, results in trial.results.items()},
+        "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
+        "command": commands(reported_config(config, trial))["dynamos"] if whole else None}
+
+
+def parameter(p: Searched) -> Parameter:
+    """A searched field and what it may be."""
+    return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
+            "choices": None if p.choices is None else list(p.choices)}
+
+
+def encoded(content: Any) -> bytes:
+    """JSON, with null for what is no number."""
+    return json.dumps(_plain(content), allow_nan=False, separators=(",", ":"), default=_text).encode()
+
+
+def _link(uri: str | None) -> str | None:
+    """What a browser can open of it."""
+    return uri if uri is not None and uri.startswith(("http://", "https://")) else None
+
+
+def _text(value: Any) -> Any:
+    return value.isoformat() if hasattr(value, "isoformat") else value.item() if isinstance(
+        value, np.generic) else str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known and len(known) == len(values) else None
