@@ -24,7 +24,6 @@ import tune.sweep
 from benchmarks.sleeping import SleepingTrial
 from benchmarks.sweep_overhead import SPACE, TRIVIAL
 from dynamos.config import TrainConfig, preset
-from dynamos.trainer import Trainer
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from search_spaces.space import SearchSpace
@@ -69,6 +68,8 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="that a trial sleeps")
     parser.add_argument("--sampler", default="random")
     given = parser.parse_args()
+    from dynamos.trainer import Trainer  # here, for processes that this one spawns import this module
+
     places = given.nodes * given.slots
     base = TrainConfig.from_dict(preset("seq-digits", 200) | {
         "evaluate_on": "validation", "threads": 1, "device": "cpu"} | TRIVIAL)

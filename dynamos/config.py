@@ -17,6 +17,7 @@ from dynamos.files import AnyPath
 
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
 ROTATING = ("digits-360", "mnist-360")
+TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
 CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turned 6 resembles
 
 

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from dynamos.config import TEST_LOCK
 from dynamos.errors import RunError, TestImagesLocked, UserError
-
-TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
 
 
 @dataclass(frozen=True, slots=True)

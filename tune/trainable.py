@@ -19,7 +19,7 @@ import ray
 import ray.tune
 import yaml
 
-from dynamos.config import TrainConfig
+from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
@@ -81,8 +81,6 @@ class SweepTrial(ray.tune.Trainable):
 
         `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk.
         """
-        from dynamos.data import TEST_LOCK
-
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
         self._base, self._seeds, self._images = base, seeds, images

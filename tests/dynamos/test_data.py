@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from dynamos import data
-from dynamos.config import TrainConfig
+from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import RunError, TestImagesLocked, UserError
 from dynamos.streams import load_stream
 from tests.dynamos.files import write_mnist, write_svhn
@@ -120,7 +120,7 @@ def test_a_failed_download_says_what_failed(error, source, files, tmp_path, monk
 
 @pytest.mark.parametrize("dataset", ["seq-digits", "digits-360"])
 def test_a_sweeps_process_cannot_read_test_images(dataset, monkeypatch):
-    monkeypatch.setenv(data.TEST_LOCK, "locked")
+    monkeypatch.setenv(TEST_LOCK, "locked")
     with pytest.raises(TestImagesLocked):
         load_stream(TrainConfig(dataset=dataset, evaluate_on="test"), CPU)
     with pytest.raises(TestImagesLocked):

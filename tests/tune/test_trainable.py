@@ -13,8 +13,7 @@ import torch
 from upath import UPath
 
 from dynamos import checkpoints
-from dynamos.config import read_config
-from dynamos.data import TEST_LOCK
+from dynamos.config import TEST_LOCK, read_config
 from dynamos.errors import UserError
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
