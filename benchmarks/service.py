@@ -3,8 +3,8 @@
     python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
 
 The service is a process of its own, the clients are another, and what grows the ledger by a trial each second is a
-third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to the events of all
-sweeps.
+third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to events, every other
+one to those of the sweep with its trials, as its page does, the rest to those of all sweeps.
 """
 
 import argparse
@@ -115,10 +115,10 @@ async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[
             await asyncio.sleep(every)
         writer.close()
 
-    async def listen() -> None:
+    async def listen(query: bytes) -> None:
         nonlocal events
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=2**24)
-        writer.write(b"GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        writer.write(b"GET /api/v1/events%s HTTP/1.1\r\nHost: localhost\r\n\r\n" % query)
         while (left := until - time.monotonic()) > 0:
             try:
                 line = await asyncio.wait_for(reader.readline(), left)
@@ -128,7 +128,7 @@ async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[
         writer.close()
 
     await asyncio.gather(*(poll(every * i / clients) for i in range(clients // 2)),
-                         *(listen() for _ in range(clients - clients // 2)))
+                         *(listen(b"?sweep=large" if i % 2 else b"") for i in range(clients - clients // 2)))
     return took, events
 
 

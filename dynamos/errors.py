@@ -1,6 +1,7 @@
 """The one exception family: what was wrong, the value, what is allowed, the nearest right name."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -38,8 +39,14 @@ def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
     """Message for a name that is not among `allowed`, with the nearest one that is."""
     names = list(allowed)
     near = nearest(name, names)
-    hint = "" if near is None else f" Did you mean {near!r}?"
+    hint = "" if near is None else f" Did you mean '{near}'?"
     return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}."
+
+
+def hinted(message: str) -> str | None:
+    """The name that a message of `unknown` hints at, if it has a hint."""
+    match = re.search(r"Did you mean '([^']*)'\?", message)
+    return None if match is None else match[1]
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str | None:

@@ -157,6 +157,12 @@ class Ledger:
         return owner
 
     @property
+    def heartbeat(self) -> tuple[int, int] | None:
+        """(sessions, beats) of the driver that holds the sweep; changes while it lives. None where none holds it."""
+        held = lease.read(self._database, self._database_id)
+        return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
+
+    @property
     def sessions(self) -> int:
         """Drivers so far."""
         return int(lease.read(self._database, self._database_id)["epoch"])

@@ -43,12 +43,17 @@ def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] 
 
     `more` goes into sweep.yaml's record. With the address of a cluster it is the preflight that says what fits.
     """
+    return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
+
+
+def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
+    """What is recorded of a new sweep's data; UserError if that is missing or no trial fits the machine."""
     if address is None:
         refuse_unless_fit(config, [this_machine(config)])
     record = apart(data_record, config.base, address is None)
     if config.report_on:
         apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
-    return Ledger.create(storage, config, {**record, **(more or {})})
+    return record
 
 
 def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str | None:

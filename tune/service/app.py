@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from fastapi import APIRouter, Body, FastAPI, Query, Request, Response
@@ -32,11 +32,13 @@ from tune.service.answers import (
     Options,
     ParetoSet,
     SweepPage,
+    SweepState,
     Trial,
     TrialPage,
+    TrialState,
 )
 from tune.service.answers import Sweep as Whole
-from tune.service.bodies import NAME, Confirmation, Extension, Limits, SweepRequest, sweep_config
+from tune.service.bodies import ANY_NAME, Confirmation, Extension, Limits, SweepRequest, among, sweep_config
 from tune.service.changes import Changes
 from tune.service.events import Watcher
 from tune.service.guard import Guard
@@ -56,10 +58,13 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in ((400, "unreadable"), (401, "no token"), (403, "from elsewhere"), (404, "not found"),
                          (409, "not as things stand"), (413, "too large"), (415, "unknown content"),
                          (421, "another host"), (422, "not allowed"), (503, "a ledger or cluster is out of reach"))}
-Name = Annotated[str, InPath(pattern=NAME, description="the sweep's name")]
+Name = Annotated[str, InPath(pattern=ANY_NAME, description="the sweep's name")]
 Number = Annotated[int, InPath(ge=0, le=10**9, description="the trial's number")]
 Text = Annotated[str, Query(max_length=200)]
-Rule = Annotated[Literal[*RULES], Query(description="how one is chosen")]  # type: ignore[valid-type]
+Rule = Annotated[Literal[*RULES], among("rule", list(RULES)), Query(  # type: ignore[valid-type]
+    description="how one is chosen")]
+OfSweep = Annotated[SweepState | Literal[""], among("state", [*get_args(SweepState), ""])]
+OfTrial = Annotated[TrialState | Literal[""], among("state", [*get_args(TrialState), ""])]
 MaxCompute = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False)]
 
 
@@ -131,7 +136,8 @@ def _pages(sweeps: Sweeps, measures: Measures) -> APIRouter:
     def readyz() -> str:
         """Whether it can do what it is for: the storage is there and is read."""
         try:
-            sweeps.storage.exists()
+            if not sweeps.storage.exists():
+                raise Problem(503, f"the storage {sweeps.storage} is not there.")
             return f"ready: {len(sweeps.names())} sweeps\n"
         except OSError as error:
             raise Problem(503, f"the storage cannot be read: {error.strerror or error}") from None
@@ -164,7 +170,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         return content
 
     @router.get("/sweeps", tags=["sweeps"], response_model=SweepPage)
-    def list_sweeps(state: Text = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    def list_sweeps(state: OfSweep = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
                     offset: Annotated[int, Query(ge=0, le=10**6)] = 0) -> Response:
         """Sweeps, the newest first, of a state and with a text in their name, stream or space where one is given."""
         found = [v.summary for v in sweeps.all() if state in ("", v.summary["state"]) and q.lower() in " ".join(
@@ -189,17 +195,18 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.get("/sweeps/{name}/trials", tags=["trials"], response_model=TrialPage, responses={
         200: {"content": {"text/csv": {}}}})
-    def get_trials(name: Name, state: Text = "", q: Text = "", sort: Text = "number",
+    def get_trials(name: Name, state: OfTrial = "", q: Text = "", sort: Text = "number",
                    order: Literal["asc", "desc"] = "asc", limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
                    offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
                    format: Literal["json", "csv"] = "json") -> Response:
-        """Trials; as CSV all of them with every column of trials.csv."""
+        """Trials; as CSV with every column of trials.csv, and all that are found."""
         view = sweeps.get(name)
+        rows = sorted_rows(view.rows, state, q, sort, order == "desc")
         if format == "csv":
-            frame = Sweep(view.ledger.config, view.ledger.record, list(view.trials)).trials
+            wanted = [view.trials[row["number"]] for row in rows]
+            frame = Sweep(view.ledger.config, view.ledger.record, wanted).trials
             return Response(frame.to_csv(index=False), media_type="text/csv", headers={
                 "content-disposition": f'attachment; filename="{name}.csv"'})
-        rows = sorted_rows(view.rows, state, q, sort, order == "desc")
         return _json({"total": len(rows), "trials": rows[offset:offset + limit]})
 
     @router.get("/sweeps/{name}/trials/{number}", tags=["trials"], response_model=Trial)
@@ -314,7 +321,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         return _json(options())
 
     @router.get("/events", tags=["events"], response_class=EventStream)
-    async def events(sweep: Annotated[str | None, Query(pattern=NAME)] = None) -> Response:
+    async def events(sweep: Annotated[str | None, Query(pattern=ANY_NAME)] = None) -> Response:
         """Server-sent events: a snapshot of all sweeps, or of one with its trials, then what changes, as it does."""
         if sweep is not None:
             await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 from dynamos.config import FIELDS, Range, field_type
-from dynamos.errors import UserError, nearest, unknown
+from dynamos.errors import UserError, hinted, nearest, unknown
 from results.best import RULES
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
@@ -21,10 +21,12 @@ from tune.flags import DEFAULT_OBJECTIVE, DEFAULTS, base_config
 from tune.service.problems import KINDS, Problem
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+ANY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"  # of one that is there: a confirmation's has its sweep's and more
 YAML_KINDS = ("application/yaml", "application/x-yaml", "text/yaml")
 OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # a request may not say them
 MAPPING, CHOICES, TEXT = KINDS
 _DEEPEST = 50  # levels of a YAML body
+_MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a second
 
 Made = TypeVar("Made")
 Scalar = bool | int | float | str | None
@@ -85,7 +87,8 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
     return value
 
 
-def _among(what: str, allowed: list[str]) -> BeforeValidator:
+def among(what: str, allowed: list[str]) -> BeforeValidator:
+    """Has pydantic refuse another name in a way from which a problem document can name the nearest."""
     return BeforeValidator(lambda value: _named(what, allowed, value))
 
 
@@ -102,7 +105,7 @@ def _type_of(name: str) -> Any:
     allowed = FIELDS[name].metadata["allowed"]
     limits: dict[str, Any] = {"description": FIELDS[name].metadata["help"]}
     if isinstance(allowed, tuple):
-        return Annotated[Literal[allowed], Field(**limits)]
+        return Annotated[Literal[allowed], among(name, list(allowed)), Field(**limits)]
     if isinstance(allowed, Range):
         ends = {"gt" if allowed.open_low else "ge": allowed.low, "lt" if allowed.open_high else "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
@@ -134,7 +137,7 @@ class ChoicesSpec(_Strict):
 
 Spec = Annotated[Annotated[RangeSpec, Tag(MAPPING)] | Annotated[ChoicesSpec, Tag(CHOICES)],
                  Discriminator(lambda value: _shape(value).replace(TEXT, MAPPING))]
-Parameters = Annotated[dict[str, Spec], _among("field", _VARIED),
+Parameters = Annotated[dict[str, Spec], among("field", _VARIED),
                        Field(min_length=1, json_schema_extra={"propertyNames": {"enum": _VARIED}})]
 
 
@@ -147,7 +150,7 @@ class Space(_Strict):
 
 
 def _names(what: str, names: list[str]) -> Any:
-    return Field(json_schema_extra={"enum": list[Any](names)}), _among(what, names)
+    return Field(json_schema_extra={"enum": list[Any](names)}), among(what, names)
 
 
 class SweepRequest(Limits):
@@ -156,11 +159,11 @@ class SweepRequest(Limits):
     name: Annotated[str, Field(pattern=NAME)]
     space: Annotated[Annotated[str, Field(pattern=NAME), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
                      Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = str(DEFAULTS["space"])
-    base: Annotated[Base, _among("field", _BASE)] = Base()
+    base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
     protocol: Annotated[str, *_names("protocol", list(PROTOCOLS))] = str(DEFAULTS["protocol"])
-    report_on: Annotated[Base, _among("field", _BASE)] = Base()
+    report_on: Annotated[Base, among("field", _BASE)] = Base()
     sampler: Annotated[str, *_names("sampler", list(SAMPLERS))] = str(DEFAULTS["sampler"])
     grid_levels: Annotated[int, Field(ge=2, le=10_000)] = int(DEFAULTS["grid_levels"])
     pruner: Annotated[str, *_names("pruner", list(PRUNERS))] = str(DEFAULTS["pruner"])
@@ -220,7 +223,7 @@ def _at(field: str | None, make: Callable[[], Made]) -> Made:
     try:
         return make()
     except UserError as error:
-        raise Problem(422, str(error), field) from None
+        raise Problem(422, str(error), field, hinted(str(error))) from None
 
 
 class _Plain(yaml.SafeLoader):
@@ -241,7 +244,10 @@ class _Plain(yaml.SafeLoader):
 
 def json_of_yaml(body: bytes) -> bytes:
     """A YAML document in JSON; ValueError where it cannot be read."""
+    if len(body) > _MOST_YAML:
+        raise ValueError(f"{len(body)} bytes of YAML; {_MOST_YAML} are read, send more as JSON")
     try:
         return json.dumps(yaml.load(body, _Plain), default=str).encode()
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
+    # A scalar with a tag that it does not fit makes the reader fail in ways of its own.
+    except (yaml.YAMLError, RecursionError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynamos.errors import UserError
 from results.best import Choice
+from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from tune.service.bodies import Confirmation, Extension, Limits
 from tune.service.drivers import Drivers
@@ -31,7 +32,13 @@ class Changes:
         self._lock = threading.Lock()
 
     def tried(self, config: SweepConfig) -> list[dict[str, Any]]:
-        """What a sweep would try first."""
+        """What a sweep would try first; the errors of `create`, where it would have any."""
+        from tune.sweep import recorded
+
+        if self._there(config) is None:
+            recorded(config, self._drivers.cluster)
+            if config.warm_start is not None:
+                Ledger.open(self._sweeps.storage, config.warm_start)
         return first_suggestions(config)
 
     def create(self, config: SweepConfig) -> bool:
@@ -39,19 +46,25 @@ class Changes:
         from tune.sweep import create_sweep
 
         with self._lock:
-            if (self._sweeps.storage / config.name / "sweep.yaml").is_file():
-                view = self._sweeps.newest(config.name)
-                told, asked = view.ledger.config.to_dict(), config.to_dict()
-                differing = [f.name for f in fields(SweepConfig) if told[f.name] != asked[f.name]]
-                if differing:
-                    raise Problem(409, f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose "
-                                  "another name, or resume or extend it.", "name")
+            if (view := self._there(config)) is not None:
                 if view.ledger.sessions == 0 and view.summary["state"] not in _RUNS:  # made, and then we were killed
                     self._drivers.start("resume", config.name, [], 0)
                 return False
             create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)
             self._drivers.start("resume", config.name, [], 0)
             return True
+
+    def _there(self, config: SweepConfig) -> View | None:
+        """The very same sweep, where it is there; Problem 409 where another one has its name."""
+        if not (self._sweeps.storage / config.name / "sweep.yaml").is_file():
+            return None
+        view = self._sweeps.newest(config.name)
+        told, asked = view.ledger.config.to_dict(), config.to_dict()
+        differing = [f.name for f in fields(SweepConfig) if told[f.name] != asked[f.name]]
+        if differing:
+            raise Problem(409, f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose another "
+                          "name, or resume or extend it.", "name")
+        return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
         """Has a driver go on with a sweep; Problem 409 where one has it or nothing is left."""

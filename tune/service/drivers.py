@@ -48,7 +48,7 @@ class Drivers:
         log_file = self._log(name)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
         with log_file.open("ab") as log:
-            log.write(f"{_BEGINS}{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {command}\n".encode())
+            log.write(f"{_BEGINS}{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {command} {sessions + 1}\n".encode())
             log.flush()
             # A session of its own: what ends the service does not reach it.
             self._running[name] = subprocess.Popen(
@@ -65,11 +65,14 @@ class Drivers:
         """The same of one that has not taken a sweep over yet, which has had so many drivers."""
         return self.alive(name) and self._sessions[name] == sessions
 
-    def error(self, name: str) -> str | None:
-        """Why a sweep's last driver ended badly, where it said so."""
+    def error(self, name: str, sessions: int) -> str | None:
+        """Why the last driver of a sweep that has had so many ended badly, where it was ours and said so."""
         if name in self._errors:
             return self._errors[name]
-        lines = tail(self._log(name)).rpartition(f"\n{_BEGINS}")[2].splitlines()
+        head, *lines = (f"\n{tail(self._log(name))}".rpartition(f"\n{_BEGINS}")[2].splitlines() or [""])
+        number = head.rpartition(" ")[2]
+        if not number.isdigit() or int(number) < sessions:  # another driver came after it
+            return None
         return next((line.removeprefix(_ERROR) for line in reversed(lines) if line.startswith(_ERROR)), None)
 
     def _log(self, name: str) -> AnyPath:

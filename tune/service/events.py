@@ -45,8 +45,10 @@ class Watcher:
         self._listeners += 1
         try:
             await self._look()
+            if name is not None and name not in self._views:  # made since somebody looked
+                await self._look(anew=True)
             seen = dict(self._views)
-            first = self._snapshot(name, seen)
+            first = await run_in_threadpool(self._snapshot, name, seen)
             while first:
                 yield first[:_PIECE]
                 first = first[_PIECE:]
@@ -55,7 +57,9 @@ class Watcher:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._looked.wait(), 2 * LOOK_SECONDS)
                 now = dict(self._views)
-                for event in self._changes(name, seen, now):
+                changes = self._changes(name, seen, now) if name is None else await run_in_threadpool(
+                    self._changes, name, seen, now)
+                for event in changes:
                     yield event
                     spoke = time.monotonic()
                 if name is not None and name not in now:
@@ -67,10 +71,10 @@ class Watcher:
         finally:
             self._listeners -= 1
 
-    async def _look(self) -> None:
+    async def _look(self, anew: bool = False) -> None:
         """Looks, unless somebody just did: many may come at once."""
         async with self._looking:
-            if time.monotonic() - self._looked_at < LOOK_SECONDS / 2:
+            if not anew and time.monotonic() - self._looked_at < LOOK_SECONDS / 2:
                 return
             self._views = {v.summary["name"]: v for v in await run_in_threadpool(self._sweeps.all)}
             self._looked_at = time.monotonic()

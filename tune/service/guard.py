@@ -2,6 +2,7 @@
 
 import asyncio
 import hmac
+import ipaddress
 import json
 import logging
 import time
@@ -9,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
 from tune.service.bodies import YAML_KINDS, json_of_yaml
@@ -21,10 +23,10 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1_000_000  # of a body
 BODY_SECONDS = 20.0  # in which it has to come
-LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 # What needs no token, for it tells nothing of any sweep: the page itself, its files, the description of the API.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 SAFE = ("GET", "HEAD", "OPTIONS")
+METHODS = (*SAFE, "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT")
 PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
                "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
 HEADERS = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff", "x-frame-options": "DENY",
@@ -59,6 +61,22 @@ class Guard:
                 message["headers"] = headers.raw
             await send(message)
 
+        try:
+            await self._answer(scope, receive, sent)
+        except Exception as error:
+            log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
+            if status == 0:  # else the answer has begun, and ends here
+                await answer(500, "the service failed at this; its log says why")(scope, receive, sent)
+        seconds = time.monotonic() - began
+        route = getattr(scope.get("route"), "path", "other")
+        self._observe(scope["method"] if scope["method"] in METHODS else "other", route, status, seconds)
+        if scope["method"] not in SAFE:
+            log.info("change", extra={"audit": {
+                "method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode("latin-1"),
+                "sweep": scope.get("sweep"), "status": status, "client": (scope.get("client") or ["", 0])[0],
+                "token": self._token is not None, "seconds": round(seconds, 3)}})
+
+    async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
         refusal = self._refusal(scope, headers)
         if refusal is None and scope["method"] not in SAFE:
@@ -68,31 +86,23 @@ class Guard:
                 MutableHeaders(scope=scope)["content-type"] = "application/json"
             else:
                 refusal = body
-        await (refusal or self._app)(scope, receive, sent)
-        seconds = time.monotonic() - began
-        route = getattr(scope.get("route"), "path", "other")
-        self._observe(scope["method"], route, status, seconds)
-        if scope["method"] not in SAFE:
-            log.info("change", extra={"audit": {
-                "method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode("latin-1"),
-                "sweep": scope.get("sweep"), "status": status, "client": (scope.get("client") or ["", 0])[0],
-                "token": self._token is not None, "seconds": round(seconds, 3)}})
+        await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Mapping[str, Any], headers: Headers) -> Any:
         """The answer to a request that is not let in; None for any other."""
         host, path, changes = headers.get("host", ""), scope["path"], scope["method"] not in SAFE
         if self._token is None:
             # A page elsewhere whose name was made to lead here would otherwise read and write as its own origin.
-            if _name(host) not in LOCAL_NAMES:
+            if not is_local(_name(host)):
                 return answer(421, f"the host {host!r} is not this service's, which is for this machine alone.")
         elif not (path in OPEN or path.startswith("/static/")):
             given = headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
                 return answer(401, "send the service's token: Authorization: Bearer TOKEN.",
                               headers={"www-authenticate": "Bearer"})
-        if changes:
+        if changes and self._token is None:  # no other page has the token, and a proxy may have changed the host
             origin = headers.get("origin")
-            if (origin is not None and urlsplit(origin).netloc != host) or (
+            if (origin is not None and origin.partition("://")[2] != host) or (
                     headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")):
                 return answer(403, "a change is taken from the service's own page only, or from no page.")
         return None
@@ -125,7 +135,7 @@ async def _body(headers: Headers, receive: Receive) -> Any:
     if kind not in YAML_KINDS:
         return bytes(content)
     try:
-        return json_of_yaml(bytes(content))
+        return await run_in_threadpool(json_of_yaml, bytes(content))
     except ValueError as error:
         return answer(400, f"the body is not readable: {error}.")
 
@@ -142,6 +152,14 @@ def _again(body: bytes, receive: Receive) -> Receive:
         return await receive()
 
     return give
+
+
+def is_local(host: str) -> bool:
+    """Whether a name or an address is this machine's for itself alone."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _name(host: str) -> str:

@@ -89,10 +89,7 @@ def add_handlers(app: FastAPI) -> None:
             return answer(405, f"{request.method} is not for {path}.", headers={"allow": ", ".join(sorted(methods))})
         return answer(error.status_code, str(error.detail), headers=error.headers)
 
-    @app.exception_handler(Exception)
-    def _(request: Request, error: Exception) -> JSONResponse:
-        log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-        return answer(500, "the service failed at this; its log says why")
+
 
 
 def _of_validation(error: Mapping[str, Any]) -> JSONResponse:

@@ -1,7 +1,6 @@
 """`dynamos-sweep serve`: the service as a process."""
 
 import argparse
-import ipaddress
 import logging
 import os
 import signal
@@ -20,7 +19,7 @@ from tune.remote import is_server
 from tune.service.app import create_app
 from tune.service.changes import Changes
 from tune.service.drivers import Drivers
-from tune.service.guard import JsonLines
+from tune.service.guard import JsonLines, is_local
 from tune.service.sweeps import Sweeps
 
 SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may hold up one that answers
@@ -49,7 +48,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM. Sweeps go on without it."""
     token = _token(arguments.token_file)
-    if token is None and not _of_this_machine(arguments.host):
+    if token is None and not is_local(arguments.host):
         raise UserError(f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file FILE, "
                         f"or the variable {TOKEN}.")
     storage = any_path(arguments.storage)
@@ -102,14 +101,6 @@ def _token(file: str | None) -> str | None:
         raise UserError(f"{where} holds no token: it must be one word of {_LEAST_TOKEN} or more ASCII characters, for "
                         "instance of `openssl rand -hex 32`.")
     return token
-
-
-def _of_this_machine(host: str) -> bool:
-    """Whether only this machine reaches an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def listening_on(host: str, port: int) -> socket.socket:

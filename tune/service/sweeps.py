@@ -9,26 +9,46 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dynamos.errors import nearest, unknown
 from dynamos.files import AnyPath
 from results.best import best
+from results.lease import LAPSE_SECONDS
 from results.ledger import Ledger, sweep_names
 from results.trial import TrialRecord
 from tune.service.answers import Summary, SweepState
-from tune.service.bodies import NAME
+from tune.service.bodies import ANY_NAME
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.views import View
 
 FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
 STALE_SECONDS = 2.0  # how old one that is told while a newer one is read
-ELSEWHERE_SECONDS = 2.0  # the same where only reading a ledger tells whether it has changed
-log = logging.getLogger(__name__)
+UNSEEN_SECONDS = 2.0  # how old one may be where only reading a ledger tells whether it has changed
+TICK_SECONDS = 10.0  # how far the time of a running trial may lag behind
 _NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
+_DRIVEN = ("running", "stopping")
 _ENDED = ("COMPLETE", "PRUNED", "FAIL")
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """What is kept of a sweep. Times are of the monotonic clock; `lock` is held while its ledger is read."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    view: View | None = None
+    stamp: Any = None  # what its files were like before it was read
+    read_at: float = -math.inf  # when that reading began
+    wanted_at: float = -math.inf  # readings that began before this are too old
+    told: View | None = None  # a view whose whole_json is there
+    current_at: float = -math.inf  # when that was last known to be the newest
+    reading: bool = False  # whether somebody makes a newer one
+    beat: tuple[int, int] | None = None  # its driver's heartbeat,
+    beat_at: float = -math.inf  # and since when it has been that
 
 
 class Sweeps:
@@ -37,77 +57,66 @@ class Sweeps:
     def __init__(self, storage: AnyPath, drivers: Drivers) -> None:
         """Reads nothing yet."""
         self.storage, self._drivers = storage, drivers
-        self._views: dict[str, View] = {}
-        self._stamps: dict[str, tuple[Any, float]] = {}  # by name: what the files were like, when it was read
-        self._locks: dict[str, threading.Lock] = {}
+        self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
-        self._told: dict[str, tuple[View, float]] = {}  # whose whole_json is there, and when it was current
-        self._reading: set[str] = set()
         self._said: dict[str, str] = {}  # why a sweep cannot be read
         self._revision = time.time_ns() // 1_000_000
 
     def names(self) -> list[str]:
         """Names of the sweeps."""
-        return [name for name in sweep_names(self.storage) if re.fullmatch(NAME, name)]
+        return [name for name in sweep_names(self.storage) if re.fullmatch(ANY_NAME, name)]
 
     def newest(self, name: str) -> View:
-        """The same as things are now, not a moment ago."""
-        self._stamps.pop(name, None)
-        self._told.pop(name, None)
+        """A sweep as things are now, not a moment ago."""
+        kept = self._of(name)
+        kept.wanted_at, kept.told = time.monotonic(), None
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
         """(all of a sweep but its trials, where it was current lately; whether it is time to `read` it again)."""
-        view, current = self._told.get(name, (None, -math.inf))
-        now = time.monotonic()
-        if view is not None and self.held(name) is view:
-            self._told[name] = view, now
-            return view.whole_json, False
-        if view is None or now - current > STALE_SECONDS:
+        kept = self._kept.get(name)
+        if kept is None or (view := kept.told) is None:
             return None, True
-        return view.whole_json, name not in self._reading
+        now = time.monotonic()
+        if self._current(kept) is view:
+            kept.current_at = now
+            return view.whole_json, False
+        if now - kept.current_at > STALE_SECONDS:
+            return None, True
+        return view.whole_json, not kept.reading
 
     def read(self, name: str) -> bytes:
-        """All of a sweep but its trials, as new as may be; one thread at a time reads it, the others wait."""
-        self._reading.add(name)
+        """All of a sweep but its trials, as new as may be; one thread at a time makes it, the others wait."""
+        kept = self._of(name)
+        kept.reading = True
         try:
-            began, view = time.monotonic(), self.get(name)
-            with self._locks[name]:
+            view = self.get(name)
+            with kept.lock:
                 content = view.whole_json
-            self._told[name] = view, began
+                if kept.view is view and kept.read_at >= kept.wanted_at:
+                    kept.told, kept.current_at = view, kept.read_at
             return content
         finally:
-            self._reading.discard(name)
-
-    def held(self, name: str) -> View | None:
-        """The view of a sweep where it is as new as may be, without reading a ledger; else None."""
-        view, (stamp, read) = self._views.get(name), self._stamps.get(name, (None, -math.inf))
-        age = time.monotonic() - read
-        if view is None:
-            return None
-        return view if age < FRESH_SECONDS or (stamp is not None and stamp == self._stamp(view.ledger)) or (
-            stamp is None and age < ELSEWHERE_SECONDS) else None
+            kept.reading = False
 
     def get(self, name: str) -> View:
         """A sweep; Problem 404 if there is none."""
-        if (view := self.held(name)) is not None:
+        kept = self._of(name)
+        if (view := self._current(kept)) is not None:
             return view
-        if not re.fullmatch(NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
+        if not re.fullmatch(ANY_NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
             self._forget(name)
             raise self._missing(name)
-        with self._lock:
-            lock = self._locks.setdefault(name, threading.Lock())
-        with lock:
-            if (view := self.held(name)) is not None:  # another thread has just read it
+        with kept.lock:
+            if (view := self._current(kept)) is not None:  # another thread has just read it
                 return view
-            before, identity = self._views.get(name), _identity(self.storage / name / "sweep.yaml")
+            before, identity = kept.view, _identity(self.storage / name / "sweep.yaml")
             if before is not None and before.identity != identity:  # it was removed, and another one made
                 before = None
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
-            read = time.monotonic()
-            stamp = self._stamp(ledger)  # before it is read: what is written meanwhile is read the next time
-            view = self._read(ledger, before, identity)
-            self._views[name], self._stamps[name] = view, (stamp, read)
+            began, stamp = time.monotonic(), self._stamp(ledger)  # what is written meanwhile is read the next time
+            kept.view = view = self._read(kept, ledger, before, identity)
+            kept.stamp, kept.read_at = stamp, began
             if before is None:
                 gc.collect()  # what stays for long is looked through now, not again and again while requests wait
                 gc.freeze()
@@ -116,7 +125,7 @@ class Sweeps:
     def all(self) -> list[View]:
         """Every sweep that can be read, the newest first."""
         views, names = [], self.names()
-        for gone in set(self._views) - set(names):
+        for gone in set(self._kept) - set(names):
             self._forget(gone)
         for name in names:
             try:
@@ -127,11 +136,26 @@ class Sweeps:
                     log.warning("the sweep %s cannot be read: %s", name, error)
         return sorted(views, key=lambda v: v.summary["started_at"] or _NOT_YET, reverse=True)
 
+    def _of(self, name: str) -> _Kept:
+        with self._lock:
+            return self._kept.setdefault(name, _Kept())
+
     def _forget(self, name: str) -> None:
-        if self._views.pop(name, None) is not None:
+        with self._lock:
+            kept = self._kept.pop(name, None)
+        if kept is not None and kept.view is not None:
             gc.unfreeze()
-        self._stamps.pop(name, None)
-        self._told.pop(name, None)
+
+    def _current(self, kept: _Kept) -> View | None:
+        """The view of a sweep where it is as new as may be, without reading a ledger; else None."""
+        view, age = kept.view, time.monotonic() - kept.read_at
+        if view is None or kept.read_at < kept.wanted_at:
+            return None
+        if age < FRESH_SECONDS:
+            return view
+        if age >= UNSEEN_SECONDS and (kept.stamp is None or view.summary["state"] in _DRIVEN):
+            return None  # a driver that is killed, and the time that passes, change no file
+        return view if kept.stamp is None or kept.stamp == self._stamp(view.ledger) else None
 
     def _missing(self, name: str) -> Problem:
         names = self.names()
@@ -151,11 +175,11 @@ class Sweeps:
                 found.append(None)
         return found
 
-    def _read(self, ledger: Ledger, before: View | None, identity: Any) -> View:
-        trials = tuple(ledger.trials())
-        summary = self._summary(ledger, trials)
+    def _read(self, kept: _Kept, ledger: Ledger, before: View | None, identity: Any) -> View:
+        trials, looks = tuple(ledger.trials()), ledger.looks
+        summary = self._summary(kept, ledger, trials)
         known = before.trials if before is not None else ()
-        same = before is not None and summary == {**before.summary, "revision": 0}
+        same = before is not None and summary == {**before.summary, "revision": 0} and looks == before.looks
         fresh = [i >= len(known) or (t is not known[i] and (t.state in _ENDED or _told(t) != _told(known[i])))
                  for i, t in enumerate(trials)]
         if before is not None and same and not any(fresh):
@@ -165,15 +189,15 @@ class Sweeps:
             revision = self._revision
         changed = tuple(revision if new else before.changed[i]  # type: ignore[union-attr]
                         for i, new in enumerate(fresh))
-        return View(revision, ledger, trials, {**summary, "revision": revision}, changed, self._drivers.cluster,
-                    identity)
+        return View(revision, ledger, trials, {**summary, "revision": revision}, looks, changed,
+                    self._drivers.cluster, identity)
 
-    def _summary(self, ledger: Ledger, trials: Sequence[TrialRecord]) -> Summary:
+    def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord]) -> Summary:
         config, name = ledger.config, ledger.config.name
         own = [t for t in trials if not t.imported]
         counts = Counter(t.state for t in own)
         found = best(list(trials), config)
-        state, driver = self._state(ledger, own), ledger.driver
+        state, driver = self._state(kept, ledger, own), ledger.driver
         starts = [t.started_at for t in own if t.started_at is not None]
         ends = [t.ended_at for t in own if t.ended_at is not None]
         return {
@@ -188,29 +212,37 @@ class Sweeps:
             "best": None if found is None else {
                 "number": found.number, "value": found.final(config.objectives[0].metric),
                 "spread": found.spread(config.objectives[0].metric), "config": found.config},
-            "confirms": config.confirms, "error": self._drivers.error(name) if state in ("stopped", "killed") else None,
+            "confirms": config.confirms,
+            "error": self._drivers.error(name, ledger.sessions) if state in ("stopped", "killed") else None,
             "started_at": min(starts, default=None),
             "ended_at": max(ends) if ends and state == "finished" else None}
 
-    def _state(self, ledger: Ledger, own: Sequence[TrialRecord]) -> SweepState:
-        if ledger.driver is not None:
-            return "killed" if ledger.driver_gone else "stopping" if ledger.stopping else "running"
+    def _state(self, kept: _Kept, ledger: Ledger, own: Sequence[TrialRecord]) -> SweepState:
+        if (beat := ledger.heartbeat) is not None:
+            if beat != kept.beat:
+                kept.beat, kept.beat_at = beat, time.monotonic()
+            # Of a driver elsewhere only its silence tells; another may then take over.
+            silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
+            return "killed" if silent or ledger.driver_gone else "stopping" if ledger.stopping else "running"
         if self._drivers.starting(ledger.config.name, ledger.sessions):
             return "starting"
         return "stopped" if ledger.budget > sum(t.ended_at is not None for t in own) else "finished"
 
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:
-    """What of a trial changes while it has not ended, time itself left out."""
+    """What of a trial changes while it has not ended; its time, in ticks."""
     return (trial.state, trial.attempt, trial.held, trial.reason, tuple(trial.config.items()),
-            tuple(len(results) for results in trial.results.values()))
+            tuple(len(results) for results in trial.results.values()), (trial.seconds or 0) // TICK_SECONDS)
 
 
 def _identity(file: AnyPath) -> Any:
-    """What tells a file from another of its name; None in an object store, where nothing does."""
+    """What tells a file from another of its name; None in an object store, where nothing does, or where it is gone."""
     if not isinstance(file, Path):
         return None
-    status = file.stat()
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
     return status.st_ino, status.st_mtime_ns
 
 

@@ -18,7 +18,7 @@ def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descend
     if sort not in columns:
         raise Problem(422, unknown("column", sort, columns), "sort", nearest(sort, columns))
     place = columns[sort]
-    found = [r for r in rows if state.upper() in ("", r["state"]) and (not q or q.lower() in _text(r))]
+    found = [r for r in rows if state in ("", r["state"]) and (not q or q.lower() in _text(r))]
 
     def value(row: TrialRow) -> Any:
         return row.get(sort) if place is None else row[place].get(sort)

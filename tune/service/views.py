@@ -19,7 +19,7 @@ from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter as Searched
 from tune.logs import tail
-from tune.service.answers import Parameter, Summary, Sweep, Trial, TrialRow, TrialState
+from tune.service.answers import Look, Parameter, Summary, Sweep, Trial, TrialRow, TrialState
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class View:
     ledger: Ledger
     trials: tuple[TrialRecord, ...]
     summary: Summary
+    looks: dict[str, Look]
     changed: tuple[int, ...]  # of each trial, the revision in which it last changed
     dashboard: str | None  # Ray's
     identity: Any  # of sweep.yaml, which is written once
@@ -49,7 +50,7 @@ class View:
         """A row per trial."""
         return [row(trial, self.ledger.config) for trial in self.trials]
 
-    @property
+    @cached_property
     def rows_json(self) -> bytes:
         """The rows."""
         return encoded(self.rows)
@@ -71,7 +72,7 @@ class View:
             "ranking": ranking(own, config), "cautions": cautions(trials, config),
             "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
             "pareto": [t.number for t in pareto(trials, config)], "config": config.to_dict(),
-            "record": ledger.record, "looks": ledger.looks,
+            "record": ledger.record, "looks": self.looks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
 
 

@@ -4,9 +4,13 @@ import csv
 import io
 import json
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -19,6 +23,7 @@ from pydantic import TypeAdapter
 from dynamos.errors import RunError, UserError
 from results.ledger import Ledger
 from results.names import STOP_FILE
+from results.trial import TrialRecord
 from tests.results.test_ledger import complete, config, driven, report
 from tests.results.test_report import swept
 from tests.tune.processes import wait_for
@@ -110,6 +115,7 @@ def test_a_sweep_that_was_removed_and_made_anew_is_another(service: Served, tmp_
         complete(ledger, 10.0, 20.0)
     assert service.client.sweep("s")["counts"]["complete"] == 1
     shutil.rmtree(tmp_path / "s")
+    wait_for(lambda: service.ask("GET", "/sweeps/s").status_code == 404)
     wait_for(lambda: service.client.sweeps() == [])
     Ledger.create(tmp_path, config(trials=9), {})
     wait_for(lambda: service.client.sweep("s")["counts"]["complete"] == 0)
@@ -119,7 +125,7 @@ def test_a_sweep_that_was_removed_and_made_anew_is_another(service: Served, tmp_
 @pytest.mark.parametrize("query, numbers", [
     ({}, [0, 1, 2]), ({"sort": "value", "order": "desc"}, [1, 2, 0]), ({"sort": "lr"}, [2, 1, 0]),
     ({"sort": "val_class_il", "limit": 1, "offset": 1}, [2]), ({"state": "COMPLETE", "q": "points:1"}, [1]),
-    ({"state": "fail"}, []), ({"sort": "reason"}, [0, 1, 2])])
+    ({"state": "FAIL"}, []), ({"sort": "reason"}, [0, 1, 2])])
 def test_trials_are_filtered_sorted_and_paged(service: Served, tmp_path: Path, query: dict[str, Any],
                                              numbers: list[int]) -> None:
     name = swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50)).config.name
@@ -129,10 +135,19 @@ def test_trials_are_filtered_sorted_and_paged(service: Served, tmp_path: Path, q
     assert (refused["field"], refused["nearest"]) == ("sort", "lr")
 
 
+@pytest.mark.parametrize("path", [
+    "/sweeps?state=runing", "/sweeps/s/trials?state=COMPLET", "/sweeps/s/best?choose=bst"])
+def test_what_is_wrong_in_a_query_is_named_with_what_is_right(service: Served, path: str) -> None:
+    near = {"runing": "running", "COMPLET": "COMPLETE", "bst": "best"}[path.rpartition("=")[2]]
+    assert problem(service.ask("GET", path), 422)["nearest"] == near
+
+
 def test_the_csv_is_that_of_the_sweeps_folder(service: Served, tmp_path: Path) -> None:
     name = swept(tmp_path, {"lr": 0.1}, values=(40, 60)).config.name
     rows = list(csv.DictReader(io.StringIO(service.client.trials_csv(name))))
     assert [row["number"] for row in rows] == ["0", "1"] and rows[1]["lr"] == "0.1"
+    wanted = service.ask("GET", f"/sweeps/{name}/trials", params={"format": "csv", "q": "points:1"}).text
+    assert [row["number"] for row in csv.DictReader(io.StringIO(wanted))] == ["1"], "what the filter lets through"
 
 
 def test_the_best_is_given_in_every_form(service: Served, tmp_path: Path) -> None:
@@ -219,6 +234,13 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, 
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
 
+def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path) -> None:
+    service.client.create(asked())
+    assert service.client.create(asked(), dry_run=True)["suggestions"], "the very same one will do"
+    with pytest.raises(UserError, match="another trials"):
+        service.client.create(asked(trials=4), dry_run=True)
+
+
 @pytest.mark.parametrize("changes, field, near", [
     ({"trails": 3}, "trails", "trials"), ({"sampler": "tpee"}, "sampler", "tpe"), ({"space": "cor"}, "space", "core"),
     ({"base": {"zzz": 1}}, "base.zzz", None),
@@ -232,7 +254,9 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, 
     ({"space": {"parameters": {"lr": {"low": 3, "high": 2}}}}, "space.parameters.lr", None),
     ({"space": {"parameters": {"lr": {"low": 0.1, "hihg": 2}}}}, "space.parameters.lr.hihg", "high"),
     ({"space": {"parameters": {"lr": {"choices": []}}}}, "space.parameters.lr.choices", None),
-    ({"objectives": ["val_clas_il"]}, "objectives", None), ({"constraints": ["x"]}, "constraints", None),
+    ({"objectives": ["val_clas_il"]}, "objectives", "val_class_il"), ({"constraints": ["x"]}, "constraints", None),
+    ({"base": {"dataset": "seq-digit"}}, "base.dataset", "seq-digits"),
+    ({"base": {"model": "dynamo"}}, "base.model", "dynamos"),
     ({"trials": 0}, "trials", None), ({"trials": 1e400}, "trials", None), ({"points": [{"lr": 900.0}]}, None, None),
     ({"pruner": "wilcoxon", "seeds": 1}, None, None), ({"warm_start": "none"}, None, None)])
 def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Path, changes: dict[str, Any],
@@ -240,6 +264,9 @@ def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Pa
     answer = service.ask("POST", "/sweeps", data=json.dumps(asked(**changes)),
                          headers={"Content-Type": "application/json"})
     refused = problem(answer, 422)
+    tried = service.ask("POST", "/sweeps?dry_run=true", data=answer.request.body,
+                        headers={"Content-Type": "application/json"})
+    assert tried.json() == refused, "a dry run says the same"
     assert (refused.get("field"), refused.get("nearest")) == (field, near), refused
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
@@ -248,7 +275,9 @@ def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Pa
     (b"{", "application/json"), (b"[" * 100_000, "application/json"), (b"\xff", "application/json"),
     (b"a: &a [1]\nb: *a", "application/yaml"), (b"[" * 10_000, "application/yaml"), (b"!!python/name:os.system x",
                                                                                     "application/yaml"),
-    (b"a: [", "application/yaml")])
+    (b"a: [", "application/yaml"), (b"name: !!bool x", "application/yaml"), (b"name: !!int ''", "application/yaml"),
+    (b"name: !!timestamp foo", "application/yaml"), (b"a: 1" + b":1" * 300 + b".0", "application/yaml"),
+    (b"[" + b"1," * 150_000 + b"1]", "application/yaml")])
 def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(service: Served, body: bytes, kind: str) -> None:
     answer = service.ask("POST", "/sweeps", data=body, headers={"Content-Type": kind})
     assert answer.status_code in (400, 422), answer.text
@@ -291,6 +320,71 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Ser
         problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
 
 
+@pytest.mark.parametrize("seen_to_end", [True, False])
+def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service: Served, tmp_path: Path,
+                                                                         seen_to_end: bool) -> None:
+    Ledger.create(tmp_path, config(), {})
+    drive = ("import sys, time; from pathlib import Path; from results.ledger import Ledger\n"
+             "with Ledger.open(Path(sys.argv[1]), 's').driving(): print('drives', flush=True); time.sleep(600)")
+    driver = subprocess.Popen([sys.executable, "-c", drive, str(tmp_path)], stdout=subprocess.PIPE)
+    try:
+        assert driver.stdout is not None and driver.stdout.readline() == b"drives\n"
+        wait_for(lambda: service.client.sweep("s")["state"] == "running")
+    finally:
+        driver.kill()
+        driver.wait()
+    with ExitStack() as changed:
+        if not seen_to_end:  # as of one on another machine, or before a reboot: only its silence tells
+            changed.enter_context(patch("results.lease.gone", lambda _: False))
+            changed.enter_context(patch("tune.service.sweeps.LAPSE_SECONDS", 3.0))
+        wait_for(lambda: service.client.sweep("s")["state"] == "killed")
+        service.client.resume("s")
+    assert service.drivers.started == [("resume", "s", [])]
+
+
+def test_what_is_asked_for_anew_is_not_what_was_being_read_before(tmp_path: Path) -> None:
+    sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger, ThreadPoolExecutor() as pool:
+        sweeps.get("s")
+        reading, go_on, trials = threading.Event(), threading.Event(), Ledger.trials
+
+        def slow(read: Ledger) -> list[TrialRecord]:
+            found = trials(read)
+            reading.set()
+            go_on.wait(60)
+            return found
+
+        with patch.object(Ledger, "trials", slow):
+            earlier = pool.submit(sweeps.newest, "s")
+            reading.wait(60)
+            complete(ledger, 10.0, 20.0)
+            later = pool.submit(sweeps.newest, "s")
+            wait_for(lambda: later.running())
+            time.sleep(0.2)
+            go_on.set()
+            assert [found.result().trials[0].state for found in (earlier, later)] == ["WAITING", "COMPLETE"]
+
+
+def test_a_look_and_the_time_of_a_running_trial_are_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.service.sweeps.TICK_SECONDS", 0.1)
+    sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        ledger.ask()
+        before = sweeps.newest("s")
+        time.sleep(0.3)
+        after = sweeps.newest("s")
+        assert after.rows[0]["seconds"] - before.rows[0]["seconds"] >= 0.3
+        assert after.whole["cpu_seconds"] > before.whole["cpu_seconds"] and after.changed[0] > before.changed[0]
+        ledger.enter_look("s-confirm-1", {"at": "now", "configurations": 2, "seeds": [5]})
+    assert list(sweeps.newest("s").whole["looks"]) == ["s-confirm-1"]
+
+
+def test_a_confirmation_of_a_sweep_with_the_longest_name_is_found(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config("a" * 100, trials=1), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    assert service.client.confirm("a" * 100, seeds=2, top=1)["name"] == "a" * 100 + "-confirm-1"
+
+
 def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
         complete(ledger, 10.0, 20.0)
@@ -315,6 +409,9 @@ def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp
         seen = next(told for kind, told in one if kind == "trials" and told["trials"][0]["state"] == "COMPLETE")
         assert [(t["number"], t["value"]) for t in seen["trials"]] == [(1, 40.0)], "only what changed"
         assert next(told for kind, told in all_sweeps if kind == "sweep" and told["best"]["value"] == 40.0)
+        assert next(service.client.events())[0] == "snapshot"  # somebody has just looked
+        Ledger.create(tmp_path, config("new"), {})
+        assert next(service.client.events("new"))[0] == "snapshot"
     with pytest.raises(UserError, match="unknown sweep 'nope'"):
         next(service.client.events("nope"))
 

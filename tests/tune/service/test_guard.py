@@ -44,13 +44,13 @@ def test_without_a_token_a_request_must_name_this_machine(open_service: Served, 
     assert "is for this machine alone" in problem(answer, 421)["detail"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "localhost:1", "[::1]:8700", "LOCALHOST"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "localhost:1", "[::1]:8700", "LOCALHOST"])
 def test_every_name_of_this_machine_will_do(open_service: Served, host: str) -> None:
     assert open_service.ask("GET", "/sweeps", headers={"Host": host}).status_code == 200
 
 
 @pytest.mark.parametrize("headers", [
-    {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Sec-Fetch-Site": "cross-site"},
+    {"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://["}, {"Sec-Fetch-Site": "cross-site"},
     {"Sec-Fetch-Site": "same-site"}])
 def test_a_page_from_elsewhere_changes_nothing(open_service: Served, headers: dict[str, str]) -> None:
     problem(open_service.ask("POST", "/sweeps", json={"name": "a"}, headers=headers), 403)
@@ -73,6 +73,35 @@ def test_every_answer_has_the_headers_that_keep_browsers_safe(open_service: Serv
     headers = requests.get(open_service.url + path, timeout=30).headers
     for name, value in guard.HEADERS.items():
         assert headers[name] == value
+
+
+def test_a_fault_is_answered_counted_and_noted_as_everything_is(open_service: Served, monkeypatch: pytest.MonkeyPatch,
+                                                               caplog: pytest.LogCaptureFixture) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("told to nobody")
+
+    monkeypatch.setattr("tune.service.sweeps.Sweeps.newest", fails)
+    answer = open_service.ask("POST", "/sweeps/a/stop")
+    assert "told to nobody" not in str(problem(answer, 500)) and answer.headers["x-content-type-options"] == "nosniff"
+    metrics = requests.get(f"{open_service.url}/metrics", timeout=60).text
+    assert 'route="/api/v1/sweeps/{name}/stop",status="500"' in metrics
+    assert any("ZeroDivisionError" in (record.exc_text or str(record.exc_info)) for record in caplog.records)
+
+
+def test_invented_methods_are_counted_as_one(open_service: Served) -> None:
+    for method in ("FIRST", "SECOND"):
+        requests.request(method, open_service.url, timeout=60)
+    metrics = requests.get(f"{open_service.url}/metrics", timeout=60).text
+    assert "FIRST" not in metrics and 'method="other"' in metrics
+
+
+def test_a_service_without_its_storage_is_not_ready(tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+    storage.mkdir()
+    with served(storage) as service:
+        assert requests.get(f"{service.url}/readyz", timeout=60).text == "ready: 0 sweeps\n"
+        storage.rmdir()
+        problem(requests.get(f"{service.url}/readyz", timeout=60), 503)
 
 
 def test_a_body_may_not_be_too_large_whatever_it_says_of_itself(open_service: Served) -> None:

@@ -84,5 +84,6 @@ def mangled(draw: random.Random, seeds: list[bytes]) -> bytes:
         elif kind == 2:
             del text[place:place + draw.randrange(1, 9)]
         else:
-            text[place:place] = draw.choice([b"{", b"[", b'"', b"&a ", b"*a", b"\\u0000", b": ", b"- ", b"\n", b"}"])
+            text[place:place] = draw.choice([b"{", b"[", b'"', b"&a ", b"*a", b"\\u0000", b": ", b"- ", b"\n", b"}",
+                                                     b"!!int ", b"!!bool ", b"!!float ", b"!!timestamp ", b"!!omap "])
     return bytes(text)

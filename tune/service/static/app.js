@@ -66,7 +66,12 @@ token.ask = () => {
     input.focus();
     form.onsubmit = (event) => {
       event.preventDefault();
-      token.set(input.value.trim());
+      const given = input.value.trim();
+      if (!/^[\x21-\x7e]+$/.test(given)) { // no header can carry it
+        document.getElementById('token-note').textContent = 'A token has ASCII characters only, and no spaces.';
+        return;
+      }
+      token.set(given);
       input.value = '';
       form.hidden = true;
       main.focus();

@@ -33,7 +33,7 @@ const table = (caption, rows) => {
   return region;
 };
 
-const description = await (await fetch("/openapi.json")).json();
+const description = await (await fetch("openapi.json")).json();
 document.getElementById("about").textContent = `${description.info.description} Version ${description.info.version}.`;
 const list = document.getElementById("operations");
 for (const [path, methods] of Object.entries(description.paths)) {

@@ -28,7 +28,7 @@ export function trialsTable(name, {signal}) {
   const node = h('section', {}, h('h2', {}, 'Trials'),
     h('div.row', {role: 'search', 'aria-label': 'Trials'}, h('label', {for: 'trials-text'}, 'Filter'), text,
       h('label', {for: 'trials-state'}, 'State'), state,
-      action('Download CSV', problem, () => download(path({format: 'csv', limit: 10000}), `${name}.csv`))),
+      action('Download CSV', problem, () => download(path({format: 'csv'}), `${name}.csv`))),
     problem, region('Trials', h('table', {test: 'trials-table'}, h('caption.unseen', {}, `Trials of ${name}`), h('thead', {}, head), body)),
     h('div.row', {}, before, after, where));
 
