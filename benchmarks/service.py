@@ -3,8 +3,8 @@
     python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
 
 The service is a process of its own, the clients are another, and what grows the ledger by a trial each second is a
-third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to events, every other
-one to those of the sweep with its trials, as its page does, the rest to those of all sweeps.
+third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to events: every
+other one to those of the sweep with its trials, as its page does, the rest to those of all sweeps.
 """
 
 import argparse
