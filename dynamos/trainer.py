@@ -73,7 +73,7 @@ class Trainer:
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
-        self._check_warmup()
+        check_fit(config, self.stream)
 
     @property
     def n_tasks(self) -> int:
@@ -189,14 +189,6 @@ class Trainer:
         if self.config.n_epochs > self.config.warmup_epochs:
             return self.epoch < self.config.warmup_epochs
         return self.steps < self.config.warmup_steps
-
-    def _check_warmup(self) -> None:
-        if not (self.config.warmup and self.method.gated) or self.config.n_epochs > self.config.warmup_epochs:
-            return
-        steps = len(self.stream.batches(0, 0, self.config)) * self.config.n_epochs
-        if self.config.warmup_steps >= steps:
-            raise UserError(f"warmup_steps {self.config.warmup_steps} would swallow the whole first task, which has "
-                            f"{steps} steps; it must be less.")
 
     def _raise_if_not_finite(self) -> None:
         step = int(self._first_bad_step)
@@ -324,6 +316,16 @@ class _Evaluation:
     kept: np.ndarray  # (N, G) channels that each gate kept of each image
     entropy: float  # of the policy: mean of a channel's, nats
     use: np.ndarray  # (K, G, C) images of each class that kept each channel
+
+
+def check_fit(config: TrainConfig, stream: Stream) -> None:
+    """UserError where a stream is too short for a configuration."""
+    if not (config.warmup and METHODS[config.model].gated) or config.n_epochs > config.warmup_epochs:
+        return
+    steps = len(stream.batches(0, 0, config)) * config.n_epochs
+    if config.warmup_steps >= steps:
+        raise UserError(f"warmup_steps {config.warmup_steps} would swallow the whole first task, which has {steps} "
+                        "steps; it must be less.")
 
 
 def pick_device(name: str) -> torch.device:

@@ -31,11 +31,13 @@ def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
     So it is, where trials train `here`, for a device that this machine lacks.
     """
     from dynamos.provenance import git_revision, now_utc
-    from dynamos.trainer import Trainer, pick_device
+    from dynamos.streams import load_stream
+    from dynamos.trainer import check_fit, pick_device
 
     if here:
         pick_device(base.device)
-    stream = Trainer(base.replace(device="cpu")).stream
+    stream = load_stream(base, pick_device("cpu"))
+    check_fit(base, stream)
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
             "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
 

@@ -57,7 +57,7 @@ def test_the_end_says_what_was_found_and_what_to_do_next(swept: tuple[Path, str]
     commands = [line.split("  ")[-1].strip() for line in said.split("Next:")[1].splitlines() if line.startswith("  ")]
     assert len(commands) == 4 and f"dynamos --config {folder}/best_config.yaml" in commands[0]
     assert "mlflow ui --backend-store-uri sqlite:///" in commands[2]
-    done = subprocess.run(commands[3], shell=True, cwd=swept[0], env={"PATH": "/usr/bin:/bin", "HOME": "/tmp"},
+    done = subprocess.run(commands[3], shell=True, cwd=swept[0], env={"PATH": os.environ["PATH"], "HOME": "/tmp"},
                           capture_output=True, text=True)
     assert done.returncode == 0 and (folder / "report.html").exists(), done.stderr
 
