@@ -15,6 +15,7 @@ from dynamos.errors import RunError
 from tests.tune.crashes import LONG, Watched, check_whole
 from tests.tune.nodes import Cluster, cluster, until_jobs, until_there
 from tests.tune.processes import Ended, Session, wait_for
+from tests.tune.service.service import BASE, Service
 from tests.tune.sweeps import command, run
 from tune.jobs import Jobs
 
@@ -70,6 +71,24 @@ def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(
     assert not [token for token in tokens if token in str(said)]
     for path in tmp_path.rglob("*"):
         assert not path.is_file() or not [t for t in tokens if t.encode() in path.read_bytes()], path
+
+
+@pytest.mark.slow
+def test_a_service_has_its_sweeps_run_as_jobs_of_a_cluster(tmp_path: Path) -> None:
+    storage = tmp_path / "shared"
+    sweep = {"name": "far", "trials": 2, "base": BASE, "space": {"parameters": {"lr": {"low": 0.05, "high": 0.2}}}}
+    with with_jobs() as there, Service(storage, f"--address={there.jobs}", environment=there.environment) as service:
+        assert service.client.create(sweep)["state"] == "starting"
+        wait_for(lambda: service.client.sweep("far")["state"] == "finished")
+        trials = list(service.client.trials("far"))
+        assert [(t["state"], t["attempt"]) for t in trials] == [("COMPLETE", 1)] * 2
+        assert service.client.extend("far", 1)["name"] == "far"
+        wait_for(lambda: service.client.sweep("far")["counts"]["complete"] == 3)
+        logs = asked(there, "logs", "far", cwd=tmp_path)
+        assert logs.status == 0 and "far" in logs.out, logs
+        assert service.client.sweep("far")["links"]["ray"] == there.jobs
+        assert there.token.read_text() not in str(service.client.sweep("far"))
+    check_whole(Watched(storage, "far"), trials=3)
 
 
 def check_refusals(there: Cluster, folder: Path) -> None:

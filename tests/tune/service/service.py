@@ -3,7 +3,7 @@
 import re
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,8 +70,9 @@ def served(storage: Path, token: str | None = None) -> Iterator[Served]:
 class Service(Session):
     """`dynamos-sweep serve`."""
 
-    def __init__(self, storage: Path, *flags: str, port: int = 0) -> None:
-        super().__init__(command("serve", "--storage", str(storage), "--port", str(port), *flags), storage.parent)
+    def __init__(self, storage: Path, *flags: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(command("serve", "--storage", str(storage), "--port", str(port), *flags), storage.parent,
+                         environment)
         self.until(lambda: self._url() is not None)
         self.url = str(self._url())
         self.client = Client(self.url)
