@@ -15,6 +15,8 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from multiprocessing import get_context
 from multiprocessing.synchronize import Event
 from pathlib import Path
@@ -39,42 +41,48 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=2.0, help="seconds between a client's polls")
     given = parser.parse_args()
+    with running(given.trials) as (url, process):
+        took, events = asyncio.run(_load(int(url.rpartition(":")[2]), given.clients, given.seconds, given.every))
+        memory = next(line.split()[1] for line in Path(f"/proc/{process}/status").read_text().splitlines()
+                      if line.startswith("VmRSS"))
+    cuts = statistics.quantiles(took, n=100)
+    print(f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: {len(took)} polls, "
+          f"{len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms, "
+          f"p99 {cuts[98] * 1e3:.0f} ms, worst {max(took) * 1e3:.0f} ms")
+    print(f"{events} events came, {events / given.seconds:.0f} a second; the service takes {int(memory) / 1e3:.0f} MB")
+
+
+@contextmanager
+def running(trials: int) -> Iterator[tuple[str, int]]:
+    """(address, process id) of a service whose storage has a sweep NAME of so many trials, which grows."""
     base = TrainConfig.from_dict(preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"})
     config = SweepConfig(name=NAME, space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)), base=base,
-                         sampler="random", trials=given.trials + 10_000)
+                         sampler="random", trials=trials + 10_000)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(Path(folder), config, {})
         with ledger.driving():
-            for number in range(given.trials):
+            for number in range(trials):
                 _trial(ledger, number)
-        print(f"{given.trials} trials are in the ledger", flush=True)
+        print(f"{trials} trials are in the ledger", flush=True)
         server = subprocess.Popen([sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
                                   stdout=subprocess.PIPE, text=True)
         assert server.stdout is not None
         url = server.stdout.readline().split()[3]
         processes = get_context("spawn")
         grows, over = processes.Event(), processes.Event()
-        growing = processes.Process(target=_grow, args=(folder, given.trials, grows, over))
+        growing = processes.Process(target=_grow, args=(folder, trials, grows, over))
         try:
             began = time.monotonic()
             requests.get(f"{url}/api/v1/sweeps/{NAME}", timeout=300).raise_for_status()
             print(f"first read: {time.monotonic() - began:.1f} s", flush=True)
             growing.start()
             grows.wait()
-            port = int(url.rpartition(":")[2])
-            took, events = asyncio.run(_load(port, given.clients, given.seconds, given.every))
-            memory = next(line.split()[1] for line in Path(f"/proc/{server.pid}/status").read_text().splitlines()
-                          if line.startswith("VmRSS"))
+            yield url, server.pid
         finally:
             over.set()
             growing.join()
             server.terminate()
             server.wait()
-    cuts = statistics.quantiles(took, n=100)
-    print(f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: {len(took)} polls, "
-          f"{len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms, "
-          f"p99 {cuts[98] * 1e3:.0f} ms, worst {max(took) * 1e3:.0f} ms")
-    print(f"{events} events came, {events / given.seconds:.0f} a second; the service takes {int(memory) / 1e3:.0f} MB")
 
 
 def _trial(ledger: Ledger, number: int) -> None:
