@@ -109,6 +109,9 @@ def listening_on(host: str, port: int) -> socket.socket:
         raise UserError(f"--port {port} is out of range; it must be from 0 to 65535.")
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        return socket.create_server(address[:2], family=family, backlog=2048)
+        listening = socket.create_server(address[:2], family=family, backlog=2048)
+        # The sockets of its connections have it, too: an answer's second packet does not wait for the first's receipt.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listening
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from None

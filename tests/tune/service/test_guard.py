@@ -14,6 +14,7 @@ from tests.tune.service.service import Served, served
 from tune.cli import main
 from tune.client import Client
 from tune.service import guard
+from tune.service.serve import listening_on
 
 TOKEN = "0123456789abcdef-token"
 
@@ -93,6 +94,13 @@ def test_invented_methods_are_counted_as_one(open_service: Served) -> None:
         requests.request(method, open_service.url, timeout=60)
     metrics = requests.get(f"{open_service.url}/metrics", timeout=60).text
     assert "FIRST" not in metrics and 'method="other"' in metrics
+
+
+def test_an_answer_in_two_packets_is_not_held_up() -> None:
+    with listening_on("127.0.0.1", 0) as listening, socket.create_connection(listening.getsockname()):
+        connection, _ = listening.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_service_without_its_storage_is_not_ready(tmp_path: Path) -> None:
