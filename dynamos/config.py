@@ -62,7 +62,7 @@ class Range:
 
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
-AT_LEAST_ONE = Range(1, 2**31 - 1)  # what torch takes for a size
+AT_LEAST_ONE = Range(1, 2**63 - 1)  # what torch takes for a size
 
 
 def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...] | None = None) -> Any:

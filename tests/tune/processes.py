@@ -81,9 +81,13 @@ class Session:
         # Stopped first: what does not run cannot start another that would be missed.
         if self.alive:
             self.send(signal.SIGSTOP)
-        while running := [pid for pid, state in self._members().items() if state not in "TZ"]:
+        told: set[int] = set()
+        # One that sleeps in the kernel stops before it does anything else; it may wait for a child that was stopped.
+        while running := [pid for pid, state in self._members().items()
+                          if state not in "TZ" and not (state == "D" and pid in told)]:
             for pid in running:
                 send(pid, signal.SIGSTOP)
+                told.add(pid)
         for pid in self._members():
             send(pid, signal.SIGKILL)
         self._gone()

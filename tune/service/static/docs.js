@@ -44,12 +44,14 @@ for (const [path, methods] of Object.entries(description.paths)) {
     const body = operation.requestBody?.content["application/json"]?.schema;
     if (body) section.append(made("p", `Body: ${told(body)}, as JSON${operation.requestBody.content["application/yaml"]
       ? " or YAML" : ""}.`));
-    section.append(made("p", `Answers: ${Object.entries(operation.responses)
-      .map(([status, answer]) => `${status} ${answer.description}`).join("; ")}.`));
+    section.append(made("p", `Answers: ${Object.entries(operation.responses).map(([status, answer]) => {
+      const schema = answer.content?.["application/json"]?.schema;
+      return `${status} ${answer.description}${schema ? `: ${told(schema)}` : ""}`;
+    }).join("; ")}.`));
     list.append(section);
   }
 }
-list.append(made("h2", "Bodies"));
+list.append(made("h2", "Bodies and answers"));
 for (const [name, schema] of Object.entries(description.components.schemas)) {
   const rows = Object.entries(schema.properties ?? {}).map(([field, about]) => [field, told(about), about.description]);
   list.append(made("h3", name), table(`Fields of ${name}`, rows));
