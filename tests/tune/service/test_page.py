@@ -72,12 +72,12 @@ def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, 
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             for view, awaited in (("#/", "sweep-row"), ("#/new", "form-start"), ("#/sweep/done", "best-config"),
-                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None)):
+                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None), ("docs", None)):
                 page.goto(f"{service.url}/{view}")
                 if awaited is not None:
                     expect(page.get_by_test_id(awaited).first).to_be_visible()
                 else:
-                    expect(page.get_by_role("heading", level=1)).to_contain_text("Compar")
+                    expect(page.get_by_role("heading", level=1)).to_contain_text("API" if view == "docs" else "Compar")
                 page.wait_for_timeout(500)
                 assert faults(page, axe) == [], (view, scheme)
                 assert fits(page), view

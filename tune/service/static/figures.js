@@ -132,6 +132,7 @@ export function figures(name, {signal, pick}) {
 
   /** Asks which parameters mattered. */
   async function weigh() {
+    sharesNote.textContent = 'Being computed; with thousands of trials that takes seconds.';
     const {metric, trials, shares: found} = await call(sweepPath(name, 'importance'), {signal});
     sharesNote.textContent = found.length
       ? `Share of the variation of ${metric}, ${trials} trials.` : 'Too early: it needs more complete trials.';
