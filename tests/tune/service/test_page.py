@@ -72,7 +72,8 @@ def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, 
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
             for view, awaited in (("#/", "sweep-row"), ("#/new", "form-start"), ("#/sweep/done", "best-config"),
-                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None), ("docs", None)):
+                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None),
+                                  ("docs", None)):
                 page.goto(f"{service.url}/{view}")
                 if awaited is not None:
                     expect(page.get_by_test_id(awaited).first).to_be_visible()
