@@ -61,7 +61,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(how, "--grid-levels", "values of each range that the sampler grid tries", type=int, metavar="L")
     _add(how, "--pruner", f"what stops trials early: {', '.join(PRUNERS)}", metavar="NAME")
     _add(how, "--grace-tasks", "tasks that a trial is given before it may be pruned", type=int, metavar="G")
-    _add(how, "--points", "a YAML file of configurations to try first", metavar="FILE")
+    _add(how, "--points", "configurations to try first, a YAML file: `points: [{lr: 0.05}, ...]`", metavar="FILE")
     _add(how, "--warm-start", "begin with an earlier sweep's results, or with its configurations where its results "
          "mean something else", metavar="SWEEP")
     how.add_argument("--deterministic-order", action="store_true",
