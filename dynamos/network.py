@@ -24,42 +24,66 @@ class Output:
     logits: Tensor  # (N, K)
     policy_logits: Tensor  # (N, G * C), the gates' vectors side by side
     actions: Tensor  # (N, G, C), 1 where a channel is kept
-    log_probs: Tensor  # (N, G), log-probability of a gate's sampled actions; zeros where nothing was sampled
+    log_probs: Tensor  # (N, G), log-probability of a gate's actions; zeros where it was bypassed
 
 
-class Moments(torch.autograd.Function):
-    """x (N, C, H, W) -> its mean over H, W (N, C) and its mean outer product over N, H, W (C, C).
+class PooledNorm(torch.autograd.Function):
+    """global_average_pool(batch_norm(conv1x1(x))) without the convolution's (N, C, H, W) map, in training.
 
-    One multiplication forward, one backward; autograd's own derivative of `x.T @ x` would take two and an addition.
+    Both steps are linear in the pixels but for the batch statistics, and those of the map follow exactly from its
+    input's: the mean of w x is w E[x], its variance w Cov[x] w'. The derivative is written out below because autograd
+    would take three times as many operations, all small, for what is one multiplication over the pixels either way.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The two moments; x is cheapest in channels-last memory."""
-        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, C)
-        ctx.save_for_backward(pixels)
-        ctx.size = x.shape[2:]
+    def forward(ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor,
+                eps: float) -> tuple[Tensor, Tensor, Tensor]:
+        """(pooled map (N, C), the map's batch mean (C,) and biased variance (C,)), the latter two without gradient.
+
+        Args:
+            ctx: autograd's.
+            x: (N, Cin, H, W), cheapest in channels-last memory.
+            weight: (C, Cin) of the 1x1 convolution.
+            gamma: (C,) scale of the batch norm.
+            beta: (C,) shift of the batch norm.
+            eps: what the batch norm adds to a variance.
+        """
+        pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, Cin)
         flat = pixels.flatten(0, 1)
-        return pixels.mean(1), flat.T @ flat / len(flat)
+        pooled = pixels.mean(1)
+        mean = pooled.mean(0)
+        covariance = torch.addr(flat.T @ flat, mean, mean, beta=1 / len(flat), alpha=-1)
+        spread = weight @ covariance
+        variance = (spread * weight).sum(1).clamp_(min=0)
+        scale = torch.rsqrt(variance + eps)
+        centred = pooled - mean
+        normal = centred @ weight.T * scale
+        ctx.save_for_backward(pixels, weight, gamma, mean, spread, scale, centred, normal)
+        ctx.size = x.shape[2:]
+        moments = weight @ mean, variance
+        ctx.mark_non_differentiable(*moments)
+        return torch.addcmul(beta, normal, gamma), *moments
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        """Dx = x (g + g') / (N H W) + (gradient of the mean) / (H W)."""
-        (pixels,) = ctx.saved_tensors
-        mean, outer = gradients
-        n, hw, channels = pixels.shape
-        symmetric = ((outer + outer.T) / (n * hw)).expand(n, channels, channels)
-        dx: Tensor = torch.baddbmm((mean / hw)[:, None], pixels, symmetric).unflatten(1, ctx.size).permute(0, 3, 1, 2)
-        return dx
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradients of x, weight, gamma and beta, by the chain rule through forward's lines in reverse."""
+        pixels, weight, gamma, mean, spread, scale, centred, normal = ctx.saved_tensors
+        dz, (n, hw, channels) = gradients[0], pixels.shape
+        dgamma = (dz * normal).sum(0)
+        dmap = dz * (gamma * scale)
+        dvariance = (dgamma * gamma * scale.square() * -0.5)[:, None]
+        dweight = torch.addcmul(dmap.T @ centred, dvariance, spread, value=2)
+        dcovariance = weight.T @ (dvariance * weight)
+        dpooled = dmap @ weight
+        # The mean is that of pooled, too: centring and covariance both pull on it.
+        dpooled -= dpooled.mean(0) + dcovariance @ mean * (2 / n)
+        dx = torch.baddbmm(dpooled[:, None], pixels, dcovariance.expand(n, channels, channels), beta=1 / hw,
+                           alpha=2 / (n * hw))
+        return dx.unflatten(1, ctx.size).permute(0, 3, 1, 2), dweight, dgamma, dz.sum(0), None
 
 
 class Agent(nn.Module):
-    """A gate's policy: feature map (N, Cin, H, W) -> policy logits (N, C).
-
-    The method pools a batch-normalised 1x1 convolution. Both are linear in the pixels but for the batch
-    statistics, so pooling comes first here: the convolution's batch mean and variance follow exactly from the mean
-    and the covariance of its input, and the (N, C, H, W) map is never computed.
-    """
+    """A gate's policy: feature map (N, Cin, H, W) -> policy logits (N, C)."""
 
     def __init__(self, channels_in: int, channels: int, hidden_dim_ratio: int) -> None:
         super().__init__()
@@ -77,27 +101,18 @@ class Agent(nn.Module):
     def _pooled(self, x: Tensor) -> Tensor:
         """global_average_pool(bn(conv1x1(x))), (N, C)."""
         bn, weight = self.bn, self.conv.weight.flatten(1)
+        assert bn.running_mean is not None and bn.running_var is not None
         if not self.training:
-            assert bn.running_mean is not None and bn.running_var is not None
             scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
             return (F.linear(x.mean((2, 3)), weight) - bn.running_mean) * scale + bn.bias
-        # Statistics over N, H, W of the map conv1x1 would give: E[w x] = w E[x], Var[w x] = w (E[x x'] - E[x] E[x]') w'
-        pooled, outer = Moments.apply(x)  # type: ignore[no-untyped-call]
-        mean = pooled.mean(0)
-        variance = ((weight @ (outer - torch.outer(mean, mean))) * weight).sum(1).clamp(min=0)
-        self._track(F.linear(mean, weight), variance, x.shape[0] * x.shape[2] * x.shape[3])
-        scale = bn.weight * torch.rsqrt(variance + bn.eps)
-        return F.linear(pooled - mean, weight) * scale + bn.bias
-
-    @torch.no_grad()
-    def _track(self, mean: Tensor, variance: Tensor, pixels: int) -> None:
-        bn = self.bn
-        assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
-        assert bn.num_batches_tracked is not None
-        bn.running_mean.lerp_(mean.to(bn.running_mean.dtype), bn.momentum)
-        unbiased = variance * (pixels / max(pixels - 1, 1))
-        bn.running_var.lerp_(unbiased.to(bn.running_var.dtype), bn.momentum)
-        bn.num_batches_tracked.add_(1)
+        z, mean, variance = PooledNorm.apply(x, weight, bn.weight, bn.bias, bn.eps)  # type: ignore[no-untyped-call]
+        with torch.no_grad():
+            assert bn.momentum is not None and bn.num_batches_tracked is not None
+            pixels = x.shape[0] * x.shape[2] * x.shape[3]
+            bn.running_mean.lerp_(mean, bn.momentum)
+            bn.running_var.lerp_(variance * (pixels / max(pixels - 1, 1)), bn.momentum)
+            bn.num_batches_tracked.add_(1)
+        return z  # type: ignore[no-any-return]
 
 
 class Gate(nn.Module):
@@ -110,29 +125,25 @@ class Gate(nn.Module):
         self.temperature = config.temperature
         self.infer_mode, self.threshold = config.infer_mode, config.inf_thresh
 
-    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """(policy logits (N, C), actions (N, C), log-probability of the actions (N,)).
+    def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(policy logits (N, C), actions (N, C)).
 
         `noise` (N, C), uniform in [0, 1), decides sampled actions; thresholded ones need none.
         """
         policy_logits = self.agent(x)
-        logits = policy_logits / self.temperature
         with torch.no_grad():
             # Actions carry no gradient: the task losses reach the agents only through REINFORCE, the prototype
             # loss and the replay of policy logits.
-            p = torch.sigmoid(logits)
+            p = torch.sigmoid(policy_logits / self.temperature)
             if self.training or self.infer_mode == "sample":
                 assert noise is not None
-                actions = (noise < p).to(p.dtype)
-            else:
-                actions = (p >= self.threshold).to(p.dtype)
-        # log Bernoulli(a | sigmoid(l)) = a l - softplus(l); argument validation would synchronise a GPU.
-        return policy_logits, actions, (actions * logits - F.softplus(logits)).sum(1)
+                return policy_logits, (noise < p).to(p.dtype)
+            return policy_logits, (p >= self.threshold).to(p.dtype)
 
-    def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As forward, every channel kept and the agent left alone."""
         zeros = torch.zeros(x.shape[0], self.channels, device=x.device)
-        return zeros, torch.ones_like(zeros), zeros[:, 0]
+        return zeros, torch.ones_like(zeros)
 
 
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
@@ -178,14 +189,15 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, decide: "Decide") -> Tensor:
         """The block's output (N, C, H', W'); `decide` is asked for every gate's mask."""
+        # In place where no derivative needs what is overwritten: what is in the cache is there for the next operation.
         h = conv_bn(x, self.conv1, self.bn1)
         if self.gate1 is not None:
-            h = h * decide(self.gate1, x)
+            h *= decide(self.gate1, x)
         h = F.relu(h, inplace=True)
         y = conv_bn(h, self.conv2, self.bn2)
-        y = y + (x if self.shortcut is None else conv_bn(x, *self.shortcut))
+        y += x if self.shortcut is None else conv_bn(x, *self.shortcut)
         if self.gate2 is not None:
-            y = y * decide(self.gate2, h)  # the mask covers the residual sum, shortcut included
+            y *= decide(self.gate2, h)  # the mask covers the residual sum, shortcut included
         return F.relu(y, inplace=True)
 
 
@@ -196,15 +208,13 @@ class Decide:
         self.noise, self.bypass = noise, bypass
         self.policy_logits: list[Tensor] = []
         self.actions: list[Tensor] = []
-        self.log_probs: list[Tensor] = []
 
     def __call__(self, gate: Gate, x: Tensor) -> Tensor:
         """Mask (N, C, 1, 1) of what the gate keeps."""
         noise = None if self.noise is None else self.noise[:, len(self.actions)]
-        v, a, logp = gate.bypassed(x) if self.bypass else gate(x, noise)
+        v, a = gate.bypassed(x) if self.bypass else gate(x, noise)
         self.policy_logits.append(v)
         self.actions.append(a)
-        self.log_probs.append(logp)
         return a[:, :, None, None].to(x.dtype)
 
 
@@ -220,7 +230,7 @@ class ResNet(nn.Module):
             Block(nf, nf, 1, config, False), Block(nf, nf, 1, config, False),
             Block(nf, 2 * nf, 2, config, gated), Block(2 * nf, 2 * nf, 1, config, gated)])
         self.linear = nn.Linear(2 * nf, num_classes)
-        self.gated, self.infer_mode = gated, config.infer_mode
+        self.gated, self.infer_mode, self.temperature = gated, config.infer_mode, config.temperature
 
     @property
     def num_policy_logits(self) -> int:
@@ -251,8 +261,11 @@ class ResNet(nn.Module):
         if not self.gated:
             none = logits.new_zeros(n, 0)
             return Output(logits, none, none.reshape(n, 0, channels), none)
-        return Output(logits, torch.cat(decide.policy_logits, 1), torch.stack(decide.actions, 1),
-                      torch.stack(decide.log_probs, 1))
+        policy_logits, actions = torch.stack(decide.policy_logits, 1), torch.stack(decide.actions, 1)
+        # log Bernoulli(a | sigmoid(l)) is the cross entropy's negative; torch's distributions would make a GPU wait.
+        log_probs = logits.new_zeros(n, GATES) if bypass else -F.binary_cross_entropy_with_logits(
+            policy_logits / self.temperature, actions, reduction="none").sum(2)
+        return Output(logits, policy_logits.flatten(1), actions, log_probs)
 
 
 def build_network(config: TrainConfig, num_classes: int) -> ResNet:

@@ -6,7 +6,7 @@ from benchmarks.plain import Agent as PlainAgent
 from benchmarks.plain import PlainResNet
 from dynamos.config import METHODS, TrainConfig
 from dynamos.errors import UserError
-from dynamos.network import Agent, build_network, convolution, load_original, original_state_dict
+from dynamos.network import Agent, PooledNorm, build_network, convolution, load_original, original_state_dict
 
 
 def twins(config, num_classes=10):
@@ -54,6 +54,15 @@ def test_agent_equals_the_literal_one_in_training(n, layout):
     for a, b in zip(ours.buffers(), plain.buffers(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
     assert ours.bn.num_batches_tracked == 3
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_derivative_written_out_is_the_derivative(n):
+    torch.manual_seed(0)
+    x = torch.randn(n, 4, 3, 2, dtype=torch.float64) + 1
+    weight, gamma, beta = torch.randn(5, 4), torch.rand(5) + 0.5, torch.randn(5)
+    inputs = [value.double().requires_grad_() for value in (x, weight, gamma, beta)]
+    assert torch.autograd.gradcheck(lambda *values: PooledNorm.apply(*values, 1e-5)[0], inputs)
 
 
 def test_agent_equals_the_literal_one_at_evaluation():
