@@ -48,7 +48,11 @@ def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
 def masked_prototype_loss(policy_logits: Tensor, labels: Tensor, correct: Tensor) -> Tensor:
     """prototype_loss over the rows where `correct` (N,) holds; the mask keeps a GPU from waiting for the host."""
     n, d = policy_logits.shape
-    distance = (policy_logits[:, None] - policy_logits[None]).square().sum(2) / max(d, 1)
+    # |v_i - v_j|^2 = |v_i|^2 + |v_j|^2 - 2 v_i v_j: no (N, N, D); from vectors about zero, where least cancels.
+    centred = policy_logits - policy_logits.detach().mean(0)
+    products = centred @ centred.T
+    squares = products.diagonal()
+    distance = (squares[:, None] + squares - 2 * products) / d
     pair = torch.ones(n, n, dtype=torch.bool, device=labels.device).triu(1)
     pair = pair & correct[:, None] & correct[None]
     same = labels[:, None] == labels[None]

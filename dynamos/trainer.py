@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -56,6 +57,8 @@ class Trainer:
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)
+        if config.deterministic:  # cuBLAS repeats itself with a fixed workspace alone; read when it first runs
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.stream = load_stream(config, self.device) if stream is None else stream
         self.method = METHODS[config.model]
         self.on_step, self.on_epoch = on_step, on_epoch
@@ -142,8 +145,9 @@ class Trainer:
             kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
             n = len(images)
             self._sums += torch.stack([loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)])
-            bad = (self._first_bad_step < 0) & ~torch.isfinite(output.logits).all()
-            self._first_bad_step.masked_fill_(bad, self.steps)
+            # The loss tells of the policy logits; one class's logits may be infinite and it is not.
+            finite = torch.isfinite(output.logits).all() & torch.isfinite(loss)
+            self._first_bad_step.masked_fill_((self._first_bad_step < 0) & ~finite, self.steps + 1)
 
     def _eager_loss(self, images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
                     bypass: bool) -> tuple[Tensor, Output]:
@@ -198,7 +202,7 @@ class Trainer:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
-        raise NonFiniteError(f"logits or parameters became non-finite in task {self.task + 1}, step {step}",
+        raise NonFiniteError(f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
                              self.config.to_dict())
 
     @torch.inference_mode()
@@ -218,7 +222,7 @@ class Trainer:
             output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
             own = output.logits.masked_fill(others, -math.inf)
             hits += torch.stack([(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()])
-            finite &= torch.isfinite(output.logits).all()
+            finite &= torch.isfinite(output.logits).all() & torch.isfinite(output.policy_logits).all()
             kept.append(output.actions.sum(2))
             use.index_add_(0, labels, output.actions.float())
             logits = output.policy_logits / self.config.temperature
@@ -243,6 +247,7 @@ class Trainer:
         channels = 2 * config.nf
         per_task = tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen)
         kept = np.concatenate([e.kept for e in seen])
+        keep_per_gate = tuple((kept.mean(0) / channels).tolist())
         counts = np.bincount(torch.cat([self.stream.evaluation[t].labels for t in range(task + 1)]).cpu(),
                              minlength=self.stream.num_classes)
         # A class not seen yet has no images: 0 / 0, which is NaN.
@@ -263,22 +268,24 @@ class Trainer:
             backward_transfer=None if rotating else metrics.backward_transfer(so_far),
             forward_transfer=None if rotating else metrics.forward_transfer(
                 so_far, np.asarray(self.untrained["class_il"])),
-            keep_fraction=keep, keep_per_gate=tuple((kept.mean(0) / channels).tolist()), keep_per_task=per_task,
+            keep_fraction=keep, keep_per_gate=keep_per_gate, keep_per_task=per_task,
             policy_entropy=float(np.mean([e.entropy for e in seen])), macs=macs, compute=macs / dense,
             train_loss=self._last_epoch["loss"], train_accuracy=self._last_epoch["accuracy"], steps=self.steps,
             train_seconds=self._train_seconds, eval_seconds=time.perf_counter() - started,
-            warnings=self._collapse(keep))
+            warnings=self._collapse(keep_per_gate))
 
-    def _collapse(self, keep: float) -> tuple[str, ...]:
-        for end in (0.0, 1.0):
-            if (self.method.gated and abs(keep - end) < COLLAPSED
-                    and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE):
-                return (f"policy collapse: after task {self.task + 1} the gates keep {keep:.3f} of their channels, "
-                        f"keep_ratio is {self.config.keep_ratio}",)
-        return ()
+    def _collapse(self, keep_per_gate: tuple[float, ...]) -> tuple[str, ...]:
+        """A warning where gates keep all of their channels or none, and keep_ratio asks for neither."""
+        stuck = [f"gate {g + 1} keeps {keep:.3f}" for g, keep in enumerate(keep_per_gate) for end in (0.0, 1.0)
+                 if abs(keep - end) < COLLAPSED and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE]
+        if not stuck:
+            return ()
+        return (f"policy collapse: after task {self.task + 1} {', '.join(stuck)} of its channels; keep_ratio is "
+                f"{self.config.keep_ratio}",)
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's whole state, as tensors and plain values; sizes as in the run."""
+        """The run's whole state, as tensors and plain values; NonFiniteError where it is not worth keeping."""
+        self._raise_if_not_finite()
         return {
             "config": self.config.to_dict(), "data": [self.stream.data_hash, self.stream.split_hash],
             "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
@@ -295,6 +302,9 @@ class Trainer:
             raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(others)}.")
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
             raise UserError("the checkpoint was made on other images than these.")
+        if len(state["generator"]) != len(self.generator.get_state()):
+            raise UserError(f"the checkpoint was made on another kind of device than {self.device.type}, whose random "
+                            "numbers are others; go on with --device as it was.")
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.buffer.load_state_dict(state["buffer"])
@@ -332,7 +342,7 @@ def pick_device(name: str) -> torch.device:
     """The torch device of a configuration's `device`; UserError where there is none."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+    _, _, index = name.partition(":")
+    if name.startswith("cuda") and int(index or 0) >= torch.cuda.device_count():
         raise UserError(f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices found. Use cpu or auto.")
-    return device
+    return torch.device(name)

@@ -54,6 +54,7 @@ def test_resumed_in_a_warm_up_longer_than_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("changes", [dict(model="multi_scale"), dict(model="dynamos_sgd"), dict(infer_mode="sample"),
+                                     dict(precision="bf16"), dict(deterministic=True),
                                      dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=180)])
 def test_every_kind_of_run_resumes(changes, tmp_path):
     config = small(**changes)
@@ -79,6 +80,13 @@ def test_a_state_of_other_configuration_or_data_is_refused():
         Trainer(small(lr=0.01, alpha=3)).load_state_dict(state)
     with pytest.raises(UserError, match="other images"):
         Trainer(small()).load_state_dict(state | {"data": ["0" * 16, "0" * 16]})
+
+
+def test_a_state_of_another_kind_of_device_is_refused():
+    state = Trainer(small()).state_dict()
+    state["generator"] = state["generator"][:16]  # as long as a CUDA generator's
+    with pytest.raises(UserError, match="another kind of device than cpu"):
+        Trainer(small()).load_state_dict(state)
 
 
 def test_the_folder_of_the_data_may_change():

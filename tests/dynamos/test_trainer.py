@@ -147,7 +147,7 @@ def threads():
 
 
 def deterministic():
-    Trainer(small(deterministic=True))
+    ran(deterministic=True)
     assert torch.are_deterministic_algorithms_enabled()
     Trainer(small())
     assert not torch.are_deterministic_algorithms_enabled()
@@ -340,26 +340,48 @@ def test_a_last_batch_of_one_image():
     assert t.results[-1].steps == 6
 
 
-@pytest.mark.parametrize("infer_mode", ["threshold", "sample"])
-def test_evaluation_is_by_hand(infer_mode):
-    t = Trainer(small(infer_mode=infer_mode, n_tasks=3))
-    result = t.run_task()
-    assert len(result.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
-    result = [*t][-1]
-    if infer_mode == "sample":
-        return
+def test_every_number_of_a_result_is_by_hand():
+    t = Trainer(small(n_tasks=3, temperature=1.0))
+    first, second, result = t
+    assert len(first.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
     network = t.network.eval()
+    outputs = []
     with torch.inference_mode():
         for task, classes in enumerate(t.stream.tasks):
             images = t.stream.evaluation[task]
-            logits = network((images.pixels.float() / 16).expand(-1, 3, -1, -1)).logits
-            right = sum(row.argmax() == y for row, y in zip(logits, images.labels, strict=True))
-            own = logits[:, list(classes)].argmax(1)
+            output = network((images.pixels.float() / 16).expand(-1, 3, -1, -1))
+            right = sum(row.argmax() == y for row, y in zip(output.logits, images.labels, strict=True))
+            own = output.logits[:, list(classes)].argmax(1)
             among = sum(classes[i] == y for i, y in zip(own.tolist(), images.labels.tolist(), strict=True))
             assert result.class_il_row[task] == pytest.approx(100 * right.item() / len(images))
             assert result.task_il_row[task] == pytest.approx(100 * among / len(images))
+            assert result.keep_per_task[task] == pytest.approx(output.actions.mean((0, 2)).tolist())
+            outputs.append(output)
     assert result.class_il == pytest.approx(sum(result.class_il_row) / 3)
+    assert result.task_il == pytest.approx(sum(result.task_il_row) / 3)
     assert all(a <= b for a, b in zip(result.class_il_row, result.task_il_row, strict=True))
+
+    a, b, c = first.class_il_row, second.class_il_row, result.class_il_row
+    assert result.learning_accuracy == pytest.approx((a[0] + b[1] + c[2]) / 3)
+    assert result.backward_transfer == pytest.approx((c[0] - a[0] + c[1] - b[1]) / 2)
+    assert result.forgetting == pytest.approx((max(a[0], b[0], c[0]) - c[0] + max(b[1], c[1]) - c[1]) / 2)
+    untrained = t.untrained["class_il"]
+    assert result.forward_transfer == pytest.approx((a[1] - untrained[1] + b[2] - untrained[2]) / 2)
+
+    actions = torch.cat([output.actions for output in outputs])
+    assert result.keep_per_gate == pytest.approx(actions.mean((0, 2)).tolist())
+    assert result.keep_fraction == pytest.approx(actions.mean().item()) and 0 < result.keep_fraction < 1
+    entropy = [torch.distributions.Bernoulli(logits=output.policy_logits).entropy().mean() for output in outputs]
+    assert result.policy_entropy == pytest.approx(sum(entropy).item() / 3, rel=1e-4)
+    # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and the classifier cost.
+    k = actions.sum(2).T.double()
+    first_stage = 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64
+    second_stage = 16 * (9 * 4 * k[0] + 9 * k[0] * k[1] + 4 * k[1] + 9 * k[1] * k[2] + 9 * k[2] * k[3])
+    agents = 4 * 8 * 64 + 3 * 8 * 8 * 16 + 4 * 2 * 8 * 2
+    assert result.macs == pytest.approx(first_stage + agents + (second_stage + 10 * k[3]).mean().item())
+    dense = first_stage + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
+    assert result.compute == pytest.approx(result.macs / dense)
+    assert (result.task, result.n_tasks, result.steps, result.evaluated_on) == (2, 3, t.steps, "validation")
 
 
 def test_untrained_accuracies_bypass_the_gates_with_warm_up():
@@ -390,7 +412,7 @@ def test_non_finite_ends_the_run_naming_task_and_step(values):
 
 def test_non_finite_values_are_looked_for_during_an_epoch_too():
     t = Trainer(small(lr=1e30, model="sgd", batch_size=1, max_train_images_per_task=60))
-    with pytest.raises(NonFiniteError, match=r"task 1, step [012],"):
+    with pytest.raises(NonFiniteError, match=r"task 1, step [123],"):
         t.run_task()
     assert t.steps == STEPS_BETWEEN_READS == 50  # of 60
 
@@ -409,9 +431,32 @@ def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
     with caplog.at_level(logging.WARNING):
         result = t.run_task()
     (warning,) = result.warnings
-    assert "policy collapse" in warning and keep in warning and warning in caplog.text
+    assert warning.startswith("policy collapse: after task 1 gate 1 keeps " + keep) and warning in caplog.text
+    assert warning.count(keep) == 4
     assert Trainer(small(inf_thresh=0.0, keep_ratio=0.99)).run_task().warnings == ()
     assert Trainer(small(model="sgd")).run_task().warnings == ()
+
+
+def test_one_gate_alone_can_collapse():
+    t = Trainer(small(temperature=1.0))
+    t.network.blocks[3].gate1.threshold = 0.0
+    (warning,) = t.run_task().warnings
+    assert "gate 3 keeps 1.000 of its channels" in warning and warning.count("gate") == 1
+
+
+def test_non_finite_policy_logits_are_no_result():
+    t = Trainer(small())
+    t.run_task()
+    t.network.blocks[3].gate2.agent.bn.running_mean.fill_(math.nan)  # the gate keeps nothing, the logits stay finite
+    with pytest.raises(NonFiniteError, match="task 2"):
+        t.run_task()
+
+
+def test_a_state_that_is_not_finite_is_not_given_away():
+    """A checkpoint of it would take the place of the last good one."""
+    t = Trainer(small(lr=1e30), on_step=lambda t: t.state_dict())
+    with pytest.raises(NonFiniteError, match="task 1, step [12],"):
+        t.run_task()
 
 
 def test_epochs_means_are_over_all_batches():
@@ -431,7 +476,8 @@ def test_epochs_means_are_over_all_batches():
 
 
 def test_it_learns():
-    t = Trainer(TrainConfig(nf=8, hidden_dim_ratio=4, n_tasks=2, n_epochs=4, evaluate_on="validation", lr=0.07,
-                            max_train_images_per_task=200, warmup=True, device="cpu"))
-    result = [*t][-1]
-    assert result.task_il > 85 and result.class_il > 55, result
+    """Chance is 25 and 50; one seed of so short a run may read twenty points lower than another."""
+    base = TrainConfig(nf=8, hidden_dim_ratio=4, n_tasks=2, n_epochs=4, evaluate_on="validation", lr=0.07,
+                       max_train_images_per_task=200, warmup=True, device="cpu")
+    results = [[*Trainer(base.replace(seed=seed))][-1] for seed in (1, 2, 3)]
+    assert sum(r.task_il for r in results) / 3 > 80 and sum(r.class_il for r in results) / 3 > 50, results
