@@ -8,9 +8,12 @@ from typing import Any, NoReturn
 
 from dynamos.config import FIELDS, Range, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
 from dynamos.errors import UserError
+from dynamos.files import local_path
 
 TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
           "gates": "gates", "network": "the network", "machine": "the machine"}
+# What a run is asked to leave behind, by flag.
+OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
 
 
 class Parser(argparse.ArgumentParser):
@@ -38,6 +41,28 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError in place of argparse's usage text and exit."""
         raise UserError(f"{message[:1].lower()}{message[1:]}.")
+
+
+def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_name: str) -> None:
+    """Adds what both commands take beside fields; OPTIONS that are not given leave no attribute behind.
+
+    `save_path` and `exp_name` say in the help what these mean to the command.
+    """
+    parser.add_argument("--validation", action="store_true", help="the same as --evaluate-on validation")
+    parser.add_argument("--download", action="store_true", help="fetch missing data with torchvision")
+    parser.add_argument("--save-path", type=Path, metavar="DIR", help=save_path)
+    parser.add_argument("--exp-name", type=_folder_name, metavar="NAME", help=exp_name)
+    parser.add_argument("--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results")
+    for flag, text in (("--tensorboard", "write event files (means of every epoch)"),
+                       ("--csv-log", "add a row to mean_accs.csv under DIR/results"),
+                       ("--save-all", "write a model file after every task, not after the last alone")):
+        parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+
+
+def _folder_name(text: str) -> str:
+    if "/" in text or text in (".", ".."):
+        raise UserError(f"--exp-name {text!r} is not the name of a folder; it may hold no path.")
+    return text
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
@@ -72,10 +97,10 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
         chosen |= layer
     if use_preset:
         dataset = checked("dataset", chosen.get("dataset", default("dataset")))
-        size = chosen.get("buffer_size", preset_sizes(dataset)[0])
+        size = checked("buffer_size", chosen.get("buffer_size", preset_sizes(dataset)[0]))
         chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
     if chosen.get("data_path") is not None:  # a run is gone on with from any directory
-        chosen["data_path"] = str(Path(checked("data_path", chosen["data_path"])).expanduser().resolve())
+        chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
     return TrainConfig.from_dict(chosen)
 
 

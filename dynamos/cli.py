@@ -5,25 +5,20 @@ import sys
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
-from dynamos.arguments import Parser, add_fields, fields_given, merged, with_validation
+from dynamos.arguments import OPTIONS, Parser, add_fields, add_run_flags, fields_given, merged, with_validation
 from dynamos.config import TrainConfig, differing, parsed_settings, read_config, read_yaml
 from dynamos.errors import DynamosError, RunError, UserError
-from dynamos.files import any_path, write_whole
-
-if TYPE_CHECKING:  # torch takes seconds to import; --help and a wrong flag answer before it
-    from dynamos.recorders import Recorder
+from dynamos.files import any_path, local_path, write_whole
 
 EPILOG = """\
 Of several values the later wins: default, --preset, --config, --set, the field's own flag.
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
 SAVE_PATH = Path("runs/train")
-# Settings of a run that are no hyperparameters; they stand beside `config` in a run's config.yaml.
-OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False,
-                           "checkpoint_every": None}
+KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None}  # stands beside `config` in a run's config.yaml
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,12 +30,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def exit_status(program: str, work: Callable[[], int]) -> int:
-    """What `work` returns; an error of ours is one line on stderr and 1 or 2, an interruption 130."""
+    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130."""
     try:
         return work()
-    except DynamosError as error:
+    except (DynamosError, OSError) as error:
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, RunError) else 2
+        return 1 if isinstance(error, RunError | OSError) else 2
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
@@ -56,19 +51,9 @@ def train_parser() -> Parser:
     run.add_argument("--preset", "--load-best-args", action="store_true",
                      help="fill in the preset of stream and buffer size; without --buffer-size the stream's smallest")
     run.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE", help="set fields by name")
-    run.add_argument("--validation", action="store_true", help="the same as --evaluate-on validation")
-    run.add_argument("--download", action="store_true", help="fetch missing data with torchvision")
-    run.add_argument("--resume", type=Path, metavar="RUN", help="go on with a run's folder where it stopped")
-    run.add_argument("--save-path", type=Path, metavar="DIR",
-                     help=f"where the run's folder is made [default: {SAVE_PATH}]")
-    run.add_argument("--exp-name", metavar="NAME", help="name of the run's folder [default: stream, method, time]")
-    run.add_argument("--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results")
-    run.add_argument("--tensorboard", action="store_true", default=argparse.SUPPRESS,
-                     help="write event files (means of every epoch)")
-    run.add_argument("--csv-log", action="store_true", default=argparse.SUPPRESS,
-                     help="add a row to mean_accs.csv under DIR/results")
-    run.add_argument("--save-all", action="store_true", default=argparse.SUPPRESS,
-                     help="write a model file after every task, not after the last alone")
+    run.add_argument("--resume", type=local_path, metavar="RUN", help="go on with a run's folder where it stopped")
+    add_run_flags(run, save_path=f"where the run's folder is made [default: {SAVE_PATH}]",
+                  exp_name="name of the run's folder [default: stream, method, seed and time]")
     run.add_argument("--checkpoint-every", type=_steps, default=argparse.SUPPRESS, metavar="N",
                      help="write a checkpoint every N steps beside those after every task")
     add_fields(parser)
@@ -84,88 +69,91 @@ def _steps(text: str) -> int:
 def _train(arguments: list[str]) -> int:
     parsed = train_parser().parse(arguments)
     given = with_validation(fields_given(parsed), parsed.validation)
-    settings = parsed_settings([setting for group in parsed.set for setting in group])
-    options = OPTIONS | {name: value for name, value in vars(parsed).items() if name in OPTIONS}
-    started = None
+    layers = [parsed_settings([setting for group in parsed.set for setting in group]), given]
+    options = {name: value for name, value in vars(parsed).items() if name in KEPT}
     if parsed.resume is not None:
         for flag, used in (("--config", parsed.config), ("--preset", parsed.preset), ("--exp-name", parsed.exp_name),
                            ("--save-path", parsed.save_path)):
             if used:
                 raise UserError(f"--resume goes on with the run's own configuration and folder; leave out {flag}.")
-        folder = parsed.resume.expanduser().resolve()  # its name goes into results
-        if not (folder / "config.yaml").is_file():
-            raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
-        file = read_config(folder / "config.yaml")
-        config = merged(use_preset=False, layers=[file, settings, given])
-        others = differing(TrainConfig.from_dict(file).to_dict(), config.to_dict())
+        stored = _stored(parsed.resume)
+        config = merged(use_preset=False, layers=[stored["config"], *layers])
+        others = differing(TrainConfig.from_dict(stored["config"]).to_dict(), config.to_dict())
         if others:
-            raise UserError(f"--resume {folder}: the run has another configuration; these differ: "
+            raise UserError(f"--resume {parsed.resume}: the run has another configuration; these differ: "
                             f"{', '.join(others)}.")
-        stored = read_yaml(folder / "config.yaml")
-        options |= {name: stored[name] for name in OPTIONS if name in stored and not hasattr(parsed, name)}
-        started = stored.get("started")
-    else:
-        file = {} if parsed.config is None else read_config(any_path(parsed.config))
-        config = merged(use_preset=parsed.preset, layers=[file, settings, given])
-        name = parsed.exp_name or f"{config.dataset}-{config.model}-{datetime.now():%Y%m%d-%H%M%S}"
-        folder = (parsed.save_path or SAVE_PATH) / name
-        if (folder / "config.yaml").exists():
-            raise UserError(f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
-                            f"dynamos --resume {folder}")
-    return _run(config, options, folder, started=started, download=parsed.download, resume=parsed.resume is not None)
+        return _run(config, {name: stored[name] for name in KEPT} | options, parsed.resume, download=parsed.download,
+                    stored=stored)
+    file = {} if parsed.config is None else read_config(any_path(parsed.config))
+    config = merged(use_preset=parsed.preset, layers=[file, *layers])
+    name = parsed.exp_name or f"{config.dataset}-{config.model}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    folder = (parsed.save_path or SAVE_PATH) / name
+    if (folder / "config.yaml").exists():
+        raise _taken(folder)
+    return _run(config, KEPT | options, folder, download=parsed.download)
 
 
-def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, started: str | None, download: bool,
-         resume: bool) -> int:
-    """0, after training what is left of the run in `folder`."""
+def _taken(folder: Path) -> UserError:
+    return UserError(f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
+                     f"dynamos --resume {folder}")
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """What the config.yaml of a run holds: `config`, KEPT and `started`; UserError if that is no run's."""
+    path = folder / "config.yaml"
+    if not path.is_file():
+        raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
+    stored = KEPT | read_yaml(path) | {"config": read_config(path)}
+    if not isinstance(stored.get("started"), str):  # an exported network has a config.yaml, too
+        raise UserError(f"--resume {folder}: no run there (its config.yaml does not say when one `started`).")
+    for name, usual in KEPT.items():
+        value = stored[name]
+        steps = name == "checkpoint_every" and type(value) is int and value >= 1
+        if not steps and type(value) is not type(usual):
+            raise UserError(f"{name} {value!r} in {path} is not what --{name.replace('_', '-')} can be.")
+    return stored
+
+
+def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download: bool,
+         stored: dict[str, Any] | None = None) -> int:
+    """0, after training what is left of the run in `folder`; `stored` is what its config.yaml holds, if it has one."""
     from dynamos import checkpoints
-    from dynamos.display import Display, print_summary
+    from dynamos.display import print_summary
     from dynamos.provenance import now_utc
-    from dynamos.recorders import Checkpoints, ModelFiles, ResultFile, finished, record
-    from dynamos.streams import load_stream
-    from dynamos.trainer import Trainer, pick_device
+    from dynamos.recorders import Checkpoints, finished
+    from dynamos.run import Places, build, train
 
-    started = started or now_utc()
-    trainer = Trainer(config, load_stream(config, pick_device(config.device), download))
-    state = checkpoints.latest(folder / "checkpoints") if resume else None
+    started = now_utc() if stored is None else stored["started"]
+    trainer = build(config, download)
+    state = None if stored is None else checkpoints.latest(folder / "checkpoints")
     if state is not None:
         trainer.load_state_dict(state)
-    elif resume:
+    elif stored is not None:
         print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
-    result = folder / "result.json"
-    if trainer.done and finished(result):
+    places = Places(result=folder / "result.json", models=folder / "models", tables=folder.parent,
+                    events=lambda setting: folder / "tensorboard" / setting)
+    if stored is not None and trainer.done and finished(places.result):
+        late = [f"--{name.replace('_', '-')}" for name in KEPT if options[name] != stored[name]]
+        if late:
+            raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
         print_summary(trainer)
         return 0
-    # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
-    write_whole(folder / "config.yaml", yaml.safe_dump(
-        {"config": config.to_dict(), **options, "started": started}, sort_keys=False))
+    try:
+        # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
+        write_whole(folder / "config.yaml", yaml.safe_dump(
+            {"config": config.to_dict(), **options, "started": started}, sort_keys=False), new=stored is None)
+    except FileExistsError:  # another run of that name began while this one read its images
+        raise _taken(folder) from None
     print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
           f"in {folder}", flush=True)
     try:
-        with Display(trainer) as display:
-            recorders: list[Recorder] = [display, ModelFiles(folder / "models", options["save_all"])]
-            recorders += _loggers(config, options, folder, trainer.stream.rotating)
-            # Last but the checkpoints: what a kill takes away here, a resumed run writes again.
-            recorders += [ResultFile(result, {"notes": options["notes"]}, started),
-                          Checkpoints(folder / "checkpoints", options["checkpoint_every"])]
-            record(trainer, recorders)
+        train(trainer, options, places, {"exp_name": folder.name, **options}, started,
+              Checkpoints(folder / "checkpoints", options["checkpoint_every"]))
     except KeyboardInterrupt:
         print(f"dynamos: interrupted; go on with: dynamos --resume {folder}", file=sys.stderr)
         return 130
-    print_summary(trainer)
     print(f"written to {folder}")
     return 0
-
-
-def _loggers(config: TrainConfig, options: dict[str, Any], folder: Path, rotating: bool) -> "list[Recorder]":
-    from dynamos.recorders import CsvRow, TensorBoard, settings
-
-    loggers: list[Recorder] = []
-    if options["csv_log"]:
-        loggers.append(CsvRow(folder.parent, {"exp_name": folder.name, **options}, once=True))
-    if options["tensorboard"]:
-        loggers.append(TensorBoard({name: folder / "tensorboard" / name for name in settings(rotating)}))
-    return loggers
 
 
 def _export(arguments: list[str]) -> int:

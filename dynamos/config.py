@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -52,7 +53,7 @@ class Range:
         return above and below
 
     def __str__(self) -> str:
-        low, high = f"{self.low:g}", f"{self.high:g}"
+        low, high = f"{self.low:.10g}", f"{self.high:.10g}"
         if math.isinf(self.high):
             return f"greater than {low}" if self.open_low else f"at least {low}"
         if math.isinf(self.low):
@@ -62,7 +63,8 @@ class Range:
 
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
-AT_LEAST_ONE = Range(1, 2**63 - 1)  # what torch takes for a size
+AT_LEAST_ONE = Range(1, 2**31 - 1)
+SEEDS = Range(0, 2**63 - 1)  # what torch takes for one
 
 
 def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...] | None = None) -> Any:
@@ -81,7 +83,7 @@ class TrainConfig:
     dataset: str = _field("seq-digits", "what", "stream of tasks", DATASETS)
     data_path: str | None = _field(None, "what", "folder that holds MNIST or SVHN (the digits are embedded)")
     buffer_size: int = _field(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
-    seed: int = _field(42, "what", "seed of initialisation, image order, gates and buffer", Range(0, 2**63 - 1))
+    seed: int = _field(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
     evaluate_on: str = _field("test", "what", "images to evaluate on; with `validation` a fixed 10 % of the "
                               "training images is held out for it, with `test` all are trained on",
                               ("validation", "test"))
@@ -92,7 +94,7 @@ class TrainConfig:
     n_tasks: int | None = _field(None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)",
                                  AT_LEAST_ONE)
     class_order_seed: int | None = _field(None, "stream", "seed that shuffles which classes come when; default: "
-                                          "0, 1, 2, ... (seq-*)", NOT_NEGATIVE)
+                                          "0, 1, 2, ... (seq-*)", SEEDS)
     max_train_images_per_task: int | None = _field(
         None, "stream", "train on the first so many images of each task only; rotating streams share them "
         "evenly among the digits", AT_LEAST_ONE)
@@ -116,10 +118,10 @@ class TrainConfig:
     warmup_epochs: int = _field(10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE)
     warmup_steps: int = _field(10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE)
 
-    nf: int = _field(32, "network", "channels of the first stage; the second has twice as many", AT_LEAST_ONE)
+    nf: int = _field(32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16))
 
     device: str = _field("auto", "machine", "auto, cpu, cuda or cuda:N")
-    threads: int = _field(1, "machine", "CPU threads of one training run", AT_LEAST_ONE)
+    threads: int = _field(1, "machine", "CPU threads of one training run", Range(1, 1024))
     precision: str = _field("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
     step_mode: str = _field("eager", "machine", "how a training step is executed", ("eager", "compile"))
     deterministic: bool = _field(False, "machine", "refuse operations that may differ from run to run")
@@ -190,7 +192,10 @@ def checked(name: str, value: Any) -> Any:
     if value is None and optional:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise UserError(f"{name} {value} is too large.") from None
     fits: bool = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise UserError(f"{name} {value!r} is not {_WORDS[kind]}.")
@@ -198,11 +203,11 @@ def checked(name: str, value: Any) -> Any:
     if isinstance(allowed, tuple) and value not in allowed:
         raise UserError(unknown(name, value, allowed))
     if isinstance(allowed, Range):
-        if not math.isfinite(value):
+        if kind is float and not math.isfinite(value):
             raise UserError(f"{name} {value} is not a finite number.")
         if value not in allowed:
             raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
-    if name == "device" and not _is_device(value):
+    if name == "device" and not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
     return value
 
@@ -249,7 +254,7 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
         raise UserError(f"no file {path}.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read {path}: {error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a mapping of names to values.")
@@ -299,8 +304,3 @@ def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, 
 def preset_sizes(dataset: str) -> list[int]:
     """Buffer sizes for which the stream has a preset, ascending."""
     return sorted(size for name, size in preset_names() if name == dataset)
-
-
-def _is_device(text: str) -> bool:
-    kind, _, index = text.partition(":")
-    return text in ("auto", "cpu", "cuda") or (kind == "cuda" and index.isdecimal())

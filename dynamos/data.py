@@ -1,6 +1,7 @@
 """Images as they lie on disk, read whole: MNIST, SVHN and scikit-learn's digits."""
 
 import hashlib
+import math
 import os
 import zlib
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from dynamos.config import TEST_LOCK
 from dynamos.errors import RunError, TestImagesLocked, UserError
+from dynamos.files import local_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,7 @@ def mnist(folder: Path | None, test: bool, download: bool) -> Images:
     if download and _first(places, wanted) is None:
         _download("MNIST", folder, lambda datasets: datasets.MNIST(folder, train=not test, download=True))
     found = _found("MNIST", folder, places, wanted)
-    pixels, labels = _idx(found / wanted[0]), _idx(found / wanted[1])
+    pixels, labels = _idx(found / wanted[0], rank=3), _idx(found / wanted[1], rank=1)
     return _paired(found / wanted[0], pixels[:, None], labels.long())
 
 
@@ -100,14 +102,13 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     path = _found("SVHN", folder, places, wanted) / wanted[0]
     try:
         content = loadmat(path)
-        pixels, labels = content["X"], content["y"]
+        pixels, labels = content["X"], content["y"].ravel().astype(np.int64) % 10  # label 10 means class 0
     except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
         raise UserError(f"{path} is not an SVHN file with X and y: {error}.") from None
-    if pixels.ndim != 4 or pixels.dtype != np.uint8:
+    if pixels.ndim != 4 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # (H, W, C, N)
         raise UserError(f"{path} is not an SVHN file: its X is {pixels.dtype} of shape {pixels.shape}.")
-    # Stored (H, W, C, N); label 10 means class 0.
     return _paired(path, torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
-                   torch.from_numpy(labels.ravel().astype(np.int64) % 10))
+                   torch.from_numpy(labels))
 
 
 Source = Callable[[Path | None, bool, bool], Images]
@@ -123,7 +124,7 @@ def _paired(path: Path, pixels: Tensor, labels: Tensor) -> Images:
 def _folder(data: str, folder: Path | None) -> Path:
     if folder is None:
         raise UserError(f"{data} needs data_path (--data-path DIR): the folder that holds or shall hold it.")
-    return folder.expanduser().resolve()
+    return local_path(folder)
 
 
 def _first(places: list[Path], wanted: list[str]) -> Path | None:
@@ -158,11 +159,11 @@ def _torchvision() -> Any:
     return torchvision.datasets
 
 
-def _idx(path: Path) -> Tensor:
+def _idx(path: Path, rank: int) -> Tensor:
     """The array in an IDX file of unsigned bytes: 2 zero bytes, type 8, rank, big-endian sizes, values."""
     content = path.read_bytes()
-    rank = content[3] if len(content) > 3 and content[:3] == b"\0\0\x08" else 0
     shape = tuple(int.from_bytes(content[4 + 4 * i:8 + 4 * i]) for i in range(rank))
-    if rank == 0 or len(content) != 4 + 4 * rank + int(np.prod(shape)):
-        raise UserError(f"{path} is not a whole IDX file of unsigned bytes.")
+    if content[:4] != bytes([0, 0, 8, rank]) or len(content) != 4 + 4 * rank + math.prod(shape):
+        raise UserError(f"{path} is not a whole IDX file of {'images' if rank == 3 else 'labels'}: unsigned bytes of "
+                        f"rank {rank}.")
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).copy()).reshape(shape)

@@ -13,11 +13,19 @@ STORES = {"s3": "'.[s3]'", "gs": "gcsfs", "az": "adlfs"}  # by scheme, what pip 
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 
 
+def local_path(text: str | Path) -> Path:
+    """The path on this machine's disks that a text names, absolute; UserError if unusable."""
+    try:
+        return Path(text).expanduser().resolve()
+    except (RuntimeError, ValueError) as error:  # ~somebody who is not there; links in a circle; a null character
+        raise UserError(f"{str(text)!r} is no path: {error}.") from None
+
+
 def any_path(text: str) -> AnyPath:
     """The path that a text names, absolute, or the place in an object store whose URL it is; UserError if unusable."""
     scheme, separator, _ = text.partition("://")
     if not separator:
-        return Path(text).expanduser().resolve()
+        return local_path(text)
     if scheme not in STORES:
         raise UserError(f"{text}: {unknown('kind of object store', scheme, STORES)}")
     try:
@@ -34,10 +42,14 @@ def any_path(text: str) -> AnyPath:
     return path
 
 
-def write_whole(path: AnyPath, content: bytes | str) -> AnyPath:
-    """`path`, once `content` has replaced whatever it held; a kill at any point leaves the old file or the new."""
+def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPath:
+    """`path`, once `content` has replaced whatever it held; a kill at any point leaves the old file or the new.
+
+    With `new`, on a disk alone, FileExistsError where there is a file: of several writers only the first gets through.
+    """
     data = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
+        assert not new
         path.fs.pipe_file(path.path, data)  # which a store takes whole or not at all
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -48,6 +60,8 @@ def write_whole(path: AnyPath, content: bytes | str) -> AnyPath:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
+        if new:
+            path.touch(exist_ok=False)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -6,14 +6,16 @@ import io
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
 import torch
 
 from dynamos import checkpoints, metrics
+from dynamos.errors import UserError
 from dynamos.files import write_whole
 from dynamos.metrics import Matrix, TaskResult
 from dynamos.network import original_state_dict
@@ -22,7 +24,10 @@ from dynamos.trainer import Trainer
 
 
 class Recorder:
-    """Told of every step, epoch and task of a run; each kind listens to what it needs."""
+    """Told of the start, every step, epoch and task and the end of a run; each kind listens to what it needs."""
+
+    def start(self, trainer: Trainer) -> None:
+        """Training begins, or goes on; what could not be written in the end is complained of here."""
 
     def step(self, trainer: Trainer) -> None:
         """A training step is done."""
@@ -48,6 +53,8 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
             recorder.epoch(trainer, means)
 
     trainer.on_step, trainer.on_epoch = step, epoch
+    for recorder in recorders:
+        recorder.start(trainer)
     for result in trainer:
         for recorder in recorders:
             recorder.task(trainer, result)
@@ -56,17 +63,15 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
 
 
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
-    """(T, T) accuracies by setting: class-il and task-il, or general-continual for a rotating stream."""
+    """(T, T) accuracies by setting: class-il and task-il, or general-continual for a rotating stream.
+
+    Settings are named as the original names their folders.
+    """
     results, n_tasks = trainer.results, trainer.n_tasks
     class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
     if trainer.stream.rotating:
         return {"general-continual": class_il}
     return {"class-il": class_il, "task-il": metrics.accuracy_matrix([r.task_il_row for r in results], n_tasks)}
-
-
-def settings(rotating: bool) -> tuple[str, ...]:
-    """The evaluation settings of a stream, as the original names their folders."""
-    return ("general-continual",) if rotating else ("class-il", "task-il")
 
 
 class Checkpoints(Recorder):
@@ -92,6 +97,14 @@ class ResultFile(Recorder):
         """Writes to `path` what is in `about`, too; `started` is when the run first began."""
         self.path, self.about, self.started = path, dict(about), started
 
+    def start(self, trainer: Trainer) -> None:
+        """Notes what trains, for the code may change meanwhile; finds out whether the folder takes a file."""
+        self.about |= {"environment": environment(trainer.device, trainer.config.threads),
+                       "git_revision": git_revision()}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=self.path.parent) as file:
+            file.write(b"\n")
+
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Writes what is known so far."""
         self._write(trainer, finished=None)
@@ -103,18 +116,21 @@ class ResultFile(Recorder):
     def _write(self, trainer: Trainer, finished: str | None) -> None:
         matrices = {name: _without_nan(matrix) for name, matrix in accuracy_matrices(trainer).items()}
         content = {
-            **self.about, "config": trainer.config.to_dict(), "evaluated_on": trainer.config.evaluate_on,
+            "config": trainer.config.to_dict(), "evaluated_on": trainer.config.evaluate_on,
             "tasks": trainer.stream.tasks, "accuracy": matrices, "untrained": trainer.untrained,
             "results": [result.to_dict() for result in trainer.results],
             "data_hash": trainer.stream.data_hash, "split_hash": trainer.stream.split_hash,
-            "environment": environment(trainer.device, trainer.config.threads), "git_revision": git_revision(),
-            "started": self.started, "finished": finished}
+            **self.about, "started": self.started, "finished": finished}
         write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
 
 def finished(path: Path) -> bool:
-    """Whether the result.json at `path` is there and of a run that came to its end."""
-    return path.is_file() and json.loads(path.read_text())["finished"] is not None
+    """Whether the result.json at `path` is whole and of a run that came to its end; else it will be written again."""
+    try:
+        content = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get("finished") is not None
 
 
 class ModelFiles(Recorder):
@@ -148,6 +164,11 @@ class CsvRow(Recorder):
     def __init__(self, root: Path, options: Mapping[str, Any], once: bool = False) -> None:
         self.root, self.options, self.once = root, dict(options), once
 
+    def start(self, trainer: Trainer) -> None:
+        """Reads the files that a row will be added to."""
+        for setting in accuracy_matrices(trainer):
+            _table(self._path(trainer, setting))
+
     def end(self, trainer: Trainer) -> None:
         """Appends the rows: mean accuracies, transfer, forgetting, then every argument."""
         config = trainer.config
@@ -161,8 +182,10 @@ class CsvRow(Recorder):
                             metrics.forgetting(matrix))
             row |= dict(zip(("forward_transfer", "backward_transfer", "forgetting"), transfer, strict=True))
             row |= config.to_dict() | self.options
-            append_row(self.root / "results" / setting / config.dataset / config.model / "mean_accs.csv", row,
-                       self.once)
+            append_row(self._path(trainer, setting), row, self.once)
+
+    def _path(self, trainer: Trainer, setting: str) -> Path:
+        return self.root / "results" / setting / trainer.config.dataset / trainer.config.model / "mean_accs.csv"
 
 
 def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
@@ -174,12 +197,7 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        rows: list[Mapping[str, Any]] = []
-        columns: list[str] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                rows, columns = list(reader), list(reader.fieldnames or ())
+        columns, rows = _table(path)
         texts = {name: "" if value is None else str(value) for name, value in row.items()}
         if once and any({name: value for name, value in old.items() if value or name in texts} == texts
                         for old in rows):
@@ -193,13 +211,35 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
         write_whole(path, text.getvalue())
 
 
+def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    """(columns, rows) of a CSV file, none where it is missing; UserError where it is damaged."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            rows, columns = list(reader), list(reader.fieldnames or ())
+    except FileNotFoundError:
+        return [], []
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path} is damaged: {error}. Mend it or move it away.") from None
+    for number, row in enumerate(rows, 1):
+        if None in row:  # where DictReader puts what is left of a line
+            raise UserError(f"{path} is damaged: its row {number} has more values than there are columns. Mend it or "
+                            "move it away.")
+    return columns, rows
+
+
 class TensorBoard(Recorder):
     """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done."""
 
-    def __init__(self, folders: Mapping[str, Path]) -> None:
+    def __init__(self, folder: Callable[[str], Path]) -> None:
+        """Writes to `folder` of each setting."""
+        self.folder = folder
+
+    def start(self, trainer: Trainer) -> None:
+        """Begins the files."""
         from tensorboardX import SummaryWriter
 
-        self.writers = {setting: SummaryWriter(str(folder)) for setting, folder in folders.items()}
+        self.writers = {setting: SummaryWriter(str(self.folder(setting))) for setting in accuracy_matrices(trainer)}
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Writes the epoch's means over all its batches."""

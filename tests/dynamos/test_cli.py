@@ -1,4 +1,3 @@
-import csv
 import json
 import signal
 import subprocess
@@ -7,14 +6,19 @@ from pathlib import Path
 from unittest import mock
 
 import pytest
+import torch
 import yaml
 
 from dynamos import config as configuration
+from dynamos import export, run
 from dynamos.cli import main, train_parser
 from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
+from dynamos.network import build_network
+from dynamos.provenance import git_revision
 from dynamos.trainer import Trainer
 from tests.dynamos.small import outcome, small, small_flags
+from tests.dynamos.written import rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,11 +28,11 @@ def trained(monkeypatch):
     """The configurations that `dynamos` would have trained."""
     configs = []
 
-    def run(config, options, folder, **_):
+    def instead(config, options, folder, **_):
         configs.append((config, options, folder))
         return 0
 
-    monkeypatch.setattr("dynamos.cli._run", run)
+    monkeypatch.setattr("dynamos.cli._run", instead)
     return configs
 
 
@@ -62,6 +66,15 @@ def one_line_error(capsys):
     (["--validation", "--evaluate-on", "test"], ["--validation"]),
     (["--dataset", "digits-360", "--n-epochs", "2"], ["n_epochs 2", "digits-360"]),
     (["--device", "tpu"], ["'tpu'"]),
+    (["--device", "cuda:99999999999999999999"], ["device", "cuda:N"]),
+    (["--device", "cuda:\u0663"], ["device", "cuda:N"]),
+    (["--buffer-size", "1000000000000"], ["buffer_size 1000000000000", "from 1 to 2147483647"]),
+    (["--nf", "10000000"], ["nf 10000000", "from 1 to 65536"]),
+    (["--threads", "99999999999"], ["threads 99999999999", "from 1 to 1024"]),
+    (["--class-order-seed", "9" * 400], ["class_order_seed 999", "from 0 to"]),
+    (["--dataset", "seq-mnist", "--data-path", "~nosuchuser/x"], ["~nosuchuser/x"]),
+    (["--resume", "~nosuchuser/x"], ["~nosuchuser/x"]),
+    (["--config", "~nosuchuser/x"], ["~nosuchuser/x"]),
     (["--checkpoint-every", "0"], ["--checkpoint-every"]),
     (["--warmup", "--warmup-steps", "30", "--max-train-images-per-task", "40"], ["warmup_steps 30", "4 steps"]),
     (["export", "/nonexistent", "--to", "x"], ["/nonexistent"]),
@@ -77,12 +90,48 @@ def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monke
 
 @pytest.mark.parametrize("content, says", [
     ("a: [", "not readable YAML"), ("- 1", "mapping"), ("lr: fast", "lr 'fast'"), ("kep_ratio: 0.5", "keep_ratio"),
-    ("config: 3", "'config'")])
+    ("config: 3", "'config'"), ("lr: 2020-13-45", "not readable YAML"), ("lr: 1" + 400 * "0", "lr 1000"),
+    ("buffer_size: [1]", "buffer_size [1]")])
 def test_a_bad_file_is_one_line_and_status_2(content, says, capsys, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(content)
-    assert main(["--config", str(path)]) == 2
-    assert says in one_line_error(capsys)
+    for flags in ([], ["--preset"]):
+        assert main([*flags, "--config", str(path)]) == 2
+        assert says in one_line_error(capsys)
+
+
+def test_of_two_runs_that_start_together_one_has_the_folder(tmp_path, capsys, monkeypatch):
+    flags = ["--save-path", str(tmp_path), "--exp-name", "e"]
+    real = run.build
+
+    def while_the_other_begins(config, download):
+        monkeypatch.setattr(run, "build", real)
+        assert main([*small_flags(seed=2), *flags]) == 0
+        return real(config, download)
+
+    monkeypatch.setattr(run, "build", while_the_other_begins)
+    assert main([*small_flags(seed=1), *flags]) == 2
+    assert f"there is a run in {tmp_path / 'e'} already" in one_line_error(capsys)
+    assert read_config(tmp_path / "e" / "config.yaml")["seed"] == 2
+    assert json.loads((tmp_path / "e" / "result.json").read_text())["config"]["seed"] == 2
+
+
+def test_runs_that_differ_in_their_seed_have_folders_of_their_own(trained):
+    assert [main(["--seed", seed]) for seed in ("1", "2")] == [0, 0]
+    for seed, (_, _, folder) in zip((1, 2), trained, strict=True):
+        assert folder.name.startswith(f"seq-digits-dynamos-seed{seed}-")
+
+
+def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(tmp_path, capsys, monkeypatch):
+    flags = [*small_flags(), "--save-path", str(tmp_path)]
+    monkeypatch.setattr(run, "Trainer", lambda *_: torch.empty(2**50, dtype=torch.uint8))
+    assert main(flags) == 1
+    error = one_line_error(capsys)
+    assert "not enough memory for nf 4 and buffer_size 20" in error and str(2**50) in error
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(run, "Trainer", mock.Mock(side_effect=RuntimeError("a slip")))
+    with pytest.raises(RuntimeError, match="a slip"):  # with its traceback
+        main(flags)
 
 
 def test_a_run_that_fails_ends_with_status_1(capsys, tmp_path):
@@ -92,11 +141,7 @@ def test_a_run_that_fails_ends_with_status_1(capsys, tmp_path):
 
 
 def test_interrupted_ends_with_status_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
-    class Interrupted(Trainer):
-        def run_task(self):
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr("dynamos.trainer.Trainer", Interrupted)
+    monkeypatch.setattr(Trainer, "run_task", mock.Mock(side_effect=KeyboardInterrupt))
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
     assert f"dynamos --resume {tmp_path / 'e'}" in capsys.readouterr().err
     monkeypatch.undo()
@@ -110,6 +155,14 @@ def interrupted(tmp_path, monkeypatch):
         patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
         assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
     assert not (tmp_path / "e" / "checkpoints").exists()
+    return tmp_path / "e"
+
+
+@pytest.fixture
+def finished(tmp_path, capsys):
+    """The folder of a run that came to its end."""
+    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
+    capsys.readouterr()
     return tmp_path / "e"
 
 
@@ -161,11 +214,54 @@ def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
     assert content["started"] == "time 0" and content["finished"] is not None
 
 
+@pytest.mark.parametrize("says, change", [
+    ("started", lambda content: content.pop("started")), ("checkpoint_every 0", dict(checkpoint_every=0)),
+    ("checkpoint_every True", dict(checkpoint_every=True)), ("tensorboard 'yes'", dict(tensorboard="yes")),
+    ("notes 3", dict(notes=3)), ("csv_log None", dict(csv_log=None)), ("lr 0.0", dict(config={"lr": 0}))])
+def test_what_a_runs_folder_says_is_checked(says, change, interrupted, capsys):
+    path = interrupted / "config.yaml"
+    content = yaml.safe_load(path.read_text())
+    change(content) if callable(change) else content.update(change)
+    path.write_text(yaml.safe_dump(content))
+    before = path.read_bytes()
+    capsys.readouterr()
+    assert main(["--resume", str(interrupted)]) == 2
+    assert says in one_line_error(capsys)
+    assert path.read_bytes() == before
+
+
+def test_an_exported_network_is_no_run(tmp_path, capsys):
+    export.write(small(), build_network(small(), 10), tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    assert main(["--resume", str(tmp_path)]) == 2
+    assert "no run there" in one_line_error(capsys)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", '{"results": [', b"\xff"])
+def test_a_damaged_result_file_is_written_again(content, finished):
+    path = finished / "result.json"
+    results = json.loads(path.read_text())["results"]
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert main(["--resume", str(finished)]) == 0
+    after = json.loads(path.read_text())
+    assert after["results"] == results and after["finished"] is not None
+
+
+@pytest.mark.parametrize("flags, named", [
+    (["--csv-log", "--tensorboard", "--save-all"], "--tensorboard, --csv-log, --save-all"),
+    (["--checkpoint-every", "3"], "--checkpoint-every"), (["--notes", "late"], "--notes")])
+def test_what_a_finished_run_cannot_leave_any_more_is_refused(flags, named, finished, capsys):
+    before = (finished / "config.yaml").read_bytes()
+    assert main(["--resume", str(finished), *flags]) == 2
+    assert f"is finished: {named} would change nothing" in one_line_error(capsys)
+    assert (finished / "config.yaml").read_bytes() == before
+    assert main(["--resume", str(finished), "--notes", ""]) == 0  # as it is
+
+
 def csv_rows(folder):
     """The rows of the runs beside `folder`."""
-    path = folder.parent / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv"
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return rows(folder.parent / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv")
 
 
 KILLED_AT_THE_END = """
@@ -280,7 +376,7 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
     assert content["untrained"] == trainer.untrained
     assert content["notes"] == "a remark"
     assert content["environment"]["versions"]["torch"] and content["environment"]["threads"] == 1
-    assert content["finished"] is not None and len(content["git_revision"] or "") in (0, 40, 48)
+    assert content["finished"] is not None and content["git_revision"] == git_revision()
     for i, result in enumerate(results):
         line = next(line for line in shown.splitlines() if line.startswith(f"task {i + 1}/2"))
         assert f"{result['class_il']:.2f}" in line and f"{result['task_il']:.2f}" in line

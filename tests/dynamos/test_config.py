@@ -37,10 +37,20 @@ def test_a_yaml_number_may_be_written_as_people_write_it(text, tmp_path):
     (dict(lr=True), "lr True"), (dict(nf=2.5), "nf 2.5 is not a whole number"), (dict(warmup=1), "warmup 1"),
     (dict(model="dynamo"), "'dynamos'"), (dict(buffer_size=0), "buffer_size 0"), (dict(seed=-1), "seed"),
     (dict(nf=4), "hidden_dim_ratio"), (dict(dataset="mnist-360", n_epochs=2), "n_epochs 2"),
-    (dict(dataset="mnist-360", classes_per_task=3), "classes_per_task"), (dict(device="cuda:x"), "cuda:x")])
+    (dict(dataset="mnist-360", classes_per_task=3), "classes_per_task"), (dict(device="cuda:x"), "cuda:x"),
+    (dict(device="cuda:\u0663"), "device"), (dict(device="cuda:1000"), "device"), (dict(device="cpu:0"), "device"),
+    (dict(device="cuda:1\n"), "device"), (dict(lr=10**400), "too large"),
+    (dict(buffer_size=10**400), "from 1 to 2147483647"), (dict(buffer_size=10**12), "from 1 to 2147483647"),
+    (dict(nf=10**7), "from 1 to 65536"), (dict(threads=10**11), "from 1 to 1024"),
+    (dict(class_order_seed=10**400), "class_order_seed"), (dict(seed=2**63), "seed")])
 def test_checks_itself(values, says):
     with pytest.raises(UserError, match=says):
         TrainConfig(**values)
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:127"])
+def test_a_device_may_have_a_number(device):
+    assert TrainConfig(device=device).device == device
 
 
 @pytest.mark.parametrize("model", METHODS)
@@ -76,15 +86,21 @@ def test_presets_are_configurations(dataset, size):
 def test_presets_are_the_papers():
     paper = {("seq-mnist", 500): (1, 10, 0.2, 2.0, 0.2, -500, 0.5, 0.3),
              ("seq-mnist", 1000): (1, 10, 0.1, 2.5, 0.2, -200, 0.7, 0.5),
+             ("seq-mnist", 2000): (1, 10, 0.5, 3.0, 0.2, -200, 0.5, 0.5),
              ("seq-svhn", 500): (70, 16, 2.0, 3.0, 1.0, -500, 1.0, 0.5),
+             ("seq-svhn", 1000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
+             ("seq-svhn", 2000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
+             ("mnist-360", 100): (1, 16, 0.2, 1.0, 0.1, -200, 0.5, 0.5),
+             ("mnist-360", 200): (1, 16, 0.2, 1.5, 0.1, -200, 1.0, 0.5),
              ("mnist-360", 500): (1, 16, 0.1, 1.5, 0.1, -200, 0.3, 0.3)}
+    assert set(paper) == {pair for pair in preset_names() if "digits" not in pair[0]}
     for pair, row in paper.items():
         config = TrainConfig.from_dict(preset(*pair))
         assert row == (config.n_epochs, config.batch_size, config.alpha, config.beta, config.policy_alpha,
                        config.policy_penalty, config.reward_weight, config.prototype_loss)
         assert config.minibatch_size == config.batch_size
-        assert (config.temperature, config.hidden_dim_ratio, config.nf, config.keep_ratio, config.lr) == (
-            0.15, 16, 32, 0.7, 0.07)
+        assert (config.temperature, config.hidden_dim_ratio, config.nf, config.keep_ratio, config.lr,
+                config.warmup) == (0.15, 16, 32, 0.7, 0.07, True)
 
 
 def test_presets_where_there_are_none():

@@ -69,6 +69,31 @@ def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
         data.svhn(tmp_path, False, False)
 
 
+def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_path):
+    write_mnist(tmp_path / "raw", np.random.default_rng(0))
+    images, labels = (tmp_path / "raw" / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
+    was = images.read_bytes()
+    images.write_bytes(labels.read_bytes())
+    with pytest.raises(UserError, match="train-images-idx3-ubyte .* rank 3"):
+        data.mnist(tmp_path, False, False)
+    images.write_bytes(was)
+    labels.write_bytes(was)
+    with pytest.raises(UserError, match="train-labels-idx1-ubyte .* rank 1"):
+        data.mnist(tmp_path, False, False)
+
+
+@pytest.mark.parametrize("content", [
+    {"X": np.zeros((32, 32, 1, 10), np.uint8), "y": np.ones((10, 1), np.uint8)},
+    {"X": np.zeros((10, 32, 32, 3), np.uint8), "y": np.ones((10, 1), np.uint8)},
+    {"X": np.zeros((32, 32, 3, 10), np.uint8), "y": "ten labels"}])
+def test_other_arrays_than_svhns_are_a_user_error(content, tmp_path):
+    from scipy.io import savemat
+
+    savemat(tmp_path / "train_32x32.mat", content)
+    with pytest.raises(UserError, match="train_32x32.mat is not an SVHN file"):
+        data.svhn(tmp_path, False, False)
+
+
 def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     write_mnist(tmp_path / "other", np.random.default_rng(0), per_class=3)
@@ -76,6 +101,11 @@ def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path):
     (tmp_path / "raw" / labels).write_bytes((tmp_path / "other" / labels).read_bytes())
     with pytest.raises(UserError, match="120 images.*30 labels"):
         data.mnist(tmp_path, False, False)
+
+
+def test_a_folder_that_cannot_be_named_is_a_user_error():
+    with pytest.raises(UserError, match="~nosuchuser/x"):
+        data.mnist(Path("~nosuchuser/x"), True, False)
 
 
 def test_missing_data_names_folder_files_and_flag(tmp_path):

@@ -21,6 +21,15 @@ def test_an_exported_network_says_what_the_trained_one_says(model, tmp_path):
     assert torch.equal(ours.logits, theirs.logits) and torch.equal(ours.actions, theirs.actions)
 
 
+def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys):
+    trainer = Trainer(small())
+    checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
+    (tmp_path / "file").write_text("")
+    assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "file")]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("dynamos: error: ") and str(tmp_path / "file") in error and error.count("\n") == 1
+
+
 def test_what_cannot_be_exported_or_loaded(tmp_path):
     with pytest.raises(CheckpointError):
         export.trained(tmp_path)

@@ -6,7 +6,7 @@ from upath import UPath
 
 from dynamos import checkpoints
 from dynamos.errors import UserError
-from dynamos.files import any_path, write_whole
+from dynamos.files import any_path, local_path, write_whole
 
 
 def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
@@ -34,6 +34,21 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path)
     assert write_whole(path, "one") == path and path.read_text() == "one"
     write_whole(path, b"two")
     assert path.read_bytes() == b"two" and [other.name for other in path.parent.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("text", ["~nosuchuser/x", "a\0b"])
+def test_a_path_that_cannot_be_is_a_user_error(text):
+    for path in (any_path, local_path):
+        with pytest.raises(UserError, match="is no path"):
+            path(text)
+
+
+def test_a_new_file_takes_no_others_place(tmp_path):
+    path = tmp_path / "deep" / "file"
+    write_whole(path, "one", new=True)
+    with pytest.raises(FileExistsError):
+        write_whole(path, "two", new=True)
+    assert path.read_text() == "one" and [other.name for other in path.parent.iterdir()] == ["file"]
 
 
 def test_checkpoints_in_an_object_store():

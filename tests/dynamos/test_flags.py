@@ -1,14 +1,18 @@
 """Flags that are no fields, of both commands: what each leaves behind, and that nothing does without it."""
 
+import errno
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from unittest import mock
 
 import numpy as np
 import pytest
 
 import main_policy
 from dynamos import cli
+from dynamos.trainer import Trainer
 from tests.dynamos.files import write_mnist, write_svhn
 from tests.dynamos.small import SMALL, small_flags
 
@@ -46,6 +50,56 @@ def test_a_flag_leaves_what_it_names_and_nothing_else(flag, command, tmp_path):
                        if flag == "--csv-log" else [])
     found = {p.parent for p in tmp_path.rglob("events.out.tfevents.*")}
     assert found == ({Path(str(events).replace("class-il", s)) for s in SETTINGS} if flag == "--tensorboard" else set())
+
+
+@pytest.fixture
+def untrained(monkeypatch):
+    """Fails where anything is trained."""
+    run_task = mock.Mock()
+    monkeypatch.setattr(Trainer, "run_task", run_task)
+    yield
+    run_task.assert_not_called()
+
+
+def one_line(capsys):
+    error = capsys.readouterr().err
+    assert ": error: " in error and error.count("\n") == 1
+    return error
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "file"])
+def test_a_place_that_cannot_be_is_found_out_before_training(place, command, tmp_path, untrained, capsys):
+    main, *_ = command
+    (tmp_path / "file").write_text("")
+    assert main([*fields(), "--save-path", str(tmp_path / place), "--exp-name", "e"]) == 1
+    assert place in one_line(capsys)
+
+
+def test_a_place_that_takes_no_file_is_found_out_before_training(command, tmp_path, untrained, capsys, monkeypatch):
+    main, *_ = command
+    monkeypatch.setattr("dynamos.recorders.TemporaryFile", mock.Mock(side_effect=PermissionError(errno.EACCES, "No")))
+    assert main([*fields(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 1
+    one_line(capsys)
+
+
+def test_a_disk_that_fills_up_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch):
+    main, *_ = command
+    real = Trainer.run_task
+
+    def run_task(self):
+        monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "run_task", run_task)
+    assert main([*fields(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 1
+    assert "No space left on device" in one_line(capsys)
+
+
+@pytest.mark.parametrize("name", ["a/b", "/a", "a/", ".."])
+def test_the_name_of_a_run_is_no_path(name, command, tmp_path, untrained, capsys):
+    main, *_ = command
+    assert main([*fields(), "--save-path", str(tmp_path / "out"), "--exp-name", name]) == 2
+    assert f"--exp-name {name!r}" in one_line(capsys) and not list(tmp_path.iterdir())
 
 
 @pytest.fixture

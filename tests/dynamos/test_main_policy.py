@@ -1,16 +1,15 @@
-import csv
 import json
-import struct
+from datetime import datetime
 
 import numpy as np
 import pytest
 import torch
-from tensorboardX.proto.event_pb2 import Event
 
 import main_policy
 from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
 from tests.dynamos.files import write_mnist, write_svhn
+from tests.dynamos.written import rows, scalars
 
 COMMON = "--model dynamos --tensorboard --csv_log --exp-name EXP --buffer_size 500 --seed 42".split()
 BEST = ["--load_best_args"]
@@ -30,7 +29,7 @@ def configs(monkeypatch):
         found.append(config)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dynamos.streams.load_stream", load_stream)
+    monkeypatch.setattr("dynamos.run.load_stream", load_stream)
     return found
 
 
@@ -54,24 +53,6 @@ def test_best_args_elsewhere_are_an_error_that_lists_them(capsys):
     error = capsys.readouterr().err
     assert error.startswith("main_policy: error: no preset for sgd") and "mnist-360 200" in error
     assert error.count("\n") == 1
-
-
-def rows(path):
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def scalars(folder):
-    """{name: [(step, value), ...]} of the event file in a folder."""
-    (path,) = folder.iterdir()
-    content, found = path.read_bytes(), {}
-    while content:  # a record: length, its checksum, the event, its checksum
-        (length,) = struct.unpack("<Q", content[:8])
-        event = Event.FromString(content[12:12 + length])
-        for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value.simple_value))
-        content = content[16 + length:]
-    return found
 
 
 def test_the_originals_outputs(tmp_path):
@@ -120,6 +101,34 @@ def test_a_collapsed_policy_is_recorded_in_a_file(tmp_path):
     content = json.loads(path.read_text())
     assert [len(result["warnings"]) for result in content["results"]] == [1, 1]
     assert "policy collapse" in content["results"][0]["warnings"][0] and content["finished"]
+
+
+class AtOnce(datetime):
+    """A clock that stands still."""
+
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
+
+
+def test_runs_without_a_name_that_start_in_the_same_second_do_not_mix(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("main_policy.datetime", AtOnce)
+    flags = [*EXPLICIT, *SHORT, "--dataset", "seq-digits", "--model", "sgd", "--save-path", str(tmp_path)]
+    assert [main_policy.main([*flags, "--seed", seed]) for seed in ("1", "2")] == [0, 0]
+    models = tmp_path / "models" / "seq-digits" / "sgd"
+    assert sorted(p.name for p in models.iterdir()) == ["20260102-030405-seed1", "20260102-030405-seed2"]
+    before = {path: path.read_bytes() for path in models.rglob("*.*") if path.is_file()}
+    capsys.readouterr()
+    assert main_policy.main([*flags, "--seed", "2", "--alpha", "1"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("main_policy: error: ") and "20260102-030405-seed2" in error and error.count("\n") == 1
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_help_says_that_a_name_is_overwritten(capsys):
+    with pytest.raises(SystemExit):
+        main_policy.main(["--help"])
+    assert "an earlier run's files of that name are overwritten" in " ".join(capsys.readouterr().out.split())
 
 
 def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):

@@ -1,0 +1,146 @@
+import json
+
+import numpy as np
+import pytest
+
+import main_policy
+from dynamos import cli, metrics
+from dynamos.errors import UserError
+from dynamos.metrics import TaskResult
+from dynamos.recorders import append_row
+from dynamos.trainer import Trainer
+from tests.dynamos.small import small_flags
+from tests.dynamos.test_flags import fields
+from tests.dynamos.written import rows, scalars
+
+TABLE = "results/{}/seq-digits/dynamos/mean_accs.csv"
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    """(folder of a run of three tasks that left all it can, what its result.json holds)."""
+    folder = tmp_path_factory.mktemp("runs")
+    flags = small_flags(n_tasks=3, n_epochs=3, evaluate_on="test", seed=5, max_train_images_per_task=100, nf=8, lr=0.1,
+                        buffer_size=60, warmup_steps=29, reward_weight=0, prototype_loss=0, policy_alpha=0)
+    flags += ["--csv-log", "--tensorboard", "--save-path", str(folder), "--exp-name", "e"]
+    assert cli.main(flags) == 0
+    return folder / "e", json.loads((folder / "e" / "result.json").read_text())
+
+
+def matrix(content, setting):
+    return np.array(content["accuracy"][setting], dtype=float)  # null becomes NaN
+
+
+@pytest.mark.parametrize("setting", ["class-il", "task-il"])
+def test_a_csv_row_has_the_numbers_of_the_matrix(setting, written):
+    folder, content = written
+    (row,) = rows(folder.parent / TABLE.format(setting))
+    accuracy = matrix(content, setting)
+    untrained = np.array(content["untrained"][setting.replace("-", "_")])
+    wanted = {f"task{t + 1}": metrics.mean_accuracy(accuracy, t) for t in range(3)}
+    wanted |= {"forward_transfer": metrics.forward_transfer(accuracy, untrained),
+               "backward_transfer": metrics.backward_transfer(accuracy), "forgetting": metrics.forgetting(accuracy)}
+    assert {name: float(row[name]) for name in wanted} == wanted
+    assert len(set(wanted.values())) == len(wanted), "two are equal: swapped columns would pass"
+    assert row == {name: "" if value is None else str(value) for name, value in {
+        **{name: row[name] for name in wanted}, **content["config"], "exp_name": "e", "notes": "", "tensorboard": True,
+        "csv_log": True, "save_all": False, "checkpoint_every": None}.items()}
+
+
+def test_the_csv_row_agrees_with_the_task_results(written):
+    folder, content = written
+    results = [TaskResult.from_dict(result) for result in content["results"]]
+    by_setting = {setting: rows(folder.parent / TABLE.format(setting))[0] for setting in ("class-il", "task-il")}
+    for result in results:
+        assert float(by_setting["class-il"][f"task{result.task + 1}"]) == result.class_il
+        assert float(by_setting["task-il"][f"task{result.task + 1}"]) == result.task_il
+    for name in ("forward_transfer", "backward_transfer", "forgetting"):
+        assert float(by_setting["class-il"][name]) == getattr(results[-1], name)
+
+
+@pytest.mark.parametrize("setting", ["class-il", "task-il"])
+def test_event_files_have_the_numbers_of_the_matrix(setting, written):
+    folder, content = written
+    found = scalars(folder / "tensorboard" / setting)
+    accuracy = matrix(content, setting)
+    results = content["results"]
+
+    def close(pairs):
+        return [(step, pytest.approx(value, rel=1e-6)) for step, value in pairs]  # they hold single precision
+
+    wanted = {"accuracy/mean": [(i + 1, metrics.mean_accuracy(accuracy, i)) for i in range(3)],
+              "gates/keep_fraction": [(i + 1, results[i]["keep_fraction"]) for i in range(3)]}
+    for t in range(3):
+        wanted[f"accuracy/task{t + 1}"] = [(i + 1, accuracy[i, t]) for i in range(t, 3)]
+    epochs = ("train/loss", "train/accuracy", "train/keep_fraction")
+    assert set(found) == {*wanted, *epochs}
+    for name, pairs in wanted.items():
+        assert found[name] == close(pairs), name
+    assert all([step for step, _ in found[name]] == list(range(1, 10)) for name in epochs)
+    # The last of a task's three epochs is what its TaskResult has.
+    for name in ("loss", "accuracy"):
+        assert found[f"train/{name}"][2::3] == close((3 * i + 3, results[i][f"train_{name}"]) for i in range(3))
+
+
+def test_the_result_file_says_what_code_began_the_run(tmp_path, monkeypatch):
+    revisions = iter(["first", "later", "later still"])
+    monkeypatch.setattr("dynamos.recorders.git_revision", lambda: next(revisions))
+    real = Trainer.run_task
+
+    def run_task(self):
+        monkeypatch.setattr("dynamos.recorders.environment", lambda *_: "later")
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "run_task", run_task)
+    assert cli.main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
+    content = json.loads((tmp_path / "e" / "result.json").read_text())
+    assert content["git_revision"] == "first" and content["environment"]["threads"] == 1
+
+
+DAMAGES = {"a row longer than the header": b"task1,seed\r\n1,2,3\r\n",
+           "other bytes than UTF-8": b"task1,s\xff\r\n1,2\r\n",
+           "a value without end": b'task1,seed\r\n1,"' + b"2" * 200_000}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
+def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
+    path = tmp_path / "mean_accs.csv"
+    path.write_bytes(damage)
+    with pytest.raises(UserError, match="mean_accs.csv is damaged: .* move it away"):
+        append_row(path, {"task1": 1.0})
+    assert path.read_bytes() == damage
+
+
+@pytest.mark.parametrize("main", [cli.main, main_policy.main], ids=["dynamos", "main_policy"])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_a_damaged_table_costs_no_result(when, main, tmp_path, monkeypatch, capsys):
+    table = tmp_path / TABLE.format("task-il")
+    real, trained = Trainer.run_task, []
+
+    def damaged():
+        table.parent.mkdir(parents=True, exist_ok=True)
+        table.write_bytes(next(iter(DAMAGES.values())))
+
+    def run_task(self):
+        trained.append(self.task)
+        damaged()
+        return real(self)
+
+    monkeypatch.setattr(Trainer, "run_task", run_task)
+    if when == "before":
+        damaged()
+    assert main([*fields(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]) == 2
+    error = capsys.readouterr().err
+    assert f"error: {table} is damaged" in error and error.count("\n") == 1
+    if when == "before":
+        assert trained == []
+        return
+    (result,) = tmp_path.rglob("result.json")
+    assert len(list(tmp_path.rglob("task_final.pth"))) == 1
+    assert len(json.loads(result.read_text())["results"]) == 2
+    if main is cli.main:
+        table.unlink()
+        assert main(["--resume", str(tmp_path / "e")]) == 0
+        assert trained == [0, 1] and len(rows(table)) == 1
+        assert len(rows(tmp_path / TABLE.format("class-il"))) == 1
+        assert json.loads(result.read_text())["finished"] is not None
