@@ -163,11 +163,21 @@ class Trainer:
         return loss, output
 
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output]]:
-        """_eager_loss through torch.compile; eager again, with a warning, where compiling fails."""
+        """_eager_loss, through torch.compile where it pays; eager again, with a warning, where compiling fails.
+
+        Every shape is compiled anew, for minutes on a CPU. So only the step that nearly all steps are is: a whole
+        batch, gates at work, as many images replayed as ever will be.
+        """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
+        replayed = min(self.config.minibatch_size, self.buffer.capacity)
 
-        def loss(*arguments: Any) -> tuple[Tensor, Output]:
+        def loss(images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
+                 bypass: bool) -> tuple[Tensor, Output]:
+            arguments = images, noise, replay, replay_noise, bypass
+            if bypass or len(images) < self.config.batch_size or (
+                    0 if replay is None else len(replay.labels)) < replayed:
+                return self._eager_loss(*arguments)
             try:
                 return compiled(*arguments)
             except torch._dynamo.exc.TorchDynamoException as error:

@@ -223,9 +223,9 @@ def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(caplog):
         calls.append(arguments)
         raise TorchDynamoException("no compiler\nand more of it")
 
-    eager = ran()
+    eager = ran(minibatch_size=2)
     with mock.patch("torch.compile", return_value=fails), caplog.at_level(logging.WARNING):
-        compiled = Trainer(small(warmup=False, step_mode="compile"))
+        compiled = Trainer(small(warmup=False, minibatch_size=2, step_mode="compile"))
         assert_same_outcome(eager, compiled)
     assert len(calls) == 1  # once is enough to know
     (warning,) = [r.getMessage() for r in caplog.records if "compile" in r.getMessage()]
@@ -234,10 +234,26 @@ def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(caplog):
 
 @pytest.mark.slow
 def test_compiled_steps_compute_the_same():
-    # One shape and one graph: a buffer that fills changes shape at every step, and each is compiled for minutes.
-    base = dict(n_tasks=1, model="dynamos_sgd")
+    base = dict(n_tasks=1, minibatch_size=2)
     eager, compiled = ran(**base), ran(**base, step_mode="compile")
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-2)
+
+
+def test_one_kind_of_step_is_compiled():
+    """Warm-up, a buffer that fills and a last batch each have shapes of their own, and compiling takes minutes."""
+    seen = []
+
+    def compiler(function, mode):
+        def compiled(images, noise, replay, *rest):
+            seen.append((len(images), len(replay.labels)))
+            return function(images, noise, replay, *rest)
+        return compiled
+
+    config = small(step_mode="compile", max_train_images_per_task=35, n_epochs=3)
+    with mock.patch("torch.compile", side_effect=compiler):
+        t = Watched(config).run()
+    assert set(t.replayed) > {0, 10} and {len(o.logits) for o in t.outputs} == {10, 5} and any(t.bypassed)
+    assert set(seen) == {(10, 10)} and len(seen) > 10
 
 
 @pytest.mark.parametrize("model", METHODS)
