@@ -1,15 +1,15 @@
 """How far the ranking of trials after each task agreed with the final one: whether pruning is safe on this stream."""
 
-import math
 from dataclasses import dataclass
 from itertools import takewhile
-from statistics import fmean
 
 import numpy as np
 from scipy.stats import spearmanr
 
+from results.pruners import Measure
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
+from results.wording import count
 
 TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
 SPEARMAN_SAFE = 0.7
@@ -36,11 +36,11 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
     A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
     """
     n_tasks = max((r["n_tasks"] for t in trials for results in t.results.values() for r in results[:1]), default=0)
-    sign = 1 if maximize else -1
+    sign, measure = 1 if maximize else -1, Measure(metric, maximize, grace_tasks=1)
     complete = [t for t in trials if t.state == "COMPLETE" and t.tasks_done == n_tasks]
     found = []
     for tasks in range(1, n_tasks):
-        values = [(_mean(t, metric, tasks), _mean(t, metric, n_tasks), t.number) for t in complete]
+        values = [(measure.mean(t, tasks), measure.mean(t, n_tasks), t.number) for t in complete]
         compared = sorted((number, sign * then, sign * final) for then, final, number in values
                           if then is not None and final is not None)
         then, final = [c[1] for c in compared], [c[2] for c in compared]
@@ -56,24 +56,24 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
                 "never has any).")
     judged = [a for a in agreements if a.task >= grace_tasks]
     if not judged:
-        return (f"With a grace of {_tasks(grace_tasks)} nothing can be pruned in a stream of "
-                f"{_tasks(len(agreements) + 1)}.")
+        return (f"With a grace of {count(grace_tasks, 'task')} nothing can be pruned in a stream of "
+                f"{count(len(agreements) + 1, 'task')}.")
     trials = min(a.trials for a in judged)
     correlations = [a.spearman for a in judged if a.spearman is not None]
     if trials < TRIALS_NEEDED or len(correlations) < len(judged):
         why = (f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, {TRIALS_NEEDED} are needed"
                if trials < TRIALS_NEEDED else f"the {trials} finished trials are all equal after a task")
-        return f"Whether pruning after {_tasks(grace_tasks)} is safe here cannot be told: {why}."
+        return f"Whether pruning after {count(grace_tasks, 'task')} is safe here cannot be told: {why}."
     is_safe, weakest = all(a.safe for a in judged), f"{min(correlations):.2f}"
     lost = [a.task for a in judged if not a.best_kept]
     place = f"below the median after task {lost[0]}" if lost else "never below the median"
     # From the last task backwards, as long as the ranking was right.
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
-    text = (f"Pruning after {_tasks(grace_tasks)} {'would have been' if pruner == 'none' else 'was'} "
+    text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
             f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
             f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; {SPEARMAN_SAFE:g} "
             f"is enough), and the finally best was {place}")
-    text += f"; a grace of {_tasks(right[-1])} would have been safe." if right and not is_safe else "."
+    text += f"; a grace of {count(right[-1], 'task')} would have been safe." if right and not is_safe else "."
     if pruner != "none":
         text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "
                  "a good trial that was pruned is not seen.")
@@ -90,17 +90,7 @@ def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
     return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
 
 
-def _mean(trial: TrialRecord, metric: str, tasks: int) -> float | None:
-    """A metric's mean over seeds after so many tasks; None if a seed has no finite value there."""
-    values = [results[tasks - 1]["metrics"].get(metric) for results in trial.results.values()]
-    return None if any(v is None or not math.isfinite(v) for v in values) else fmean(values)
-
-
 def _spearman(then: list[float], final: list[float]) -> float | None:
     if len(then) < 3 or len(set(then)) == 1 or len(set(final)) == 1:
         return None
     return float(spearmanr(then, final).statistic)
-
-
-def _tasks(count: int) -> str:
-    return "1 task" if count == 1 else f"{count} tasks"

@@ -42,8 +42,8 @@ def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
 
 
 def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
-    """The first of `ranked`; None where none is."""
-    return next(iter(ranked(trials, config)), None)
+    """The first of `ranked`; None where none is, and of a confirmation, by which nothing is chosen."""
+    return None if config.confirms is not None else next(iter(ranked(trials, config)), None)
 
 
 def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
@@ -82,6 +82,9 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
     UserError where it cannot choose. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the expected
     multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
     """
+    if config.confirms is not None:
+        raise UserError(f"{config.name!r} is a confirmation, and to choose by it would be to choose on test images; "
+                        f"choose from the sweep that it confirms, {config.confirms!r}.")
     allowed = ranked(trials, config)
     if not allowed:
         raise UserError(f"no trial of {config.name!r} has completed{_kept(config)}, so there is none to choose.")
@@ -100,7 +103,7 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
         error = (lead.spread(objective.metric) or 0.0) / math.sqrt(config.seeds)
         near = [t for t in allowed if objective.sign * (lead.final(objective.metric) - t.final(objective.metric))
                 <= error]
-        first = min(near, key=lambda t: (t.final("compute"), allowed.index(t)))
+        first = min(near, key=lambda t: t.final("compute"))  # of equals, the first in rank
         allowed = [first, *(t for t in allowed if t is not first)]
     return allowed
 

@@ -1,6 +1,7 @@
 """A sweep in plotly figures: Optuna's own where it has them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import fmean
 
 import numpy as np
@@ -8,13 +9,11 @@ import optuna
 import optuna.visualization as drawn
 import plotly.express as px
 import plotly.graph_objects as go
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from plotly.subplots import make_subplots
 
 from results.frame import Sweep
 from results.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord
-from search_spaces.space import Parameter
 
 RESAMPLES = 10  # of the trials, for the uncertainty of importances
 TREES, RESAMPLED_TREES = 64, 16  # of the forest of all trials, and of a resample
@@ -31,7 +30,7 @@ def shown_study(sweep: Sweep, metrics: Sequence[str] = ()) -> optuna.Study:
     config = sweep.config
     objectives = [Objective.parse(metric) for metric in metrics] or [config.objectives[0]]
     study = optuna.create_study(directions=["maximize" if o.sign > 0 else "minimize" for o in objectives])
-    distributions = {p.name: _distribution(p) for p in config.space.parameters}
+    distributions = {p.name: replace(p, log=p.log and not p.negated).distribution() for p in config.space.parameters}
     for trial in sweep.records:
         ended = trial.state in ("COMPLETE", "PRUNED") and len(trial.config) == len(distributions)
         if trial.imported or not ended or (metrics and not trial.feasible):
@@ -195,15 +194,3 @@ def _heat(values: np.ndarray, x: str, y: str, what: str, text: str, scale: str, 
                        labels={"x": x, "y": y, "color": what}, zmin=low, zmax=high, aspect="auto",
                        color_continuous_scale=scale)
     return figure.update_traces(texttemplate=text)
-
-
-def _distribution(parameter: Parameter) -> BaseDistribution:
-    if parameter.choices is not None:
-        return CategoricalDistribution(parameter.choices)
-    assert parameter.low is not None and parameter.high is not None
-    log = parameter.log and not parameter.negated
-    if isinstance(parameter.low, int):
-        return IntDistribution(parameter.low, int(parameter.high), log)
-    return FloatDistribution(parameter.low, parameter.high, log)
-
-

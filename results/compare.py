@@ -103,7 +103,8 @@ def sentences(sweeps: list[Compared]) -> list[str]:
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
             chance = ", which tells nothing of chance" if found.p_value is None else f", p = {found.p_value:.2g}"
-            texts.append(f"The best of {one.name} over the best of {other.name}: {found} on "
+            texts.append(f"The best of {one.name} over the best of {other.name}: "
+                         f"{found.told(one.config.objectives[0].metric)} on "
                          f"{count(found.n, 'shared seed')}"
                          f"{chance}. Both were chosen by these numbers; only dynamos-sweep confirm tells how they "
                          "generalise.")

@@ -1,7 +1,6 @@
 """The statistics of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -14,7 +13,7 @@ from dynamos.files import AnyPath, write_whole
 from results.ledger import Ledger
 from results.sweep_config import Objective
 from results.trial import TrialRecord
-from results.wording import count, mean_and_spread
+from results.wording import FRACTIONS, count, mean_and_spread, measured
 
 CONFIDENCE = 0.95
 CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
@@ -34,8 +33,10 @@ class Difference:
         """Whether the interval holds zero, or nothing can be known."""
         return self.p_value is None or self.p_value >= 1 - CONFIDENCE
 
-    def __str__(self) -> str:
-        return f"{self.mean:+.2f}" + ("" if self.half_width is None else f" +- {self.half_width:.2f}")
+    def told(self, metric: str) -> str:
+        """The difference in a metric, with its sign, and the interval."""
+        return f"{'-' if self.mean < 0 else '+'}{measured(metric, abs(self.mean))}" + (
+            "" if self.half_width is None else f" +- {measured(metric, self.half_width)}")
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
@@ -120,10 +121,15 @@ def write_confirmation(ledger: Ledger, confirmation: Ledger) -> AnyPath:
 
 
 def verdict(ledger: Ledger, confirmation: Ledger) -> str:
+    """What a confirmation of a sweep found, and how often test images were looked at, in words."""
+    return (f"{finding(confirmation)} Test images were looked at in {count(len(ledger.looks), 'confirmation')} of this "
+            "sweep.")
+
+
+def finding(confirmation: Ledger) -> str:
     """What a confirmation found, in words; the sweep's choice comes first."""
     rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
     first, baseline = rows[0], next(row for row in rows if row.is_baseline)
-    looks = f"Test images were looked at in {count(len(ledger.looks), 'confirmation')} of this sweep."
     if first.is_baseline:
         text = f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}."
     elif first.against is None:
@@ -138,7 +144,7 @@ def verdict(ledger: Ledger, confirmation: Ledger) -> str:
         if better:
             text += (f" {_capital(', '.join(better))} tested better than the choice; to take it now would be to choose "
                      "on test images.")
-    return f"{text} {looks}"
+    return text
 
 
 def _words(gain: Difference, objective: Objective) -> str:
@@ -146,10 +152,10 @@ def _words(gain: Difference, objective: Objective) -> str:
     if gain.mean == 0:
         return "equal to the baseline"
     way = "better" if objective.sign * gain.mean > 0 else "worse"
-    amount = f"{way} than the baseline by {abs(gain.mean):.2f}"
+    amount = f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))}"
     if gain.half_width is None:
         return f"{amount}; one seed cannot tell that from chance"
-    amount += f" +- {gain.half_width:.2f} {_unit(objective.metric)}"
+    amount += f" +- {measured(objective.metric, gain.half_width)} {_unit(objective.metric)}"
     chance = f"with {gain.n} seeds this could be chance" if gain.could_be_chance else "more than chance"
     return f"{amount} ({CONFIDENCE:.0%} confidence; p = {gain.p_value:.2g}; {chance})"
 
@@ -159,7 +165,7 @@ def _result(row: Tested, objective: Objective) -> str:
 
 
 def _unit(metric: str) -> str:
-    return "points" if re.match("test_|forgetting", metric) else f"of {metric}"
+    return f"of {metric}" if metric in FRACTIONS else "points"
 
 
 def _capital(text: str) -> str:

@@ -12,6 +12,7 @@ from results.best import Choice, reported_config
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
+from results.wording import measured
 
 _MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed")  # not of the configuration but of one run of it
 _KEYS = ("model", "dataset", "buffer_size")  # under which best_args has the rest
@@ -62,5 +63,6 @@ def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
     fields = {name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS}
     mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
     warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""
-    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']}: {about['metric']} {about['value']:.2f} "
+    value = measured(about["metric"], about["value"])
+    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']}: {about['metric']} {value} "
             f"({about['protocol']}).\nbest_args = {pprint.pformat(mapping, sort_dicts=False, width=100)}\n")

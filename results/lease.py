@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -25,6 +26,7 @@ TRUST_SECONDS = 20.0  # without a heartbeat of its own, after which a driver no 
 # Study attribute: {"owner": "HOST:PID" or None, "processes": what tells whether that PID can be looked up from here,
 # "epoch": drivers so far, "heartbeat": a counter}
 LEASE = "lease"
+_OUT_OF_REACH = (SQLAlchemyError, StorageInternalError)  # the latter is what Optuna makes of the former
 
 _ATTRIBUTES = sqlalchemy.table("study_user_attributes", sqlalchemy.column("study_id"), sqlalchemy.column("key"),
                                sqlalchemy.column("value_json"))
@@ -83,7 +85,7 @@ class Lease:
         self._thread.join()
         try:
             self._change({"owner": None})
-        except SQLAlchemyError as error:  # it lapses by itself
+        except _OUT_OF_REACH as error:  # it lapses by itself
             log.warning("the lease of %s could not be given up: %s", self._sweep, error)
 
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ class Lease:
             try:
                 if not self._renew():
                     self._renewed = -math.inf  # so that the next check() finds out, and not only after TRUST_SECONDS
-            except SQLAlchemyError as error:  # locked or out of reach: check() tells once it has lasted
+            except _OUT_OF_REACH as error:  # locked or out of reach: check() tells once it has lasted
                 log.warning("the lease of %s could not be renewed: %s", self._sweep, error)
 
     def _renew(self) -> bool:

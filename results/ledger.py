@@ -25,7 +25,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -45,7 +45,7 @@ from results import STORAGE, lease
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
 from results.samplers import SAMPLERS, grid
 from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, TrialRecord, read
+from results.trial import IMPORTED, TrialRecord, last_heard, read
 from results.warm_start import warm_start
 from results.write_through import WriteThrough
 
@@ -120,6 +120,9 @@ class Ledger:
         if not (folder / "sweep.yaml").is_file():
             raise UserError(unknown("sweep", name, sweep_names(storage)) + f" (in {storage})")
         config, record = read_sweep_file(folder / "sweep.yaml")
+        if config.name != folder.name:
+            raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
+                            f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
         if config.ledger_url is None and not (folder / "ledger.db").is_file():
             raise UserError(f"{folder} has lost its ledger.db.")
         try:
@@ -229,8 +232,7 @@ class Ledger:
         if self.config.sampler == "grid" and number == len(trials):
             self._enqueue_grid_point()
         self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, number)
-        trial = self._study.ask()
-        self.config.space.suggest(trial)
+        trial = self._study.ask(self.config.space.distributions())
         attributes = trial.user_attrs
         now = dt.datetime.now(dt.UTC).isoformat()
         for name, value in {"source": "sampler", "started_at": now}.items():
@@ -309,13 +311,9 @@ class Ledger:
         attempt = attributes.get("attempt", {"number": 0})
         earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
         if attempt["number"] > earlier["attempts"]:
-            started = dt.datetime.fromisoformat(attempt["started_at"]).timestamp()
-            if number in self._asked:
-                ended = (at or dt.datetime.now(dt.UTC)).timestamp()
-            else:  # its driver was killed: the last result is the last that is known of the attempt
-                ended = max((v["recorded_at"] for k, v in attributes.items() if k.startswith("result/")),
-                            default=started)
-            seconds = max(ended - started, 0.0)
+            started = dt.datetime.fromisoformat(attempt["started_at"])
+            ended = (at or dt.datetime.now(dt.UTC)) if number in self._asked else last_heard(attributes, started)
+            seconds = max((ended - started).total_seconds(), 0.0)
             self._storage.set_trial_user_attr(self._id(number), "earlier", {
                 "attempts": attempt["number"], "seconds": earlier["seconds"] + seconds,
                 "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
@@ -368,7 +366,7 @@ class Ledger:
 
     def trials(self) -> list[TrialRecord]:
         """All trials, by number."""
-        now = dt.datetime.now(dt.UTC)
+        now = self._now()
         records = []
         for trial in self._study.get_trials(deepcopy=False):
             record = self._ended.get(trial.number) or read(trial, self.config, now)
@@ -379,7 +377,19 @@ class Ledger:
 
     def trial(self, number: int) -> TrialRecord:
         """One trial."""
-        return read(self._stored(number), self.config, dt.datetime.now(dt.UTC))
+        return read(self._stored(number), self.config, self._now())
+
+    def close(self) -> None:
+        """Closes what connections to the database are open; the next use opens one anew."""
+        self._database.engine.dispose()
+
+    def _now(self) -> dt.datetime | None:
+        """Until when trials have run that are RUNNING; None where no driver is there that runs them."""
+        if self._lease is None:
+            held = lease.read(self._database, self._database_id)
+            if held["owner"] is None or lease.gone(held):
+                return None
+        return dt.datetime.now(dt.UTC)
 
     def _check(self) -> None:
         """Nothing where this process may write; LeaseLost where another may have taken over."""
@@ -404,7 +414,7 @@ class Ledger:
     def _enqueue_grid_point(self) -> None:
         """Enqueues the next point of the grid in an order of its own, so that a part of the grid is spread over it."""
         points = grid(self.config.space, self.config.grid_levels)
-        taken = self._own_sources()
+        taken = set(self._own_sources())
         order = np.random.default_rng(self.config.seed).permutation(len(points))
         number = next(int(i) for i in order if f"grid:{i}" not in taken)
         _enqueue(self._study, self.config, f"grid:{number}", points[number])
@@ -426,7 +436,7 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     try:
         record = dict(values.pop("record"))
         return SweepConfig.from_dict(values), record
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None
 
 
@@ -457,12 +467,13 @@ def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any],
     for number, point in enumerate(config.points, start=1):
         _enqueue(study, config, f"points:{number}", point)
     if earlier is not None:
-        warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)
+        with closing(earlier):
+            warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)
     made.engine.dispose()
 
 
 def _enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
-    study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
+    study.enqueue_trial(config.space.stored(config.base.replace(**changes).to_dict()), user_attrs={"source": source})
 
 
 def _study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """One self-contained HTML page about a sweep, finished or not."""
 
 from collections import Counter
+from contextlib import closing
 
 import pandas as pd
 import yaml
@@ -18,11 +19,16 @@ from results.page import chart, frame, heading, page, paragraph, preformatted, t
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
-from results.wording import count, mean_and_spread, number
+from results.wording import count, mean_and_spread, measured, number
 
 
 def write_report(ledger: Ledger) -> AnyPath:
-    """report.html in the sweep's folder: the answer, what speaks against it, charts, every trial and setting."""
+    """report.html in the sweep's folder: `report`."""
+    return write_whole(ledger.folder / "report.html", report(ledger))
+
+
+def report(ledger: Ledger) -> str:
+    """The page: the answer, what speaks against it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = best(sweep.records, config)
     parts = [heading(f"Sweep {config.name}", 1), *_head(ledger, sweep), *_confirmations(ledger)]
@@ -37,7 +43,7 @@ def write_report(ledger: Ledger) -> AnyPath:
         parts += [heading("Trials"), frame(sweep.trials.drop(columns=["started_at", "ended_at"]))]
     parts += [heading("Settings and versions"), preformatted(yaml.safe_dump(
         {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100))]
-    return write_whole(ledger.folder / "report.html", page(f"Sweep {config.name}", parts))
+    return page(f"Sweep {config.name}", parts)
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
@@ -47,18 +53,19 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     if chosen is None or chosen.value is None:
         kept = " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
         return f"None of {sum(not t.imported for t in trials)} trials has completed{kept}."
-    text = f"Trial {chosen.number} is best with {config.objectives[0].metric} {chosen.value:.2f}"
+    metric = config.objectives[0].metric
+    text = f"Trial {chosen.number} is best with {metric} {measured(metric, chosen.value)}"
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
         return f"{text}; it is the {first.source}, where the sweep began."
     if not first.feasible:
-        return (f"{text}; the {first.source} ({first.value:.2f}), where the sweep began, breaks "
+        return (f"{text}; the {first.source} ({measured(metric, first.value)}), where the sweep began, breaks "
                 f"{' and '.join(broken(config, first))}.")
     gain = config.objectives[0].sign * (chosen.value - first.value)
-    return (f"{text}, better by {gain:.2f} than the {first.source} ({first.value:.2f}). Being the best of {complete} "
-            f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain it on "
-            "fresh seeds.")
+    return (f"{text}, better by {measured(metric, gain)} than the {first.source} ({measured(metric, first.value)}). "
+            f"Being the best of {complete} with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each "
+            "flatters it: retrain it on fresh seeds.")
 
 
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
@@ -91,10 +98,10 @@ def _confirmations(ledger: Ledger) -> list[str]:
         if not (ledger.folder.parent / name / "sweep.yaml").exists():
             parts.append(paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep."))
             continue
-        there = Ledger.open(ledger.folder.parent, name)
-        fields = [p.name for p in there.config.space.parameters]
-        parts += [paragraph(f"{name}: {verdict(ledger, there)}"),
-                  frame(confirmation_frame(there).drop(columns=fields, errors="ignore"))]
+        with closing(Ledger.open(ledger.folder.parent, name)) as there:
+            fields = [p.name for p in there.config.space.parameters]
+            parts += [paragraph(f"{name}: {verdict(ledger, there)}"),
+                      frame(confirmation_frame(there).drop(columns=fields, errors="ignore"))]
     return parts
 
 

@@ -1,6 +1,7 @@
 """Samplers by name: what suggests the next configuration from the results so far."""
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -38,7 +39,7 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     UserError if there are more than GRID_LIMIT.
     """
     values = [_levels(parameter, levels) for parameter in space.parameters]
-    size = int(np.prod([len(v) for v in values]))
+    size = math.prod(len(v) for v in values)
     if size > GRID_LIMIT:
         raise UserError(f"--sampler grid: {levels} levels of {len(values)} parameters are {size} configurations, more "
                         f"than {GRID_LIMIT}; use fewer --grid-levels or a smaller space.")

@@ -152,17 +152,20 @@ class SweepConfig:
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
             refuse_password(_flag(name), getattr(self, name))
-        if re.match(r"sqlite(?!(\+\w+)?:////)", self.ledger_url or ""):
-            raise UserError(f"--ledger-url {self.ledger_url}: give the file by its whole path, for instance "
-                            "sqlite:////home/me/ledger.db; every command has to find it.")
+            if re.match(r"sqlite(?!(\+\w+)?:////)", getattr(self, name) or ""):
+                raise UserError(f"{_flag(name)} {getattr(self, name)}: give the file by its whole path, for instance "
+                                "sqlite:////home/me/sweeps.db; every command has to find it.")
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0
             raise UserError(f"{error} Widen the space, or give the base another value with --set.") from None
+        varied = [p.name for p in self.space.parameters]
         for number, point in enumerate(self.points, start=1):
             try:
-                self.space.stored(self.base.to_dict() | point)
-                self.base.replace(**point)
+                for name in point:
+                    if name not in varied:
+                        raise UserError(unknown(f"field of the space {self.space.name}", name, varied))
+                self.space.stored(self.base.replace(**point).to_dict())
             except UserError as error:
                 raise UserError(f"--points, configuration {number}: {error}") from None
         if len(self.points) >= self.trials:

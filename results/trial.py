@@ -79,8 +79,8 @@ class TrialRecord:
         return [results[done - 1]["metrics"].get(metric) for results in self.results.values()] if done else []
 
 
-def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialRecord:
-    """The record of an Optuna trial of a sweep."""
+def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
+    """The record of an Optuna trial of a sweep; `now` is until when it runs, if it does. None: its driver is gone."""
     attributes = trial.user_attrs
     attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
     earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
@@ -88,7 +88,8 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialReco
     ended = _time(attributes, "ended_at") if trial.state.is_finished() else None
     began = None if interrupted else _time(attempt, "started_at")
     held = _time(attempt, "ended_at") if trial.state == TrialState.RUNNING else None
-    running = 0.0 if began is None else ((ended or held or now) - began).total_seconds()
+    running = 0.0 if began is None else (
+        (ended or held or now or last_heard(attributes, began)) - began).total_seconds()
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
     record = TrialRecord(
         number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
@@ -102,6 +103,12 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime) -> TrialReco
         gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0))
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
     return dataclasses.replace(record, feasible=kept)
+
+
+def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
+    """When an attempt that began then last reported: all that is known of one whose driver was killed."""
+    reported = [entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")]
+    return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
 
 
 def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:

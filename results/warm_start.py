@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dynamos.errors import UserError
 from results.best import ranked, train_config
@@ -65,31 +64,6 @@ def _finished(trial: TrialRecord, config: SweepConfig, earlier: SweepConfig, sou
     constraints = {str(c): c.violation(value) for c in config.constraints
                    if (value := trial.last(c.metric)) is not None}
     return optuna.trial.create_trial(
-        params=config.space.stored(values), distributions=_distributions(config),
+        params=config.space.stored(values), distributions=config.space.distributions(),
         values=[trial.final(o.metric) for o in config.objectives], constraints=constraints,
         user_attrs={"source": source, **results})
-
-
-def _distributions(config: SweepConfig) -> dict[str, BaseDistribution]:
-    found = _Distributions()
-    config.space.suggest(found)
-    return found.by_name
-
-
-class _Distributions:
-    """Takes down what a space would draw from."""
-
-    def __init__(self) -> None:
-        self.by_name: dict[str, BaseDistribution] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.by_name[name] = FloatDistribution(low, high, log=log)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.by_name[name] = IntDistribution(low, high, log=log)
-        return low
-
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any:
-        self.by_name[name] = CategoricalDistribution(choices)
-        return choices[0]

@@ -4,6 +4,8 @@ from typing import Any
 
 from results.trial import TrialRecord
 
+FRACTIONS = ("keep_fraction", "compute")  # metrics between 0 and 1; the others are percents and points of them
+
 
 def parameters(config: dict[str, Any]) -> str:
     """Searched fields with values short enough to read."""
@@ -13,6 +15,11 @@ def parameters(config: dict[str, Any]) -> str:
 def number(value: Any) -> str:
     """A value in four significant digits where it is a float."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def measured(metric: str, value: float) -> str:
+    """A metric's value: percents and points in hundredths, a fraction in four significant digits."""
+    return number(float(value)) if metric in FRACTIONS else f"{value:.2f}"
 
 
 def duration(seconds: float) -> str:
@@ -32,4 +39,5 @@ def count(amount: int, what: str) -> str:
 def mean_and_spread(trial: TrialRecord, metric: str) -> str:
     """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
     mean, spread = trial.last(metric), trial.spread(metric)
-    return "" if mean is None else f"{mean:.2f}" + ("" if spread is None else f" +- {spread:.2f}")
+    return "" if mean is None else measured(metric, mean) + (
+        "" if spread is None else f" +- {measured(metric, spread)}")

@@ -4,21 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
+
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 
 NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
               "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic")
-
-
-class Suggests(Protocol):
-    """The part of optuna.Trial that a space draws from."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = ...) -> float: ...  # noqa: D102
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = ...) -> int: ...  # noqa: D102
-    def suggest_categorical(self, name: str, choices: list[Any]) -> Any: ...  # noqa: D102
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +50,12 @@ class Parameter:
         assert self.low is not None and self.high is not None
         return value is not None and self.low <= value <= self.high
 
-    def suggest(self, trial: Suggests) -> Any:
-        """The field's value that the trial suggests."""
+    def distribution(self) -> BaseDistribution:
+        """What a sampler draws the value from that it stores."""
         if self.choices is not None:
-            return trial.suggest_categorical(self.name, list(self.choices))
+            return CategoricalDistribution(self.choices)
         low, high = sorted((self.stored(self.low), self.stored(self.high)))
-        if field_type(self.name)[0] is int:
-            return self.stored(trial.suggest_int(self.stored_name, int(low), int(high), log=self.log))
-        return self.stored(trial.suggest_float(self.stored_name, low, high, log=self.log))
+        return (IntDistribution if field_type(self.name)[0] is int else FloatDistribution)(low, high, self.log)
 
     def __str__(self) -> str:
         if self.choices is not None:
@@ -102,9 +94,9 @@ class SearchSpace:
             return {"low": p.low, "high": p.high, "log": p.log}
         return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
 
-    def suggest(self, trial: Suggests) -> dict[str, Any]:
-        """Field values that the trial suggests."""
-        return {p.name: p.suggest(trial) for p in self.parameters}
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """What a sampler draws from, by the names that it stores."""
+        return {p.stored_name: p.distribution() for p in self.parameters}
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """The space's fields of a configuration, as the sampler sees them (to enqueue a point).
@@ -138,8 +130,11 @@ def read_space(name: str) -> SearchSpace:
     raise UserError(unknown("space", name, named_spaces()) + " A YAML file's path serves too.")
 
 
-def read_points(path: Path, space: SearchSpace) -> tuple[dict[str, Any], ...]:
-    """Configurations in a YAML file, `points:` a list of mappings {searched field: value}; a field may be left out."""
+def read_points(path: Path) -> tuple[dict[str, Any], ...]:
+    """Configurations in a YAML file, `points:` a list of mappings {searched field: value}; a field may be left out.
+
+    SweepConfig says which fields and values are allowed.
+    """
     content = read_yaml(path)
     for key in content:
         if key != "points":
@@ -147,12 +142,7 @@ def read_points(path: Path, space: SearchSpace) -> tuple[dict[str, Any], ...]:
     points = content.get("points")
     if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
         raise UserError(f"{path} needs `points:`, a list of mappings of searched fields to values.")
-    names = [p.name for p in space.parameters]
-    for point in points:
-        for field in point:
-            if field not in names:
-                raise UserError(f"{path}: " + unknown(f"field of the space {space.name}", field, names))
-    return tuple({f: checked(f, number_of_text(f, value)) for f, value in point.items()} for point in points)
+    return tuple({field: number_of_text(field, value) for field, value in point.items()} for point in points)
 
 
 def _parameter(space: str, field: str, spec: Any) -> Parameter:

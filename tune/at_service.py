@@ -9,20 +9,25 @@ from rich.console import Console
 from rich.table import Table
 
 from dynamos.errors import UserError
+from results import STORAGE
 from results.wording import count, number, parameters
 from tune.client import Client
 from tune.session import SESSION
 
-# Flags that say what is the service's own, by command where they mean something else elsewhere.
-_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "baseline", "register", "page")
+# Flags that say what is the service's own.
+_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "baseline", "register", "page", "preflight_only")
 SHOWN_TRIALS = 30
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
     """Has the service do a command; its exit status. UserError for what it cannot do."""
-    for flag in _ITS_OWN:
-        if getattr(arguments, flag, None):
-            raise UserError(f"--{flag.replace('_', '-')} is not for --server: that is the service's own.")
+    given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
+    if arguments.storage != STORAGE:
+        given.append("storage")
+    if arguments.command == "confirm":  # whose first session has the resources of the sweep's
+        given += [flag for flag in SESSION if getattr(arguments, flag) is not None]
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} is not for --server: that is the service's own.")
     COMMANDS[arguments.command](Client(arguments.server), arguments)
     return 0
 
@@ -32,8 +37,6 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
 
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, by which it is found again.")
-    if arguments.preflight_only:
-        raise UserError("--preflight-only is not for --server; what the service runs on is the service's own.")
     made = client.create(sweep_config(arguments))
     print(f"{_line(made)}. Watch it: dynamos-sweep show {made['name']} --server {client.url}, or the page {client.url}")
 

@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, 2)
     except DynamosError as error:
         return _fail(error, 1)
+    except OSError as error:  # a file or folder that cannot be read or written, a full disk
+        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
     except KeyboardInterrupt:
         return 130
     except Exception as error:

@@ -90,7 +90,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     default = DEFAULT_OBJECTIVE.get(arguments.protocol, "val_class_il")
     objectives = tuple(Objective.parse(text) for text in arguments.objectives or [default])
     base, report_on = _base(arguments)
-    points = () if arguments.points is None else read_points(Path(arguments.points).expanduser(), space)
+    points = () if arguments.points is None else read_points(Path(arguments.points).expanduser())
     return SweepConfig(
         name=_name(arguments), space=space, base=base, objectives=objectives, protocol=arguments.protocol,
         report_on=report_on,

@@ -1,6 +1,5 @@
 """A sweep read back from an MLflow server, where its ledger is out of reach."""
 
-import ast
 import dataclasses
 import datetime as dt
 from collections.abc import Iterator
@@ -8,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from dynamos.config import parsed
 from dynamos.errors import RunError, UserError, unknown
 from results.best import broken
 from results.frame import Sweep
@@ -80,7 +80,7 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
     complete = tags["state"] == "COMPLETE"
     record = TrialRecord(
         number=int(tags[TAG].rpartition("/")[2]), state=tags["state"], source=tags["source"],
-        config={p.name: _value(run.data.params[p.name]) for p in config.space.parameters}, results=results,
+        config={p.name: parsed(p.name, run.data.params[p.name]) for p in config.space.parameters}, results=results,
         attempt=int(tags[ATTEMPT_TAG]), held=False, reason=tags.get("reason") or None,
         started_at=_time(run.info.start_time), ended_at=_time(run.info.end_time), value=None, feasible=False,
         seconds=metrics.get("seconds"), cpu_seconds=metrics.get("cpu_seconds", 0.0),
@@ -89,14 +89,6 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
         return record
     return dataclasses.replace(record, value=record.final(config.objectives[0].metric),
                                feasible=not broken(config, record))
-
-
-def _value(text: str) -> Any:
-    """A field's value from the text that MLflow keeps of it."""
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _time(milliseconds: int | None) -> dt.datetime | None:

@@ -5,6 +5,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from optuna.exceptions import OptunaError
@@ -21,10 +22,11 @@ from results.confirm import outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names, unusable
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.trial import TrialRecord
-from results.wording import duration, mean_and_spread, number, parameters
+from results.wording import count, duration, mean_and_spread, measured, number, parameters
 
 SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
+SHOWN_REASONS = 5
 
 
 def listing(storage: AnyPath) -> None:
@@ -36,14 +38,15 @@ def listing(storage: AnyPath) -> None:
                   pad_edge=False)
     for name in names:
         try:
-            ledger = Ledger.open(storage, name)
-            config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
+            with closing(Ledger.open(storage, name)) as ledger:
+                config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
+                state, budget = ledger.state, ledger.budget
         except (DynamosError, OptunaError, SQLAlchemyError) as error:  # one damaged sweep does not hide the others
             table.add_row(name, "", "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
             continue
         chosen = best(trials, config)
-        table.add_row(name, config.base.dataset, config.space.name, config.protocol, ledger.state,
-                      f"{sum(t.ended_at is not None for t in trials)}/{ledger.budget}",
+        table.add_row(name, config.base.dataset, config.space.name, config.protocol, state,
+                      f"{sum(t.ended_at is not None for t in trials)}/{budget}",
                       "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
     _console().print(table)
 
@@ -60,7 +63,7 @@ def show_sweep(ledger: Ledger) -> None:
     console.print(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
                   f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
-    listed = first + [t for t in trials if t not in first]
+    listed = list({t.number: t for t in [*first, *trials]}.values())
     table = Table("trial", "state", "source", "tasks", config.objectives[0].metric, "seconds", "parameters or reason",
                   box=None, pad_edge=False)
     for trial in listed[:SHOWN_TRIALS]:
@@ -109,11 +112,15 @@ def ending(ledger: Ledger, over: str | None) -> bool:
               f"Go on: {_command('dynamos-sweep')} resume {ledger.typed}\n")
     chosen = best(trials, config)
     if chosen is None:
-        reasons = sorted({t.reason for t in trials if t.reason})
+        reasons = Counter(t.reason for t in trials if t.reason).most_common()
         complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
         what = (f"None of the {complete} trials of {name} that completed keeps "
                 f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
-        print(f"{what}{': ' + '; '.join(reasons) if reasons else ''}.")
+        print(f"{what}{':' if reasons else '.'}")
+        for reason, often in reasons[:SHOWN_REASONS]:
+            print(f"  {count(often, 'trial')}: {reason}")
+        if len(reasons) > SHOWN_REASONS:
+            print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first = baseline(trials)
@@ -163,7 +170,7 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
                                 else row.trial.state.lower() for row in rows))
     table.add_section()
     table.add_row(f"{config.objectives[0].metric} - baseline's",
-                  *("" if row.against is None else str(row.against) for row in rows))
+                  *("" if row.against is None else row.against.told(config.objectives[0].metric) for row in rows))
     table.add_row("p", *("" if row.against is None or row.against.p_value is None else f"{row.against.p_value:.2g}"
                          for row in rows))
     print(f"Test results of {ledger.config.name}, {config.seeds} fresh seeds each, mean +- standard deviation; the "
@@ -199,7 +206,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
     for title, trial in columns.items():
         table.add_column(f"{title} (trial {trial.number})", justify="right")
     for metric in metrics:
-        table.add_row(metric, *(_shown(t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
+        table.add_row(metric, *(_shown(metric, t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
                                 for t in columns.values()))
     table.add_section()
     for field in next(iter(columns.values())).config:
@@ -212,7 +219,7 @@ def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
     front = pareto(trials, ledger.config)
     table = Table("trial", *map(str, ledger.config.objectives), "parameters", box=None, pad_edge=False)
     for trial in front[:SHOWN_PARETO]:
-        table.add_row(str(trial.number), *(_shown(trial.last(o.metric)) for o in ledger.config.objectives),
+        table.add_row(str(trial.number), *(_shown(o.metric, trial.last(o.metric)) for o in ledger.config.objectives),
                       parameters(trial.config))
     print(f"\nPareto set: {len(front)} trials"
           + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
@@ -238,5 +245,5 @@ def _command(name: str) -> str:
     return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def _shown(metric: str, value: float | None) -> str:
+    return "" if value is None else measured(metric, value)

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dynamos.config import TrainConfig, preset
+from dynamos.errors import UserError
+from results.best import Choice, best, chosen
 from results.confirm import CHOSEN, difference, frame, outcomes, verdict
 from results.ledger import Ledger
 from results.protocols import CONFIRMATION
@@ -135,3 +137,16 @@ def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -
     assert row["test_class_il_std"] == pytest.approx(0.763763, rel=1e-5)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((2.8333 - 0.7171, 2.8333 + 0.7171), abs=1e-3)
     assert row["keep_ratio"] == 0.2 and row["trial"] == 11 and row["compute"] == 0.5
+
+
+def test_nothing_is_chosen_by_a_confirmation(tmp_path: Path) -> None:
+    _, there = confirmed(tmp_path, [80.0, 82.0], [83.0, 84.5])
+    with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"):
+        chosen(there.trials(), there.config, Choice())
+    assert best(there.trials(), there.config) is None
+
+
+def test_a_difference_in_a_fraction_has_four_digits() -> None:
+    assert difference([0.52, 0.523], [0.516, 0.519]).told("compute") == "+0.004 +- 0"
+    assert difference([0.516], [0.52]).told("keep_fraction") == "-0.004"
+    assert difference([80.0], [81.234]).told("test_class_il") == "-1.23"

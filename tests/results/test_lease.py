@@ -13,6 +13,7 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy.exc import OperationalError
 
@@ -246,15 +247,17 @@ def test_a_driver_stops_writing_before_others_take_over() -> None:
 
 
 @pytest.mark.usefixtures("fast")
+@pytest.mark.parametrize("error", [OperationalError("UPDATE", {}, Exception("database is locked")),
+                                   StorageInternalError("An exception is raised during the commit")])
 def test_a_database_that_is_locked_for_a_while_costs_no_lease(
-        study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        error: Exception, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     held, tries, beaten = study.lease(), iter(range(10**9)), threading.Event()
     swap = Lease._swap
 
     def locked(self: Lease, *arguments: Any) -> bool:
         number = next(tries)
         if number in (1, 2):
-            raise OperationalError("UPDATE", {}, Exception("database is locked"))
+            raise error
         if number == 4:
             beaten.set()
         return swap(self, *arguments)

@@ -19,6 +19,7 @@ from upath import UPath
 
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
+from results import lease
 from results import ledger as ledgers
 from results.best import Choice, best, train_config
 from results.export import export
@@ -250,6 +251,23 @@ def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypat
     assert trial.ended_at == dt.datetime.fromtimestamp(3020, dt.UTC)
 
 
+@pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])
+def test_what_a_driver_that_is_gone_left_running_grows_no_older(
+        owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        clock.seconds = 100
+        ledger.ask()
+        clock.seconds = 110
+        report(ledger, 0, 90)
+    monkeypatch.setattr("results.lease.gone", lambda held: held["owner"] == "here:7")
+    held = lease.read(ledger._database, ledger._database_id)
+    ledger._database.set_study_user_attr(ledger._database_id, lease.LEASE, held | {"owner": owner})
+    clock.seconds = 1000
+    there = Ledger.open(tmp_path, "s")
+    assert (there.trial(0).seconds, there.trials()[0].cpu_seconds, there.spent("cpu")) == (seconds,) * 3
+
+
 class Killed(BaseException):
     """The end of a process, as far as the ledger can tell."""
 
@@ -465,10 +483,21 @@ def test_time_between_attempts_is_not_a_trials(ledger: Ledger) -> None:
     assert total is not None and waited < total <= waited + took + 0.1
 
 
+def say(folder: Path, **changes: object) -> None:
+    """Has a sweep.yaml say something else."""
+    file = folder / "sweep.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
+
+
 @pytest.mark.parametrize("damage, message", [
     (lambda f: (f / "sweep.yaml").write_text("name: s"), "sweep.yaml is damaged"),
     (lambda f: (f / "sweep.yaml").write_text("record:"), "sweep.yaml is damaged"),
     (lambda f: (f / "sweep.yaml").write_text("name: ["), "is not readable YAML"),
+    (lambda f: say(f, objectives=[5]), "sweep.yaml is damaged"),
+    (lambda f: say(f, tracking_uri=5), "sweep.yaml is damaged"),
+    (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
+    (lambda f: say(f, name=None), "holds the sweep None"),
+    (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
     (lambda f: (f / "ledger.db").unlink(), "has lost its ledger.db"),
     (lambda f: (f / "ledger.db").write_bytes(b"no database" * 500), "is no ledger of this sweep"),
 ])

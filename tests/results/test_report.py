@@ -43,6 +43,16 @@ def swept(storage: Path, *points: dict[str, Any], values: tuple[float, ...] = ()
     return Ledger.open(storage, "s")
 
 
+def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(objectives=(Objective.parse("compute"),)), {})) as made:
+        for value in (0.52, 0.5162):
+            number = made.ask().number
+            made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"compute": value})
+            made.finish(number, "COMPLETE")
+    said = answer(made.trials(), made.config)
+    assert said.startswith("Trial 1 is best with compute 0.5162, better by 0.0038 than the preset (0.52).")
+
+
 @pytest.mark.parametrize("values", [[], [80.0], [70.0, 80.0], [70.0, 80.0, 75.0, 71.0, 90.0]])
 def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: list[float]) -> None:
     with driven(Ledger.create(tmp_path, config(trials=10), {})) as made:

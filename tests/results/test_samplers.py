@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna import Trial
 from scipy.stats import qmc
 
 from dynamos.errors import UserError
@@ -81,7 +82,7 @@ def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
     undisturbed, killed, other = play(begun(), 2), begun(), begun()
     start = len(killed.trials())
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), driven(killed):
-        patch.setattr(SearchSpace, "suggest", kill)
+        patch.setattr(Trial, "_suggest", kill)
         killed.ask()  # the trial is there and has no parameters yet
     for _ in range(3):
         killed = Ledger.open(killed.folder.parent, "s")

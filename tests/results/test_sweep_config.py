@@ -60,6 +60,9 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
     ({"sampler": "grid", "grid_levels": 7},  # five ranges: 7^5
      f"--sampler grid: 7 levels of 5 parameters are 16807 configurations, more than {GRID_LIMIT}; use fewer "
      "--grid-levels or a smaller space."),
+    ({"sampler": "grid", "grid_levels": 10_000},
+     f"--sampler grid: 10000 levels of 5 parameters are {10_000**5} configurations, more than {GRID_LIMIT}; use fewer "
+     "--grid-levels or a smaller space."),
     ({"pruner": "halve"}, f"unknown pruner 'halve'. Did you mean 'halving'? Allowed: {', '.join(PRUNERS)}."),
     ({"pruner": "wilcoxon", "seeds": WILCOXON_SEEDS - 1}, f"--pruner wilcoxon compares seeds, and "
      f"{WILCOXON_SEEDS - 1} cannot tell anything; use --seeds {WILCOXON_SEEDS} or more."),
@@ -70,6 +73,13 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
      "Widen the space, or give the base another value with --set."),
     ({"points": ({"lr": 0.1}, {"lr": 9.0})}, "--points, configuration 2: lr 9.0 lies outside the space core, which "
      "has 0.005 to 0.2 (log)."),
+    ({"points": ({"lt": 0.1},)}, "--points, configuration 1: unknown field of the space core 'lt'. Did you mean 'lr'? "
+     "Allowed: lr, alpha, beta, policy_penalty, keep_ratio."),
+    ({"points": ({"nf": 16},)}, "--points, configuration 1: unknown field of the space core 'nf'. Allowed: lr, alpha, "
+     "beta, policy_penalty, keep_ratio."),
+    ({"points": ({"lr": "0.05"},)}, "--points, configuration 1: lr '0.05' is not a number."),
+    ({"points": ({"lr": None},)}, "--points, configuration 1: lr None is not a number."),
+    ({"points": ({"lr": -1},)}, "--points, configuration 1: lr -1.0 is out of range; it must be greater than 0."),
     ({"points": ({"lr": 0.1},) * 4}, "--points has 4 configurations; with trial 0 that needs --trials 5 or more, "
      "not 4."),
     ({"ledger_url": "postgresql+psycopg://me:secret@host/db"}, "--ledger-url: a password does not belong in a "
@@ -91,9 +101,10 @@ def test_no_password_and_no_broken_url_reaches_a_sweeps_files(flag: str, url: st
 
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///l.db", "sqlite+pysqlite:///l.db"])
-def test_a_ledger_is_not_in_memory_nor_where_only_one_folder_s_commands_find_it(url: str) -> None:
-    with pytest.raises(UserError, match="--ledger-url .* give the file by its whole path"):
-        config(ledger_url=url)
+@pytest.mark.parametrize("flag", ["ledger_url", "tracking_uri"])
+def test_no_database_is_in_memory_nor_where_only_one_folder_s_commands_find_it(flag: str, url: str) -> None:
+    with pytest.raises(UserError, match=f"--{flag.replace('_', '-')} .* give the file by its whole path"):
+        config(**{flag: url})
 
 
 @pytest.mark.parametrize("url", ["postgresql+psycopg://me@host/db", "sqlite:////tmp/l.db", "https://mlflow.example:5000",

@@ -227,3 +227,19 @@ def test_gpus_may_be_shared_otherwise_but_not_be_left(stored: Path, monkeypatch:
     assert ran[0][0].gpus_per_trial == 0.25
     assert main(["resume", "g", "--storage", str(stored), "--gpus-per-trial", "0"]) == 2
     assert "--gpus-per-trial 0: the trials of 'g' train on GPUs, and so do" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments, message", [
+    (["serve", "--storage", "FILE/x"], "FILE/x: Not a directory"),
+    (["show", "s" * 300], "File name too long"),
+    (["compare", "s", "t", "--page", "FILE/x.html"], "FILE: File exists")])
+def test_a_file_that_cannot_be_read_or_written_is_told_in_one_line(
+        arguments: list[str], message: str, stored: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    if not (stored / "t").exists():
+        Ledger.create(stored, plain("t"), {})
+    storage = [] if "--storage" in arguments else ["--storage", str(stored)]
+    assert main([text.replace("FILE", str(file)) for text in arguments] + storage) == 1
+    said = capsys.readouterr().err
+    assert len(said.splitlines()) == 1 and message.replace("FILE", str(file)) in said

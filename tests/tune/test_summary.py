@@ -285,7 +285,7 @@ def test_the_end_shows_the_pareto_set_and_how_to_go_on(storage: Path, capsys: py
     assert "with compute<=0.5, which is the preset:" in said
     table = said[said.index("Pareto set: 2 trials"):].splitlines()
     assert columns(table[1]) == ["trial", "val_class_il:max", "keep_fraction:min", "parameters"]
-    assert [columns(line)[:3] for line in table[2:4]] == [["0", "70.00", "0.50"], ["1", "60.00", "0.20"]]
+    assert [columns(line)[:3] for line in table[2:4]] == [["0", "70.00", "0.5"], ["1", "60.00", "0.2"]]
     assert "pareto.csv" in said
 
 
@@ -295,7 +295,23 @@ def test_the_end_of_a_sweep_without_a_choice_says_why(tmp_path: Path, capsys: py
         assert said_at_the_end(ledger, None, capsys)[1].strip().startswith("No trial of s completed.")
         enter(ledger, 50.0, "FAIL", REASON)
         found, said = said_at_the_end(ledger, None, capsys)
-        assert not found and f"No trial of s completed: {REASON}." in said
+        assert not found and f"No trial of s completed:\n  1 trial: {REASON}\nFiles" in said
         enter(ledger, 90.0)
         found, said = said_at_the_end(ledger, None, capsys)
         assert not found and "None of the 1 trials of s that completed keeps compute<=0.1" in said
+
+
+def test_of_many_reasons_the_most_frequent_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(trials=20), {})) as ledger:
+        for reason in ["rare", *["often"] * 3, *["twice"] * 2, *map(str, range(5))]:
+            enter(ledger, 50.0, "FAIL", reason)
+        said = said_at_the_end(ledger, None, capsys)[1]
+    assert "No trial of s completed:\n  3 trials: often\n  2 trials: twice\n  1 trial: rare\n" in said
+    assert "  1 trial: 1\n  and 3 other reasons, in trials.csv\n" in said
+
+
+def test_list_leaves_no_file_open(storage: Path, say: Say) -> None:
+    say("list")
+    before = len(os.listdir("/proc/self/fd"))
+    say("list")
+    assert len(os.listdir("/proc/self/fd")) <= before

@@ -79,7 +79,7 @@ class Look(_Answer):
     """A reading of test images by a confirmation."""
 
     at: str
-    configurations: list[Any]
+    configurations: int
     seeds: list[int]
 
 
@@ -90,18 +90,23 @@ class Links(_Answer):
     ray: str | None
 
 
-class Sweep(Summary):
-    """A sweep without its trials."""
+class Findings(_Answer):
+    """What a sweep or a confirmation found, in words, and the numbers of the trials in the Pareto set."""
 
-    parameters: list[Parameter]
-    metrics: dict[str, str]
     answer: str
     ties: str
     ranking: str
     cautions: list[str]
+    pareto: list[int]
+
+
+class Sweep(Summary, Findings):
+    """A sweep without its trials."""
+
+    parameters: list[Parameter]
+    metrics: dict[str, str]
     cpu_seconds: float
     gpu_seconds: float
-    pareto: list[int]
     config: dict[str, Any]  # as sweep.yaml has it
     record: dict[str, Any]  # of the machine and code it was begun with
     looks: dict[str, Look]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
@@ -23,7 +23,7 @@ from results.compare import sentences as compared_sentences
 from results.compare import table as compared_table
 from results.export import best_args, commands, provenance
 from results.frame import Sweep
-from results.report import write_report
+from results.report import report
 from tune.service.answers import (
     Best,
     Comparison,
@@ -136,11 +136,12 @@ def _pages(sweeps: Sweeps, measures: Measures) -> APIRouter:
     def readyz() -> str:
         """Whether it can do what it is for: the storage is there and is read."""
         try:
-            if not sweeps.storage.exists():
-                raise Problem(503, f"the storage {sweeps.storage} is not there.")
-            return f"ready: {len(sweeps.names())} sweeps\n"
-        except OSError as error:
-            raise Problem(503, f"the storage cannot be read: {error.strerror or error}") from None
+            there, names = sweeps.storage.exists(), sweeps.names()
+        except Exception as error:  # whatever the storage's package raises
+            raise Problem(503, f"the storage cannot be read: {error}") from error
+        if not there:
+            raise Problem(503, f"the storage {sweeps.storage} is not there.")
+        return f"ready: {len(names)} sweeps\n"
 
     @router.get("/metrics", tags=["service"], response_class=PlainTextResponse)
     def metrics() -> Response:
@@ -293,12 +294,14 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             for field, (share, spread) in reversed((found or {}).items())]})
 
     @router.get("/sweeps/{name}/report", tags=["sweeps"], response_class=HTMLResponse)
-    def report(name: Name) -> Response:
+    def get_report(name: Name) -> Response:
         """The sweep's report, one self-contained page, as things stand."""
         ledger = sweeps.get(name).ledger
         if ledger.config.confirms is not None:
             raise Problem(409, f"{name} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
-        return HTMLResponse(write_report(ledger).read_bytes(), headers={"content-security-policy": REPORT_POLICY})
+        with closing(ledger):
+            page = report(ledger)
+        return HTMLResponse(page, headers={"content-security-policy": REPORT_POLICY})
 
     @router.get("/compare", tags=["sweeps"], response_model=Comparison)
     def compare(sweeps_: Annotated[str, Query(alias="sweeps", max_length=2000, description="names, with commas")]

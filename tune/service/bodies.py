@@ -124,8 +124,8 @@ else:
 class RangeSpec(_Strict):
     """A range of numbers."""
 
-    low: float
-    high: float
+    low: int | float  # a whole-numbered field takes no 4.0
+    high: int | float
     log: bool = False
 
 
@@ -189,12 +189,13 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     base = dict(given.pop("base", {}))
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
     report_on = given.pop("report_on", {})
+    streams = dataset, report_on.get("dataset", dataset)
     try:
         space = _space(request.space)
         given.pop("space", None)
         trained = _at("base", lambda: base_config(
             dataset, base, request.protocol, request.cpus_per_trial, request.gpus_per_trial,
-            None if "digits" in dataset else of_the_service["data_path"]))
+            None if all("digits" in stream for stream in streams) else of_the_service["data_path"]))
         objectives = given.pop("objectives", None) or [DEFAULT_OBJECTIVE.get(request.protocol, "val_class_il")]
         rest = {name: value for name, value in given.items() if value is not None}
         return _at(None, lambda: SweepConfig(**rest | {

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import fields, replace
 from typing import Any
 
@@ -38,7 +39,7 @@ class Changes:
         if self._there(config) is None:
             recorded(config, self._drivers.cluster)
             if config.warm_start is not None:
-                Ledger.open(self._sweeps.storage, config.warm_start)
+                Ledger.open(self._sweeps.storage, config.warm_start).close()
         return first_suggestions(config)
 
     def create(self, config: SweepConfig) -> bool:
@@ -50,7 +51,7 @@ class Changes:
                 if view.ledger.sessions == 0 and view.summary["state"] not in _RUNS:  # made, and then we were killed
                     self._drivers.start("resume", config.name, [], 0)
                 return False
-            create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)
+            create_sweep(self._sweeps.storage, config, address=self._drivers.cluster).close()
             self._drivers.start("resume", config.name, [], 0)
             return True
 
@@ -93,12 +94,15 @@ class Changes:
         choice = Choice(asked.choose, asked.max_compute)
         with self._lock:
             try:
-                ledger = confirmation(view.ledger, asked.seeds, asked.top, choice, None, {}, self._drivers.cluster)
+                with closing(view.ledger):
+                    ledger = confirmation(
+                        view.ledger, asked.seeds, asked.top, choice, None, {}, self._drivers.cluster)
             except UserError as error:
                 raise Problem(409, str(error)) from None
-            name = ledger.config.name
+            name, sessions = ledger.config.name, ledger.sessions
+            ledger.close()
             if self._sweeps.newest(name).summary["state"] not in (*_RUNS, "finished"):
-                self._drivers.start("resume", name, [], ledger.sessions)
+                self._drivers.start("resume", name, [], sessions)
         return name
 
 

@@ -1,6 +1,5 @@
 """Starts the drivers of sweeps, each a process or a job of its own: the service may go away, they do not."""
 
-import datetime as dt
 import os
 import subprocess
 import sys
@@ -14,8 +13,6 @@ from tune.client import TOKEN
 from tune.logs import tail
 from tune.remote import is_server
 
-DRIVER_LOG = "driver.log"
-_BEGINS = "--- "  # what a session's part of the log begins with
 _ERROR = "dynamos-sweep: error: "
 
 
@@ -45,14 +42,13 @@ class Drivers:
             return
         address = [] if self._address is None else ["--address", self._address]
         environment = {key: value for key, value in os.environ.items() if key != TOKEN}
-        log_file = self._log(name)
+        log_file = self._log(name, sessions + 1)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
-        with log_file.open("ab") as log:
-            log.write(f"{_BEGINS}{dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M:%S} {command} {sessions + 1}\n".encode())
-            log.flush()
-            # A session of its own: what ends the service does not reach it.
+        with log_file.open("wb") as log:
+            # A session of its own: what ends the service does not reach it. -P: nothing in the folder where the service
+            # was started is taken for a module.
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
+                [sys.executable, "-P", "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT, start_new_session=True, env=environment)
 
     def alive(self, name: str) -> bool:
@@ -69,14 +65,14 @@ class Drivers:
         """Why the last driver of a sweep that has had so many ended badly, where it was ours and said so."""
         if name in self._errors:
             return self._errors[name]
-        head, *lines = (f"\n{tail(self._log(name))}".rpartition(f"\n{_BEGINS}")[2].splitlines() or [""])
-        number = head.rpartition(" ")[2]
-        if not number.isdigit() or int(number) < sessions:  # another driver came after it
-            return None
+        # One that ended before it took the sweep over has the number that the next would have.
+        last = next((log for number in (sessions + 1, sessions) if (log := self._log(name, number)).is_file()), None)
+        lines = [] if last is None else tail(last).splitlines()
         return next((line.removeprefix(_ERROR) for line in reversed(lines) if line.startswith(_ERROR)), None)
 
-    def _log(self, name: str) -> AnyPath:
-        return self._storage / name / DRIVER_LOG
+    def _log(self, name: str, number: int) -> AnyPath:
+        """What a sweep's driver of a number says, from 1."""
+        return self._storage / name / f"driver-{number}.log"
 
     def _submit(self, name: str, arguments: list[str]) -> None:
         from tune.jobs import Jobs

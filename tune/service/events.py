@@ -36,7 +36,7 @@ class Watcher:
             if self._listeners:
                 try:
                     await self._look()
-                except OSError as error:  # the storage is away; listeners wait until it is back
+                except Exception as error:  # whatever the storage's package raises; listeners wait until it is over
                     log.warning("the sweeps cannot be read: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
 

@@ -1,6 +1,7 @@
 """What a sweep would try first, without one."""
 
 import tempfile
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,6 @@ def first_suggestions(config: SweepConfig) -> list[dict[str, Any]]:
     """
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(Path(folder), replace(config, ledger_url=None, tracking_uri=None, warm_start=None), {})
-        with ledger.driving():
+        with closing(ledger), ledger.driving():
             trials = [ledger.ask() for _ in range(min(FIRST, ledger.budget))]
     return [{"source": trial.source, "config": trial.config} for trial in trials]

@@ -9,6 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -115,7 +116,8 @@ class Sweeps:
                 before = None
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
             began, stamp = time.monotonic(), self._stamp(ledger)  # what is written meanwhile is read the next time
-            kept.view = view = self._read(kept, ledger, before, identity)
+            with closing(ledger):  # no file and no connection is held for each sweep that was ever looked at
+                kept.view = view = self._read(kept, ledger, before, identity)
             kept.stamp, kept.read_at = stamp, began
             if before is None:
                 gc.collect()  # what stays for long is looked through now, not again and again while requests wait
@@ -170,9 +172,10 @@ class Sweeps:
         for name in ("ledger.db", "ledger.db-wal"):
             try:
                 status = (ledger.folder / name).stat()
-                found.append((status.st_mtime_ns, status.st_size, status.st_ino))
             except FileNotFoundError:
-                found.append(None)
+                continue
+            if status.st_size:  # an empty log comes and goes with whoever reads
+                found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
         return found
 
     def _read(self, kept: _Kept, ledger: Ledger, before: View | None, identity: Any) -> View:

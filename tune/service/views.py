@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,6 +13,7 @@ import numpy as np
 from results.agreement import ranking
 from results.best import best, pareto, reported_config, tie_sentence
 from results.cautions import cautions
+from results.confirm import finding
 from results.export import commands
 from results.ledger import Ledger
 from results.report import answer
@@ -19,7 +21,7 @@ from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter as Searched
 from tune.logs import tail
-from tune.service.answers import Look, Parameter, Summary, Sweep, Trial, TrialRow, TrialState
+from tune.service.answers import Findings, Look, Parameter, Summary, Sweep, Trial, TrialRow, TrialState
 
 
 @dataclass(frozen=True)
@@ -68,12 +70,24 @@ class View:
         return {
             **self.summary,
             "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
-            "answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
-            "ranking": ranking(own, config), "cautions": cautions(trials, config),
+            **(_searched(trials, config) if config.confirms is None else _confirmed(ledger)),
             "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
-            "pareto": [t.number for t in pareto(trials, config)], "config": config.to_dict(),
-            "record": ledger.record, "looks": self.looks,
+            "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
+
+
+def _searched(trials: list[TrialRecord], config: SweepConfig) -> Findings:
+    """What a search found, and what speaks against it."""
+    own = [t for t in trials if not t.imported]
+    return {"answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
+            "ranking": ranking(own, config), "cautions": cautions(trials, config),
+            "pareto": [t.number for t in pareto(trials, config)]}
+
+
+def _confirmed(confirmation: Ledger) -> Findings:
+    """What a confirmation found; nothing in it is chosen, so nothing speaks against the choice."""
+    with closing(confirmation):
+        return {"answer": finding(confirmation), "ties": "", "ranking": "", "cautions": [], "pareto": []}
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:

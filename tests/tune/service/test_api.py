@@ -1,8 +1,11 @@
 """What the service tells of ledgers, and what it has drivers do."""
 
+import asyncio
 import csv
+import gc
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -24,6 +27,7 @@ from dynamos.errors import RunError, UserError
 from results.ledger import Ledger
 from results.names import STOP_FILE
 from results.trial import TrialRecord
+from tests.results.test_confirm import confirmed
 from tests.results.test_ledger import complete, config, driven, report
 from tests.results.test_report import swept
 from tests.tune.processes import wait_for
@@ -32,7 +36,10 @@ from tests.tune.service.test_guard import problem
 from tune.cli import main
 from tune.client import Client
 from tune.service import answers
+from tune.service.bodies import SweepRequest, sweep_config
+from tune.service.events import Watcher
 from tune.service.sweeps import Sweeps
+from tune.service.views import View
 
 
 @pytest.fixture
@@ -97,6 +104,7 @@ def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
 
 def test_a_ledger_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
     swept(tmp_path, {"lr": 0.1}, values=(40, 60))
+    gc.collect()  # what closes its database last changes its files
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     (name,) = sweeps.names()
     assert sweeps.told(name) == (None, True), "nothing was read yet"
@@ -174,6 +182,7 @@ def test_report_pareto_importance_and_comparison(service: Served, tmp_path: Path
     answer = service.ask("GET", f"/sweeps/{one}/report")
     assert answer.text.startswith("<!doctype html>") and f"Sweep {one}" in answer.text
     assert "sandbox" in answer.headers["content-security-policy"]
+    assert not (tmp_path / one / "report.html").exists(), "what only reads writes nothing"
     assert [t["number"] for t in service.client.pareto(one)] == [3]
     shares = service.ask("GET", f"/sweeps/{one}/importance").json()
     assert sum(s["share"] for s in shares["shares"]) == pytest.approx(1) and shares["trials"] == 5
@@ -234,6 +243,25 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, 
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
 
+def test_a_range_of_whole_numbers_is_searched(service: Served) -> None:
+    space = {"parameters": {"nf": {"low": 4, "high": 8}, "lr": {"low": 0.01, "high": 1}}}
+    found = service.client.create(asked(space=space), dry_run=True)
+    assert found["config"]["space"]["parameters"]["nf"] == {"low": 4, "high": 8, "log": False}
+    assert all(isinstance(s["config"]["nf"], int) for s in found["suggestions"])
+
+
+@pytest.mark.parametrize("streams, path", [
+    (("seq-digits", "seq-mnist"), "/images"), (("seq-mnist", "seq-digits"), "/images"),
+    (("seq-digits", "seq-digits"), None)])
+def test_two_streams_have_the_services_images_where_either_needs_them(streams: tuple[str, str],
+                                                                      path: str | None) -> None:
+    request = SweepRequest.model_validate({
+        "name": "a", "protocol": "two-stream", "base": {"dataset": streams[0]},
+        "report_on": {"dataset": streams[1], "class_order_seed": 3}})
+    meant = sweep_config(request, {"data_path": "/images", "ledger_url": None, "tracking_uri": None})
+    assert meant.reported_base.data_path == path and meant.reported_base.dataset == streams[1]
+
+
 def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path) -> None:
     service.client.create(asked())
     assert service.client.create(asked(), dry_run=True)["suggestions"], "the very same one will do"
@@ -258,6 +286,7 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
     ({"base": {"dataset": "seq-digit"}}, "base.dataset", "seq-digits"),
     ({"base": {"model": "dynamo"}}, "base.model", "dynamos"),
     ({"trials": 0}, "trials", None), ({"trials": 1e400}, "trials", None), ({"points": [{"lr": 900.0}]}, None, None),
+    ({"points": [{"lr": "0.05"}]}, None, None), ({"points": [{"nf": 8}]}, None, None),
     ({"pruner": "wilcoxon", "seeds": 1}, None, None), ({"warm_start": "none"}, None, None)])
 def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Path, changes: dict[str, Any],
                                                   field: str | None, near: str | None) -> None:
@@ -397,6 +426,24 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
         service.client.confirm("empty")
 
 
+def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(service: Served, tmp_path: Path) -> None:
+    confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
+    told = service.client.sweep("s-confirm-1")
+    assert told["answer"].startswith("Trial 11, which the sweep chose, is better than the baseline by 2.83 +- 0.72")
+    assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == ([], "", "", [], None)
+    refused = problem(service.ask("GET", "/sweeps/s-confirm-1/best"), 409)
+    assert "would be to choose on test images" in refused["detail"]
+
+
+def test_no_file_of_a_sweep_stays_open(service: Served, tmp_path: Path) -> None:
+    confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
+    gc.collect()  # what the test itself opened
+    for path in ("", "/s", "/s/trials", "/s/report", "/s-confirm-1"):
+        service.ask("GET", f"/sweeps{path}")
+    opened = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
+    assert [file for file in opened if file.startswith(str(tmp_path))] == []
+
+
 def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         complete(ledger, 10.0, 20.0)
@@ -438,6 +485,9 @@ def test_measures_and_health(service: Served, tmp_path: Path) -> None:
     swept(tmp_path, values=(40,))
     assert requests.get(f"{service.url}/healthz", timeout=9).text == "ok\n"
     assert requests.get(f"{service.url}/readyz", timeout=9).text == "ready: 1 sweeps\n"
+    with patch.object(Sweeps, "names", side_effect=RuntimeError("the store is away")):
+        refused = problem(requests.get(f"{service.url}/readyz", timeout=9), 503)
+    assert refused["detail"] == "the storage cannot be read: the store is away"
     text = requests.get(f"{service.url}/metrics", timeout=9).text
     assert 'dynamos_http_requests_total{method="GET",route="/readyz",status="200"} 1.0' in text
     assert 'state="complete"' in text and "dynamos_sweep_best" in text
@@ -476,8 +526,17 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
     assert "other" in said("compare", "mine", "other")
     assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
     assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
+    kind = TypeAdapter(answers.Sweep)
+    kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)  # with its look at test images
+    begun = list(service.drivers.started)
     assert "does not run" in said("stop", "mine", status=2)
     assert "--data-path is not for --server" in said("run", "--name", "x", "--data-path", "d", status=2)
+    for command in (["extend", "mine", "--trials", "+2"], ["resume", "mine"], ["confirm", "mine"], ["run"]):
+        assert "--preflight-only is not for --server" in said(*command, "--preflight-only", status=2)
+    assert "--max-concurrent is not for --server" in said("confirm", "mine", "--max-concurrent", "1", status=2)
+    assert "--gpus-per-trial is not for --server" in said("confirm", "mine", "--gpus-per-trial", "auto", status=2)
+    assert "--storage is not for --server" in said("list", "--storage", "elsewhere", status=2)
+    assert service.drivers.started == begun
     assert "needs --name" in said("run", status=2)
     assert "unknown sweep 'min'. Did you mean 'mine'?" in said("show", "min", status=2)
 
@@ -485,3 +544,20 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
 def test_no_service_there_is_one_line() -> None:
     with pytest.raises(RunError, match="no service answers at http://127.0.0.1:9"):
         Client("http://127.0.0.1:9").sweeps()
+
+
+def test_the_watch_goes_on_whatever_the_storage_raises(caplog: pytest.LogCaptureFixture) -> None:
+    class Away(Sweeps):
+        def all(self) -> list[View]:
+            raise RuntimeError("the store is away")
+
+    async def watched() -> None:
+        watcher = Watcher(Away(Path(), NotedDrivers(Path())), lambda: False)
+        watcher._listeners = 1
+        watching = asyncio.create_task(watcher.watch())
+        await asyncio.sleep(0.2)
+        assert not watching.done()
+        watching.cancel()
+
+    asyncio.run(watched())
+    assert "the sweeps cannot be read: the store is away" in caplog.text

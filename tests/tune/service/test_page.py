@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import WIDTHS, needs_chromium, opened
+from tests.results.test_confirm import confirmed
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, Service
 from tests.tune.service.test_life import SWEEP, cleaned
@@ -111,6 +112,17 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         report = opening.value
         expect(report.get_by_role("heading", name="Sweep done")).to_be_visible()
         expect(report.locator(".main-svg").first).to_be_visible()
+        assert complaints == []
+
+
+def test_on_a_confirmations_page_nothing_can_be_chosen(tmp_path: Path) -> None:
+    storage = tmp_path / "runs"
+    confirmed(storage, [80.0, 82.0], [83.0, 84.5])
+    with (Service(storage) as service,
+          opened(f"{service.url}/#/sweep/s-confirm-1", WIDTHS["desktop"]) as (page, complaints)):
+        expect(page.get_by_text("which the sweep chose, is better")).to_be_visible()
+        for part in ("confirm-sweep", "extend-sweep", "report-link", "best-value", "best-config"):
+            expect(page.get_by_test_id(part)).to_be_hidden()
         assert complaints == []
 
 

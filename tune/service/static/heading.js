@@ -4,7 +4,7 @@ import {h, put, select} from './dom.js';
 import {bestText, countsText, duration, ended, moment, objective, stateText} from './text.js';
 import {action, announce, ask, copyButton, errorPlace} from './ui.js';
 
-const ACTIVE = ['starting', 'running'], RESUMABLE = ['stopped', 'killed'];
+const RESUMABLE = ['stopped', 'killed'];
 const QUIET = 15_000; // ms between two announcements of progress
 
 /** The heading's node; show(sweep) updates it in place, so that the focus stays. */
@@ -40,10 +40,11 @@ export function heading(name) {
     event.preventDefault();
     download(path('report'), `${name}.html`).catch((e) => put(problem, e.message));
   }}, 'Report');
+  const extending = h('span.row.group', {}, h('label', {for: 'extend-by'}, 'Trials to add'), more, extend);
+  const lead = h('span', {}, 'best ', best), link = () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`;
   const node = h('section', {'aria-label': 'Sweep'}, h('div.row', {}, title, state), kind,
-    h('div.row', {}, progress, count, h('span', {}, 'best ', best)), error, cautions, answer, notes,
-    h('div.row', {}, stop, resume, h('span.row.group', {}, h('label', {for: 'extend-by'}, 'Trials to add'), more, extend),
-      confirm, report, copyButton('Copy link', () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`), links), problem);
+    h('div.row', {}, progress, count, lead), error, cautions, answer, notes,
+    h('div.row', {}, stop, resume, extending, confirm, report, copyButton('Copy link', link), links), problem);
 
   let said = {at: 0, state: null, ended: -1};
   /** Says a change of state at once and progress now and then. */
@@ -73,9 +74,12 @@ export function heading(name) {
     cautions.replaceChildren(...s.cautions.map((text) => h('li', {}, text)));
     cautions.hidden = !s.cautions.length;
     const had = document.activeElement;
-    stop.hidden = !ACTIVE.includes(s.state);
+    stop.hidden = s.state !== 'running';
     resume.hidden = !RESUMABLE.includes(s.state);
     confirm.hidden = !s.best;
+    [lead, extending, report].forEach((part) => { // on test images nothing is chosen
+      part.hidden = Boolean(s.confirms);
+    });
     if (had.hidden) title.focus(); // the button that was just used went away
     const urls = Object.entries({MLflow: s.links.mlflow, Ray: s.links.ray}).filter(([, url]) => /^https?:/.test(url ?? ''));
     if (links.children.length !== urls.length) {

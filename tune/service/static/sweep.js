@@ -30,6 +30,7 @@ export function sweepPage(root, {name, trial}, {signal, setConnection, fail}) {
   const draw = paced(() => {
     top.show(sweep);
     best.show(sweep);
+    best.node.hidden = Boolean(sweep.confirms);
     charts.draw(sweep, rows, selected);
   }, signal);
   const page = paced(table.refresh, signal, 2000);
