@@ -344,7 +344,7 @@ def test_the_last_value_of_all_trials_picks_one_that_was_stopped_and_the_finishe
               trial(2, 98, 50, state="PRUNED"), trial(3, 96, state="PRUNED")]
     trials = [dataclasses.replace(t, value=t.last(METRIC) if t.state == "COMPLETE" else None, feasible=True)
               for t in trials]
-    config = SimpleNamespace(objectives=(Objective(METRIC, "max"),))
+    config = SimpleNamespace(objectives=(Objective(METRIC, "max"),), confirms=None)
     assert max(trials, key=lambda t: t.last(METRIC)).number == 3
     assert best(trials, config).number == 1
 

@@ -174,7 +174,7 @@ def test_an_object_store_that_fails_is_no_fault_of_the_trials(tmp_path: Path, mo
 
 def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
     report = step(worker(tmp_path, lr=1e30))
-    assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 1")
+    assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 2")
 
 
 def test_test_images_are_locked(tmp_path: Path) -> None:
