@@ -1,18 +1,17 @@
 """A run as both command lines drive it: built, trained, shown, and recorded where its files belong."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from dynamos.config import TrainConfig
 from dynamos.display import Display, print_summary
 from dynamos.errors import RunError
 from dynamos.recorders import Checkpoints, CsvRow, ModelFiles, Recorder, ResultFile, TensorBoard, record
 from dynamos.streams import load_stream
-from dynamos.trainer import Trainer, pick_device
+from dynamos.trainer import Trainer, lacks_memory, pick_device
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,14 +26,8 @@ class Places:
 
 def build(config: TrainConfig, download: bool) -> Trainer:
     """The run of a configuration; RunError where memory does not hold it, UserError where its data is missing."""
-    try:
+    with _telling_of_memory(config):
         return Trainer(config, load_stream(config, pick_device(config.device), download))
-    except (MemoryError, RuntimeError) as error:
-        # On a CPU torch has no class of its own for it.
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
-            raise RunError(f"not enough memory for nf {config.nf} and buffer_size {config.buffer_size}: "
-                           f"{error}") from error
-        raise
 
 
 def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Mapping[str, Any], started: str,
@@ -49,7 +42,7 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
         started: when the run first began.
         checkpoints: what makes it resumable, if it is.
     """
-    with Display(trainer) as display:
+    with _telling_of_memory(trainer.config), Display(trainer) as display:
         recorders: list[Recorder] = [display, ModelFiles(places.models, options["save_all"])]
         if options["csv_log"]:
             recorders.append(CsvRow(places.tables, row, once=checkpoints is not None))
@@ -61,3 +54,15 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
             recorders.append(checkpoints)
         record(trainer, recorders)
     print_summary(trainer)
+
+
+@contextmanager
+def _telling_of_memory(config: TrainConfig) -> Iterator[None]:
+    """RunError in place of what torch raises where memory does not suffice."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not lacks_memory(error):
+            raise
+        raise RunError(f"not enough memory for nf {config.nf}, buffer_size {config.buffer_size}, batch_size "
+                       f"{config.batch_size} and minibatch_size {config.minibatch_size}: {error}") from error

@@ -348,6 +348,12 @@ def check_fit(config: TrainConfig, stream: Stream) -> None:
                         "steps; it must be less.")
 
 
+def lacks_memory(error: Exception) -> bool:
+    """Whether the machine's or the GPU's memory did not suffice."""
+    # torch's allocator for the CPU has no exception of its own.
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 def pick_device(name: str) -> torch.device:
     """The torch device of a configuration's `device`; UserError where there is none."""
     if name == "auto":

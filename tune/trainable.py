@@ -183,6 +183,8 @@ class SweepTrial(ray.tune.Trainable):
 
     def _failure(self, error: Exception) -> tuple[str, str]:
         """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
+        from dynamos.trainer import lacks_memory
+
         try:
             if not _no_room(error):
                 (self._attempt / "traceback.txt").write_text(traceback.format_exc())
@@ -194,7 +196,7 @@ class SweepTrial(ray.tune.Trainable):
             return PUT_BACK, f"no room to write in {self._attempt}: {error}"
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
-        return (OUT_OF_MEMORY, f"out of memory: {said}") if _out_of_memory(error) else ("FAIL", said)
+        return (OUT_OF_MEMORY, f"out of memory: {said}") if lacks_memory(error) else ("FAIL", said)
 
 
 def _free_memory() -> None:
@@ -226,11 +228,3 @@ def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
 def _no_room(error: Exception) -> bool:
     """Whether a disk is full."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """Whether the machine's or the GPU's memory did not suffice."""
-    import torch
-
-    # torch's allocator for the CPU has no exception of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
