@@ -138,6 +138,7 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
             raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
         print_summary(trainer)
         return 0
+    folder.mkdir(parents=True, exist_ok=True)
     try:
         # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
         write_whole(folder / "config.yaml", yaml.safe_dump(

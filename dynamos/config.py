@@ -207,7 +207,7 @@ def checked(name: str, value: Any) -> Any:
             raise UserError(f"{name} {value} is not a finite number.")
         if value not in allowed:
             raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
-    if name == "device" and not re.fullmatch("auto|cpu|cuda(:[0-9]{1,3})?", value):
+    if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
     return value
 

@@ -61,8 +61,9 @@ def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPa
             file.flush()
             os.fsync(file.fileno())
         if new:
-            path.touch(exist_ok=False)
-        temporary.replace(path)
+            path.hardlink_to(temporary)
+        else:
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 250
 STEPS_BETWEEN_READS = 50  # how often the host asks the device whether everything is still finite
-COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distance from 0 or 1 of the keep fraction, and of a keep_ratio that errs
+COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distance from 0 or 1 of what a gate keeps, and of a keep_ratio that errs
 
 
 class Trainer:
@@ -170,12 +170,13 @@ class Trainer:
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
+        whole = min(self.config.batch_size, len(self.stream.train[0]))
         replayed = min(self.config.minibatch_size, self.buffer.capacity)
 
         def loss(images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
                  bypass: bool) -> tuple[Tensor, Output]:
             arguments = images, noise, replay, replay_noise, bypass
-            if bypass or len(images) < self.config.batch_size or (
+            if bypass or len(images) < whole or (
                     0 if replay is None else len(replay.labels)) < replayed:
                 return self._eager_loss(*arguments)
             try:

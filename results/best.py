@@ -47,7 +47,12 @@ def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
 
 
 def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The trials of `ranked` that no other one equals or beats in every objective and beats in one."""
+    """The trials of `ranked` that no other one equals or beats in every objective and beats in one.
+
+    None of a confirmation, by which nothing is chosen.
+    """
+    if config.confirms is not None:
+        return []
     front: list[tuple[list[float], TrialRecord]] = []
     for trial in ranked(trials, config):  # what beats a trial comes before it, and is in the set or beaten by one there
         scores = [o.sign * trial.final(o.metric) for o in config.objectives]

@@ -36,8 +36,8 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
                                               for result in results)]
     if collapsed:
         which = f", among them the best, trial {chosen.number}" if chosen and chosen.number in collapsed else ""
-        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(own)}{which}: the gates keep "
-                     "nearly all channels or nearly none.")
+        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(own)}{which}: a gate or "
+                     "more keeps nearly all of its channels or nearly none.")
     failed = sum(t.state == "FAIL" for t in own)
     if failed:
         found.append(f"{count(failed, 'trial')} of {len(own)} failed.")

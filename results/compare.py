@@ -71,7 +71,11 @@ class Compared:
 
 
 def compared(sweeps: list[Sweep]) -> list[Compared]:
-    """The sweeps in the order given; UserError where they seek different things, so that nothing can be compared."""
+    """The sweeps in the order given; UserError where they seek different things, or one confirms what another found."""
+    for sweep in sweeps:
+        if sweep.config.confirms is not None:
+            raise UserError(f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its outcome is in "
+                            f"the report of {sweep.config.confirms!r}.")
     for one, other in pairwise(sweeps):
         if one.config.objectives[0] != other.config.objectives[0]:
             raise UserError(f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "

@@ -380,8 +380,9 @@ class Ledger:
         return read(self._stored(number), self.config, self._now())
 
     def close(self) -> None:
-        """Closes what connections to the database are open; the next use opens one anew."""
-        self._database.engine.dispose()
+        """Gives the files of an SQLite ledger back; the next use opens them anew. A server's connections are few."""
+        if self.config.ledger_url is None:
+            self._database.engine.dispose()
 
     def _now(self) -> dt.datetime | None:
         """Until when trials have run that are RUNNING; None where no driver is there that runs them."""
@@ -473,7 +474,8 @@ def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any],
 
 
 def _enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
-    study.enqueue_trial(config.space.stored(config.base.replace(**changes).to_dict()), user_attrs={"source": source})
+    # Whether the values go together is the trial's to find out: of a grid some combinations may not.
+    study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
 
 
 def _study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:

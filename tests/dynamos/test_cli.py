@@ -129,13 +129,13 @@ def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(tmp_path, caps
     error = one_line_error(capsys)
     assert "not enough memory for nf 4, buffer_size 20, batch_size" in error and str(2**50) in error
     assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(run, "Trainer", mock.Mock(side_effect=RuntimeError("a slip")))
+    with pytest.raises(RuntimeError, match="a slip"):  # with its traceback
+        main(flags)
     monkeypatch.undo()
     monkeypatch.setattr(run.Trainer, "run_task", mock.Mock(side_effect=MemoryError("no more")))
     assert main(flags) == 1
     assert "minibatch_size 10: no more" in one_line_error(capsys)
-    monkeypatch.setattr(run, "Trainer", mock.Mock(side_effect=RuntimeError("a slip")))
-    with pytest.raises(RuntimeError, match="a slip"):  # with its traceback
-        main(flags)
 
 
 def test_a_run_that_fails_ends_with_status_1(capsys, tmp_path):

@@ -12,8 +12,10 @@ from scipy import stats
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
-from results.best import Choice, best, chosen
+from results.best import Choice, best, chosen, pareto
+from results.compare import compared
 from results.confirm import CHOSEN, difference, frame, outcomes, verdict
+from results.frame import Sweep
 from results.ledger import Ledger
 from results.protocols import CONFIRMATION
 from results.sweep_config import Objective
@@ -140,10 +142,12 @@ def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -
 
 
 def test_nothing_is_chosen_by_a_confirmation(tmp_path: Path) -> None:
-    _, there = confirmed(tmp_path, [80.0, 82.0], [83.0, 84.5])
+    sweep, there = confirmed(tmp_path, [80.0, 82.0], [83.0, 84.5])
     with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"):
         chosen(there.trials(), there.config, Choice())
-    assert best(there.trials(), there.config) is None
+    assert best(there.trials(), there.config) is None and pareto(there.trials(), there.config) == []
+    with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, of which nothing is the best"):
+        compared([Sweep.of(sweep), Sweep.of(there)])
 
 
 def test_a_difference_in_a_fraction_has_four_digits() -> None:

@@ -168,6 +168,20 @@ def test_a_grid_tries_every_point_once_across_crashes_and_extensions_then_ends(t
     assert [t.source for t in trials[1:]] != [f"grid:{i}" for i in range(8)], "a part of the grid is spread over it"
 
 
+def test_a_grid_asks_for_combinations_that_do_not_go_together_too(tmp_path: Path) -> None:
+    """Whoever trains one finds out; the next one is asked for all the same."""
+    space = SearchSpace.from_dict("g", {"parameters": {"nf": {"choices": [4, 32]},
+                                                       "hidden_dim_ratio": {"choices": [4, 16]}}})
+    base = config().base.replace(nf=32, hidden_dim_ratio=16)
+    with driven(Ledger.create(tmp_path, config(space=space, sampler="grid", trials=5, base=base), {})) as ledger:
+        tried = []
+        while ledger.remaining() > 0:
+            trial = ledger.ask()
+            tried.append((trial.config["nf"], trial.config["hidden_dim_ratio"]))
+            ledger.finish(trial.number, "FAIL", "as its trainer would say of (4, 16)")
+    assert sorted(tried[1:]) == [(4, 4), (4, 16), (32, 4), (32, 16)]
+
+
 def test_a_grids_values_are_the_choices_and_go_from_low_to_high() -> None:
     space = SearchSpace.from_dict("g", {"parameters": {
         "lr": {"low": 0.01, "high": 0.1, "log": True}, "policy_penalty": {"low": -400, "high": -100, "log": True},

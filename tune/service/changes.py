@@ -48,7 +48,9 @@ class Changes:
 
         with self._lock:
             if (view := self._there(config)) is not None:
-                if view.ledger.sessions == 0 and view.summary["state"] not in _RUNS:  # made, and then we were killed
+                with closing(view.ledger):
+                    begun = view.ledger.sessions > 0
+                if not begun and view.summary["state"] not in _RUNS:  # made, and then we were killed
                     self._drivers.start("resume", config.name, [], 0)
                 return False
             create_sweep(self._sweeps.storage, config, address=self._drivers.cluster).close()

@@ -37,7 +37,7 @@ class Watcher:
                 try:
                     await self._look()
                 except Exception as error:  # whatever the storage's package raises; listeners wait until it is over
-                    log.warning("the sweeps cannot be read: %s", error)
+                    log.warning("the sweeps cannot be read: %s", error, exc_info=True)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
