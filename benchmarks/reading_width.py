@@ -20,6 +20,7 @@ from torch import Tensor
 from dynamos.buffer import Buffer
 from dynamos.config import TrainConfig, preset
 from dynamos.data import Images, as_input
+from dynamos.metrics import TaskResult
 from dynamos.streams import Batch
 from dynamos.trainer import EVALUATION_BATCH, Trainer
 
@@ -70,8 +71,8 @@ def slipped(trainer: Trainer) -> Trainer:
     return trainer
 
 
-def readings(trainer: Trainer, last: int, every: int, images: int) -> tuple[float, list[float]]:
-    """(reported accuracy, accuracies on a fixed random choice of all tasks' images over the last steps), percent."""
+def readings(trainer: Trainer, last: int, every: int, images: int) -> tuple[TaskResult, list[float]]:
+    """(the run's result, accuracies in percent on a fixed random choice of all tasks' images over the last steps)."""
     found: list[float] = []
     config = trainer.config
     steps = len(trainer.stream.batches(trainer.n_tasks - 1, 0, config))
@@ -82,7 +83,7 @@ def readings(trainer: Trainer, last: int, every: int, images: int) -> tuple[floa
             found.append(_accuracy(trainer, images))
 
     trainer.on_step = read
-    return [*trainer][-1].class_il, found
+    return [*trainer][-1], found
 
 
 def _accuracy(trainer: Trainer, images: int) -> float:
@@ -117,12 +118,12 @@ def main() -> None:
         config = TrainConfig.from_dict(preset(given.dataset, given.buffer_size) | {
             "model": given.model, "seed": seed, "data_path": given.data_path, "evaluate_on": "test", "device": "cpu"})
         trainer = Trainer(config)
-        reported, found = readings(slipped(trainer) if given.slips else trainer, given.last, given.every,
-                                   given.images)
+        result, found = readings(slipped(trainer) if given.slips else trainer, given.last, given.every, given.images)
+        task_il = "" if result.task_il is None else f", task-il {result.task_il:.2f}"
         low, middle, high = quantiles(found)
-        print(f"seed {seed}: reported {reported:.2f}; {len(found)} readings of {given.images} test images: least "
-              f"{min(found):.2f}, quartiles {low:.2f} {middle:.2f} {high:.2f}, greatest {max(found):.2f}, mean "
-              f"{mean(found):.2f}", flush=True)
+        print(f"seed {seed}: reported {result.class_il:.2f}{task_il}; {len(found)} readings of {given.images} test "
+              f"images: least {min(found):.2f}, quartiles {low:.2f} {middle:.2f} {high:.2f}, greatest "
+              f"{max(found):.2f}, mean {mean(found):.2f}", flush=True)
 
 
 if __name__ == "__main__":
