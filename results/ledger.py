@@ -32,10 +32,9 @@ from typing import Any, Self
 import numpy as np
 import optuna
 import yaml
-from optuna.storages import BaseStorage, RDBStorage
+from optuna.storages import BaseStorage
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.config import read_yaml
@@ -44,6 +43,7 @@ from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
 from results.samplers import SAMPLERS, grid
+from results.study import enqueue, made_study, open_database, study_name
 from results.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord, last_heard, read
 from results.warm_start import warm_start
@@ -71,7 +71,7 @@ class Ledger:
     def __init__(self, folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> None:
         """Opens the storage of an existing sweep folder; use `create` or `open`."""
         self.folder, self.config, self.record = folder, config, dict(record)
-        self._database = _storage(config.ledger_url, folder)
+        self._database = open_database(config.ledger_url, folder)
         self._use(self._database)
         self._database_id = self._study_id
         self._lease: lease.Lease | None = None
@@ -400,7 +400,7 @@ class Ledger:
     def _use(self, storage: BaseStorage) -> None:
         """Reads and writes through a storage of the study from now on."""
         self._storage = storage
-        self._study = optuna.load_study(storage=storage, study_name=_study_name(self.config, self.record))
+        self._study = optuna.load_study(storage=storage, study_name=study_name(self.config, self.record))
         self._study_id = storage.get_study_id_from_name(self._study.study_name)
 
     def _id(self, number: int) -> int:
@@ -418,7 +418,7 @@ class Ledger:
         taken = set(self._own_sources())
         order = np.random.default_rng(self.config.seed).permutation(len(points))
         number = next(int(i) for i in order if f"grid:{i}" not in taken)
-        _enqueue(self._study, self.config, f"grid:{number}", points[number])
+        enqueue(self._study, self.config, f"grid:{number}", points[number])
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
         """Makes a task's objective an intermediate value, if it is none yet, once every seed has reported it."""
@@ -441,12 +441,6 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
         raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None
 
 
-def unusable(error: Exception) -> str:
-    """What a database's error says, in one line."""
-    # Optuna says only that something failed, its cause says what.
-    return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"
-
-
 def sweep_names(storage: AnyPath) -> list[str]:
     """Names of the sweeps in a storage folder."""
     return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
@@ -459,44 +453,8 @@ def _repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any], earlier: Ledger | None) -> None:
-    """Makes a new sweep's study with its first trials, in `folder` where its ledger has no URL."""
-    made = _storage(config.ledger_url, folder)
-    study = optuna.create_study(storage=made, study_name=_study_name(config, record), directions=[
-        "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
-    lease.free(made, made.get_study_id_from_name(study.study_name))
-    _enqueue(study, config, "preset" if config.base_is_preset else "base", {})
-    for number, point in enumerate(config.points, start=1):
-        _enqueue(study, config, f"points:{number}", point)
-    if earlier is not None:
-        with closing(earlier):
-            warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)
-    made.engine.dispose()
-
-
-def _enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
-    # Whether the values go together is the trial's to find out: of a grid some combinations may not.
-    study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
-
-
-def _study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
-    return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
-
-
-def _storage(url: str | None, folder: AnyPath) -> RDBStorage:
-    """The Optuna storage at a URL; without one, ledger.db in a sweep's folder."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
-    if url is not None:
-        try:
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
-        except (SQLAlchemyError, ImportError) as error:
-            raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
-    storage = RDBStorage(f"sqlite:///{folder / 'ledger.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
-
-    @event.listens_for(storage.engine, "connect")
-    def _(connection: Any, _: Any) -> None:
-        # Ten times as fast as the default, and as safe when a process is killed.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")
-
-    storage.engine.dispose()  # those opened before the listener was there
-    return storage
+    """Makes a new sweep's study with its first trials and what an earlier sweep gives it."""
+    with made_study(folder, config, record) as study:
+        if earlier is not None:
+            with closing(earlier):
+                warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)

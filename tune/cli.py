@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         if not _of_a_database(error):
             raise
-        from results.ledger import unusable
+        from results.study import unusable
 
         return _fail(unusable(error), 1)
 

@@ -19,8 +19,9 @@ from results import compare
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.confirm import outcomes, verdict, write_confirmation
-from results.ledger import Ledger, sweep_names, unusable
+from results.ledger import Ledger, sweep_names
 from results.protocols import NOT_PUBLISHABLE, images_of
+from results.study import unusable
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 

@@ -19,7 +19,8 @@ from results.best import Choice, best
 from results.export import export
 from results.frame import write_trials
 from results.lease import LeaseLost
-from results.ledger import Ledger, unusable
+from results.ledger import Ledger
+from results.study import unusable
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display

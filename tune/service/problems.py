@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from dynamos.errors import DynamosError, UserError, nearest, unknown
-from results.ledger import unusable
+from results.study import unusable
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {400: "the request cannot be read", 401: "a token is needed", 403: "not from here", 404: "not found",

@@ -1,0 +1,66 @@
+"""The Optuna study of a sweep in its database: opened, and made with its first trials enqueued."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import optuna
+from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.exc import SQLAlchemyError
+
+from dynamos.errors import UserError
+from dynamos.files import AnyPath
+from results import lease
+from results.sweep_config import SweepConfig
+
+
+def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
+    """The Optuna storage at a URL; without one, ledger.db in a sweep's folder."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
+    if url is not None:
+        try:
+            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+        except (SQLAlchemyError, ImportError) as error:
+            raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
+    storage = RDBStorage(f"sqlite:///{folder / 'ledger.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
+
+    @event.listens_for(storage.engine, "connect")
+    def _(connection: Any, _: Any) -> None:
+        # Ten times as fast as the default, and as safe when a process is killed.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=NORMAL")
+
+    storage.engine.dispose()  # those opened before the listener was there
+    return storage
+
+
+def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
+    """The name of a sweep's study; `record` is what sweep.yaml says beside the configuration."""
+    return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
+
+
+@contextmanager
+def made_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Iterator[optuna.Study]:
+    """A new sweep's study with its first trials, in `folder` where its ledger has no URL; closed at the end."""
+    database = open_database(config.ledger_url, folder)
+    study = optuna.create_study(storage=database, study_name=study_name(config, record), directions=[
+        "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
+    lease.free(database, database.get_study_id_from_name(study.study_name))
+    enqueue(study, config, "preset" if config.base_is_preset else "base", {})
+    for number, point in enumerate(config.points, start=1):
+        enqueue(study, config, f"points:{number}", point)
+    yield study
+    database.engine.dispose()
+
+
+def enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
+    """Has the study ask for the sweep's base with some fields changed."""
+    # Whether the values go together is the trial's to find out: of a grid some combinations may not.
+    study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
+
+
+def unusable(error: Exception) -> str:
+    """What a database's error says, in one line."""
+    # Optuna says only that something failed, its cause says what.
+    return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"
