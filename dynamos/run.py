@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from dynamos.config import TrainConfig
+from dynamos.device import lacks_memory, pick_device
 from dynamos.display import Display, print_summary
 from dynamos.errors import RunError
 from dynamos.recorders import Checkpoints, CsvRow, ModelFiles, Recorder, ResultFile, TensorBoard, record
 from dynamos.streams import load_stream
-from dynamos.trainer import Trainer, lacks_memory, pick_device
+from dynamos.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,6 +16,7 @@ from dynamos import losses, metrics
 from dynamos.buffer import Buffer, Replay
 from dynamos.config import METHODS, TrainConfig, differing
 from dynamos.data import Images, as_input
+from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
 from dynamos.network import GATES, Output, build_network
@@ -347,19 +348,3 @@ def check_fit(config: TrainConfig, stream: Stream) -> None:
     if config.warmup_steps >= steps:
         raise UserError(f"warmup_steps {config.warmup_steps} would swallow the whole first task, which has {steps} "
                         "steps; it must be less.")
-
-
-def lacks_memory(error: Exception) -> bool:
-    """Whether the machine's or the GPU's memory did not suffice."""
-    # torch's allocator for the CPU has no exception of its own.
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-
-
-def pick_device(name: str) -> torch.device:
-    """The torch device of a configuration's `device`; UserError where there is none."""
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    _, _, index = name.partition(":")
-    if name.startswith("cuda") and int(index or 0) >= torch.cuda.device_count():
-        raise UserError(f"no device {name!r} here: {torch.cuda.device_count()} CUDA devices found. Use cpu or auto.")
-    return torch.device(name)

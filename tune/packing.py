@@ -33,8 +33,8 @@ class _Probe:
     def __init__(self, base: TrainConfig, images: dict[str, RawImages] | None) -> None:
         import torch
 
+        from dynamos.device import pick_device
         from dynamos.streams import load_stream
-        from dynamos.trainer import pick_device
         from tune.trainable import received
 
         self._cuda = torch.cuda if base.device.startswith("cuda") else None

@@ -30,9 +30,10 @@ def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
 
     So it is, where trials train `here`, for a device that this machine lacks.
     """
+    from dynamos.device import pick_device
     from dynamos.provenance import git_revision, now_utc
     from dynamos.streams import load_stream
-    from dynamos.trainer import check_fit, pick_device
+    from dynamos.trainer import check_fit
 
     if here:
         pick_device(base.device)

@@ -166,8 +166,8 @@ class SweepTrial(ray.tune.Trainable):
 
     def _stream(self, train: TrainConfig) -> "Stream":
         """The trial's stream, loaded once per process; a space may not vary what it depends on."""
+        from dynamos.device import pick_device
         from dynamos.streams import load_stream
-        from dynamos.trainer import pick_device
 
         if train.dataset not in self._streams:
             self._streams[train.dataset] = load_stream(train, pick_device(train.device), images=received(self._images))
@@ -183,7 +183,7 @@ class SweepTrial(ray.tune.Trainable):
 
     def _failure(self, error: Exception) -> tuple[str, str]:
         """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
-        from dynamos.trainer import lacks_memory
+        from dynamos.device import lacks_memory
 
         try:
             if not _no_room(error):
