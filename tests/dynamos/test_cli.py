@@ -68,7 +68,7 @@ def one_line_error(capsys):
     (["--device", "tpu"], ["'tpu'"]),
     (["--device", "cuda:99999999999999999999"], ["device", "cuda:N"]),
     (["--device", "cuda:\u0663"], ["device", "cuda:N"]),
-    (["--buffer-size", "1000000000000"], ["buffer_size 1000000000000", "from 1 to 2147483647"]),
+    (["--buffer-size", "1" + 15 * "0"], ["buffer_size 1000000000000000", "from 1 to 1e+14"]),
     (["--nf", "10000000"], ["nf 10000000", "from 1 to 65536"]),
     (["--threads", "99999999999"], ["threads 99999999999", "from 1 to 1024"]),
     (["--class-order-seed", "9" * 400], ["class_order_seed 999", "from 0 to"]),

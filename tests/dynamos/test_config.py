@@ -40,7 +40,7 @@ def test_a_yaml_number_may_be_written_as_people_write_it(text, tmp_path):
     (dict(dataset="mnist-360", classes_per_task=3), "classes_per_task"), (dict(device="cuda:x"), "cuda:x"),
     (dict(device="cuda:\u0663"), "device"), (dict(device="cuda:1000"), "device"), (dict(device="cpu:0"), "device"),
     (dict(device="cuda:1\n"), "device"), (dict(lr=10**400), "too large"),
-    (dict(buffer_size=10**400), "from 1 to 2147483647"), (dict(buffer_size=10**12), "from 1 to 2147483647"),
+    (dict(buffer_size=10**400), r"from 1 to 1e\+14"), (dict(buffer_size=10**15), r"from 1 to 1e\+14"),
     (dict(nf=10**7), "from 1 to 65536"), (dict(threads=10**11), "from 1 to 1024"),
     (dict(class_order_seed=10**400), "class_order_seed"), (dict(seed=2**63), "seed")])
 def test_checks_itself(values, says):
