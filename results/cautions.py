@@ -1,6 +1,7 @@
 """What speaks against taking a sweep's answer at its word."""
 
 import math
+from collections.abc import Sequence
 
 from dynamos.config import FIELDS, Range
 from results.best import best, tie_sentence, ties
@@ -32,15 +33,21 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
                 found.append(f"The best, trial {chosen.number}, has {parameter.name} "
                              f"{number(chosen.config[parameter.name])} at the {side} end of its range ({parameter}): "
                              "a wider one may hold better.")
-    collapsed = [t.number for t in own if any(result.get("warnings") for results in t.results.values()
+    return found + troubles(own, chosen)
+
+
+def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
+    """Each in a sentence: collapsed policies, the best's among them, and failures."""
+    found = []
+    collapsed = [t.number for t in trials if any(result.get("warnings") for results in t.results.values()
                                               for result in results)]
     if collapsed:
         which = f", among them the best, trial {chosen.number}" if chosen and chosen.number in collapsed else ""
-        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(own)}{which}: a gate or "
+        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a gate or "
                      "more keeps nearly all of its channels or nearly none.")
-    failed = sum(t.state == "FAIL" for t in own)
+    failed = sum(t.state == "FAIL" for t in trials)
     if failed:
-        found.append(f"{count(failed, 'trial')} of {len(own)} failed.")
+        found.append(f"{count(failed, 'trial')} of {len(trials)} failed.")
     return found
 
 

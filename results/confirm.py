@@ -16,6 +16,7 @@ from results.trial import TrialRecord
 from results.wording import FRACTIONS, count, mean_and_spread, measured
 
 CONFIDENCE = 0.95
+_ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
 CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
 
 
@@ -69,11 +70,13 @@ class Tested:
         return " = ".join(names + ["baseline"] * self.is_baseline)
 
 
-def outcomes(confirmation: Ledger) -> list[Tested]:
-    """The configurations that a confirmation tests: the sweep's in the order they were chosen, the baseline."""
+def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested]:
+    """The configurations that a confirmation tests: the sweep's in the order they were chosen, the baseline.
+
+    `trials` are the confirmation's, as they were last read.
+    """
     metric = confirmation.config.objectives[0].metric
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
-    trials = confirmation.trials()
     baseline = trials[0]
 
     def against(trial: TrialRecord) -> Difference | None:
@@ -90,7 +93,7 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
             there = Ledger.open(ledger.folder.parent, name)
-            for row in outcomes(there):
+            for row in outcomes(there, there.trials()):
                 if row.of == number and row.trial.state == "COMPLETE":
                     return there, row.trial
     return None
@@ -99,7 +102,7 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
 def frame(confirmation: Ledger) -> pd.DataFrame:
     """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline."""
     config, rows = confirmation.config, []
-    for row in outcomes(confirmation):
+    for row in outcomes(confirmation, confirmation.trials()):
         trial = row.trial
         entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
                                  "n": len(trial.results)}
@@ -122,19 +125,20 @@ def write_confirmation(ledger: Ledger, confirmation: Ledger) -> AnyPath:
 
 def verdict(ledger: Ledger, confirmation: Ledger) -> str:
     """What a confirmation of a sweep found, and how often test images were looked at, in words."""
-    return (f"{finding(confirmation)} Test images were looked at in {count(len(ledger.looks), 'confirmation')} of this "
-            "sweep.")
+    return (f"{finding(confirmation, confirmation.trials())} Test images were looked at in "
+            f"{count(len(ledger.looks), 'confirmation')} of this sweep.")
 
 
-def finding(confirmation: Ledger) -> str:
-    """What a confirmation found, in words; the sweep's choice comes first."""
-    rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
+def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
+    """What a confirmation with these trials found, in words; the sweep's choice comes first."""
+    rows, objective = outcomes(confirmation, trials), confirmation.config.objectives[0]
     first, baseline = rows[0], next(row for row in rows if row.is_baseline)
     if first.is_baseline:
         text = f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}."
     elif first.against is None:
         bad = first if first.trial.state != "COMPLETE" else baseline
-        text = f"No answer yet: {bad.label} is {bad.trial.state.lower()}" + (
+        state = bad.trial.state
+        text = f"No answer yet: {bad.label} {_ENDED.get(state, f'is {state.lower()}')}" + (
             f" ({bad.trial.reason})." if bad.trial.reason else ".")
     else:
         text = (f"{_capital(first.label)}, which the sweep chose, is {_words(first.against, objective)}: "

@@ -10,7 +10,7 @@ from dynamos.files import AnyPath, write_whole
 from results import charts
 from results.agreement import ranking
 from results.best import baseline, best, broken
-from results.cautions import cautions
+from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
 from results.confirm import verdict
 from results.frame import Sweep
@@ -101,6 +101,7 @@ def _confirmations(ledger: Ledger) -> list[str]:
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
             fields = [p.name for p in there.config.space.parameters]
             parts += [paragraph(f"{name}: {verdict(ledger, there)}"),
+                      *(paragraph(text, "caution") for text in troubles(there.trials())),
                       frame(confirmation_frame(there).drop(columns=fields, errors="ignore"))]
     return parts
 

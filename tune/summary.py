@@ -157,7 +157,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     """Prints and writes what a confirmation came to; whether it is complete."""
-    config, rows = confirmation.config, outcomes(confirmation)
+    config, rows = confirmation.config, outcomes(confirmation, confirmation.trials())
     left = sum(row.trial.ended_at is None for row in rows)
     print()
     if left:

@@ -98,7 +98,7 @@ def confirmed(folder: Path, *rows: list[float] | str, of: dict[str, int] | None 
 
 def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 70.0, 70.0])
-    assert [row.label for row in outcomes(confirmation)] == ["trial 11", "trial 12", "baseline"]
+    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 11", "trial 12", "baseline"]
     said = verdict(sweep, confirmation)
     # 3, 2.5, 3: mean 2.8333, deviation 0.288675, half-width 4.302653 * 0.288675 / sqrt(3) = 0.7171
     assert said.startswith("Trial 11, which the sweep chose, is better than the baseline by 2.83 +- 0.72 points "
@@ -120,13 +120,13 @@ def test_one_seed_in_words(tmp_path: Path) -> None:
 
 def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], [70.0, 71.0], of={"0": 3, "1": 7})
-    assert [row.label for row in outcomes(confirmation)] == ["trial 3 = baseline", "trial 7"]
+    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 3 = baseline", "trial 7"]
     assert verdict(sweep, confirmation).startswith("The sweep chose the baseline itself: test_class_il 80.50 +- 0.71")
 
 
 def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], "PRUNED")
-    assert verdict(sweep, confirmation).startswith("No answer yet: trial 11 is pruned (non-finite: logits).")
+    assert verdict(sweep, confirmation).startswith("No answer yet: trial 11 was pruned (non-finite: logits).")
     table = frame(confirmation).set_index("configuration")
     assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(table.loc["trial 11", "difference"])
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2

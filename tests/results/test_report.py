@@ -16,6 +16,7 @@ from results.names import CHANNEL_USE
 from results.report import answer, write_report
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
+from tests.results.test_confirm import confirmed
 from tests.results.test_ledger import complete, config, driven
 
 SPACE = SearchSpace.from_dict("four", {"parameters": {
@@ -199,6 +200,11 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
     assert said[-1] == "1 trial of 3 failed."
     page = write_report(there).read_text()
     assert "out of luck &lt;b&gt;" in page and "out of luck <b>" not in page and "Failed trials" in page
+
+
+def test_a_failure_in_a_confirmation_is_a_caution_in_the_report_of_its_sweep(tmp_path: Path) -> None:
+    sweep, _ = confirmed(tmp_path, [80.0, 82.0], "FAIL")
+    assert "1 trial of 2 failed." in write_report(sweep).read_text()
 
 
 def test_a_sweep_that_runs_or_has_only_failed_has_a_page_that_says_so(tmp_path: Path) -> None:

@@ -3,7 +3,6 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -12,7 +11,7 @@ import numpy as np
 
 from results.agreement import ranking
 from results.best import best, pareto, reported_config, tie_sentence
-from results.cautions import cautions
+from results.cautions import cautions, troubles
 from results.confirm import finding
 from results.export import commands
 from results.ledger import Ledger
@@ -70,7 +69,7 @@ class View:
         return {
             **self.summary,
             "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
-            **(_searched(trials, config) if config.confirms is None else _confirmed(ledger)),
+            **(_searched(trials, config) if config.confirms is None else _confirmed(trials, ledger)),
             "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
             "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
@@ -84,10 +83,10 @@ def _searched(trials: list[TrialRecord], config: SweepConfig) -> Findings:
             "pareto": [t.number for t in pareto(trials, config)]}
 
 
-def _confirmed(confirmation: Ledger) -> Findings:
-    """What a confirmation found; nothing in it is chosen, so nothing speaks against the choice."""
-    with closing(confirmation):
-        return {"answer": finding(confirmation), "ties": "", "ranking": "", "cautions": [], "pareto": []}
+def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
+    """What a confirmation found and what went wrong in it; nothing in it is chosen."""
+    return {"answer": finding(confirmation, trials), "ties": "", "ranking": "", "cautions": troubles(trials),
+            "pareto": []}
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:

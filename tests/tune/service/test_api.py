@@ -435,6 +435,13 @@ def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(service:
     assert "would be to choose on test images" in refused["detail"]
 
 
+def test_a_confirmation_tells_what_went_wrong_in_it(service: Served, tmp_path: Path) -> None:
+    confirmed(tmp_path, [80.0, 82.0, 81.0], "FAIL")
+    told = service.client.sweep("s-confirm-1")
+    assert told["answer"].startswith("No answer yet: trial 11 has failed (non-finite: logits)")
+    assert told["cautions"] == ["1 trial of 2 failed."]
+
+
 def test_no_file_of_a_sweep_stays_open(service: Served, tmp_path: Path) -> None:
     confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     gc.collect()  # what the test itself opened
