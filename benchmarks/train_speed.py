@@ -8,7 +8,8 @@ times. The plain variant has 1x1-convolution agents, contiguous memory, batch no
 optimizer, and draws a rotating stream's images one at a time with PIL. Presets at buffer 500, fp32, one thread.
 
 `kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside those two passes with
-the Python between their operations (kernel_share says how they are measured).
+the Python between their operations (kernel_share says how they are measured). `of peak` is a step's rate of multiply-
+accumulates, whatever else it does included, over that of one large matrix product, the most that the machine gives.
 """
 
 import argparse
@@ -24,6 +25,7 @@ from unittest.mock import patch
 import torch
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainResNet, rotate_singly
 from dynamos.config import METHODS, TrainConfig, preset
@@ -33,6 +35,7 @@ from dynamos.streams import Batch, Stream, load_stream
 from dynamos.trainer import EVALUATION_BATCH, Trainer
 
 TURN = 10  # steps of one variant before the other's turn
+PEAK_SIZE = 1024  # rows of the square matrices whose product is taken for the most that a machine gives
 PASS = "forward or backward pass"  # the profiler's name for either
 # Operations that allocate or describe memory, or hand their work on to another, and compute nothing themselves.
 NO_KERNELS = frozenset("""
@@ -161,6 +164,24 @@ def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float
     return statistics.median(kernels), statistics.median(both)
 
 
+def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
+    """A training step's rate of floating-point operations over that of one large matrix product.
+
+    Convolutions and matrix products are counted, forward and backward; the two take turns; the median over the turns.
+    """
+    with FlopCounterMode(display=False) as counted:
+        racer.run(1)
+    a = torch.rand(PEAK_SIZE, PEAK_SIZE)
+    a @ a
+    shares = []
+    for _ in range(turns):
+        rate = steps * counted.get_total_flops() / racer.run(steps)
+        started = time.process_time()
+        a @ a
+        shares.append(rate / (2 * PEAK_SIZE ** 3 / (time.process_time() - started)))
+    return statistics.median(shares)
+
+
 def evaluated_images(stream: Stream) -> int:
     """Images that a whole run evaluates: all tasks at first, then those seen and the next after each."""
     sizes = [len(part) for part in stream.evaluation]
@@ -185,7 +206,7 @@ def race(config: TrainConfig, stream: Stream, steps: int) -> str:
     kernels, both = kernel_share(ours, 7)
     return (f"{config.dataset:10s} {config.model:12s} {config.batch_size / step:9.0f} {1000 * step:9.1f} "
             f"{1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} {100 * kernels:7.0f}% {100 * both:6.0f}% "
-            f"{whole:9.0f}")
+            f"{100 * of_peak(ours, 7):7.0f}% {whole:9.0f}")
 
 
 def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
@@ -214,7 +235,7 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, 1 thread, {torch.get_num_threads()} available")
     if not arguments.full:
-        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels passes  "
+        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels passes  of peak  "
               "whole run, CPU s")
     for dataset in arguments.streams:
         for method in arguments.methods:

@@ -1,10 +1,10 @@
-"""What benchmarks/train_speed.py calls the share of kernels."""
+"""What benchmarks/train_speed.py calls the share of kernels and of the machine's peak."""
 
 import time
 
 import torch
 
-from benchmarks.train_speed import Racer, kernel_share, passes
+from benchmarks.train_speed import Racer, kernel_share, of_peak, passes
 from dynamos.config import TrainConfig
 from dynamos.trainer import Trainer
 
@@ -57,3 +57,10 @@ def test_both_passes_are_timed_and_nothing_is_left_behind():
         r.run(4)
     assert len(took) == 8 and all(seconds > 0 for seconds in took)
     assert r.trainer._loss == loss and torch.Tensor.backward is backward
+
+
+def test_a_step_that_waits_is_farther_from_the_peak():
+    quick, slow = racer(), racer()
+    pause = slow.trainer.on_step
+    slow.trainer.on_step = lambda trainer: (burn(0.3), pause(trainer))
+    assert 0 < of_peak(slow, 3, 2) < of_peak(quick, 3, 2) / 2 < 1

@@ -55,33 +55,18 @@ def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_droppe
     assert 1 - some / all_kept == pytest.approx(0.22, abs=0.03)  # "at most about 22 %"
 
 
-def count_macs(network, images):
-    """Multiply-accumulates of one image, counted from the convolutions as they run."""
-    from torch import nn
-    total = []
-
-    def hook(module, inputs, output):
-        if isinstance(module, nn.Conv2d):
-            total.append(output[0].numel() * module.weight[0].numel())
-        else:
-            total.append(module.weight.numel())
-
-    for module in network.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(hook)
-    network.eval()(images)
-    return sum(total)
-
-
 @pytest.mark.parametrize("model, size", [("sgd", 8), ("dynamos", 8), ("dynamos", 11)])
 def test_multiply_accumulates_are_those_of_the_literal_network(model, size):
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from benchmarks.plain import PlainResNet
     from dynamos.config import TrainConfig
     network = PlainResNet(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
     wanted = metrics.dense_macs(8, 10, size, size) + (model == "dynamos") * metrics.agent_macs(8, 4, size, size)
-    assert count_macs(network, torch.rand(1, 3, size, size)) == wanted
+    with FlopCounterMode(display=False) as counted:
+        network.eval()(torch.rand(1, 3, size, size))
+    assert counted.get_total_flops() == 2 * wanted
 
 
 def test_metric_names_say_what_was_measured_on():
