@@ -5,8 +5,16 @@ from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
-from dynamos.arguments import OPTIONS, Parser, add_fields, add_run_flags, fields_given, merged, with_validation
-from dynamos.cli import exit_status
+from dynamos.arguments import (
+    OPTIONS,
+    Parser,
+    add_fields,
+    add_run_flags,
+    exit_status,
+    fields_given,
+    merged,
+    with_validation,
+)
 from dynamos.config import FIELDS, METHODS
 
 

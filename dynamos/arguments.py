@@ -1,19 +1,37 @@
-"""TrainConfig as command-line flags: one per field, and which of several values wins."""
+"""What our commands have in common: TrainConfig as flags, which of several values wins, how an error ends them."""
 
 import argparse
 import difflib
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from dynamos.config import FIELDS, Range, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
-from dynamos.errors import UserError
+from dynamos.errors import DynamosError, UserError
 from dynamos.files import local_path
 
 TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
           "gates": "gates", "network": "the network", "machine": "the machine"}
 # What a run is asked to leave behind, by flag.
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
+
+
+def exit_status(program: str, work: Callable[[], int]) -> int:
+    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130."""
+    try:
+        return work()
+    except UserError as error:
+        text, status = str(error), 2
+    except DynamosError as error:
+        text, status = str(error), 1
+    except OSError as error:  # a file or folder that cannot be read or written, a full disk
+        text, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        return 130
+    print(f"{program}: error: {' '.join(text.split())}", file=sys.stderr)
+    return status
 
 
 class Parser(argparse.ArgumentParser):

@@ -2,16 +2,25 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from dynamos.arguments import OPTIONS, Parser, add_fields, add_run_flags, fields_given, merged, with_validation
+from dynamos.arguments import (
+    OPTIONS,
+    Parser,
+    add_fields,
+    add_run_flags,
+    exit_status,
+    fields_given,
+    merged,
+    with_validation,
+)
 from dynamos.config import TrainConfig, differing, parsed_settings, read_config, read_yaml
-from dynamos.errors import DynamosError, RunError, UserError
+from dynamos.errors import UserError
 from dynamos.files import any_path, local_path, write_whole
 
 EPILOG = """\
@@ -27,18 +36,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments[:1] == ["export"]:
         return exit_status("dynamos", lambda: _export(arguments[1:]))
     return exit_status("dynamos", lambda: _train(arguments))
-
-
-def exit_status(program: str, work: Callable[[], int]) -> int:
-    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130."""
-    try:
-        return work()
-    except (DynamosError, OSError) as error:
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, RunError | OSError) else 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
 
 
 def train_parser() -> Parser:

@@ -40,25 +40,22 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be; an end marked open is itself not allowed."""
+    """What a number may be; a low end marked open is itself not allowed."""
 
     low: float = -math.inf
     high: float = math.inf
     open_low: bool = False
-    open_high: bool = False
 
     def __contains__(self, value: float) -> bool:
-        above = value > self.low if self.open_low else value >= self.low
-        below = value < self.high if self.open_high else value <= self.high
-        return above and below
+        return (value > self.low if self.open_low else value >= self.low) and value <= self.high
 
     def __str__(self) -> str:
         low, high = f"{self.low:.10g}", f"{self.high:.10g}"
         if math.isinf(self.high):
             return f"greater than {low}" if self.open_low else f"at least {low}"
         if math.isinf(self.low):
-            return f"less than {high}" if self.open_high else f"at most {high}"
-        return f"{'above' if self.open_low else 'from'} {low} {'to below' if self.open_high else 'to'} {high}"
+            return f"at most {high}"
+        return f"{'above' if self.open_low else 'from'} {low} to {high}"
 
 
 POSITIVE = Range(0, open_low=True)

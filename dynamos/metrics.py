@@ -117,11 +117,7 @@ def _mean(values: list[Any]) -> float:
 
 def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
     """Multiply-accumulates per image of the dense network's convolutions and classifier."""
-    full, half = height * width, _halved(height) * _halved(width)
-    wide = 2 * nf
-    first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full
-    second_stage = 9 * nf * wide * half + nf * wide * half + 3 * 9 * wide * wide * half
-    return first_stage + second_stage + wide * num_classes
+    return int(_macs(np.full((1, 4), 2 * nf), nf, num_classes, height, width)[0])
 
 
 def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
@@ -143,12 +139,16 @@ def gated_macs(kept: Matrix, nf: int, num_classes: int, hidden_dim_ratio: int, h
     Args:
         kept: (N, 4), channels each gate kept of each image.
     """
+    return _macs(kept, nf, num_classes, height, width) + agent_macs(nf, hidden_dim_ratio, height, width)
+
+
+def _macs(kept: Matrix, nf: int, num_classes: int, height: int, width: int) -> Matrix:
+    """(N,) multiply-accumulates per image without the agents', where each of four gates keeps so many channels."""
     full, half = height * width, _halved(height) * _halved(width)
     k1, k2, k3, k4 = np.asarray(kept, dtype=np.float64).T
     first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full
     second_stage = half * (9 * nf * k1 + 9 * k1 * k2 + nf * k2 + 9 * k2 * k3 + 9 * k3 * k4)
-    return np.asarray(first_stage + second_stage + k4 * num_classes
-                      + agent_macs(nf, hidden_dim_ratio, height, width))
+    return np.asarray(first_stage + second_stage + k4 * num_classes)
 
 
 def _halved(size: int) -> int:

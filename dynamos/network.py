@@ -103,7 +103,7 @@ class Agent(nn.Module):
         bn, weight = self.bn, self.conv.weight.flatten(1)
         assert bn.running_mean is not None and bn.running_var is not None
         if not self.training:
-            scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+            scale, _ = folded(bn)
             return (F.linear(x.mean((2, 3)), weight) - bn.running_mean) * scale + bn.bias
         z, mean, variance = PooledNorm.apply(x, weight, bn.weight, bn.bias, bn.eps)  # type: ignore[no-untyped-call]
         with torch.no_grad():
@@ -146,15 +146,21 @@ class Gate(nn.Module):
         return zeros, torch.ones_like(zeros)
 
 
+def folded(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """(scale (C,), shift (C,)) of bn(x) = scale * x + shift at evaluation."""
+    assert bn.running_mean is not None and bn.running_var is not None
+    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    return scale, bn.bias - bn.running_mean * scale
+
+
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     """bn(conv(x)); at evaluation one convolution with the normalisation folded into its weights."""
     if bn.training:
         normalised: Tensor = bn(convolution(x, conv, conv.weight))
         return normalised
-    assert bn.running_mean is not None and bn.running_var is not None
-    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+    scale, shift = folded(bn)
     weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
-    return convolution(x, conv, weight, bn.bias - bn.running_mean * scale)
+    return convolution(x, conv, weight, shift)
 
 
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:

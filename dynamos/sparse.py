@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamos.errors import UserError
-from dynamos.network import Block, Gate, ResNet
+from dynamos.network import Block, Gate, ResNet, folded
 
 # Selecting weights costs time of its own. Multiply-accumulates of a 3x3 convolution between gated layers from which
 # skipping won in benchmarks/sparse_inference.py (one AVX2 core, 70 % kept, 28x28 images: 1.02 of the masked time at
@@ -51,11 +51,9 @@ class FoldedAgent:
     """A gate's agent with everything before its hidden layer folded into one matrix."""
 
     def __init__(self, gate: Gate) -> None:
-        agent, bn = gate.agent, gate.agent.bn
-        assert bn.running_mean is not None and bn.running_var is not None
-        scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+        agent = gate.agent
+        scale, self.bias = folded(agent.bn)
         self.matrix = agent.conv.weight.flatten(1) * scale[:, None]  # (C, Cin)
-        self.bias = bn.bias - bn.running_mean * scale
         self.fc1, self.fc2 = (deepcopy(layer).requires_grad_(False) for layer in (agent.fc1, agent.fc2))
         self.temperature, self.threshold = gate.temperature, gate.threshold
         self.samples = gate.infer_mode == "sample"
@@ -73,12 +71,12 @@ class FoldedBlock:
     """A basic block for one image."""
 
     def __init__(self, block: Block) -> None:
-        self.conv1, self.conv2 = _folded(block.conv1, block.bn1), _folded(block.conv2, block.bn2)
+        self.conv1, self.conv2 = _folded_conv(block.conv1, block.bn1), _folded_conv(block.conv2, block.bn2)
         self.shortcut: Folded | None = None
         if block.shortcut is not None:
             conv, bn = block.shortcut
             assert isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d)
-            self.shortcut = _folded(conv, bn)
+            self.shortcut = _folded_conv(conv, bn)
         self.agent1 = None if block.gate1 is None else FoldedAgent(block.gate1)
         self.agent2 = None if block.gate2 is None else FoldedAgent(block.gate2)
 
@@ -128,7 +126,7 @@ class Predictor:
         if not network.gated:
             raise UserError("only a gated network has channels to skip; this one is dense.")
         with torch.no_grad():
-            self.stem = _folded(network.conv, network.bn)
+            self.stem = _folded_conv(network.conv, network.bn)
             blocks = [FoldedBlock(block) for block in network.blocks if isinstance(block, Block)]
             self.weight, self.bias = network.linear.weight.detach().clone(), network.linear.bias.detach().clone()
         self.open, self.gated = blocks[:2], blocks[2:]
@@ -158,10 +156,9 @@ def skipping_pays(channels: int, image_size: tuple[int, int]) -> bool:
     return 9 * channels * channels * height * width >= SKIPPING_PAYS_FROM
 
 
-def _folded(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Folded:
-    assert bn.running_mean is not None and bn.running_var is not None
-    scale = bn.weight * torch.rsqrt(bn.running_var + bn.eps)
+def _folded_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Folded:
+    scale, shift = folded(bn)
     weight = (conv.weight * scale[:, None, None, None]).detach().contiguous(memory_format=torch.channels_last)
     padding = conv.padding[0]
     assert isinstance(padding, int)
-    return Folded(weight, (bn.bias - bn.running_mean * scale).detach(), conv.stride[0], padding)
+    return Folded(weight, shift.detach(), conv.stride[0], padding)
