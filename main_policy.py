@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from glob import escape
 from pathlib import Path
 
 from dynamos.arguments import (
@@ -49,16 +50,20 @@ def _train(arguments: list[str]) -> int:
     others = {name: value for name, value in vars(parsed).items() if name not in FIELDS}
 
     from dynamos.provenance import now_utc
-    from dynamos.run import Places, build, train
+    from dynamos.run import Places, alone, build, train
 
     started = now_utc()
     trainer = build(config, parsed.download)
     # A name that nobody chose overwrites nothing: another run began in the same second.
     models.mkdir(parents=True, exist_ok=bool(parsed.exp_name))
-    train(trainer, vars(parsed), Places(
-        result=models / "result.json", models=models, tables=parsed.save_path,
-        events=lambda setting: parsed.save_path / "tensorboard_runs" / setting / place),
-        others | {"exp_name": experiment}, started)
+    events = parsed.save_path / "tensorboard_runs"
+    with alone(models):
+        for old in (*models.glob("task_*.pth"), *events.glob(f"*/{escape(str(place))}/events.out.tfevents.*")):
+            old.unlink()  # with this run's they would be taken for those of one
+        train(trainer, vars(parsed), Places(
+            result=models / "result.json", models=models, tables=parsed.save_path,
+            events=lambda setting: events / setting / place),
+            others | {"exp_name": experiment}, started)
     return 0
 
 

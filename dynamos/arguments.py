@@ -41,7 +41,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments, only those given; UserError for an unknown flag, naming the nearest."""
+        """The arguments, only those given; UserError for an unknown flag, naming the nearest, and for no text."""
+        for text in arguments:
+            try:
+                text.encode()
+            except UnicodeEncodeError:  # it would end the run where the text is first written
+                raise UserError(f"{text!r} is not UTF-8.") from None
         return self.parse_args(_dashed(arguments))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:

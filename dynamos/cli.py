@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -19,9 +19,12 @@ from dynamos.arguments import (
     merged,
     with_validation,
 )
-from dynamos.config import TrainConfig, differing, parsed_settings, read_config, read_yaml
+from dynamos.config import TrainConfig, differing, most_tasks, parsed_settings, read_config, read_yaml
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path, write_whole
+
+if TYPE_CHECKING:  # `--help` needs no torch
+    from dynamos.trainer import Trainer
 
 EPILOG = """\
 Of several values the later wins: default, --preset, --config, --set, the field's own flag.
@@ -115,43 +118,57 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
          stored: dict[str, Any] | None = None) -> int:
     """0, after training what is left of the run in `folder`; `stored` is what its config.yaml holds, if it has one."""
     from dynamos import checkpoints
-    from dynamos.display import print_summary
     from dynamos.provenance import now_utc
     from dynamos.recorders import Checkpoints, finished
-    from dynamos.run import Places, build, train
+    from dynamos.run import Places, alone, build, train
 
-    started = now_utc() if stored is None else stored["started"]
     trainer = build(config, download)
-    state = None if stored is None else checkpoints.latest(folder / "checkpoints")
-    if state is not None:
-        trainer.load_state_dict(state)
-    elif stored is not None:
-        print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
     places = Places(result=folder / "result.json", models=folder / "models", tables=folder.parent,
                     events=lambda setting: folder / "tensorboard" / setting)
-    if stored is not None and trainer.done and finished(places.result):
-        late = [f"--{name.replace('_', '-')}" for name in KEPT if options[name] != stored[name]]
-        if late:
-            raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
-        print_summary(trainer)
+    if stored is not None and finished(places.result) and _ended(trainer, options, folder, stored):
         return 0
+    started = now_utc() if stored is None else stored["started"]
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
-        write_whole(folder / "config.yaml", yaml.safe_dump(
-            {"config": config.to_dict(), **options, "started": started}, sort_keys=False), new=stored is None)
-    except FileExistsError:  # another run of that name began while this one read its images
-        raise _taken(folder) from None
-    print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
-          f"in {folder}", flush=True)
-    try:
-        train(trainer, options, places, {"exp_name": folder.name, **options}, started,
-              Checkpoints(folder / "checkpoints", options["checkpoint_every"]))
-    except KeyboardInterrupt:
-        print(f"dynamos: interrupted; go on with: dynamos --resume {folder}", file=sys.stderr)
-        return 130
+    with alone(folder):
+        state = None if stored is None else checkpoints.latest(folder / "checkpoints")
+        if state is not None:
+            trainer.load_state_dict(state)
+        elif stored is not None:
+            print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
+        try:
+            # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
+            write_whole(folder / "config.yaml", yaml.safe_dump(
+                {"config": config.to_dict(), **options, "started": started}, sort_keys=False), new=stored is None)
+        except FileExistsError:  # another run of that name began while this one read its images
+            raise _taken(folder) from None
+        print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
+              f"in {folder}", flush=True)
+        try:
+            train(trainer, options, places, {"exp_name": folder.name, **options}, started,
+                  Checkpoints(folder / "checkpoints", options["checkpoint_every"]))
+        except KeyboardInterrupt:
+            print(f"dynamos: interrupted; go on with: dynamos --resume {folder}", file=sys.stderr)
+            return 130
     print(f"written to {folder}")
     return 0
+
+
+def _ended(trainer: "Trainer", options: dict[str, Any], folder: Path, stored: dict[str, Any]) -> bool:
+    """Whether nothing of a finished run is left to do, its summary shown; False if its last checkpoint is damaged."""
+    from dynamos import checkpoints
+    from dynamos.display import print_summary
+
+    state = checkpoints.latest(folder / "checkpoints")
+    if state is None:  # to train it anew would be to lose its results
+        raise UserError(f"the run in {folder} is finished and has no checkpoint any more: nothing to go on with.")
+    trainer.load_state_dict(state)
+    if not trainer.done:
+        return False
+    late = [f"--{name.replace('_', '-')}" for name in KEPT if options[name] != stored[name]]
+    if late:
+        raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
+    print_summary(trainer)
+    return True
 
 
 def _export(arguments: list[str]) -> int:
@@ -161,8 +178,11 @@ def _export(arguments: list[str]) -> int:
     parsed = parser.parse(arguments)
     from dynamos import export
 
-    folder = export.write(*export.trained(parsed.run), parsed.to)
-    print(f"written to {folder}: {export.WEIGHTS}, {export.ABOUT}")
+    config, network, tasks = export.trained(parsed.run)
+    of = most_tasks(config) if config.n_tasks is None else config.n_tasks
+    folder = export.write(config, network, parsed.to)
+    print(f"written to {folder}: {export.WEIGHTS}, {export.ABOUT}"
+          + ("" if tasks == of else f"; the run is not finished, the network has learned {tasks} of {of} tasks"))
     return 0
 
 

@@ -16,14 +16,14 @@ from dynamos.network import ResNet, build_network
 WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
 
 
-def trained(run: Path) -> tuple[TrainConfig, ResNet]:
-    """(configuration, network in evaluation mode) as the newest checkpoint of a run's folder has them."""
+def trained(run: Path) -> tuple[TrainConfig, ResNet, int]:
+    """(configuration, network in evaluation mode, tasks learned) of the newest checkpoint in a run's folder."""
     if not run.is_dir():
         raise UserError(f"no run in {run}: there is no such folder.")
     found = from_checkpoints(run / "checkpoints")
     if found is None:
         raise CheckpointError(f"no readable checkpoint in {run / 'checkpoints'}.")
-    return found[:2]
+    return found
 
 
 def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
+from time import time
 from typing import Any
 
 import numpy as np
@@ -229,7 +230,11 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 class TensorBoard(Recorder):
-    """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done."""
+    """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done.
+
+    What is told is in the file at once, which tensorboardX's SummaryWriter, a thread behind, cannot promise: the run
+    may be killed at its next step, and once resumed from there it does not tell it again.
+    """
 
     def __init__(self, folder: Callable[[str], Path]) -> None:
         """Writes to `folder` of each setting."""
@@ -237,31 +242,38 @@ class TensorBoard(Recorder):
 
     def start(self, trainer: Trainer) -> None:
         """Begins the files."""
-        from tensorboardX import SummaryWriter
+        from tensorboardX.event_file_writer import EventsWriter
 
-        self.writers = {setting: SummaryWriter(str(self.folder(setting))) for setting in accuracy_matrices(trainer)}
+        self.writers = {}
+        for setting in accuracy_matrices(trainer):
+            self.folder(setting).mkdir(parents=True, exist_ok=True)
+            self.writers[setting] = EventsWriter(str(self.folder(setting) / "events"))
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Writes the epoch's means over all its batches."""
         done = trainer.task * trainer.config.n_epochs + trainer.epoch + 1
-        for writer in self.writers.values():
-            for name, value in means.items():
-                writer.add_scalar(f"train/{name}", value, done)
+        for setting in self.writers:
+            self._write(setting, {f"train/{name}": value for name, value in means.items()}, done)
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Writes mean and single accuracies and what the gates kept."""
         for setting, matrix in accuracy_matrices(trainer).items():
-            writer = self.writers[setting]
-            writer.add_scalar("accuracy/mean", metrics.mean_accuracy(matrix, result.task), result.task + 1)
-            for t in range(result.task + 1):
-                writer.add_scalar(f"accuracy/task{t + 1}", float(matrix[result.task, t]), result.task + 1)
-            writer.add_scalar("gates/keep_fraction", result.keep_fraction, result.task + 1)
-            writer.flush()
+            single = {f"accuracy/task{t + 1}": float(matrix[result.task, t]) for t in range(result.task + 1)}
+            self._write(setting, {"accuracy/mean": metrics.mean_accuracy(matrix, result.task), **single,
+                                  "gates/keep_fraction": result.keep_fraction}, result.task + 1)
 
     def end(self, trainer: Trainer) -> None:
         """Closes the files."""
         for writer in self.writers.values():
             writer.close()
+
+    def _write(self, setting: str, values: Mapping[str, float], step: int) -> None:
+        from tensorboardX.proto.event_pb2 import Event
+        from tensorboardX.summary import scalar
+
+        for name, value in values.items():
+            self.writers[setting].write_event(Event(wall_time=time(), step=step, summary=scalar(name, value)))
+        self.writers[setting].flush()
 
 
 def _without_nan(matrix: Matrix) -> list[list[float | None]]:

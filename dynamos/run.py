@@ -1,5 +1,6 @@
 """A run as both command lines drive it: built, trained, shown, and recorded where its files belong."""
 
+import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from typing import Any
 from dynamos.config import TrainConfig
 from dynamos.device import lacks_memory, pick_device
 from dynamos.display import Display, print_summary
-from dynamos.errors import RunError
+from dynamos.errors import RunError, UserError
 from dynamos.recorders import Checkpoints, CsvRow, ModelFiles, Recorder, ResultFile, TensorBoard, record
 from dynamos.streams import load_stream
 from dynamos.trainer import Trainer
@@ -23,6 +24,20 @@ class Places:
     models: Path  # a folder
     events: Callable[[str], Path]  # the folder of a setting's event files
     tables: Path  # a folder; it holds results/SETTING/DATASET/MODEL/mean_accs.csv
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """UserError where another process trains the run in this folder; it would take away what the other writes.
+
+    The lock ends with its process, however that ends; its empty file stays.
+    """
+    with (folder / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"the run in {folder} is going on in another process.") from None
+        yield
 
 
 def build(config: TrainConfig, download: bool) -> Trainer:

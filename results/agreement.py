@@ -35,7 +35,7 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
 
     A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
     """
-    n_tasks = max((r["n_tasks"] for t in trials for results in t.results.values() for r in results[:1]), default=0)
+    n_tasks = max((t.n_tasks for t in trials), default=0)
     sign, measure = 1 if maximize else -1, Measure(metric, maximize, grace_tasks=1)
     complete = [t for t in trials if t.state == "COMPLETE" and t.tasks_done == n_tasks]
     found = []

@@ -71,6 +71,11 @@ def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
     return [str(c) for c in config.constraints if c.violation(trial.final(c.metric)) > 0]
 
 
+def and_keeps(config: SweepConfig) -> str:
+    """What a trial that completed has to keep in order to be chosen, in words; "" without constraints."""
+    return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
+
+
 def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     """What the trial trained with the first of its seeds, whole."""
     return config.base.replace(**trial.config)
@@ -92,7 +97,7 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
                         f"choose from the sweep that it confirms, {config.confirms!r}.")
     allowed = ranked(trials, config)
     if not allowed:
-        raise UserError(f"no trial of {config.name!r} has completed{_kept(config)}, so there is none to choose.")
+        raise UserError(f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to choose.")
     if choice.max_compute is not None:
         least = min(t.final("compute") for t in allowed)
         allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
@@ -136,7 +141,3 @@ def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
     many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"
     return (f"Within their spread over seeds {many} with the best: {', '.join(str(t.number) for t in found[:10])}"
             f"{', ...' if len(found) > 10 else ''}.")
-
-
-def _kept(config: SweepConfig) -> str:
-    return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""

@@ -39,8 +39,7 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
 def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
     """Each in a sentence: collapsed policies, the best's among them, and failures."""
     found = []
-    collapsed = [t.number for t in trials if any(result.get("warnings") for results in t.results.values()
-                                              for result in results)]
+    collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
         which = f", among them the best, trial {chosen.number}" if chosen and chosen.number in collapsed else ""
         found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a gate or "

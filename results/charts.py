@@ -103,7 +103,7 @@ def pareto(sweep: Sweep) -> go.Figure:
 
 def accuracy(config: SweepConfig) -> str:
     """The first objective that is an accuracy; class-il where none is."""
-    prefix = "test_" if "test_class_il" in config.metrics else "val_"
+    prefix = config.accuracy_prefix
     return next((o.metric for o in config.objectives if o.metric.startswith(prefix)), f"{prefix}class_il")
 
 

@@ -12,11 +12,11 @@ from results.best import best, reported_config
 from results.confirm import Difference, difference
 from results.frame import Sweep
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import ENDED, TrialRecord
 from results.warm_start import DATA
 from results.wording import count, duration, mean_and_spread, number
 
-KINDS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
+BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
 _SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
     "stream": lambda c: c.base.dataset, "space": lambda c: c.space.name, "protocol": lambda c: c.protocol,
     "sampler": lambda c: c.sampler, "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
@@ -34,7 +34,7 @@ class Step:
     best: TrialRecord | None
 
     def spent(self, kind: str) -> float:
-        """How much of a budget of KINDS was used."""
+        """How much of a budget of BUDGETS was used."""
         return float(getattr(self, kind))
 
 
@@ -66,7 +66,7 @@ class Compared:
         return within[-1].best if within else None
 
     def spent(self, kind: str) -> float:
-        """How much of a budget of KINDS the ended trials used."""
+        """How much of a budget of BUDGETS the ended trials used."""
         return self.steps[-1].spent(kind) if self.steps else 0.0
 
 
@@ -88,10 +88,10 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
     metric = sweeps[0].config.objectives[0].metric
     states = [Counter(t.state for t in s.sweep.records if not t.imported) for s in sweeps]
     settings = [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
-    ended = [(state.lower(), [str(of[state]) for of in states]) for state in ("COMPLETE", "PRUNED", "FAIL")]
-    cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in KINDS[1:]]
+    ended = [(state.lower(), [str(of[state]) for of in states]) for state in ENDED]
+    cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in BUDGETS[1:]]
     found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
-    for kind in KINDS:
+    for kind in BUDGETS:
         budget = common_budget(sweeps, kind)
         if budget > 0:
             amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from dynamos.files import AnyPath, write_whole
 from results import charts
-from results.compare import KINDS, Compared, sentences, table
+from results.compare import BUDGETS, Compared, sentences, table
 from results.page import chart, heading, page, paragraph
 from results.page import table as html_table
 from results.protocols import NOT_PUBLISHABLE
@@ -34,7 +34,7 @@ def _curves(sweeps: list[Compared]) -> Iterator[str]:
     """A chart per kind of budget that was used."""
     metric = sweeps[0].config.objectives[0].metric
     drawn = False
-    for kind in KINDS:
+    for kind in BUDGETS:
         curves = {sweep.name: [(step.spent(kind), step.best.value) for step in sweep.steps
                                if step.best is not None and step.best.value is not None] for sweep in sweeps}
         if any(point[0] for points in curves.values() for point in points):

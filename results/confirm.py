@@ -1,6 +1,5 @@
 """The statistics of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
@@ -46,12 +45,11 @@ def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference
     n, mean = len(gains), fmean(gains)
     if n < 2:
         return Difference(mean, None, None, n)
-    spread = stdev(gains)
-    if spread == 0:  # t is infinite, or undefined where all are equal
+    if stdev(gains) == 0:  # t is infinite, or undefined where all are equal
         return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0, n)
-    error = spread / math.sqrt(n)
-    return Difference(mean, float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * error),
-                      float(2 * stats.t.sf(abs(mean / error), n - 1)), n)
+    found = stats.ttest_1samp(gains, 0)
+    interval = found.confidence_interval(CONFIDENCE)
+    return Difference(mean, float(interval.high - interval.low) / 2, float(found.pvalue), n)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +97,10 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     return None
 
 
-def frame(confirmation: Ledger) -> pd.DataFrame:
+def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
     """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline."""
     config, rows = confirmation.config, []
-    for row in outcomes(confirmation, confirmation.trials()):
+    for row in outcomes(confirmation, trials):
         trial = row.trial
         entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
                                  "n": len(trial.results)}
@@ -118,14 +116,14 @@ def frame(confirmation: Ledger) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def write_confirmation(ledger: Ledger, confirmation: Ledger) -> AnyPath:
+def write_confirmation(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
     """confirm.csv in the sweep's folder: `frame` of its latest confirmation."""
-    return write_whole(ledger.folder / "confirm.csv", frame(confirmation).to_csv(index=False))
+    return write_whole(ledger.folder / "confirm.csv", frame(confirmation, trials).to_csv(index=False))
 
 
-def verdict(ledger: Ledger, confirmation: Ledger) -> str:
+def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
     """What a confirmation of a sweep found, and how often test images were looked at, in words."""
-    return (f"{finding(confirmation, confirmation.trials())} Test images were looked at in "
+    return (f"{finding(confirmation, trials)} Test images were looked at in "
             f"{count(len(ledger.looks), 'confirmation')} of this sweep.")
 
 

@@ -1,20 +1,6 @@
 """The durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage. The single source of truth.
 
-One driver writes, and holds the lease while it does (lease.py). What a trial said stands in its user attributes,
-written before the trial's state:
-
-    source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
-                        --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
-                        results too), "grid:N" or "sampler"
-    started_at          when it was first started, ISO 8601, UTC
-    attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with;
-                        "ended_at" where it waits for its batch's end
-    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
-    losses              how many of them lost their worker or node
-    result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
-    ended_at, reason    written just before the state that ends it, without which they mean nothing
-
-After that state nothing is written to a trial; what comes later stands in the study's attributes.
+One driver writes, and holds the lease while it does (lease.py). What it writes of a trial is in stored.py.
 """
 
 import datetime as dt
@@ -43,9 +29,10 @@ from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
 from results.samplers import SAMPLERS, grid
+from results.stored import last_heard, read, repeatable
 from results.study import enqueue, made_study, open_database, study_name
 from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, TrialRecord, last_heard, read
+from results.trial import IMPORTED, TrialRecord
 from results.warm_start import warm_start
 from results.write_through import WriteThrough
 
@@ -56,7 +43,6 @@ BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
-_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # of a result: what a second run measures anew
 
 
 class Ledger:
@@ -156,19 +142,19 @@ class Ledger:
     @property
     def driver(self) -> str | None:
         """HOST:PID of the driver that holds the sweep or held it when it was killed; None where it let go."""
-        owner: str | None = lease.read(self._database, self._database_id)["owner"]
+        owner: str | None = self._stored_lease["owner"]
         return owner
 
     @property
     def heartbeat(self) -> tuple[int, int] | None:
         """(sessions, beats) of the driver that holds the sweep; changes while it lives. None where none holds it."""
-        held = lease.read(self._database, self._database_id)
+        held = self._stored_lease
         return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
 
     @property
     def sessions(self) -> int:
         """Drivers so far."""
-        return int(lease.read(self._database, self._database_id)["epoch"])
+        return int(self._stored_lease["epoch"])
 
     @property
     def budget(self) -> int:
@@ -182,7 +168,7 @@ class Ledger:
     @property
     def driver_gone(self) -> bool:
         """Whether the driver is known to have been killed."""
-        held = lease.read(self._database, self._database_id)
+        held = self._stored_lease
         return held["owner"] is not None and lease.gone(held)
 
     @property
@@ -264,7 +250,7 @@ class Ledger:
         if is_new:
             self._storage.set_trial_user_attr(self._id(number), key, entry)
             attributes[key] = entry
-        elif _repeatable(attributes[key]) != _repeatable(entry):
+        elif repeatable(attributes[key]) != repeatable(entry):
             log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number, seed,
                         result["task"] + 1)
         self._report(trial, result["task"])  # of a known result too: a kill may have come between the two
@@ -333,7 +319,7 @@ class Ledger:
 
     def request_stop(self) -> None:
         """Asks the driver to put back what runs and end; any process may."""
-        self._study.set_user_attr(STOP, lease.read(self._database, self._database_id)["epoch"])
+        self._study.set_user_attr(STOP, self._stored_lease["epoch"])
 
     def stop_requested(self) -> bool:
         """Whether this driver was asked to end; LeaseLost where it no longer is one, even if it only waits."""
@@ -344,7 +330,7 @@ class Ledger:
     @property
     def stopping(self) -> bool:
         """Whether the sweep's driver was asked to end, and lives."""
-        held = lease.read(self._database, self._database_id)
+        held = self._stored_lease
         return held["owner"] is not None and self._study.user_attrs.get(STOP) == held["epoch"]
 
     def request_trial_stop(self, number: int) -> None:
@@ -384,10 +370,14 @@ class Ledger:
         if self.config.ledger_url is None:
             self._database.engine.dispose()
 
+    @property
+    def _stored_lease(self) -> dict[str, Any]:
+        return lease.read(self._database, self._database_id)
+
     def _now(self) -> dt.datetime | None:
         """Until when trials have run that are RUNNING; None where no driver is there that runs them."""
         if self._lease is None:
-            held = lease.read(self._database, self._database_id)
+            held = self._stored_lease
             if held["owner"] is None or lease.gone(held):
                 return None
         return dt.datetime.now(dt.UTC)
@@ -444,12 +434,6 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
 def sweep_names(storage: AnyPath) -> list[str]:
     """Names of the sweeps in a storage folder."""
     return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
-
-
-def _repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a stored result that the same training gives again."""
-    return {name: _repeatable(value) if name == "metrics" else value for name, value in result.items()
-            if name not in _UNREPEATABLE}
 
 
 def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any], earlier: Ledger | None) -> None:

@@ -13,7 +13,7 @@ from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import optuna
@@ -21,8 +21,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, PatientPruner, PercentilePruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-if TYPE_CHECKING:  # a sweep's configuration names its pruner, so trials import this module
-    from results.trial import TrialRecord
+from results.trial import TrialRecord
 
 STARTUP_TRIALS = 5  # finished ones that median, percentile and patient wait for; Optuna's default
 REDUCTION = 2  # halving lets one of so many pass a rung
@@ -42,17 +41,17 @@ class Judge:
         self._measure = Measure(metric, maximize, grace_tasks)
         self._rule = PRUNERS[pruner](self._measure)
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Takes a trial that has ended into the comparison; a second time changes nothing."""
         self._rule.learn(trial)
 
-    def verdict(self, trial: "TrialRecord", tasks: int | None = None) -> str | None:
+    def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
         """Why the trial should be pruned after so many tasks, by default all it has done; None: it should not.
 
         A trial that lacks the metric after this task cannot be compared and goes on.
         """
         tasks = trial.tasks_done if tasks is None else tasks
-        if tasks < self._measure.grace_tasks or tasks >= _n_tasks(trial) or self._measure.mean(trial, tasks) is None:
+        if tasks < self._measure.grace_tasks or tasks >= trial.n_tasks or self._measure.mean(trial, tasks) is None:
             return None
         return self._rule.objection(trial, tasks)
 
@@ -65,14 +64,14 @@ class Measure:
     maximize: bool
     grace_tasks: int
 
-    def by_seed(self, trial: "TrialRecord", tasks: int) -> dict[int, float] | None:
+    def by_seed(self, trial: TrialRecord, tasks: int) -> dict[int, float] | None:
         """The metric after so many tasks, by seed; None if a seed has no finite value there."""
         if trial.tasks_done < tasks:
             return None
         values = {seed: results[tasks - 1]["metrics"].get(self.metric) for seed, results in trial.results.items()}
         return None if any(v is None or not math.isfinite(v) for v in values.values()) else values
 
-    def mean(self, trial: "TrialRecord", tasks: int) -> float | None:
+    def mean(self, trial: TrialRecord, tasks: int) -> float | None:
         """The mean over seeds of `by_seed`."""
         values = self.by_seed(trial, tasks)
         return None if not values else fmean(values.values())
@@ -91,10 +90,10 @@ class Measure:
 class Rule(Protocol):
     """A pruner at work: what it remembers of trials, and what it holds against one."""
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Takes in a trial; repeatable."""
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+    def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why a running trial should be pruned, `tasks` being from grace on and before the last; or None."""
 
 
@@ -104,10 +103,10 @@ class Never:
     def __init__(self, measure: Measure) -> None:
         pass
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Nothing."""
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> None:
+    def objection(self, trial: TrialRecord, tasks: int) -> None:
         """None."""
 
 
@@ -121,7 +120,7 @@ class Quantile:
         self._studies: dict[int, optuna.Study] = {}  # by task count
         self._learned: set[int] = set()
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Takes in a COMPLETE trial; Optuna lets no others count."""
         if trial.state != "COMPLETE" or trial.number in self._learned:
             return
@@ -139,7 +138,7 @@ class Quantile:
         study = self._studies.get(tasks)
         return [] if study is None else [t.intermediate_values[STEP] for t in study.get_trials(deepcopy=False)]
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+    def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
         value, study = self._measure.mean(trial, tasks), self._studies.get(tasks)
         if value is None or study is None or not self._pruner.prune(study, _running({STEP: value})):
@@ -167,11 +166,11 @@ class Patient:
         # median, which would be given the best standing in place of the value. min_delta absorbs rounding.
         self._pruner = _quietly(lambda: PatientPruner(None, patience=0, min_delta=1e-9))
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Takes in a COMPLETE trial."""
         self._median.learn(trial)
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+    def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
         below = self._median.objection(trial, tasks)
         if below is None:
@@ -200,10 +199,10 @@ class Halving:
         self._measure = measure
         self._rungs: dict[int, Rung] = {}  # by task count
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Enters a trial of any state into the rungs that it has reached."""
         tasks = self._measure.grace_tasks
-        while tasks <= trial.tasks_done and tasks < _n_tasks(trial):
+        while tasks <= trial.tasks_done and tasks < trial.n_tasks:
             value = self._measure.mean(trial, tasks)
             if value is not None:
                 if tasks not in self._rungs:
@@ -211,7 +210,7 @@ class Halving:
                 self._rungs[tasks].enter((_recorded_at(trial, tasks), trial.number, value))
             tasks *= REDUCTION
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+    def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
         self.learn(trial)
         value, rung = self._measure.mean(trial, tasks), self._rungs.get(tasks)
@@ -270,7 +269,7 @@ class Wilcoxon:
         self._best: tuple[tuple[float, int], TrialRecord] | None = None
         self._pruner = _quietly(lambda: WilcoxonPruner(p_threshold=WILCOXON_P))
 
-    def learn(self, trial: "TrialRecord") -> None:
+    def learn(self, trial: TrialRecord) -> None:
         """Keeps a COMPLETE trial if it is the best so far."""
         final = self._measure.mean(trial, trial.tasks_done) if trial.state == "COMPLETE" and trial.tasks_done else None
         if final is None:
@@ -279,7 +278,7 @@ class Wilcoxon:
         if self._best is None or rank > self._best[0]:
             self._best = rank, trial
 
-    def objection(self, trial: "TrialRecord", tasks: int) -> str | None:
+    def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
         if self._best is None:
             return None
@@ -306,12 +305,7 @@ PRUNERS: dict[str, Callable[[Measure], Rule]] = {
 }
 
 
-def _n_tasks(trial: "TrialRecord") -> int:
-    """Tasks of the stream; 0 before the first result."""
-    return max((results[0]["n_tasks"] for results in trial.results.values() if results), default=0)
-
-
-def _recorded_at(trial: "TrialRecord", tasks: int) -> float:
+def _recorded_at(trial: TrialRecord, tasks: int) -> float:
     """When the last seed's result after so many tasks was recorded."""
     return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
 

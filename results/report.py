@@ -9,7 +9,7 @@ import yaml
 from dynamos.files import AnyPath, write_whole
 from results import charts
 from results.agreement import ranking
-from results.best import baseline, best, broken
+from results.best import and_keeps, baseline, best, broken
 from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
 from results.confirm import verdict
@@ -51,8 +51,7 @@ def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
     chosen, first = best(trials, config), baseline(trials)
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if chosen is None or chosen.value is None:
-        kept = " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
-        return f"None of {sum(not t.imported for t in trials)} trials has completed{kept}."
+        return f"None of {sum(not t.imported for t in trials)} trials has completed{and_keeps(config)}."
     metric = config.objectives[0].metric
     text = f"Trial {chosen.number} is best with {metric} {measured(metric, chosen.value)}"
     if first is None or first.value is None:
@@ -99,10 +98,10 @@ def _confirmations(ledger: Ledger) -> list[str]:
             parts.append(paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep."))
             continue
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
-            fields = [p.name for p in there.config.space.parameters]
-            parts += [paragraph(f"{name}: {verdict(ledger, there)}"),
-                      *(paragraph(text, "caution") for text in troubles(there.trials())),
-                      frame(confirmation_frame(there).drop(columns=fields, errors="ignore"))]
+            fields, trials = [p.name for p in there.config.space.parameters], there.trials()
+            parts += [paragraph(f"{name}: {verdict(ledger, there, trials)}"),
+                      *(paragraph(text, "caution") for text in troubles(trials)),
+                      frame(confirmation_frame(there, trials).drop(columns=fields, errors="ignore"))]
     return parts
 
 

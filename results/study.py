@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import optuna
+from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
@@ -13,6 +14,8 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results import lease
 from results.sweep_config import SweepConfig
+
+DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # what a ledger's database that cannot be used raises
 
 
 def open_database(url: str | None, folder: AnyPath) -> RDBStorage:

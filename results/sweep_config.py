@@ -20,18 +20,17 @@ from search_spaces.space import SearchSpace
 _DIRECTIONS = {"class_il": "max", "task_il": "max", "learning_accuracy": "max", "forgetting": "min",
                "keep_fraction": "min", "compute": "min"}
 _ACCURACIES = ("class_il", "task_il", "learning_accuracy")
+_PREFIXES = {"validation": "val_", "test": "test_"}  # of accuracies, by the images they are measured on
 _OF_ALL_TASKS = ("class_il", "task_il", "forgetting")
 _NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")  # a rotating stream has no tasks, hence none of these
 
 
 def metrics_on(images: str) -> dict[str, str]:
     """By metric, measured on "validation" or "test" images, which way is better."""
-    prefix = {"validation": "val_", "test": "test_"}[images]
-    return {prefix * (name in _ACCURACIES) + name: direction for name, direction in _DIRECTIONS.items()}
+    return {_PREFIXES[images] * (name in _ACCURACIES) + name: direction for name, direction in _DIRECTIONS.items()}
 
 
 OBJECTIVES = metrics_on("validation")
-NEEDS_TASKS = tuple(name for name in OBJECTIVES if name.removeprefix("val_") in _NEEDS_TASKS)
 _KNOWN = OBJECTIVES | metrics_on("test")
 
 
@@ -208,7 +207,7 @@ class SweepConfig:
         if len(set(metrics)) < len(metrics):
             raise UserError(f"--objective: {' '.join(metrics)} names a metric twice.")
         rotating = self.base.dataset in ROTATING
-        there = [m for m in self.metrics if not (rotating and m.removeprefix(self._prefix) in _NEEDS_TASKS)]
+        there = [m for m in self.metrics if not (rotating and m.removeprefix(self.accuracy_prefix) in _NEEDS_TASKS)]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
             if rotating and metric in self.metrics and metric not in there:
                 raise UserError(f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
@@ -216,8 +215,8 @@ class SweepConfig:
             if metric not in self.metrics:
                 raise UserError(f"{metric} is not measured under the protocol {self.protocol}; there are "
                                 f"{', '.join(there)}.")
-            if self.protocol == "val-current" and metric.removeprefix(self._prefix) in _OF_ALL_TASKS:
-                allowed = [m for m in there if m.removeprefix(self._prefix) not in _OF_ALL_TASKS]
+            if self.protocol == "val-current" and metric.removeprefix(self.accuracy_prefix) in _OF_ALL_TASKS:
+                allowed = [m for m in there if m.removeprefix(self.accuracy_prefix) not in _OF_ALL_TASKS]
                 raise UserError(f"{metric} looks back at images of earlier tasks, which the protocol val-current does "
                                 f"not; it has {', '.join(allowed)}.")
         if self.target is not None and not math.isfinite(self.target):
@@ -266,8 +265,9 @@ class SweepConfig:
         return self.base.replace(**self.report_on)
 
     @property
-    def _prefix(self) -> str:
-        return "test_" if self.base.evaluate_on == "test" else "val_"
+    def accuracy_prefix(self) -> str:
+        """What its accuracies' names begin with."""
+        return _PREFIXES[self.base.evaluate_on]
 
     @property
     def base_is_preset(self) -> bool:

@@ -1,19 +1,15 @@
-"""TrialRecord: everything the ledger knows of a trial, read from its Optuna storage."""
+"""TrialRecord: everything the ledger knows of a trial."""
 
-import dataclasses
 import datetime as dt
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import stdev
 from typing import Any
 
 import numpy as np
-from optuna.trial import FrozenTrial, TrialState
-
-from results.sweep_config import SweepConfig
 
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
+ENDED = ("COMPLETE", "PRUNED", "FAIL")  # the states of a trial that has ended
 
 
 @dataclass(frozen=True)
@@ -44,6 +40,17 @@ class TrialRecord:
     def imported(self) -> bool:
         """Whether another sweep ran it; it informs the sampler and is no trial of this sweep's otherwise."""
         return self.source.startswith(IMPORTED)
+
+    @property
+    def n_tasks(self) -> int:
+        """Tasks of the stream; 0 before the first result."""
+        return max((results[0]["n_tasks"] for results in self.results.values() if results), default=0)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What its training warned of, each text once, in the order of seeds and tasks."""
+        return list(dict.fromkeys(text for results in self.results.values() for result in results
+                                  for text in result.get("warnings", ())))
 
     @cached_property
     def tasks_done(self) -> int:
@@ -77,49 +84,3 @@ class TrialRecord:
         """A metric of each seed after the last task reported by all; [] before the first."""
         done = self.tasks_done
         return [results[done - 1]["metrics"].get(metric) for results in self.results.values()] if done else []
-
-
-def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
-    """The record of an Optuna trial of a sweep; `now` is until when it runs, if it does. None: its driver is gone."""
-    attributes = trial.user_attrs
-    attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
-    earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
-    interrupted = trial.state == TrialState.WAITING and attempt["number"] > 0
-    ended = _time(attributes, "ended_at") if trial.state.is_finished() else None
-    began = None if interrupted else _time(attempt, "started_at")
-    held = _time(attempt, "ended_at") if trial.state == TrialState.RUNNING else None
-    running = 0.0 if began is None else (
-        (ended or held or now or last_heard(attributes, began)) - began).total_seconds()
-    source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
-    record = TrialRecord(
-        number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
-        config=config.space.real(trial.params or trial.system_attrs.get("fixed_params", {})),
-        results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds),
-        attempt=attempt["number"], held=held is not None,
-        reason=attributes.get("reason") if trial.state.is_finished() else None,
-        started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
-        feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
-        cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
-        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0))
-    kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
-    return dataclasses.replace(record, feasible=kept)
-
-
-def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
-    """When an attempt that began then last reported: all that is known of one whose driver was killed."""
-    reported = [entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")]
-    return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
-
-
-def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
-    return dt.datetime.fromisoformat(attributes[name]) if name in attributes else None
-
-
-def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-    """TaskResults by seed, in the order of seeds and tasks, of the attributes result/SEED/TASK."""
-    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
-    entries = sorted((int(seed), int(task), key) for key in attributes if key.startswith("result/")
-                     for _, seed, task in [key.split("/")])
-    for seed, _, key in entries:
-        results.setdefault(seed, []).append(attributes[key])
-    return results

@@ -10,6 +10,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 
 from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
+from dynamos.files import local_path
 
 NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
               "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic")
@@ -124,9 +125,10 @@ def read_space(name: str) -> SearchSpace:
     if name in named_spaces():
         with resources.as_file(resources.files("search_spaces") / f"{name}.yaml") as path:
             return SearchSpace.from_dict(name, read_yaml(path))
-    path = Path(name).expanduser()
-    if path.suffix in (".yaml", ".yml") or path.exists():
-        return SearchSpace.from_dict(path.stem, read_yaml(path))
+    path = local_path(name)
+    given = Path(name)  # after which the space is called, wherever it links to
+    if given.suffix in (".yaml", ".yml") or path.exists():
+        return SearchSpace.from_dict(given.stem, read_yaml(path))
     raise UserError(unknown("space", name, named_spaces()) + " A YAML file's path serves too.")
 
 

@@ -13,8 +13,7 @@ from results.ledger import Ledger
 from results.names import CHANNEL_USE
 from results.report import write_report
 from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.test_ledger import config, driven
-from tests.results.test_report import swept
+from tests.results.ledgers import config, driven, swept
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 

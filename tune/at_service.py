@@ -5,18 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from dynamos.errors import UserError
 from results import STORAGE
-from results.wording import count, number, parameters
+from results.wording import count, parameters
+from tune import tables
 from tune.client import Client
 from tune.session import SESSION
 
 # Flags that say what is the service's own.
 _ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "baseline", "register", "page", "preflight_only")
-SHOWN_TRIALS = 30
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
@@ -42,14 +39,13 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:
-    table = Table("sweep", "stream", "space", "protocol", "state", "trials", "best", "objective", box=None,
-                  pad_edge=False)
+    table = tables.sweeps()
     for sweep in client.sweeps():
         chosen = sweep["best"]
         table.add_row(sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
-                      f"{_ended(sweep)}/{sweep['budget']}", "" if chosen is None else number(chosen["value"]),
+                      f"{_ended(sweep)}/{sweep['budget']}", tables.cell(None if chosen is None else chosen["value"]),
                       " ".join(sweep["objectives"]))
-    _print(table)
+    tables.console().print(table)
 
 
 def _show(client: Client, arguments: argparse.Namespace) -> None:
@@ -61,18 +57,15 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
     for caution in sweep["cautions"]:
         print(caution)
     metric = sweep["objectives"][0].partition(":")[0]
-    table = Table("trial", "state", "source", "tasks", metric, "seconds", "parameters or reason", box=None,
-                  pad_edge=False)
+    table = tables.trials(metric)
     best_first = "desc" if sweep["metrics"][metric] == "max" else "asc"
     trials = list(client.trials(arguments.name, sort="value", order=best_first))
-    for trial in trials[:SHOWN_TRIALS]:
-        value = trial["metrics"][metric]
-        table.add_row(str(trial["number"]), trial["state"].lower(), trial["source"], str(trial["tasks_done"]),
-                      "" if value is None else number(value), f"{trial['seconds'] or 0:.0f}",
-                      trial["reason"] or parameters(trial["config"]))
-    _print(table)
-    if len(trials) > SHOWN_TRIALS:
-        print(f"... and {len(trials) - SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
+    for t in trials[:tables.SHOWN_TRIALS]:
+        tables.add_trial(table, t["number"], t["state"], t["source"], t["tasks_done"], t["metrics"][metric],
+                         t["seconds"], t["reason"], t["config"])
+    tables.console().print(table)
+    if len(trials) > tables.SHOWN_TRIALS:
+        print(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
 
 
 def _show_trial(trial: dict[str, Any], name: str) -> None:
@@ -81,11 +74,7 @@ def _show_trial(trial: dict[str, Any], name: str) -> None:
     if trial["reason"]:
         print(f"reason: {trial['reason']}")
     print(parameters(trial["config"]))
-    table = Table("task", *trial["by_task"], box=None, pad_edge=False)
-    for task in range(trial["tasks_done"]):
-        values = [of[task] for of in trial["by_task"].values()]
-        table.add_row(str(task + 1), *("" if v is None else number(v) for v in values))
-    _print(table)
+    tables.console().print(tables.results(trial["results"], list(trial["by_task"])))
     for warning in trial["warnings"]:
         print(f"warning: {warning}")
 
@@ -126,14 +115,7 @@ def _report(client: Client, arguments: argparse.Namespace) -> None:
 
 def _compare(client: Client, arguments: argparse.Namespace) -> None:
     found = client.compare(*arguments.names)
-    table = Table("", *found["names"], box=None, pad_edge=False)
-    for section in ("settings", "found", "shifted"):
-        for label, values in found[section]:
-            table.add_row(label, *values)
-        table.add_section()
-    _print(table)
-    for sentence in found["sentences"]:
-        print(sentence)
+    tables.print_comparison(found["names"], (found["settings"], found["found"], found["shifted"]), found["sentences"])
 
 
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
@@ -155,7 +137,3 @@ def _line(sweep: dict[str, Any]) -> str:
 
 def _ended(sweep: dict[str, Any]) -> int:
     return sum(int(sweep["counts"][state]) for state in ("complete", "pruned", "fail"))
-
-
-def _print(table: Table) -> None:
-    Console(markup=False, emoji=False, highlight=False).print(table)

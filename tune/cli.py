@@ -2,21 +2,18 @@
 
 import argparse
 import dataclasses
-import os
-import re
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dynamos.arguments import Parser
-from dynamos.errors import DynamosError, UserError
+from dynamos.arguments import exit_status
+from dynamos.errors import RunError, UserError
 from dynamos.files import any_path
-from results import STORAGE
 from results.urls import refuse_password
+from tune.parser import COMMANDS, parser_of
 from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
-from tune.session import add_session_flags, amount, session_changes, storage
+from tune.session import session_changes, storage
 
 if TYPE_CHECKING:
     from dynamos.config import TrainConfig
@@ -25,150 +22,39 @@ if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
     from results.trial import TrialRecord
 
-COMMANDS = {
-    "run": "start a sweep",
-    "resume": "go on with a sweep that was interrupted or killed",
-    "extend": "add trials to a sweep, finished or not",
-    "stop": "stop a running sweep, or one of its trials, from any terminal",
-    "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
-    "export": "write the configuration that a sweep chooses, as files and command lines",
-    "compare": "show sweeps side by side, in a table and a page",
-    "list": "show the sweeps of a storage folder",
-    "show": "show a sweep's trials, or one trial whole",
-    "sync": "make MLflow agree with a sweep's ledger",
-    "report": "write a sweep's report.html",
-    "submit": "start a sweep on a cluster through its job server; this machine may go away",
-    "logs": "show what a sweep's driver says that was submitted",
-    "serve": "serve sweeps over HTTP, with a page",
-}
-BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "export", "report", "compare")
 PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
     texts = sys.argv[1:] if argv is None else list(argv)
-    try:
-        arguments = _parser(next((text for text in texts if text in COMMANDS), None)).parse(texts)
-        for flag in ("--ledger-url", "--tracking-uri"):
-            refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
-        address, command = getattr(arguments, "address", None), arguments.command
-        if getattr(arguments, "server", None) is not None:
-            from tune.at_service import done_by_service
+    return exit_status("dynamos-sweep", lambda: _done(texts))
 
-            return done_by_service(arguments)
-        if is_server(address) and command != "serve":
-            return done_there(arguments, texts)
-        if command in AT_A_SERVER:
-            raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
-        if address is not None and "preflight_only" not in arguments and command != "serve":
-            raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
-                            f"{JOB_SERVER}.")
+
+def _done(texts: list[str]) -> int:
+    """The status of a command line; RunError where a ledger's file is damaged or its server does not answer."""
+    arguments = parser_of(next((text for text in texts if text in COMMANDS), None)).parse(texts)
+    for flag in ("--ledger-url", "--tracking-uri"):
+        refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
+    address, command = getattr(arguments, "address", None), arguments.command
+    if getattr(arguments, "server", None) is not None:
+        from tune.at_service import done_by_service
+
+        return done_by_service(arguments)
+    if is_server(address) and command != "serve":
+        return done_there(arguments, texts)
+    if command in AT_A_SERVER:
+        raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
+    if address is not None and "preflight_only" not in arguments and command != "serve":
+        raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
+                        f"{JOB_SERVER}.")
+    from results.study import DATABASE_ERRORS, unusable
+
+    try:
         status: int = globals()[f"_{command}"](arguments)
         return status
-    except UserError as error:
-        return _fail(error, 2)
-    except DynamosError as error:
-        return _fail(error, 1)
-    except OSError as error:  # a file or folder that cannot be read or written, a full disk
-        return _fail(f"{error.filename}: {error.strerror}" if error.filename else error, 1)
-    except KeyboardInterrupt:
-        return 130
-    except Exception as error:
-        if not _of_a_database(error):
-            raise
-        from results.study import unusable
-
-        return _fail(unusable(error), 1)
-
-
-def _of_a_database(error: Exception) -> bool:
-    """Whether a ledger could not be read, because its file is damaged or its server does not answer."""
-    from optuna.exceptions import OptunaError
-    from sqlalchemy.exc import SQLAlchemyError
-
-    return isinstance(error, OptunaError | SQLAlchemyError)
-
-
-def _fail(error: Exception | str, status: int) -> int:
-    print(f"dynamos-sweep: error: {' '.join(str(error).split())}", file=sys.stderr)
-    return status
-
-
-def _parser(asked: str | None) -> Parser:
-    """The parser; only the command asked for has its flags, for those of `run` take an import of Optuna."""
-    parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
-                     "Optuna, choose on validation images, export the best configuration.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
-    for name, text in COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        command.set_defaults(command=name)
-        if name == asked:
-            _add_flags(command, name)
-            if name in BY_SERVICE:
-                command.add_argument("--server", metavar="URL", help="have the service at URL do it")
-    return parser
-
-
-def _add_flags(command: Parser, name: str) -> None:
-    if name in ("run", "submit"):
-        from tune.flags import add_run_flags
-
-        command.description = ("Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that "
-                               "a sweep ends no worse than it began.")
-        add_run_flags(command)
-        if name == "submit":
-            command.description = ("Start a sweep on a cluster: its driver runs there, through Ray Jobs. The flags are "
-                                   "those of `run`; --address is the job server, --storage as the cluster sees it.")
-            command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
-        return
-    if name == "logs":
-        command.add_argument("name", metavar="NAME", help="the sweep's name or the job's id")
-        command.add_argument("-f", "--follow", action="store_true", help="go on until the job's end")
-        command.add_argument("--address", metavar="URL", default=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER),
-                             help="the job server (default: RAY_API_SERVER_ADDRESS, or %(default)s)")
-        return
-    if name == "serve":
-        from tune.service.serve import add_serve_flags
-
-        add_serve_flags(command)
-        return
-    if name == "compare":
-        command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
-        command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or store in which to find sweeps "
-                             "that are not in the storage folder; of several of one name the newest")
-        command.add_argument("--page", metavar="FILE", help="the page to write (default: compare-NAMES.html in the "
-                             "storage folder)")
-    elif name != "list":
-        command.add_argument("name", metavar="NAME", help="the sweep's name")
-    command.add_argument("--storage", metavar="DIR", default=STORAGE,
-                         help="folder that holds the sweeps, or its URL (default: %(default)s)")
-    if name == "extend":
-        command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
-    if name in ("confirm", "export"):
-        from results.best import RULES
-
-        rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
-        command.add_argument("--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)")
-        command.add_argument("--max-compute", type=amount, metavar="C",
-                             help="choose among trials that need at most this fraction of the dense network's compute")
-    if name == "export":
-        command.add_argument("--register", metavar="MODEL@ALIAS", help="put the network that a confirmation trained of "
-                             "it into the MLflow model registry, at this alias")
-    if name == "confirm":
-        command.add_argument("--seeds", type=int, default=5, metavar="K",
-                             help="fresh seeds for each configuration (default: %(default)s)")
-        command.add_argument("--top", type=int, default=3, metavar="N", help="configurations to test: the chosen one "
-                             "and those next in rank (default: %(default)s)")
-        command.add_argument("--baseline", metavar="FILE", help="YAML of the configuration to compare with (default: "
-                             "the preset of stream and buffer, else the sweep's trial 0)")
-    if name in ("resume", "extend", "confirm"):
-        add_session_flags(command.add_argument_group("this session (default: as before)"), {})
-    else:
-        command.add_argument("--address", metavar="URL", help="run this command on a cluster, through its job server, "
-                             f"for instance {JOB_SERVER}")
-    if name in ("stop", "show"):
-        command.add_argument("--trial", type=int, metavar="N", help="this trial only")
+    except DATABASE_ERRORS as error:
+        raise RunError(unusable(error)) from error
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -207,8 +93,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
         return 0
     from tune.confirm import confirmation
 
-    file = None if arguments.baseline is None else Path(arguments.baseline).expanduser()
-    there = confirmation(ledger, arguments.seeds, arguments.top, choice, file, changes, address)
+    there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
     if there.remaining():
         return _drive(there, address)
     from tune.summary import confirmed
@@ -232,8 +117,8 @@ def _export(arguments: argparse.Namespace) -> int:
     for line in commands(reported_config(ledger.config, trial)).values():
         print(line)
     if place is not None:
+        from tune.mlflow_store import mlflow_uri
         from tune.registry import register
-        from tune.sweep import mlflow_uri
 
         model, alias = place
         version = register(ledger, trial, model, alias)
@@ -309,15 +194,15 @@ def _over(trial: "TrialRecord") -> bool:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from results.compare import compared
+    from results.compare import compared, sentences, table
     from results.compare_page import write_comparison
-    from tune.summary import comparison
+    from tune.tables import print_comparison
 
     names = arguments.names
     if len(set(names)) < len(names) or len(names) < 2:
         raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
     sweeps = compared([_found(arguments, name) for name in names])
-    comparison(sweeps)
+    print_comparison([s.name for s in sweeps], table(sweeps), sentences(sweeps))
     path = any_path(arguments.page) if arguments.page else storage(arguments) / f"compare-{'-'.join(names)}.html"
     print(f"\nThe page: {write_comparison(sweeps, path)}")
     return 0
@@ -354,7 +239,7 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _sync(arguments: argparse.Namespace) -> int:
-    from tune.sweep import sync
+    from tune.tracking import sync
 
     print(sync(_open(arguments)))
     return 0
@@ -388,12 +273,6 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
     from results.ledger import Ledger
 
     return Ledger.open(storage(arguments), name)
-
-
-def _extra(text: str) -> int:
-    if not re.fullmatch(r"\+?[1-9]\d*", text):
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form +20")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -7,11 +7,11 @@ its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sw
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from dynamos.config import FIELDS, TrainConfig, preset, preset_names, read_config
 from dynamos.errors import UserError
+from dynamos.files import local_path
 from results.best import Choice, chosen, reported_config
 from results.confirm import CHOSEN
 from results.ledger import Ledger
@@ -24,7 +24,7 @@ from tune.sweep import create_sweep
 _WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent")
 
 
-def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: Path | None,
+def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: str | None,
                  session: Mapping[str, Any], address: str | None = None) -> Ledger:
     """The confirmation of a sweep that these arguments mean: the one that is there, else a new one.
 
@@ -107,11 +107,11 @@ def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
             and there.base.replace(seed=wanted.base.seed) == wanted.base)
 
 
-def _baseline(config: SweepConfig, file: Path | None) -> tuple[TrainConfig, str]:
+def _baseline(config: SweepConfig, file: str | None) -> tuple[TrainConfig, str]:
     """(what a sweep's choice is compared with, on the same stream and machine; what it is, in words)."""
     reported = config.reported_base
     if file is not None:
-        values, what = read_config(file), str(file)
+        values, what = read_config(local_path(file)), file
     elif reported.model == "dynamos" and (reported.dataset, reported.buffer_size) in preset_names():
         values, what = preset(reported.dataset, reported.buffer_size), "the preset"
     else:

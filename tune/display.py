@@ -12,10 +12,8 @@ from rich.text import Text
 
 from results.best import best
 from results.ledger import Ledger
-from results.trial import TrialRecord
+from results.trial import ENDED, TrialRecord
 from results.wording import duration, parameters
-
-ENDED = ("COMPLETE", "PRUNED", "FAIL")
 
 
 class Display:

@@ -3,27 +3,20 @@
 import argparse
 import os
 import re
-from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dynamos.config import DATASETS, TrainConfig, parsed_settings, preset, preset_sizes
+from dynamos.config import DATASETS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
-from dynamos.files import STORES
-from results import STORAGE
-from results.protocols import PROTOCOLS, images_of
+from dynamos.files import STORES, local_path
+from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from search_spaces.space import named_spaces, read_points, read_space
-from tune.session import add, add_session_flags, storage
-
-DEFAULTS: dict[str, Any] = {
-    "storage": STORAGE, "dataset": "seq-digits", "space": "core", "trials": 20, "seed": 0, "cpus_per_trial": 1.0,
-    "gpus_per_trial": 0.0, "pack_gpus": False, "retries": 3, "protocol": "val-all-seen", "sampler": "tpe",
-    "grid_levels": 3, "pruner": "none", "grace_tasks": 2, "seeds": 1}
-
-DEFAULT_OBJECTIVE = {"val-current": "val_learning_accuracy", "test": "test_class_il"}
+from tune.defaults import DEFAULTS, base_config, default_objective
+from tune.session import SESSION, add, add_session_flags, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
@@ -87,39 +80,14 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
             if value is None:
                 raise UserError(f"--storage {arguments.storage} needs {flag}: no database can lie in an object store.")
     space = read_space(arguments.space)
-    default = DEFAULT_OBJECTIVE.get(arguments.protocol, "val_class_il")
-    objectives = tuple(Objective.parse(text) for text in arguments.objectives or [default])
     base, report_on = _base(arguments)
-    points = () if arguments.points is None else read_points(Path(arguments.points).expanduser())
-    return SweepConfig(
-        name=_name(arguments), space=space, base=base, objectives=objectives, protocol=arguments.protocol,
-        report_on=report_on,
-        constraints=tuple(Constraint.parse(text) for text in arguments.constraints), sampler=arguments.sampler,
-        grid_levels=arguments.grid_levels, pruner=arguments.pruner, grace_tasks=arguments.grace_tasks,
-        seeds=arguments.seeds, points=points, warm_start=arguments.warm_start, trials=arguments.trials,
-        time_budget_seconds=arguments.time_budget, cpu_budget_seconds=arguments.cpu_budget,
-        gpu_budget_seconds=arguments.gpu_budget, target=arguments.target, seed=arguments.seed,
-        deterministic_order=arguments.deterministic_order, cpus_per_trial=arguments.cpus_per_trial,
-        gpus_per_trial=arguments.gpus_per_trial, pack_gpus=arguments.pack_gpus, retries=arguments.retries,
-        max_concurrent=arguments.max_concurrent,
-        ledger_url=arguments.ledger_url,
-        tracking_uri=tracking_uri)
-
-
-def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: float, gpus: float,
-                data_path: str | None) -> TrainConfig:
-    """What every trial shares: the stream's preset at the buffer size asked for, with what `settings` changes.
-
-    Images, threads and device are those that a sweep of the protocol and of trials of so many CPUs and GPUs has.
-    """
-    if dataset not in DATASETS:
-        raise UserError(unknown("dataset", dataset, DATASETS))
-    size = settings.get("buffer_size", preset_sizes(dataset)[0])
-    # Where the paper has no preset, the stream's smallest one is where the search begins.
-    known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
-    fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1),
-             "device": "cuda" if gpus > 0 else "cpu"}
-    return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings})
+    flags = {SESSION.get(flag, flag): value for flag, value in vars(arguments).items()}
+    return SweepConfig(**{f.name: flags[f.name] for f in fields(SweepConfig) if f.name in flags} | {
+        "name": _name(arguments), "space": space, "base": base, "report_on": report_on,
+        "objectives": tuple(map(Objective.parse, arguments.objectives)) or (default_objective(arguments.protocol),),
+        "constraints": tuple(map(Constraint.parse, arguments.constraints)),
+        "points": () if arguments.points is None else read_points(local_path(arguments.points)),
+        "tracking_uri": tracking_uri})
 
 
 def _add(group: Any, flag: str, text: str, **more: Any) -> None:
@@ -136,14 +104,14 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
         raise UserError(unknown("protocol", arguments.protocol, PROTOCOLS))
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
         raise UserError("--protocol first-k and --first-k K go together.")
-    data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
+    data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))
     whole = base_config(arguments.dataset, settings, arguments.protocol, arguments.cpus_per_trial,
                         arguments.gpus_per_trial, data_path)
     if arguments.first_k is not None:
         return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}
     report_on = parsed_settings(arguments.report_on)
     if report_on.get("data_path") is not None:
-        report_on["data_path"] = str(Path(report_on["data_path"]).expanduser().resolve())
+        report_on["data_path"] = str(local_path(report_on["data_path"]))
     return whole, report_on
 
 

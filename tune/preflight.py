@@ -27,9 +27,9 @@ from dynamos.errors import RunError, UserError
 from dynamos.files import AnyPath, write_whole
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, package_folders, shipped_images, this_machine
+from tune.mlflow_store import one_line, reachable
 from tune.places import Node, Places, refuse_unless_fit
 from tune.probe import RawImages
-from tune.tracking import one_line, reachable
 
 SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
 NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much
@@ -145,9 +145,9 @@ def file_system(path: Path) -> str:
 class _Inspector:
     """Looks around on the node that it runs on."""
 
-    def look(self, storage: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
-        return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(storage),
-                "storage": _written(storage, name), "data": "embedded" if images is None else digest(images)}
+    def look(self, probe: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
+        return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(probe),
+                "storage": _written(probe, name), "data": "embedded" if images is None else digest(images)}
 
     def clock(self) -> float:
         return time.time()
@@ -208,9 +208,9 @@ def _read(path: AnyPath, text: str) -> bool:
         return False
 
 
-def _free(storage: AnyPath) -> float:
+def _free(probe: AnyPath) -> float:
     """Bytes that are free on the disk of a node's own files: the storage's, where that is one."""
-    place = storage.parent if isinstance(storage, Path) and storage.parent.exists() else tempfile.gettempdir()
+    place = probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
     return float(shutil.disk_usage(place).free)
 
 

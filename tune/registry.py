@@ -13,8 +13,8 @@ from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
 from results.wording import mean_and_spread
-from tune import tracking
-from tune.sweep import mlflow_uri
+from tune.mlflow_store import mlflow_uri, one_line, prepare
+from tune.tracking import EXPERIMENT, SWEEP_TAG, TAG, Mirror
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -49,7 +49,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
     there, retrained = found
     seed = there.config.training_seeds[0]
     train, network = _network(there, retrained, seed)
-    tracking.prepare()
+    prepare()
     uri = mlflow_uri(ledger)
     try:
         from mlflow import MlflowClient
@@ -73,7 +73,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
     except DynamosError:
         raise
     except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow's registry at {uri} did not take the model: {tracking.one_line(error)}") from error
+        raise RunError(f"MLflow's registry at {uri} did not take the model: {one_line(error)}") from error
     return str(version)
 
 
@@ -101,11 +101,11 @@ def _version(client: "MlflowClient", model: str, tags: dict[str, str]) -> str | 
 
 def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") -> str:
     """The id of a confirmation's trial's run, made to agree with its ledger."""
-    tracking.Mirror(there, uri).sync()
-    experiment = client.get_experiment_by_name(tracking.EXPERIMENT)
+    Mirror(there, uri).sync()
+    experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    [run] = client.search_runs([experiment.experiment_id], f"tags.`{tracking.SWEEP_TAG}` = '{there.record['id']}' and "
-                               f"tags.`{tracking.TAG}` = '{there.config.name}/{trial.number}'")
+    [run] = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{there.record['id']}' and "
+                               f"tags.`{TAG}` = '{there.config.name}/{trial.number}'")
     return str(run.info.run_id)
 
 

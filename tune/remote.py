@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dynamos.errors import UserError
+from dynamos.files import local_path
 
 JOB_SERVER = "http://127.0.0.1:8265"
 AT_A_SERVER = ("submit", "logs")  # these have no other place to be done
@@ -47,8 +48,9 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         what[0] = "run"
         if config.tracking_uri is not None:  # it may be this machine's environment that names it
             what += ["--tracking-uri", config.tracking_uri]
-    files = {flag: path for flag in ("space", "points", "baseline")
-             if (path := Path(getattr(arguments, flag, None) or "").expanduser()).is_file()}
+    # By the names that were given, wherever these link to.
+    files = {flag: Path(given).expanduser() for flag in ("space", "points", "baseline")
+             if (given := getattr(arguments, flag, None)) and local_path(given).is_file()}
     for flag, path in files.items():
         what += [f"--{flag}", path.name]  # the later one counts
     if len({path.name for path in files.values()}) < len(files):

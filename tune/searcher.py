@@ -8,14 +8,13 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from optuna.exceptions import OptunaError
 from ray.tune.search import Searcher
-from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, RunError, UserError
 from results.best import best, train_config
 from results.ledger import Ledger
 from results.pruners import Judge
+from results.study import DATABASE_ERRORS
 from results.trial import TrialRecord
 from tune.places import Place, Places
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
@@ -254,6 +253,6 @@ class LedgerSearcher(Searcher):
         """Ends the session at an error of the ledger: Ray would take it for the trial's and go on."""
         try:
             yield
-        except (DynamosError, SQLAlchemyError, OptunaError) as error:
+        except (DynamosError, *DATABASE_ERRORS) as error:
             self.failure = self.failure or error
             self.over = "the ledger cannot be written"

@@ -14,7 +14,8 @@ from results.frame import Sweep
 from results.ledger import read_sweep_file
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
-from tune.tracking import ATTEMPT_TAG, EXPERIMENT, RESULTS_TAG, RUNS_PER_PAGE, SWEEP_TAG, TAG, counts, one_line, prepare
+from tune.mlflow_store import one_line, prepare
+from tune.tracking import ATTEMPT_TAG, EXPERIMENT, RESULTS_TAG, RUNS_PER_PAGE, SWEEP_TAG, TAG, counts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -8,24 +8,21 @@ from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
-from optuna.exceptions import OptunaError
-from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, UserError
 from dynamos.files import AnyPath
-from results import compare
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.confirm import outcomes, verdict, write_confirmation
 from results.ledger import Ledger, sweep_names
 from results.protocols import NOT_PUBLISHABLE, images_of
-from results.study import unusable
+from results.study import DATABASE_ERRORS, unusable
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
+from tune import tables
+from tune.mlflow_store import mlflow_uri
 
-SHOWN_TRIALS = 30
 SHOWN_PARETO = 10
 SHOWN_REASONS = 5
 
@@ -35,27 +32,26 @@ def listing(storage: AnyPath) -> None:
     names = sweep_names(storage)
     if not names:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    table = Table("sweep", "stream", "space", "protocol", "state", "trials", "best", "objective", box=None,
-                  pad_edge=False)
+    table = tables.sweeps()
     for name in names:
         try:
             with closing(Ledger.open(storage, name)) as ledger:
                 config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
                 state, budget = ledger.state, ledger.budget
-        except (DynamosError, OptunaError, SQLAlchemyError) as error:  # one damaged sweep does not hide the others
+        except (DynamosError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
             table.add_row(name, "", "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
             continue
         chosen = best(trials, config)
         table.add_row(name, config.base.dataset, config.space.name, config.protocol, state,
                       f"{sum(t.ended_at is not None for t in trials)}/{budget}",
-                      "" if chosen is None else number(chosen.value), " ".join(map(str, config.objectives)))
-    _console().print(table)
+                      tables.cell(None if chosen is None else chosen.value), " ".join(map(str, config.objectives)))
+    tables.console().print(table)
 
 
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best trials and those that run, and why others ended early."""
     trials = [t for t in ledger.trials() if not t.imported]
-    config, console = ledger.config, _console()
+    config, console = ledger.config, tables.console()
     counts = Counter(t.state.lower() for t in trials)
     console.print(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
                   f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
@@ -65,16 +61,14 @@ def show_sweep(ledger: Ledger) -> None:
                   f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
     listed = list({t.number: t for t in [*first, *trials]}.values())
-    table = Table("trial", "state", "source", "tasks", config.objectives[0].metric, "seconds", "parameters or reason",
-                  box=None, pad_edge=False)
-    for trial in listed[:SHOWN_TRIALS]:
-        value = trial.last(config.objectives[0].metric)
-        table.add_row(str(trial.number), trial.state.lower(), trial.source, str(trial.tasks_done), number(value)
-                      if value is not None else "", f"{trial.seconds or 0:.0f}",
-                      trial.reason or parameters(trial.config))
+    metric = config.objectives[0].metric
+    table = tables.trials(metric)
+    for t in listed[:tables.SHOWN_TRIALS]:
+        tables.add_trial(table, t.number, t.state, t.source, t.tasks_done, t.last(metric), t.seconds, t.reason,
+                         t.config)
     console.print(table)
-    if len(listed) > SHOWN_TRIALS:
-        console.print(f"... and {len(listed) - SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
+    if len(listed) > tables.SHOWN_TRIALS:
+        console.print(f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
     console.print(ranking(trials, config))
 
 
@@ -83,21 +77,15 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
     trials = ledger.trials()
     if not 0 <= wanted < len(trials):
         raise UserError(f"--trial {wanted}: {ledger.config.name} has trials 0 to {len(trials) - 1}.")
-    trial, console = trials[wanted], _console()
+    trial, console = trials[wanted], tables.console()
     console.print(f"trial {trial.number} of {ledger.config.name}: {trial.state.lower()}, from {trial.source}, "
                   f"attempt {trial.attempt}, {trial.seconds or 0:.0f} s")
     if trial.reason:
         console.print(f"reason: {trial.reason}")
     console.print(parameters(trial.config))
-    table = Table("seed", "task", *ledger.config.metrics, box=None, pad_edge=False)
-    for seed, results in trial.results.items():
-        for result in results:
-            values = (result["metrics"].get(metric) for metric in ledger.config.metrics)
-            table.add_row(str(seed), str(result["task"] + 1), *("" if v is None else number(v) for v in values))
-    console.print(table)
-    for result in [r for results in trial.results.values() for r in results]:
-        for warning in result.get("warnings", ()):
-            console.print(f"warning: {warning}")
+    console.print(tables.results(trial.results, list(ledger.config.metrics)))
+    for warning in trial.warnings:
+        console.print(f"warning: {warning}")
     console.print(f"files: {ledger.trial_folder(trial.number)}", soft_wrap=True)
 
 
@@ -131,7 +119,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         print(NOT_PUBLISHABLE)
     print(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}{_constraints(ledger)}"
           + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
-    _console().print(side_by_side(columns, config.metrics))
+    tables.console().print(side_by_side(columns, config.metrics))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if first is not None and first.state == "COMPLETE" and not first.feasible:
         print(f"The {began} breaks {' and '.join(broken(config, first))}.")
@@ -144,8 +132,6 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     print(ranking(trials, config))
     exported = shlex.quote(str(folder / "best_config.yaml"))
     files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
-    from tune.sweep import mlflow_uri
-
     print(f"\nFiles in {folder}:\n  {files}{rest}")
     print("\nNext:\n"
           f"  retrain it      {_command('dynamos')} --config {exported}\n"
@@ -157,7 +143,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     """Prints and writes what a confirmation came to; whether it is complete."""
-    config, rows = confirmation.config, outcomes(confirmation, confirmation.trials())
+    config, trials = confirmation.config, confirmation.trials()
+    rows = outcomes(confirmation, trials)
     left = sum(row.trial.ended_at is None for row in rows)
     print()
     if left:
@@ -178,26 +165,12 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
           f"baseline is {confirmation.record['baseline']}:")
     if not ledger.config.publishable:
         print(NOT_PUBLISHABLE)
-    _console().print(table)
-    print(verdict(ledger, confirmation))
+    tables.console().print(table)
+    print(verdict(ledger, confirmation, trials))
     if (tested := sum(not row.is_baseline for row in rows)) > 1:
         print(f"p is of each configuration alone, not corrected for looking at {tested}.")
-    print(f"\nFiles: {write_confirmation(ledger, confirmation)}")
+    print(f"\nFiles: {write_confirmation(ledger, confirmation, trials)}")
     return not left
-
-
-def comparison(sweeps: list[compare.Compared]) -> None:
-    """Prints sweeps side by side: what each found, at equal budgets too, and how far apart their best are."""
-    shown = Table("")
-    for sweep in sweeps:
-        shown.add_column(sweep.name, justify="right")
-    for section in compare.table(sweeps):
-        for what, values in section:
-            shown.add_row(what, *values)
-        shown.add_section()
-    _console().print(shown)
-    for text in compare.sentences(sweeps):
-        print(text)
 
 
 def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:
@@ -218,22 +191,18 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
 def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
     """Prints the trials that no other one beats in every objective."""
     front = pareto(trials, ledger.config)
-    table = Table("trial", *map(str, ledger.config.objectives), "parameters", box=None, pad_edge=False)
+    table = tables.plain("trial", *map(str, ledger.config.objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:
         table.add_row(str(trial.number), *(_shown(o.metric, trial.last(o.metric)) for o in ledger.config.objectives),
                       parameters(trial.config))
     print(f"\nPareto set: {len(front)} trials"
           + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
-    _console().print(table)
+    tables.console().print(table)
 
 
 def _constraints(ledger: Ledger) -> str:
     constraints = ledger.config.constraints
     return " with " + " and ".join(map(str, constraints)) if constraints else ""
-
-
-def _console() -> Console:
-    return Console(markup=False, emoji=False, highlight=False)  # what is told of a trial may look like markup
 
 
 def _open_mlflow(uri: str) -> str:

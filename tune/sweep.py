@@ -10,8 +10,6 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import ray.tune
-from optuna.exceptions import OptunaError
-from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import DynamosError, RunError
 from dynamos.files import AnyPath
@@ -20,18 +18,18 @@ from results.export import export
 from results.frame import write_trials
 from results.lease import LeaseLost
 from results.ledger import Ledger
-from results.study import unusable
+from results.study import DATABASE_ERRORS, unusable
 from results.sweep_config import SweepConfig
 from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
+from tune.live_mirror import LiveMirror
 from tune.logs import log_file
-from tune.mirror import LiveMirror
+from tune.mlflow_store import mlflow_uri
 from tune.packing import best_packing, measure
 from tune.places import Node, Places, refuse_unless_fit
 from tune.probe import RawImages, apart, data_record
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
-from tune.tracking import Mirror, one_line
 from tune.trainable import SweepTrial
 
 INTERRUPTED = "interrupted"  # how a session ended that a signal ended
@@ -137,7 +135,7 @@ def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
     """While it lasts, an error of the ledger's storage is one that says how to go on."""
     try:
         yield
-    except (SQLAlchemyError, OptunaError) as error:
+    except DATABASE_ERRORS as error:
         raise _told(error, ledger) from error
 
 
@@ -150,16 +148,6 @@ def _written(ledger: Ledger) -> RunError | None:
     return None
 
 
-def sync(ledger: Ledger) -> str:
-    """Makes MLflow agree with the ledger; what was to be done, in words."""
-    try:
-        changed = Mirror(ledger, mlflow_uri(ledger)).sync()
-    except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
-    return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
-        f"MLflow agreed with {ledger.config.name} already")
-
-
 def write_views(ledger: Ledger) -> None:
     """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set."""
     write_trials(ledger)
@@ -168,11 +156,6 @@ def write_views(ledger: Ledger) -> None:
     found = best(ledger.trials(), ledger.config)
     if found is not None:
         export(ledger, found, Choice())
-
-
-def mlflow_uri(ledger: Ledger) -> str:
-    """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
-    return ledger.config.tracking_uri or f"sqlite:///{ledger.folder.parent / 'mlflow.db'}"
 
 
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
@@ -243,5 +226,3 @@ def _signals(interrupted: threading.Event) -> Iterator[None]:
     finally:
         for kind, handler in before.items():
             signal.signal(kind, handler)
-
-

@@ -6,25 +6,19 @@ looks the sweep's runs up, and sends what the ledger has and they do not.
 
 import hashlib
 import json
-import logging
-import os
-import re
-import sqlite3
 import statistics
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import make_url
-
+from dynamos.errors import RunError
 from results.best import best
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
-from results.trial import TrialRecord
+from results.trial import ENDED, TrialRecord
+from tune.mlflow_store import DATABASES, make_store, mlflow_uri, one_line, prepare
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
     from mlflow.entities import Metric, Run
@@ -37,21 +31,10 @@ RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SE
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
 FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv")
 REASON_LENGTH = 2000  # the ledger has it whole
-ERROR_LENGTH = 500
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
-DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
 _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
            "FAIL": "FAILED"}
-_ENVIRONMENT = {
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends, into the display
-    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run whose answer was lost
-    # would make a second run; here another look comes before another attempt.
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +126,7 @@ class Mirror:
         states = [t.state for t in trials]
         begun = [t.started_at for t in trials if t.started_at]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
-        summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ("COMPLETE", "PRUNED", "FAIL")}
+        summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ENDED}
         tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}
         if not config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
@@ -248,6 +231,16 @@ class Mirror:
         self._answered()
 
 
+def sync(ledger: Ledger) -> str:
+    """Makes MLflow agree with the ledger; what was to be done, in words."""
+    try:
+        changed = Mirror(ledger, mlflow_uri(ledger)).sync()
+    except Exception as error:  # whatever the store or the network raised
+        raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
+    return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
+        f"MLflow agreed with {ledger.config.name} already")
+
+
 def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:
     """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
 
@@ -297,58 +290,3 @@ def _milliseconds(time: datetime | None) -> int | None:
 def counts(text: str) -> dict[int, int]:
     """Results sent, by seed, of a RESULTS_TAG."""
     return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}
-
-
-def prepare() -> None:
-    """Imports MLflow, and has it fail soon and say nothing of its own."""
-    for name, value in _ENVIRONMENT.items():
-        os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401 (it sets the levels that are set anew here)
-
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-
-
-def reachable(uri: str) -> str | None:
-    """Why an MLflow server or store does not answer, in one line; None if it does."""
-    prepare()
-    from mlflow import MlflowClient
-
-    try:
-        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
-    except Exception as error:  # whatever the store or the network raised
-        return one_line(error)
-    return None
-
-
-def one_line(error: Exception) -> str:
-    """What an error says, without the user and the password of a URL in it."""
-    text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
-    text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)
-    return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
-
-
-def make_store(uri: str) -> str:
-    """The URI of the folder beside an SQLite store in which it keeps files.
-
-    Where there is no store it is made: whole or not at all, however many processes do so at once.
-    """
-    path = Path(str(make_url(uri).database)).resolve()
-    artifacts = path.with_name("mlartifacts").as_uri()
-    if path.exists():
-        return artifacts
-    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
-
-    making = path.with_name(f".{path.name}.{os.getpid()}")
-    making.unlink(missing_ok=True)
-    try:
-        store = SqlAlchemyStore(f"sqlite:///{making}", artifacts)  # type: ignore[no-untyped-call]
-        store.engine.dispose()
-        with closing(sqlite3.connect(making)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it
-        path.hardlink_to(making)
-    except FileExistsError:
-        pass  # another process was faster, and its store is as good
-    finally:
-        making.unlink(missing_ok=True)
-    return artifacts

@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.cluster.files import CLUSTER, ROOT, command_lines, document, pods
-from tune.cli import _parser
+from tune.parser import parser_of
 
 # What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of what we use.
 KNOWN: dict[str, dict[str, type]] = {
@@ -46,7 +46,7 @@ def check_known(kind: str, fields: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(("file", "arguments"), [*command_lines()])
 def test_commands_are_ours(file: str, arguments: list[str]) -> None:
-    _parser(arguments[0]).parse(arguments)
+    parser_of(arguments[0]).parse(arguments)
 
 
 def test_there_are_commands_in_every_way_in() -> None:

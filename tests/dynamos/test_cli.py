@@ -1,4 +1,6 @@
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +20,7 @@ from dynamos.network import build_network
 from dynamos.provenance import git_revision
 from dynamos.trainer import Trainer
 from tests.dynamos.small import outcome, small, small_flags
-from tests.dynamos.written import rows
+from tests.dynamos.written import rows, scalars
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,6 +80,7 @@ def one_line_error(capsys):
     (["--checkpoint-every", "0"], ["--checkpoint-every"]),
     (["--warmup", "--warmup-steps", "30", "--max-train-images-per-task", "40"], ["warmup_steps 30", "4 steps"]),
     (["export", "/nonexistent", "--to", "x"], ["/nonexistent"]),
+    (["--notes", "caf\udce9"], [r"caf\udce9", "UTF-8"]), (["--exp-name", "caf\udce9"], ["UTF-8"]),
 ])
 def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -293,6 +296,45 @@ def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder, tmp_path)
         assert [row["exp_name"] for row in csv_rows(folder)] == ["e"]
 
 
+KILLED_IN_THE_LAST_EPOCH = """
+import os, signal, sys
+from dynamos import cli, recorders
+real = recorders.Checkpoints.step
+def step(self, trainer):
+    real(self, trainer)
+    if trainer.steps == 15:
+        os.kill(os.getpid(), signal.SIGKILL)
+recorders.Checkpoints.step = step
+cli.main(sys.argv[1:])
+"""
+
+
+def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
+    flags = [*small_flags(n_tasks=1, n_epochs=4), "--tensorboard", "--checkpoint-every", "1", "--save-path",
+             str(tmp_path), "--exp-name", "e"]
+    child = subprocess.run([sys.executable, "-c", KILLED_IN_THE_LAST_EPOCH, *flags], cwd=ROOT, capture_output=True)
+    assert child.returncode == -signal.SIGKILL
+    assert main(["--resume", str(tmp_path / "e")]) == 0
+    means = scalars(tmp_path / "e" / "tensorboard" / "class-il")["train/loss"]
+    assert [epoch for epoch, _ in means] == [1, 2, 3, 4]
+
+
+def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(interrupted, capsys):
+    capsys.readouterr()
+    with run.alone(interrupted):
+        assert main(["--resume", str(interrupted)]) == 2
+        assert "is going on in another process" in one_line_error(capsys)
+    assert main(["--resume", str(interrupted)]) == 0
+
+
+def test_a_finished_run_without_its_checkpoints_keeps_its_results(finished, capsys):
+    shutil.rmtree(finished / "checkpoints")
+    before = (finished / "result.json").read_bytes()
+    assert main(["--resume", str(finished)]) == 2
+    assert "is finished and has no checkpoint any more" in one_line_error(capsys)
+    assert (finished / "result.json").read_bytes() == before
+
+
 def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path):
     assert main([*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     rows = csv_rows(tmp_path / "e")
@@ -385,6 +427,14 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
         line = next(line for line in shown.splitlines() if line.startswith(f"task {i + 1}/2"))
         assert f"{result['class_il']:.2f}" in line and f"{result['task_il']:.2f}" in line
     assert "saves nothing" in shown
+    by_task = ([f"{c:.2f} / {t:.2f}" for c, t in zip(r["class_il_row"][:i + 1], r["task_il_row"], strict=False)]
+               for i, r in enumerate(results))
+    for i, cells in enumerate(by_task):
+        line = next(line for line in shown.splitlines() if re.match(rf"\W+{i + 1}\W", line))
+        assert re.findall(r"[\d.]+ / [\d.]+", line)[:-1] == cells
+    last = results[-1]
+    assert (f"forgetting {last['forgetting']:.2f}, backward transfer {last['backward_transfer']:.2f}, forward transfer "
+            f"{last['forward_transfer']:.2f}") in shown
 
     # A second run does not take the folder over; the finished one is shown again, not trained again.
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 2

@@ -21,6 +21,17 @@ def test_an_exported_network_says_what_the_trained_one_says(model, tmp_path):
     assert torch.equal(ours.logits, theirs.logits) and torch.equal(ours.actions, theirs.actions)
 
 
+def test_a_run_that_is_not_finished_is_exported_as_what_it_is(tmp_path, capsys):
+    trainer, said = Trainer(small()), []
+    for _ in range(3):
+        checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
+        assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "out")]) == 0
+        said.append(capsys.readouterr().out.partition("; ")[2])
+        if not trainer.done:
+            trainer.run_task()
+    assert said == [f"the run is not finished, the network has learned {n} of 2 tasks\n" for n in (0, 1)] + [""]
+
+
 def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys):
     trainer = Trainer(small())
     checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")

@@ -59,9 +59,9 @@ def test_the_originals_outputs(tmp_path):
     flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path), "--n_epochs", "2",
              "--notes", "a, remark"]
     assert main_policy.main([*flags, "--save-all"]) == 0
-    assert main_policy.main([*flags, "--validation", "--seed", "1"]) == 0
     models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
-    assert sorted(p.name for p in models.iterdir()) == ["result.json", "task_01.pth", "task_final.pth"]
+    assert sorted(p.name for p in models.glob("[!.]*")) == ["result.json", "task_01.pth", "task_final.pth"]
+    assert main_policy.main([*flags, "--validation", "--seed", "1"]) == 0
     network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10)
     load_original(network, torch.load(models / "task_final.pth"))
     for setting in ("class-il", "task-il"):
@@ -129,6 +129,16 @@ def test_help_says_that_a_name_is_overwritten(capsys):
     with pytest.raises(SystemExit):
         main_policy.main(["--help"])
     assert "an earlier run's files of that name are overwritten" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_name_given_again_leaves_nothing_of_the_earlier_run(tmp_path):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path), "--save-all"]
+    assert main_policy.main([*flags, "--n_tasks", "3"]) == 0
+    assert main_policy.main([*flags, "--n_tasks", "2"]) == 0
+    models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
+    assert sorted(path.name for path in models.glob("*.pth")) == ["task_01.pth", "task_final.pth"]
+    found = scalars(tmp_path / "tensorboard_runs" / "class-il" / "seq-digits" / "dynamos" / "buf_500" / "EXP")
+    assert [task for task, _ in found["accuracy/mean"]] == [1, 2]
 
 
 def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):

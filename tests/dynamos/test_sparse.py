@@ -28,6 +28,19 @@ def test_one_image_alone_says_what_the_network_says(threshold, skip, size):
         assert 0 < out.actions.mean() < 1
 
 
+@pytest.mark.parametrize("skip", [True, False])
+def test_sampled_actions_have_the_policys_probabilities(skip):
+    network, _ = twins(TrainConfig(nf=4, hidden_dim_ratio=4, temperature=0.5, infer_mode="sample"))
+    network.eval()
+    predictor, image = Predictor(network, (8, 8), skip), torch.rand(3, 8, 8)
+    torch.manual_seed(0)
+    kept = torch.stack([predictor(image).actions for _ in range(1000)]).float().mean(0)
+    with torch.inference_mode():
+        p = torch.sigmoid(network(image[None], torch.zeros(1, 4, 8)).policy_logits / 0.5).reshape(4, 8)
+    torch.testing.assert_close(kept[0], p[0], rtol=0, atol=0.07)  # 4.4 standard deviations at most
+    assert (p[0] - 0.5).abs().max() > 0.1, "no policy here tells keeping from dropping"
+
+
 def test_gates_that_drop_a_whole_layer():
     network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, temperature=3.0))
     network.eval()

@@ -301,6 +301,42 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
     assert torch.equal(pixels[:count], images.pixels[right])  # as they came, not normalised
 
 
+def test_the_second_step_is_plain_sgd_too():
+    """No momentum, which would show only now, and no weight decay, however small."""
+    t = Watched(small(warmup=False, lr=0.05, n_tasks=1))
+    gradients, weights = [], []
+
+    def after_backward(optimizer, *_):
+        gradients.append([p.grad.clone() for p in t.network.parameters()])
+        weights.append([p.detach().clone() for p in t.network.parameters()])
+
+    t.optimizer.register_step_pre_hook(after_backward)
+    t.on_step = lambda t: weights.append([p.detach().clone() for p in t.network.parameters()])
+    t.run()
+    for step, gradient in enumerate(gradients):
+        before, after = weights[2 * step:2 * step + 2]
+        for b, g, a in zip(before, gradient, after, strict=True):
+            assert torch.equal(a, torch.add(b, g, alpha=-0.05))
+    assert len(gradients) == 4
+
+
+def test_what_a_rotating_stream_stores_is_the_rotated_image():
+    t = Trainer(small(dataset="digits-360", n_tasks=None, warmup=False, max_train_images_per_task=180))
+    seen = []
+
+    def after_a_step(t):
+        if not seen and t.buffer.seen:
+            batch = t.stream.batches(0, 0, t.config)[t.step - 1]
+            seen.append((t.buffer.images[:int(t.buffer.seen)].clone(), t.stream.images(0, batch).pixels,
+                         t.stream.train[0].take(batch.index).pixels))
+
+    t.on_step = after_a_step
+    t.run_task()
+    stored, rotated, raw = ([i.tolist() for i in images] for images in seen[0])
+    assert stored and all(image in rotated for image in stored)
+    assert not any(image in raw for image in stored)
+
+
 @pytest.mark.parametrize("model", ["dynamos", "multi_scale"])
 def test_stream_and_buffer_images_pass_apart(model):
     """Their batch statistics stay separate: the step's loss is that of two passes, and each is tracked."""
@@ -356,8 +392,10 @@ def test_a_last_batch_of_one_image():
     assert t.results[-1].steps == 6
 
 
-def test_every_number_of_a_result_is_by_hand():
-    t = Trainer(small(n_tasks=3, temperature=1.0))
+@pytest.mark.parametrize("batch, order", [(250, None), (7, 3)])
+def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
+    monkeypatch.setattr("dynamos.trainer.EVALUATION_BATCH", batch)
+    t = Trainer(small(n_tasks=3, temperature=1.0, class_order_seed=order))
     first, second, result = t
     assert len(first.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
     network = t.network.eval()
@@ -389,6 +427,9 @@ def test_every_number_of_a_result_is_by_hand():
     assert result.keep_fraction == pytest.approx(actions.mean().item()) and 0 < result.keep_fraction < 1
     entropy = [torch.distributions.Bernoulli(logits=output.policy_logits).entropy().mean() for output in outputs]
     assert result.policy_entropy == pytest.approx(sum(entropy).item() / 3, rel=1e-4)
+    labels = torch.cat([images.labels for images in t.stream.evaluation])
+    for k, use in enumerate(t.channel_use):
+        torch.testing.assert_close(torch.from_numpy(use), actions[labels == k].mean(0).double(), equal_nan=True)
     # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and the classifier cost.
     k = actions.sum(2).T.double()
     first_stage = 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64
@@ -398,6 +439,13 @@ def test_every_number_of_a_result_is_by_hand():
     dense = first_stage + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
     assert result.compute == pytest.approx(result.macs / dense)
     assert (result.task, result.n_tasks, result.steps, result.evaluated_on) == (2, 3, t.steps, "validation")
+
+
+def test_a_dense_network_keeps_everything_and_costs_what_it_costs():
+    t = Trainer(small(model="sgd", n_tasks=1))
+    result = t.run_task()
+    assert (result.keep_fraction, result.keep_per_gate, result.compute, result.policy_entropy) == (1, (), 1, 0)
+    assert result.macs == 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64 + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
 
 
 def test_untrained_accuracies_bypass_the_gates_with_warm_up():
@@ -433,6 +481,35 @@ def test_non_finite_values_are_looked_for_during_an_epoch_too():
     assert t.steps == STEPS_BETWEEN_READS == 50  # of 60
 
 
+def test_one_infinite_logit_in_training_ends_the_run_though_the_loss_is_finite():
+    t = Trainer(small(model="sgd"))
+    with torch.no_grad():
+        t.network.linear.bias[9] = -math.inf  # a class of no task: its probability is 0
+    t.network.linear.bias.requires_grad_(False)
+    t.untrained = {"class_il": [0.0] * 2, "task_il": [0.0] * 2}
+    with pytest.raises(NonFiniteError, match="task 1, step 1,"):
+        t.run_task()
+
+
+def test_non_finite_values_in_any_evaluation_batch_are_found(monkeypatch):
+    monkeypatch.setattr("dynamos.trainer.EVALUATION_BATCH", 7)
+    t = Trainer(small(model="sgd"))
+    t.run_task()
+    real, calls = t.network.forward, []
+
+    def first_is_nan(*arguments):
+        output = real(*arguments)
+        if not t.network.training:
+            calls.append(output)
+            if len(calls) == 1:
+                output.logits[0, 0] = math.nan
+        return output
+
+    t.network.forward = first_is_nan
+    with pytest.raises(NonFiniteError, match="task 2"):
+        t.run_task()
+
+
 def test_non_finite_logits_at_evaluation_are_no_accuracy():
     t = Trainer(small())
     t.run_task()
@@ -451,6 +528,11 @@ def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
     assert warning.count(keep) == 4
     assert Trainer(small(inf_thresh=0.0, keep_ratio=0.99)).run_task().warnings == ()
     assert Trainer(small(model="sgd")).run_task().warnings == ()
+
+
+@pytest.mark.parametrize("keep, stuck", [(0.985, True), (0.97, False), (0.015, True), (0.03, False)])
+def test_a_collapse_is_near_the_end_and_not_only_at_it(keep, stuck):
+    assert bool(Trainer(small())._collapse((0.7, keep))) == stuck
 
 
 def test_one_gate_alone_can_collapse():
@@ -490,8 +572,12 @@ def test_epochs_means_are_over_all_batches():
         assert sizes == [10, 10, 5]
         wanted = sum(x * n for x, n in zip(t.losses[part], sizes, strict=True)) / 25
         assert means["loss"] == pytest.approx(wanted, rel=1e-4)
+        labels = [t.stream.images(0, b).labels for b in t.stream.batches(0, epoch, t.config)]
+        right = sum(int((o.logits.argmax(1) == y).sum()) for o, y in zip(t.outputs[part], labels, strict=True))
+        assert means["accuracy"] == pytest.approx(100 * right / 25)
         keep = sum(o.actions.mean().item() * n for o, n in zip(t.outputs[part], sizes, strict=True)) / 25
         assert means["keep_fraction"] == pytest.approx(keep, rel=1e-4)
+    assert t.results[0].train_accuracy == means["accuracy"] and t.results[0].train_loss == means["loss"]
 
 
 def test_it_learns():

@@ -12,9 +12,8 @@ def rows(path):
 
 
 def scalars(folder):
-    """{name: [(step, value), ...]} of the event file in a folder."""
-    (path,) = folder.iterdir()
-    content, found = path.read_bytes(), {}
+    """{name: [(step, value), ...]} of the event files in a folder, one for every time that its run went on."""
+    content, found = b"".join(path.read_bytes() for path in sorted(folder.iterdir())), {}
     while content:  # a record: length, its checksum, the event, its checksum
         (length,) = struct.unpack("<Q", content[:8])
         event = Event.FromString(content[12:12 + length])

@@ -13,7 +13,7 @@ from results.best import Choice, best, chosen, pareto, ranked, tie_sentence, tie
 from results.ledger import Ledger
 from results.sweep_config import OBJECTIVES, Constraint, Objective
 from results.trial import TrialRecord
-from tests.results.test_ledger import SEED, config, driven
+from tests.results.ledgers import SEED, config, driven
 
 BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 # Few values, so that equals are common.

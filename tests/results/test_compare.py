@@ -14,7 +14,7 @@ from results.compare_page import write_comparison
 from results.frame import Sweep
 from results.ledger import Ledger
 from results.sweep_config import Objective
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 from tune.cli import main
 
 

@@ -6,21 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import stats
 
-from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.best import Choice, best, chosen, pareto
 from results.compare import compared
-from results.confirm import CHOSEN, difference, frame, outcomes, verdict
+from results.confirm import difference, frame, outcomes, verdict
 from results.frame import Sweep
 from results.ledger import Ledger
-from results.protocols import CONFIRMATION
-from results.sweep_config import Objective
-from search_spaces.space import SearchSpace
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import confirmed
 
 
 def test_a_difference_by_hand() -> None:
@@ -46,19 +40,6 @@ def test_one_seed_tells_nothing_and_equal_ones_no_difference() -> None:
     assert (certain.half_width, certain.p_value) == (0, 0)
 
 
-@given(st.lists(st.tuples(st.floats(0, 100), st.floats(0, 100)), min_size=2, max_size=9))
-def test_it_is_what_scipy_has(pairs: list[tuple[float, float]]) -> None:
-    values, baseline = zip(*pairs, strict=True)
-    gains = np.subtract(values, baseline)
-    if np.std(gains) < 1e-6:
-        return
-    gain, known = difference(values, baseline), stats.ttest_rel(values, baseline)
-    assert gain.p_value == pytest.approx(known.pvalue, rel=1e-6, abs=1e-12)
-    interval = known.confidence_interval(0.95)
-    assert gain.half_width == pytest.approx((interval.high - interval.low) / 2, rel=1e-6)
-    assert difference(baseline, values).p_value == pytest.approx(gain.p_value)
-
-
 def test_p_values_are_uniform_where_there_is_no_difference() -> None:
     draws = np.random.default_rng(0)
     found = []
@@ -69,37 +50,14 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
     assert 0.03 < np.mean(np.array(found) < 0.05) < 0.07
 
 
-SPACE = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
-LADDER = SearchSpace.from_dict("confirmation", {"parameters": {"keep_ratio": {"choices": [0.7, 0.2, 0.4]}}})
-
-
-def confirmed(folder: Path, *rows: list[float] | str, of: dict[str, int] | None = None) -> tuple[Ledger, Ledger]:
-    """(a sweep, its confirmation with these values of test_class_il by configuration, or these states)."""
-    sweep = Ledger.create(folder, config(space=SPACE), {})
-    seeds = max((len(row) for row in rows if isinstance(row, list)), default=1)
-    base = TrainConfig(**preset("seq-digits", 200)).replace(keep_ratio=0.7, seed=100)
-    points = tuple({"keep_ratio": value} for value in (0.2, 0.4))[:len(rows) - 1]
-    made = config("s-confirm-1", space=LADDER, base=base, protocol=CONFIRMATION, confirms="s", sampler="random",
-                  objectives=(Objective.parse("test_class_il"),), seeds=seeds, points=points, trials=len(rows))
-    numbers = of or {str(n): 10 + n for n in range(1, len(rows))}
-    sweep.enter_look("s-confirm-1", {"at": "now", "configurations": len(rows), "seeds": [100]})
-    with driven(Ledger.create(folder, made, {CHOSEN: numbers, "baseline": "the preset"})) as ledger:
-        for row in rows:
-            number = ledger.ask().number
-            if isinstance(row, str):
-                ledger.finish(number, row, "non-finite: logits")
-                continue
-            for seed, value in zip(made.training_seeds, row, strict=True):
-                ledger.add_result(number, 1, seed, {"task": 0, "n_tasks": 1},
-                                  {"test_class_il": value, "compute": 0.5})
-            ledger.finish(number, "COMPLETE")
-    return sweep, Ledger.open(folder, "s-confirm-1")
+def told(sweep: Ledger, confirmation: Ledger) -> str:
+    return verdict(sweep, confirmation, confirmation.trials())
 
 
 def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 70.0, 70.0])
     assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 11", "trial 12", "baseline"]
-    said = verdict(sweep, confirmation)
+    said = told(sweep, confirmation)
     # 3, 2.5, 3: mean 2.8333, deviation 0.288675, half-width 4.302653 * 0.288675 / sqrt(3) = 0.7171
     assert said.startswith("Trial 11, which the sweep chose, is better than the baseline by 2.83 +- 0.72 points "
                            "(95% confidence; p = 0.0034; more than chance): test_class_il 83.83 +- 0.76 over 3 seeds "
@@ -108,33 +66,33 @@ def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None
 
 
 def test_what_tested_better_than_the_choice_is_not_to_be_taken(tmp_path: Path) -> None:
-    said = verdict(*confirmed(tmp_path, [80.0, 82.0], [79.0, 82.5], [90.0, 91.0]))
+    said = told(*confirmed(tmp_path, [80.0, 82.0], [79.0, 82.5], [90.0, 91.0]))
     assert "is worse than the baseline by 0.25 +- " in said and "with 2 seeds this could be chance" in said
     assert "Trial 12 tested better than the choice; to take it now would be to choose on test images." in said
 
 
 def test_one_seed_in_words(tmp_path: Path) -> None:
-    said = verdict(*confirmed(tmp_path, [80.0], [81.0]))
+    said = told(*confirmed(tmp_path, [80.0], [81.0]))
     assert "better than the baseline by 1.00; one seed cannot tell that from chance: test_class_il 81.00 over 1" in said
 
 
 def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], [70.0, 71.0], of={"0": 3, "1": 7})
     assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 3 = baseline", "trial 7"]
-    assert verdict(sweep, confirmation).startswith("The sweep chose the baseline itself: test_class_il 80.50 +- 0.71")
+    assert told(sweep, confirmation).startswith("The sweep chose the baseline itself: test_class_il 80.50 +- 0.71")
 
 
 def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], "PRUNED")
-    assert verdict(sweep, confirmation).startswith("No answer yet: trial 11 was pruned (non-finite: logits).")
-    table = frame(confirmation).set_index("configuration")
+    assert told(sweep, confirmation).startswith("No answer yet: trial 11 was pruned (non-finite: logits).")
+    table = frame(confirmation, confirmation.trials()).set_index("configuration")
     assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(table.loc["trial 11", "difference"])
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2
 
 
 def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -> None:
     _, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
-    row = frame(confirmation).set_index("configuration").loc["trial 11"]
+    row = frame(confirmation, confirmation.trials()).set_index("configuration").loc["trial 11"]
     assert row["test_class_il"] == pytest.approx(251.5 / 3) and row["difference"] == pytest.approx(8.5 / 3)
     assert row["test_class_il_std"] == pytest.approx(0.763763, rel=1e-5)
     assert (row["ci_low"], row["ci_high"]) == pytest.approx((2.8333 - 0.7171, 2.8333 + 0.7171), abs=1e-3)

@@ -16,7 +16,7 @@ from results.export import commands, export
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.sweep_config import Objective
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 
 ODD = TrainConfig(**preset("seq-digits", 200)).replace(policy_penalty=-1e-7, warmup=False, n_tasks=3,
                                                        data_path="/a b/c", class_order_seed=5, seed=3)

@@ -15,7 +15,7 @@ from results.frame import COLUMNS, FORMATS, RESULT_COLUMNS, Sweep, write_trials
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 
 SPACE = SearchSpace.from_dict("two", {"parameters": {"warmup": {"choices": [True, False]},
                                                      "policy_penalty": {"low": -99, "high": -9, "log": True}}})

@@ -21,7 +21,7 @@ from dynamos.errors import UserError
 from results import lease
 from results.lease import LAPSE_SECONDS, LEASE, TRUST_SECONDS, Lease, LeaseLost
 from results.ledger import Ledger
-from tests.results.test_ledger import SEED, config, driven
+from tests.results.ledgers import SEED, config, driven
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 

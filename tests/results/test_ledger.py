@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,42 +27,15 @@ from results.frame import COLUMNS, Sweep, write_trials
 from results.ledger import Ledger, sweep_names
 from results.names import NON_FINITE, STOP_FILE
 from results.report import answer
-from results.sweep_config import Constraint, SweepConfig
-from search_spaces.space import SearchSpace, read_space
-
-SEED = 42
-
-
-def config(name: str = "s", **changes: object) -> SweepConfig:
-    base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation")
-    return SweepConfig(**{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes)
-
-
-@contextmanager
-def driven(ledger: Ledger) -> Iterator[Ledger]:
-    """The ledger, readied for a driver."""
-    with ledger.driving():
-        ledger.begin()
-        yield ledger
+from results.sweep_config import Constraint
+from search_spaces.space import SearchSpace
+from tests.results.ledgers import ONE, SEED, complete, config, driven, report
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[Ledger]:
     with driven(Ledger.create(tmp_path, config(), {"id": "7", "git_revision": "abc"})) as made:
         yield made
-
-
-def report(ledger: Ledger, number: int, *values: float, first: int = 0) -> None:
-    for task, value in enumerate(values, start=first):
-        ledger.add_result(number, ledger.trial(number).attempt, SEED, {"task": task, "n_tasks": 2},
-                          {"val_class_il": value, "val_task_il": 99.0})
-
-
-def complete(ledger: Ledger, *values: float) -> int:
-    number = ledger.ask().number
-    report(ledger, number, *values)
-    ledger.finish(number, "COMPLETE")
-    return number
 
 
 def study_of(ledger: Ledger) -> optuna.Study:
@@ -296,8 +269,7 @@ def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
 
 def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
-    space = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
-    made = config(space=space, sampler="random", trials=99, constraints=(Constraint.parse("compute<=0.5"),))
+    made = config(space=ONE, sampler="random", trials=99, constraints=(Constraint.parse("compute<=0.5"),))
 
     def live(ledger: Ledger, end: str) -> None:
         """A trial from ask to finish."""

@@ -8,7 +8,7 @@ from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig, metrics_on
-from tests.results.test_ledger import config
+from tests.results.ledgers import config
 
 # By protocol, the least that a sweep under it needs to say.
 NEEDED: dict[str, dict[str, Any]] = {

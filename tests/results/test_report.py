@@ -2,7 +2,6 @@
 
 import html
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,32 +15,7 @@ from results.names import CHANNEL_USE
 from results.report import answer, write_report
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
-from tests.results.test_confirm import confirmed
-from tests.results.test_ledger import complete, config, driven
-
-SPACE = SearchSpace.from_dict("four", {"parameters": {
-    "lr": {"low": 0.01, "high": 1.0, "log": True}, "keep_ratio": {"low": 0.5, "high": 1.0},
-    "policy_penalty": {"low": -1000, "high": -10, "log": True}, "warmup": {"choices": [True, False]}}})
-
-
-def result(task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What the ledger keeps of a task of three, but its metrics; accuracies and keep fractions grow with the seed."""
-    return {"task": task, "n_tasks": 3, "class_il_row": [value + 2 * seed for value in row], "warnings": warnings,
-            "keep_per_task": [[keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)]}
-
-
-def swept(storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any) -> Ledger:
-    """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value."""
-    made = config(space=SPACE, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes)
-    with driven(Ledger.create(storage, made, {"id": "7", "versions": {"torch": "9.9"}})) as there:
-        for value in values:
-            number = there.ask().number
-            for seed in (0, 1):
-                for task, row in enumerate(((90, 1), (70, 80, 2), (50, 60, 70))):
-                    metrics = {name: float(value + seed) for name in made.metrics} | {"compute": 1 / (1 + number)}
-                    there.add_result(number, 1, 42 + seed, result(task, *row, seed=seed), metrics)
-            there.finish(number, "COMPLETE")
-    return Ledger.open(storage, "s")
+from tests.results.ledgers import FOUR, complete, config, confirmed, driven, result, swept
 
 
 def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
@@ -126,7 +100,7 @@ def test_importance_finds_what_matters_with_its_uncertainty(tmp_path: Path) -> N
 
 
 def test_charts_know_trials_by_their_numbers_and_what_breaks_a_constraint(tmp_path: Path) -> None:
-    made = config(space=SPACE, sampler="random", trials=5, constraints=(Constraint.parse("compute<=0.5"),))
+    made = config(space=FOUR, sampler="random", trials=5, constraints=(Constraint.parse("compute<=0.5"),))
     with driven(Ledger.create(tmp_path, made, {})) as there:
         for value, compute in ((60, 0.4), (0, None), (90, 0.9), (70, 0.5), (65, 0.3)):
             number = there.ask().number
@@ -186,7 +160,7 @@ def test_a_tie_is_a_caution_and_a_clear_best_is_none(tmp_path: Path, value: int,
 
 
 def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
-    made = config(space=SPACE, sampler="random", trials=3)
+    made = config(space=FOUR, sampler="random", trials=3)
     with driven(Ledger.create(tmp_path, made, {})) as there:
         for value, warnings in ((50.0, ()), (60.0, ("policy collapse: after task 1",))):
             number = there.ask().number

@@ -21,7 +21,7 @@ from results.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, gr
 from results.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import SEED, config, driven
+from tests.results.ledgers import SEED, config, driven
 
 SPACE = SearchSpace.from_dict("two", {"parameters": {
     "policy_penalty": {"low": -1000, "high": -50, "log": True}, "batch_size": {"low": 2, "high": 64}}})

@@ -13,7 +13,7 @@ from results.ledger import Ledger, sweep_names
 from results.report import write_report
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import SEED, config, driven
+from tests.results.ledgers import SEED, config, driven
 
 SAME = {"data_hash": "d", "validation_hash": "v"}
 WIDE = SearchSpace.from_dict("wide", {"parameters": {"lr": {"low": 0.001, "high": 0.2, "log": True},

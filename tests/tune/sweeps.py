@@ -1,11 +1,7 @@
 """Real sweeps for tests: the command line in a process of its own, small networks on the embedded digits."""
 
-import os
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from mlflow import MlflowClient
@@ -23,19 +19,6 @@ def command(*arguments: str) -> list[str]:
 def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """`dynamos-sweep` to its end, from a folder that is not the project's."""
     return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout)
-
-
-def run_until(condition: Callable[[], bool], kind: signal.Signals, *arguments: str, cwd: Path) -> tuple[int, str]:
-    """(exit status, output) of `dynamos-sweep` sent a signal, its whole process group, once the condition holds."""
-    with subprocess.Popen(command(*arguments), cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                          start_new_session=True) as process:
-        deadline = time.monotonic() + 240
-        while not condition():
-            assert process.poll() is None and time.monotonic() < deadline, "the sweep ended before it was disturbed"
-            time.sleep(0.05)
-        os.killpg(process.pid, kind)
-        output, _ = process.communicate(timeout=120)
-    return process.returncode, output
 
 
 def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:

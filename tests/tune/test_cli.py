@@ -11,9 +11,10 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
-from tests.results.test_ledger import config as plain
-from tune.cli import _parser, main
+from tests.results.ledgers import config as plain
+from tune.cli import main
 from tune.flags import sweep_config
+from tune.parser import parser_of
 from tune.session import SESSION
 
 
@@ -92,6 +93,10 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     (["--gpu-budget", "1h"], "--gpu-budget: these trials use no GPU"),
     (["--cpu-budget", "0s"], "--cpu-budget 0s is out of range"),
     (["--points", "/nowhere.yaml"], "no file /nowhere.yaml"),
+    (["--points", "~nosuch/x"], "'~nosuch/x' is no path"),
+    (["--data-path", "~nosuch/x"], "'~nosuch/x' is no path"),
+    (["--protocol", "two-stream", "--report-on", "data_path=~nosuch/x"], "'~nosuch/x' is no path"),
+    (["--space", "~nosuch/x"], "'~nosuch/x' is no path"),
     (["--ledger-url", "postgresql://me:pw@host/db"], "a password does not belong in a sweep's files"),
 ])
 def test_a_bad_argument(arguments: list[str], message: str, tmp_path: Path,
@@ -103,6 +108,13 @@ def test_a_bad_argument(arguments: list[str], message: str, tmp_path: Path,
                                      ["stop"], ["stop", "--trial", "0"]])
 def test_a_sweep_that_is_not_there(command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "unknown sweep 'mine'" in refused(capsys, tmp_path / "runs", command[0], "mine", *command[1:])
+
+
+@pytest.mark.parametrize("there", [[], ["--address", "http://127.0.0.1:9"]])
+def test_a_baseline_that_is_no_path(there: list[str], stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["confirm", "s", "--storage", str(stored), "--baseline", "~nosuch/x", *there]) == 2
+    said = capsys.readouterr().err
+    assert "'~nosuch/x' is no path" in said and len(said.splitlines()) == 1
 
 
 def test_a_bad_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -126,7 +138,7 @@ def test_the_defaults_are_said(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def meant(*arguments: str) -> SweepConfig:
-    return sweep_config(_parser("run").parse(["run", *arguments]))
+    return sweep_config(parser_of("run").parse(["run", *arguments]))
 
 
 def test_flags_reach_the_sweeps_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

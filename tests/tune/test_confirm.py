@@ -20,7 +20,7 @@ from results.best import Choice, best, reported_config, train_config
 from results.confirm import trained
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
-from tests.results.test_ledger import complete, config, driven
+from tests.results.ledgers import complete, config, driven
 from tests.tune.sweeps import SMALL, run, runs_of
 from tune.cli import main
 from tune.confirm import confirmation
@@ -96,7 +96,7 @@ def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: 
     (["s-confirm-1"], "'s-confirm-1' is itself a confirmation, of 's'."),
     (["s", "--seeds", "0"], "--seeds 0 is out of range"), (["s", "--top", "0"], "--top 0 is out of range"),
     (["s", "--choose", "one-se"], "--choose one-se needs the spread over seeds"),
-    (["s", "--baseline", "nowhere.yaml"], "no file nowhere.yaml"),
+    (["s", "--baseline", "nowhere.yaml"], f"no file {Path('nowhere.yaml').absolute()}"),
     (["t"], "unknown sweep 't'"),
 ])
 def test_what_cannot_be_confirmed(storage: Path, arguments: list[str], message: str,

@@ -5,7 +5,7 @@ from rich.console import Console
 from results.ledger import Ledger
 from results.wording import duration, number
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import complete, config, driven, report
+from tests.results.ledgers import complete, config, driven, report
 from tune.display import Display
 
 

@@ -26,7 +26,7 @@ from results.compare import compared, table
 from results.frame import Sweep
 from results.ledger import Ledger
 from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 from tests.tune.servers import Server
 from tests.tune.sweeps import SMALL, runs_of
 from tests.tune.test_confirm import LOAD, created

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from dynamos.errors import UserError
-from tests.results.test_ledger import config
+from tests.results.ledgers import config
 from tune.places import Node, Place, Places, refuse_unless_fit
 
 

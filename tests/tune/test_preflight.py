@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.results.test_ledger import config
+from tests.results.ledgers import config
 from tune.places import Node
 from tune.preflight import NodeReport, file_system, ledger_problems, problems_of, versions
 

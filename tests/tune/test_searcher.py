@@ -25,7 +25,7 @@ from results.ledger import Ledger
 from results.samplers import SAMPLERS
 from results.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 from tune.places import Node, Places
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher

@@ -13,7 +13,7 @@ from results.compare import compared, table
 from results.frame import Sweep
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import config, driven
 from tests.tune.sweeps import runs_of
 from tune.cli import main
 from tune.served import served_sweep

@@ -17,13 +17,11 @@ from results.best import Choice
 from results.export import export
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
-from search_spaces.space import SearchSpace
-from tests.results.test_ledger import SEED, config, driven
+from tests.results.ledgers import ONE, SEED, config, driven
 from tune.cli import main
 from tune.summary import ending
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
-SPACE = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
 METRICS = {"val_task_il": 99.0, "val_learning_accuracy": 97.0, "forgetting": 5.0, "keep_fraction": 0.5,
            "compute": 0.4321}
 # Brackets that rich would take for its markup: one that it would swallow and one that it would choke on.
@@ -39,7 +37,7 @@ def enter(ledger: Ledger, value: float, state: str = "COMPLETE", reason: str | N
 
 
 def small(**changes: Any) -> SweepConfig:
-    return config(**{"space": SPACE, "sampler": "random"} | changes)
+    return config(**{"space": ONE, "sampler": "random"} | changes)
 
 
 def tear(path: Path) -> None:
@@ -161,7 +159,7 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
 
 
 def test_show_lists_so_many_trials_and_says_how_many_more(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.summary.SHOWN_TRIALS", 3)
+    monkeypatch.setattr("tune.tables.SHOWN_TRIALS", 3)
     said = say("show", "done")
     assert "halving" not in said and "... and 1 more in " in said
 

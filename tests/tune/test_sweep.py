@@ -14,7 +14,8 @@ import yaml
 
 from results.frame import Sweep
 from results.ledger import Ledger
-from tests.tune.sweeps import SMALL, command, run, run_until, runs_of
+from tests.tune.processes import Driver
+from tests.tune.sweeps import SMALL, command, run, runs_of
 from tune.tracking import Mirror
 
 
@@ -133,9 +134,12 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
 
     # Long enough tasks that a trial is still at work when the signal comes.
     long = [s for s in SMALL if not s.startswith("n_epochs")] + ["n_epochs=30", "warmup_epochs=2"]
-    status, said = run_until(one_is_under_way, signal.SIGINT, "run", "--name", "cut", "--trials", "3", "--set", *long,
-                             cwd=tmp_path)
-    assert status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, said
+    with Driver("run", "--name", "cut", "--trials", "3", "--set", *long, cwd=tmp_path) as driver:
+        driver.until(one_is_under_way)
+        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+        ended = driver.end()
+    said = ended.out + ended.err
+    assert ended.status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, said
     ledger = Ledger.open(storage, "cut")
     before = {t.number: t for t in ledger.trials()}
     assert "INTERRUPTED" in {t.state for t in before.values()}

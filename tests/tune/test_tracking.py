@@ -20,15 +20,14 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from results.ledger import Ledger
-from results.trial import TrialRecord
-from tests.results.test_ledger import config, driven
+from tests.results.ledgers import SEED, complete, config, driven, report
+from tests.tune.processes import wait_for
 from tests.tune.servers import Server
-from tune import mirror as mirrors
-from tune import tracking
-from tune.mirror import LiveMirror, follow
-from tune.tracking import SWEEP_TAG, TAG, Mirror, make_store
+from tune import live_mirror, tracking
+from tune.live_mirror import LiveMirror, follow
+from tune.mlflow_store import make_store
+from tune.tracking import SWEEP_TAG, TAG, Mirror
 
-SEED = 42
 Connect = Callable[[], Mirror]
 
 
@@ -52,19 +51,6 @@ def connect(ledger: Ledger, uri: str, tmp_path: Path) -> Connect:
     return lambda: Mirror(ledger, uri)
 
 
-def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
-    for task, value in enumerate(values, start=first):
-        ledger.add_result(number, ledger.trial(number).attempt, seed, {"task": task, "n_tasks": 2},
-                          {"val_class_il": value, "steps": 10.0})
-
-
-def complete(ledger: Ledger, *values: float) -> TrialRecord:
-    number = ledger.ask().number
-    report(ledger, number, *values)
-    ledger.finish(number, "COMPLETE")
-    return ledger.trial(number)
-
-
 def found(ledger: Ledger, uri: str) -> dict[str, Run]:
     """The sweep's runs by tag, of which there must be one each."""
     client = MlflowClient(tracking_uri=uri)
@@ -81,13 +67,6 @@ def history(uri: str, run: Run, metric: str = "val_class_il") -> list[tuple[int,
     """(step, value) of all that was ever logged."""
     logged = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
     return sorted((m.step, m.value) for m in logged)
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def agrees(ledger: Ledger, uri: str) -> bool:
@@ -173,7 +152,7 @@ def test_a_trial_that_has_not_begun_or_was_run_by_another_sweep_has_no_run(
         ledger: Ledger, uri: str, connect: Connect) -> None:
     mirror = connect()
     mirror.sync_trial(ledger.trial(0))
-    mirror.sync_trial(dataclasses.replace(complete(ledger, 90, 80), source="imported:other/3"))
+    mirror.sync_trial(dataclasses.replace(ledger.trial(complete(ledger, 90, 80)), source="imported:other/3"))
     assert found(ledger, uri) == {}
 
 
@@ -388,7 +367,7 @@ def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Conne
 
 def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
         ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirrors, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(live_mirror, "FIRST_PAUSE_SECONDS", 0.05)
     down = threading.Event()
 
     def unless_down(real: Callable[..., object]) -> Callable[..., object]:
@@ -424,7 +403,7 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
 
 def test_a_store_s_broken_pipe_is_not_taken_for_the_driver_s(
         ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mirrors, "FIRST_PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(live_mirror, "FIRST_PAUSE_SECONDS", 0.05)
     failures = [BrokenPipeError("while it was written to"), EOFError("while it was read")]
     real = Mirror.sync
     monkeypatch.setattr(Mirror, "sync", lambda self: real(self) if not failures else raised(failures.pop(0)))
@@ -542,8 +521,10 @@ def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(server: Ser
 import os, signal, sys, time
 from pathlib import Path
 from results.ledger import Ledger
-from tests.tune.test_tracking import driven, found, report, wait_for
-from tune.mirror import LiveMirror
+from tests.results.ledgers import driven, report
+from tests.tune.processes import wait_for
+from tests.tune.test_tracking import found
+from tune.live_mirror import LiveMirror
 ledger = Ledger.open(Path(sys.argv[1]), "s")
 with driven(ledger):
     live = LiveMirror(ledger, sys.argv[2])

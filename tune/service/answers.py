@@ -6,7 +6,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
-from results.compare import KINDS
+from results.compare import BUDGETS
 
 SweepState = Literal["starting", "running", "stopping", "stopped", "killed", "finished"]
 TrialState = Literal["WAITING", "RUNNING", "INTERRUPTED", "COMPLETE", "PRUNED", "FAIL"]
@@ -192,7 +192,7 @@ class ParetoSet(_Answer):
 
 
 class Share(_Answer):
-    """Of a metric's variance, what a field explains: the mean and the standard deviation over repeats."""
+    """Of a metric's variance, what a field explains: the share in all trials, its deviation over resamples of them."""
 
     name: str
     share: float
@@ -215,7 +215,7 @@ class Comparison(_Answer):
     found: list[tuple[str, list[str]]]
     shifted: list[tuple[str, list[str]]]
     sentences: list[str]
-    curves: dict[Literal[*KINDS], dict[str, list[tuple[float, float]]]]  # type: ignore[valid-type]
+    curves: dict[Literal[*BUDGETS], dict[str, list[tuple[float, float]]]]  # type: ignore[valid-type]
 
 
 class Stream(_Answer):

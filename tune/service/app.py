@@ -18,7 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from dynamos.errors import UserError
 from results import charts
 from results.best import RULES, Choice, chosen, pareto, reported_config
-from results.compare import KINDS, compared
+from results.compare import BUDGETS, compared
 from results.compare import sentences as compared_sentences
 from results.compare import table as compared_table
 from results.export import best_args, commands, provenance
@@ -314,7 +314,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         side = compared([Sweep(v.ledger.config, v.ledger.record, list(v.trials)) for v in views])
         settings, found, shifted = compared_table(side)
         curves = {kind: {s.name: [(step.spent(kind), step.best.value) for step in s.steps if step.best is not None]
-                         for s in side} for kind in KINDS}
+                         for s in side} for kind in BUDGETS}
         return _json({"names": names, "settings": settings, "found": found, "shifted": shifted,
                       "sentences": compared_sentences(side), "curves": curves})
 

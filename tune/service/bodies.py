@@ -1,11 +1,9 @@
 """Request bodies, and the SweepConfig that one means. Data only: nothing in one is imported or run, no path taken."""
 
-import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
 from pydantic_core import PydanticCustomError
 
@@ -17,16 +15,13 @@ from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import Constraint, Objective, SweepConfig
 from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
-from tune.flags import DEFAULT_OBJECTIVE, DEFAULTS, base_config
-from tune.service.problems import KINDS, Problem
+from tune.defaults import DEFAULTS, base_config, default_objective
+from tune.service.problems import TAGS, Problem
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 ANY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"  # of one that is there: a confirmation's has its sweep's and more
-YAML_KINDS = ("application/yaml", "application/x-yaml", "text/yaml")
 OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # a request may not say them
-MAPPING, CHOICES, TEXT = KINDS
-_DEEPEST = 50  # levels of a YAML body
-_MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a second
+MAPPING, CHOICES, TEXT = TAGS
 
 Made = TypeVar("Made")
 Scalar = bool | int | float | str | None
@@ -107,7 +102,7 @@ def _type_of(name: str) -> Any:
     if isinstance(allowed, tuple):
         return Annotated[Literal[allowed], among(name, list(allowed)), Field(**limits)]
     if isinstance(allowed, Range):
-        ends = {"gt" if allowed.open_low else "ge": allowed.low, "lt" if allowed.open_high else "le": allowed.high}
+        ends = {"gt" if allowed.open_low else "ge": allowed.low, "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
     return Annotated[kind | None if optional else kind, Field(**limits)]
 
@@ -158,26 +153,26 @@ class SweepRequest(Limits):
 
     name: Annotated[str, Field(pattern=NAME)]
     space: Annotated[Annotated[str, Field(pattern=NAME), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
-                     Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = str(DEFAULTS["space"])
+                     Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = DEFAULTS["space"]
     base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
-    protocol: Annotated[str, *_names("protocol", list(PROTOCOLS))] = str(DEFAULTS["protocol"])
+    protocol: Annotated[str, *_names("protocol", list(PROTOCOLS))] = DEFAULTS["protocol"]
     report_on: Annotated[Base, among("field", _BASE)] = Base()
-    sampler: Annotated[str, *_names("sampler", list(SAMPLERS))] = str(DEFAULTS["sampler"])
-    grid_levels: Annotated[int, Field(ge=2, le=10_000)] = int(DEFAULTS["grid_levels"])
-    pruner: Annotated[str, *_names("pruner", list(PRUNERS))] = str(DEFAULTS["pruner"])
-    grace_tasks: Annotated[int, Field(ge=1, le=1000)] = int(DEFAULTS["grace_tasks"])
-    seeds: Annotated[int, Field(ge=1, le=1000)] = int(DEFAULTS["seeds"])
+    sampler: Annotated[str, *_names("sampler", list(SAMPLERS))] = DEFAULTS["sampler"]
+    grid_levels: Annotated[int, Field(ge=2, le=10_000)] = DEFAULTS["grid_levels"]
+    pruner: Annotated[str, *_names("pruner", list(PRUNERS))] = DEFAULTS["pruner"]
+    grace_tasks: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["grace_tasks"]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["seeds"]
     points: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = []
     warm_start: Annotated[str, Field(pattern=NAME)] | None = None
-    trials: Annotated[int, Field(ge=1, le=100_000)] = int(DEFAULTS["trials"])
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = int(DEFAULTS["seed"])
+    trials: Annotated[int, Field(ge=1, le=100_000)] = DEFAULTS["trials"]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULTS["seed"]
     deterministic_order: bool = False
-    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] = float(DEFAULTS["cpus_per_trial"])
-    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = float(DEFAULTS["gpus_per_trial"])
+    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] = DEFAULTS["cpus_per_trial"]
+    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = DEFAULTS["gpus_per_trial"]
     pack_gpus: bool = False
-    retries: Annotated[int, Field(ge=0, le=1000)] = int(DEFAULTS["retries"])
+    retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULTS["retries"]
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
@@ -192,15 +187,14 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     streams = dataset, report_on.get("dataset", dataset)
     try:
         space = _space(request.space)
-        given.pop("space", None)
         trained = _at("base", lambda: base_config(
             dataset, base, request.protocol, request.cpus_per_trial, request.gpus_per_trial,
             None if all("digits" in stream for stream in streams) else of_the_service["data_path"]))
-        objectives = given.pop("objectives", None) or [DEFAULT_OBJECTIVE.get(request.protocol, "val_class_il")]
         rest = {name: value for name, value in given.items() if value is not None}
         return _at(None, lambda: SweepConfig(**rest | {
             "space": space, "base": trained, "report_on": report_on,
-            "objectives": tuple(_at("objectives", partial(Objective.parse, text)) for text in objectives),
+            "objectives": tuple(_at("objectives", partial(Objective.parse, text)) for text in request.objectives) or (
+                default_objective(request.protocol),),
             "constraints": tuple(_at("constraints", partial(Constraint.parse, text))
                                  for text in request.constraints), "points": tuple(request.points),
             "ledger_url": of_the_service["ledger_url"], "tracking_uri": of_the_service["tracking_uri"]}))
@@ -225,30 +219,3 @@ def _at(field: str | None, make: Callable[[], Made]) -> Made:
         return make()
     except UserError as error:
         raise Problem(422, str(error), field, hinted(str(error))) from None
-
-
-class _Plain(yaml.SafeLoader):
-    """Reads YAML without anchors, by which a small body could mean a huge one."""
-
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """As its base does, where there is no alias and not too much depth."""
-        if self.check_event(yaml.events.AliasEvent):
-            raise ValueError("aliases are not read")
-        self.depth = getattr(self, "depth", 0) + 1
-        if self.depth > _DEEPEST:
-            raise ValueError(f"more than {_DEEPEST} levels")
-        try:
-            return super().compose_node(parent, index)
-        finally:
-            self.depth -= 1
-
-
-def json_of_yaml(body: bytes) -> bytes:
-    """A YAML document in JSON; ValueError where it cannot be read."""
-    if len(body) > _MOST_YAML:
-        raise ValueError(f"{len(body)} bytes of YAML; {_MOST_YAML} are read, send more as JSON")
-    try:
-        return json.dumps(yaml.load(body, _Plain), default=str).encode()
-    # A scalar with a tag that it does not fit makes the reader fail in ways of its own.
-    except (yaml.YAMLError, RecursionError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
-        raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

@@ -10,7 +10,7 @@ from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES
 from search_spaces.space import NOT_VARIED, named_spaces, read_space
-from tune.flags import DEFAULTS
+from tune.defaults import DEFAULTS
 from tune.service.answers import Field, Options
 from tune.service.bodies import OF_THE_SERVICE, SweepRequest
 from tune.service.views import parameter

@@ -9,20 +9,18 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from optuna.exceptions import OptunaError
 from pydantic import BaseModel
-from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 
 from dynamos.errors import DynamosError, UserError, nearest, unknown
-from results.study import unusable
+from results.study import DATABASE_ERRORS, unusable
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {400: "the request cannot be read", 401: "a token is needed", 403: "not from here", 404: "not found",
           405: "not a method of this resource", 408: "the request came too slowly", 409: "not as things stand",
           413: "the request is too large", 415: "not a kind of content that is read", 421: "not this host",
           422: "not allowed", 500: "a fault of the service", 503: "out of reach"}
-KINDS = ("{mapping}", "{choices}", "{text}")  # parts of where an error is that are no names
+TAGS = ("{mapping}", "{choices}", "{text}")  # parts of where an error is that are no names
 log = logging.getLogger(__name__)
 
 
@@ -46,17 +44,12 @@ class ProblemDocument(BaseModel):
     nearest: str | None = None
 
 
-def document(status: int, detail: str, field: str | None = None, near: str | None = None) -> dict[str, Any]:
-    """The document, without what is not known."""
-    content = {"type": "about:blank", "title": TITLES.get(status, "refused"), "status": status, "detail": detail,
-               "field": field, "nearest": near}
-    return {name: value for name, value in content.items() if value is not None}
-
-
 def answer(status: int, detail: str, field: str | None = None, near: str | None = None,
            headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response."""
-    return JSONResponse(document(status, detail, field, near), status, dict(headers or {}), MEDIA_TYPE)
+    content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=detail, field=field,
+                              nearest=near)
+    return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
 
 
 def add_handlers(app: FastAPI) -> None:
@@ -70,11 +63,12 @@ def add_handlers(app: FastAPI) -> None:
     def _(_: Request, error: DynamosError) -> JSONResponse:
         return answer(422 if isinstance(error, UserError) else 503, str(error))
 
-    @app.exception_handler(SQLAlchemyError)
-    @app.exception_handler(OptunaError)
-    def _(_: Request, error: Exception) -> JSONResponse:
+    def of_a_database(_: Request, error: Exception) -> JSONResponse:
         log.error("a ledger cannot be used", exc_info=error)
         return answer(503, unusable(error))
+
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, of_a_database)
 
     @app.exception_handler(RequestValidationError)
     def _(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -90,14 +84,12 @@ def add_handlers(app: FastAPI) -> None:
         return answer(error.status_code, str(error.detail), headers=error.headers)
 
 
-
-
 def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
     """What pydantic found first."""
     where, kind, context = list(error["loc"]), error["type"], error.get("ctx") or {}
     if kind == "json_invalid":
         return answer(400, f"the body is not readable: {context.get('error', 'not JSON')}.")
-    inside = [str(part) for part in where[1:] if part not in KINDS]
+    inside = [str(part) for part in where[1:] if part not in TAGS]
     field = ".".join(inside) or None
     given = error.get("input")
     if "allowed" in context:  # a name that is not among those there are

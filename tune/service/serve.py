@@ -1,6 +1,7 @@
 """`dynamos-sweep serve`: the service as a process."""
 
 import argparse
+import json
 import logging
 import os
 import signal
@@ -11,7 +12,7 @@ from pathlib import Path
 import uvicorn
 
 from dynamos.errors import UserError
-from dynamos.files import any_path
+from dynamos.files import any_path, local_path
 from results import STORAGE
 from tune.client import TOKEN
 from tune.cluster import cluster_address
@@ -19,7 +20,7 @@ from tune.remote import is_server
 from tune.service.app import create_app
 from tune.service.changes import Changes
 from tune.service.drivers import Drivers
-from tune.service.guard import JsonLines, is_local
+from tune.service.guard import is_local
 from tune.service.sweeps import Sweeps
 
 SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may hold up one that answers
@@ -61,7 +62,7 @@ def serve(arguments: argparse.Namespace) -> int:
         storage.mkdir(parents=True, exist_ok=True)
     drivers = Drivers(storage, address)
     sweeps = Sweeps(storage, drivers)
-    data_path = None if arguments.data_path is None else str(Path(arguments.data_path).expanduser().resolve())
+    data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))
     changes = Changes(sweeps, drivers, {"data_path": data_path, "ledger_url": arguments.ledger_url,
                                         "tracking_uri": tracking_uri})
     handler = logging.StreamHandler()
@@ -91,7 +92,7 @@ def _token(file: str | None) -> str | None:
     else:
         where = f"--token-file {file}"
         try:
-            given = Path(file).expanduser().read_text()
+            given = local_path(file).read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{where} cannot be read: {error}.") from None
     if given is None:
@@ -115,3 +116,15 @@ def listening_on(host: str, port: int) -> socket.socket:
         return listening
     except OSError as error:
         raise UserError(f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from None
+
+
+class JsonLines(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line."""
+        entry = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname,
+                 "logger": record.name, "message": record.getMessage(), **getattr(record, "audit", {})}
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, default=str)

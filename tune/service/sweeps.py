@@ -19,7 +19,7 @@ from dynamos.files import AnyPath
 from results.best import best
 from results.lease import LAPSE_SECONDS
 from results.ledger import Ledger, sweep_names
-from results.trial import TrialRecord
+from results.trial import ENDED, TrialRecord
 from tune.service.answers import Summary, SweepState
 from tune.service.bodies import ANY_NAME
 from tune.service.drivers import Drivers
@@ -32,7 +32,6 @@ UNSEEN_SECONDS = 2.0  # how old one may be where only reading a ledger tells whe
 TICK_SECONDS = 10.0  # how far the time of a running trial may lag behind
 _NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
 _DRIVEN = ("running", "stopping")
-_ENDED = ("COMPLETE", "PRUNED", "FAIL")
 log = logging.getLogger(__name__)
 
 
@@ -183,7 +182,7 @@ class Sweeps:
         summary = self._summary(kept, ledger, trials)
         known = before.trials if before is not None else ()
         same = before is not None and summary == {**before.summary, "revision": 0} and looks == before.looks
-        fresh = [i >= len(known) or (t is not known[i] and (t.state in _ENDED or _told(t) != _told(known[i])))
+        fresh = [i >= len(known) or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
                  for i, t in enumerate(trials)]
         if before is not None and same and not any(fresh):
             return before
@@ -247,5 +246,3 @@ def _identity(file: AnyPath) -> Any:
     except FileNotFoundError:
         return None
     return status.st_ino, status.st_mtime_ns
-
-

@@ -9,6 +9,7 @@ from tune.service.problems import Problem
 
 Part = Literal["metrics", "config"]
 
+
 def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descending: bool) -> list[TrialRow]:
     """The rows of a state (any, where it is "") that hold a text, by a column; what has no value comes last.
 

@@ -1,13 +1,12 @@
 """What is told of a sweep and of its trials, as they stood when their ledger was read."""
 
-import json
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
+from pydantic_core import to_json
 
 from results.agreement import ranking
 from results.best import best, pareto, reported_config, tie_sentence
@@ -77,9 +76,8 @@ class View:
 
 def _searched(trials: list[TrialRecord], config: SweepConfig) -> Findings:
     """What a search found, and what speaks against it."""
-    own = [t for t in trials if not t.imported]
     return {"answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
-            "ranking": ranking(own, config), "cautions": cautions(trials, config),
+            "ranking": ranking(trials, config), "cautions": cautions(trials, config),
             "pareto": [t.number for t in pareto(trials, config)]}
 
 
@@ -107,12 +105,10 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
     config = ledger.config
     by_task = {metric: [_mean([results[task]["metrics"].get(metric) for results in trial.results.values()])
                         for task in range(trial.tasks_done)] for metric in config.metrics}
-    warnings = [warning for results in trial.results.values() for result in results
-                for warning in result.get("warnings", ())]
     attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
     whole = len(trial.config) == len(config.space.parameters)
     return {
-        **row(trial, config), "by_task": by_task, "warnings": list(dict.fromkeys(warnings)),
+        **row(trial, config), "by_task": by_task, "warnings": trial.warnings,
         "results": {str(seed): results for seed, results in trial.results.items()},
         "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
         "command": commands(reported_config(config, trial))["dynamos"] if whole else None}
@@ -126,7 +122,7 @@ def parameter(p: Searched) -> Parameter:
 
 def encoded(content: Any) -> bytes:
     """JSON, with null for what is no number."""
-    return json.dumps(_plain(content), allow_nan=False, separators=(",", ":"), default=_text).encode()
+    return to_json(content, inf_nan_mode="null", fallback=_text)
 
 
 def _link(uri: str | None) -> str | None:
@@ -135,18 +131,7 @@ def _link(uri: str | None) -> str | None:
 
 
 def _text(value: Any) -> Any:
-    return value.isoformat() if hasattr(value, "isoformat") else value.item() if isinstance(
-        value, np.generic) else str(value)
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(v) for v in value]
-    return value
+    return value.item() if isinstance(value, np.generic) else str(value)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

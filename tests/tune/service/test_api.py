@@ -27,9 +27,7 @@ from dynamos.errors import RunError, UserError
 from results.ledger import Ledger
 from results.names import STOP_FILE
 from results.trial import TrialRecord
-from tests.results.test_confirm import confirmed
-from tests.results.test_ledger import complete, config, driven, report
-from tests.results.test_report import swept
+from tests.results.ledgers import complete, config, confirmed, driven, report, swept
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.test_guard import problem
@@ -531,7 +529,9 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
     assert service.drivers.started[1:] == [("resume", "mine", ["--max-concurrent=1"]),
                                            ("extend", "mine", ["--trials=+2"])]
     Ledger.create(tmp_path, config("other"), {})
-    assert "other" in said("compare", "mine", "other")
+    for command in (["compare", "mine", "other"], ["show", "mine", "--trial", "0"]):
+        there = said(*command)
+        assert main([*command, "--storage", str(tmp_path)]) == 0 and capsys.readouterr().out.startswith(there), command
     assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
     assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
     kind = TypeAdapter(answers.Sweep)

@@ -14,7 +14,7 @@ from tests.tune.service.service import Served, served
 from tune.cli import main
 from tune.client import Client
 from tune.service import guard
-from tune.service.serve import listening_on
+from tune.service.serve import JsonLines, listening_on
 
 TOKEN = "0123456789abcdef-token"
 
@@ -151,13 +151,14 @@ def test_every_change_is_a_line_in_the_log_and_no_secret_is(closed: Served, capl
         closed.ask("POST", "/sweeps/none/stop", headers={"Authorization": f"Bearer {TOKEN}"})
         closed.ask("GET", "/sweeps", headers={"Authorization": f"Bearer {TOKEN}"})
     (record,) = [r for r in caplog.records if r.name == "tune.service.guard"]
-    told = guard.JsonLines().format(record)
+    told = JsonLines().format(record)
     assert '"method": "POST", "path": "/api/v1/sweeps/none/stop"' in told and '"status": 404' in told
     assert TOKEN not in told
 
 
 @pytest.mark.parametrize("flags, said", [
     (["--host", "0.0.0.0"], "it needs a token"), (["--host", "::"], "it needs a token"),
+    (["--token-file", "~nosuch/x"], "'~nosuch/x' is no path"), (["--data-path", "~nosuch/x"], "'~nosuch/x' is no path"),
     (["--token-file", "none"], "cannot be read"), (["--token-file", "short"], "holds no token"),
     (["--port", "65536"], "from 0 to 65535"),
     (["--host", "nowhere.invalid"], "it needs a token"), (["--address", "ftp://x"], "--address ftp://x"),

@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.test_confirm import confirmed
+from tests.results.ledgers import confirmed
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, Service
 from tests.tune.service.test_life import SWEEP, cleaned

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from results.ledger import Ledger
-from tests.results.test_ledger import complete, config, driven
+from tests.results.ledgers import complete, config, driven
 from tests.tune.service.service import BASE, Served, served
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")

@@ -38,8 +38,8 @@ function build(root, options) {
   const readers = {}; // by key of the body: what its input says, undefined where it was left as it is
   const problem = errorPlace('form-error'), suggestions = h('div', {'aria-live': 'polite'});
   const name = h('input', {required: true, pattern: '[A-Za-z0-9][A-Za-z0-9._\\-]*', autocomplete: 'off', test: 'form-name'});
-  const stream = select({test: 'form-stream', value: defaults.dataset ?? 'seq-digits'}, Object.keys(streams));
-  const model = select({value: defaults.model ?? models[0]}, models);
+  const stream = select({test: 'form-stream', value: defaults.dataset}, Object.keys(streams));
+  const model = select({}, models);
   const buffer = h('input', {type: 'number', min: 0, list: 'buffer-sizes'}), sizes = h('datalist', {id: 'buffer-sizes'});
   const space = spaceEditor(options, field), overrides = new Map();
 
@@ -62,7 +62,7 @@ function build(root, options) {
   }
 
   const objectives = ['First objective', 'Second objective', 'Third objective'].map((label, i) => {
-    const input = select({value: i ? '' : (defaults.objectives ?? ['val_class_il:max'])[0]},
+    const input = select({value: i ? '' : 'val_class_il:max'},
       [...i ? [['', 'none']] : [], ...Object.entries(metrics).map(([m, d]) => [`${m}:${d}`, `${m} (${d === 'max' ? 'higher' : 'lower'} is better)`])]);
     return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides what is best and what is pruned.')];
   });
@@ -80,7 +80,7 @@ function build(root, options) {
   /** Follows the stream and the buffer size: sizes that have a preset, and what the preset says. */
   function preset(event) {
     const known = streams[stream.value].buffer_sizes;
-    if (event?.target !== buffer) buffer.value = known.includes(defaults.buffer_size) ? defaults.buffer_size : known[0] ?? '';
+    if (event?.target !== buffer) buffer.value = known[0];
     sizes.replaceChildren(...known.map((size) => h('option', {value: size})));
     const values = presets[stream.value]?.[buffer.value] ?? {}, value = (key) => (key in values ? values[key] : fields[key]?.default);
     for (const [key, input] of overrides) {

@@ -4,8 +4,7 @@ import {typed} from './text.js';
 
 /** The editor: node, value() for the request's space, setPreset(value of a field) for what trial 0 has. */
 export function spaceEditor({spaces, fields, defaults}, field) {
-  const first = typeof defaults.space === 'string' && defaults.space in spaces ? defaults.space : Object.keys(spaces)[0];
-  const named = select({test: 'form-space', value: first}, Object.keys(spaces)), add = select({});
+  const named = select({test: 'form-space', value: defaults.space}, Object.keys(spaces)), add = select({});
   const about = h('p.hint'), body = h('tbody'), rows = new Map(); // by field: {node, preset, read}
   let touched = false, presetOf = () => null;
   const touch = () => {

@@ -13,7 +13,8 @@ from typing import Any
 
 from dynamos.files import AnyPath
 from results.ledger import Ledger
-from tune.tracking import Mirror, one_line
+from tune.mlflow_store import one_line
+from tune.tracking import Mirror
 
 LOOK_SECONDS = 1.0  # between two looks at the ledger
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
