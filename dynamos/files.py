@@ -16,7 +16,11 @@ TEMPORARY = ".tmp"  # suffix of a file that is being written
 def local_path(text: str | Path) -> Path:
     """The path on this machine's disks that a text names, absolute; UserError if unusable."""
     try:
-        return Path(text).expanduser().resolve()
+        path = Path(text).expanduser().resolve()
+        str(path).encode()
+        return path
+    except UnicodeEncodeError:  # of which no JSON and no YAML can be made
+        raise UserError(f"{str(text)!r} is not UTF-8.") from None
     except (RuntimeError, ValueError) as error:  # ~somebody who is not there; links in a circle; a null character
         raise UserError(f"{str(text)!r} is no path: {error}.") from None
 

@@ -135,6 +135,8 @@ def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
     """Whether the best stands out, in words."""
     if config.seeds < 2:
         return "With one seed a trial, what lies close to the best cannot be told from it."
+    if len(ranked(trials, config)) < 2:
+        return f"No other trial has completed{and_keeps(config)}, so nothing can be said of ties."
     found = ties(trials, config)
     if not found:
         return "No other trial's spread over seeds overlaps with that of the best."

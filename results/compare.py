@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from dynamos.config import FIELDS
+from dynamos.config import FIELDS, TrainConfig, most_tasks
 from dynamos.errors import UserError
 from results.best import best, reported_config
 from results.confirm import Difference, difference
@@ -18,8 +18,13 @@ from results.wording import count, duration, mean_and_spread, number
 
 BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
 _SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
-    "stream": lambda c: c.base.dataset, "space": lambda c: c.space.name, "protocol": lambda c: c.protocol,
-    "sampler": lambda c: c.sampler, "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
+    "space": lambda c: c.space.name, "protocol": lambda c: c.protocol, "sampler": lambda c: c.sampler,
+    "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
+# What sets apart what trials are measured on: values of different streams have no common scale.
+_STREAM: dict[str, Callable[[TrainConfig], Any]] = {
+    "stream": lambda b: b.dataset, "n_tasks": lambda b: b.n_tasks or most_tasks(b),
+    "classes_per_task": lambda b: b.classes_per_task, "class_order_seed": lambda b: b.class_order_seed,
+    "max_train_images_per_task": lambda b: b.max_train_images_per_task}
 
 Row = tuple[str, list[str]]  # what it tells; that of each sweep
 
@@ -87,7 +92,9 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
     """The rows of the comparison in its sections: settings and cost; the best, at equal budgets too; what shifted."""
     metric = sweeps[0].config.objectives[0].metric
     states = [Counter(t.state for t in s.sweep.records if not t.imported) for s in sweeps]
-    settings = [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
+    streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
+    settings = [(what, values) for what, values in streams if what == "stream" or len(set(values)) > 1]
+    settings += [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
     ended = [(state.lower(), [str(of[state]) for of in states]) for state in ENDED]
     cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in BUDGETS[1:]]
     found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
@@ -120,10 +127,10 @@ def cautions(sweeps: list[Sweep]) -> list[str]:
     found = []
     for one, other in pairwise(sweeps):
         pair = f"{one.config.name} and {other.config.name}"
-        for what, a, b in (("protocols", one.config.protocol, other.config.protocol),
-                           ("streams", one.config.base.dataset, other.config.base.dataset)):
-            if a != b:
-                found.append(f"{pair} have different {what}: {a} and {b}.")
+        if one.config.protocol != other.config.protocol:
+            found.append(f"{pair} have different protocols: {one.config.protocol} and {other.config.protocol}.")
+        found += [f"{pair} have different {'streams' if what == 'stream' else what}: {a} and {b}."
+                  for what, (a, b) in _streams_apart(one.config, other.config).items()]
         if any(one.record.get(name) != other.record.get(name) for name in DATA):
             found.append(f"{pair} were measured on different images.")
     return found
@@ -135,11 +142,12 @@ def common_budget(sweeps: list[Compared], kind: str) -> float:
 
 
 def lead(one: Compared, other: Compared) -> Difference | None:
-    """The difference of the best of two sweeps over the seeds that both trained; None if there are none.
+    """The difference of the best of two sweeps over the seeds that both trained.
 
-    Both were chosen by these very numbers, so it flatters whichever had more trials; only a confirmation does not.
+    None if there are none, and where they searched on different streams. Both were chosen by these very numbers, so it
+    flatters whichever had more trials; only a confirmation does not.
     """
-    if one.best is None or other.best is None:
+    if one.best is None or other.best is None or _streams_apart(one.config, other.config):
         return None
     metric = one.config.objectives[0].metric
     shared = [seed for seed in one.best.results if seed in other.best.results]
@@ -153,6 +161,12 @@ def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
     known = [values for values in trained if values is not None]
     names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
     return {name: [None if values is None else values[name] for values in trained] for name in names}
+
+
+def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields of _STREAM in which two sweeps differ, with both values."""
+    both = {what: (of(one.base), of(other.base)) for what, of in _STREAM.items()}
+    return {what: (a, b) for what, (a, b) in both.items() if a != b}
 
 
 def _anytime(sweep: Sweep) -> tuple[Step, ...]:

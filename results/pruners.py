@@ -5,6 +5,9 @@ early value looks better than any late one, and Optuna takes the best over all s
 task count has a shadow study of its own, in memory, in which a trial has a single step: values are compared at equal
 task counts only. The studies have one direction, whatever the sweep has (Optuna's pruners refuse several), and nothing
 in them needs to be kept: they follow from the trials' records.
+
+A trial is compared with what was known when its last seed reported the task, however late it is judged: one that was
+let pass, and is judged again after a stop or a lost worker, must not be pruned for what has finished since.
 """
 
 import math
@@ -117,7 +120,8 @@ class Quantile:
         self._measure, self._name, self._kept = measure, name, kept
         # Optuna's `percentile` is the share of trials that is kept, from the best: 25.0 would prune three of four.
         self._pruner = PercentilePruner(kept, n_startup_trials=STARTUP_TRIALS)
-        self._studies: dict[int, optuna.Study] = {}  # by task count
+        self._finished: dict[int, list[tuple[float, float]]] = {}  # by task count: when a trial ended, its value
+        self._studies: dict[int, optuna.Study] = {}  # by task count, of all that finished
         self._learned: set[int] = set()
 
     def learn(self, trial: TrialRecord) -> None:
@@ -129,25 +133,32 @@ class Quantile:
             value = self._measure.mean(trial, tasks)
             if value is None:
                 continue
+            self._finished.setdefault(tasks, []).append((_ended_at(trial), value))
             if tasks not in self._studies:
                 self._studies[tasks] = self._measure.shadow()
-            self._studies[tasks].add_trial(create_trial(value=value, intermediate_values={STEP: value}))
+            _add_finished(self._studies[tasks], value)
 
-    def values(self, tasks: int) -> list[float]:
-        """What the finished trials had after so many tasks."""
-        study = self._studies.get(tasks)
-        return [] if study is None else [t.intermediate_values[STEP] for t in study.get_trials(deepcopy=False)]
+    def values(self, tasks: int, until: float) -> list[float]:
+        """What the trials that had finished by then had after so many tasks."""
+        return [value for ended, value in self._finished.get(tasks, ()) if ended <= until]
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
-        value, study = self._measure.mean(trial, tasks), self._studies.get(tasks)
-        if value is None or study is None or not self._pruner.prune(study, _running({STEP: value})):
+        value, values = self._measure.mean(trial, tasks), self.values(tasks, _recorded_at(trial, tasks))
+        if value is None or not values or not self._pruner.prune(self._study(tasks, values), _running({STEP: value})):
             return None
-        values = self.values(tasks)
         percent = 100 - self._kept if self._measure.maximize else self._kept
         quantile = "median" if percent == 50 else f"{percent:g}th percentile"
         than = f"the {quantile} of {len(values)} finished trials"
         return f"{self._name}: {self._measure.worse(tasks, value, than, float(np.percentile(values, percent)))}"
+
+    def _study(self, tasks: int, values: list[float]) -> optuna.Study:
+        if len(values) == len(self._finished[tasks]):
+            return self._studies[tasks]
+        study = self._measure.shadow()  # of a trial judged again: rare enough to be made anew
+        for value in values:
+            _add_finished(study, value)
+        return study
 
 
 class Patient:
@@ -172,20 +183,20 @@ class Patient:
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
-        below = self._median.objection(trial, tasks)
+        below, now = self._median.objection(trial, tasks), _recorded_at(trial, tasks)
         if below is None:
             return None
         standings: dict[int, float] = {}
         for earlier in range(self._measure.grace_tasks, tasks + 1):
-            value, finished = self._measure.mean(trial, earlier), self._median.values(earlier)
+            value, finished = self._measure.mean(trial, earlier), self._median.values(earlier, now)
             if value is not None and finished:
                 standings[earlier] = value - fmean(finished)
         if not self._pruner.prune(self._study, _running(standings)):
             return None
-        now = standings.pop(tasks)
+        last = standings.pop(tasks)
         best = (max if self._measure.maximize else min)(standings, key=standings.__getitem__)
         return (f"{below}, and against their mean it went from {_number(standings[best], '+')} after task {best} to "
-                f"{_number(now, '+')}")
+                f"{_number(last, '+')}")
 
 
 class Halving:
@@ -266,23 +277,22 @@ class Wilcoxon:
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
-        self._best: tuple[tuple[float, int], TrialRecord] | None = None
+        self._finished: dict[int, tuple[float, TrialRecord]] = {}  # by number: more is better, however it is measured
         self._pruner = _quietly(lambda: WilcoxonPruner(p_threshold=WILCOXON_P))
 
     def learn(self, trial: TrialRecord) -> None:
-        """Keeps a COMPLETE trial if it is the best so far."""
+        """Takes in a COMPLETE trial."""
         final = self._measure.mean(trial, trial.tasks_done) if trial.state == "COMPLETE" and trial.tasks_done else None
-        if final is None:
-            return
-        rank = (final if self._measure.maximize else -final, -trial.number)
-        if self._best is None or rank > self._best[0]:
-            self._best = rank, trial
+        if final is not None:
+            self._finished[trial.number] = final if self._measure.maximize else -final, trial
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Why the trial should be pruned, or None."""
-        if self._best is None:
+        now = _recorded_at(trial, tasks)
+        earlier = [(final, -other.number, other) for final, other in self._finished.values() if _ended_at(other) <= now]
+        if not earlier:
             return None
-        best = self._best[1]
+        best = max(earlier)[-1]
         own, others = self._measure.by_seed(trial, tasks), self._measure.by_seed(best, tasks)
         if not own or not others:
             return None
@@ -308,6 +318,15 @@ PRUNERS: dict[str, Callable[[Measure], Rule]] = {
 def _recorded_at(trial: TrialRecord, tasks: int) -> float:
     """When the last seed's result after so many tasks was recorded."""
     return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
+
+
+def _ended_at(trial: TrialRecord) -> float:
+    assert trial.ended_at is not None, f"trial {trial.number} is {trial.state} and has no end"
+    return trial.ended_at.timestamp()
+
+
+def _add_finished(study: optuna.Study, value: float) -> None:
+    study.add_trial(create_trial(value=value, intermediate_values={STEP: value}))
 
 
 def _running(values: dict[int, float]) -> FrozenTrial:

@@ -52,6 +52,14 @@ class Objective:
         return cls(metric, direction or _KNOWN[metric])
 
     @property
+    def confirmed(self) -> Self:
+        """What a confirmation tests for it, on test images."""
+        metric = self.metric.replace(_PREFIXES["validation"], _PREFIXES["test"])
+        if metric == "test_learning_accuracy":  # what the protocol val-current has to choose by is not what counts
+            metric = "test_class_il"
+        return type(self)(metric, self.direction)
+
+    @property
     def sign(self) -> int:
         """1 if more is better, -1 if less is."""
         return 1 if self.direction == "max" else -1
@@ -147,6 +155,7 @@ class SweepConfig:
             raise UserError("--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.")
         self._check_protocol()
         self._check_metrics()
+        self._check_reported()
         self._check_sampler()
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
@@ -221,6 +230,21 @@ class SweepConfig:
                                 f"not; it has {', '.join(allowed)}.")
         if self.target is not None and not math.isfinite(self.target):
             raise UserError(f"--target {self.target} is no number.")
+
+    def _check_reported(self) -> None:
+        """Whatever is chosen can be trained, and its first objective tested, on the stream that is reported."""
+        reported = self.reported_base
+        for parameter in self.space.parameters:
+            for value in parameter.choices or (parameter.low, parameter.high):
+                change = {parameter.name: value}
+                # What the searched stream refuses too fails as a trial, and is not chosen.
+                if (why := _refusal(reported, change)) is not None and _refusal(self.base, change) is None:
+                    named = " ".join(f"{name}={of}" for name, of in self.report_on.items())
+                    raise UserError(f"--report-on {named}: a value of the space {self.space.name} does not fit. {why}")
+        if reported.dataset in ROTATING and not _without_tasks(self.objectives[0]):
+            *allowed, last = [m for m in self.metrics if _without_tasks(Objective.parse(m))]
+            raise UserError(f"--objective {self.objectives[0].metric}: {reported.dataset}, which --report-on names, "
+                            f"has no tasks, so that no confirmation could test it; use {', '.join(allowed)} or {last}.")
 
     def _check_sampler(self) -> None:
         if self.sampler not in SAMPLERS:
@@ -302,6 +326,20 @@ class SweepConfig:
             "objectives": tuple(Objective.parse(text) for text in values["objectives"]),
             "constraints": tuple(Constraint.parse(text) for text in values["constraints"]),
             "points": tuple(values["points"])})
+
+
+def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
+    """Why a configuration cannot be changed so, or None."""
+    try:
+        config.replace(**change)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _without_tasks(objective: Objective) -> bool:
+    """Whether a stream without tasks has what a confirmation tests for an objective."""
+    return objective.confirmed.metric.removeprefix(_PREFIXES["test"]) not in _NEEDS_TASKS
 
 
 def _flag(name: str) -> str:

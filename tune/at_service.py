@@ -1,12 +1,13 @@
 """Commands that a service does, which --server names."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from dynamos.errors import UserError
 from results import STORAGE
+from results.sweep_config import Objective
 from results.wording import count, parameters
 from tune import tables
 from tune.client import Client
@@ -58,14 +59,24 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
         print(caution)
     metric = sweep["objectives"][0].partition(":")[0]
     table = tables.trials(metric)
-    best_first = "desc" if sweep["metrics"][metric] == "max" else "asc"
-    trials = list(client.trials(arguments.name, sort="value", order=best_first))
+    trials = _in_order(client.trials(arguments.name), [Objective.parse(text) for text in sweep["objectives"]])
     for t in trials[:tables.SHOWN_TRIALS]:
         tables.add_trial(table, t["number"], t["state"], t["source"], t["tasks_done"], t["metrics"][metric],
                          t["seconds"], t["reason"], t["config"])
     tables.console().print(table)
     if len(trials) > tables.SHOWN_TRIALS:
         print(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
+
+
+def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """The sweep's own trials as `show` has them here: ranked (results.best), those that run, the others."""
+
+    def place(t: dict[str, Any]) -> tuple[float, ...]:
+        if t["state"] == "COMPLETE" and t["feasible"]:
+            return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
+        return 1 if t["state"] == "RUNNING" else 2, t["number"]
+
+    return sorted((t for t in trials if not t["imported"]), key=place)
 
 
 def _show_trial(trial: dict[str, Any], name: str) -> None:

@@ -128,8 +128,25 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
     ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    if not arguments.preflight_only:
+        _refuse_at_a_limit(ledger, more)
     address = _checked(arguments, ledger.config, ledger.config.base)
     return 0 if arguments.preflight_only else _drive(ledger, address, more)
+
+
+def _refuse_at_a_limit(ledger: "Ledger", more: int) -> None:
+    """UserError where a session would end before it began a trial, because of what earlier ones have come to."""
+    from tune.limits import reached
+
+    limits = reached(ledger)
+    # A driver that was killed has left things to tidy up, and its successor does.
+    if not limits or ledger.driver is not None or ledger.remaining() + more <= 0:
+        return
+    from tune.sweep import write_views
+
+    write_views(ledger)  # there may have been no room for them
+    raise UserError(f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; to go on "
+                    f"set another {' and another '.join(limits)}.")
 
 
 def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig") -> str | None:

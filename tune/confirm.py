@@ -16,7 +16,7 @@ from results.best import Choice, chosen, reported_config
 from results.confirm import CHOSEN
 from results.ledger import Ledger
 from results.protocols import CONFIRMATION
-from results.sweep_config import Objective, SweepConfig
+from results.sweep_config import SweepConfig
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.sweep import create_sweep
 
@@ -30,7 +30,8 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
 
     Args:
         ledger: the sweep's.
-        seeds: fresh seeds to train each configuration with; neither the sweep nor another confirmation had them.
+        seeds: fresh seeds to train each configuration with; neither the sweep, nor another confirmation, nor a sweep
+            that it began with had them.
         top: configurations of the sweep, the chosen one among them.
         choice: how the first of them is chosen; the others follow by rank.
         baseline: a file of TrainConfig fields; None for the preset of stream and buffer, or else the sweep's trial 0.
@@ -46,8 +47,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
     if ledger.driver is not None and not ledger.driver_gone:
         raise UserError(f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; wait for "
                         f"it, or stop it: dynamos-sweep stop {ledger.typed}")
-    first_seed = max([*config.training_seeds, *(seed for look in ledger.looks.values() for seed in look["seeds"])]) + 1
-    fresh = {"evaluate_on": "test", "seed": first_seed}
+    fresh = {"evaluate_on": "test", "seed": max(_used_seeds(ledger)) + 1}
     base, what = _baseline(config, baseline)
     base = base.replace(**fresh)
     numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
@@ -77,6 +77,24 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
     return there
 
 
+def _used_seeds(ledger: Ledger) -> set[int]:
+    """The seeds that anything was chosen or tested on: by the sweep, and by those that it began with.
+
+    Of an earlier sweep that is gone, only the seeds of results that were imported are known: what chose the
+    configurations that were merely tried again went with it.
+    """
+    seeds, names = set[int](), list[str]()
+    there: Ledger | None = ledger
+    while there is not None:
+        seeds.update(there.config.training_seeds, *(t.results for t in there.trials()),
+                     *(look["seeds"] for look in there.looks.values()))
+        names.append(there.config.name)
+        earlier, storage, there = there.config.warm_start, there.folder.parent, None
+        if earlier is not None and earlier not in names and (storage / earlier / "sweep.yaml").is_file():
+            there = Ledger.open(storage, earlier)
+    return seeds
+
+
 def _config(config: SweepConfig, tested: list[TrainConfig], seeds: int, session: Mapping[str, Any]) -> SweepConfig:
     """The confirmation's: its base is the baseline, its points are the others, and nothing else is in its space."""
     values = [train.to_dict() for train in tested]
@@ -84,11 +102,8 @@ def _config(config: SweepConfig, tested: list[TrainConfig], seeds: int, session:
     varied = [f for f in FIELDS if f in searched or any(v[f] != values[0][f] for v in values)]
     space = SearchSpace("confirmation", tuple(
         Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in values))) for name in varied))
-    metric = config.objectives[0].metric.replace("val_", "test_")
-    if metric == "test_learning_accuracy":  # what the protocol val-current has to choose by is not what counts
-        metric = "test_class_il"
     return dataclasses.replace(
-        config, space=space, base=tested[0], objectives=(Objective.parse(metric),), constraints=(),
+        config, space=space, base=tested[0], objectives=(config.objectives[0].confirmed,), constraints=(),
         protocol=CONFIRMATION, report_on={}, confirms=config.name, sampler="random", grid_levels=3, pruner="none",
         seeds=seeds, points=tuple({name: v[name] for name in varied} for v in values[1:]), warm_start=None,
         trials=len(tested), deterministic_order=False, **_unlimited() | dict(session))

@@ -11,11 +11,12 @@ from typing import Any
 from ray.tune.search import Searcher
 
 from dynamos.errors import DynamosError, RunError, UserError
-from results.best import best, train_config
+from results.best import train_config
 from results.ledger import Ledger
 from results.pruners import Judge
 from results.study import DATABASE_ERRORS
 from results.trial import TrialRecord
+from tune.limits import on_target, spent
 from tune.places import Place, Places
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 
@@ -44,8 +45,8 @@ class LedgerSearcher(Searcher):
         config = ledger.config
         self._ledger, self._config, self._tell = ledger, config, listener
         self._places = places
-        self._objective = config.objectives[0]
-        self._judge = Judge(config.pruner, config.grace_tasks, self._objective.metric, self._objective.sign > 0)
+        objective = config.objectives[0]
+        self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
         # By Ray's trial id, the record as it was when the trial started, and where it runs.
         self._running: dict[str, tuple[TrialRecord, Place]] = {}
@@ -81,10 +82,8 @@ class LedgerSearcher(Searcher):
             with self._guarded():
                 if self._ledger.stop_requested():
                     self.over = "stopped on request"
-                for kind, budget in (("cpu", self._config.cpu_budget_seconds),
-                                     ("gpu", self._config.gpu_budget_seconds)):
-                    if budget is not None and self._ledger.spent(kind) >= budget:
-                        self.over = f"the {kind.upper()} budget is spent"
+                for reason in spent(self._config, self._ledger.spent).values():
+                    self.over = reason
         return self.over is not None
 
     def suggest(self, trial_id: str) -> Any:
@@ -233,11 +232,8 @@ class LedgerSearcher(Searcher):
     def _learn(self, trial: TrialRecord) -> None:
         """Takes in what a trial that does not run means for pruning and for the target."""
         self._judge.learn(trial)
-        target = self._config.target
-        chosen = best([trial], self._config)
-        if target is not None and chosen is not None and chosen.value is not None and (
-                self._objective.sign * (chosen.value - target) >= 0):
-            self.over = f"trial {trial.number} reached the target with {self._objective.metric} {chosen.value:g}"
+        for reason in on_target(self._config, [trial]).values():
+            self.over = reason
 
     def _add(self, number: int, report: dict[str, Any]) -> None:
         for entry in report["results"]:

@@ -21,6 +21,7 @@ from results.study import DATABASE_ERRORS, unusable
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune import tables
+from tune.limits import reached
 from tune.mlflow_store import mlflow_uri
 
 SHOWN_PARETO = 10
@@ -97,8 +98,9 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     left = ledger.remaining()
     print()
     if over is not None and left:
+        changes = "".join(f" {flag} ..." for flag in reached(ledger))
         print(f"{over[0].upper()}{over[1:]}; {left} trials are left. "
-              f"Go on: {_command('dynamos-sweep')} resume {ledger.typed}\n")
+              f"Go on: {_command('dynamos-sweep')} resume {ledger.typed}{changes}\n")
     chosen = best(trials, config)
     if chosen is None:
         reasons = Counter(t.reason for t in trials if t.reason).most_common()
@@ -121,11 +123,10 @@ def ending(ledger: Ledger, over: str | None) -> bool:
           + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
     tables.console().print(side_by_side(columns, config.metrics))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
-    if first is not None and first.state == "COMPLETE" and not first.feasible:
-        print(f"The {began} breaks {' and '.join(broken(config, first))}.")
-    elif len(columns) == 2:
+    if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
-        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it.")
+        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it."
+              if first.feasible else f"The {began} breaks {' and '.join(broken(config, first))}.")
     print(tie_sentence(trials, config))
     if len(config.objectives) > 1:
         _print_pareto(ledger, trials)

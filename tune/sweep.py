@@ -5,7 +5,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -89,16 +89,15 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         ledger.extend(more)  # only now: a session that fails before has added nothing
         display.begin(places.count)
         searcher = LedgerSearcher(ledger, places, display)
-        mirror = LiveMirror(ledger, mlflow_uri(ledger))
-        try:
-            _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images).fit()
-        finally:
-            searcher.interrupt()
-            if searcher.failure is None:
-                display.note("writing the results")
-                searcher.failure = _written(ledger)
-            display.note("MLflow is catching up")
-            mirror.close()
+        with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
+            try:
+                _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images).fit()
+            finally:
+                searcher.interrupt()
+                if searcher.failure is None:
+                    display.note("writing the results")
+                    searcher.failure = _written(ledger)
+                display.note("MLflow is catching up")
     if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
         log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
                     ledger.typed)

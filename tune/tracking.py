@@ -151,7 +151,8 @@ class Mirror:
         elif not begun:
             status = "SCHEDULED"
         else:
-            status = "FINISHED" if all(t.ended_at for t in trials) else "KILLED"
+            # Of a sweep that was ended early what is there may all be over.
+            status = "FINISHED" if sum(t.ended_at is not None for t in trials) >= self._ledger.budget else "KILLED"
         self._set_status(self._name, status, ended or None)
 
     def _look(self) -> dict[str, _Run]:

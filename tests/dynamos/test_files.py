@@ -43,6 +43,15 @@ def test_a_path_that_cannot_be_is_a_user_error(text):
             path(text)
 
 
+def test_a_path_that_is_not_utf_8_is_a_user_error(tmp_path, monkeypatch):
+    (tmp_path / "a\udcff").mkdir()
+    monkeypatch.chdir(tmp_path / "a\udcff")
+    for text in (str(tmp_path / "\udcff"), "b"):
+        for path in (any_path, local_path):
+            with pytest.raises(UserError, match="is not UTF-8"):
+                path(text)
+
+
 def test_a_new_file_takes_no_others_place(tmp_path):
     path = tmp_path / "deep" / "file"
     write_whole(path, "one", new=True)

@@ -144,3 +144,13 @@ def test_overlapping_spreads_tie() -> None:
     assert [t.number for t in ties(near, two)] == [1]  # 2 <= 2.83
     assert tie_sentence(near, two) == "Within their spread over seeds this trial ties with the best: 1."
     assert "cannot be told" in tie_sentence([seeded(0, (79.0,), 0.5)], config())
+
+
+def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
+    alone, two = [seeded(0, (79.0, 81.0), 0.7)], config(sampler="random", seeds=2)
+    unended = dataclasses.replace(seeded(1, (50.0, 51.0), 0.5), state="PRUNED", value=None, feasible=False)
+    for trials in (alone, [*alone, unended]):
+        assert tie_sentence(trials, two) == "No other trial has completed, so nothing can be said of ties."
+    bound = dataclasses.replace(two, constraints=(Constraint.parse("compute<=0.6"),))
+    assert tie_sentence(alone, bound) == ("No other trial has completed and keeps compute<=0.6, so nothing can be said "
+                                          "of ties.")

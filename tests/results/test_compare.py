@@ -9,7 +9,7 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results import charts
-from results.compare import Compared, cautions, common_budget, compared, lead, shifts
+from results.compare import Compared, cautions, common_budget, compared, lead, sentences, shifts, table
 from results.compare_page import write_comparison
 from results.frame import Sweep
 from results.ledger import Ledger
@@ -86,6 +86,36 @@ def test_what_cannot_be_compared_and_what_should_not_be(tmp_path: Path) -> None:
         "a and c have different protocols: val-all-seen and val-current."]
     with pytest.raises(UserError, match="'a' seeks val_class_il:max and 'c' val_learning_accuracy:max"):
         side_by_side(a, current)
+
+
+@pytest.mark.parametrize("name, value, shown", [
+    ("n_tasks", 2, ["5", "2"]), ("classes_per_task", 5, ["2", "5"]), ("class_order_seed", 3, ["None", "3"]),
+    ("max_train_images_per_task", 40, ["None", "40"]), ("dataset", "seq-mnist", ["seq-digits", "seq-mnist"])])
+def test_sweeps_that_searched_on_other_streams_have_no_lead(tmp_path: Path, name: str, value: Any,
+                                                            shown: list[str]) -> None:
+    base = config().base.replace(**{name: value})
+    one, other = side_by_side(made(tmp_path, "a", (70.0, 71.0)), made(tmp_path, "b", (60.0, 61.0), base=base))
+    what = "stream" if name == "dataset" else name
+    assert lead(one, other) is None
+    said = sentences([one, other])
+    assert f"a and b have different {what}{'s' * (what == 'stream')}: {' and '.join(shown)}." in said
+    assert not any("The best of a" in text for text in said)
+    settings, *_ = table([one, other])
+    assert [values for row, values in settings if row == what] == [shown]
+
+
+def test_the_same_stream_in_other_words_has_a_lead(tmp_path: Path) -> None:
+    base = config().base.replace(n_tasks=5, data_path="/elsewhere", threads=2)
+    one, other = side_by_side(made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (60.0,), base=base))
+    assert lead(one, other) is not None and cautions([one.sweep, other.sweep]) == []
+    assert "n_tasks" not in [row for row, _ in table([one, other])[0]]
+
+
+def test_first_tasks_of_different_number_have_no_lead(tmp_path: Path) -> None:
+    sweeps = [made(tmp_path, name, (70.0,), protocol="first-k", report_on={"n_tasks": None},
+                   base=config().base.replace(n_tasks=k)) for name, k in (("a", 1), ("b", 4))]
+    one, other = side_by_side(*sweeps)
+    assert lead(one, other) is None and sentences([one, other]) == ["a and b have different n_tasks: 1 and 4."]
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

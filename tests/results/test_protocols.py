@@ -8,6 +8,7 @@ from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig, metrics_on
+from search_spaces.space import SearchSpace
 from tests.results.ledgers import config
 
 # By protocol, the least that a sweep under it needs to say.
@@ -86,6 +87,53 @@ def test_two_stream_reports_on_another_stream() -> None:
 def test_what_may_not_be_reported(protocol: str, report_on: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sweep(protocol, report_on=report_on)
+
+
+ONCE, ROTATED = {"n_epochs": 1}, {"dataset": "digits-360"}
+
+
+@pytest.mark.parametrize("spec", [{"choices": [1, 3]}, {"low": 1, "high": 3}])
+def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(spec: dict[str, Any]) -> None:
+    passes = SearchSpace.from_dict("passes", {"parameters": {"n_epochs": spec}})
+    assert sweep("two-stream", ONCE, space=passes).space == passes
+    with pytest.raises(UserError) as error:
+        sweep("two-stream", ONCE, space=passes, report_on=ROTATED)
+    assert str(error.value) == ("--report-on dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
+                                "does not apply to digits-360, which is one pass without task borders; leave it at 1.")
+    once = SearchSpace.from_dict("once", {"parameters": {"n_epochs": {"choices": [1]}}})
+    assert sweep("two-stream", ONCE, space=once, report_on=ROTATED).reported_base.dataset == "digits-360"
+
+
+def test_what_the_searched_stream_refuses_too_is_left_to_the_trial_that_draws_it() -> None:
+    sizes = SearchSpace.from_dict("sizes", {"parameters": {"nf": {"choices": [2, 32]}}})  # 2 has no hidden unit
+    for report_on in ({"class_order_seed": 3}, ROTATED):
+        assert sweep("two-stream", ONCE, space=sizes, report_on=report_on).space == sizes
+    agents = SearchSpace.from_dict("agents", {"parameters": {"hidden_dim_ratio": {"choices": [16, 64]}}})
+    with pytest.raises(UserError, match="class_order_seed=3 nf=8: .* agents does not fit. hidden_dim_ratio 64"):
+        sweep("two-stream", space=agents, report_on={"class_order_seed": 3, "nf": 8})
+
+
+@pytest.mark.parametrize("metric", OBJECTIVES)
+def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
+    sought = (Objective.parse(metric),)
+    assert sweep("two-stream", ONCE, objectives=sought).objectives == sought
+    if metric not in ("val_task_il", "forgetting"):  # learning accuracy is confirmed by class-il
+        assert sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED).objectives == sought
+        return
+    with pytest.raises(UserError) as error:
+        sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED)
+    assert str(error.value) == (f"--objective {metric}: digits-360, which --report-on names, has no tasks, so that no "
+                                "confirmation could test it; use val_class_il, val_learning_accuracy, keep_fraction or "
+                                "compute.")
+    beside = (Objective.parse("val_class_il"), *sought)  # the first alone is confirmed
+    assert sweep("two-stream", ONCE, objectives=beside, report_on=ROTATED).objectives == beside
+
+
+@pytest.mark.parametrize("given, confirmed", [
+    ("val_class_il", "test_class_il:max"), ("test_class_il:min", "test_class_il:min"), ("compute:max", "compute:max"),
+    ("forgetting", "forgetting:min"), ("val_learning_accuracy", "test_class_il:max")])
+def test_a_confirmation_tests_the_objective_on_test_images_the_same_way(given: str, confirmed: str) -> None:
+    assert str(Objective.parse(given).confirmed) == confirmed
 
 
 def test_no_sweep_is_a_confirmation_by_itself() -> None:

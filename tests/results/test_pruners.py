@@ -1,4 +1,5 @@
 import dataclasses
+import datetime as dt
 import heapq
 import itertools
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 from results.best import best
 from results.pruners import PRUNERS, WILCOXON_P, WILCOXON_SEEDS, Judge
 from results.sweep_config import Objective
-from results.trial import TrialRecord
+from results.trial import ENDED, TrialRecord
 
 METRIC = "val_class_il"
 PRUNING = [name for name in PRUNERS if name != "none"]
@@ -22,13 +23,22 @@ BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 
 def trial(number: int, *values: float | list[float], state: str = "RUNNING", n_tasks: int = 5,
           at: float | None = None, metric: str = METRIC) -> TrialRecord:
-    """Its values by task, of one seed or a list by seed; recorded at `at` and later, else in the order of numbers."""
+    """Its values by task, of one seed or a list by seed; recorded at `at` and later, else in the order of numbers.
+
+    It ended, if it did, with its last value.
+    """
     by_task = [v if isinstance(v, list) else [v] for v in values]
     first = 100.0 * number if at is None else at
     results = {42 + seed: [{"task": task, "n_tasks": n_tasks, "metrics": {metric: of_task[seed]},
                             "recorded_at": first + task} for task, of_task in enumerate(by_task)]
                for seed in range(len(by_task[0]) if by_task else 1)}
-    return TrialRecord(**BLANK | {"number": number, "state": state, "source": "sampler", "results": results})
+    ended = ended_at(first + max(len(by_task) - 1, 0)) if state in ENDED else None
+    return TrialRecord(**BLANK | {"number": number, "state": state, "source": "sampler", "results": results,
+                                  "ended_at": ended})
+
+
+def ended_at(seconds: float) -> dt.datetime:
+    return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
 def judge(pruner: str, finished: Iterable[TrialRecord] = (), grace: int = 2, maximize: bool = True) -> Judge:
@@ -243,12 +253,12 @@ def test_learning_twice_changes_nothing(pruner: str) -> None:
 Ask = Callable[[TrialRecord, list[TrialRecord]], str | None]
 
 
-def sweep(pruner: str, ask: Ask, learn: Callable[[TrialRecord], None], shape: Callable[[float, int], float]) -> int:
+def sweep(ask: Ask, learn: Callable[[TrialRecord], None], shape: Callable[[float, int], float], seed: int = 3) -> int:
     """Trials pruned of 40 that run four at a time, whose value after `tasks` is made by `shape`.
 
     ask(trial, the others) is called when a trial has reported. Values are whole, so that there are ties.
     """
-    rng = np.random.default_rng(3)
+    rng = np.random.default_rng(seed)
     values = [[[float(rng.integers(-3, 4) + (n * 7 % 40) * tasks // 8) for _ in range(4)] for tasks in range(1, 6)]
               for n in range(40)]
     records: dict[int, TrialRecord] = {}
@@ -264,7 +274,8 @@ def sweep(pruner: str, ask: Ask, learn: Callable[[TrialRecord], None], shape: Ca
             results[-1]["recorded_at"] = now
         reason = ask(made, [r for n, r in records.items() if n != number])
         state = "COMPLETE" if tasks == 5 else "RUNNING" if reason is None else "PRUNED"
-        records[number] = dataclasses.replace(made, state=state)
+        records[number] = dataclasses.replace(made, state=state,
+                                              ended_at=ended_at(now) if state in ENDED else None)
         if state == "RUNNING":
             heapq.heappush(queue, (now + 0.5 + rng.random(), number, tasks + 1))
             continue
@@ -284,19 +295,35 @@ def rising(value: float, tasks: int) -> float:
     return 20.0 + 12 * tasks + value
 
 
+@pytest.mark.parametrize("seed", [3, 4])
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_judge_rebuilt_from_the_records_decides_as_the_one_that_lived_through(pruner: str) -> None:
+def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through(pruner: str, seed: int) -> None:
     lived = judge(pruner)
+    decided: list[tuple[TrialRecord, str | None]] = []
 
     def ask(asked: TrialRecord, others: list[TrialRecord]) -> str | None:
         reason = lived.verdict(asked)
-        assert lived.verdict(asked) == reason
-        interrupted = [dataclasses.replace(r, state="INTERRUPTED") if r.state == "RUNNING" else r for r in others]
+        decided.append((asked, reason))
+        interrupted = [dataclasses.replace(r, state="INTERRUPTED") if r.state == "RUNNING" else r
+                       for r in (*others, asked)]
         rebuilt = judge(pruner, sorted(interrupted, key=lambda r: r.number))
-        assert rebuilt.verdict(asked) == reason
+        assert rebuilt.verdict(asked) == lived.verdict(asked) == reason
+        # Of those that were judged earlier, which have gone on since: stopped or lost then, each is judged again.
+        for earlier, before in decided[-8::3] if len(decided) % 20 else decided:
+            assert rebuilt.verdict(earlier) == before
+            assert lived.verdict(earlier) == before
         return reason
 
-    assert (0 < sweep(pruner, ask, lived.learn, falling) < 35) == (pruner != "none")
+    assert (0 < sweep(ask, lived.learn, falling, seed) < 35) == (pruner != "none")
+
+
+@pytest.mark.parametrize("pruner", [name for name in PRUNING if name != "halving"])
+def test_a_trial_that_was_let_pass_is_not_pruned_for_those_that_finished_later(pruner: str) -> None:
+    made, running = judge(pruner, crowd()), trial(10, *BAD[:3], at=402)  # four had ended, and with the last task five
+    assert [made.verdict(running, tasks) is None for tasks in (2, 3)] == [pruner != "wilcoxon", False]
+    assert made.verdict(trial(10, *BAD[:3])) is not None, "later, all count"
+    first = trial(10, *BAD[:3], at=1)
+    assert [made.verdict(first, tasks) for tasks in (2, 3)] == [None, None], "recorded before any had ended"
 
 
 @pytest.mark.parametrize("pruner", PRUNING)
@@ -312,7 +339,7 @@ def test_what_all_curves_share_and_the_direction_make_no_difference(pruner: str)
             taken.append(reason is not None)
             return reason
 
-        sweep(pruner, ask, made.learn, lambda value, tasks, sign=sign, shape=shape: sign * shape(value, tasks))
+        sweep(ask, made.learn, lambda value, tasks, sign=sign, shape=shape: sign * shape(value, tasks))
         decisions.append(taken)
     assert any(decisions[0])
     assert decisions[0] == decisions[1] == decisions[2] == decisions[3]

@@ -11,6 +11,7 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
+from tests.results.ledgers import complete, driven
 from tests.results.ledgers import config as plain
 from tune.cli import main
 from tune.flags import sweep_config
@@ -215,6 +216,30 @@ def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
     assert set(SESSION.values()) == {f.name for f in dataclasses.fields(SweepConfig) if "budget" in f.name
                                      or f.name in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus",
                                                    "max_concurrent", "retries")}
+
+
+@pytest.mark.parametrize("command", [["resume", "s"], ["extend", "s", "--trials", "+2"]])
+@pytest.mark.parametrize("limit, flag, beyond, why", [
+    ({"target": 80.0}, "--target", "95", "trial 0 reached the target with val_class_il 90"),
+    ({"cpu_budget_seconds": 1e-9}, "--cpu-budget", "8h", "the CPU budget is spent"),
+    ({"gpu_budget_seconds": 1e-9, "gpus_per_trial": 1.0}, "--gpu-budget", "8h", "the GPU budget is spent")])
+def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
+        limit: dict[str, float], flag: str, beyond: str, why: str, command: list[str], tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    base = plain().base.replace(device="cuda" if "gpus_per_trial" in limit else "cpu")
+    with driven(Ledger.create(tmp_path, plain(trials=2, base=base, **limit), {})) as ledger:
+        complete(ledger, 70.0, 90.0)
+    where = ["--storage", str(tmp_path)]
+    assert main([*command, *where]) == 2
+    assert capsys.readouterr().err == (f"dynamos-sweep: error: {why}, which ends later sessions of s too; to go on set "
+                                       f"another {flag}.\n")
+    assert (ledger.folder / "trials.csv").is_file(), "there may have been no room for it"
+    assert len(drive(monkeypatch, *command, *where, flag, beyond)) == 1
+    with driven(ledger):  # as of one that was killed: what it left is tidied up
+        assert len(drive(monkeypatch, *command, *where)) == 1
+        complete(ledger, 70.0, 80.0)
+    if command[0] == "resume":  # nothing is left that could be begun
+        assert len(drive(monkeypatch, *command, *where)) == 1
 
 
 @pytest.mark.parametrize("flags, message", [

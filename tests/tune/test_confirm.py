@@ -19,8 +19,8 @@ from dynamos.trainer import Trainer
 from results.best import Choice, best, reported_config, train_config
 from results.confirm import trained
 from results.ledger import Ledger
-from results.sweep_config import SweepConfig
-from tests.results.ledgers import complete, config, driven
+from results.sweep_config import Objective, SweepConfig
+from tests.results.ledgers import complete, config, driven, report
 from tests.tune.sweeps import SMALL, run, runs_of
 from tune.cli import main
 from tune.confirm import confirmation
@@ -90,6 +90,51 @@ def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: 
     there = confirmation(ledger, 1, 1, Choice(), None, {})
     assert there.config.name == "s-confirm-2" and there.config.training_seeds == (45,)
     assert list(ledger.looks) == ["s-confirm-1", "s-confirm-2"]
+
+
+def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:
+    """A sweep of two trials with the training seed, the second the better."""
+    base = config().base.replace(seed=seed)
+    there = Ledger.create(storage, config(name, **{"sampler": "random", "trials": 2, "base": base} | changes), {})
+    with driven(there):
+        for value in (60, 80):
+            number = there.ask().number
+            report(there, number, 100, value, seed=seed)
+            there.finish(number, "COMPLETE")
+    return there
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_seeds_whose_results_were_imported_are_not_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                         gone: bool) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", created)
+    begun(tmp_path, "early", 99)
+    ledger = begun(tmp_path, "s", 42, warm_start="early")
+    assert {t.source for t in ledger.trials() if t.imported} == {"imported:early/0", "imported:early/1"}
+    if gone:
+        shutil.rmtree(tmp_path / "early")
+    assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (100, 101)
+
+
+def test_seeds_that_chose_what_was_tried_again_are_not_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", created)
+    begun(tmp_path, "first", 200, base=config().base.replace(seed=200, nf=8))
+    begun(tmp_path, "early", 99, base=config().base.replace(seed=99, nf=16), warm_start="first")
+    ledger = begun(tmp_path, "s", 42, warm_start="early")
+    assert "warm-start:early/1" in {t.source for t in ledger.trials()} and not any(t.imported for t in ledger.trials())
+    assert confirmation(ledger, 1, 1, Choice(), None, {}).config.training_seeds == (201,), "early had it from first"
+    shutil.rmtree(tmp_path / "first")
+    begun(tmp_path, "first", 300, warm_start="s")  # a name used again; it must not be gone round for ever
+    assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (301, 302)
+
+
+def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(tmp_path: Path,
+                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", created)
+    for text in ("val_class_il:min", "val_class_il:max"):
+        ledger = begun(tmp_path, text[-3:], 42, objectives=(Objective.parse(text),))
+        there = confirmation(ledger, 1, 1, Choice(), None, {})
+        assert there.config.objectives == (Objective("test_class_il", text[-3:]),)
 
 
 @pytest.mark.parametrize("arguments, message", [

@@ -263,6 +263,29 @@ def test_the_end_says_that_the_base_breaks_a_constraint(tmp_path: Path, capsys: 
 
 
 @pytest.mark.usefixtures("wide")
+def test_beside_a_preset_that_did_not_complete_there_is_no_difference(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(), {})) as ledger:
+        enter(ledger, 90.0, "PRUNED", "halving: too low")
+        enter(ledger, 70.0)
+    found, said = said_at_the_end(ledger, None, capsys)
+    assert found and "beside the preset:" in said and "optimistic" not in said and "breaks" not in said
+
+
+@pytest.mark.parametrize("changes, flags", [
+    ({}, ""), ({"target": 95.0}, ""), ({"target": 80.0}, " --target ..."), ({"cpu_budget_seconds": 3600.0}, ""),
+    ({"cpu_budget_seconds": 1e-9}, " --cpu-budget ..."),
+    ({"target": 80.0, "cpu_budget_seconds": 1e-9}, " --cpu-budget ... --target ...")])
+def test_the_end_says_which_limits_have_to_move(changes: dict[str, float], flags: str, tmp_path: Path,
+                                                capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(**changes), {})) as ledger:
+        enter(ledger, 90.0)
+    said = said_at_the_end(ledger, "it is over", capsys)[1]
+    assert "It is over; 3 trials are left. Go on: " in said
+    assert f"dynamos-sweep resume s --storage {tmp_path}{flags}\n" in said
+
+
+@pytest.mark.usefixtures("wide")
 def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
         storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger.open(storage, "done")

@@ -7,15 +7,21 @@ import shlex
 import signal
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import yaml
 
 from results.frame import Sweep
 from results.ledger import Ledger
+from tests.results.ledgers import config
 from tests.tune.processes import Driver
 from tests.tune.sweeps import SMALL, command, run, runs_of
+from tune.places import Node
+from tune.sweep import run_sweep
 from tune.tracking import Mirror
 
 
@@ -120,6 +126,21 @@ def test_the_next_one_of_that_name_is_refused(swept: tuple[Path, str]) -> None:
 def test_the_report_is_written(swept: tuple[Path, str]) -> None:
     done = run("report", "tiny", cwd=swept[0])
     assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2>") >= 5
+
+
+def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Ledger) -> None:
+        raise ValueError("no view can be made")
+
+    ended: list[bool] = []
+    mirror = SimpleNamespace(close=lambda: ended.append(True), error=None)
+    monkeypatch.setattr("tune.sweep.connected", lambda *_: nullcontext(lambda: [Node("n", "host", 1, 0)]))
+    monkeypatch.setattr("tune.sweep.LiveMirror", lambda *_: mirror)
+    monkeypatch.setattr("tune.sweep._tuner", lambda *_: SimpleNamespace(fit=lambda: None))
+    monkeypatch.setattr("tune.sweep.write_views", fail)
+    with patch.dict(os.environ), pytest.raises(ValueError, match="no view can be made"):
+        run_sweep(Ledger.create(tmp_path, config(), {}))
+    assert ended == [True]
 
 
 @pytest.mark.slow

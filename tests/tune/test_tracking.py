@@ -128,9 +128,20 @@ def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
     assert connect().sync() == 2, "the trial's run and the parent"
     assert agrees(ledger, uri)
     parent = found(ledger, uri)["s"]
-    assert (parent.info.status, parent.data.metrics["trials_complete"]) == ("FINISHED", 2)
+    assert (parent.info.status, parent.data.metrics["trials_complete"]) == ("KILLED", 2)
     files = MlflowClient(tracking_uri=uri).list_artifacts(parent.info.run_id)
     assert {file.path for file in files} == {"sweep.yaml", "trials.csv"}
+
+
+def test_a_sweep_that_ended_early_is_not_finished(ledger: Ledger, uri: str, connect: Connect) -> None:
+    for number in range(9):
+        complete(ledger, 90, 80)
+        if number in (0, 8):
+            connect().sync()
+            assert found(ledger, uri)["s"].info.status == ("KILLED" if number == 0 else "FINISHED")
+    ledger.extend(1)
+    connect().sync()
+    assert found(ledger, uri)["s"].info.status == "KILLED"
 
 
 def test_a_resumed_trial_runs_again(ledger: Ledger, uri: str, connect: Connect) -> None:
@@ -221,7 +232,8 @@ def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(
     assert connect().sync() == 3
     assert agrees(ledger, uri)
     repaired = found(ledger, uri)
-    assert {run.info.status for run in repaired.values()} == {"FINISHED"}
+    assert {tag: run.info.status for tag, run in repaired.items()} == {
+        "s": "KILLED", **{f"s/{n}": "FINISHED" for n in range(3)}}
     assert repaired["s/0"].info.run_id != runs["s/0"].info.run_id
     assert client.get_run(runs["s/0"].info.run_id).info.lifecycle_stage == "deleted"
     client.delete_run(runs["s"].info.run_id)
@@ -331,7 +343,8 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     live.close(120)
     assert live.error is None
     assert agrees(ledger, uri)
-    assert {run.info.status for run in found(ledger, uri).values()} == {"FINISHED"}
+    assert {tag: run.info.status for tag, run in found(ledger, uri).items()} == {
+        "s": "KILLED", **{f"s/{n}": "FINISHED" for n in range(5)}}
     assert connect().sync() == 0
 
 

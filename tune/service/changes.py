@@ -93,8 +93,12 @@ class Changes:
         """The name of the confirmation, which is made, if it is not there, and started, if it does not run."""
         from tune.confirm import confirmation
 
-        choice = Choice(asked.choose, asked.max_compute)
+        choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]
         with self._lock:
+            # While a driver starts nobody has the lease, by which `confirmation` knows.
+            if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
+                raise Problem(409, f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or stop "
+                              f"it: dynamos-sweep stop {view.ledger.typed}")
             try:
                 with closing(view.ledger):
                     ledger = confirmation(

@@ -8,6 +8,7 @@ from typing import Any, cast
 import numpy as np
 from pydantic_core import to_json
 
+from dynamos.errors import UserError
 from results.agreement import ranking
 from results.best import best, pareto, reported_config, tie_sentence
 from results.cautions import cautions, troubles
@@ -106,12 +107,21 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
     by_task = {metric: [_mean([results[task]["metrics"].get(metric) for results in trial.results.values()])
                         for task in range(trial.tasks_done)] for metric in config.metrics}
     attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
-    whole = len(trial.config) == len(config.space.parameters)
     return {
         **row(trial, config), "by_task": by_task, "warnings": trial.warnings,
         "results": {str(seed): results for seed, results in trial.results.items()},
         "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
-        "command": commands(reported_config(config, trial))["dynamos"] if whole else None}
+        "command": _command(config, trial)}
+
+
+def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
+    """What trains the trial's configuration; None where values are missing or, for which it failed, disagree."""
+    if len(trial.config) < len(config.space.parameters):
+        return None
+    try:
+        return commands(reported_config(config, trial))["dynamos"]
+    except UserError:
+        return None
 
 
 def parameter(p: Searched) -> Parameter:

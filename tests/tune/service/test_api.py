@@ -6,6 +6,7 @@ import gc
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -26,8 +27,10 @@ from pydantic import TypeAdapter
 from dynamos.errors import RunError, UserError
 from results.ledger import Ledger
 from results.names import STOP_FILE
+from results.sweep_config import Constraint, Objective
 from results.trial import TrialRecord
-from tests.results.ledgers import complete, config, confirmed, driven, report, swept
+from search_spaces.space import SearchSpace
+from tests.results.ledgers import ONE, complete, config, confirmed, driven, report, swept
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.test_guard import problem
@@ -67,6 +70,20 @@ def test_a_sweep_is_told_as_its_ledger_has_it(service: Served, tmp_path: Path) -
     trial = service.client.trial(name, 1)
     assert trial["by_task"]["val_class_il"][-1] == 60.5 and len(trial["results"]) == 2
     assert "--lr=0.1" in trial["command"] and trial["traceback"] is None
+
+
+def test_a_trial_that_failed_for_values_that_do_not_go_together_is_told(service: Served, tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("s", {"parameters": {"hidden_dim_ratio": {"choices": [4, 64]}}})
+    made = config(space=space, base=config().base.replace(nf=8, hidden_dim_ratio=4), sampler="grid")
+    reason = "hidden_dim_ratio 64 leaves an agent without hidden units"
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+        while (trial := ledger.ask()).config["hidden_dim_ratio"] != 64:
+            ledger.finish(trial.number, "PRUNED")
+        ledger.finish(trial.number, "FAIL", reason)
+    first, told = (service.client.trial("s", number) for number in (0, trial.number))
+    assert "--nf=8" in first["command"]
+    assert (told["command"], told["reason"], told["config"]) == (None, reason, {"hidden_dim_ratio": 64})
 
 
 def test_answers_have_the_fields_that_are_described_and_no_others(service: Served, tmp_path: Path) -> None:
@@ -424,6 +441,23 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
         service.client.confirm("empty")
 
 
+@pytest.mark.parametrize("state", ["starting", "running"])
+def test_what_is_still_searched_is_not_confirmed(service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                 state: str) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    with ExitStack() as driver:
+        if state == "running":
+            driver.enter_context(driven(Ledger.open(tmp_path, "s")))
+        else:  # its driver has not yet got as far as the ledger
+            monkeypatch.setattr(service.drivers, "starting", lambda name, sessions: name == "s")
+        refused = problem(service.ask("POST", "/sweeps/s/confirm"), 409)
+    assert refused["detail"] == (f"the sweep 's' is {state}, and may yet find better; wait for it, or stop it: "
+                                 f"dynamos-sweep stop s --storage {tmp_path}")
+    assert Ledger.open(tmp_path, "s").looks == {} and service.drivers.started == []
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["s"]
+
+
 def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(service: Served, tmp_path: Path) -> None:
     confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     told = service.client.sweep("s-confirm-1")
@@ -547,6 +581,29 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
     assert service.drivers.started == begun
     assert "needs --name" in said("run", status=2)
     assert "unknown sweep 'min'. Did you mean 'mine'?" in said("show", "min", status=2)
+
+
+@pytest.mark.parametrize("objectives", [["val_class_il"], ["val_class_il:min"], ["val_task_il:min", "val_class_il"]])
+def test_show_has_the_same_order_here_and_at_a_service(service: Served, tmp_path: Path, objectives: list[str],
+                                                       capsys: pytest.CaptureFixture[str]) -> None:
+    more = {"space": ONE, "sampler": "random", "trials": 9, "objectives": tuple(map(Objective.parse, objectives)),
+            "constraints": (Constraint.parse("val_class_il<=90"),)}
+    with driven(Ledger.create(tmp_path, config("earlier", **more), {})) as ledger:
+        complete(ledger, 1.0, 66.0)
+    with driven(Ledger.create(tmp_path, config(**more, warm_start="earlier"), {})) as ledger:
+        for value in (40.0, 95.0, 60.0, 50.0):  # the second breaks the constraint
+            complete(ledger, 1.0, value)
+        for state in ("PRUNED", "FAIL"):
+            ledger.finish(ledger.ask().number, state, "because")
+        report(ledger, ledger.ask().number, 70.0)
+
+        def rows(*arguments: str) -> list[str]:
+            assert main(["show", "s", *arguments]) == 0
+            return re.findall(r"^(\d+) +(?:complete|pruned|fail|running)\b", capsys.readouterr().out, re.MULTILINE)
+
+        assert "imported:earlier/0" in [t.source for t in ledger.trials()]
+        there = rows("--server", service.url)
+        assert there == rows("--storage", str(tmp_path)) and len(there) == 7
 
 
 def test_no_service_there_is_one_line() -> None:
