@@ -246,8 +246,10 @@ class TensorBoard(Recorder):
 
         self.writers = {}
         for setting in accuracy_matrices(trainer):
-            self.folder(setting).mkdir(parents=True, exist_ok=True)
-            self.writers[setting] = EventsWriter(str(self.folder(setting) / "events"))
+            folder = self.folder(setting)
+            folder.mkdir(parents=True, exist_ok=True)
+            # The writer names its file by the second, and would begin anew one that is there.
+            self.writers[setting] = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir()))}")
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Writes the epoch's means over all its batches."""

@@ -319,6 +319,19 @@ def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
     assert [epoch for epoch, _ in means] == [1, 2, 3, 4]
 
 
+def test_a_run_resumed_within_the_same_second_begins_no_event_file_anew(tmp_path, monkeypatch):
+    monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1e9)
+    flags = [*small_flags(), "--tensorboard", "--save-path", str(tmp_path), "--exp-name", "e"]
+    real = Trainer.run_task
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "run_task", lambda self: real(self) if not self.results else 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(flags)
+    assert main(["--resume", str(tmp_path / "e")]) == 0
+    means = scalars(tmp_path / "e" / "tensorboard" / "class-il")["accuracy/mean"]
+    assert [task for task, _ in means] == [1, 2]
+
+
 def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(interrupted, capsys):
     capsys.readouterr()
     with run.alone(interrupted):
