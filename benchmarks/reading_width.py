@@ -101,7 +101,7 @@ def _accuracy(trainer: Trainer, images: int) -> float:
 
 
 def main() -> None:
-    """Prints each run's reported accuracy and its readings' least, quartiles, greatest and mean."""
+    """Prints each run's reported accuracy and its readings' least, quartiles, greatest, mean and last."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data-path")
     parser.add_argument("--model", default="dynamos")
@@ -123,7 +123,7 @@ def main() -> None:
         low, middle, high = quantiles(found)
         print(f"seed {seed}: reported {result.class_il:.2f}{task_il}; {len(found)} readings of {given.images} test "
               f"images: least {min(found):.2f}, quartiles {low:.2f} {middle:.2f} {high:.2f}, greatest "
-              f"{max(found):.2f}, mean {mean(found):.2f}", flush=True)
+              f"{max(found):.2f}, mean {mean(found):.2f}, last {found[-1]:.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -549,7 +549,7 @@ with driven(ledger):
     wait_for(lambda: found(ledger, sys.argv[2]))
     os.kill(os.getpid(), signal.SIGKILL)
 """
-    Ledger.create(tmp_path, config(trials=9), {})
+    Ledger.create(tmp_path, config(trials=6), {})
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path), server.uri], capture_output=True, text=True,
                           timeout=300)
     assert done.returncode == -signal.SIGKILL, done.stderr
