@@ -1,29 +1,33 @@
 """The command line's tables of sweeps and trials, be they of a ledger here or told by a service."""
 
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from results.wording import number, parameters
 
 SHOWN_TRIALS = 30
+PIPE_WIDTH = 1000
 
 
 def console() -> Console:
-    """What prints them."""
-    return Console(markup=False, emoji=False, highlight=False)  # what is told of a trial may look like markup
+    """What prints them; in a file or pipe, which has no width of its own, nothing is cut."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, markup=False, emoji=False, highlight=False)  # what a trial is told by may look like it
 
 
-def plain(*columns: str) -> Table:
+def plain(*columns: str | Column) -> Table:
     """A table without lines."""
     return Table(*columns, box=None, pad_edge=False)
 
 
 def sweeps() -> Table:
     """One with a row for each sweep."""
-    return plain("sweep", "stream", "space", "protocol", "state", "trials", "best", "objective")
+    name = Column("sweep", overflow="fold")  # whole, for other commands take it
+    return plain(name, "stream", "space", "protocol", "state", "trials", "best", "objective")
 
 
 def trials(metric: str) -> Table:

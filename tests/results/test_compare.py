@@ -118,8 +118,7 @@ def test_first_tasks_of_different_number_have_no_lead(tmp_path: Path) -> None:
     assert lead(one, other) is None and sentences([one, other]) == ["a and b have different n_tasks: 1 and 4."]
 
 
-def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made(tmp_path, "a", (70.0, 72.0), (80.0, 83.0))
     made(tmp_path, "b", (75.0, 76.0), "PRUNED", hash_="b", pruner="median")
     made(tmp_path, "new")

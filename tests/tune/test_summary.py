@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from results import lease
 from results.best import Choice
@@ -18,6 +20,7 @@ from results.export import export
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
 from tests.results.ledgers import ONE, SEED, config, driven
+from tune import tables
 from tune.cli import main
 from tune.summary import ending
 
@@ -76,8 +79,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
-    """What a command prints, on a wide screen; its exit status is 0."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """What a command prints into a pipe, where no width cuts it; its exit status is 0."""
+    monkeypatch.setenv("COLUMNS", "40")
 
     def said(*arguments: str, status: int = 0) -> str:
         assert main([*arguments, "--storage", str(storage)]) == status
@@ -112,6 +115,13 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
     assert columns(hurt)[0] == "hurt" and "has lost its ledger.db" in hurt
     assert columns(torn)[0] == "torn" and "Traceback" not in torn
     assert columns(new) == ["new", "seq-digits", "one", "val-all-seen", "stopped, 4 left", "0/4", "val_class_il:max"]
+
+
+def test_a_sweeps_name_is_whole_on_a_narrow_screen() -> None:
+    table, screen = tables.sweeps(), StringIO()
+    table.add_row("a" * 50, *("b" * 15 for _ in table.columns[1:]))
+    Console(width=70, file=screen).print(table)
+    assert screen.getvalue().count("a") - screen.getvalue().splitlines()[0].count("a") == 50
 
 
 @pytest.mark.parametrize("command", [["show", "torn"], ["report", "torn"], ["show", "torn", "--trial", "0"]])
@@ -248,12 +258,6 @@ def said_at_the_end(ledger: Ledger, over: str | None, capsys: pytest.CaptureFixt
     return found, capsys.readouterr().out
 
 
-@pytest.fixture
-def wide(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-
-
-@pytest.mark.usefixtures("wide")
 def test_the_end_says_that_the_base_breaks_a_constraint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with driven(Ledger.create(tmp_path, small(constraints=(Constraint.parse("compute<=0.5"),)), {})) as ledger:
         enter(ledger, 90.0, compute=0.9)
@@ -262,7 +266,6 @@ def test_the_end_says_that_the_base_breaks_a_constraint(tmp_path: Path, capsys: 
     assert found and "\nThe preset breaks compute<=0.5.\n" in said and "optimistic" not in said
 
 
-@pytest.mark.usefixtures("wide")
 def test_beside_a_preset_that_did_not_complete_there_is_no_difference(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with driven(Ledger.create(tmp_path, small(), {})) as ledger:
@@ -285,7 +288,6 @@ def test_the_end_says_which_limits_have_to_move(changes: dict[str, float], flags
     assert f"dynamos-sweep resume s --storage {tmp_path}{flags}\n" in said
 
 
-@pytest.mark.usefixtures("wide")
 def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
         storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = Ledger.open(storage, "done")
@@ -299,7 +301,6 @@ def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
     assert "Pareto" not in said
 
 
-@pytest.mark.usefixtures("wide")
 def test_the_end_shows_the_pareto_set_and_how_to_go_on(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found, said = said_at_the_end(Ledger.open(storage, "half"), "the time budget is spent", capsys)
     assert found and "The time budget is spent; 1 trials are left." in said and "resume half --storage" in said
