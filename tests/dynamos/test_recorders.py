@@ -5,11 +5,12 @@ import pytest
 
 import main_policy
 from dynamos import cli, metrics
+from dynamos.display import Display
 from dynamos.errors import UserError
 from dynamos.metrics import TaskResult
 from dynamos.recorders import append_row
 from dynamos.trainer import Trainer
-from tests.dynamos.small import small_flags
+from tests.dynamos.small import small, small_flags
 from tests.dynamos.test_flags import fields
 from tests.dynamos.written import rows, scalars
 
@@ -144,3 +145,16 @@ def test_a_damaged_table_costs_no_result(when, main, tmp_path, monkeypatch, caps
         assert trained == [0, 1] and len(rows(table)) == 1
         assert len(rows(tmp_path / TABLE.format("class-il"))) == 1
         assert json.loads(result.read_text())["finished"] is not None
+
+
+def test_the_progress_bar_moves_with_every_step():
+    trainer, seen = Trainer(small(n_tasks=1)), []
+    with Display(trainer) as display:
+        def step(trainer):
+            display.step(trainer)
+            seen.append(display.progress.tasks[0].completed)
+
+        trainer.on_step = step
+        trainer.run_task()
+        assert display.progress.tasks[0].total == 4
+    assert seen == [1, 2, 3, 4]
