@@ -8,6 +8,7 @@ import torch
 import main_policy
 from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
+from dynamos.run import alone
 from tests.dynamos.files import write_mnist, write_svhn
 from tests.dynamos.written import rows, scalars
 
@@ -139,6 +140,18 @@ def test_a_name_given_again_leaves_nothing_of_the_earlier_run(tmp_path):
     assert sorted(path.name for path in models.glob("*.pth")) == ["task_01.pth", "task_final.pth"]
     found = scalars(tmp_path / "tensorboard_runs" / "class-il" / "seq-digits" / "dynamos" / "buf_500" / "EXP")
     assert [task for task, _ in found["accuracy/mean"]] == [1, 2]
+
+
+def test_a_name_whose_run_goes_on_is_refused(tmp_path, capsys):
+    flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
+    assert main_policy.main(flags) == 0
+    models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
+    before = (models / "task_final.pth").read_bytes()
+    capsys.readouterr()
+    with alone(models):
+        assert main_policy.main(flags) == 2
+    assert "is going on in another process" in capsys.readouterr().err
+    assert (models / "task_final.pth").read_bytes() == before
 
 
 def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
