@@ -17,8 +17,11 @@ TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "opti
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
 
 
-def exit_status(program: str, work: Callable[[], int]) -> int:
-    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130."""
+def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str], None] = lambda _: None) -> int:
+    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130.
+
+    `tell_error` is given that line, too.
+    """
     try:
         return work()
     except UserError as error:
@@ -30,7 +33,9 @@ def exit_status(program: str, work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
-    print(f"{program}: error: {' '.join(text.split())}", file=sys.stderr)
+    line = " ".join(text.split())
+    print(f"{program}: error: {line}", file=sys.stderr)
+    tell_error(line)
     return status
 
 
@@ -39,6 +44,10 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
+
+    def add_version(self) -> None:
+        """Adds --version, which also tells the commit where the code is a checkout."""
+        self.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
         """The arguments, only those given; UserError for an unknown flag, naming the nearest, and for no text."""
@@ -64,6 +73,17 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Raises UserError in place of argparse's usage text and exit."""
         raise UserError(f"{message[:1].lower()}{message[1:]}.")
+
+
+class _Version(argparse.Action):
+    """Prints the version, which is looked up only then."""
+
+    def __call__(self, *_: Any) -> NoReturn:
+        """Ends the program."""
+        from dynamos.provenance import release
+
+        print(release())
+        sys.exit(0)
 
 
 def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_name: str) -> None:

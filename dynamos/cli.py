@@ -45,6 +45,7 @@ def train_parser() -> Parser:
     """The parser of `dynamos` without a subcommand."""
     parser = Parser(prog="dynamos", description="Train one configuration on a stream of tasks.", epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_version()
     run = parser.add_argument_group("the run")
     run.add_argument("--config", metavar="FILE", help="YAML file of fields, or one with a `config` section "
                      "(best_config.yaml, a run's config.yaml)")

@@ -141,7 +141,7 @@ class TrainConfig:
         """TrainConfig of a mapping; an unknown key is a UserError that names the nearest field."""
         for key in values:
             if key not in FIELDS:
-                raise UserError(unknown("field", key, FIELDS))
+                raise unknown("field", key, FIELDS)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
@@ -198,7 +198,7 @@ def checked(name: str, value: Any) -> Any:
         raise UserError(f"{name} {value!r} is not {_WORDS[kind]}.")
     allowed = FIELDS[name].metadata["allowed"]
     if isinstance(allowed, tuple) and value not in allowed:
-        raise UserError(unknown(name, value, allowed))
+        raise unknown(name, value, allowed)
     if isinstance(allowed, Range):
         if kind is float and not math.isfinite(value):
             raise UserError(f"{name} {value} is not a finite number.")
@@ -215,7 +215,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 def parsed(name: str, text: str) -> Any:
     """The field's value written as `text` on a command line; UserError if it is none."""
     if name not in FIELDS:
-        raise UserError(unknown("field", name, FIELDS))
+        raise unknown("field", name, FIELDS)
     kind, optional = field_type(name)
     if optional and text.lower() in ("none", "null", ""):
         return None

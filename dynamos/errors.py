@@ -1,8 +1,9 @@
 """The one exception family: what was wrong, the value, what is allowed, the nearest right name."""
 
 import difflib
-import re
 from collections.abc import Iterable
+
+SHOWN_NAMES = 60  # of those allowed
 
 
 class DynamosError(Exception):
@@ -10,7 +11,19 @@ class DynamosError(Exception):
 
 
 class UserError(DynamosError):
-    """Bad input: a flag, a field, a file. Exit status 2."""
+    """Bad input: a flag, a field, a file. Exit status 2.
+
+    Attributes:
+        near: the right name that is most like the one given, where a name is what is wrong.
+    """
+
+    def __init__(self, message: str, near: str | None = None) -> None:
+        super().__init__(message)
+        self.near = near
+
+    def within(self, where: str) -> "UserError":
+        """The same error, its message after the place it is about."""
+        return UserError(f"{where}: {self}", self.near)
 
 
 class RunError(DynamosError):
@@ -35,18 +48,13 @@ class CheckpointError(RunError):
     """No readable checkpoint where one was asked for."""
 
 
-def unknown(what: str, name: object, allowed: Iterable[str]) -> str:
-    """Message for a name that is not among `allowed`, with the nearest one that is."""
+def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> UserError:
+    """The error for a name that is not among `allowed`, with the nearest one that is; `more` ends its message."""
     names = list(allowed)
     near = nearest(name, names)
     hint = "" if near is None else f" Did you mean '{near}'?"
-    return f"unknown {what} {name!r}.{hint} Allowed: {', '.join(names)}."
-
-
-def hinted(message: str) -> str | None:
-    """The name that a message of `unknown` hints at, if it has a hint."""
-    match = re.search(r"Did you mean '([^']*)'\?", message)
-    return None if match is None else match[1]
+    shown = ", ".join(names[:SHOWN_NAMES]) + (", and more" if len(names) > SHOWN_NAMES else "")
+    return UserError(f"unknown {what} {name!r}.{hint} Allowed: {shown}.{more}", near)
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str | None:

@@ -31,7 +31,7 @@ def any_path(text: str) -> AnyPath:
     if not separator:
         return local_path(text)
     if scheme not in STORES:
-        raise UserError(f"{text}: {unknown('kind of object store', scheme, STORES)}")
+        raise unknown("kind of object store", scheme, STORES).within(text)
     try:
         # Others write there, too: a remembered listing would hide it.
         path = UPath(text, use_listings_cache=False)

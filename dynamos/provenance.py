@@ -6,18 +6,21 @@ import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
+if TYPE_CHECKING:  # `--version` needs no torch
+    import torch
 
 
-def environment(device: torch.device, threads: int) -> dict[str, Any]:
+def environment(device: "torch.device", threads: int) -> dict[str, Any]:
     """What a run's numbers depend on beside its configuration, as plain values."""
     facts: dict[str, Any] = {
         "python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
         "cpus": os.cpu_count(), "device": str(device), "threads": threads,
         "versions": {name: _version(name) for name in ("dynamos", "torch", "numpy", "scikit-learn", "scipy")}}
     if device.type == "cuda":
+        import torch
+
         facts["device_name"] = torch.cuda.get_device_name(device)
         facts["cuda"] = torch.version.cuda
     return facts
@@ -34,6 +37,12 @@ def git_revision() -> str | None:
         return revision + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def release() -> str:
+    """Version and, of a checkout, commit, as `--version` prints them."""
+    revision = git_revision()
+    return f"dynamos {_version('dynamos') or '(not installed)'}" + ("" if revision is None else f", commit {revision}")
 
 
 def now_utc() -> str:

@@ -23,7 +23,7 @@ class Choice:
     def __post_init__(self) -> None:
         """Raises UserError for a value that is not allowed."""
         if self.rule not in RULES:
-            raise UserError(f"--choose: {unknown('rule', self.rule, RULES)}")
+            raise unknown("rule", self.rule, RULES).within("--choose")
         if self.max_compute is not None and not (math.isfinite(self.max_compute) and self.max_compute > 0):
             raise UserError(f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0.")
 

@@ -1,18 +1,20 @@
 """A sweep as DataFrames and as the files trials.csv, results.csv and pareto.csv."""
 
 import io
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
-from dynamos.errors import UserError, unknown
+from dynamos.errors import unknown
 from dynamos.files import AnyPath, any_path, write_whole
-from results.best import Choice, chosen, pareto
+from results.best import Choice, best, chosen, pareto
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
+from results.wording import count, number
 
 # Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
 # accuracies bear test_ in place of val_.
@@ -64,6 +66,16 @@ class Sweep:
         """A ledger's sweep as it stands."""
         return cls(ledger.config, ledger.record, ledger.trials())
 
+    def __repr__(self) -> str:
+        """One line for a notebook: what was searched on, the trials by state, the best."""
+        config, own = self.config, [t for t in self.records if not t.imported]
+        states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in own).items())
+        found = best(self.records, config)
+        chosen = "" if found is None else (f"; best: trial {found.number}, {config.objectives[0].metric} "
+                                           f"{number(found.value)}")
+        return (f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
+                f"{count(len(own), 'trial')} ({states}){chosen}>")
+
     @property
     def trials(self) -> pd.DataFrame:
         """One row per trial: COLUMNS, then one column per searched field."""
@@ -89,7 +101,7 @@ class Sweep:
     def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
         """The files trials, results and pareto of a format of FORMATS, written to a folder."""
         if kind not in FORMATS:
-            raise UserError(unknown("format", kind, FORMATS))
+            raise unknown("format", kind, FORMATS)
         frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
         place = any_path(str(folder))
         return [write_whole(place / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]

@@ -104,7 +104,7 @@ class Ledger:
         """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
         folder = storage / name
         if not (folder / "sweep.yaml").is_file():
-            raise UserError(unknown("sweep", name, sweep_names(storage)) + f" (in {storage})")
+            raise unknown("sweep", name, sweep_names(storage), f" (in {storage})")
         config, record = read_sweep_file(folder / "sweep.yaml")
         if config.name != folder.name:
             raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "

@@ -46,9 +46,9 @@ class Objective:
         """The objective of FIELD, FIELD:max or FIELD:min."""
         metric, colon, direction = text.partition(":")
         if metric not in _KNOWN:
-            raise UserError(f"--objective {text!r}: " + unknown("metric", metric, OBJECTIVES))
+            raise unknown("metric", metric, OBJECTIVES).within(f"--objective {text!r}")
         if colon and direction not in ("max", "min"):
-            raise UserError(f"--objective {text!r}: " + unknown("direction", direction, ("max", "min")))
+            raise unknown("direction", direction, ("max", "min")).within(f"--objective {text!r}")
         return cls(metric, direction or _KNOWN[metric])
 
     @property
@@ -84,7 +84,7 @@ class Constraint:
             raise UserError(f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
                             "keep_fraction<=0.6.")
         if match[1] not in _KNOWN:
-            raise UserError(f"--constraint {text!r}: " + unknown("metric", match[1], OBJECTIVES))
+            raise unknown("metric", match[1], OBJECTIVES).within(f"--constraint {text!r}")
         try:
             bound = float(match[3])
         except ValueError:
@@ -172,17 +172,17 @@ class SweepConfig:
             try:
                 for name in point:
                     if name not in varied:
-                        raise UserError(unknown(f"field of the space {self.space.name}", name, varied))
+                        raise unknown(f"field of the space {self.space.name}", name, varied)
                 self.space.stored(self.base.replace(**point).to_dict())
             except UserError as error:
-                raise UserError(f"--points, configuration {number}: {error}") from None
+                raise error.within(f"--points, configuration {number}") from None
         if len(self.points) >= self.trials:
             raise UserError(f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
                             f"{len(self.points) + 1} or more, not {self.trials}.")
 
     def _check_protocol(self) -> None:
         if self.protocol not in (*PROTOCOLS, CONFIRMATION):
-            raise UserError(unknown("protocol", self.protocol, PROTOCOLS))
+            raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.base.evaluate_on != images_of(self.protocol):
             raise UserError(f"evaluate_on {self.base.evaluate_on!r}: under the protocol {self.protocol} configurations "
                             f"are measured on {images_of(self.protocol)} images.")
@@ -248,7 +248,7 @@ class SweepConfig:
 
     def _check_sampler(self) -> None:
         if self.sampler not in SAMPLERS:
-            raise UserError(unknown("sampler", self.sampler, SAMPLERS))
+            raise unknown("sampler", self.sampler, SAMPLERS)
         if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
             others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
             raise UserError(f"--sampler {self.sampler} knows one objective only; for several use "
@@ -260,7 +260,7 @@ class SweepConfig:
 
     def _check_pruner(self) -> None:
         if self.pruner not in PRUNERS:
-            raise UserError(unknown("pruner", self.pruner, PRUNERS))
+            raise unknown("pruner", self.pruner, PRUNERS)
         if self.pruner == "none":
             return
         if self.base.dataset in ROTATING:
@@ -319,7 +319,7 @@ class SweepConfig:
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
-                raise UserError("sweep.yaml: " + unknown("key", key, names))
+                raise unknown("key", key, names).within("sweep.yaml")
         space = dict(values["space"])
         return cls(**dict(values) | {
             "space": SearchSpace.from_dict(space.pop("name"), space), "base": TrainConfig.from_dict(values["base"]),

@@ -80,7 +80,7 @@ class SearchSpace:
         """
         for key in content:
             if key not in ("description", "parameters"):
-                raise UserError(f"space {name}: " + unknown("key", key, ("description", "parameters")))
+                raise unknown("key", key, ("description", "parameters")).within(f"space {name}")
         given = content.get("parameters")
         if not isinstance(given, Mapping) or not given:
             raise UserError(f"space {name} has no parameters; it needs `parameters: {{field: {{low, high}}}}`.")
@@ -129,7 +129,7 @@ def read_space(name: str) -> SearchSpace:
     given = Path(name)  # after which the space is called, wherever it links to
     if given.suffix in (".yaml", ".yml") or path.exists():
         return SearchSpace.from_dict(given.stem, read_yaml(path))
-    raise UserError(unknown("space", name, named_spaces()) + " A YAML file's path serves too.")
+    raise unknown("space", name, named_spaces(), " A YAML file's path serves too.")
 
 
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
@@ -140,7 +140,7 @@ def read_points(path: Path) -> tuple[dict[str, Any], ...]:
     content = read_yaml(path)
     for key in content:
         if key != "points":
-            raise UserError(f"{path}: " + unknown("key", key, ("points",)))
+            raise unknown("key", key, ("points",)).within(str(path))
     points = content.get("points")
     if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
         raise UserError(f"{path} needs `points:`, a list of mappings of searched fields to values.")
@@ -150,7 +150,7 @@ def read_points(path: Path) -> tuple[dict[str, Any], ...]:
 def _parameter(space: str, field: str, spec: Any) -> Parameter:
     where = f"space {space}: "
     if field not in FIELDS:
-        raise UserError(where + unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]))
+        raise unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]).within(f"space {space}")
     if field in NOT_VARIED:
         raise UserError(f"{where}{field} says what is trained or where, and cannot be searched; "
                         f"set it with --set {field}=VALUE.")
@@ -158,11 +158,11 @@ def _parameter(space: str, field: str, spec: Any) -> Parameter:
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
     for key in spec:
         if key not in ("low", "high", "log", "choices"):
-            raise UserError(f"{where}{field}: " + unknown("key", key, ("low", "high", "log", "choices")))
+            raise unknown("key", key, ("low", "high", "log", "choices")).within(f"{where}{field}")
     try:
         return _choices(field, spec) if "choices" in spec else _range(field, spec)
     except UserError as error:
-        raise UserError(where + str(error)) from None
+        raise error.within(f"space {space}") from None
 
 
 def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:

@@ -14,6 +14,7 @@ from results.urls import refuse_password
 from tune.parser import COMMANDS, parser_of
 from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
 from tune.session import session_changes, storage
+from tune.status import tell_error
 
 if TYPE_CHECKING:
     from dynamos.config import TrainConfig
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
     texts = sys.argv[1:] if argv is None else list(argv)
-    return exit_status("dynamos-sweep", lambda: _done(texts))
+    return exit_status("dynamos-sweep", lambda: _done(texts), tell_error)
 
 
 def _done(texts: list[str]) -> int:

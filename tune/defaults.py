@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from dynamos.config import DATASETS, TrainConfig, preset, preset_sizes
-from dynamos.errors import UserError, unknown
+from dynamos.errors import unknown
 from results import STORAGE
 from results.protocols import images_of
 from results.sweep_config import Objective, SweepConfig
@@ -29,7 +29,7 @@ def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: 
     Images, threads and device are those that a sweep of the protocol and of trials of so many CPUs and GPUs has.
     """
     if dataset not in DATASETS:
-        raise UserError(unknown("dataset", dataset, DATASETS))
+        raise unknown("dataset", dataset, DATASETS)
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
     # Where the paper has no preset, the stream's smallest one is where the search begins.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)

@@ -101,7 +101,7 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
         if name in settings:
             raise UserError(f"--set {name}: use {flag}.")
     if arguments.protocol not in PROTOCOLS:
-        raise UserError(unknown("protocol", arguments.protocol, PROTOCOLS))
+        raise unknown("protocol", arguments.protocol, PROTOCOLS)
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
         raise UserError("--protocol first-k and --first-k K go together.")
     data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))

@@ -16,14 +16,13 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from dynamos.errors import RunError, UserError
 from tune.cluster import let_in, package_folders
+from tune.status import ASKED_FOR, began, error, for_people
 
 SWEEP = "sweep"  # metadata of a job: the name of the sweep that it drives
 START_SECONDS = 180.0  # how long a submission is watched for a failure at its start
 POLL_SECONDS = 0.5
 # What Ray puts before a command's own first line.
 _RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d \S+\s+INFO job_manager\.py|Running entrypoint for job ")
-_BEGAN = re.compile(r"^sweep \S+: \d+ trials", re.MULTILINE)  # what a driver says when its first trials start
-_REFUSED = "dynamos-sweep: error:"  # what a command says that ended on purpose; it would again
 
 
 class Jobs:
@@ -49,7 +48,7 @@ class Jobs:
                 metadata={} if sweep is None else {SWEEP: sweep},
                 # Its tables are to fit the screen here.
                 runtime_env={"py_modules": package_folders(), **sent,
-                             "env_vars": {"COLUMNS": str(shutil.get_terminal_size().columns)}}))
+                             "env_vars": {"COLUMNS": str(shutil.get_terminal_size().columns), ASKED_FOR: "1"}}))
 
     def started(self, arguments: Sequence[str], sweep: str, files: Sequence[Path] = ()) -> str:
         """The id of a job whose sweep has started, or is about to.
@@ -60,11 +59,11 @@ class Jobs:
         for last in (False, True):
             job = self.submit(arguments, sweep, files)
             status, said = self._watched(job)
-            if status != JobStatus.FAILED or _BEGAN.search(said):
+            if status != JobStatus.FAILED or began(said):
                 return job
-            refused = [line for line in said.splitlines() if line.startswith(_REFUSED)]
-            if refused or last:
-                why = refused[0].removeprefix(_REFUSED).strip() if refused else " ".join(said.splitlines()[-1:])
+            refused = error(said)
+            if refused is not None or last:
+                why = refused or " ".join(said.splitlines()[-1:])
                 raise RunError(f"{why} (job {job} at {self._address})")
         raise AssertionError
 
@@ -111,7 +110,7 @@ class Jobs:
             status = self._details(job).status
             with self._told():
                 said = self._client.get_job_logs(job)
-            if status.is_terminal() or _BEGAN.search(said) or time.monotonic() > until:
+            if status.is_terminal() or began(said) or time.monotonic() > until:
                 return status, said
             time.sleep(POLL_SECONDS)
 
@@ -127,12 +126,12 @@ class Jobs:
         except ray.exceptions.AuthenticationError:
             raise RunError(f"the job server at {self._address} does not let you in: it wants the cluster's token; name "
                            "the file that holds it in RAY_AUTH_TOKEN_PATH.") from None
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
+        except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
+            said = str(failure).strip().splitlines() or [type(failure).__name__]
             raise RunError(f"the job server at {self._address} cannot be used: {said[0]}") from None
 
 
 def _print(text: str) -> None:
-    for line in text.splitlines():
+    for line in for_people(text).splitlines():
         if not _RAYS_OWN.match(line):
             print(line, flush=True)

@@ -32,6 +32,7 @@ def parser_of(asked: str | None) -> Parser:
     """The parser; only the command asked for has its flags, for those of `run` take an import of Optuna."""
     parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
                      "Optuna, choose on validation images, export the best configuration.")
+    parser.add_version()
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")

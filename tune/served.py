@@ -39,7 +39,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
         parents = [r for r in _runs(client, experiment.experiment_id, "tags.protocol LIKE '%'") if TAG in r.data.tags]
         parent = next((r for r in parents if r.data.tags[TAG] == name), None)
         if parent is None:
-            raise UserError(unknown("sweep", name, sorted({r.data.tags[TAG] for r in parents})) + f" (at {uri})")
+            raise unknown("sweep", name, sorted({r.data.tags[TAG] for r in parents}), f" (at {uri})")
         if not any(file.path == "sweep.yaml" for file in client.list_artifacts(parent.info.run_id)):
             raise UserError(f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, where that "
                             f"is: dynamos-sweep sync {name}")

@@ -20,6 +20,7 @@ from results.lease import LeaseLost
 from results.ledger import Ledger
 from results.study import DATABASE_ERRORS, unusable
 from results.sweep_config import SweepConfig
+from tune import status
 from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
 from tune.live_mirror import LiveMirror
@@ -88,6 +89,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
             _pack(config, places, nodes(), images, display, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
         display.begin(places.count)
+        status.tell(status.BEGAN)
         searcher = LedgerSearcher(ledger, places, display)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:

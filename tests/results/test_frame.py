@@ -112,3 +112,10 @@ def test_a_sweep_is_read_without_ray_and_torch(ledger: Ledger) -> None:
             "print([m for m in ('ray', 'torch', 'mlflow') if m in sys.modules])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_sweep_says_in_a_line_what_it_is(ledger: Ledger, tmp_path: Path) -> None:
+    assert repr(Sweep.of(ledger)) == ("<Sweep 's' on seq-digits, space two: 5 trials (4 complete, 1 pruned); best: "
+                                      "trial 1, val_class_il 81.5>")
+    new = Sweep.of(Ledger.create(tmp_path, config(), {}))
+    assert repr(new) == "<Sweep 's' on seq-digits, space core: 1 trial (1 waiting)>"

@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -122,12 +123,14 @@ def test_a_bad_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "'-3' is not of the form +20" in refused(capsys, tmp_path / "runs", "extend", "s", "--trials=-3")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["resume", "--help"], ["show", "--help"]])
-def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
+@pytest.mark.parametrize("arguments, said", [
+    (["--help"], "usage: dynamos-sweep"), (["resume", "--help"], "usage: dynamos-sweep"),
+    (["show", "--help"], "usage: dynamos-sweep"), (["--version"], f"dynamos {version('dynamos')}")])
+def test_help_loads_nothing_heavy(arguments: list[str], said: str) -> None:
     code = (f"import sys; from tune.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"
             "print({'ray', 'torch', 'optuna', 'mlflow', 'pandas', 'sklearn'} & set(sys.modules))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.startswith("usage: dynamos-sweep") and done.stdout.strip().endswith("set()")
+    assert done.stdout.startswith(said) and done.stdout.strip().endswith("set()")
 
 
 def test_the_defaults_are_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,11 +109,16 @@ def check_refusals(there: Cluster, folder: Path) -> None:
     assert stranger.stderr.count("\n") == 1
 
 
+BEGAN = 'sweep n: 3 trials, 1 at a time\ndynamos-sweep-status: {"began": true}\n'
+REFUSED = "Ray's own\ndynamos-sweep-status: {\"error\": \"a sweep 'n' exists\"}\nmore of Ray's own"
+
+
 @pytest.mark.parametrize("ends, submitted, said", [
     ([(JobStatus.RUNNING, "")], 1, None),
-    ([(JobStatus.FAILED, "OSError: libtorch"), (JobStatus.RUNNING, "sweep n: 3 trials")], 2, None),
+    ([(JobStatus.FAILED, BEGAN)], 1, None),
+    ([(JobStatus.FAILED, "OSError: libtorch"), (JobStatus.RUNNING, BEGAN)], 2, None),
     ([(JobStatus.FAILED, "OSError: libtorch")] * 2, 2, "OSError: libtorch (job job-2 at http://there)"),
-    ([(JobStatus.FAILED, "dynamos-sweep: error: a sweep 'n' exists")], 1, "a sweep 'n' exists (job job-1 at")])
+    ([(JobStatus.FAILED, REFUSED)], 1, "a sweep 'n' exists (job job-1 at")])
 def test_a_submission_that_fails_at_its_start_is_made_once_more(
         ends: list[tuple[JobStatus, str]], submitted: int, said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[str] = []

@@ -8,7 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 from pydantic_core import PydanticCustomError
 
 from dynamos.config import FIELDS, Range, field_type
-from dynamos.errors import UserError, hinted, nearest, unknown
+from dynamos.errors import UserError, unknown
 from results.best import RULES
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
@@ -205,7 +205,7 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
 def _space(given: str | Space) -> SearchSpace:
     if isinstance(given, str):
         if given not in named_spaces():
-            raise Problem(422, unknown("space", given, named_spaces()), "space", nearest(given, named_spaces()))
+            raise Problem.of(unknown("space", given, named_spaces()), "space")
         return read_space(given)
     for name, spec in given.parameters.items():
         _at(f"space.parameters.{name}", partial(
@@ -218,4 +218,4 @@ def _at(field: str | None, make: Callable[[], Made]) -> Made:
     try:
         return make()
     except UserError as error:
-        raise Problem(422, str(error), field, hinted(str(error))) from None
+        raise Problem.of(error, field) from None

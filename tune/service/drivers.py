@@ -9,11 +9,10 @@ from pathlib import Path
 
 from dynamos.errors import DynamosError
 from dynamos.files import AnyPath
+from tune import status
 from tune.client import TOKEN
 from tune.logs import tail
 from tune.remote import is_server
-
-_ERROR = "dynamos-sweep: error: "
 
 
 class Drivers:
@@ -41,7 +40,8 @@ class Drivers:
             thread.start()
             return
         address = [] if self._address is None else ["--address", self._address]
-        environment = {key: value for key, value in os.environ.items() if key != TOKEN}
+        environment = {key: value for key, value in os.environ.items() if key != TOKEN} | {
+            status.ASKED_FOR: "1"}
         log_file = self._log(name, sessions + 1)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
         with log_file.open("wb") as log:
@@ -67,8 +67,7 @@ class Drivers:
             return self._errors[name]
         # One that ended before it took the sweep over has the number that the next would have.
         last = next((log for number in (sessions + 1, sessions) if (log := self._log(name, number)).is_file()), None)
-        lines = [] if last is None else tail(last).splitlines()
-        return next((line.removeprefix(_ERROR) for line in reversed(lines) if line.startswith(_ERROR)), None)
+        return None if last is None else status.error(tail(last))
 
     def _log(self, name: str, number: int) -> AnyPath:
         """What a sweep's driver of a number says, from 1."""

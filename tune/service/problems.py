@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from dynamos.errors import DynamosError, UserError, nearest, unknown
+from dynamos.errors import DynamosError, UserError, unknown
 from results.study import DATABASE_ERRORS, unusable
 
 MEDIA_TYPE = "application/problem+json"
@@ -31,6 +31,11 @@ class Problem(DynamosError):
         """`field` is the path of what is wrong in the body or query, `near` the right name that is most like it."""
         super().__init__(detail)
         self.status, self.field, self.near = status, field, near
+
+    @classmethod
+    def of(cls, error: UserError, field: str | None = None, status: int = 422) -> "Problem":
+        """The problem that a user's error is, in a field of the request."""
+        return cls(status, str(error), field, error.near)
 
 
 class ProblemDocument(BaseModel):
@@ -61,7 +66,9 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(DynamosError)
     def _(_: Request, error: DynamosError) -> JSONResponse:
-        return answer(422 if isinstance(error, UserError) else 503, str(error))
+        if isinstance(error, UserError):
+            return answer(422, str(error), near=error.near)
+        return answer(503, str(error))
 
     def of_a_database(_: Request, error: Exception) -> JSONResponse:
         log.error("a ledger cannot be used", exc_info=error)
@@ -96,7 +103,8 @@ def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
         name, allowed = context["name"], context["allowed"]
         if isinstance(given, Mapping):
             field = ".".join([*inside, name])
-        return answer(422, unknown(context["what"], name, allowed), field, nearest(name, allowed))
+        found = unknown(context["what"], name, allowed)
+        return answer(422, str(found), field, found.near)
     if kind == "own":
         name = context["name"]
         return answer(422, f"{name} is the service's own; leave it out.", ".".join([*inside, name]))

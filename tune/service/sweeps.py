@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dynamos.errors import nearest, unknown
+from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results.best import best
 from results.lease import LAPSE_SECONDS
@@ -159,9 +159,7 @@ class Sweeps:
         return view if kept.stamp is None or kept.stamp == self._stamp(view.ledger) else None
 
     def _missing(self, name: str) -> Problem:
-        names = self.names()
-        near = nearest(name, names)
-        return Problem(404, unknown("sweep", name, names[:20]), None, near)
+        return Problem.of(unknown("sweep", name, self.names()), status=404)
 
     def _stamp(self, ledger: Ledger) -> Any:
         """What changes whenever the ledger does; None where nothing tells but reading it."""

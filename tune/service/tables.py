@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from dynamos.errors import nearest, unknown
+from dynamos.errors import unknown
 from tune.service.answers import TrialRow
 from tune.service.problems import Problem
 
@@ -17,7 +17,7 @@ def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descend
     """
     columns = _columns(rows)
     if sort not in columns:
-        raise Problem(422, unknown("column", sort, columns), "sort", nearest(sort, columns))
+        raise Problem.of(unknown("column", sort, columns), "sort")
     place = columns[sort]
     found = [r for r in rows if state in ("", r["state"]) and (not q or q.lower() in _text(r))]
 
