@@ -1,12 +1,13 @@
 """Choosing among the trials of a sweep. Only trials that saw every task are looked at."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, newest
 
 # How one of the trials that keep every constraint is chosen.
 RULES = {"best": "the best mean of the first objective",
@@ -62,8 +63,9 @@ def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
 
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
-    """Trial 0, the stream's preset or what the sweep's base makes of it; None before it is there."""
-    return next((t for t in trials if t.source in ("preset", "base")), None)
+    """Trial 0, the stream's preset or what the sweep's base makes of it, or its last rerun; None before it is there."""
+    first = next((t for t in trials if t.source in ("preset", "base")), None)
+    return None if first is None else dataclasses.replace(newest(trials)[first.number], source=first.source)
 
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:

@@ -11,7 +11,7 @@ from scipy import stats
 from dynamos.files import AnyPath, write_whole
 from results.ledger import Ledger
 from results.sweep_config import Objective
-from results.trial import TrialRecord
+from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, mean_and_spread, measured
 
 CONFIDENCE = 0.95
@@ -71,19 +71,20 @@ class Tested:
 def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested]:
     """The configurations that a confirmation tests: the sweep's in the order they were chosen, the baseline.
 
-    `trials` are the confirmation's, as they were last read.
+    `trials` are the confirmation's, as they were last read. Of a trial that was run again the rerun counts.
     """
     metric = confirmation.config.objectives[0].metric
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
-    baseline = trials[0]
+    tested = newest(trials)
+    baseline = tested[0]
 
     def against(trial: TrialRecord) -> Difference | None:
         if trial is baseline or trial.state != "COMPLETE" or baseline.state != "COMPLETE":
             return None
         return difference(trial.by_seed(metric), baseline.by_seed(metric))
 
-    rows = [Tested(trial, of.get(trial.number), trial is baseline, against(trial)) for trial in trials]
-    return sorted(rows, key=lambda row: (list(of).index(row.trial.number) if row.of is not None else len(of)))
+    rows = [Tested(trial, of.get(number), trial is baseline, against(trial)) for number, trial in tested.items()]
+    return sorted(rows, key=lambda row: list(of.values()).index(row.of) if row.of is not None else len(of))
 
 
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:

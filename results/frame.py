@@ -22,7 +22,7 @@ COLUMNS = {
     "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
     "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, imported:SWEEP/N (another "
-              "sweep's result), grid:N or sampler",
+              "sweep's result), grid:N, rerun:N (of a trial of this sweep) or sampler",
     "val_class_il": "validation class-il after the last task, percent; like every metric a mean over seeds, and only "
                     "of a COMPLETE trial, because class-il falls as tasks arrive and a trial cut short looks better "
                     "than it is",

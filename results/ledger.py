@@ -10,7 +10,7 @@ import shlex
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -27,12 +27,12 @@ from dynamos.config import read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
-from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
 from results.samplers import SAMPLERS, grid
 from results.stored import last_heard, read, repeatable
 from results.study import enqueue, made_study, open_database, study_name
 from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, TrialRecord
+from results.trial import IMPORTED, RERUN, TrialRecord
 from results.warm_start import warm_start
 from results.write_through import WriteThrough
 
@@ -158,8 +158,9 @@ class Ledger:
 
     @property
     def budget(self) -> int:
-        """Trials asked for, extensions included; a grid has no more than its points."""
-        asked = self.config.trials + int(self._study.user_attrs.get(EXTENDED, 0))
+        """Trials asked for, extensions and reruns included; a grid has no more than its points."""
+        asked = self.config.trials + int(self._study.user_attrs.get(EXTENDED, 0)) + sum(
+            source.startswith(RERUN) for source in self._own_sources())
         if self.config.sampler != "grid":
             return asked
         given = sum(not source.startswith("grid:") for source in self._own_sources())
@@ -184,6 +185,31 @@ class Ledger:
         """Adds to the budget."""
         self._check()
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
+
+    def refuse_rerun(self, numbers: Sequence[int]) -> None:
+        """UserError where one of these trials cannot be run again: it did not fail, or has been."""
+        trials = self.trials()
+        for number in numbers:
+            if not 0 <= number < len(trials):
+                raise UserError(f"--trial {number}: {self.config.name} has trials 0 to {len(trials) - 1}.")
+            if numbers.count(number) > 1:
+                raise UserError(f"--trial {number} is given twice.")
+            for later in trials:
+                if later.reruns == number:
+                    raise UserError(f"--trial {number} was run again as trial {later.number} "
+                                    f"({later.state.lower()}).")
+            trial = trials[number]
+            if trial.state != "FAIL" and trial.reason != STOPPED:
+                raise UserError(f"--trial {number} is {trial.state.lower()}"
+                                f"{f' ({trial.reason})' if trial.reason else ''}; only a trial that failed, or that "
+                                "was stopped by hand, can be run again.")
+
+    def rerun(self, numbers: Sequence[int]) -> None:
+        """Adds a trial with the configuration of each of these, to be run next, and to the budget."""
+        self._check()
+        self.refuse_rerun(numbers)
+        for number in numbers:
+            enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
 
     def begin(self) -> None:
         """Readies the ledger for a driver: trials left running are to be resumed. Repeatable."""
@@ -341,13 +367,18 @@ class Ledger:
         """Where a trial's attempts keep their files."""
         return self.folder / "trials" / f"{number:04d}"
 
+    def attempts(self, trial: TrialRecord) -> list[AnyPath]:
+        """Folders of a trial's attempts, the newest first, then those of the trial that it runs again."""
+        folder = self.trial_folder(trial.number)
+        own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
+        return own if trial.reruns is None else own + self.attempts(self.trial(trial.reruns))
+
     def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
         """(K, G, C): the fraction of a class's evaluation images that kept a channel, after one seed's training.
 
         None where there is none: the training is not over, or the network has no gates.
         """
-        files = [self.trial_folder(trial.number) / f"attempt-{attempt}" / f"seed-{seed}" / CHANNEL_USE
-                 for attempt in range(trial.attempt, 0, -1)]
+        files = [folder / f"seed-{seed}" / CHANNEL_USE for folder in self.attempts(trial)]
         return next((np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None)
 
     def trials(self) -> list[TrialRecord]:

@@ -4,7 +4,7 @@ What a trial said stands in its user attributes, written before its state:
 
     source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
                         --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
-                        results too), "grid:N" or "sampler"
+                        results too), "grid:N", "rerun:N" (of a trial of this sweep) or "sampler"
     started_at          when it was first started, ISO 8601, UTC
     attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with;
                         "ended_at" where it waits for its batch's end

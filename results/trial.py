@@ -1,6 +1,7 @@
 """TrialRecord: everything the ledger knows of a trial."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import stdev
@@ -9,6 +10,7 @@ from typing import Any
 import numpy as np
 
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
+RERUN = "rerun:"  # what the source begins with of a trial that runs another one of the sweep again
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # the states of a trial that has ended
 
 
@@ -40,6 +42,11 @@ class TrialRecord:
     def imported(self) -> bool:
         """Whether another sweep ran it; it informs the sampler and is no trial of this sweep's otherwise."""
         return self.source.startswith(IMPORTED)
+
+    @property
+    def reruns(self) -> int | None:
+        """The number of the trial that this one runs again; None for any other."""
+        return int(self.source.removeprefix(RERUN)) if self.source.startswith(RERUN) else None
 
     @property
     def n_tasks(self) -> int:
@@ -84,3 +91,13 @@ class TrialRecord:
         """A metric of each seed after the last task reported by all; [] before the first."""
         done = self.tasks_done
         return [results[done - 1]["metrics"].get(metric) for results in self.results.values()] if done else []
+
+
+def newest(trials: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
+    """By number of every trial that is no rerun, in order: the last one of it and its reruns."""
+    found: dict[int, TrialRecord] = {}
+    first: dict[int, int] = {}  # by number
+    for trial in trials:
+        first[trial.number] = trial.number if trial.reruns is None else first.get(trial.reruns, trial.reruns)
+        found[first[trial.number]] = trial
+    return found

@@ -82,6 +82,12 @@ def _extend(arguments: argparse.Namespace) -> int:
     return _go_on(arguments, ledger, arguments.trials)
 
 
+def _rerun(arguments: argparse.Namespace) -> int:
+    ledger = _open(arguments)
+    ledger.refuse_rerun(arguments.trial)
+    return _go_on(arguments, ledger, again=arguments.trial)
+
+
 def _confirm(arguments: argparse.Namespace) -> int:
     from results.best import Choice
 
@@ -127,12 +133,12 @@ def _export(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0) -> int:
+def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again: Sequence[int] = ()) -> int:
     ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
     if not arguments.preflight_only:
-        _refuse_at_a_limit(ledger, more)
+        _refuse_at_a_limit(ledger, more + len(again))
     address = _checked(arguments, ledger.config, ledger.config.base)
-    return 0 if arguments.preflight_only else _drive(ledger, address, more)
+    return 0 if arguments.preflight_only else _drive(ledger, address, more, again)
 
 
 def _refuse_at_a_limit(ledger: "Ledger", more: int) -> None:
@@ -165,12 +171,12 @@ def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainC
     return address
 
 
-def _drive(ledger: "Ledger", address: str | None, more: int = 0) -> int:
+def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence[int] = ()) -> int:
     from results.ledger import Ledger
     from tune.summary import confirmed, ending
     from tune.sweep import INTERRUPTED, run_sweep
 
-    over = run_sweep(ledger, more, address)
+    over = run_sweep(ledger, more, address, again)
     confirms = ledger.config.confirms
     found = ending(ledger, over) if confirms is None else confirmed(
         Ledger.open(ledger.folder.parent, confirms), ledger, over)

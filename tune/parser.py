@@ -13,6 +13,7 @@ COMMANDS = {
     "run": "start a sweep",
     "resume": "go on with a sweep that was interrupted or killed",
     "extend": "add trials to a sweep, finished or not",
+    "rerun": "run trials again that failed or were stopped by hand",
     "stop": "stop a running sweep, or one of its trials, from any terminal",
     "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
     "export": "write the configuration that a sweep chooses, as files and command lines",
@@ -96,7 +97,10 @@ def _add_flags(command: Parser, name: str) -> None:
                              "and those next in rank (default: %(default)s)")
         command.add_argument("--baseline", metavar="FILE", help="YAML of the configuration to compare with (default: "
                              "the preset of stream and buffer, else the sweep's trial 0)")
-    if name in ("resume", "extend", "confirm"):
+    if name == "rerun":
+        command.add_argument("--trial", type=int, action="append", required=True, metavar="N",
+                             help="the trial to run again; repeatable")
+    if name in ("resume", "extend", "rerun", "confirm"):
         add_session_flags(command.add_argument_group("this session (default: as before)"), {})
     else:
         command.add_argument("--address", metavar="URL", help="run this command on a cluster, through its job server, "

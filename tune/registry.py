@@ -81,9 +81,8 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
     """(configuration, network) of a trial's seed, from its newest attempt's checkpoint."""
     from dynamos.export import from_checkpoints
 
-    for attempt in range(trial.attempt, 0, -1):
-        folder = there.trial_folder(trial.number) / f"attempt-{attempt}" / f"seed-{seed}"
-        found = from_checkpoints(folder)
+    for folder in there.attempts(trial):
+        found = from_checkpoints(folder / f"seed-{seed}")
         # Of a damaged file its predecessor is read, and that network has not seen every task.
         if found is not None and found[2] == trial.tasks_done:
             return found[:2]

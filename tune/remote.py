@@ -9,7 +9,7 @@ from dynamos.files import local_path
 
 JOB_SERVER = "http://127.0.0.1:8265"
 AT_A_SERVER = ("submit", "logs")  # these have no other place to be done
-DRIVES = ("submit", "resume", "extend", "confirm")
+DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
 
 
 def is_server(address: object) -> bool:

@@ -241,8 +241,8 @@ class LedgerSearcher(Searcher):
 
     def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
         return {"number": record.number, "attempt": record.attempt,
-                "folder": str(self._ledger.trial_folder(record.number)), "changes": json.dumps(record.config),
-                "place": json.dumps(dataclasses.asdict(place))}
+                "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
+                "changes": json.dumps(record.config), "place": json.dumps(dataclasses.asdict(place))}
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -56,8 +56,10 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
     return record
 
 
-def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str | None:
+def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = ()) -> str | None:
     """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
+
+    The trials whose numbers are in `again` are run once more.
 
     It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
     ends it: what runs is put back for `resume`, the views are written.
@@ -77,7 +79,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more) as display,
+    with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more + len(again)) as display,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
           TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
@@ -85,9 +87,10 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None) -> str 
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
-        if config.pack_gpus and ledger.remaining() + more > 0:
+        if config.pack_gpus and ledger.remaining() + more + len(again) > 0:
             _pack(config, places, nodes(), images, display, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
+        ledger.rerun(again)
         display.begin(places.count)
         status.tell(status.BEGAN)
         searcher = LedgerSearcher(ledger, places, display)

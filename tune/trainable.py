@@ -22,7 +22,7 @@ import yaml
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
-from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
 from tune.logs import log_file
 
 if TYPE_CHECKING:
@@ -47,11 +47,12 @@ class StopRequested(Exception):
 
 
 class SweepTrial(ray.tune.Trainable):
-    """One trial: its seeds, in lockstep, task by task, in `folder`/attempt-N/seed-S.
+    """One trial: its seeds, in lockstep, task by task, in the first of its folders, as seed-S.
 
-    It goes on from the newest checkpoints found in its folder. Its configuration, as the searcher gives it:
-    {"number", "attempt", "folder", "changes": JSON of the fields that the base has otherwise, "place": JSON of the
-    Place that it holds}. Ray keeps copies of it and statistics of its numbers to the sweep's end, so it says no more.
+    It goes on from the newest checkpoints found in its folders. Its configuration, as the searcher gives it:
+    {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes": JSON of the fields
+    that the base has otherwise, "place": JSON of the Place that it holds}.
+    Ray keeps copies of it and statistics of its numbers to the sweep's end, so it says no more.
     The method's own errors travel in a step's report, so that Ray counts only failures of workers and nodes.
     """
 
@@ -61,6 +62,7 @@ class SweepTrial(ray.tune.Trainable):
     _config: dict[str, Any]
     _streams: "dict[str, Stream]"
     _trainers: "dict[int, Trainer]"
+    _folders: list[AnyPath]
     _attempt: AnyPath
     _log: logging.Handler
     _look_at: float
@@ -103,7 +105,7 @@ class SweepTrial(ray.tune.Trainable):
         except NonFiniteError as error:
             state, reason = "PRUNED", f"{NON_FINITE}{error.place}"
         except StopRequested:
-            state, reason = "PRUNED", "stopped on request"
+            state, reason = "PRUNED", STOPPED
         except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
             if isinstance(error, OSError) and not isinstance(self._attempt, Path):
                 raise  # the store's: another worker may reach it
@@ -127,7 +129,8 @@ class SweepTrial(ray.tune.Trainable):
         self._config = config
         self._trainers = {}
         self._look_at = time.monotonic() + STOP_POLL_SECONDS
-        self._attempt = any_path(config["folder"]) / f"attempt-{config['attempt']}"
+        self._folders = [any_path(folder) for folder in json.loads(config["folders"])]
+        self._attempt = self._folders[0]
         self._log = log_file(self._attempt / "log.txt")
 
     def _train_task(self) -> None:
@@ -157,8 +160,8 @@ class SweepTrial(ray.tune.Trainable):
 
         train = self._train().replace(seed=seed)
         trainer = Trainer(train, self._stream(train), on_step=self._stop_if_asked)
-        for attempt in range(self._config["attempt"], 0, -1):
-            state = checkpoints.latest(self._attempt.with_name(f"attempt-{attempt}") / f"seed-{seed}")
+        for folder in self._folders:
+            state = checkpoints.latest(folder / f"seed-{seed}")
             if state is not None:
                 trainer.load_state_dict(state)
                 break

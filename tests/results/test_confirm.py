@@ -14,7 +14,7 @@ from results.compare import compared
 from results.confirm import difference, frame, outcomes, verdict
 from results.frame import Sweep
 from results.ledger import Ledger
-from tests.results.ledgers import confirmed
+from tests.results.ledgers import confirmed, driven
 
 
 def test_a_difference_by_hand() -> None:
@@ -88,6 +88,18 @@ def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     table = frame(confirmation, confirmation.trials()).set_index("configuration")
     assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(table.loc["trial 11", "difference"])
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2
+
+
+def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) -> None:
+    _, there = confirmed(tmp_path, "FAIL", [80.0], of={"1": 7})
+    with driven(there):
+        there.rerun([0])
+        number = there.ask().number
+        there.add_result(number, 1, 100, {"task": 0, "n_tasks": 1}, {"test_class_il": 70.0, "compute": 0.5})
+        there.finish(number, "COMPLETE")
+    rows = outcomes(there, there.trials())
+    assert [(row.label, row.trial.number) for row in rows] == [("trial 7", 1), ("baseline", 2)]
+    assert rows[0].against is not None and rows[0].against.mean == 10.0
 
 
 def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import csv
 import dataclasses
 import datetime as dt
 import io
+import re
 import subprocess
 import sys
 import time
@@ -21,13 +22,14 @@ from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
 from results import lease
 from results import ledger as ledgers
-from results.best import Choice, best, train_config
+from results.best import Choice, baseline, best, train_config
 from results.export import export
 from results.frame import COLUMNS, Sweep, write_trials
 from results.ledger import Ledger, sweep_names
-from results.names import NON_FINITE, STOP_FILE
+from results.names import NON_FINITE, STOP_FILE, STOPPED
 from results.report import answer
 from results.sweep_config import Constraint
+from results.trial import newest
 from search_spaces.space import SearchSpace
 from tests.results.ledgers import ONE, SEED, complete, config, driven, report
 
@@ -79,6 +81,42 @@ def test_the_budget_counts_every_trial_once_and_can_be_extended(ledger: Ledger) 
     ledger.extend(3)
     assert (ledger.budget, ledger.remaining()) == (7, 3)
     assert Ledger.open(ledger.folder.parent, "s").budget == 7
+
+
+def test_a_failed_trial_is_run_again_as_a_new_one_of_its_configuration(ledger: Ledger) -> None:
+    ledger.ask()
+    failed = ledger.ask()
+    ledger.finish(0, "PRUNED", STOPPED)
+    ledger.finish(1, "FAIL", "a full cup")
+    left = ledger.remaining()
+    ledger.rerun([1, 0])
+    assert (ledger.budget, ledger.remaining()) == (6, left + 2), "each counts once, beside those that were asked for"
+    again = ledger.ask()
+    assert (again.number, again.source, again.reruns, again.config) == (2, "rerun:1", 1, failed.config)
+    assert ledger.attempts(again) == [ledger.trial_folder(2) / "attempt-1", ledger.trial_folder(1) / "attempt-1"]
+    report(ledger, 2, 80.0, 70.0)
+    ledger.finish(2, "COMPLETE")
+    assert ledger.ask().reruns == 0 and ledger.trial(1).reason == "a full cup", "the failed one stays as it was"
+    assert ledger.ask().source == "sampler"
+    first = baseline(ledger.trials())
+    assert first is not None and (first.number, first.source) == (3, "preset"), "what ran last of it"
+    assert {number: trial.number for number, trial in newest(ledger.trials()).items()} == {0: 3, 1: 2, 4: 4}
+
+
+@pytest.mark.parametrize("numbers, message", [
+    ([0], "--trial 0 is complete; only a trial that failed, or that was stopped by hand, can be run again"),
+    ([1], "--trial 1 is pruned (non-finite: logits); only"),
+    ([2, 2], "--trial 2 is given twice"), ([5], "--trial 5: s has trials 0 to 4"), ([-1], "--trial -1: s has"),
+    ([3], "--trial 3 was run again as trial 4 (running)"), ([4], "--trial 4 is running; only")])
+def test_no_other_trial_is_run_again(numbers: list[int], message: str, ledger: Ledger) -> None:
+    complete(ledger, 90, 80)
+    for state, reason in (("PRUNED", "non-finite: logits"), ("FAIL", "a"), ("FAIL", "b")):
+        ledger.finish(ledger.ask().number, state, reason)
+    ledger.rerun([3])
+    ledger.ask()
+    with pytest.raises(UserError, match=re.escape(message)):
+        ledger.rerun(numbers)
+    assert len(ledger.trials()) == 5
 
 
 def test_a_constraint_s_value_of_an_earlier_end_that_a_kill_prevented_is_replaced(

@@ -192,10 +192,11 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[tuple[SweepConfig, int]]:
-    """(the sweep as this session has it, trials added) of every sweep that the command would have run."""
-    ran: list[tuple[SweepConfig, int]] = []
-    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more, _: ran.append((ledger.config, more)))
+def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
+    """(the sweep in this session, trials added, numbers of those run again) of every sweep that the command ran."""
+    ran: list[Any] = []
+    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more, address, again: ran.append(
+        (ledger.config, more, *again)))
     monkeypatch.setattr("tune.summary.ending", lambda ledger, over: True)
     assert main(arguments) == 0
     return ran
@@ -213,6 +214,18 @@ def test_a_later_session_may_have_other_resources_and_changes_nothing_else(
     ran = drive(monkeypatch, *command, "--storage", str(stored), *flags)
     assert ran == [(dataclasses.replace(before, **changes), more)]
     assert Ledger.open(stored, "s").config == before, "for this session only"
+
+
+def test_failed_trials_are_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                     capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, plain(trials=3), {})) as ledger:
+        complete(ledger, 70.0, 90.0)
+        for _ in range(2):
+            ledger.finish(ledger.ask().number, "FAIL", "no room")
+    where = ["--storage", str(tmp_path)]
+    assert drive(monkeypatch, "rerun", "s", "--trial", "2", "--trial", "1", *where) == [(plain(trials=3), 0, 2, 1)]
+    assert main(["rerun", "s", "--trial", "0", *where]) == 2
+    assert "--trial 0 is complete; only a trial that failed" in capsys.readouterr().err
 
 
 def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:

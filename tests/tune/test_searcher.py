@@ -80,7 +80,8 @@ def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger:
 
 def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
     suggested = searcher(ledger).suggest("a")
-    assert suggested == {"number": 0, "attempt": 1, "folder": str(ledger.folder / "trials" / "0000"),
+    assert suggested == {"number": 0, "attempt": 1,
+                         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
                          "changes": json.dumps(ledger.trial(0).config),
                          "place": '{"cpus": 1, "gpus": 0, "node": null}'}
     assert changes(suggested)["lr"] == ledger.config.base.lr

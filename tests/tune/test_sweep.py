@@ -187,7 +187,8 @@ def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
             "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42], "
             "images=None);"
             "import json; changes = json.dumps({'evaluate_on': 'test'});"
-            "print(made({'number': 0, 'attempt': 1, 'folder': 'f', 'changes': changes}).train()['report'])")
+            "trial = {'number': 0, 'attempt': 1, 'folders': json.dumps(['f/attempt-1']), 'changes': changes};"
+            "print(made(trial).train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
     report = json.loads(done.stdout.strip().splitlines()[-1])

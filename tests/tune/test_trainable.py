@@ -34,7 +34,8 @@ def test_images_unlocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
-    return {"number": 7, "attempt": attempt, "folder": str(folder), "changes": json.dumps(changes)}
+    return {"number": 7, "attempt": attempt, "folders": json.dumps(
+        [str(folder / f"attempt-{number}") for number in range(attempt, 0, -1)]), "changes": json.dumps(changes)}
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
