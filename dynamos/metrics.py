@@ -1,6 +1,8 @@
 """Accuracy matrix -> class-il, task-il, transfer, forgetting; multiply-accumulates of a gated network."""
 
 import dataclasses
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -8,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
+DECIMALS = 10  # of a mean: far finer than one image of any test set, far coarser than the rounding of float64
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +74,14 @@ class TaskResult:
         return cls(**{name: tuples(value) for name, value in values.items()})
 
 
+def mean(values: Iterable[float]) -> float:
+    """Mean of several values, to DECIMALS, so that means which are equal on paper are equal; 0 of none."""
+    given = list(map(float, values))
+    if len(given) < 2:
+        return given[0] if given else 0.0
+    return round(math.fsum(given) / len(given), DECIMALS)
+
+
 def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
     """(T, T) matrix R[i][t] of accuracy on task t after training task i; NaN where nothing was measured."""
     matrix = np.full((n_tasks, n_tasks), np.nan)
@@ -81,18 +92,18 @@ def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
 
 def mean_accuracy(matrix: Matrix, task: int) -> float:
     """Unweighted mean accuracy on the tasks seen after `task`."""
-    return float(matrix[task, :task + 1].mean())
+    return mean(matrix[task, :task + 1])
 
 
 def learning_accuracy(matrix: Matrix) -> float:
     """Mean over t of R[t][t] (Riemer et al. 2019): how well each task is known right after it was learned."""
-    return float(np.diag(matrix).mean())
+    return mean(np.diag(matrix))
 
 
 def backward_transfer(matrix: Matrix) -> float:
     """Mean over t < T-1 of R[T-1][t] - R[t][t] (METHOD section 4); 0 for a single task."""
     last = len(matrix) - 1
-    return _mean([matrix[last, t] - matrix[t, t] for t in range(last)])
+    return mean(matrix[last, t] - matrix[t, t] for t in range(last))
 
 
 def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
@@ -102,17 +113,13 @@ def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
         matrix: (T, T).
         untrained: (T,), accuracies of the network before any training.
     """
-    return _mean([matrix[t - 1, t] - untrained[t] for t in range(1, len(matrix))])
+    return mean(matrix[t - 1, t] - untrained[t] for t in range(1, len(matrix)))
 
 
 def forgetting(matrix: Matrix) -> float:
     """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (METHOD section 4); never negative, 0 for one task."""
     last = len(matrix) - 1
-    return _mean([matrix[t:, t].max() - matrix[last, t] for t in range(last)])
-
-
-def _mean(values: list[Any]) -> float:
-    return float(np.mean(values)) if values else 0.0
+    return mean(matrix[t:, t].max() - matrix[last, t] for t in range(last))
 
 
 def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:

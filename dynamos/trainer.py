@@ -242,10 +242,10 @@ class Trainer:
             entropy.append((torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum())
         if not finite:
             self._non_finite(self.steps)
-        class_il, task_il = (100 * hits / len(images)).tolist()
+        class_il, task_il = (100 * correct / len(images) for correct in hits.tolist())  # in Python's float64
         channels = len(images) * output.policy_logits.shape[1]
         mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0
-        return _Evaluation(class_il, task_il, torch.cat(kept).cpu().numpy(), mean_entropy, use.cpu().numpy())
+        return _Evaluation(class_il, task_il, torch.cat(kept).cpu().double().numpy(), mean_entropy, use.cpu().numpy())
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
@@ -273,7 +273,7 @@ class Trainer:
         return TaskResult(
             task=task, n_tasks=self.n_tasks, evaluated_on=config.evaluate_on,
             class_il=metrics.mean_accuracy(matrix, task),
-            task_il=None if rotating else float(np.mean(task_row[:task + 1])),
+            task_il=None if rotating else metrics.mean(task_row[:task + 1]),
             class_il_row=class_row, task_il_row=() if rotating else task_row,
             learning_accuracy=None if rotating else metrics.learning_accuracy(so_far),
             forgetting=None if rotating else metrics.forgetting(so_far),
@@ -281,7 +281,7 @@ class Trainer:
             forward_transfer=None if rotating else metrics.forward_transfer(
                 so_far, np.asarray(self.untrained["class_il"])),
             keep_fraction=keep, keep_per_gate=keep_per_gate, keep_per_task=per_task,
-            policy_entropy=float(np.mean([e.entropy for e in seen])), macs=macs, compute=macs / dense,
+            policy_entropy=metrics.mean(e.entropy for e in seen), macs=macs, compute=macs / dense,
             train_loss=self._last_epoch["loss"], train_accuracy=self._last_epoch["accuracy"], steps=self.steps,
             train_seconds=self._train_seconds, eval_seconds=time.perf_counter() - started,
             warnings=self._collapse(keep_per_gate))

@@ -13,6 +13,7 @@ from results.wording import count
 
 TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
 SPEARMAN_SAFE = 0.7
+DECIMALS = 2  # to which a correlation is judged, as it is printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +28,8 @@ class Agreement:
     @property
     def safe(self) -> bool:
         """Whether pruning after this task would have spared what turned out well."""
-        return self.spearman is not None and self.spearman >= SPEARMAN_SAFE and self.best_kept
+        return (self.spearman is not None and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
+                and self.best_kept)
 
 
 def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
@@ -64,14 +66,14 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
         why = (f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, {TRIALS_NEEDED} are needed"
                if trials < TRIALS_NEEDED else f"the {trials} finished trials are all equal after a task")
         return f"Whether pruning after {count(grace_tasks, 'task')} is safe here cannot be told: {why}."
-    is_safe, weakest = all(a.safe for a in judged), f"{min(correlations):.2f}"
+    is_safe, weakest = all(a.safe for a in judged), _printed(min(correlations))
     lost = [a.task for a in judged if not a.best_kept]
     place = f"below the median after task {lost[0]}" if lost else "never below the median"
     # From the last task backwards, as long as the ranking was right.
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
     text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
             f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
-            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; {SPEARMAN_SAFE:g} "
+            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; {_printed(SPEARMAN_SAFE)} "
             f"is enough), and the finally best was {place}")
     text += f"; a grace of {count(right[-1], 'task')} would have been safe." if right and not is_safe else "."
     if pruner != "none":
@@ -85,9 +87,13 @@ def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
     objective = config.objectives[0]
     own = [t for t in trials if not t.imported]
     found = agreements(own, objective.metric, objective.sign > 0)
-    tasks = "; ".join(f"task {a.task}: {a.spearman:.2f}" for a in found if a.spearman is not None)
+    tasks = "; ".join(f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None)
     said = sentence(found, config.grace_tasks, config.pruner)
     return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
+
+
+def _printed(correlation: float) -> str:
+    return f"{correlation:.{DECIMALS}f}"
 
 
 def _spearman(then: list[float], final: list[float]) -> float | None:

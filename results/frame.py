@@ -2,12 +2,13 @@
 
 import io
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 import pandas as pd
 
+from dynamos.config import field_type
 from dynamos.errors import unknown
 from dynamos.files import AnyPath, any_path, write_whole
 from results.best import Choice, best, chosen, pareto
@@ -52,6 +53,11 @@ RESULT_COLUMNS = {
     "task": "tasks learned, from 1",
 }
 FORMATS = ("csv", "parquet")
+# The type of each column, whatever is in it; the rest are float64. Those that may lack a value have pandas' own types.
+TIME = "datetime64[us, UTC]"
+_TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
+          "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64", "task": "int64"}
+_FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 
 class Sweep:
@@ -87,7 +93,8 @@ class Sweep:
         rows = [{"number": trial.number, "state": trial.state, "seed": seed, "task": result["task"] + 1,
                  **{name: value for name, value in result["metrics"].items() if name != "task"}}
                 for trial in self.records for seed, results in trial.results.items() for result in results]
-        return pd.DataFrame(rows, columns=None if rows else list(RESULT_COLUMNS))
+        names = dict.fromkeys(name for row in rows for name in row) or RESULT_COLUMNS
+        return typed(pd.DataFrame(rows, columns=list(names), dtype=object))
 
     @property
     def pareto(self) -> pd.DataFrame:
@@ -118,8 +125,14 @@ class Sweep:
                          "seconds": trial.seconds, "cpu_seconds": trial.cpu_seconds,
                          "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
                          "reason": trial.reason, **trial.config})
-        return pd.DataFrame(rows, columns=[*columns(self.config.metrics),
-                                           *(p.name for p in self.config.space.parameters)])
+        fields = [p.name for p in self.config.space.parameters]
+        return typed(pd.DataFrame(rows, columns=[*columns(self.config.metrics), *fields], dtype=object), fields)
+
+
+def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
+    """The frame with each column's own type; `fields` are columns that hold values of fields of TrainConfig."""
+    return frame.astype({name: _FIELD_TYPES[field_type(name)[0]] if name in fields else _TYPES.get(name, "float64")
+                         for name in frame.columns})
 
 
 def columns(metrics: dict[str, str]) -> list[str]:
@@ -129,7 +142,10 @@ def columns(metrics: dict[str, str]) -> list[str]:
 
 
 def write_trials(ledger: Ledger) -> None:
-    """Writes trials.csv and, with several objectives, pareto.csv; numbers in full, so that they read back exactly."""
+    """Writes trials.csv and, with several objectives, pareto.csv; numbers in full.
+
+    pandas reads them back exactly from 3.1 on, before with float_precision="round_trip".
+    """
     sweep = Sweep.of(ledger)
     write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
     if len(ledger.config.objectives) > 1:

@@ -15,7 +15,6 @@ import warnings
 from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
-from statistics import fmean
 from typing import Protocol
 
 import numpy as np
@@ -24,6 +23,7 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import BasePruner, PatientPruner, PercentilePruner, SuccessiveHalvingPruner, WilcoxonPruner
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from dynamos.metrics import mean
 from results.trial import TrialRecord
 
 STARTUP_TRIALS = 5  # finished ones that median, percentile and patient wait for; Optuna's default
@@ -77,7 +77,7 @@ class Measure:
     def mean(self, trial: TrialRecord, tasks: int) -> float | None:
         """The mean over seeds of `by_seed`."""
         values = self.by_seed(trial, tasks)
-        return None if not values else fmean(values.values())
+        return None if not values else mean(values.values())
 
     def shadow(self) -> optuna.Study:
         """A new study in memory."""
@@ -190,7 +190,7 @@ class Patient:
         for earlier in range(self._measure.grace_tasks, tasks + 1):
             value, finished = self._measure.mean(trial, earlier), self._median.values(earlier, now)
             if value is not None and finished:
-                standings[earlier] = value - fmean(finished)
+                standings[earlier] = value - mean(finished)
         if not self._pruner.prune(self._study, _running(standings)):
             return None
         last = standings.pop(tasks)
@@ -297,11 +297,11 @@ class Wilcoxon:
         if not own or not others:
             return None
         study = self._measure.shadow()
-        study.add_trial(create_trial(value=fmean(others.values()), intermediate_values=others))
+        study.add_trial(create_trial(value=mean(others.values()), intermediate_values=others))
         if not self._pruner.prune(study, _running(own)):
             return None
         than = f"that of trial {best.number}, the best finished"
-        return (f"wilcoxon: {self._measure.worse(tasks, fmean(own.values()), than, fmean(others.values()))}, over "
+        return (f"wilcoxon: {self._measure.worse(tasks, mean(own.values()), than, mean(others.values()))}, over "
                 f"{len(own)} seeds (p < {WILCOXON_P:g})")
 
 

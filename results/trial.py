@@ -7,7 +7,7 @@ from functools import cached_property
 from statistics import stdev
 from typing import Any
 
-import numpy as np
+from dynamos.metrics import mean
 
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
 RERUN = "rerun:"  # what the source begins with of a trial that runs another one of the sweep again
@@ -68,8 +68,7 @@ class TrialRecord:
         """A metric's mean over seeds after the last task reported by all; None before the first."""
         if metric not in self._last:
             values = self.by_seed(metric)
-            self._last[metric] = None if not values or None in values else float(
-                values[0]) if len(values) == 1 else float(np.mean(values))
+            self._last[metric] = None if not values or None in values else mean(values)
         return self._last[metric]
 
     @cached_property

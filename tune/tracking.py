@@ -14,6 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from dynamos.errors import RunError
+from dynamos.metrics import mean
 from results.best import best
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
@@ -263,7 +264,7 @@ def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, i
         for name in together[0]["metrics"]:
             values = [result["metrics"][name] for result in together if name in result["metrics"]]
             if len(values) == len(together):
-                yield _metric(name, statistics.fmean(values), at, step)
+                yield _metric(name, mean(values), at, step)
                 if name in spread_of:
                     yield _metric(f"{name}_std", statistics.stdev(values), at, step)
 

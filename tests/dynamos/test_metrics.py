@@ -38,6 +38,31 @@ def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed)
     assert metrics.forgetting(matrix) >= -metrics.backward_transfer(matrix) - 1e-9
 
 
+@pytest.mark.parametrize("one, other", [
+    ([100 * k / 29 for k in (28, 27, 20, 17, 3)], [100 * k / 29 for k in (3, 17, 20, 27, 28)]),  # the same in another order
+    ([100 * k / 36 for k in (31, 30, 29)], [100 * k / 36 for k in (30, 30, 30)]),
+    ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60])])
+def test_means_that_are_equal_on_paper_are_equal(one, other):
+    assert metrics.mean(one) == metrics.mean(other)
+    assert metrics.mean_accuracy(np.array([one] * len(one)), len(one) - 1) == metrics.mean(other)
+
+
+def test_one_value_is_its_own_mean_and_one_image_more_is_another_mean():
+    assert metrics.mean([87.36111450195312]) == 87.36111450195312 and metrics.mean([]) == 0
+    assert metrics.mean([100 * 12345 / 100_000, 50]) != metrics.mean([100 * 12346 / 100_000, 50])
+
+
+def test_accuracies_are_exact_ratios_of_counts():
+    trainer = Trainer(small())
+    *_, last = trainer
+    counts = [len(images) for images in trainer.stream.evaluation]
+    for value, n in zip(last.class_il_row + last.task_il_row, counts * 2, strict=True):
+        assert value in {100 * k / n for k in range(n + 1)}
+    channels = 2 * trainer.config.nf
+    assert all(any(abs(keep * sum(counts) * channels - k) < 1e-9 for k in [round(keep * sum(counts) * channels)])
+               for keep in last.keep_per_gate)
+
+
 def test_one_task():
     one = np.array([[55.]])
     assert metrics.forgetting(one) == metrics.backward_transfer(one) == metrics.forward_transfer(one, one[0]) == 0

@@ -85,14 +85,14 @@ MEASURED = [Agreement(1, 14, 0.0, False), Agreement(2, 14, 0.93, True), Agreemen
 def test_safe_from_the_second_task_on() -> None:
     assert sentence(MEASURED, 2, "none") == (
         "Pruning after 2 tasks would have been safe: from then on the ranking of the 14 finished trials correlated "
-        "with the final one by at least 0.91 (Spearman; 0.7 is enough), and the finally best was never below the "
+        "with the final one by at least 0.91 (Spearman; 0.70 is enough), and the finally best was never below the "
         "median.")
 
 
 def test_unsafe_after_the_first_and_what_would_have_been_safe() -> None:
     assert sentence(MEASURED, 1, "none") == (
         "Pruning after 1 task would have been unsafe: from then on the ranking of the 14 finished trials correlated "
-        "with the final one by as little as 0.00 (Spearman; 0.7 is enough), and the finally best was below the "
+        "with the final one by as little as 0.00 (Spearman; 0.70 is enough), and the finally best was below the "
         "median after task 1; a grace of 2 tasks would have been safe.")
 
 
@@ -101,6 +101,13 @@ def test_with_a_pruner_it_says_that_pruned_trials_are_missing() -> None:
     assert text.startswith("Pruning after 2 tasks was safe: ")
     assert text.endswith(" Only trials that were let finish are compared: among them the correlation tends to be too "
                          "low, and a good trial that was pruned is not seen.")
+
+
+@pytest.mark.parametrize("spearman, words", [(0.7 - 1e-12, "safe: "), (0.696, "safe: "), (0.69, "unsafe: "),
+                                             (0.6949, "unsafe: ")])
+def test_what_is_printed_is_what_is_judged(spearman: float, words: str) -> None:
+    said = sentence([Agreement(1, 9, spearman, True)], 1, "none")
+    assert f"would have been {words}" in said and f"{spearman:.2f} (Spearman; 0.70 is enough)" in said
 
 
 def test_safe_needs_both_the_correlation_and_the_best() -> None:
