@@ -73,8 +73,8 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
     text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
             f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
-            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; {_printed(SPEARMAN_SAFE)} "
-            f"is enough), and the finally best was {place}")
+            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
+            f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best was {place}")
     text += f"; a grace of {count(right[-1], 'task')} would have been safe." if right and not is_safe else "."
     if pruner != "none":
         text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "

@@ -56,7 +56,8 @@ FORMATS = ("csv", "parquet")
 # The type of each column, whatever is in it; the rest are float64. Those that may lack a value have pandas' own types.
 TIME = "datetime64[us, UTC]"
 _TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
-          "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64", "task": "int64"}
+          "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64",
+          "task": "int64"}
 _FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 

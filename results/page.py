@@ -51,7 +51,8 @@ def preformatted(text: str) -> str:
 
 def frame(content: pd.DataFrame) -> str:
     """A DataFrame as a table that scrolls sideways where it is too wide."""
-    shown = content.astype(object).where(content.notna(), float("nan")).to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0)
+    plain = content.astype(object).where(content.notna(), float("nan"))  # to_html writes pandas' own NA as a word
+    shown = plain.to_html(index=False, na_rep="", float_format="{:.4g}".format, border=0)
     return f'<div class="wide" tabindex="0">{shown}</div>'
 
 

@@ -39,7 +39,7 @@ def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed)
 
 
 @pytest.mark.parametrize("one, other", [
-    ([100 * k / 29 for k in (28, 27, 20, 17, 3)], [100 * k / 29 for k in (3, 17, 20, 27, 28)]),  # the same in another order
+    ([100 * k / 29 for k in (28, 27, 20, 17, 3)], [100 * k / 29 for k in (3, 17, 20, 27, 28)]),
     ([100 * k / 36 for k in (31, 30, 29)], [100 * k / 36 for k in (30, 30, 30)]),
     ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60])])
 def test_means_that_are_equal_on_paper_are_equal(one, other):

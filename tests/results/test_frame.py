@@ -66,7 +66,8 @@ def test_a_column_has_its_type_whatever_is_in_it(ledger: Ledger, tmp_path: Path)
     kinds = full.trials.dtypes.astype(str)
     assert kinds["feasible"] == kinds["warmup"] == "boolean" and kinds["reason"] == kinds["state"] == "string"
     assert kinds["started_at"] == kinds["ended_at"] == "datetime64[us, UTC]"
-    assert {kinds[name] for name in ("spread", "val_class_il", "val_task_il", "seconds", "policy_penalty")} == {"float64"}
+    numbers = "spread", "val_class_il", "val_task_il", "seconds", "policy_penalty"
+    assert {kinds[name] for name in numbers} == {"float64"}
     for name in RESULT_COLUMNS:
         assert empty.results[name].dtype == full.results[name].dtype
     assert list(empty.trials[empty.trials.feasible]["number"]) == []
