@@ -1,0 +1,41 @@
+"""Every test has an empty folder and an empty home of its own, and an environment in which nobody has set anything."""
+
+import os
+import site
+from collections.abc import Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+CLEARED = ("CUDA_VISIBLE_DEVICES", "DYNAMOS_", "MLFLOW_", "OMP_", "OPTUNA_", "RAY_")  # names, or what they begin with
+KEPT = {"DYNAMOS_TEST_DATA"}  # where tests find the real MNIST
+
+# Now, for libraries read some of them when they are imported; processes that tests start inherit what is left.
+for name in [name for name in os.environ if name.startswith(CLEARED) and name not in KEPT]:
+    del os.environ[name]
+# Packages that a user has installed for himself are found by his home.
+os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
+
+
+@pytest.fixture(autouse=True, scope="session")
+def alone_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """For fixtures that many tests share, which begin before the first of them."""
+    with pytest.MonkeyPatch.context() as changes:
+        _settle(changes, tmp_path_factory.mktemp("shared"))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test leaves in its folder, its home or its environment is gone for the next one."""
+    with patch.dict(os.environ), pytest.MonkeyPatch.context() as changes:
+        _settle(changes, tmp_path_factory.mktemp("alone"))
+        yield
+
+
+def _settle(changes: pytest.MonkeyPatch, folder: Path) -> None:
+    for place in ("here", "home"):
+        (folder / place).mkdir()
+    changes.chdir(folder / "here")
+    changes.setenv("HOME", str(folder / "home"))

@@ -1,0 +1,44 @@
+"""What a test finds around it does not depend on where and after what it runs."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import CLEARED, KEPT
+from tests.odd import VARIABLES, make_odd_sweeps
+
+LOOK = """
+import os, pathlib, sys
+print(*os.listdir(), *os.listdir(pathlib.Path.home()), *(n for n in os.environ if n.startswith(tuple(sys.argv[1:]))))
+"""
+
+
+def around() -> set[str]:
+    """What a process that starts now finds in its folder, its home and, of what is to be gone, its environment."""
+    look = [sys.executable, "-c", LOOK, "LEFT", *CLEARED]
+    out = subprocess.run(look, capture_output=True, text=True, check=True).stdout
+    return {*out.split()} - KEPT
+
+
+@pytest.fixture(scope="module")
+def around_a_shared_fixture() -> set[str]:
+    return around()
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_it_is_nothing(number: int, around_a_shared_fixture: set[str]) -> None:
+    assert around() == around_a_shared_fixture == set()
+    Path("runs").mkdir()
+    (Path.home() / ".ray").mkdir()
+    os.environ["LEFT"] = os.environ["RAY_ADDRESS"] = "127.0.0.1:9"
+    assert around() == {"runs", ".ray", "RAY_ADDRESS", "LEFT"}
+
+
+def test_it_is_nothing_where_much_is_around_the_tests(tmp_path: Path) -> None:
+    make_odd_sweeps(tmp_path / "runs")
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_it_is_nothing"],
+                          cwd=tmp_path, env=os.environ | VARIABLES, capture_output=True, text=True)
+    assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr
