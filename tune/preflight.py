@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -79,12 +79,17 @@ def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: 
 
 def versions() -> dict[str, str]:
     """This process's version of everything in SAME; that of our own code is a hash of its files."""
-    hashed = hashlib.sha256()
-    for folder in map(Path, package_folders()):
-        for path in sorted([*folder.glob("*.py"), *folder.glob("*.yaml")]):
-            hashed.update(f"{folder.name}/{path.name}".encode() + path.read_bytes())
-    known = {"python": platform.python_version(), "code": hashed.hexdigest()[:8]}
+    known = {"python": platform.python_version(), "code": code_version(map(Path, package_folders()))}
     return {name: known.get(name) or version(name) for name in SAME}
+
+
+def code_version(packages: Iterable[Path]) -> str:
+    """8 hex digits of the SHA-256 of packages' modules and YAML files, those of their sub-packages too."""
+    hashed = hashlib.sha256()
+    for folder in packages:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
+            hashed.update(f"{path.relative_to(folder.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return hashed.hexdigest()[:8]
 
 
 def digest(images: Mapping[str, tuple[Any, Any, int]]) -> str:

@@ -8,7 +8,7 @@ import pytest
 
 from tests.results.ledgers import config
 from tune.places import Node
-from tune.preflight import NodeReport, file_system, ledger_problems, problems_of, versions
+from tune.preflight import NodeReport, code_version, file_system, ledger_problems, problems_of, versions
 
 OWN = {"python": "3.11.7", "torch": "2.13.0", "ray": "2.60.0", "optuna": "5.0.0", "numpy": "2.4.6", "code": "abcd1234",
        "data": "854888bb"}
@@ -31,8 +31,22 @@ def test_what_would_not_do_is_named_with_its_remedy(changes: dict[str, Any], sai
     assert problem.startswith(said)
 
 
-def test_our_own_code_has_a_version_that_its_files_make() -> None:
+def test_our_own_code_has_a_version_that_its_files_make(tmp_path: Path) -> None:
     assert versions() == versions() and len(versions()["code"]) == 8
+    package = tmp_path / "package"
+    (package / "inner" / "deeper").mkdir(parents=True)
+    seen = [code_version([package])]
+    for name in ("a.py", "presets.yaml", "inner/a.py", "inner/space.yaml", "inner/deeper/b.py"):
+        for text in ("", "changed"):  # there, then other
+            (package / name).write_text(text)
+            seen.append(code_version([package]))
+    assert len({*seen}) == len(seen) == 11
+    (package / "inner" / "notes.txt").touch()
+    (package / "inner" / "a.pyc").touch()
+    assert code_version([package]) == seen[-1]
+    (package / "inner" / "deeper" / "b.py").rename(package / "inner" / "b.py")
+    assert code_version([package]) not in seen
+    assert code_version([package.rename(tmp_path / "other")]) not in seen
 
 
 def test_a_file_ledger_is_refused_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
