@@ -1,5 +1,5 @@
 # One virtual environment serves every target; the first that needs it creates it, a second call finds it.
-#   make sweep KEEP_TORCH=1    keeps the torch that PYTHON already has (2.13 or newer)
+#   make sweep KEEP_TORCH=1    keeps the torch that PYTHON already has (2.13 or newer), and its torchvision
 #   make sweep VENV=DIR        puts the environment elsewhere
 PYTHON ?= python3
 VENV ?= .venv
@@ -32,7 +32,7 @@ lint: $(READY)
 $(READY): requirements-dev.txt setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dynamos needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(if $(KEEP_TORCH),--system-site-packages) $(VENV)
-	$(if $(KEEP_TORCH),grep -v '^torch==',cat) requirements-dev.txt > $(VENV)/requirements.txt
+	$(if $(KEEP_TORCH),grep -vE '^torch(vision)?==',cat) requirements-dev.txt > $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r $(VENV)/requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e . \
 		--config-settings editable_mode=compat

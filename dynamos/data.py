@@ -153,9 +153,11 @@ def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
 def _torchvision() -> Any:
     try:
         import torchvision.datasets
-    except (ImportError, RuntimeError) as error:  # RuntimeError: built for another torch
-        raise UserError(f"--download needs a torchvision that fits this torch (pip install 'dynamos[download]'): "
-                        f"{error}.") from None
+    # Built for another torch it may fail in any of these ways.
+    except (ImportError, OSError, RuntimeError, AttributeError) as error:
+        raise UserError(f"--download needs torchvision, which cannot be imported here beside torch {torch.__version__} "
+                        f"({error}). Install the torchvision that was built for it, from where this torch is from, or "
+                        "put the files under --data-path by hand.") from None
     return torchvision.datasets
 
 

@@ -9,6 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+import torch
 
 import main_policy
 from dynamos import cli
@@ -134,6 +135,24 @@ def test_data_is_fetched_where_it_is_asked_for(dataset, asks, command, torchvisi
     assert torchvision == [asks]
     assert main([*flags[:-1], "again"]) == 0  # now it is there
     assert torchvision == [asks]
+
+
+def test_only_fetching_needs_a_torchvision_that_fits(command, tmp_path, monkeypatch, capsys):
+    package = tmp_path / "site" / "torchvision"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    monkeypatch.syspath_prepend(package.parent)
+    for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+        monkeypatch.delitem(sys.modules, name)
+    main, *_ = command
+    flags = [*fields(dataset="seq-mnist"), "--data-path", str(tmp_path / "data"), "--save-path", str(tmp_path / "out"),
+             "--exp-name", "e", "--download"]
+    assert main(flags) == 2
+    said = one_line(capsys)
+    assert f"beside torch {torch.__version__} (operator torchvision::nms does not exist). Install the" in said
+    write_mnist(tmp_path / "data" / "MNIST" / "raw", np.random.default_rng(0))
+    assert main(flags) == 0
+    assert not [name for name in sys.modules if name.partition(".")[0] == "torchvision"]
 
 
 def test_resuming_fetches_too(torchvision, tmp_path):
