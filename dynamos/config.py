@@ -62,6 +62,7 @@ POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
 AT_LEAST_ONE = Range(1, 10**14)  # more than any memory holds, and torch can still count its bytes
 SEEDS = Range(0, 2**63 - 1)  # what torch takes for one
+LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 
 def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...] | None = None) -> Any:
@@ -184,8 +185,12 @@ def field_type(name: str) -> tuple[type, bool]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value` in the field's own type; UserError if it does not fit the field's type or range."""
+    """`value` in the field's own type; UserError if it does not fit the field's type or range.
+
+    A number of numpy's, pandas' or torch's becomes Python's, and 8.0 a whole one where the field's are.
+    """
     kind, optional = field_type(name)
+    value = plain(value)
     if value is None and optional:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -193,6 +198,8 @@ def checked(name: str, value: Any) -> Any:
             value = float(value)
         except OverflowError:
             raise UserError(f"{name} {value} is too large.") from None
+    if kind is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     fits: bool = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
     if not fits:
         raise UserError(f"{name} {value!r} is not {_WORDS[kind]}.")
@@ -202,10 +209,25 @@ def checked(name: str, value: Any) -> Any:
     if isinstance(allowed, Range):
         if kind is float and not math.isfinite(value):
             raise UserError(f"{name} {value} is not a finite number.")
+        if kind is float and abs(value) > LARGEST:
+            raise UserError(f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}.")
         if value not in allowed:
             raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
+    if type(value) is not kind:  # an enum's member, which no checkpoint could be read with
+        return str.__str__(value) if kind is str else kind(value)
+    return value
+
+
+def plain(value: Any) -> Any:
+    """The value as Python, YAML and JSON have it, with whatever it holds: numpy's, pandas' and torch's are not."""
+    if isinstance(value, Mapping):
+        return {plain(name): plain(one) for name, one in value.items()}
+    if hasattr(value, "tolist"):  # an array, a Series, a tensor, or one number of theirs
+        return value.tolist()
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value] if isinstance(value, list) else tuple(map(plain, value))
     return value
 
 
@@ -224,11 +246,12 @@ def parsed(name: str, text: str) -> Any:
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         return checked(name, words.get(text.lower(), text))
-    try:
-        number = kind(text)
-    except ValueError:
-        raise UserError(f"{name} {text!r} is not {_WORDS[kind]}.") from None
-    return checked(name, number)
+    for number in dict.fromkeys((kind, float)):  # 1e3 is a whole number, too
+        try:
+            return checked(name, number(text))
+        except ValueError:
+            continue
+    raise UserError(f"{name} {text!r} is not {_WORDS[kind]}.")
 
 
 def parsed_settings(settings: list[str]) -> dict[str, Any]:
@@ -243,14 +266,35 @@ def parsed_settings(settings: list[str]) -> dict[str, Any]:
     return values
 
 
+class DoubledKey(ValueError):
+    """A mapping that has a key twice, of which YAML's reader would drop the first without a word."""
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """Reads YAML whose mappings have each key once."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """As its base does; DoubledKey where a mapping has a key twice."""
+        node = super().compose_node(parent, index)
+        lines: dict[str, int] = {}
+        for key, _ in node.value if isinstance(node, yaml.MappingNode) else ():
+            name, line = str(key.value), key.start_mark.line + 1
+            if name in lines:
+                raise DoubledKey(f"{name} stands twice, in lines {lines[name]} and {line}; leave one of them")
+            lines[name] = line
+        return node
+
+
 def read_yaml(path: AnyPath) -> dict[str, Any]:
     """The mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
     try:
-        content = yaml.safe_load(path.read_text())
+        content = yaml.load(path.read_bytes(), UniqueKeys)
     except FileNotFoundError:
         raise UserError(f"no file {path}.") from None
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise UserError(f"cannot read {path}: {error}.") from None
+    except DoubledKey as error:
+        raise UserError(f"{path}: {error}.") from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
         raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):

@@ -1,5 +1,6 @@
 """Images as they lie on disk, read whole: MNIST, SVHN and scikit-learn's digits."""
 
+import gzip
 import hashlib
 import math
 import os
@@ -8,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 import torch
@@ -68,7 +69,7 @@ def digits(folder: Path | None, test: bool, download: bool) -> Images:
         np.arange(len(raw.target)), test_size=0.2, stratify=raw.target, random_state=20230110)
     index = np.sort(held_out if test else rest)
     return Images(torch.from_numpy(raw.images[index].astype(np.uint8))[:, None],
-                  torch.from_numpy(raw.target[index].astype(np.int64)), white=16)
+                  torch.from_numpy(raw.target[index].astype(np.int64)), WHITE["digits"])
 
 
 def mnist(folder: Path | None, test: bool, download: bool) -> Images:
@@ -78,12 +79,11 @@ def mnist(folder: Path | None, test: bool, download: bool) -> Images:
     folder = _folder("MNIST", folder)
     stem = "t10k" if test else "train"
     wanted = [f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte"]
-    places = [folder / place for place in ("MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw")]
+    places = [folder / place for place in ("MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw", "MNIST", "")]
     if download and _first(places, wanted) is None:
         _download("MNIST", folder, lambda datasets: datasets.MNIST(folder, train=not test, download=True))
-    found = _found("MNIST", folder, places, wanted)
-    pixels, labels = _idx(found / wanted[0], rank=3), _idx(found / wanted[1], rank=1)
-    return _paired(found / wanted[0], pixels[:, None], labels.long())
+    images, labels = _found("MNIST", folder, places, wanted)
+    return _paired("mnist", images, _idx(images, rank=3)[:, None], _idx(labels, rank=1).long())
 
 
 def svhn(folder: Path | None, test: bool, download: bool) -> Images:
@@ -99,26 +99,29 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     places = [folder / "SVHN", folder]
     if download and _first(places, wanted) is None:
         _download("SVHN", folder, lambda datasets: datasets.SVHN(folder / "SVHN", split=split, download=True))
-    path = _found("SVHN", folder, places, wanted) / wanted[0]
+    [path] = _found("SVHN", folder, places, wanted)
     try:
-        content = loadmat(path)
+        with _opened(path) as file:
+            content = loadmat(file)
         pixels, labels = content["X"], content["y"].ravel().astype(np.int64) % 10  # label 10 means class 0
-    except (OSError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError, zlib.error) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError,
+            zlib.error) as error:
         raise UserError(f"{path} is not an SVHN file with X and y: {error}.") from None
     if pixels.ndim != 4 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # (H, W, C, N)
         raise UserError(f"{path} is not an SVHN file: its X is {pixels.dtype} of shape {pixels.shape}.")
-    return _paired(path, torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
+    return _paired("svhn", path, torch.from_numpy(np.ascontiguousarray(pixels.transpose(3, 2, 0, 1))),
                    torch.from_numpy(labels))
 
 
+WHITE = {"digits": 16, "mnist": 255, "svhn": 255}  # the pixel value that means 1.0, by source
 Source = Callable[[Path | None, bool, bool], Images]
 SOURCES: dict[str, Source] = {"digits": digits, "mnist": mnist, "svhn": svhn}
 
 
-def _paired(path: Path, pixels: Tensor, labels: Tensor) -> Images:
+def _paired(source: str, path: Path, pixels: Tensor, labels: Tensor) -> Images:
     if len(pixels) != len(labels):
         raise UserError(f"{path} holds {len(pixels)} images, but there are {len(labels)} labels for them.")
-    return Images(pixels, labels, white=255)
+    return Images(pixels, labels, WHITE[source])
 
 
 def _folder(data: str, folder: Path | None) -> Path:
@@ -127,17 +130,25 @@ def _folder(data: str, folder: Path | None) -> Path:
     return local_path(folder)
 
 
-def _first(places: list[Path], wanted: list[str]) -> Path | None:
-    return next((p for p in places if all((p / name).is_file() for name in wanted)), None)
+def _first(places: list[Path], wanted: list[str]) -> list[Path] | None:
+    """The wanted files, packed or not, in the first of the places that has them all."""
+    found = ([next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None) for name in wanted]
+             for place in places)
+    return next(([path for path in files if path is not None] for files in found if None not in files), None)
 
 
-def _found(data: str, folder: Path, places: list[Path], wanted: list[str]) -> Path:
-    place = _first(places, wanted)
-    if place is None:
+def _found(data: str, folder: Path, places: list[Path], wanted: list[str]) -> list[Path]:
+    files = _first(places, wanted)
+    if files is None:
         where = ", ".join(str(p) for p in places)
-        raise UserError(f"no {data} under data_path {folder}: expected {' and '.join(wanted)} in one of {where}. "
-                        "`dynamos --download` fetches it.")
-    return place
+        missing = "" if folder.is_dir() else ", which is no folder"
+        raise UserError(f"no {data} under data_path {folder}{missing}: expected {' and '.join(wanted)}, or the same "
+                        f"with .gz, in one of {where}. `dynamos --download` fetches it.")
+    return files
+
+
+def _opened(path: Path) -> BinaryIO:
+    return cast(BinaryIO, gzip.open(path) if path.suffix == ".gz" else path.open("rb"))
 
 
 def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
@@ -163,7 +174,11 @@ def _torchvision() -> Any:
 
 def _idx(path: Path, rank: int) -> Tensor:
     """The array in an IDX file of unsigned bytes: 2 zero bytes, type 8, rank, big-endian sizes, values."""
-    content = path.read_bytes()
+    try:
+        with _opened(path) as file:
+            content = file.read()
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UserError(f"{path} is not a whole gzip file: {error}.") from None
     shape = tuple(int.from_bytes(content[4 + 4 * i:8 + 4 * i]) for i in range(rank))
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) != 4 + 4 * rank + math.prod(shape):
         raise UserError(f"{path} is not a whole IDX file of {'images' if rank == 3 else 'labels'}: unsigned bytes of "

@@ -50,6 +50,11 @@ def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
 
 def load(folder: str | Path) -> ResNet:
     """The network that `write` put in a folder, on the CPU, in evaluation mode."""
+    return read(folder)[1]
+
+
+def read(folder: str | Path) -> tuple[TrainConfig, ResNet]:
+    """(configuration, network on the CPU in evaluation mode) that `write` put in a folder."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -57,9 +62,10 @@ def load(folder: str | Path) -> ResNet:
     about = read_yaml(folder / ABOUT)
     if not isinstance(about.get("num_classes"), int) or not isinstance(about.get("config"), dict):
         raise UserError(f"{folder / ABOUT} is not an exported configuration with num_classes and config.")
-    network = build_network(TrainConfig.from_dict(about["config"]), about["num_classes"])
+    config = TrainConfig.from_dict(about["config"])
+    network = build_network(config, about["num_classes"])
     try:
         network.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
         raise UserError(f"{folder / WEIGHTS} does not hold this network: {error}.") from None
-    return network.eval()
+    return config, network.eval()

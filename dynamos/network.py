@@ -166,8 +166,7 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """conv(x) with another weight and bias."""
     if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 8:
-        # oneDNN writes past its memory in the backward pass of a strided 1x1 convolution of fewer than 8 channels in
-        # channels-last order (torch 2.13 on AVX2: the heap is corrupted). Skipping pixels first is the same.
+        # Narrow ones failed in a library below torch. To take the pixels first computes the same and steps around that.
         down, right = conv.stride
         return F.conv2d(x[:, :, ::down, ::right], weight, bias)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)

@@ -213,20 +213,32 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """(columns, rows) of a CSV file, none where it is missing; UserError where it is damaged."""
+    """(columns, rows) of a CSV file, none where it is missing; UserError where it is damaged or none of ours."""
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte-order mark before it
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError:
         return [], []
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path} is damaged: {error}. Mend it or move it away.") from None
-    for number, row in enumerate(rows, 1):
-        if None in row:  # where DictReader puts what is left of a line
-            raise UserError(f"{path} is damaged: its row {number} has more values than there are columns. Mend it or "
-                            "move it away.")
+    if why := _not_ours(columns, rows):
+        raise UserError(f"{path} is damaged: {why}. Mend it or move it away.")
     return columns, rows
+
+
+def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
+    """Why a row cannot be added to a table, or None."""
+    twice = [name for name in columns if columns.count(name) > 1]
+    if twice:
+        return f"its column {twice[0]!r} is there {columns.count(twice[0])} times"
+    if columns and "task1" not in columns:
+        other = next((mark for mark in ";\t" if mark in columns[0]), None)
+        return "it has no column task1" + ("" if other is None else f"; a spreadsheet may have saved it with {other!r} "
+                                           "between its columns, which commas belong between")
+    # DictReader puts what is left of a line under None.
+    long = next((number for number, row in enumerate(rows, 1) if None in row), None)
+    return None if long is None else f"its row {long} has more values than there are columns"
 
 
 class TensorBoard(Recorder):

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dynamos.config import CLASSES, ROTATING, TrainConfig, most_tasks
-from dynamos.data import SOURCES, Images, refuse_locked_test_images
+from dynamos.data import SOURCES, WHITE, Images, refuse_locked_test_images
 from dynamos.errors import UserError
 
 VALIDATION_FRACTION = 0.1
@@ -71,11 +71,19 @@ def read_images(config: TrainConfig, download: bool = False) -> dict[str, Images
     UserError where its data is missing; TestImagesLocked is raised for `test` in a sweep.
     """
     folder = None if config.data_path is None else Path(config.data_path)
-    kind, _, data = config.dataset.partition("-")
-    if config.dataset in ROTATING:
-        kind, data = data, kind
+    source = SOURCES[_source(config.dataset)]
     names = ("training", "test") if config.evaluate_on == "test" else ("training",)
-    return {name: SOURCES[data](folder, name == "test", download) for name in names}
+    return {name: source(folder, name == "test", download) for name in names}
+
+
+def white(dataset: str) -> int:
+    """The pixel value that means 1.0 in a stream's images as they are stored."""
+    return WHITE[_source(dataset)]
+
+
+def _source(dataset: str) -> str:
+    kind, _, data = dataset.partition("-")
+    return kind if dataset in ROTATING else data
 
 
 def load_stream(config: TrainConfig, device: torch.device, download: bool = False,

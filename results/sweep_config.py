@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ROTATING, TrainConfig, most_tasks, preset, preset_names
+from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, plain, preset, preset_names
 from dynamos.errors import UserError, unknown
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.pruners import PRUNERS, WILCOXON_SEEDS
@@ -137,6 +137,13 @@ class SweepConfig:
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that is not allowed."""
+        for spec in dataclasses.fields(self):
+            value = plain(getattr(self, spec.name))
+            if spec.type in (int, int | None) and isinstance(value, float):
+                if not value.is_integer():
+                    raise UserError(f"{_flag(spec.name)} {value} is not a whole number.")
+                value = int(value)
+            object.__setattr__(self, spec.name, value)
         for name, least in (("trials", 1), ("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0),
                             ("seed", 0), ("seeds", 1), ("retries", 0), ("grace_tasks", 1), ("grid_levels", 2)):
             value = getattr(self, name)
@@ -176,6 +183,8 @@ class SweepConfig:
                 self.space.stored(self.base.replace(**point).to_dict())
             except UserError as error:
                 raise error.within(f"--points, configuration {number}") from None
+        object.__setattr__(self, "points", tuple({name: checked(name, value) for name, value in point.items()}
+                                                 for point in self.points))
         if len(self.points) >= self.trials:
             raise UserError(f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
                             f"{len(self.points) + 1} or more, not {self.trials}.")

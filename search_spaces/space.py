@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
+from dynamos.config import FIELDS, checked, field_type, number_of_text, plain, read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.files import local_path
 
@@ -78,6 +78,7 @@ class SearchSpace:
 
         UserError names the parameter, its value and what is allowed.
         """
+        content = plain(content)
         for key in content:
             if key not in ("description", "parameters"):
                 raise unknown("key", key, ("description", "parameters")).within(f"space {name}")
@@ -167,7 +168,7 @@ def _parameter(space: str, field: str, spec: Any) -> Parameter:
 
 def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
-    if len(spec) > 1 or not isinstance(choices, list) or not choices:
+    if len(spec) > 1 or not isinstance(choices, list | tuple) or not choices:
         raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
     return Parameter(field, choices=tuple(checked(field, number_of_text(field, choice)) for choice in choices))
 

@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import requests
 
+from dynamos.config import plain
 from dynamos.errors import RunError, UserError
 from results.sweep_config import SweepConfig
 
@@ -125,7 +126,7 @@ class Client:
         return found
 
     def _post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._answer("POST", path, json=dict(body or {}), params=query).json()
+        found: dict[str, Any] = self._answer("POST", path, json=plain(body or {}), params=query).json()
         return found
 
     def _answer(self, method: str, path: str, **more: Any) -> requests.Response:

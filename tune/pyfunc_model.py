@@ -1,31 +1,68 @@
 """What MLflow runs of a registered network. This file travels with the model, and the package dynamos beside it."""
 
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
+from mlflow.exceptions import MlflowException
 from mlflow.models import set_model
 from mlflow.pyfunc.model import PythonModel, PythonModelContext
+from torch import Tensor
 
-from dynamos.export import load
+from dynamos.data import as_input
+from dynamos.export import read
+from dynamos.streams import white
 
 IMAGES_AT_A_TIME = 250
 
 
 class GatedNetwork(PythonModel):
-    """images (N, 3, H, W) in [0, 1] -> {"class": (N,), "logits": (N, K)}."""
+    """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
+
+    Floats lie in [0, 1]; uint8 is pixels as the data set has them, to `white`. Grey images may have one channel.
+    """
 
     def load_context(self, context: PythonModelContext) -> None:
         """Reads the network."""
-        self.network = load(context.artifacts["network"])
+        config, self.network = read(context.artifacts["network"])
+        self.white = white(config.dataset)
 
-    # MLflow reads type hints of model_input as a schema; the model has one already.
+    # MLflow reads type hints of model_input as a schema, which would refuse what can be converted.
     def predict(self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]
-        """The class of each image and the logits that say so."""
-        images = torch.from_numpy(np.ascontiguousarray(model_input, dtype=np.float32))
+        """The class of each image and the logits that say so; MlflowException for what is no images."""
+        images = self._images(model_input)
         with torch.inference_mode():
             logits = torch.cat([self.network(part).logits for part in images.split(IMAGES_AT_A_TIME)])
         return {"class": logits.argmax(1).numpy(), "logits": logits.numpy()}
+
+    def _images(self, given: Any) -> Tensor:
+        """(N, 3, H, W) in [0, 1] of what was given: an array, a tensor, lists."""
+        if isinstance(given, Tensor):
+            given = given.detach().cpu()
+            given = given.float() if given.dtype == torch.bfloat16 else given  # which numpy does not have
+        try:
+            images = np.asarray(given)
+        except ValueError:
+            self._refuse("lists of unequal lengths are no images")
+        if images.dtype.kind != "f" and images.dtype != np.uint8:
+            self._refuse(f"{type(given).__name__} of {images.dtype} is neither floats nor uint8")
+        images = images[None] if images.ndim == 3 else images
+        if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
+            self._refuse(f"an array of shape {np.shape(given)} is no images")
+        top = self.white if images.dtype == np.uint8 else 1
+        least, most = images.min(), images.max()  # NaN where one value is
+        if np.isnan(least):
+            self._refuse("NaN is no pixel")
+        if not (least >= 0 and most <= top):
+            self._refuse(f"values from {least:g} to {most:g} lie beyond 0 to {top}")
+        if images.dtype != np.uint8:
+            images = images.astype(np.float32)
+        return as_input(torch.from_numpy(np.ascontiguousarray(images)), top)
+
+    def _refuse(self, why: str) -> NoReturn:
+        raise MlflowException.invalid_parameter_value(
+            f"{why}; this model takes images (N, 3, H, W) or (3, H, W): floats from 0 to 1, or uint8 from 0 to "
+            f"{self.white} as its data set has them.")
 
 
 set_model(GatedNetwork())

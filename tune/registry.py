@@ -29,11 +29,18 @@ REQUIREMENTS = ("numpy", "pyyaml", "safetensors", "scikit-learn", "torch")
 
 def parse(text: str) -> tuple[str, str]:
     """(model, alias) of MODEL@ALIAS."""
-    match = re.fullmatch(r"(\w[\w.-]*)@([A-Za-z][\w-]*)", text, re.ASCII)
-    # MLflow keeps these aliases to itself.
-    if match is None or re.fullmatch(r"latest|v\d+", match[2], re.IGNORECASE):
-        raise UserError(f"--register {text!r}: write MODEL@ALIAS, for instance dynamos-seq-mnist@champion.")
-    return match[1], match[2]
+    model, _, alias = text.partition("@")
+    if not model or not alias:
+        why = ""
+    elif re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
+        why = f"MLflow keeps {alias!r} for itself, as a name of a version, and takes it for no alias; "
+    elif not re.fullmatch(r"[A-Za-z][\w-]{0,254}", alias, re.ASCII):
+        why = f"the alias {alias!r} is to begin with a letter and hold letters, digits, '_' and '-' alone; "
+    elif not re.fullmatch(r"\w[\w.-]*", model, re.ASCII):
+        why = f"the model's name {model!r} is to hold letters, digits, '_', '-' and '.' alone; "
+    else:
+        return model, alias
+    raise UserError(f"--register {text!r}: {why}write MODEL@ALIAS, for instance dynamos-seq-mnist@champion.")
 
 
 def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
@@ -60,7 +67,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
                 **{metric: mean_and_spread(retrained, metric) for metric in there.config.metrics}}
         if not ledger.config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
-        version = _version(client, model, tags)
+        version = _version(client, uri, model, tags)
         if version is None:
             run = _run(there, retrained, uri, client)
             with TemporaryDirectory() as folder:
@@ -90,12 +97,15 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
                           f"{there.trial_folder(trial.number)}.")
 
 
-def _version(client: "MlflowClient", model: str, tags: dict[str, str]) -> str | None:
-    """The version of a registered model, made where there is none, that has these tags."""
+def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str]) -> str | None:
+    """The version of a registered model, made where there is none, that has these tags and its files still."""
+    from mlflow.artifacts import list_artifacts
+
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
     versions = client.search_model_versions(f"name = '{model}'")
-    return next((v.version for v in versions if v.tags == tags), None)
+    # `mlflow gc` takes a deleted run's files away and leaves the version that was made of them.
+    return next((v.version for v in versions if v.tags == tags and list_artifacts(v.source, tracking_uri=uri)), None)
 
 
 def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") -> str:
@@ -124,9 +134,9 @@ def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
         mlflow.pyfunc.save_model(
             folder / "model", python_model=str(CODE), code_paths=[str(Path(dynamos.__file__).parent)],
             artifacts={"network": str(write(train, network, folder / "network"))},
-            signature=ModelSignature(
-                Schema([TensorSpec(np.dtype(np.float32), (-1, 3, -1, -1))]),
-                Schema([TensorSpec(np.dtype(np.int64), (-1,), "class"),
-                        TensorSpec(np.dtype(np.float32), (-1, network.linear.out_features), "logits")])),
+            # Without inputs: MLflow would refuse what the model converts, and print all of it.
+            signature=ModelSignature(outputs=Schema([
+                TensorSpec(np.dtype(np.int64), (-1,), "class"),
+                TensorSpec(np.dtype(np.float32), (-1, network.linear.out_features), "logits")])),
             pip_requirements=[f"mlflow=={version('mlflow')}", *(f"{name}=={version(name)}" for name in REQUIREMENTS)])
     return folder / "model"

@@ -8,7 +8,7 @@ import numpy as np
 def write_svhn(folder, draws, per_class=12):
     from scipy.io import savemat
 
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     labels = np.repeat(np.arange(1, 11), per_class).astype(np.uint8)  # 10 means 0
     for split in ("train", "test"):
         pixels = draws.integers(0, 256, (32, 32, 3, len(labels)), dtype=np.uint8)
@@ -16,7 +16,7 @@ def write_svhn(folder, draws, per_class=12):
 
 
 def write_mnist(folder, draws, per_class=12):
-    folder.mkdir(parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
     labels = np.tile(np.arange(10), per_class).astype(np.uint8)
     for stem in ("train", "t10k"):
         pixels = draws.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)

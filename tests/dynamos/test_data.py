@@ -29,18 +29,29 @@ def test_digits_are_a_fixed_stratified_cut():
     assert sorted(map(bytes, every)) == sorted(bytes(row.astype(np.uint8)) for row in load_digits().data)
 
 
-@pytest.mark.parametrize("place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw"])
-def test_mnist_is_found_in_either_layout(place, tmp_path):
+def packed(path):
+    path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+    path.unlink()
+
+
+@pytest.mark.parametrize("pack", ["", "*", "*labels*"])
+@pytest.mark.parametrize("place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw", "MNIST", "."])
+def test_mnist_is_found_in_either_layout(place, pack, tmp_path):
     draws = np.random.default_rng(0)
     write_mnist(tmp_path / place, draws)
+    for path in list((tmp_path / place).glob(pack)) if pack else ():
+        packed(path)
     again = np.random.default_rng(0).integers(0, 256, (120, 28, 28), dtype=np.uint8)
     images = data.mnist(tmp_path, False, False)
     assert torch.equal(images.pixels[:, 0], torch.from_numpy(again))
     assert torch.equal(images.labels, torch.arange(120) % 10)
 
 
-def test_svhn_in_the_published_layout(tmp_path):
-    write_svhn(tmp_path / "SVHN", np.random.default_rng(0))
+@pytest.mark.parametrize("place, pack", [("SVHN", False), (".", False), ("SVHN", True)])
+def test_svhn_in_the_published_layout(place, pack, tmp_path):
+    write_svhn(tmp_path / place, np.random.default_rng(0))
+    for path in list((tmp_path / place).iterdir()) if pack else ():
+        packed(path)
     raw = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 120), dtype=np.uint8)  # (H, W, C, N)
     images = data.svhn(tmp_path, False, False)
     assert images.pixels.shape == (120, 3, 32, 32)
@@ -58,6 +69,17 @@ def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="train-images-idx3-ubyte"):
         data.mnist(tmp_path, False, False)
+
+
+@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b"nonsense", lambda b: b[:99] + b[:99]])
+@pytest.mark.parametrize("source, place", [("mnist", "raw/train-labels-idx1-ubyte"), ("svhn", "SVHN/train_32x32.mat")])
+def test_a_damaged_packed_file_is_a_user_error(source, place, damage, tmp_path):
+    (write_mnist if source == "mnist" else write_svhn)((tmp_path / place).parent, np.random.default_rng(0))
+    packed(tmp_path / place)
+    path = tmp_path / f"{place}.gz"
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.raises(UserError, match=f"{path.name} is not"):
+        data.SOURCES[source](tmp_path, False, False)
 
 
 @pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b[:200], lambda b: b"nonsense" * 99])
@@ -111,8 +133,10 @@ def test_a_folder_that_cannot_be_named_is_a_user_error():
 def test_missing_data_names_folder_files_and_flag(tmp_path):
     with pytest.raises(UserError) as error:
         data.mnist(tmp_path, True, False)
-    for text in (str(tmp_path), "t10k-images-idx3-ubyte", "--download"):
+    for text in (str(tmp_path), "t10k-images-idx3-ubyte", ".gz", str(tmp_path / "MNIST/raw"), "--download"):
         assert text in str(error.value)
+    with pytest.raises(UserError, match="nowhere, which is no folder"):
+        data.mnist(tmp_path / "nowhere", True, False)
 
 
 def test_download_goes_through_torchvision(tmp_path, monkeypatch):

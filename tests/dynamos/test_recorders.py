@@ -100,7 +100,10 @@ def test_the_result_file_says_what_code_began_the_run(tmp_path, monkeypatch):
 
 DAMAGES = {"a row longer than the header": b"task1,seed\r\n1,2,3\r\n",
            "other bytes than UTF-8": b"task1,s\xff\r\n1,2\r\n",
-           "a value without end": b'task1,seed\r\n1,"' + b"2" * 200_000}
+           "a value without end": b'task1,seed\r\n1,"' + b"2" * 200_000,
+           "semicolons": b"task1;seed\r\n1,5;2\r\n", "tabs": b"task1\tseed\r\n1\t2\r\n",
+           "another table": b"name,city\r\na,b\r\n", "a column twice": b"task1,seed,task1\r\n1,2,3\r\n",
+           "UTF-16": "task1,seed\r\n1,2\r\n".encode("utf-16")}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
@@ -110,6 +113,23 @@ def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
     with pytest.raises(UserError, match="mean_accs.csv is damaged: .* move it away"):
         append_row(path, {"task1": 1.0})
     assert path.read_bytes() == damage
+
+
+@pytest.mark.parametrize("saved", [b"\xef\xbb\xbftask1,seed\r\n1.5,2\r\n", b"\xef\xbb\xbf\"task1\",seed\n1.5,2\n",
+                                   b"task1,seed\n1.5,2"], ids=["mark", "mark, quotes, LF", "no end"])
+def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
+    path = tmp_path / "mean_accs.csv"
+    path.write_bytes(saved)
+    append_row(path, {"task1": 3.5, "seed": 4}, once=True)
+    append_row(path, {"task1": 3.5, "seed": 4}, once=True)
+    assert rows(path) == [{"task1": "1.5", "seed": "2"}, {"task1": "3.5", "seed": "4"}]
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_a_table_with_other_marks_between_its_columns_says_so(delimiter, tmp_path):
+    (tmp_path / "mean_accs.csv").write_text(f"task1{delimiter}seed\n1{delimiter}2\n")
+    with pytest.raises(UserError, match=f"with {delimiter!r} between its columns".replace("\\", "\\\\")):
+        append_row(tmp_path / "mean_accs.csv", {"task1": 1.0})
 
 
 @pytest.mark.parametrize("main", [cli.main, main_policy.main], ids=["dynamos", "main_policy"])

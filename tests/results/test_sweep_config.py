@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
@@ -33,6 +34,14 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
     return SweepConfig.from_dict(yaml.safe_load(yaml.safe_dump(sweep.to_dict(), sort_keys=False)))
 
 
+def test_values_of_numpys_survive_the_file() -> None:
+    mine = space(lr={"low": 0.01, "high": 0.5}, nf={"low": 8, "high": 64})
+    of_numpy, own = (config(space=mine, trials=number(9), max_concurrent=number(2), target=real(80), seed=whole(3),
+                            points=({"nf": number(8), "lr": real(0.5)},), cpus_per_trial=real(2))
+                     for number, real, whole in ((np.float64, np.float32, np.int64), (int, float, int)))
+    assert through_its_file(of_numpy) == own and repr(of_numpy) == repr(own)
+
+
 @pytest.mark.parametrize("changes, message", [
     ({"trials": 0}, "--trials 0 is out of range; it must be at least 1."),
     ({"max_concurrent": 0}, "--max-concurrent 0 is out of range; it must be at least 1."),
@@ -40,6 +49,8 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
     ({"cpus_per_trial": math.inf}, "--cpus-per-trial inf is out of range; it must be at least 0.01."),
     ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1 is out of range; it must be at least 0."),
     ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number."),
+    ({"trials": 8.5}, "--trials 8.5 is not a whole number."),
+    ({"max_concurrent": np.float64(1.5)}, "--max-concurrent 1.5 is not a whole number."),
     ({"seed": -1}, "--seed -1 is out of range; it must be at least 0."),
     ({"seeds": 0}, "--seeds 0 is out of range; it must be at least 1."),
     ({"grace_tasks": 0}, "--grace-tasks 0 is out of range; it must be at least 1."),

@@ -1,5 +1,6 @@
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
 from hypothesis import given
@@ -54,6 +55,24 @@ def test_a_log_range_is_searched_by_magnitude() -> None:
              for seed in range(300)]
     # Uniform in the logarithm: half of the draws lie below the geometric mean, 100. A uniform draw has 9 % there.
     assert 0.4 < sum(value > -100 for value in drawn) / 300 < 0.6
+
+
+def test_a_space_of_numpys_values_is_the_same_as_of_pythons() -> None:
+    given = space(lr={"low": np.float64(0.01), "high": np.float32(0.5), "log": np.bool_(True)},
+                  nf={"low": np.int64(8), "high": 16.0}, alpha={"choices": np.array([0.1, 0.2])},
+                  warmup={"choices": (np.bool_(True), False)})
+    assert repr(given) == repr(space(lr={"low": 0.01, "high": 0.5, "log": True}, nf={"low": 8, "high": 16},
+                                     alpha={"choices": [0.1, 0.2]}, warmup={"choices": [True, False]}))
+
+
+def test_a_field_twice_in_a_space_or_in_points_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("parameters:\n  lr: {low: 0.1, high: 1}\n  nf: {choices: [8]}\n"
+                                        "  lr: {low: 0.01, high: 0.02}\n")
+    with pytest.raises(UserError, match="mine.yaml: lr stands twice, in lines 2 and 4"):
+        read_space(str(tmp_path / "mine.yaml"))
+    (tmp_path / "points.yaml").write_text("points:\n- {lr: 0.1,\n   lr: 0.2}\n")
+    with pytest.raises(UserError, match="points.yaml: lr stands twice, in lines 2 and 3"):
+        read_points(tmp_path / "points.yaml")
 
 
 def test_whole_numbers_and_choices() -> None:

@@ -3,18 +3,25 @@
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import mlflow.pyfunc
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 import yaml
+from click.testing import CliRunner
+from mlflow import MlflowClient
+from mlflow.artifacts import list_artifacts
+from mlflow.cli import gc
+from mlflow.exceptions import MlflowException
 
 from dynamos import checkpoints
-from dynamos.config import preset
-from dynamos.network import ResNet
+from dynamos.config import TrainConfig, preset
+from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer
 from results.best import Choice, best, reported_config, train_config
 from results.confirm import trained
@@ -24,7 +31,7 @@ from tests.results.ledgers import complete, config, driven, report
 from tests.tune.sweeps import SMALL, run, runs_of
 from tune.cli import main
 from tune.confirm import confirmation
-from tune.registry import CODE, parse, register
+from tune.registry import CODE, _saved, parse, register
 
 SWEEP = ["--name", "s", "--storage", "runs", "--trials", "3", "--sampler", "random", "--set", *SMALL]
 
@@ -163,11 +170,17 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
     assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), "the look stays counted"
 
 
-@pytest.mark.parametrize("text", ["", "m", "m@", "@a", "m@1", "a/b@c", "m@a b", "m'@a", "m@v1", "m@Latest", " @a"])
-def test_what_is_no_place_in_the_registry_is_refused(storage: Path, text: str,
-                                                     capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("text, why", [
+    ("", ""), ("m", ""), ("m@", ""), ("@a", ""), ("m@1", "the alias '1' is to begin with a letter"),
+    ("m@a.b", "the alias 'a.b' is to begin with a letter and hold letters, digits, '_' and '-' alone; "),
+    ("m@a@b", "the alias 'a@b'"), ("m@a b", "the alias 'a b'"), ("a/b@c", "the model's name 'a/b' is to hold"),
+    ("m'@a", "the model's name"), (" @a", "the model's name"), ("m@v1", "MLflow keeps 'v1' for itself"),
+    ("m@Latest", "MLflow keeps 'Latest' for itself, as a name of a version, and takes it for no alias; ")])
+def test_what_is_no_place_in_the_registry_is_refused_with_the_reason(
+        storage: Path, text: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["export", "s", "--register", text, "--storage", str(storage)]) == 2
-    assert f"--register {text!r}: write MODEL@ALIAS" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert f"--register {text!r}: {why}" in error and "write MODEL@ALIAS, for instance" in error
     assert not (storage / "s" / "best_config.yaml").exists(), "nothing is done before"
     assert parse("dynamos-seq-mnist@champion") == ("dynamos-seq-mnist", "champion")
 
@@ -194,6 +207,83 @@ def test_only_what_a_confirmation_trained_is_registered(storage: Path, capsys: p
     shutil.rmtree(storage / "s-confirm-1")
     assert main(["export", "s", "--register", "m@a", "--storage", str(storage)]) == 2
     assert "no confirmation has trained trial 1 of 's'" in capsys.readouterr().err
+
+
+def trained_network(storage: Path) -> ResNet:
+    """The network of the choice's first fresh seed, its checkpoint where a confirmation leaves it."""
+    small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
+    trainer = Trainer(Ledger.open(storage, "s-confirm-1").config.base.replace(**{**small, "n_tasks": 1}))
+    for _ in trainer:
+        pass
+    checkpoints.save(trainer.state_dict(), storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43")
+    return trainer.network.eval()
+
+
+def test_a_version_whose_files_are_gone_is_registered_anew(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained_network(storage)
+    export = ["export", "s", "--register", "m@a", "--storage", str(storage)]
+    for _ in range(2):
+        assert main(export) == 0
+        assert "version 1 at" in capsys.readouterr().out
+    uri = f"sqlite:///{storage / 'mlflow.db'}"
+    client = MlflowClient(tracking_uri=uri)
+    client.delete_run(client.get_model_version("m", "1").run_id)
+    collected = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--tracking-uri", uri])
+    assert collected.exit_code == 0, collected.output
+    for _ in range(2):
+        assert main(export) == 0
+        assert "version 2 at" in capsys.readouterr().out
+    assert int(client.get_model_version_by_alias("m", "a").version) == 2
+    assert list_artifacts(client.get_model_version("m", "2").source, tracking_uri=uri)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], np.ndarray]:
+    """images -> logits of a registered model, as MLflow loads it; its network is that of 8x8 digits, white 16."""
+    folder = tmp_path_factory.mktemp("model")
+    train = TrainConfig(nf=4, hidden_dim_ratio=4, dataset="seq-digits")
+    predict = mlflow.pyfunc.load_model(str(_saved(train, build_network(train, 10).eval(), folder))).predict
+    return lambda images: predict(images)["logits"]  # type: ignore[no-any-return]
+
+
+PIXELS = np.random.default_rng(0).integers(0, 17, (5, 3, 8, 8), dtype=np.uint8)
+IMAGES = PIXELS.astype(np.float32) / 16
+
+
+@pytest.mark.parametrize("given", [
+    IMAGES.astype(np.float64), IMAGES.tolist(), list(IMAGES), torch.from_numpy(IMAGES), PIXELS,
+    torch.from_numpy(PIXELS), torch.from_numpy(IMAGES).to(torch.bfloat16), IMAGES.astype(np.float16),
+    torch.nn.Parameter(torch.from_numpy(IMAGES)), np.asfortranarray(IMAGES), list(torch.from_numpy(IMAGES))], ids=[
+    "float64", "lists", "list of arrays", "tensor", "uint8", "uint8 tensor", "bfloat16", "float16", "with gradient",
+    "Fortran", "list of tensors"])
+def test_a_registered_model_converts_what_it_can(model: Callable[[Any], np.ndarray], given: Any) -> None:
+    np.testing.assert_array_equal(model(given), model(IMAGES))  # sixteenths are exact in every precision
+
+
+def test_a_registered_model_takes_one_image_and_grey_ones(model: Callable[[Any], np.ndarray]) -> None:
+    np.testing.assert_allclose(model(IMAGES[0]), model(IMAGES)[:1], rtol=1e-5)
+    grey = IMAGES[:, :1]
+    np.testing.assert_array_equal(model(grey), model(np.repeat(grey, 3, axis=1)))
+
+
+@pytest.mark.parametrize("given, why", [
+    (IMAGES * 2, "values from 0 to 2 lie beyond 0 to 1; "), (IMAGES - 0.5, "values from -0.5 to 0.5 lie beyond 0 to 1"),
+    (np.where(IMAGES > 0.9, np.nan, IMAGES), "NaN is no pixel"),
+    (np.where(IMAGES > 0.9, np.inf, IMAGES), "values from 0 to inf lie beyond 0 to 1"),
+    (PIXELS * 15, "values from 0 to 240 lie beyond 0 to 16"),
+    (PIXELS.astype(int), "ndarray of int64 is neither floats nor uint8"),
+    (PIXELS.tolist(), "list of int64 is neither"), (IMAGES > 0.5, "ndarray of bool is neither"),
+    ([[1.0, 0.5], [0.5]], "lists of unequal lengths"), ({"images": IMAGES}, "dict of object is neither"),
+    ("image.png", "str of <U9 is neither"), (IMAGES[0, 0], r"an array of shape \(8, 8\) is no images"),
+    (IMAGES.transpose(0, 2, 3, 1), r"an array of shape \(5, 8, 8, 3\)"),
+    (IMAGES[:0], r"an array of shape \(0, 3, 8, 8\)"),
+    (pd.DataFrame(IMAGES.reshape(5, -1)), r"an array of shape \(5, 192\)")])
+def test_a_registered_model_refuses_the_rest_in_one_line(
+        model: Callable[[Any], np.ndarray], given: Any, why: str) -> None:
+    with pytest.raises(MlflowException, match=why) as refused:
+        model(given)
+    assert len(str(refused.value)) < 300 and "\n" not in str(refused.value)
+    assert "floats from 0 to 1, or uint8 from 0 to 16" in str(refused.value)
 
 
 LOAD = """

@@ -104,7 +104,9 @@ def _type_of(name: str) -> Any:
     if isinstance(allowed, Range):
         ends = {"gt" if allowed.open_low else "ge": allowed.low, "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
-    return Annotated[kind | None if optional else kind, Field(**limits)]
+    whole = (BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
+             ) if kind is int else ()  # 8.0, as pandas writes 8 into JSON
+    return Annotated[(kind | None if optional else kind, Field(**limits), *whole)]
 
 
 _BASE = [name for name in FIELDS if name != "data_path"]
@@ -119,7 +121,7 @@ else:
 class RangeSpec(_Strict):
     """A range of numbers."""
 
-    low: int | float  # a whole-numbered field takes no 4.0
+    low: int | float
     high: int | float
     log: bool = False
 

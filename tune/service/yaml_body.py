@@ -5,12 +5,14 @@ from typing import Any
 
 import yaml
 
+from dynamos.config import UniqueKeys
+
 YAML_KINDS = ("application/yaml", "application/x-yaml", "text/yaml")
 _DEEPEST = 50  # levels of a YAML body
 _MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a second
 
 
-class _Plain(yaml.SafeLoader):
+class _Plain(UniqueKeys):
     """Reads YAML without anchors, by which a small body could mean a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:

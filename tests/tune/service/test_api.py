@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 import requests
 import yaml
@@ -250,6 +251,18 @@ def test_a_whole_sweep_config_is_a_body_in_json_and_in_yaml(service: Served, tmp
     assert service.client.create(config("whole", trials=7, base=config().base.replace(nf=8)))["name"] == "whole"
 
 
+def test_a_body_of_numpys_values_is_the_same_as_of_pythons(service: Served) -> None:
+    given = {"trials": np.int64(2),
+             "base": {**BASE, "lr": np.float32(0.5), "n_epochs": np.float64(2), "warmup": np.False_},
+             "space": {"parameters": {"minibatch_size": {"low": np.int64(4), "high": 32.0}}},
+             "points": [{"minibatch_size": np.float64(5)}]}
+    found = service.client.create(asked(**given), dry_run=True)
+    assert found["config"]["base"] | {"lr": 0.5, "n_epochs": 2, "warmup": False} == found["config"]["base"]
+    assert found["config"]["points"] == [{"minibatch_size": 5}]
+    with pytest.raises(UserError, match="n_epochs"):
+        service.client.create(asked(base={**BASE, "n_epochs": 1.5}), dry_run=True)
+
+
 def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, tmp_path: Path) -> None:
     found = service.client.create(asked(trials=9), dry_run=True)
     assert [s["source"] for s in found["suggestions"]] == ["base", *["sampler"] * 5]
@@ -319,7 +332,8 @@ def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Pa
     (b"{", "application/json"), (b"[" * 100_000, "application/json"), (b"\xff", "application/json"),
     (b"a: &a [1]\nb: *a", "application/yaml"), (b"[" * 10_000, "application/yaml"), (b"!!python/name:os.system x",
                                                                                     "application/yaml"),
-    (b"a: [", "application/yaml"), (b"name: !!bool x", "application/yaml"), (b"name: !!int ''", "application/yaml"),
+    (b"name: a\nseeds: 2\nname: b", "application/yaml"), (b"a: [", "application/yaml"),
+    (b"name: !!bool x", "application/yaml"), (b"name: !!int ''", "application/yaml"),
     (b"name: !!timestamp foo", "application/yaml"), (b"a: 1" + b":1" * 300 + b".0", "application/yaml"),
     (b"[" + b"1," * 150_000 + b"1]", "application/yaml")])
 def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(service: Served, body: bytes, kind: str) -> None:
