@@ -33,7 +33,7 @@ def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         return 130
-    line = " ".join(text.split())
+    line = " ".join(line.strip() for line in text.splitlines())
     print(f"{program}: error: {line}", file=sys.stderr)
     tell_error(line)
     return status

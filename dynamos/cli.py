@@ -20,7 +20,7 @@ from dynamos.arguments import (
     with_validation,
 )
 from dynamos.config import TrainConfig, differing, most_tasks, parsed_settings, read_config, read_yaml
-from dynamos.errors import UserError
+from dynamos.errors import UserError, command_line
 from dynamos.files import any_path, local_path, write_whole
 
 if TYPE_CHECKING:  # `--help` needs no torch
@@ -96,7 +96,7 @@ def _train(arguments: list[str]) -> int:
 
 def _taken(folder: Path) -> UserError:
     return UserError(f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
-                     f"dynamos --resume {folder}")
+                     + command_line("dynamos", "--resume", folder))
 
 
 def _stored(folder: Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
             train(trainer, options, places, {"exp_name": folder.name, **options}, started,
                   Checkpoints(folder / "checkpoints", options["checkpoint_every"]))
         except KeyboardInterrupt:
-            print(f"dynamos: interrupted; go on with: dynamos --resume {folder}", file=sys.stderr)
+            print(f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}", file=sys.stderr)
             return 130
     print(f"written to {folder}")
     return 0

@@ -1,6 +1,7 @@
 """The one exception family: what was wrong, the value, what is allowed, the nearest right name."""
 
 import difflib
+import shlex
 from collections.abc import Iterable
 
 SHOWN_NAMES = 60  # of those allowed
@@ -46,6 +47,11 @@ class NonFiniteError(RunError):
 
 class CheckpointError(RunError):
     """No readable checkpoint where one was asked for."""
+
+
+def command_line(*words: object) -> str:
+    """A command to type, its words quoted for a shell."""
+    return shlex.join(map(str, words))
 
 
 def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> UserError:

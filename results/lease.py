@@ -7,7 +7,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -44,9 +44,9 @@ class Lease:
     finds its claim gone before it writes again.
     """
 
-    def __init__(self, storage: RDBStorage, study_id: int, sweep: str, typed: str) -> None:
-        """Not held yet: `take` it. `typed` is how a command line names the sweep."""
-        self._storage, self._study_id, self._sweep, self._typed = storage, study_id, sweep, typed
+    def __init__(self, storage: RDBStorage, study_id: int, sweep: str, command: Callable[[str], str]) -> None:
+        """Not held yet: `take` it. `command` gives the command line of a verb for the sweep."""
+        self._storage, self._study_id, self._sweep, self._command = storage, study_id, sweep, command
         self._value: dict[str, Any] = {}
         self._renewed = -math.inf
         self._renewing = threading.Lock()
@@ -77,7 +77,7 @@ class Lease:
         """Nothing while the lease is held; LeaseLost once another has it."""
         if time.monotonic() - self._renewed > TRUST_SECONDS and not self._renew():
             raise LeaseLost(f"another process has taken over the sweep {self._sweep!r} while this one was held up; "
-                            "nothing more is written from here. See: dynamos-sweep show " + self._typed)
+                            "nothing more is written from here. See: " + self._command("show"))
 
     def release(self) -> None:
         """Gives the lease up, where it is still held."""
@@ -102,7 +102,7 @@ class Lease:
 
     def _refusal(self, lease: Mapping[str, Any]) -> UserError:
         return UserError(f"another process is running the sweep {self._sweep!r} ({lease['owner']}); wait for it, or "
-                         f"stop it: dynamos-sweep stop {self._typed}")
+                         f"stop it: {self._command('stop')}")
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):

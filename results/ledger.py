@@ -6,7 +6,6 @@ One driver writes, and holds the lease while it does (lease.py). What it writes 
 import datetime as dt
 import io
 import logging
-import shlex
 import shutil
 import time
 import uuid
@@ -24,10 +23,10 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.config import read_yaml
-from dynamos.errors import UserError, unknown
+from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease
-from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
 from results.samplers import SAMPLERS, grid
 from results.stored import last_heard, read, repeatable
 from results.study import enqueue, made_study, open_database, study_name
@@ -43,6 +42,10 @@ BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
+
+
+class NameTaken(UserError):
+    """A new sweep's name is that of a folder that is there."""
 
 
 class Ledger:
@@ -66,17 +69,17 @@ class Ledger:
 
     @classmethod
     def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Self:
-        """A new sweep's ledger under `storage`, its first trials enqueued; UserError if the name is taken.
+        """A new sweep's ledger under `storage`, its first trials enqueued; NameTaken where another has its name.
 
-        `record` goes into sweep.yaml beside the configuration.
+        `record` goes into sweep.yaml beside the configuration. UserError for a name that is not allowed.
         """
-        folder = storage / config.name
+        folder = storage / check_name(config.name)
         if (folder / "sweep.yaml").exists():
-            raise UserError(f"a sweep {config.name!r} exists in {storage}. Go on with it: dynamos-sweep resume "
-                            f"{config.name} --storage {storage}; or add trials: dynamos-sweep extend {config.name} "
-                            f"--trials +10 --storage {storage}; or choose another --name.")
+            raise NameTaken(f"a sweep {config.name!r} exists in {storage}. Go on with it: "
+                            f"{_command(storage, config.name, 'resume')}; or add trials: "
+                            f"{_command(storage, config.name, 'extend', '--trials', '+10')}; or choose another --name.")
         if folder.exists():
-            raise UserError(f"{folder} exists and is no sweep; choose another --name or --storage.")
+            raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
         earlier = None if config.warm_start is None else cls.open(storage, config.warm_start)
         record = {"id": uuid.uuid4().hex, **record}
         content = yaml.safe_dump({**config.to_dict(), "record": record}, sort_keys=False)
@@ -96,6 +99,8 @@ class Ledger:
                 file = folder / "sweep.yaml"
                 file.fs.pipe_file(file.path, content.encode(), mode="create")
         except OSError as error:
+            if folder.exists():  # another process has been faster
+                raise NameTaken(f"{folder} has just been made by another process; choose another --name.") from None
             raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
         return cls(folder, config, record)
 
@@ -120,7 +125,7 @@ class Ledger:
     @contextmanager
     def driving(self) -> Iterator[None]:
         """While it lasts, this process alone may write; UserError if another does (lease.py)."""
-        held = lease.Lease(self._database, self._database_id, self.config.name, self.typed)
+        held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
         self._lease = held
         self._asked.clear()
@@ -132,12 +137,9 @@ class Ledger:
             self._lease = None
             held.release()
 
-    @property
-    def typed(self) -> str:
-        """How a command line names the sweep."""
-        storage = self.folder.parent
-        where = "" if storage == Path(STORAGE).resolve() else f" --storage {shlex.quote(str(storage))}"
-        return self.config.name + where
+    def command(self, verb: str, *flags: str, sweep: str | None = None) -> str:
+        """The command line that does something with this sweep, or with another one beside it."""
+        return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
 
     @property
     def driver(self) -> str | None:
@@ -450,6 +452,11 @@ class Ledger:
         value = record.last(self.config.objectives[0].metric)
         if record.tasks_done == task + 1 and value is not None:
             self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
+
+
+def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
+    where = [] if storage == Path(STORAGE).resolve() else ["--storage", storage]
+    return command_line("dynamos-sweep", verb, name, *flags, *where)
 
 
 def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:

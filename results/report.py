@@ -92,7 +92,7 @@ def _confirmations(ledger: Ledger) -> list[str]:
     parts = [heading("On test images")]
     if not ledger.looks:
         return [*parts, paragraph("Test images have not been looked at; confirm the choice before it is published: "
-                                  f"dynamos-sweep confirm {ledger.typed}")]
+                                  + ledger.command("confirm"))]
     for name, look in ledger.looks.items():
         if not (ledger.folder.parent / name / "sweep.yaml").exists():
             parts.append(paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep."))

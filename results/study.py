@@ -14,6 +14,7 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results import lease
 from results.sweep_config import SweepConfig
+from results.urls import sqlite_url
 
 DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # what a ledger's database that cannot be used raises
 
@@ -26,7 +27,7 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
             return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
         except (SQLAlchemyError, ImportError) as error:
             raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
-    storage = RDBStorage(f"sqlite:///{folder / 'ledger.db'}", engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = RDBStorage(sqlite_url(folder / "ledger.db"), engine_kwargs={"connect_args": {"timeout": 60}})
 
     @event.listens_for(storage.engine, "connect")
     def _(connection: Any, _: Any) -> None:

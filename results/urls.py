@@ -2,7 +2,19 @@
 
 from urllib.parse import parse_qs, urlsplit
 
+from sqlalchemy import URL
+
 from dynamos.errors import UserError
+from dynamos.files import AnyPath
+
+
+def sqlite_url(file: AnyPath) -> str:
+    """The URL of an SQLite database; a path may hold ?, #, % and whatever else a file system takes."""
+    url = URL.create("sqlite", database=str(file))
+    if url.render_as_string() != f"sqlite:///{file}":
+        # MLflow takes what follows sqlite:/// for a path as it stands, and makes its folder. It leaves this form alone.
+        url = url.set(drivername="sqlite+pysqlite")
+    return url.render_as_string()
 
 
 def refuse_password(flag: str, url: str | None) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from dynamos.errors import UserError
+from dynamos.errors import UserError, command_line
 from results import STORAGE
 from results.sweep_config import Objective
 from results.wording import count, parameters
@@ -36,7 +36,8 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, by which it is found again.")
     made = client.create(sweep_config(arguments))
-    print(f"{_line(made)}. Watch it: dynamos-sweep show {made['name']} --server {client.url}, or the page {client.url}")
+    show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
+    print(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:

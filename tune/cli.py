@@ -59,15 +59,22 @@ def _done(texts: list[str]) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from tune.flags import sweep_config
+    from tune.flags import sweep_config, sweep_name
 
     config = sweep_config(arguments)
     address = _checked(arguments, config, config.base)
     if arguments.preflight_only:
         return 0
+    from results.ledger import NameTaken
     from tune.sweep import create_sweep
 
-    return _drive(create_sweep(storage(arguments), config, address=address), address)
+    while True:
+        try:
+            return _drive(create_sweep(storage(arguments), config, address=address), address)
+        except NameTaken:
+            if arguments.name is not None:
+                raise
+            config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -77,8 +84,8 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _extend(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     if ledger.config.confirms is not None:
-        raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: dynamos-sweep "
-                        f"confirm {ledger.config.confirms} --seeds 10")
+        raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: "
+                        + ledger.command("confirm", "--seeds", "10", sweep=ledger.config.confirms))
     return _go_on(arguments, ledger, arguments.trials)
 
 
@@ -188,7 +195,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     name, driver = ledger.config.name, ledger.driver
     if driver is None or ledger.driver_gone:
         raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
-                        f"Go on with it: dynamos-sweep resume {ledger.typed}")
+                        f"Go on with it: {ledger.command('resume')}")
     if arguments.trial is None:
         ledger.request_stop()
         what = f"sweep {name}"
@@ -204,12 +211,12 @@ def _stop(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         if ledger.driver is None or (arguments.trial is not None and _over(ledger.trial(arguments.trial))):
-            print(f"{what} has stopped" + (f"; go on with: dynamos-sweep resume {ledger.typed}"
+            print(f"{what} has stopped" + (f"; go on with: {ledger.command('resume')}"
                                            if arguments.trial is None else ""))
             return 0
         time.sleep(0.2)
     print(f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. If that process "
-          f"is gone, dynamos-sweep resume {ledger.typed} takes over.", file=sys.stderr)
+          f"is gone, {ledger.command('resume')} takes over.", file=sys.stderr)
     return 1
 
 
@@ -220,6 +227,7 @@ def _over(trial: "TrialRecord") -> bool:
 def _compare(arguments: argparse.Namespace) -> int:
     from results.compare import compared, sentences, table
     from results.compare_page import write_comparison
+    from results.names import comparison_page
     from tune.tables import print_comparison
 
     names = arguments.names
@@ -227,7 +235,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
     sweeps = compared([_found(arguments, name) for name in names])
     print_comparison([s.name for s in sweeps], table(sweeps), sentences(sweeps))
-    path = any_path(arguments.page) if arguments.page else storage(arguments) / f"compare-{'-'.join(names)}.html"
+    path = any_path(arguments.page) if arguments.page else storage(arguments) / comparison_page(names)
     print(f"\nThe page: {write_comparison(sweeps, path)}")
     return 0
 

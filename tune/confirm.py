@@ -7,6 +7,7 @@ its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sw
 import dataclasses
 import datetime as dt
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from dynamos.config import FIELDS, TrainConfig, preset, preset_names, read_config
@@ -14,7 +15,8 @@ from dynamos.errors import UserError
 from dynamos.files import local_path
 from results.best import Choice, chosen, reported_config
 from results.confirm import CHOSEN
-from results.ledger import Ledger
+from results.ledger import Ledger, NameTaken
+from results.names import allowed_name
 from results.protocols import CONFIRMATION
 from results.sweep_config import SweepConfig
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
@@ -46,7 +48,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
             raise UserError(f"{flag} {value} is out of range; it must be at least 1.")
     if ledger.driver is not None and not ledger.driver_gone:
         raise UserError(f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; wait for "
-                        f"it, or stop it: dynamos-sweep stop {ledger.typed}")
+                        f"it, or stop it: {ledger.command('stop')}")
     fresh = {"evaluate_on": "test", "seed": max(_used_seeds(ledger)) + 1}
     base, what = _baseline(config, baseline)
     base = base.replace(**fresh)
@@ -62,15 +64,18 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
             break
     wanted = _config(config, tested, seeds, session)
     place = 1
-    while (ledger.folder.parent / (name := f"{config.name}-confirm-{place}")).exists():
+    while True:
+        name = allowed_name(config.name, f"-confirm-{place}")
+        if not (ledger.folder.parent / name).exists():
+            with suppress(NameTaken):  # by another `confirm`, which may mean the same
+                there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
+                                     {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what}, address)
+                break
         there = Ledger.open(ledger.folder.parent, name)
         if _same(there.config, wanted):
             there.config = dataclasses.replace(there.config, **session)
             break
         place += 1
-    else:
-        there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
-                             {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what}, address)
     if name not in ledger.looks:
         ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
                                  "seeds": list(there.config.training_seeds)})

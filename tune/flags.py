@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import re
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from dynamos.config import DATASETS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.files import STORES, local_path
+from results.names import allowed_name, check_name
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
@@ -83,7 +83,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     base, report_on = _base(arguments)
     flags = {SESSION.get(flag, flag): value for flag, value in vars(arguments).items()}
     return SweepConfig(**{f.name: flags[f.name] for f in fields(SweepConfig) if f.name in flags} | {
-        "name": _name(arguments), "space": space, "base": base, "report_on": report_on,
+        "name": sweep_name(arguments), "space": space, "base": base, "report_on": report_on,
         "objectives": tuple(map(Objective.parse, arguments.objectives)) or (default_objective(arguments.protocol),),
         "constraints": tuple(map(Constraint.parse, arguments.constraints)),
         "points": () if arguments.points is None else read_points(local_path(arguments.points)),
@@ -115,11 +115,12 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
     return whole, report_on
 
 
-def _name(arguments: argparse.Namespace) -> str:
+def sweep_name(arguments: argparse.Namespace) -> str:
+    """The sweep's name; by default of stream and space, with the first number that is free."""
     if arguments.name is not None:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", arguments.name):
-            raise UserError(f"--name {arguments.name!r}: letters, digits, '.', '_' and '-' only.")
-        return str(arguments.name)
-    stem = f"{arguments.dataset}-{Path(arguments.space).stem}"
-    folder = storage(arguments)
-    return next(n for i in range(1, 10**6) if not (folder / (n := f"{stem}-{i}")).exists())
+        try:
+            return check_name(arguments.name)
+        except UserError as error:
+            raise UserError(f"--name {error}") from None
+    stem, folder = f"{arguments.dataset}-{Path(arguments.space).stem}", storage(arguments)
+    return next(n for i in range(1, 10**6) if not (folder / (n := allowed_name(stem, f"-{i}"))).exists())

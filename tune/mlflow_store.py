@@ -10,6 +10,7 @@ from pathlib import Path
 from sqlalchemy import make_url
 
 from results.ledger import Ledger
+from results.urls import sqlite_url
 
 ERROR_LENGTH = 500
 DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
@@ -26,7 +27,7 @@ _ENVIRONMENT = {
 
 def mlflow_uri(ledger: Ledger) -> str:
     """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
-    return ledger.config.tracking_uri or f"sqlite:///{ledger.folder.parent / 'mlflow.db'}"
+    return ledger.config.tracking_uri or sqlite_url(ledger.folder.parent / "mlflow.db")
 
 
 def prepare() -> None:
@@ -72,7 +73,7 @@ def make_store(uri: str) -> str:
     making = path.with_name(f".{path.name}.{os.getpid()}")
     making.unlink(missing_ok=True)
     try:
-        store = SqlAlchemyStore(f"sqlite:///{making}", artifacts)  # type: ignore[no-untyped-call]
+        store = SqlAlchemyStore(sqlite_url(making), artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with closing(sqlite3.connect(making)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it

@@ -52,7 +52,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
     found = trained(ledger, trial.number)
     if found is None:
         raise UserError(f"no confirmation has trained trial {trial.number} of {ledger.config.name!r}, so there is no "
-                        f"network to register: dynamos-sweep confirm {ledger.typed}")
+                        f"network to register: {ledger.command('confirm')}")
     there, retrained = found
     seed = there.config.training_seeds[0]
     train, network = _network(there, retrained, seed)

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from dynamos.errors import UserError
+from dynamos.errors import UserError, command_line
 from dynamos.files import local_path
 
 JOB_SERVER = "http://127.0.0.1:8265"
@@ -25,7 +25,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
     command, address, what = arguments.command, arguments.address, _without_address(texts)
     if command == "run":
         raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the cluster: "
-                        f"dynamos-sweep submit --address {address} ...")
+                        f"{command_line('dynamos-sweep', 'submit', '--address', address)} ...")
     from tune.jobs import Jobs
 
     if command == "logs":
@@ -59,7 +59,8 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
     if arguments.preflight_only:
         return Jobs(address).run(what, list(files.values()))
     job = Jobs(address).started(what, arguments.name, list(files.values()))
-    print(f"job {job} drives {arguments.name}. Follow it: dynamos-sweep logs -f {arguments.name} --address {address}")
+    follow = command_line("dynamos-sweep", "logs", "-f", arguments.name, "--address", address)
+    print(f"job {job} drives {arguments.name}. Follow it: {follow}")
     return 0
 
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from dynamos.config import parsed
-from dynamos.errors import RunError, UserError, unknown
+from dynamos.errors import RunError, UserError, command_line, unknown
 from results.best import broken
 from results.frame import Sweep
 from results.ledger import read_sweep_file
@@ -42,7 +42,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
             raise unknown("sweep", name, sorted({r.data.tags[TAG] for r in parents}), f" (at {uri})")
         if not any(file.path == "sweep.yaml" for file in client.list_artifacts(parent.info.run_id)):
             raise UserError(f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, where that "
-                            f"is: dynamos-sweep sync {name}")
+                            f"is: {command_line('dynamos-sweep', 'sync', name)}")
         with TemporaryDirectory() as folder:
             file = client.download_artifacts(parent.info.run_id, "sweep.yaml", folder)
             config, record = read_sweep_file(Path(file))

@@ -1,6 +1,5 @@
 """What the command line says of sweeps: a list, one sweep, one trial, and the end of a session."""
 
-import shlex
 import shutil
 import sys
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from dynamos.errors import DynamosError, UserError
+from dynamos.errors import DynamosError, UserError, command_line
 from dynamos.files import AnyPath
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
@@ -100,7 +99,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     if over is not None and left:
         changes = "".join(f" {flag} ..." for flag in reached(ledger))
         print(f"{over[0].upper()}{over[1:]}; {left} trials are left. "
-              f"Go on: {_command('dynamos-sweep')} resume {ledger.typed}{changes}\n")
+              f"Go on: {_here(ledger.command('resume'))}{changes}\n")
     chosen = best(trials, config)
     if chosen is None:
         reasons = Counter(t.reason for t in trials if t.reason).most_common()
@@ -131,14 +130,14 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     if len(config.objectives) > 1:
         _print_pareto(ledger, trials)
     print(ranking(trials, config))
-    exported = shlex.quote(str(folder / "best_config.yaml"))
+    retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
     files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
     print(f"\nFiles in {folder}:\n  {files}{rest}")
     print("\nNext:\n"
-          f"  retrain it      {_command('dynamos')} --config {exported}\n"
-          f"  confirm it      {_command('dynamos-sweep')} confirm {ledger.typed}\n"
+          f"  retrain it      {_here(retrained)}\n"
+          f"  confirm it      {_here(ledger.command('confirm'))}\n"
           f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
-          f"  see the report  {_command('dynamos-sweep')} report {ledger.typed}")
+          f"  see the report  {_here(ledger.command('report'))}")
     return True
 
 
@@ -150,7 +149,7 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     print()
     if left:
         why = f"{over[0].upper()}{over[1:]}; " if over else ""
-        print(f"{why}{left} configurations are left. Go on: {_command('dynamos-sweep')} resume {confirmation.typed}\n")
+        print(f"{why}{left} configurations are left. Go on: {_here(confirmation.command('resume'))}\n")
     table = Table("")
     for row in rows:
         table.add_column(row.label, justify="right")
@@ -207,13 +206,14 @@ def _constraints(ledger: Ledger) -> str:
 
 
 def _open_mlflow(uri: str) -> str:
-    return uri if uri.startswith("http") else f"{_command('mlflow')} ui --backend-store-uri {shlex.quote(uri)}"
+    return uri if uri.startswith("http") else _here(command_line("mlflow", "ui", "--backend-store-uri", uri))
 
 
-def _command(name: str) -> str:
-    """What to type for a command of this environment: its name, or its path where the shell would not find it."""
+def _here(line: str) -> str:
+    """A command line with its program's path where the shell would not find it by its name."""
+    name, _, rest = line.partition(" ")
     beside = Path(sys.executable).parent / name
-    return name if shutil.which(name) or not beside.exists() else shlex.quote(str(beside))
+    return line if shutil.which(name) or not beside.exists() else f"{command_line(beside)} {rest}"
 
 
 def _shown(metric: str, value: float | None) -> str:

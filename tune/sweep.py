@@ -104,8 +104,8 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
                     searcher.failure = _written(ledger)
                 display.note("MLflow is catching up")
     if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
-        log.warning("MLflow is behind the ledger: %s. Once it answers again: dynamos-sweep sync %s", mirror.error,
-                    ledger.typed)
+        log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
+                    ledger.command("sync"))
     if searcher.failure is not None:
         raise _told(searcher.failure, ledger)
     return INTERRUPTED if interrupted.is_set() else searcher.over
@@ -131,7 +131,7 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
     said = str(failure)
     if not isinstance(failure, DynamosError):
         said = unusable(failure)
-    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: dynamos-sweep resume {ledger.typed}")
+    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: {ledger.command('resume')}")
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class Mirror:
         self._ledger = ledger
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
         artifacts = None  # where a server decides
-        if uri.startswith("sqlite:"):
+        if uri.startswith("sqlite"):
             artifacts = make_store(uri)
         elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
             artifacts = (ledger.folder.parent / "mlartifacts").as_uri()

@@ -40,7 +40,7 @@ class Study:
         lease.free(self.storage, self.id)
 
     def lease(self) -> Lease:
-        return Lease(self.storage, self.id, "s", "s --storage here")
+        return Lease(self.storage, self.id, "s", "dynamos-sweep {} s".format)
 
     def hold(self, owner: str | None, heartbeat: int = 0) -> None:
         """Writes a lease as a driver elsewhere would."""
@@ -196,7 +196,8 @@ def test_a_driver_elsewhere_that_gives_up_is_followed_at_once(study: Study, cloc
 
 def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None:
     """What a process does that wants the lease."""
-    held = Lease(RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}}), study_id, "s", "s --storage here")
+    storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
+    held = Lease(storage, study_id, "s", "dynamos-sweep {} s".format)
     start.wait()
     try:
         held.take()

@@ -553,7 +553,7 @@ def test_a_folder_that_is_in_the_way_or_cannot_be_made_is_a_user_error(tmp_path:
 def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
     storage, url = UPath("memory://runs"), f"sqlite:///{tmp_path}/ledger.db"
     made = Ledger.create(storage, config(ledger_url=url), {})
-    assert sweep_names(storage) == ["s"] and made.typed == "s --storage memory://runs"
+    assert sweep_names(storage) == ["s"] and made.command("show") == "dynamos-sweep show s --storage memory://runs"
     with driven(made):
         number = complete(made, 90, 80)
     made.request_trial_stop(number)
@@ -577,6 +577,6 @@ def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
         real(*arguments)
 
     monkeypatch.setattr(ledgers, "_make_study", overtaken)
-    with pytest.raises(UserError, match="cannot make the sweep's folder"):
+    with pytest.raises(UserError, match="has just been made by another process"):
         Ledger.create(storage, config(ledger_url=url), {"id": "2"})
     assert Ledger.open(storage, "s").record["id"] == "1"

@@ -9,8 +9,11 @@ from typing import Any
 
 import pytest
 
+import tune.cli
 from dynamos.config import TrainConfig, preset
+from results import ledger as ledgers
 from results.ledger import Ledger
+from results.names import check_name
 from results.sweep_config import Constraint, Objective, SweepConfig
 from tests.results.ledgers import complete, driven
 from tests.results.ledgers import config as plain
@@ -79,7 +82,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     (["--set", "device=cuda:9"], "no device 'cuda:9' here"),
     (["--set", "max_train_images_per_task=20"], "warmup_steps 10 would swallow the whole first task"),
     (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
-    (["--name", "../elsewhere"], "--name '../elsewhere': letters, digits"),
+    (["--name", "../elsewhere"], "--name '../elsewhere': a sweep's name has 1 to 120 letters"),
     (["--trails", "3"], "Did you mean --trials?"),
     (["--objective", "val_clas_il"], "unknown metric 'val_clas_il'. Did you mean 'val_class_il'?"),
     (["--objective", "compute:most"], "unknown direction 'most'"),
@@ -182,6 +185,26 @@ def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
     assert meant("--storage", str(tmp_path)).name == "seq-digits-core-1"
     (tmp_path / "seq-digits-core-1").mkdir()
     assert meant("--storage", str(tmp_path)).name == "seq-digits-core-2"
+
+
+def test_a_run_that_is_overtaken_takes_the_next_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, driven_ones = ledgers._make_study, list[str]()
+
+    def overtaken(folder: Path, config: SweepConfig, *more: Any) -> None:
+        monkeypatch.setattr(ledgers, "_make_study", real)
+        Ledger.create(tmp_path, config, {}).close()
+        real(folder, config, *more)
+
+    monkeypatch.setattr(ledgers, "_make_study", overtaken)
+    monkeypatch.setattr(tune.cli, "_drive", lambda ledger, _: driven_ones.append(ledger.config.name) or 0)
+    assert main(["run", "--storage", str(tmp_path), "--trials", "2"]) == 0 and driven_ones == ["seq-digits-core-2"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["seq-digits-core-1", "seq-digits-core-2"]
+
+
+@pytest.mark.parametrize("name", ["space (1)", "what? now", "train", "\u00fcn\u00ef"])
+def test_any_space_file_gives_an_allowed_name(name: str, tmp_path: Path) -> None:
+    (tmp_path / f"{name}.yaml").write_text("parameters:\n  lr: {low: 0.01, high: 0.2}\n")
+    assert check_name(meant("--space", str(tmp_path / f"{name}.yaml")).name).startswith("seq-digits-")
 
 
 @pytest.fixture(scope="module")

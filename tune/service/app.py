@@ -38,7 +38,7 @@ from tune.service.answers import (
     TrialState,
 )
 from tune.service.answers import Sweep as Whole
-from tune.service.bodies import ANY_NAME, Confirmation, Extension, Limits, SweepRequest, among, sweep_config
+from tune.service.bodies import Confirmation, Extension, Limits, SweepName, SweepRequest, among, sweep_config
 from tune.service.changes import Changes
 from tune.service.events import Watcher
 from tune.service.guard import Guard
@@ -58,7 +58,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in ((400, "unreadable"), (401, "no token"), (403, "from elsewhere"), (404, "not found"),
                          (409, "not as things stand"), (413, "too large"), (415, "unknown content"),
                          (421, "another host"), (422, "not allowed"), (503, "a ledger or cluster is out of reach"))}
-Name = Annotated[str, InPath(pattern=ANY_NAME, description="the sweep's name")]
+Name = Annotated[SweepName, InPath(description="the sweep's name")]
 Number = Annotated[int, InPath(ge=0, le=10**9, description="the trial's number")]
 Text = Annotated[str, Query(max_length=200)]
 Rule = Annotated[Literal[*RULES], among("rule", list(RULES)), Query(  # type: ignore[valid-type]
@@ -324,7 +324,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         return _json(options())
 
     @router.get("/events", tags=["events"], response_class=EventStream)
-    async def events(sweep: Annotated[str | None, Query(pattern=ANY_NAME)] = None) -> Response:
+    async def events(sweep: Annotated[SweepName | None, Query()] = None) -> Response:
         """Server-sent events: a snapshot of all sweeps, or of one with its trials, then what changes, as it does."""
         if sweep is not None:
             await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins

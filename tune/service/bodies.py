@@ -4,12 +4,24 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, create_model, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from dynamos.config import FIELDS, Range, field_type
 from dynamos.errors import UserError, unknown
 from results.best import RULES
+from results.names import PATTERN, RULE, check_name, is_name
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
@@ -18,14 +30,22 @@ from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_spac
 from tune.defaults import DEFAULTS, base_config, default_objective
 from tune.service.problems import TAGS, Problem
 
-NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
-ANY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,119}$"  # of one that is there: a confirmation's has its sweep's and more
 OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # a request may not say them
 MAPPING, CHOICES, TEXT = TAGS
 
 Made = TypeVar("Made")
 Scalar = bool | int | float | str | None
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _sweep_name(name: str) -> str:
+    if not is_name(name):
+        raise PydanticCustomError("name", "{rule}", {"rule": RULE})
+    return name
+
+
+# Of a sweep that is there or is to be; the pattern would make an error that no one can read.
+SweepName = Annotated[str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 
 
 class _Strict(BaseModel):
@@ -141,7 +161,7 @@ Parameters = Annotated[dict[str, Spec], among("field", _VARIED),
 class Space(_Strict):
     """What varies."""
 
-    name: Annotated[str, Field(pattern=NAME)] = "own"
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "own"
     description: Annotated[str, Field(max_length=2000)] = ""
     parameters: Parameters
 
@@ -153,8 +173,8 @@ def _names(what: str, names: list[str]) -> Any:
 class SweepRequest(Limits):
     """A SweepConfig; what is left out has the default that the command line has."""
 
-    name: Annotated[str, Field(pattern=NAME)]
-    space: Annotated[Annotated[str, Field(pattern=NAME), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
+    name: SweepName
+    space: Annotated[Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
                      Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = DEFAULTS["space"]
     base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
@@ -167,7 +187,7 @@ class SweepRequest(Limits):
     grace_tasks: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["grace_tasks"]
     seeds: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["seeds"]
     points: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = []
-    warm_start: Annotated[str, Field(pattern=NAME)] | None = None
+    warm_start: SweepName | None = None
     trials: Annotated[int, Field(ge=1, le=100_000)] = DEFAULTS["trials"]
     seed: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULTS["seed"]
     deterministic_order: bool = False
@@ -187,6 +207,7 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
     report_on = given.pop("report_on", {})
     streams = dataset, report_on.get("dataset", dataset)
+    _at("name", partial(check_name, request.name))
     try:
         space = _space(request.space)
         trained = _at("base", lambda: base_config(

@@ -98,7 +98,7 @@ class Changes:
             # While a driver starts nobody has the lease, by which `confirmation` knows.
             if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
                 raise Problem(409, f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or stop "
-                              f"it: dynamos-sweep stop {view.ledger.typed}")
+                              f"it: {view.ledger.command('stop')}")
             try:
                 with closing(view.ledger):
                     ledger = confirmation(

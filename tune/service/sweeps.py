@@ -4,7 +4,6 @@ import datetime as dt
 import gc
 import logging
 import math
-import re
 import threading
 import time
 from collections import Counter
@@ -19,9 +18,9 @@ from dynamos.files import AnyPath
 from results.best import best
 from results.lease import LAPSE_SECONDS
 from results.ledger import Ledger, sweep_names
+from results.names import is_name
 from results.trial import ENDED, TrialRecord
 from tune.service.answers import Summary, SweepState
-from tune.service.bodies import ANY_NAME
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.views import View
@@ -64,7 +63,7 @@ class Sweeps:
 
     def names(self) -> list[str]:
         """Names of the sweeps."""
-        return [name for name in sweep_names(self.storage) if re.fullmatch(ANY_NAME, name)]
+        return [name for name in sweep_names(self.storage) if is_name(name)]
 
     def newest(self, name: str) -> View:
         """A sweep as things are now, not a moment ago."""
@@ -104,7 +103,7 @@ class Sweeps:
         kept = self._of(name)
         if (view := self._current(kept)) is not None:
             return view
-        if not re.fullmatch(ANY_NAME, name) or not (self.storage / name / "sweep.yaml").is_file():
+        if not is_name(name) or not (self.storage / name / "sweep.yaml").is_file():
             self._forget(name)
             raise self._missing(name)
         with kept.lock:
