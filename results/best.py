@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
-from results.sweep_config import SweepConfig
+from results.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord, newest
 
 # How one of the trials that keep every constraint is chosen.
@@ -39,7 +40,7 @@ def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
     The first objective decides, between equals the next one, then age: so the first is in the Pareto set.
     """
     finished = [t for t in trials if t.value is not None and t.feasible and not t.imported]
-    return sorted(finished, key=lambda t: (*(-o.sign * t.final(o.metric) for o in config.objectives), t.number))
+    return _in_order(finished, config.objectives)
 
 
 def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
@@ -52,14 +53,21 @@ def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
 
     None of a confirmation, by which nothing is chosen.
     """
-    if config.confirms is not None:
-        return []
-    front: list[tuple[list[float], TrialRecord]] = []
-    for trial in ranked(trials, config):  # what beats a trial comes before it, and is in the set or beaten by one there
-        scores = [o.sign * trial.final(o.metric) for o in config.objectives]
-        if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in front):
-            front.append((scores, trial))
-    return [trial for _, trial in front]
+    return [] if config.confirms is not None else front(ranked(trials, config), config.objectives)
+
+
+def front(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """The trials that no other one equals or beats in every objective and beats in one, the best in the first first."""
+    found: list[tuple[list[float], TrialRecord]] = []
+    for trial in _in_order(trials, objectives):  # what beats a trial comes before it
+        scores = [o.sign * trial.final(o.metric) for o in objectives]
+        if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in found):
+            found.append((scores, trial))
+    return [trial for _, trial in found]
+
+
+def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    return sorted(trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number))
 
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:

@@ -35,7 +35,7 @@ def _curves(sweeps: list[Compared]) -> Iterator[str]:
     metric = sweeps[0].config.objectives[0].metric
     drawn = False
     for kind in BUDGETS:
-        curves = {sweep.name: [(step.spent(kind), step.best.value) for step in sweep.steps
+        curves = {sweep.name: [(step.spent(kind), step.best.value, step.best.number) for step in sweep.steps
                                if step.best is not None and step.best.value is not None] for sweep in sweeps}
         if any(point[0] for points in curves.values() for point in points):
             drawn = True

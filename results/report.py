@@ -7,19 +7,19 @@ import pandas as pd
 import yaml
 
 from dynamos.files import AnyPath, write_whole
-from results import charts
+from results import charts, importance
 from results.agreement import ranking
 from results.best import and_keeps, baseline, best, broken
 from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
-from results.confirm import verdict
+from results.confirm import outcomes, verdict
 from results.frame import Sweep
 from results.ledger import Ledger
-from results.page import chart, frame, heading, page, paragraph, preformatted, table
+from results.page import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
-from results.sweep_config import SweepConfig
+from results.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord
-from results.wording import count, mean_and_spread, measured, number
+from results.wording import count, duration, mean_and_spread, measured, number
 
 
 def write_report(ledger: Ledger) -> AnyPath:
@@ -39,10 +39,9 @@ def report(ledger: Ledger) -> str:
         parts += _best(ledger, chosen)
     parts += [heading("Rankings after each task"), paragraph(ranking(sweep.records, config))]
     parts += _failures(sweep.records)
-    if sweep.records:
-        parts += [heading("Trials"), frame(sweep.trials.drop(columns=["started_at", "ended_at"]))]
-    parts += [heading("Settings and versions"), preformatted(yaml.safe_dump(
-        {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100))]
+    parts += _trials(sweep, chosen)
+    parts += [heading("Settings and versions"), folded("Every setting, version and hash", preformatted(yaml.safe_dump(
+        {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100)))]
     return page(f"Sweep {config.name}", parts)
 
 
@@ -99,8 +98,10 @@ def _confirmations(ledger: Ledger) -> list[str]:
             continue
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
             fields, trials = [p.name for p in there.config.space.parameters], there.trials()
+            metric = there.config.objectives[0].metric
             parts += [paragraph(f"{name}: {verdict(ledger, there, trials)}"),
                       *(paragraph(text, "caution") for text in troubles(trials)),
+                      chart(charts.tested(outcomes(there, trials), metric), f"tested by {name}"),
                       frame(confirmation_frame(there, trials).drop(columns=fields, errors="ignore"))]
     return parts
 
@@ -119,28 +120,77 @@ def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
 
 def _search(sweep: Sweep) -> list[str]:
     """How the search went and what mattered."""
-    metric = sweep.config.objectives[0].metric
+    objective = sweep.config.objectives[0]
+    metric = objective.metric
     complete = [t for t in sweep.records if t.state == "COMPLETE" and not t.imported]
+    parts = [heading("The search")]
     if len(complete) < 2:
-        return [heading("The search"), paragraph("Charts of the search need two completed trials.")]
-    study = charts.shown_study(sweep)
-    parts = [heading("The search"), heading("Optimisation history", 3),
-             chart(charts.history(study, metric), "optimisation history")]
-    shares = charts.importance(study, metric) if len({t.value for t in complete}) >= charts.LEAST_VALUES else None
-    if shares is not None:
+        parts.append(paragraph("Charts of the search need two completed trials."))
+    else:
+        parts += [heading("Optimisation history", 3), chart(charts.history(sweep), "optimisation history")]
+    if any(t.tasks_done and t.n_tasks > 1 for t in sweep.records):
+        parts += [heading(f"{metric} by task", 3),
+                  paragraph("After each task on the tasks seen so far. Lines that end early are of trials that were "
+                            "cut short or still run: compare them at equal tasks only.", "hint"),
+                  chart(charts.curves(sweep), "objective by task")]
+    if len(complete) < 2:
+        return parts
+    if (shares := importance.shares(sweep)) is not None:
         parts += [heading("Parameter importance", 3),
-                  paragraph(f"The share of the variance of {metric} that each field explains (fANOVA); the lines show "
-                            f"one standard deviation over {charts.RESAMPLES} resamples of the trials."),
-                  chart(shares, "parameter importance")]
-    parts += [heading("Parallel coordinates", 3), chart(charts.parallel(study, metric), "parallel coordinates"),
-              heading("Slices", 3), chart(charts.slices(study, metric), "slices"),
-              heading(f"{metric} by task", 3), chart(charts.curves(study, metric), "objective by task")]
-    if all(t.last(name) is not None for t in complete for name in ("compute", charts.accuracy(sweep.config))):
-        parts += [heading("Accuracy against compute", 3),
-                  paragraph("Compute is what the network would need if dropped channels were skipped, agents included, "
-                            "over the dense network's; a masked network saves it in principle only."),
-                  chart(charts.pareto(sweep), "accuracy against compute")]
+                  paragraph(f"The share of the variance of {metric} that each field explains (fANOVA), over "
+                            f"{len(complete)} trials; the lines show one standard deviation over "
+                            f"{importance.RESAMPLES} resamples of the trials.", "hint"),
+                  chart(charts.importance(shares, metric), "parameter importance")]
+    fields = len(sweep.config.space.parameters)
+    parts += [heading("Parallel coordinates", 3), chart(charts.parallel(sweep), "parallel coordinates",
+                                                        least=6 * (fields + 1)),
+              heading("Slices", 3),
+              paragraph(f"{metric} over each searched field: " + ", ".join(
+                  f"{group.look.sign} {group.name}" for group in charts.groups(sweep, *charts.FINAL)) + ".", "hint"),
+              grid(chart(figure, f"{metric} over {name}") for name, figure in charts.slices(sweep).items())]
+    for x, y in charts.trade_offs(sweep.config):
+        if sum(t.last(x.metric) is not None and t.last(y.metric) is not None for t in complete) > 1:
+            parts.append(heading(_trade_off(x, y), 3))
+            if x.metric == "compute":
+                parts.append(paragraph(
+                    "Compute is what the network would need if dropped channels were skipped, agents included, over "
+                    "the dense network's; a masked network saves it in principle only.", "hint"))
+            parts.append(chart(charts.trade_off(sweep, x, y), _trade_off(x, y)))
     return parts
+
+
+def _trade_off(x: Objective, y: Objective) -> str:
+    """The heading of the chart of two metrics."""
+    return "Accuracy against compute" if x.metric == "compute" and y.sign > 0 else f"{y.metric} against {x.metric}"
+
+
+def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
+    """Every trial in a row that can be read."""
+    config, first = sweep.config, baseline(sweep.records)
+    if not sweep.records:
+        return []
+    sought = [o.metric for o in config.objectives]
+    others = [m for m in dict.fromkeys([*(c.metric for c in config.constraints), "compute"]) if m not in sought]
+    fields = [p.name for p in config.space.parameters]
+    rows = [[t.number, _standing(config, t), *(mean_and_spread(t, metric) for metric in sought),
+             *("" if (mean := t.last(metric)) is None else measured(metric, mean) for metric in others),
+             *(number(t.config[name]) if name in t.config else "" for name in fields),
+             f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "", "" if t.seconds is None else duration(t.seconds),
+             f"{'chosen; ' if t is chosen else ''}{t.source}", t.reason] for t in sweep.records]
+    return [heading("Trials"),
+            paragraph("Values are means over seeds after the last task learned. Every column, with numbers in full, is "
+                      "in trials.csv in the sweep's folder, which each session of the sweep writes at its end.",
+                      "hint"),
+            table(["trial", "state", *sought, *others, *fields, "tasks", "time", "source", "reason"], rows,
+                  marked=[i for i, t in enumerate(sweep.records) if t is chosen or t is first])]
+
+
+def _standing(config: SweepConfig, trial: TrialRecord) -> str:
+    """A trial's state and whether what it has is final."""
+    state = trial.state.lower()
+    if trial.state == "COMPLETE" and not trial.feasible:
+        return f"{state}, breaks {' and '.join(broken(config, trial))}"
+    return state if trial.state == "COMPLETE" or not trial.tasks_done else f"{state}, not final"
 
 
 def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:

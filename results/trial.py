@@ -86,6 +86,12 @@ class TrialRecord:
         values = self.by_seed(metric)
         return None if len(values) < 2 or None in values else stdev(values)
 
+    def by_task(self, metric: str) -> list[float | None]:
+        """A metric's mean over seeds after each task reported by all."""
+        rows = [[results[task]["metrics"].get(metric) for results in self.results.values()]
+                for task in range(self.tasks_done)]
+        return [None if None in row else mean(row) for row in rows]
+
     def by_seed(self, metric: str) -> list[Any]:
         """A metric of each seed after the last task reported by all; [] before the first."""
         done = self.tasks_done

@@ -13,7 +13,9 @@ def parameters(config: dict[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A value in four significant digits where it is a float."""
+    """A value in four significant digits where it is a float; true, false and none as in YAML and flags."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

@@ -140,7 +140,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 def test_the_pages_curves_are_the_best_so_far(tmp_path: Path) -> None:
     sweeps = side_by_side(made(tmp_path, "a", (70.0,), (60.0,), "PRUNED", (80.0,)), made(tmp_path, "b"))
     assert [step.best.value for step in sweeps[0].steps if step.best] == [70, 70, 70, 80]
-    figure = charts.anytime({"a": [(1, 70), (2, 70)], "b": []}, "trials ended", "val_class_il")
+    figure = charts.anytime({"a": [(1, 70, 0), (2, 70, 4)], "b": []}, "trials ended", "val_class_il")
     assert list(figure.data[0].y) == [70, 70] and figure.data[0].line.shape == "hv"
     page = write_comparison(sweeps, tmp_path / "own.html").read_text()
     assert page.count('<figure') == 2, "by trials and by CPU seconds; no GPU was used"

@@ -7,13 +7,11 @@ import numpy as np
 import pytest
 
 from results import charts
-from results.best import best
 from results.cautions import cautions
-from results.frame import Sweep
 from results.ledger import Ledger
 from results.names import CHANNEL_USE
 from results.report import answer, write_report
-from results.sweep_config import Constraint, Objective
+from results.sweep_config import Objective
 from search_spaces.space import SearchSpace
 from tests.results.ledgers import FOUR, complete, config, confirmed, driven, result, swept
 
@@ -36,28 +34,13 @@ def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: l
     page = write_report(made).read_text()
     assert page.startswith("<!doctype html>") and html.escape(answer(made.trials(), made.config)) in page
     assert "<script src" not in page and "<link" not in page
-    assert page.count("Parallel coordinates") == (len(values) > 1)
+    assert ("Parallel coordinates</h3>" in page) == (len(values) > 1)
 
 
 def test_the_report_shows_fields_by_their_own_names(tmp_path: Path) -> None:
-    points = tuple({"lr": lr} for lr in (0.02, 0.03, 0.05, 0.1))
-    page = write_report(swept(tmp_path, *points, values=(70, 80, 75, 71, 90))).read_text()
+    points = tuple({"lr": 0.02 + i / 100} for i in range(9))
+    page = write_report(swept(tmp_path, *points, values=(70, 80, 75, 71, 90, 72, 73, 74, 76, 77))).read_text()
     assert "neg_policy_penalty" not in page and "policy_penalty" in page and "Parameter importance" in page
-
-
-def test_the_figures_of_the_best_by_hand(tmp_path: Path) -> None:
-    made = swept(tmp_path, values=(60,))
-    chosen = best(made.trials(), made.config)
-    assert chosen is not None
-    drawn = charts.matrix(chosen).data[0].z
-    expected = [[91, 2, np.nan], [71, 81, 3], [51, 61, 71]]  # seeds 42 and 43 differ by 2
-    np.testing.assert_allclose(np.array(drawn, dtype=float), expected)
-    lines = charts.per_task(chosen).data
-    assert [list(line.x) for line in lines] == [[1, 2, 3], [2, 3], [3]]
-    assert [list(line.y) for line in lines] == [[91, 71, 51], [81, 61], [71]]
-    kept = np.array(charts.kept(chosen).data[0].z, dtype=float)
-    assert kept.shape == (4, 3), "gates x tasks"
-    assert kept[1, 2] == pytest.approx(0.5 + 0.2 + 0.01 + 0.01)
 
 
 def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(tmp_path: Path) -> None:
@@ -77,45 +60,6 @@ def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(
     assert "with seed 42" in write_report(made).read_text()
 
 
-def test_the_pareto_chart_has_accuracy_against_compute(tmp_path: Path) -> None:
-    # Later trials need less compute: 1, 1/2, 1/3; the second is beaten in both by the third.
-    made = swept(tmp_path, {"lr": 0.1}, {"lr": 0.2}, values=(70, 50, 60))
-    rest, front = charts.pareto(Sweep.of(made)).data
-    assert sorted(front.x) == [60.5, 70.5] and list(rest.x) == [50.5]
-    assert sorted(front.y) == pytest.approx([1 / 3, 1])
-
-
-def test_importance_finds_what_matters_with_its_uncertainty(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    points = [{"lr": float(10 ** rng.uniform(-2, 0)), "policy_penalty": float(-(10 ** rng.uniform(1, 3)))}
-              for _ in range(25)]
-    made = swept(tmp_path, *points, values=(40, *(50 + 20 * np.log10(p["lr"]) for p in points)))
-    study = charts.shown_study(Sweep.of(made))
-    figures = [charts.importance(study, "val_class_il") for _ in range(2)]
-    bars, again = (figure.data[0] for figure in figures if figure is not None)
-    assert bars.y[-1] == "lr" and bars.x[-1] > 0.8, "the value is a function of lr alone"
-    spread = dict(zip(bars.y, bars.error_x.array, strict=True))
-    assert set(spread) == {"lr", "keep_ratio", "policy_penalty", "warmup"} and spread["lr"] > 0
-    assert list(bars.x) == list(again.x) and list(bars.error_x.array) == list(again.error_x.array)
-
-
-def test_charts_know_trials_by_their_numbers_and_what_breaks_a_constraint(tmp_path: Path) -> None:
-    made = config(space=FOUR, sampler="random", trials=5, constraints=(Constraint.parse("compute<=0.5"),))
-    with driven(Ledger.create(tmp_path, made, {})) as there:
-        for value, compute in ((60, 0.4), (0, None), (90, 0.9), (70, 0.5), (65, 0.3)):
-            number = there.ask().number
-            if compute is not None:
-                there.add_result(number, 1, 42, result(0, value) | {"n_tasks": 1},
-                                 {"val_class_il": float(value), "compute": compute})
-            there.finish(number, "FAIL" if compute is None else "COMPLETE", "because" if compute is None else None)
-    study = charts.shown_study(Sweep.of(there))
-    values, so_far, infeasible = charts.history(study, "val_class_il").data
-    assert list(values.x) == [0, 3, 4] and list(infeasible.x) == [2] and list(infeasible.y) == [90]
-    assert list(so_far.y)[-1] == 70, "the best that keeps the constraint"
-    assert {x for trace in charts.pareto(Sweep.of(there)).data for x in trace.x} == {60, 65, 70}
-    assert "Trial 3 is best with val_class_il 70.00" in write_report(there).read_text()
-
-
 @pytest.mark.parametrize("trials", [4, 10])
 def test_a_space_of_one_choice_has_a_page(tmp_path: Path, trials: int) -> None:
     space = SearchSpace.from_dict("one", {"parameters": {"warmup": {"choices": [True, False]}}})
@@ -123,19 +67,6 @@ def test_a_space_of_one_choice_has_a_page(tmp_path: Path, trials: int) -> None:
         for value in range(trials):
             complete(made, 100, 60 + value)
     assert "Optimisation history" in write_report(made).read_text()
-
-
-def test_where_nothing_differs_but_the_value_no_importance_is_claimed(tmp_path: Path) -> None:
-    made = swept(tmp_path, {}, {}, {}, {}, values=(60, 61, 62, 63, 64))
-    assert charts.importance(charts.shown_study(Sweep.of(made)), "val_class_il") is None
-    assert "Parameter importance" not in write_report(made).read_text()
-
-
-def test_accuracy_against_compute_shows_an_accuracy(tmp_path: Path) -> None:
-    sought = tuple(Objective.parse(text) for text in ("compute", "keep_fraction", "val_task_il"))
-    made = swept(tmp_path, {"lr": 0.1}, values=(60, 70), objectives=sought)
-    assert charts.accuracy(made.config) == "val_task_il"
-    assert charts.accuracy(config(objectives=sought[:2])) == "val_class_il"
 
 
 @pytest.mark.parametrize("point, side", [

@@ -16,13 +16,13 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.concurrency import run_in_threadpool
 
 from dynamos.errors import UserError
-from results import charts
 from results.best import RULES, Choice, chosen, pareto, reported_config
 from results.compare import BUDGETS, compared
 from results.compare import sentences as compared_sentences
 from results.compare import table as compared_table
 from results.export import best_args, commands, provenance
 from results.frame import Sweep
+from results.importance import shares
 from results.report import report
 from tune.service.answers import (
     Best,
@@ -285,13 +285,10 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
     def importance(name: Name) -> Response:
         """How much of the first objective's variance each field explains; no shares where nothing can be told."""
         view = sweeps.get(name)
-        complete = [t.value for t in view.trials if t.state == "COMPLETE" and not t.imported]
-        found = None
-        if len(set(complete)) >= charts.LEAST_VALUES:
-            found = charts.shares(charts.shown_study(Sweep(view.ledger.config, {}, list(view.trials))))
-        return _json({"metric": view.ledger.config.objectives[0].metric, "trials": len(complete), "shares": [
-            {"name": field, "share": share, "spread": spread}
-            for field, (share, spread) in reversed((found or {}).items())]})
+        complete = sum(t.state == "COMPLETE" and not t.imported for t in view.trials)
+        found = shares(Sweep(view.ledger.config, {}, list(view.trials))) or {}
+        return _json({"metric": view.ledger.config.objectives[0].metric, "trials": complete, "shares": [
+            {"name": field, "share": share, "spread": spread} for field, (share, spread) in reversed(found.items())]})
 
     @router.get("/sweeps/{name}/report", tags=["sweeps"], response_class=HTMLResponse)
     def get_report(name: Name) -> Response:
