@@ -76,6 +76,7 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
     Each is in one group. What another sweep ran is shown only if it is the chosen.
     """
     chosen, first = best(sweep.records, sweep.config), baseline(sweep.records)
+    baseline_at, source = (None, "") if first is None else (first.number, first.source)
     shown: dict[str, list[TrialRecord]] = {name: [] for name in _LOOKS}
     special = []
     for trial in sweep.records:
@@ -83,11 +84,11 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
         if name is None or (only and name not in only):
             continue
         if trial is chosen:
-            also = f" = {trial.source}" if trial is first else ""
+            also = f" = {source}" if trial.number == baseline_at else ""
             special.append(Group(f"chosen{also}: trial {trial.number}", _CHOSEN, [trial]))
-        elif trial is first:
+        elif trial.number == baseline_at:
             also = "" if name == COMPLETE else f", {name}"
-            special.insert(0, Group(f"{trial.source}: trial {trial.number}{also}", _FIRST, [trial]))
+            special.insert(0, Group(f"{source}: trial {trial.number}{also}", _FIRST, [trial]))
         elif not trial.imported:
             shown[name].append(trial)
     return [Group(name, _LOOKS[name], trials) for name, trials in shown.items() if trials] + special

@@ -166,9 +166,10 @@ def _trade_off(x: Objective, y: Objective) -> str:
 
 def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
     """Every trial in a row that can be read."""
-    config, first = sweep.config, baseline(sweep.records)
+    config = sweep.config
     if not sweep.records:
         return []
+    special = {t.number for t in (chosen, baseline(sweep.records)) if t is not None}
     sought = [o.metric for o in config.objectives]
     others = [m for m in dict.fromkeys([*(c.metric for c in config.constraints), "compute"]) if m not in sought]
     fields = [p.name for p in config.space.parameters]
@@ -182,7 +183,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
                       "in trials.csv in the sweep's folder, which each session of the sweep writes at its end.",
                       "hint"),
             table(["trial", "state", *sought, *others, *fields, "tasks", "time", "source", "reason"], rows,
-                  marked=[i for i, t in enumerate(sweep.records) if t is chosen or t is first])]
+                  marked=[i for i, t in enumerate(sweep.records) if t.number in special])]
 
 
 def _standing(config: SweepConfig, trial: TrialRecord) -> str:

@@ -37,8 +37,8 @@ def test_a_report_draws_every_chart_without_a_network(tmp_path: Path, width: int
     use.parent.mkdir(parents=True)
     np.save(use, np.random.default_rng(0).random((10, 4, 8)))
     with opened(f"file://{write_report(made)}", width) as (page, complaints):
-        # The search: history, importance, parallel coordinates, slices, by task, compute; the best: four.
-        is_whole(page, complaints, 10)
+        # The search: history, by task, parallel coordinates, a slice for each of four fields, compute; the best: four.
+        is_whole(page, complaints, 12)
         expect(page.get_by_role("heading", name="Which channels each class uses")).to_be_visible()
         expect(page.locator("text=Trial 3 is best with val_class_il 70.50")).to_be_visible()
         requests = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
