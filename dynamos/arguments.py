@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -37,6 +38,14 @@ def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str
     print(f"{program}: error: {line}", file=sys.stderr)
     tell_error(line)
     return status
+
+
+def complete(parser: "Parser") -> None:
+    """Where a shell asks what may come next on the command line, answers and ends the program."""
+    if "_ARGCOMPLETE" in os.environ:
+        import argcomplete
+
+        argcomplete.autocomplete(parser, always_complete_options="long")
 
 
 class Parser(argparse.ArgumentParser):

@@ -14,6 +14,7 @@ from dynamos.arguments import (
     Parser,
     add_fields,
     add_run_flags,
+    complete,
     exit_status,
     fields_given,
     merged,
@@ -35,6 +36,7 @@ KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None}  # stands beside `co
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit status: 0, 1 for a run that failed, 2 for bad input, 130 when interrupted."""
+    complete(train_parser())
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["export"]:
         return exit_status("dynamos", lambda: _export(arguments[1:]))

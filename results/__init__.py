@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from dynamos.files import AnyPath
     from results.frame import Sweep
 
 STORAGE = "runs"  # where sweeps are kept by default
@@ -22,3 +23,8 @@ def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Swee
     if not (path / "sweep.yaml").is_file():
         path = any_path(str(storage)) / str(path_or_name)
     return Sweep.of(Ledger.open(path.parent, path.name))
+
+
+def sweep_names(storage: "AnyPath") -> list[str]:
+    """Names of the sweeps in a storage folder."""
+    return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))

@@ -2,12 +2,12 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
-from results.sweep_config import Objective, SweepConfig
+from results.sweep_config import Constraint, Objective, SweepConfig
 from results.trial import TrialRecord, newest
 
 # How one of the trials that keep every constraint is chosen.
@@ -78,7 +78,12 @@ def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
     """The constraints that a COMPLETE trial breaks."""
-    return [str(c) for c in config.constraints if c.violation(trial.final(c.metric)) > 0]
+    return broken_by(config.constraints, {c.metric: trial.final(c.metric) for c in config.constraints})
+
+
+def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -> list[str]:
+    """The constraints that final metrics break."""
+    return [str(c) for c in constraints if c.violation(metrics[c.metric]) > 0]
 
 
 def and_keeps(config: SweepConfig) -> str:

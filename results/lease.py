@@ -81,12 +81,16 @@ class Lease:
 
     def release(self) -> None:
         """Gives the lease up, where it is still held."""
-        self._ended.set()
-        self._thread.join()
+        self.end()
         try:
             self._change({"owner": None})
         except _OUT_OF_REACH as error:  # it lapses by itself
             log.warning("the lease of %s could not be given up: %s", self._sweep, error)
+
+    def end(self) -> None:
+        """Renews it no more; without a release others wait until it lapses."""
+        self._ended.set()
+        self._thread.join()
 
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
         """The lease, unchanged for LAPSE_SECONDS or given up; UserError as soon as its holder shows life."""

@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dynamos.config import read_yaml
 from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import AnyPath, write_whole
-from results import STORAGE, lease
+from results import STORAGE, lease, sweep_names
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
 from results.samplers import SAMPLERS, grid
 from results.stored import last_heard, read, repeatable
@@ -40,12 +40,18 @@ log = logging.getLogger(__name__)
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
+NOTE = "note"  # study attribute: what somebody has written about the sweep
+TAG = "tag/"  # study attributes, by name: what somebody has marked it with; "" where the tag was removed
 STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
 WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
 
 
 class NameTaken(UserError):
     """A new sweep's name is that of a folder that is there."""
+
+
+class LedgerLost(UserError):
+    """A sweep's folder without its ledger."""
 
 
 class Ledger:
@@ -68,19 +74,16 @@ class Ledger:
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
-    def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Self:
+    def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any],
+               beside: AnyPath | None = None) -> Self:
         """A new sweep's ledger under `storage`, its first trials enqueued; NameTaken where another has its name.
 
-        `record` goes into sweep.yaml beside the configuration. UserError for a name that is not allowed.
+        `record` goes into sweep.yaml beside the configuration. The sweep of a warm start lies `beside`, by default in
+        the same storage. UserError for a name that is not allowed.
         """
-        folder = storage / check_name(config.name)
-        if (folder / "sweep.yaml").exists():
-            raise NameTaken(f"a sweep {config.name!r} exists in {storage}. Go on with it: "
-                            f"{_command(storage, config.name, 'resume')}; or add trials: "
-                            f"{_command(storage, config.name, 'extend', '--trials', '+10')}; or choose another --name.")
-        if folder.exists():
-            raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
-        earlier = None if config.warm_start is None else cls.open(storage, config.warm_start)
+        cls.refuse_taken(storage, config.name)
+        folder = storage / config.name
+        earlier = None if config.warm_start is None else cls.open(beside or storage, config.warm_start)
         record = {"id": uuid.uuid4().hex, **record}
         content = yaml.safe_dump({**config.to_dict(), "record": record}, sort_keys=False)
         # A sweep is there whole, its first trials enqueued, or not at all.
@@ -104,6 +107,17 @@ class Ledger:
             raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
         return cls(folder, config, record)
 
+    @staticmethod
+    def refuse_taken(storage: AnyPath, name: str) -> None:
+        """UserError where no sweep of that name can be made, NameTaken where there is one."""
+        folder = storage / check_name(name)
+        if (folder / "sweep.yaml").exists():
+            raise NameTaken(f"a sweep {name!r} exists in {storage}. Go on with it: "
+                            f"{_command(storage, name, 'resume')}; or add trials: "
+                            f"{_command(storage, name, 'extend', '--trials', '+10')}; or choose another --name.")
+        if folder.exists():
+            raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
+
     @classmethod
     def open(cls, storage: AnyPath, name: str) -> Self:
         """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
@@ -115,12 +129,15 @@ class Ledger:
             raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
                             f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
         if config.ledger_url is None and not (folder / "ledger.db").is_file():
-            raise UserError(f"{folder} has lost its ledger.db.")
+            raise LedgerLost(f"{folder} has lost its ledger.db.")
         try:
             return cls(folder, config, record)
         except (SQLAlchemyError, KeyError) as error:
-            raise UserError(f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
-                            f"{' '.join(str(error).split())}.") from None
+            # A database that does not answer may have it.
+            lost = config.ledger_url is None or isinstance(error, KeyError)
+            raise (LedgerLost if lost else UserError)(
+                f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
+                f"{' '.join(str(error).split())}.") from None
 
     @contextmanager
     def driving(self) -> Iterator[None]:
@@ -140,6 +157,15 @@ class Ledger:
     def command(self, verb: str, *flags: str, sweep: str | None = None) -> str:
         """The command line that does something with this sweep, or with another one beside it."""
         return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
+
+    def remove_study(self) -> None:
+        """Removes the study with all trials; UserError while a driver has it. Nothing can be asked of it afterwards."""
+        held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
+        held.take()
+        held.end()
+        if self.config.ledger_url is not None:  # else its file goes with the folder
+            self._database.delete_study(self._database_id)
+        self._database.engine.dispose()
 
     @property
     def driver(self) -> str | None:
@@ -345,6 +371,25 @@ class Ledger:
         """Notes that a confirmation looks at test images; any process may."""
         self._study.set_user_attr(LOOK + confirmation, dict(look))
 
+    @property
+    def note(self) -> str:
+        """What somebody has written about the sweep."""
+        return str(self._study.user_attrs.get(NOTE, ""))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What somebody has marked the sweep with, by name."""
+        attributes = self._study.user_attrs
+        return {key.removeprefix(TAG): value for key, value in sorted(attributes.items())
+                if key.startswith(TAG) and value}
+
+    def label(self, tags: Mapping[str, str], note: str | None) -> None:
+        """Sets tags, a text that is empty removes one, and the note, if it is one; any process may, at any time."""
+        for name, value in tags.items():
+            self._study.set_user_attr(TAG + name, value)
+        if note is not None:
+            self._study.set_user_attr(NOTE, note)
+
     def request_stop(self) -> None:
         """Asks the driver to put back what runs and end; any process may."""
         self._study.set_user_attr(STOP, self._stored_lease["epoch"])
@@ -467,11 +512,6 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
         return SweepConfig.from_dict(values), record
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None
-
-
-def sweep_names(storage: AnyPath) -> list[str]:
-    """Names of the sweeps in a storage folder."""
-    return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
 
 
 def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any], earlier: Ledger | None) -> None:

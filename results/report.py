@@ -14,6 +14,7 @@ from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
 from results.confirm import outcomes, verdict
 from results.frame import Sweep
+from results.labels import told
 from results.ledger import Ledger
 from results.page import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
@@ -31,7 +32,7 @@ def report(ledger: Ledger) -> str:
     """The page: the answer, what speaks against it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = best(sweep.records, config)
-    parts = [heading(f"Sweep {config.name}", 1), *_head(ledger, sweep), *_confirmations(ledger)]
+    parts = [heading(f"Sweep {config.name}", 1), *_labels(ledger), *_head(ledger, sweep), *_confirmations(ledger)]
     if chosen is not None:
         parts += _beside_baseline(sweep, chosen)
     parts += _search(sweep)
@@ -43,6 +44,12 @@ def report(ledger: Ledger) -> str:
     parts += [heading("Settings and versions"), folded("Every setting, version and hash", preformatted(yaml.safe_dump(
         {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100)))]
     return page(f"Sweep {config.name}", parts)
+
+
+def _labels(ledger: Ledger) -> list[str]:
+    """What people have marked the sweep with and written about it."""
+    texts = [told(ledger.tags), ledger.note]
+    return [paragraph(text) for text in texts if text]
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig) -> str:

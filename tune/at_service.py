@@ -7,8 +7,9 @@ from typing import Any
 
 from dynamos.errors import UserError, command_line
 from results import STORAGE
-from results.sweep_config import Objective
-from results.wording import count, parameters
+from results.labels import parsed_tags, told
+from results.sweep_config import Constraint, Objective
+from results.wording import count
 from tune import tables
 from tune.client import Client
 from tune.session import SESSION
@@ -35,38 +36,39 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
 
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, by which it is found again.")
-    made = client.create(sweep_config(arguments))
+    config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
+    if arguments.dry_run:
+        tried = client.create(config, dry_run=True)
+        tables.print_tried(tried["config"], tried["trials"], tried["suggestions"])
+        return
+    made = client.create(config, tags=tags, note=arguments.note or "")
     show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
     print(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:
-    table = tables.sweeps()
-    for sweep in client.sweeps():
-        chosen = sweep["best"]
-        table.add_row(sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
-                      f"{_ended(sweep)}/{sweep['budget']}", tables.cell(None if chosen is None else chosen["value"]),
-                      " ".join(sweep["objectives"]))
-    tables.console().print(table)
+    tables.print_rows(tables.SWEEPS, [[
+        sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
+        f"{_ended(sweep)}/{sweep['budget']}", tables.cell(sweep["best"] and sweep["best"]["value"]),
+        " ".join(sweep["objectives"]), told(sweep["tags"]), sweep["note"], sweep["error"] or ""]
+        for sweep in client.sweeps()], prose=3)
 
 
 def _show(client: Client, arguments: argparse.Namespace) -> None:
-    if arguments.trial is not None:
-        _show_trial(client.trial(arguments.name, arguments.trial), arguments.name)
-        return
     sweep = client.sweep(arguments.name)
-    print(f"{_line(sweep)}; {sweep['answer']}")
+    objectives = [Objective.parse(text) for text in sweep["objectives"]]
+    constraints = [Constraint.parse(text) for text in sweep["constraints"]]
+    if arguments.trial is not None:
+        trial = client.trial(arguments.name, arguments.trial)
+        tables.print_trial(trial, arguments.name, list(sweep["metrics"]), constraints)
+        return
+    tables.say(f"{_line(sweep)}; {sweep['answer']}")
     for caution in sweep["cautions"]:
-        print(caution)
-    metric = sweep["objectives"][0].partition(":")[0]
-    table = tables.trials(metric)
-    trials = _in_order(client.trials(arguments.name), [Objective.parse(text) for text in sweep["objectives"]])
-    for t in trials[:tables.SHOWN_TRIALS]:
-        tables.add_trial(table, t["number"], t["state"], t["source"], t["tasks_done"], t["metrics"][metric],
-                         t["seconds"], t["reason"], t["config"])
-    tables.console().print(table)
+        tables.say(caution)
+    trials = _in_order(client.trials(arguments.name), objectives)
+    tables.print_trials(trials[:tables.SHOWN_TRIALS], objectives, constraints)
     if len(trials) > tables.SHOWN_TRIALS:
-        print(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
+        tables.say(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
 
 
 def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
@@ -78,17 +80,6 @@ def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective])
         return 1 if t["state"] == "RUNNING" else 2, t["number"]
 
     return sorted((t for t in trials if not t["imported"]), key=place)
-
-
-def _show_trial(trial: dict[str, Any], name: str) -> None:
-    print(f"trial {trial['number']} of {name}: {trial['state'].lower()}, from {trial['source']}, attempt "
-          f"{trial['attempt']}, {trial['seconds'] or 0:.0f} s")
-    if trial["reason"]:
-        print(f"reason: {trial['reason']}")
-    print(parameters(trial["config"]))
-    tables.console().print(tables.results(trial["results"], list(trial["by_task"])))
-    for warning in trial["warnings"]:
-        print(f"warning: {warning}")
 
 
 def _stop(client: Client, arguments: argparse.Namespace) -> None:
@@ -130,9 +121,31 @@ def _compare(client: Client, arguments: argparse.Namespace) -> None:
     tables.print_comparison(found["names"], (found["settings"], found["found"], found["shifted"]), found["sentences"])
 
 
+def _note(client: Client, arguments: argparse.Namespace) -> None:
+    name, text = arguments.name, arguments.text
+    sweep = client.sweep(name) if text is None else client.label(name, note=text)
+    tables.say(sweep["note"] or f"{name} has no note")
+
+
+def _tag(client: Client, arguments: argparse.Namespace) -> None:
+    name, tags = arguments.name, parsed_tags(arguments.tags)
+    sweep = client.label(name, tags) if tags else client.sweep(name)
+    tables.say(told(sweep["tags"]) or f"{name} has no tags")
+
+
+def _delete(client: Client, arguments: argparse.Namespace) -> None:
+    for name in arguments.names:
+        tables.say(_line(client.sweep(name)))
+    if arguments.yes or tables.asked("Delete for good?"):
+        for name in arguments.names:
+            client.delete(name)
+            tables.say(f"{name} is deleted")
+
+
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
     "run": _run, "list": _list, "show": _show, "stop": _stop, "resume": _resume, "extend": _extend,
-    "confirm": _confirm, "export": _export, "report": _report, "compare": _compare}
+    "confirm": _confirm, "export": _export, "report": _report, "compare": _compare, "delete": _delete,
+    "note": _note, "tag": _tag}
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:

@@ -2,14 +2,15 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from dynamos.arguments import exit_status
+from dynamos.arguments import complete, exit_status
 from dynamos.errors import RunError, UserError
-from dynamos.files import any_path
+from dynamos.files import any_path, local_path
 from results.urls import refuse_password
 from tune.parser import COMMANDS, parser_of
 from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
@@ -28,13 +29,20 @@ PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
+    if "COMP_LINE" in os.environ:
+        complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
     texts = sys.argv[1:] if argv is None else list(argv)
     return exit_status("dynamos-sweep", lambda: _done(texts), tell_error)
 
 
 def _done(texts: list[str]) -> int:
     """The status of a command line; RunError where a ledger's file is damaged or its server does not answer."""
-    arguments = parser_of(next((text for text in texts if text in COMMANDS), None)).parse(texts)
+    asked = _asked(texts)
+    arguments = parser_of(asked).parse(texts)
+    if getattr(arguments, "config", None) is not None:
+        from tune.sweep_file import flags_of
+
+        arguments = parser_of(asked, flags_of(local_path(arguments.config))).parse(texts)
     for flag in ("--ledger-url", "--tracking-uri"):
         refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
     address, command = getattr(arguments, "address", None), arguments.command
@@ -44,7 +52,7 @@ def _done(texts: list[str]) -> int:
         return done_by_service(arguments)
     if is_server(address) and command != "serve":
         return done_there(arguments, texts)
-    if command in AT_A_SERVER:
+    if address is not None and command in AT_A_SERVER:
         raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
     if address is not None and "preflight_only" not in arguments and command != "serve":
         raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
@@ -58,23 +66,41 @@ def _done(texts: list[str]) -> int:
         raise RunError(unusable(error)) from error
 
 
+def _asked(texts: Sequence[str]) -> str | None:
+    """The command that is named on a command line."""
+    return next((text for text in texts if text in COMMANDS), None)
+
+
 def _run(arguments: argparse.Namespace) -> int:
+    from results.labels import check, parsed_tags
+    from results.ledger import Ledger, NameTaken
     from tune.flags import sweep_config, sweep_name
 
-    config = sweep_config(arguments)
+    config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
+    check(tags, arguments.note)
     address = _checked(arguments, config, config.base)
     if arguments.preflight_only:
         return 0
-    from results.ledger import NameTaken
+    if arguments.dry_run:
+        from tune.suggestions import first_suggestions
+        from tune.sweep import recorded
+        from tune.tables import print_tried
+
+        Ledger.refuse_taken(storage(arguments), config.name)
+        print_tried(config.to_dict(), *first_suggestions(storage(arguments), config, recorded(config, address)))
+        return 0
     from tune.sweep import create_sweep
 
     while True:
         try:
-            return _drive(create_sweep(storage(arguments), config, address=address), address)
+            ledger = create_sweep(storage(arguments), config, address=address)
+            break
         except NameTaken:
             if arguments.name is not None:
                 raise
             config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
+    ledger.label(tags, arguments.note)
+    return _drive(ledger, address)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -240,10 +266,56 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _note(arguments: argparse.Namespace) -> int:
+    from results.labels import check
+    from tune.tables import say
+
+    ledger = _open(arguments)
+    if arguments.text is not None:
+        check({}, arguments.text)
+        ledger.label({}, arguments.text)
+    say(ledger.note or f"{arguments.name} has no note")
+    return 0
+
+
+def _tag(arguments: argparse.Namespace) -> int:
+    from results.labels import parsed_tags, told
+    from tune.tables import say
+
+    ledger = _open(arguments)
+    ledger.label(parsed_tags(arguments.tags), None)
+    say(told(ledger.tags) or f"{arguments.name} has no tags")
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    from results.removal import removals
+    from results.wording import count
+    from tune.mlflow_store import store_uri
+    from tune.tables import asked, say
+    from tune.tracking import delete_runs
+
+    going = removals(storage(arguments), list(dict.fromkeys(arguments.names)))
+    for removal in going:
+        uri = store_uri(removal.config, storage(arguments))
+        trials = "its ledger is lost" if removal.trials is None else count(removal.trials, "trial")
+        study = "" if removal.config.ledger_url is None else f", its study at {removal.config.ledger_url}"
+        runs = delete_runs(uri, removal.record["id"], really=False)
+        say(f"{removal.config.name}: {trials}, {removal.folder}{study}, {count(runs, 'MLflow run')} at {uri}")
+    if not (arguments.yes or asked("Delete for good?")):
+        return 1
+    for removal in going:
+        delete_runs(store_uri(removal.config, storage(arguments)), removal.record["id"])
+        removal.carry_out()
+        say(f"{removal.config.name} is deleted"
+            + ("; that it looked at test images stays on record" if removal.config.confirms is not None else ""))
+    return 0
+
+
 def _found(arguments: argparse.Namespace, name: str) -> "Sweep":
     """A sweep from its ledger or, with --tracking-uri and without a ledger here, from MLflow."""
+    from results import sweep_names
     from results.frame import Sweep
-    from results.ledger import sweep_names
 
     if arguments.tracking_uri is None or name in sweep_names(storage(arguments)):
         return Sweep.of(_open_named(arguments, name))
@@ -288,6 +360,18 @@ def _report(arguments: argparse.Namespace) -> int:
     with Console(stderr=True).status(f"drawing the report of {ledger.config.name}"):
         path = write_report(ledger)
     print(path)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from results import sweep_names
+    from tune.log_reader import print_logs
+
+    server = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if server is not None and arguments.name not in sweep_names(storage(arguments)):
+        arguments.address = server
+        return done_there(arguments, ["logs", arguments.name])
+    print_logs(_open(arguments), arguments.trial, arguments.follow)
     return 0
 
 

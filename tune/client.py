@@ -1,7 +1,9 @@
 """Client of the service, with its verbs: what a notebook or the command line says to it."""
 
 import json
+import math
 import os
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
@@ -13,6 +15,8 @@ from dynamos.errors import RunError, UserError
 from results.sweep_config import SweepConfig
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
+POLL_SECONDS = 1.0
+_OVER = ("finished", "stopped", "killed")
 TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token
 _NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # what is the service's own
 
@@ -31,10 +35,18 @@ class Client:
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def create(self, sweep: SweepConfig | Mapping[str, Any], dry_run: bool = False) -> dict[str, Any]:
+    def create(self, sweep: SweepConfig | Mapping[str, Any], dry_run: bool = False,
+               tags: Mapping[str, str] | None = None, note: str = "") -> dict[str, Any]:
         """Starts a sweep, or finds the very same one by its name; of a dry run, what would be tried first."""
         body = dict(sweep) if isinstance(sweep, Mapping) else _body(sweep)
+        body |= ({} if tags is None else {"tags": dict(tags)}) | ({"note": note} if note else {})
         return self._post("/sweeps", body, dry_run=str(dry_run).lower())
+
+    def label(self, name: str, tags: Mapping[str, str] | None = None, note: str | None = None) -> dict[str, Any]:
+        """Sets tags of a sweep, "" removes one, and its note."""
+        body = {"tags": dict(tags or {})} | ({} if note is None else {"note": note})
+        found: dict[str, Any] = self._answer("PATCH", _of(name), json=body).json()
+        return found
 
     def sweeps(self, state: str = "", q: str = "") -> list[dict[str, Any]]:
         """All sweeps, the newest first."""
@@ -84,6 +96,10 @@ class Client:
         """Adds trials to a sweep and goes on with it."""
         return self._post(f"{_of(name)}/extend", {"trials": trials, **limits})
 
+    def delete(self, name: str) -> None:
+        """Removes a sweep for good, with its MLflow runs."""
+        self._answer("DELETE", _of(name))
+
     def confirm(self, name: str, seeds: int = 5, top: int = 3, choose: str = "best",
                 max_compute: float | None = None) -> dict[str, Any]:
         """The confirmation of what a sweep chose, started."""
@@ -107,8 +123,25 @@ class Client:
         """Sweeps side by side."""
         return self._get("/compare", sweeps=",".join(names))
 
+    def wait(self, name: str, timeout: float | None = None) -> dict[str, Any]:
+        """A sweep as it stands once nothing of it runs any more: finished, or stopped before.
+
+        RunError where its driver failed or was killed, and after `timeout` seconds.
+        """
+        until = math.inf if timeout is None else time.monotonic() + timeout
+        while (sweep := self.sweep(name))["state"] not in _OVER:
+            if time.monotonic() > until:
+                raise RunError(f"{name} is {sweep['state']} after {timeout:g} s.")
+            time.sleep(POLL_SECONDS)
+        if sweep["error"] is not None or sweep["state"] == "killed":
+            raise RunError(f"{name} is {sweep['state']}: {sweep['error'] or 'its driver is gone'}")
+        return sweep
+
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(event, what it says): a snapshot, then what changes, until the service ends; RunError where it was lost."""
+        """(event, what it says): a snapshot, then what changes; RunError where the service was lost.
+
+        Those of one sweep end with it, after the event `end`; those of all sweeps with the service.
+        """
         with self._answer("GET", "/events", params={"sweep": name} if name else {}, stream=True) as answer:
             event = ""
             try:
@@ -118,6 +151,8 @@ class Client:
                         event = value.decode()
                     elif field == b"data":
                         yield event, json.loads(value)
+                        if event in ("end", "removed") and name is not None:
+                            return
             except requests.RequestException:
                 raise RunError(f"the service at {self.url} has gone; ask it again.") from None
 

@@ -6,6 +6,7 @@ its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sw
 
 import dataclasses
 import datetime as dt
+import itertools
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -63,10 +64,11 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
         if len(numbers) == top:
             break
     wanted = _config(config, tested, seeds, session)
-    place = 1
-    while True:
+    for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
+            if name in ledger.looks:  # one that was deleted has looked at test images: its name is not used again
+                continue
             with suppress(NameTaken):  # by another `confirm`, which may mean the same
                 there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
                                      {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what}, address)
@@ -75,7 +77,6 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
         if _same(there.config, wanted):
             there.config = dataclasses.replace(there.config, **session)
             break
-        place += 1
     if name not in ledger.looks:
         ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
                                  "seeds": list(there.config.training_seeds)})

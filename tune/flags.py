@@ -25,7 +25,15 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     def section(title: str) -> Any:
         return run.add_argument_group(title)
 
-    _add(section("what"), "--name", "the sweep's name (default: dataset and space, numbered)", metavar="N")
+    what = section("what")
+    _add(what, "--name", "the sweep's name (default: dataset and space, numbered)", metavar="N")
+    what.add_argument("--tag", dest="tags", action="append", default=[], metavar="NAME=VALUE",
+                      help="mark the sweep, for instance team=vision; repeatable, and `tag` changes it later")
+    what.add_argument("--note", metavar="TEXT", help="write something about the sweep; `note` changes it later")
+    what.add_argument("--config", metavar="FILE", help="a sweep in a YAML file, another one's sweep.yaml for instance, "
+                      "or some of its fields; flags win over it")
+    what.add_argument("--dry-run", action="store_true", help="check everything, show what would be tried first, and "
+                      "run and write nothing")
     what = section("what is trained and what varies")
     _add(what, "--dataset", "stream: " + ", ".join(DATASETS), metavar="D")
     _add(what, "--data-path", "folder that holds MNIST or SVHN", metavar="P")
@@ -79,14 +87,18 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", tracking_uri)):
             if value is None:
                 raise UserError(f"--storage {arguments.storage} needs {flag}: no database can lie in an object store.")
-    space = read_space(arguments.space)
+    file = arguments.file
+    space = read_space(arguments.space) if isinstance(arguments.space, str) else arguments.space
     base, report_on = _base(arguments)
+    objectives = arguments.objectives or file.get("objectives", ())
+    constraints = arguments.constraints or file.get("constraints", ())
     flags = {SESSION.get(flag, flag): value for flag, value in vars(arguments).items()}
     return SweepConfig(**{f.name: flags[f.name] for f in fields(SweepConfig) if f.name in flags} | {
         "name": sweep_name(arguments), "space": space, "base": base, "report_on": report_on,
-        "objectives": tuple(map(Objective.parse, arguments.objectives)) or (default_objective(arguments.protocol),),
-        "constraints": tuple(map(Constraint.parse, arguments.constraints)),
-        "points": () if arguments.points is None else read_points(local_path(arguments.points)),
+        "objectives": tuple(map(Objective.parse, objectives)) or (default_objective(arguments.protocol),),
+        "constraints": tuple(map(Constraint.parse, constraints)),
+        "points": read_points(local_path(arguments.points)) if isinstance(arguments.points, str) else (
+            arguments.points or ()),
         "tracking_uri": tracking_uri})
 
 
@@ -100,6 +112,7 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
     for name, flag in (("dataset", "--dataset"), ("data_path", "--data-path"), ("evaluate_on", "--protocol")):
         if name in settings:
             raise UserError(f"--set {name}: use {flag}.")
+    settings = arguments.file.get("base", {}) | settings
     if arguments.protocol not in PROTOCOLS:
         raise unknown("protocol", arguments.protocol, PROTOCOLS)
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
@@ -109,7 +122,7 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
                         arguments.gpus_per_trial, data_path)
     if arguments.first_k is not None:
         return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}
-    report_on = parsed_settings(arguments.report_on)
+    report_on = arguments.file.get("report_on", {}) | parsed_settings(arguments.report_on)
     if report_on.get("data_path") is not None:
         report_on["data_path"] = str(local_path(report_on["data_path"]))
     return whole, report_on
@@ -122,5 +135,6 @@ def sweep_name(arguments: argparse.Namespace) -> str:
             return check_name(arguments.name)
         except UserError as error:
             raise UserError(f"--name {error}") from None
-    stem, folder = f"{arguments.dataset}-{Path(arguments.space).stem}", storage(arguments)
+    space = Path(arguments.space).stem if isinstance(arguments.space, str) else arguments.space.name
+    stem, folder = f"{arguments.dataset}-{space}", storage(arguments)
     return next(n for i in range(1, 10**6) if not (folder / (n := allowed_name(stem, f"-{i}"))).exists())

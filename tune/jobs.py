@@ -17,6 +17,7 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 from dynamos.errors import RunError, UserError
 from tune.cluster import let_in, package_folders
 from tune.status import ASKED_FOR, began, error, for_people
+from tune.tables import SCREEN, width
 
 SWEEP = "sweep"  # metadata of a job: the name of the sweep that it drives
 START_SECONDS = 180.0  # how long a submission is watched for a failure at its start
@@ -47,8 +48,8 @@ class Jobs:
                 entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
                 metadata={} if sweep is None else {SWEEP: sweep},
                 # Its tables are to fit the screen here.
-                runtime_env={"py_modules": package_folders(), **sent,
-                             "env_vars": {"COLUMNS": str(shutil.get_terminal_size().columns), ASKED_FOR: "1"}}))
+                runtime_env={"py_modules": package_folders(), **sent, "env_vars": {
+                    ASKED_FOR: "1"} | ({} if (columns := width()) is None else {SCREEN: str(columns)})}))
 
     def started(self, arguments: Sequence[str], sweep: str, files: Sequence[Path] = ()) -> str:
         """The id of a job whose sweep has started, or is about to.

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from sqlalchemy import make_url
 
+from dynamos.files import AnyPath
 from results.ledger import Ledger
+from results.sweep_config import SweepConfig
 from results.urls import sqlite_url
 
 ERROR_LENGTH = 500
@@ -27,7 +29,12 @@ _ENVIRONMENT = {
 
 def mlflow_uri(ledger: Ledger) -> str:
     """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
-    return ledger.config.tracking_uri or sqlite_url(ledger.folder.parent / "mlflow.db")
+    return store_uri(ledger.config, ledger.folder.parent)
+
+
+def store_uri(config: SweepConfig, storage: AnyPath) -> str:
+    """The same of a sweep in a storage folder whose ledger may be lost."""
+    return config.tracking_uri or sqlite_url(storage / "mlflow.db")
 
 
 def prepare() -> None:

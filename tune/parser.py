@@ -3,9 +3,12 @@
 import argparse
 import os
 import re
+from collections.abc import Mapping
+from typing import Any
 
 from dynamos.arguments import Parser
 from results import STORAGE
+from tune.completion import add_completions
 from tune.remote import JOB_SERVER
 from tune.session import add_session_flags, amount
 
@@ -20,17 +23,24 @@ COMMANDS = {
     "compare": "show sweeps side by side, in a table and a page",
     "list": "show the sweeps of a storage folder",
     "show": "show a sweep's trials, or one trial whole",
+    "note": "write something about a sweep, or read it",
+    "tag": "mark a sweep, or see its tags",
+    "delete": "remove sweeps for good, with their MLflow runs",
     "sync": "make MLflow agree with a sweep's ledger",
     "report": "write a sweep's report.html",
     "submit": "start a sweep on a cluster through its job server; this machine may go away",
-    "logs": "show what a sweep's driver says that was submitted",
+    "logs": "show what a sweep, its driver or one of its trials has logged",
     "serve": "serve sweeps over HTTP, with a page",
 }
-BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "export", "report", "compare")
+BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "export", "report", "compare",
+              "delete", "note", "tag")
 
 
-def parser_of(asked: str | None) -> Parser:
-    """The parser; only the command asked for has its flags, for those of `run` take an import of Optuna."""
+def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parser:
+    """The parser; only the command asked for has its flags, for those of `run` take an import of Optuna.
+
+    `file` is what a file of `run --config` has in place of the flags' defaults.
+    """
     parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
                      "Optuna, choose on validation images, export the best configuration.")
     parser.add_version()
@@ -40,6 +50,8 @@ def parser_of(asked: str | None) -> Parser:
         command.set_defaults(command=name)
         if name == asked:
             _add_flags(command, name)
+            add_completions(command)
+            command.set_defaults(**(file or {"file": {}}))
             if name in BY_SERVICE:
                 command.add_argument("--server", metavar="URL", help="have the service at URL do it")
     return parser
@@ -58,10 +70,13 @@ def _add_flags(command: Parser, name: str) -> None:
             command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
         return
     if name == "logs":
-        command.add_argument("name", metavar="NAME", help="the sweep's name or the job's id")
-        command.add_argument("-f", "--follow", action="store_true", help="go on until the job's end")
-        command.add_argument("--address", metavar="URL", default=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER),
-                             help="the job server (default: RAY_API_SERVER_ADDRESS, or %(default)s)")
+        command.add_argument("name", metavar="NAME", help="the sweep's name or, with --address, the job's id")
+        command.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
+        command.add_argument("--trial", type=int, metavar="N", help="this trial's log and traceback")
+        command.add_argument("--storage", metavar="DIR", default=STORAGE,
+                             help="folder that holds the sweeps, or its URL (default: %(default)s)")
+        command.add_argument("--address", metavar="URL", help="the job server that runs its driver, for instance "
+                             f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS where the storage has no such sweep)")
         return
     if name == "serve":
         from tune.service.serve import add_serve_flags
@@ -74,8 +89,16 @@ def _add_flags(command: Parser, name: str) -> None:
                              "that are not in the storage folder; of several of one name the newest")
         command.add_argument("--page", metavar="FILE", help="the page to write (default: compare-NAMES.html in the "
                              "storage folder)")
+    elif name == "delete":
+        command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names")
+        command.add_argument("--yes", action="store_true", help="do not ask first")
     elif name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
+        if name == "note":
+            command.add_argument("text", nargs="?", metavar="TEXT", help='the note, "" for none (default: show it)')
+        elif name == "tag":
+            command.add_argument("tags", nargs="*", metavar="NAME=VALUE", help="tags to set, NAME= to remove one "
+                                 "(default: show them)")
     command.add_argument("--storage", metavar="DIR", default=STORAGE,
                          help="folder that holds the sweeps, or its URL (default: %(default)s)")
     if name == "extend":

@@ -28,7 +28,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
                         f"{command_line('dynamos-sweep', 'submit', '--address', address)} ...")
     from tune.jobs import Jobs
 
-    if command == "logs":
+    if command == "logs" and arguments.trial is None:
         jobs = Jobs(address)
         (jobs.follow if arguments.follow else jobs.show)(jobs.of(arguments.name))
         return 0
@@ -49,14 +49,14 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         if config.tracking_uri is not None:  # it may be this machine's environment that names it
             what += ["--tracking-uri", config.tracking_uri]
     # By the names that were given, wherever these link to.
-    files = {flag: Path(given).expanduser() for flag in ("space", "points", "baseline")
-             if (given := getattr(arguments, flag, None)) and local_path(given).is_file()}
+    files = {flag: Path(given).expanduser() for flag in ("config", "space", "points", "baseline")
+             if (given := getattr(arguments, flag, None)) and isinstance(given, str) and local_path(given).is_file()}
     for flag, path in files.items():
         what += [f"--{flag}", path.name]  # the later one counts
     if len({path.name for path in files.values()}) < len(files):
         raise UserError(f"{' '.join(map(str, files.values()))} go there by their last names, which must differ.")
     what += ["--address", "auto"]
-    if arguments.preflight_only:
+    if arguments.preflight_only or getattr(arguments, "dry_run", False):
         return Jobs(address).run(what, list(files.values()))
     job = Jobs(address).started(what, arguments.name, list(files.values()))
     follow = command_line("dynamos-sweep", "logs", "-f", arguments.name, "--address", address)

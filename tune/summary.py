@@ -11,10 +11,12 @@ from rich.table import Table
 
 from dynamos.errors import DynamosError, UserError, command_line
 from dynamos.files import AnyPath
+from results import overview, sweep_names
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.confirm import outcomes, verdict, write_confirmation
-from results.ledger import Ledger, sweep_names
+from results.labels import told
+from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.study import DATABASE_ERRORS, unusable
 from results.trial import TrialRecord
@@ -32,61 +34,57 @@ def listing(storage: AnyPath) -> None:
     names = sweep_names(storage)
     if not names:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    table = tables.sweeps()
+    rows = []
     for name in names:
         try:
             with closing(Ledger.open(storage, name)) as ledger:
                 config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
-                state, budget = ledger.state, ledger.budget
+                state, budget, tags, note = ledger.state, ledger.budget, told(ledger.tags), ledger.note
         except (DynamosError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
-            table.add_row(name, "", "", "", str(error) if isinstance(error, DynamosError) else unusable(error))
+            said = str(error) if isinstance(error, DynamosError) else unusable(error)
+            rows.append([name, *[""] * (len(tables.SWEEPS) - 2), said])
             continue
         chosen = best(trials, config)
-        table.add_row(name, config.base.dataset, config.space.name, config.protocol, state,
-                      f"{sum(t.ended_at is not None for t in trials)}/{budget}",
-                      tables.cell(None if chosen is None else chosen.value), " ".join(map(str, config.objectives)))
-    tables.console().print(table)
+        rows.append([name, config.base.dataset, config.space.name, config.protocol, state,
+                     f"{sum(t.ended_at is not None for t in trials)}/{budget}",
+                     tables.cell(None if chosen is None else chosen.value), " ".join(map(str, config.objectives)),
+                     tags, note, ""])
+    tables.print_rows(tables.SWEEPS, rows, prose=3)
 
 
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best trials and those that run, and why others ended early."""
     trials = [t for t in ledger.trials() if not t.imported]
-    config, console = ledger.config, tables.console()
+    config = ledger.config
     counts = Counter(t.state.lower() for t in trials)
-    console.print(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
-                  f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
+    tables.say(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
+               f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
     if not config.publishable:
-        console.print(NOT_PUBLISHABLE)
-    console.print(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
-                  f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
+        tables.say(NOT_PUBLISHABLE)
+    tables.say(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
+               f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
     listed = list({t.number: t for t in [*first, *trials]}.values())
-    metric = config.objectives[0].metric
-    table = tables.trials(metric)
-    for t in listed[:tables.SHOWN_TRIALS]:
-        tables.add_trial(table, t.number, t.state, t.source, t.tasks_done, t.last(metric), t.seconds, t.reason,
-                         t.config)
-    console.print(table)
+    if labels := told(ledger.tags):
+        tables.say(f"tags: {labels}")
+    if ledger.note:
+        tables.say(f"note: {ledger.note}")
+    shown = [overview.row(t, config) for t in listed[:tables.SHOWN_TRIALS]]
+    tables.print_trials(shown, config.objectives, config.constraints)
     if len(listed) > tables.SHOWN_TRIALS:
-        console.print(f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
-    console.print(ranking(trials, config))
+        tables.say(f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
+    tables.say(ranking(trials, config))
 
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
     """Prints everything about a trial."""
-    trials = ledger.trials()
+    trials, config = ledger.trials(), ledger.config
     if not 0 <= wanted < len(trials):
-        raise UserError(f"--trial {wanted}: {ledger.config.name} has trials 0 to {len(trials) - 1}.")
-    trial, console = trials[wanted], tables.console()
-    console.print(f"trial {trial.number} of {ledger.config.name}: {trial.state.lower()}, from {trial.source}, "
-                  f"attempt {trial.attempt}, {trial.seconds or 0:.0f} s")
-    if trial.reason:
-        console.print(f"reason: {trial.reason}")
-    console.print(parameters(trial.config))
-    console.print(tables.results(trial.results, list(ledger.config.metrics)))
-    for warning in trial.warnings:
-        console.print(f"warning: {warning}")
-    console.print(f"files: {ledger.trial_folder(trial.number)}", soft_wrap=True)
+        raise UserError(f"--trial {wanted}: {config.name} has trials 0 to {len(trials) - 1}.")
+    trial = trials[wanted]
+    whole = overview.row(trial, config) | {"results": trial.results, "warnings": trial.warnings}
+    tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
+    tables.say(f"files: {ledger.trial_folder(trial.number)}")
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:

@@ -11,7 +11,10 @@ import time
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import make_url
 
 from dynamos.errors import RunError
 from dynamos.metrics import mean
@@ -30,6 +33,8 @@ SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at diffe
 ATTEMPT_TAG = "dynamos.attempt"
 RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
+LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the sweep
+NOTE_TAG = "mlflow.note.content"  # what MLflow shows as a run's description
 FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv")
 REASON_LENGTH = 2000  # the ledger has it whole
 RUNS_PER_PAGE = 200  # few enough for an answer in time
@@ -135,10 +140,20 @@ class Mirror:
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
             tags["best_trial"] = str(chosen.number)
+        labels, note = self._ledger.tags, self._ledger.note
+        run = self._run(self._name, self._name, {}, min(begun, default=None))
+        if labels or LABELS_TAG in run.tags:
+            tags |= labels | {LABELS_TAG: json.dumps(list(labels))}
+        if note or NOTE_TAG in run.tags:
+            tags[NOTE_TAG] = note
         tags[RESULTS_TAG] = json.dumps(summary)
         files = [path for name in FILES if (path := self._ledger.folder / name).exists()]
         tags[FILES_TAG] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
-        run = self._run(self._name, self._name, {}, min(begun, default=None))
+        for removed in set(json.loads(run.tags.get(LABELS_TAG, "[]"))) - set(labels):
+            if removed in run.tags:
+                self._client.delete_tag(run.run_id, removed)
+                run = replace(run, tags={name: value for name, value in run.tags.items() if name != removed})
+                self._know(self._name, run)
         if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
             for path in files:
                 self._client.log_text(run.run_id, path.read_text(), path.name)
@@ -241,6 +256,34 @@ def sync(ledger: Ledger) -> str:
         raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
     return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
         f"MLflow agreed with {ledger.config.name} already")
+
+
+def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
+    """The number of a sweep's runs on an MLflow server or store, which are deleted there; RunError if it is away.
+
+    MLflow keeps what is deleted until `mlflow gc`.
+    """
+    if uri.startswith("sqlite") and not Path(str(make_url(uri).database)).exists():
+        return 0
+    prepare()
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        found, token = list[str](), None
+        while experiment is not None:
+            page = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{sweep}'",
+                                      max_results=RUNS_PER_PAGE, page_token=token)
+            found += [run.info.run_id for run in page]
+            token = page.token
+            if not token:
+                break
+        for run in found if really else ():
+            client.delete_run(run)
+    except Exception as error:  # whatever the store or the network raised
+        raise RunError(f"MLflow at {uri} cannot be used: {one_line(error)}") from error
+    return len(found)
 
 
 def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:

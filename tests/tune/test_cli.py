@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import tune.cli
 from dynamos.config import TrainConfig, preset
@@ -21,6 +22,7 @@ from tune.cli import main
 from tune.flags import sweep_config
 from tune.parser import parser_of
 from tune.session import SESSION
+from tune.sweep_file import flags_of
 
 
 def refused(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str) -> str:
@@ -179,6 +181,87 @@ def test_without_flags_a_sweep_is_what_its_config_defaults_to(monkeypatch: pytes
     assert config == expected and config.base_is_preset and config.base.device == "cpu"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     assert meant().tracking_uri == "http://m:5000"
+
+
+def from_file(content: str, folder: Path, *flags: str) -> SweepConfig:
+    """What `run --config` with these flags means."""
+    (folder / "sweep.yaml").write_text(content)
+    file = flags_of(folder / "sweep.yaml")
+    return sweep_config(parser_of("run", file).parse(["run", "--config", "sweep.yaml", *flags]))
+
+
+def test_a_sweeps_own_file_starts_the_same_sweep_again_under_another_name(tmp_path: Path) -> None:
+    flags = ["--storage", str(tmp_path), "--dataset", "mnist-360", "--data-path", str(tmp_path), "--trials", "7",
+             "--seeds", "2", "--set", "nf=8", "buffer_size=500", "--objective", "val_class_il", "--objective",
+             "compute", "--constraint", "keep_fraction<=0.6", "--gpus-per-trial", "auto", "--time-budget", "30m",
+             "--sampler", "nsga2", "--ledger-url", "sqlite:////l.db", "--tracking-uri", "http://m:5000",
+             "--cpus-per-trial", "2"]
+    config = meant("--name", "first", *flags)
+    file = yaml.safe_dump(config.to_dict() | {"record": {"id": "7"}}, sort_keys=False)
+    again = from_file(file, tmp_path, "--storage", str(tmp_path))
+    assert again == dataclasses.replace(config, name="mnist-360-core-1")
+    first_k = meant("--name", "k", "--protocol", "first-k", "--first-k", "2", "--points", str(points(tmp_path)))
+    assert from_file(yaml.safe_dump(first_k.to_dict(), sort_keys=False), tmp_path) == first_k
+
+
+def points(folder: Path) -> Path:
+    (folder / "points.yaml").write_text("points: [{lr: 1e-2}]")
+    return folder / "points.yaml"
+
+
+def test_flags_win_over_a_file(tmp_path: Path) -> None:
+    file = yaml.safe_dump({"name": "mine", "base": {"nf": 8, "n_epochs": 3}, "trials": 7, "objectives": ["compute"],
+                           "points": [{"lr": 0.1}], "space": {"parameters": {"lr": {"low": 1e-3, "high": 1}}}})
+    plainly = from_file(file, tmp_path)
+    assert (plainly.name, plainly.trials, plainly.base.nf, plainly.base.n_epochs) == ("mine", 7, 8, 3)
+    assert plainly.space.name == "sweep" and plainly.points == ({"lr": 0.1},)
+    assert [str(o) for o in plainly.objectives] == ["compute:min"]
+    changed = from_file(file, tmp_path, "--name", "other", "--trials", "9", "--set", "nf=16", "--space", "core",
+                        "--objective", "val_task_il", "--points", str(points(tmp_path)), "--gpus-per-trial", "1",
+                        "--cpus-per-trial", "2")
+    assert (changed.name, changed.trials, changed.base.nf, changed.base.n_epochs) == ("other", 9, 16, 3)
+    assert changed.space.name == "core" and changed.points == ({"lr": 0.01},)
+    assert [str(o) for o in changed.objectives] == ["val_task_il:max"]
+    assert (changed.base.device, changed.base.threads) == ("cuda", 2)
+
+
+@pytest.mark.parametrize("content, message", [
+    ("samplr: gp", "sweep.yaml: unknown field 'samplr'. Did you mean 'sampler'?"),
+    ("trials: many", "sweep.yaml: trials 'many' is not a whole number."),
+    ("trials: true", "sweep.yaml: trials True is not a whole number."),
+    ("time_budget_seconds: 8h", "sweep.yaml: time_budget_seconds '8h' is not a number or null."),
+    ("objectives: compute", "sweep.yaml: objectives 'compute' is not a list."),
+    ("objectives: [1]", "sweep.yaml: objectives: 1 is not a text."),
+    ("base: {nff: 8}", "unknown field 'nff'"),
+    ("space: {parameters: {nff: {low: 1, high: 2}}}", "sweep.yaml: space sweep: unknown field 'nff'"),
+    ("confirms: s", "sweep.yaml is a confirmation's"),
+    ("base: {dataset: seq-digit}", "unknown dataset 'seq-digit'. Did you mean 'seq-digits'?"),
+    ("- a", "does not hold a mapping")])
+def test_a_bad_file_of_a_sweep(content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "sweep.yaml").write_text(content)
+    assert message in refused(capsys, tmp_path / "runs", "run", "--config", str(tmp_path / "sweep.yaml"))
+
+
+def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(tmp_path: Path,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    storage = tmp_path / "runs"
+    with driven(Ledger.create(storage, plain("earlier", trials=1), {})) as ledger:
+        complete(ledger, 80.0, 90.0)
+    before = sorted(tmp_path.rglob("*"))
+    asked = ["run", "--dry-run", "--storage", str(storage), "--trials", "3", "--sampler", "random"]
+    assert main([*asked, "--name", "s", "--warm-start", "earlier"]) == 0
+    said = capsys.readouterr().out
+    written, _, shown = said.partition("\n\n")
+    (tmp_path / "sweep.yaml").write_text(written)
+    assert from_file(written, tmp_path).to_dict() == yaml.safe_load(written), "it is a file of --config"
+    (tmp_path / "sweep.yaml").unlink()
+    assert "s would try 3 trials, these first" in shown and "warm-start:earlier/0" in shown
+    assert [line.split()[0] for line in shown.splitlines()[2:]] == ["0", "1", "2"]
+    assert main([*asked, "--name", "earlier"]) == 2 and "a sweep 'earlier' exists" in capsys.readouterr().err
+    assert main([*asked, "--dataset", "seq-mnist", "--data-path", "/nowhere"]) == 2
+    assert "no MNIST under data_path /nowhere" in capsys.readouterr().err
+    assert main([*asked, "--warm-start", "none"]) == 2 and "unknown sweep 'none'" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:

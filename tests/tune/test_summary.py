@@ -1,18 +1,17 @@
 """What list, show and stop say, and how a session ends."""
 
 import os
+import re
 import socket
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from results import lease
 from results.best import Choice
@@ -106,7 +105,8 @@ def columns(line: str) -> list[str]:
 
 def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> None:
     head, *lines = say("list").splitlines()
-    assert columns(head) == ["sweep", "stream", "space", "protocol", "state", "trials", "best", "objective"]
+    assert columns(head) == ["sweep", "stream", "space", "protocol", "state", "trials", "best", "objective",
+                             "error"]
     done, half, hurt, new, torn, *_ = lines
     assert columns(done) == ["done", "seq-digits", "one", "val-all-seen", "finished", "4/4", "88.89",
                              "val_class_il:max"]
@@ -117,11 +117,29 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
     assert columns(new) == ["new", "seq-digits", "one", "val-all-seen", "stopped, 4 left", "0/4", "val_class_il:max"]
 
 
-def test_a_sweeps_name_is_whole_on_a_narrow_screen() -> None:
-    table, screen = tables.sweeps(), StringIO()
-    table.add_row("a" * 50, *("b" * 15 for _ in table.columns[1:]))
-    Console(width=70, file=screen).print(table)
-    assert screen.getvalue().count("a") - screen.getvalue().splitlines()[0].count("a") == 50
+@pytest.mark.parametrize("width", [20, 40, 80, 200])
+def test_no_word_is_broken_at_any_width_and_nothing_is_cut(width: int, say: Say,
+                                                           monkeypatch: pytest.MonkeyPatch) -> None:
+    commands = (["list"], ["show", "done"], ["show", "half"], ["show", "done", "--trial", "2"])
+    whole = [say(*command) for command in commands]
+    monkeypatch.setenv(tables.SCREEN, str(width))
+    for command, text in zip(commands, whole, strict=True):
+        said = say(*command)
+        words = set(text.replace(",", " ").split()) - {"parameters", "why", "error"}  # headings of columns
+        assert words <= set(said.replace(",", " ").split()), command
+        longest = max(map(len, text.split()))
+        assert all(len(line.rstrip()) <= max(width, longest + 4) for line in said.splitlines()), command
+
+
+def test_what_is_too_wide_for_a_line_has_a_paragraph(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(tables.SCREEN, "62")
+    said = say("show", "done").splitlines()
+    start = next(i for i, line in enumerate(said) if line.startswith("trial "))
+    assert columns(said[start]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds"]
+    assert columns(said[start + 1]) == ["1", "complete", "sampler", "1/1", "88.89", "0"]
+    assert said[start + 2].startswith("    keep_ratio 0.")
+    monkeypatch.setenv(tables.SCREEN, "40")
+    assert "trial 1, state complete, source sampler," in say("show", "done").splitlines()
 
 
 @pytest.mark.parametrize("command", [["show", "torn"], ["report", "torn"], ["show", "torn", "--trial", "0"]])
@@ -159,13 +177,15 @@ def test_an_empty_storage_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
     said = say("show", "done").splitlines()
     assert said[0] == "done: finished; seq-digits, space one, protocol val-all-seen, val_class_il:max"
-    assert said[1].startswith("4 trials: 2 complete, 1 fail, 1 pruned; 0s of CPUs, 0s of GPUs")
-    assert columns(said[2]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds", "parameters or reason"]
+    assert re.fullmatch(r"4 trials: 2 complete, 1 fail, 1 pruned; \d+s of CPUs, 0s of GPUs", said[1])
+    assert columns(said[2]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds", "parameters",
+                                "why"]
     rows = [columns(line) for line in said[3:7]]
     assert [row[:5] for row in rows] == [
-        ["1", "complete", "sampler", "1", "88.89"], ["0", "complete", "preset", "1", "70"],
-        ["2", "fail", "sampler", "1", "95"], ["3", "pruned", "sampler", "1", "99"]]
-    assert rows[0][6].startswith("keep_ratio 0.") and rows[2][6] == REASON and rows[3][6] == "halving: too low"
+        ["1", "complete", "sampler", "1/1", "88.89"], ["0", "complete", "preset", "1/1", "70"],
+        ["2", "fail", "sampler", "1/1", "95"], ["3", "pruned", "sampler", "1/1", "99"]]
+    assert all(row[6].startswith("keep_ratio 0.") for row in rows), "whatever became of it"
+    assert [row[7:] for row in rows] == [[], [], [REASON], ["halving: too low"]]
 
 
 def test_show_lists_so_many_trials_and_says_how_many_more(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -178,12 +198,16 @@ def test_show_says_what_is_sought(say: Say) -> None:
     said = say("show", "half").splitlines()
     assert said[0] == ("half: stopped, 1 left; seq-digits, space one, protocol val-all-seen, val_class_il:max "
                        "keep_fraction:min with compute<=0.5")
-    assert [columns(line)[0] for line in said[3:6]] == ["0", "1", "2"], "the last one breaks the constraint"
+    assert columns(said[2])[3:8] == ["tasks", "val_class_il", "keep_fraction", "compute", "seconds"]
+    rows = [columns(line) for line in said[3:6]]
+    assert [row[0] for row in rows] == ["0", "1", "2"], "the last one breaks the constraint"
+    assert [row[4:7] for row in rows] == [["70", "0.5", "0.4321"], ["60", "0.2", "0.4321"], ["99", "0.5", "0.9"]]
+    assert [row[9:] for row in rows] == [[], [], ["infeasible: compute<=0.5"]]
 
 
 def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
     said = say("show", "done", "--trial", "2")
-    assert said.startswith("trial 2 of done: fail, from sampler, attempt 1, 0 s\nreason: " + REASON)
+    assert said.startswith("trial 2 of done: fail, 1 of 1 tasks, from sampler, attempt 1, 0 s\nwhy: " + REASON)
     assert columns(said.splitlines()[3]) == ["seed", "task", "val_class_il", "val_task_il",
                                              "val_learning_accuracy", "forgetting", "keep_fraction", "compute"]
     assert columns(said.splitlines()[4]) == ["42", "1", "95", "99", "97", "5", "0.5", "0.4321"]

@@ -60,6 +60,8 @@ class Summary(_Answer):
     counts: Counts
     best: BestTrial | None
     confirms: str | None
+    tags: dict[str, str]
+    note: str
     error: str | None
     started_at: dt.datetime | None
     ended_at: dt.datetime | None
@@ -128,6 +130,7 @@ class TrialRow(_Answer):
     source: str
     attempt: int
     tasks_done: int
+    n_tasks: int  # of the stream; 0 before the first result
     held: bool
     seconds: float | None
     cpu_seconds: float
@@ -172,6 +175,7 @@ class DryRun(_Answer):
     """A sweep as it would be made, and what it would try first."""
 
     config: dict[str, Any]
+    trials: int
     suggestions: list[Suggestion]
 
 

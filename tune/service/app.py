@@ -38,7 +38,7 @@ from tune.service.answers import (
     TrialState,
 )
 from tune.service.answers import Sweep as Whole
-from tune.service.bodies import Confirmation, Extension, Limits, SweepName, SweepRequest, among, sweep_config
+from tune.service.bodies import Confirmation, Extension, Labels, Limits, SweepName, SweepRequest, among, sweep_config
 from tune.service.changes import Changes
 from tune.service.events import Watcher
 from tune.service.guard import Guard
@@ -185,14 +185,29 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         request.scope["sweep"] = body.name
         config = sweep_config(body, changes.of_the_service)
         if dry_run:
-            return _json({"config": config.to_dict(), "suggestions": changes.tried(config)})
-        made = changes.create(config)
+            trials, first = changes.tried(config)
+            return _json({"config": config.to_dict(), "trials": trials, "suggestions": first})
+        made = changes.create(config, body.tags, body.note)
         return Response(sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json")
 
     @router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
     async def get_sweep(name: Name) -> Response:
         """A sweep: state, counts, best, settings, what speaks against it; not its trials."""
         return Response(await whole(name), media_type="application/json")
+
+    @router.patch("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
+    def patch_sweep(name: Name, body: Annotated[Labels, Body()]) -> Response:
+        """Sets tags of a sweep, "" removes one, and its note."""
+        view = sweeps.newest(name)
+        with closing(view.ledger):
+            view.ledger.label(body.tags, body.note)
+        return Response(sweeps.newest(name).whole_json, media_type="application/json")
+
+    @router.delete("/sweeps/{name}", tags=["sweeps"], status_code=204)
+    def delete_sweep(name: Name) -> Response:
+        """Removes a sweep that does not run, with its MLflow runs."""
+        changes.delete(name)
+        return Response(status_code=204)
 
     @router.get("/sweeps/{name}/trials", tags=["trials"], response_model=TrialPage, responses={
         200: {"content": {"text/csv": {}}}})

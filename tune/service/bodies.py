@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 
 from dynamos.config import FIELDS, Range, field_type
 from dynamos.errors import UserError, unknown
+from results import labels
 from results.best import RULES
 from results.names import PATTERN, RULE, check_name, is_name
 from results.protocols import PROTOCOLS
@@ -76,6 +77,24 @@ class Extension(Limits):
     """Trials to add to a sweep."""
 
     trials: Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _no_tag(tags: dict[str, str]) -> dict[str, str]:
+    try:
+        labels.check(tags)
+    except UserError as error:
+        raise PydanticCustomError("tags", "{why}", {"why": str(error).removesuffix(".")}) from None
+    return tags
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_no_tag), Field(max_length=50)]
+
+
+class Labels(_Strict):
+    """What people mark a sweep with, and write about it."""
+
+    tags: Tags = {}
+    note: Annotated[str, Field(max_length=labels.NOTE_LENGTH)] | None = None
 
 
 class Confirmation(_Strict):
@@ -194,6 +213,8 @@ class SweepRequest(Limits):
     cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] = DEFAULTS["cpus_per_trial"]
     gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = DEFAULTS["gpus_per_trial"]
     pack_gpus: bool = False
+    tags: Tags = {}
+    note: Annotated[str, Field(max_length=labels.NOTE_LENGTH)] = ""
     retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULTS["retries"]
 
 
@@ -206,6 +227,8 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     base = dict(given.pop("base", {}))
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
     report_on = given.pop("report_on", {})
+    for name in ("tags", "note"):  # which may change, and are no part of the configuration
+        given.pop(name, None)
     streams = dataset, report_on.get("dataset", dataset)
     _at("name", partial(check_name, request.name))
     try:

@@ -8,15 +8,14 @@ from typing import Any
 
 from dynamos.errors import UserError
 from results.best import Choice
-from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from tune.service.bodies import Confirmation, Extension, Limits
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
-from tune.service.suggestions import first_suggestions
 from tune.service.sweeps import Sweeps
 from tune.service.views import View
 from tune.session import SESSION
+from tune.suggestions import first_suggestions
 
 _OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()
                  if field in Limits.model_fields}
@@ -32,17 +31,15 @@ class Changes:
         self._sweeps, self._drivers = sweeps, drivers
         self._lock = threading.Lock()
 
-    def tried(self, config: SweepConfig) -> list[dict[str, Any]]:
-        """What a sweep would try first; the errors of `create`, where it would have any."""
+    def tried(self, config: SweepConfig) -> tuple[int, list[dict[str, Any]]]:
+        """(trials, the first of them) of a sweep; the errors of `create`, where it would have any."""
         from tune.sweep import recorded
 
-        if self._there(config) is None:
-            recorded(config, self._drivers.cluster)
-            if config.warm_start is not None:
-                Ledger.open(self._sweeps.storage, config.warm_start).close()
-        return first_suggestions(config)
+        there = self._there(config)
+        record = recorded(config, self._drivers.cluster) if there is None else there.ledger.record
+        return first_suggestions(self._sweeps.storage, config, record)
 
-    def create(self, config: SweepConfig) -> bool:
+    def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
         """Whether a sweep was made and started; False where the very same one is there. Problem 409 for another."""
         from tune.sweep import create_sweep
 
@@ -53,7 +50,8 @@ class Changes:
                 if not begun and view.summary["state"] not in _RUNS:  # made, and then we were killed
                     self._drivers.start("resume", config.name, [], 0)
                 return False
-            create_sweep(self._sweeps.storage, config, address=self._drivers.cluster).close()
+            with closing(create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)) as ledger:
+                ledger.label(tags, note or None)
             self._drivers.start("resume", config.name, [], 0)
             return True
 
@@ -88,6 +86,16 @@ class Changes:
             flags += [f"{flag}={_told(field, given[field])}" for field, flag in _OF_A_SESSION.items() if field in given]
             replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})  # or say why not
             self._drivers.start(command, name, flags, view.ledger.sessions)
+
+    def delete(self, name: str) -> None:
+        """Removes a sweep with its MLflow runs; Problem 409 where it runs or another one needs it."""
+        with self._lock:
+            state = self._sweeps.newest(name).summary["state"]
+            if state in _RUNS:
+                raise Problem(409, f"{name} is {state}; stop it first.")
+            # In a process of its own, for MLflow's import takes memory and seconds.
+            if (why := self._drivers.done("delete", name, "--yes")) is not None:
+                raise Problem(409, f"{name} cannot be deleted: {why}")
 
     def confirm(self, view: View, asked: Confirmation) -> str:
         """The name of the confirmation, which is made, if it is not there, and started, if it does not run."""

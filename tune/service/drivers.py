@@ -40,8 +40,6 @@ class Drivers:
             thread.start()
             return
         address = [] if self._address is None else ["--address", self._address]
-        environment = {key: value for key, value in os.environ.items() if key != TOKEN} | {
-            status.ASKED_FOR: "1"}
         log_file = self._log(name, sessions + 1)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
         with log_file.open("wb") as log:
@@ -49,7 +47,15 @@ class Drivers:
             # was started is taken for a module.
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True, env=environment)
+                stderr=subprocess.STDOUT, start_new_session=True, env=_environment())
+
+    def done(self, *arguments: str) -> str | None:
+        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end; why it ended badly, or None."""
+        ended = subprocess.run(
+            [sys.executable, "-P", "-m", "tune.cli", *arguments, "--storage", str(self._storage)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+            env=_environment())
+        return None if ended.returncode == 0 else status.error(ended.stdout) or f"status {ended.returncode}"
 
     def alive(self, name: str) -> bool:
         """Whether a driver that this service has started lives, or is still being submitted."""
@@ -80,3 +86,7 @@ class Drivers:
             Jobs(str(self._address)).started([*arguments, "--address", "auto"], name)
         except DynamosError as error:
             self._errors[name] = str(error)
+
+
+def _environment() -> dict[str, str]:
+    return {key: value for key, value in os.environ.items() if key != TOKEN} | {status.ASKED_FOR: "1"}

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 
 from starlette.concurrency import run_in_threadpool
@@ -52,6 +52,8 @@ class Watcher:
             while first:
                 yield first[:_PIECE]
                 first = first[_PIECE:]
+            for event in _end(name, {}, seen):
+                yield event
             spoke = time.monotonic()
             while not self._stopping():
                 with suppress(TimeoutError):
@@ -59,7 +61,7 @@ class Watcher:
                 now = dict(self._views)
                 changes = self._changes(name, seen, now) if name is None else await run_in_threadpool(
                     self._changes, name, seen, now)
-                for event in changes:
+                for event in [*changes, *_end(name, seen, now)]:
                     yield event
                     spoke = time.monotonic()
                 if name is not None and name not in now:
@@ -104,6 +106,13 @@ class Watcher:
                 if rows:
                     events.append(_event("trials", b'{"trials":[' + b",".join(rows) + b"]}"))
         return events
+
+
+def _end(name: str | None, seen: Mapping[str, View], now: Mapping[str, View]) -> list[bytes]:
+    """What tells who follows one sweep that it has come to its end, after all else; it may be gone on with."""
+    if name is None or name not in now or not now[name].over or (name in seen and seen[name].over):
+        return []
+    return [_event("end", now[name].summary_json)]
 
 
 def _event(kind: str, content: bytes) -> bytes:

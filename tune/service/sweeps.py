@@ -15,9 +15,10 @@ from typing import Any
 
 from dynamos.errors import unknown
 from dynamos.files import AnyPath
+from results import sweep_names
 from results.best import best
 from results.lease import LAPSE_SECONDS
-from results.ledger import Ledger, sweep_names
+from results.ledger import Ledger
 from results.names import is_name
 from results.trial import ENDED, TrialRecord
 from tune.service.answers import Summary, SweepState
@@ -211,7 +212,7 @@ class Sweeps:
             "best": None if found is None else {
                 "number": found.number, "value": found.final(config.objectives[0].metric),
                 "spread": found.spread(config.objectives[0].metric), "config": found.config},
-            "confirms": config.confirms,
+            "confirms": config.confirms, "tags": ledger.tags, "note": ledger.note,
             "error": self._drivers.error(name, ledger.sessions) if state in ("stopped", "killed") else None,
             "started_at": min(starts, default=None),
             "ended_at": max(ends) if ends and state == "finished" else None}

@@ -9,6 +9,7 @@ import numpy as np
 from pydantic_core import to_json
 
 from dynamos.errors import UserError
+from results import overview
 from results.agreement import ranking
 from results.best import best, pareto, reported_config, tie_sentence
 from results.cautions import cautions, troubles
@@ -20,7 +21,9 @@ from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter as Searched
 from tune.logs import tail
-from tune.service.answers import Findings, Look, Parameter, Summary, Sweep, Trial, TrialRow, TrialState
+from tune.service.answers import Findings, Look, Parameter, Summary, Sweep, Trial, TrialRow
+
+OVER = ("finished", "stopped", "killed")
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,11 @@ class View:
     changed: tuple[int, ...]  # of each trial, the revision in which it last changed
     dashboard: str | None  # Ray's
     identity: Any  # of sweep.yaml, which is written once
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing runs."""
+        return self.summary["state"] in OVER
 
     @cached_property
     def summary_json(self) -> bytes:
@@ -90,15 +98,7 @@ def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
     """A trial in a table."""
-    complete = trial.state == "COMPLETE"
-    return {
-        "number": trial.number, "state": cast(TrialState, trial.state), "source": trial.source,
-        "attempt": trial.attempt, "tasks_done": trial.tasks_done, "held": trial.held, "seconds": trial.seconds,
-        "cpu_seconds": trial.cpu_seconds, "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at,
-        "ended_at": trial.ended_at, "reason": trial.reason, "feasible": trial.feasible if complete else None,
-        "value": trial.value, "metrics": {metric: trial.last(metric) for metric in config.metrics},
-        "spread": trial.spread(config.objectives[0].metric) if complete else None, "imported": trial.imported,
-        "config": trial.config}
+    return cast(TrialRow, overview.row(trial, config))
 
 
 def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:

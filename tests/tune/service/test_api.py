@@ -517,6 +517,43 @@ def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp
         next(service.client.events("nope"))
 
 
+def test_the_events_of_a_sweep_end_with_it(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=2), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+        one = service.client.events("s")
+        assert next(one)[0] == "snapshot"
+        complete(ledger, 30.0, 40.0)
+    told = list(one)  # or it would go on for ever
+    assert told[-1][0] == "end" and told[-1][1]["state"] == "finished"
+    assert [t["number"] for kind, row in told if kind == "trials" for t in row["trials"]] == [1]
+    assert [kind for kind, _ in service.client.events("s")] == ["snapshot", "end"]
+
+
+def test_waiting_for_a_sweep_gives_what_it_came_to(service: Served, tmp_path: Path,
+                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.client.POLL_SECONDS", 0.1)
+    with driven(Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=1), {})) as ledger:
+        with pytest.raises(RunError, match="s is running after 0.2 s"):
+            service.client.wait("s", timeout=0.2)
+        complete(ledger, 10.0, 20.0)
+    found = service.client.wait("s")
+    assert (found["state"], found["best"]["value"]) == ("finished", 20.0)
+    Ledger.create(tmp_path, config("new"), {})
+    (tmp_path / "new" / "driver-1.log").write_text('dynamos-sweep-status: {"error": "no room"}\n')
+    with pytest.raises(RunError, match="new is stopped: no room"):
+        service.client.wait("new")
+
+
+def test_a_sweep_is_deleted(service: Served, tmp_path: Path) -> None:
+    Ledger.create(tmp_path, config(), {})
+    with Ledger.create(tmp_path, config("busy"), {}).driving():
+        assert problem(service.ask("DELETE", "/sweeps/busy"), 409)["detail"] == "busy is running; stop it first."
+    service.client.delete("s")
+    assert not (tmp_path / "s").exists() and [s["name"] for s in service.client.sweeps()] == ["busy"]
+    with pytest.raises(UserError, match="unknown sweep 's'"):
+        service.client.delete("s")
+
+
 def test_one_damaged_sweep_does_not_hide_the_others(service: Served, tmp_path: Path) -> None:
     Ledger.create(tmp_path, config("good"), {})
     Ledger.create(tmp_path, config("bad"), {})
