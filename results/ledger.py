@@ -28,7 +28,7 @@ from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease, sweep_names
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
 from results.samplers import SAMPLERS, grid
-from results.stored import last_heard, read, repeatable
+from results.stored import foreign, last_heard, read, repeatable
 from results.study import enqueue, made_study, open_database, study_name
 from results.sweep_config import SweepConfig
 from results.trial import IMPORTED, RERUN, TrialRecord
@@ -71,6 +71,7 @@ class Ledger:
         self._database_id = self._study_id
         self._lease: lease.Lease | None = None
         self._ended: dict[int, TrialRecord] = {}
+        self._ignored: set[int] = set()  # numbers of trials that are not ours
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
@@ -147,7 +148,8 @@ class Ledger:
         self._lease = held
         self._asked.clear()
         try:
-            self._use(WriteThrough(self._database, self._database_id))
+            self._ours()  # with a warning of what is ignored
+            self._use(WriteThrough(self._database, self._database_id, lambda trial: foreign(trial, self.config)))
             yield
         finally:
             self._use(self._database)
@@ -218,15 +220,13 @@ class Ledger:
         """UserError where one of these trials cannot be run again: it did not fail, or has been."""
         trials = self.trials()
         for number in numbers:
-            if not 0 <= number < len(trials):
-                raise UserError(f"--trial {number}: {self.config.name} has trials 0 to {len(trials) - 1}.")
+            trial = self.asked_for(number)
             if numbers.count(number) > 1:
                 raise UserError(f"--trial {number} is given twice.")
             for later in trials:
                 if later.reruns == number:
                     raise UserError(f"--trial {number} was run again as trial {later.number} "
                                     f"({later.state.lower()}).")
-            trial = trials[number]
             if trial.state != "FAIL" and trial.reason != STOPPED:
                 raise UserError(f"--trial {number} is {trial.state.lower()}"
                                 f"{f' ({trial.reason})' if trial.reason else ''}; only a trial that failed, or that "
@@ -246,7 +246,7 @@ class Ledger:
 
     def remaining(self) -> int:
         """Trials that may still be started."""
-        begun = [t for t in self._study.get_trials(deepcopy=False) if t.state != TrialState.WAITING]
+        begun = [t for t in self._ours() if t.state != TrialState.WAITING]
         return self.budget - sum(not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun)
 
     def spent(self, kind: str) -> float:
@@ -268,8 +268,10 @@ class Ledger:
         self._check()
         trials = self._study.get_trials(deepcopy=False)
         # One that waits comes first; a kill may have left it without parameters, which its number then determines.
-        number = next((t.number for t in trials if t.state == TrialState.WAITING), len(trials))
-        if self.config.sampler == "grid" and number == len(trials):
+        assert isinstance(self._storage, WriteThrough)
+        new = self._storage.next_number
+        number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
+        if self.config.sampler == "grid" and number == new:
             self._enqueue_grid_point()
         self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, number)
         trial = self._study.ask(self.config.space.distributions())
@@ -432,7 +434,7 @@ class Ledger:
         """All trials, by number."""
         now = self._now()
         records = []
-        for trial in self._study.get_trials(deepcopy=False):
+        for trial in self._ours():
             record = self._ended.get(trial.number) or read(trial, self.config, now)
             if trial.state.is_finished():  # nothing is written to it any more
                 self._ended[trial.number] = record
@@ -442,6 +444,14 @@ class Ledger:
     def trial(self, number: int) -> TrialRecord:
         """One trial."""
         return read(self._stored(number), self.config, self._now())
+
+    def asked_for(self, number: int) -> TrialRecord:
+        """The trial that --trial names; UserError where it is none of the sweep's."""
+        trials = self.trials()
+        found = next((t for t in trials if t.number == number), None)
+        if found is None:
+            raise UserError(f"--trial {number}: {self.config.name} has trials 0 to {trials[-1].number}.")
+        return found
 
     def close(self) -> None:
         """Gives the files of an SQLite ledger back; the next use opens them anew. A server's connections are few."""
@@ -470,6 +480,22 @@ class Ledger:
         self._storage = storage
         self._study = optuna.load_study(storage=storage, study_name=study_name(self.config, self.record))
         self._study_id = storage.get_study_id_from_name(self._study.study_name)
+
+    def _ours(self) -> list[FrozenTrial]:
+        """The study's trials, without those that another program put there or ended; it warns of these, once."""
+        trials, ours = self._study.get_trials(deepcopy=False), list[FrozenTrial]()
+        strange = []
+        for trial in trials:
+            if trial.number in self._ended or not foreign(trial, self.config):
+                ours.append(trial)
+            elif trial.number not in self._ignored:
+                strange.append(trial.number)
+        if strange:
+            self._ignored.update(strange)
+            log.warning("%s of %s: ignored, for another program put %s into the ledger, or ended %s.",
+                        f"trials {', '.join(map(str, strange))}" if len(strange) > 1 else f"trial {strange[0]}",
+                        self.config.name, *2 * ["them" if len(strange) > 1 else "it"])
+        return ours
 
     def _id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)

@@ -55,6 +55,18 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
     return dataclasses.replace(record, feasible=kept)
 
 
+def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
+    """Whether another program put a trial into the study, or ended it: nothing can be read from it."""
+    source = trial.user_attrs.get("source")
+    if source is None:
+        return True
+    if trial.state.is_finished() and not source.startswith(IMPORTED) and "ended_at" not in trial.user_attrs:
+        return True
+    if trial.state == TrialState.COMPLETE and not any(key.startswith("result/") for key in trial.user_attrs):
+        return True
+    return not config.space.holds(trial.params or trial.system_attrs.get("fixed_params", {}))
+
+
 def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
     """When an attempt that began then last reported: all that is known of one whose driver was killed."""
     reported = [entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")]

@@ -1,14 +1,16 @@
 """A study as its one driver sees it: read from memory, written to the database first."""
 
 import json
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynamos.errors import RunError
+
+SUGGESTED = {"source": "sampler"}  # attribute that a trial of ours has from the start
 
 
 class WriteThrough(InMemoryStorage):
@@ -18,10 +20,11 @@ class WriteThrough(InMemoryStorage):
     written. Here only what others may write is read there: the attributes of the study.
     """
 
-    def __init__(self, database: RDBStorage, study_id: int) -> None:
-        """Reads the study."""
+    def __init__(self, database: RDBStorage, study_id: int, foreign: Callable[[FrozenTrial], bool]) -> None:
+        """Reads the study. Trials that are `foreign` keep their numbers, and nobody sees them."""
         super().__init__()
-        self._database, self._its_study_id = database, study_id
+        self._database, self._its_study_id, self._foreign = database, study_id, foreign
+        self._hidden: set[int] = set()
         self._its_ids: list[int] = []  # the database's ids of the trials, by number, which is their id here
         super().create_new_study(database.get_study_directions(study_id), database.get_study_name_from_id(study_id))
         for trial in database.get_all_trials(study_id):
@@ -29,8 +32,20 @@ class WriteThrough(InMemoryStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """The id of a new trial."""
-        made = self._database.create_new_trial(self._its_study_id, template_trial)
-        return self._take_in(self._database.get_trial(made))
+        made = self._database.get_trial(self._database.create_new_trial(
+            self._its_study_id, template_trial or create_trial(state=TrialState.RUNNING, user_attrs=SUGGESTED)))
+        for number in range(len(self._its_ids), made.number):  # meanwhile another program has added some
+            there = self._database.get_trial(
+                self._database.get_trial_id_from_study_id_trial_number(self._its_study_id, number))
+            if not self._foreign(there):
+                raise RunError(f"trial {number} was added to the ledger by another process")
+            self._take_in(there)
+        return self._take_in(made)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next new trial."""
+        return len(self._its_ids)
 
     def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float,
                         distribution: BaseDistribution) -> None:
@@ -60,10 +75,10 @@ class WriteThrough(InMemoryStorage):
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True,
                        states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        """The trials, by number."""
+        """The trials that are not foreign, by number."""
         # Given as a tuple, WAITING trials would be looked for behind the last that was found: ours are put back.
         wanted = None if states is None else frozenset(state for state in TrialState if state in states)
-        return super().get_all_trials(study_id, deepcopy, wanted)
+        return [t for t in super().get_all_trials(study_id, deepcopy, wanted) if t.number not in self._hidden]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Sets an attribute of the study."""
@@ -82,8 +97,9 @@ class WriteThrough(InMemoryStorage):
         return self._database.get_study_system_attrs(self._its_study_id)
 
     def _take_in(self, trial: FrozenTrial) -> int:
-        if trial.number != len(self._its_ids):
-            raise RunError(f"trial {len(self._its_ids)} was added to the ledger by another process")
+        assert trial.number == len(self._its_ids)
+        if self._foreign(trial):
+            self._hidden.add(trial.number)
         self._its_ids.append(trial._trial_id)
         return super().create_new_trial(0, trial)
 

@@ -110,6 +110,12 @@ class SearchSpace:
                 raise UserError(f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}.")
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
 
+    def holds(self, stored: Mapping[str, Any]) -> bool:
+        """Whether values, as a sampler stores them, all lie in the space; some may be missing."""
+        parameters = {p.stored_name: p for p in self.parameters}
+        return all(name in parameters and parameters[name].admits(parameters[name].stored(value))
+                   for name, value in stored.items())
+
     def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
         """Field values of what the sampler stored; what it has not drawn yet is left out."""
         return {p.name: p.stored(stored[p.stored_name]) for p in self.parameters if p.stored_name in stored}

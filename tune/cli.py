@@ -226,10 +226,7 @@ def _stop(arguments: argparse.Namespace) -> int:
         ledger.request_stop()
         what = f"sweep {name}"
     else:
-        known = [t.number for t in ledger.trials()]
-        if arguments.trial not in known:
-            raise UserError(f"--trial {arguments.trial}: {name} has trials 0 to {known[-1]}.")
-        if _over(trial := ledger.trial(arguments.trial)):
+        if _over(trial := ledger.asked_for(arguments.trial)):
             raise UserError(f"--trial {arguments.trial} does not run: it is "
                             f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}.")
         ledger.request_trial_stop(arguments.trial)

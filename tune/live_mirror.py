@@ -1,6 +1,7 @@
 """The process that mirrors a sweep to MLflow while it runs, and the driver's handle on it."""
 
 import atexit
+import logging
 import math
 import signal
 import sys
@@ -80,6 +81,7 @@ def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> Non
         folder: the sweep's.
         uri: where its runs are to be.
     """
+    logging.getLogger("results").setLevel(logging.ERROR)  # the driver warns of what the ledger holds
     driver, mirror, pause, give_up_at = _Driver(pipe), None, FIRST_PAUSE_SECONDS, math.inf
     with suppress(_DriverGone):  # the next one repairs what is missing
         while True:

@@ -78,10 +78,7 @@ def show_sweep(ledger: Ledger) -> None:
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
     """Prints everything about a trial."""
-    trials, config = ledger.trials(), ledger.config
-    if not 0 <= wanted < len(trials):
-        raise UserError(f"--trial {wanted}: {config.name} has trials 0 to {len(trials) - 1}.")
-    trial = trials[wanted]
+    trial, config = ledger.asked_for(wanted), ledger.config
     whole = overview.row(trial, config) | {"results": trial.results, "warnings": trial.warnings}
     tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
     tables.say(f"files: {ledger.trial_folder(trial.number)}")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -27,7 +27,7 @@ from results.export import export
 from results.frame import COLUMNS, Sweep, write_trials
 from results.ledger import Ledger, sweep_names
 from results.names import NON_FINITE, STOP_FILE, STOPPED
-from results.report import answer
+from results.report import answer, write_report
 from results.sweep_config import Constraint
 from results.trial import newest
 from search_spaces.space import SearchSpace
@@ -382,11 +382,43 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
                                                  "the sweep began, breaks keep_fraction<=0.6.")
 
 
-def test_a_trial_that_another_process_added_ends_the_driver(ledger: Ledger) -> None:
+def test_a_trial_that_another_driver_added_ends_this_one(ledger: Ledger) -> None:
     ledger.ask()
-    study_of(ledger).ask()
+    study_of(ledger).enqueue_trial({}, user_attrs={"source": "sampler"})
     with pytest.raises(RunError, match="trial 1 was added to the ledger by another process"):
         ledger.ask()
+
+
+def test_trials_that_another_program_added_while_a_driver_ran_are_ignored(ledger: Ledger) -> None:
+    assert ledger.ask().number == 0
+    study_of(ledger).ask()
+    study_of(ledger).enqueue_trial({"lr": 7.0})
+    assert ledger.ask().number == 3 and ledger.ask().number == 4
+    assert [t.number for t in ledger.trials()] == [0, 3, 4] and ledger.remaining() == 1
+
+
+def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with driven(Ledger.create(tmp_path, config(sampler="random"), {})) as made:
+        complete(made, 70, 81)
+        made.ask()
+    study = study_of(made)
+    study.enqueue_trial({"lr": 1e9})  # 2
+    study.tell(1, 99.0)  # ours, which a driver would have gone on with
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1), n_trials=1)  # takes 2
+    study.ask()  # 3, which runs for ever
+    study.add_trial(optuna.trial.create_trial(value=1e9))  # 4
+    study.enqueue_trial({"lr": 1e9}, user_attrs={"source": "points:1"})  # 5, out of range
+    with closing(Ledger.open(tmp_path, "s")) as there:
+        assert [t.number for t in there.trials()] == [0] and there.remaining() == 3
+        assert there.state == "stopped, 3 left" and [t.number for t in there.trials()] == [0]
+        assert [r.getMessage() for r in caplog.records] == [
+            "trials 1, 2, 3, 4, 5 of s: ignored, for another program put them into the ledger, or ended them."]
+        write_report(there)
+        assert list(Sweep.of(there).trials["number"]) == [0]
+        with driven(there):
+            assert complete(there, 60, 70) == 6 and there.remaining() == 2
+            assert [t.number for t in there.trials()] == [0, 6]
 
 
 def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(ledger: Ledger) -> None:

@@ -219,7 +219,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         view = sweeps.get(name)
         rows = sorted_rows(view.rows, state, q, sort, order == "desc")
         if format == "csv":
-            wanted = [view.trials[row["number"]] for row in rows]
+            wanted = [view.by_number[row["number"]] for row in rows]
             frame = Sweep(view.ledger.config, view.ledger.record, wanted).trials
             return Response(frame.to_csv(index=False), media_type="text/csv", headers={
                 "content-disposition": f'attachment; filename="{name}.csv"'})
@@ -355,9 +355,9 @@ def _runs(view: View) -> None:
 
 
 def _trial(view: View, number: int) -> Any:
-    if number >= len(view.trials):
-        raise Problem(404, f"{view.summary['name']} has trials 0 to {len(view.trials) - 1}, not {number}.")
-    return view.trials[number]
+    if number not in view.by_number:
+        raise Problem(404, f"{view.summary['name']} has trials 0 to {max(view.by_number, default=0)}, not {number}.")
+    return view.by_number[number]
 
 
 def _json(content: Any) -> Response:

@@ -64,9 +64,14 @@ class View:
         """The rows."""
         return encoded(self.rows)
 
-    def row_json(self, number: int) -> bytes:
-        """A row."""
-        return encoded(row(self.trials[number], self.ledger.config))
+    @cached_property
+    def by_number(self) -> dict[int, TrialRecord]:
+        """The trials by their numbers, of which one that another program used is missing."""
+        return {trial.number: trial for trial in self.trials}
+
+    def row_json(self, place: int) -> bytes:
+        """The row of the trial at a place."""
+        return encoded(row(self.trials[place], self.ledger.config))
 
     @cached_property
     def whole(self) -> Sweep:
