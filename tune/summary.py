@@ -101,9 +101,9 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
         what = (f"None of the {complete} trials of {name} that completed keeps "
                 f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
-        print(f"{what}{':' if reasons else '.'}")
+        tables.say(f"{what}{':' if reasons else '.'}")
         for reason, often in reasons[:SHOWN_REASONS]:
-            print(f"  {count(often, 'trial')}: {reason}")
+            tables.say(f"{count(often, 'trial')}: {reason}", "  ")
         if len(reasons) > SHOWN_REASONS:
             print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
         print(f"Files in {folder}: trials.csv  {rest}")
@@ -112,19 +112,19 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     began = "baseline" if first is None else first.source
     columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
     if not config.publishable:
-        print(NOT_PUBLISHABLE)
-    print(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}{_constraints(ledger)}"
-          + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
-    tables.console().print(side_by_side(columns, config.metrics))
+        tables.say(NOT_PUBLISHABLE)
+    tables.say(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
+               + _constraints(ledger) + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
+    tables.show(side_by_side(columns, config.metrics))
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
-        print(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it."
-              if first.feasible else f"The {began} breaks {' and '.join(broken(config, first))}.")
-    print(tie_sentence(trials, config))
+        tables.say(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it."
+                   if first.feasible else f"The {began} breaks {' and '.join(broken(config, first))}.")
+    tables.say(tie_sentence(trials, config))
     if len(config.objectives) > 1:
         _print_pareto(ledger, trials)
-    print(ranking(trials, config))
+    tables.say(ranking(trials, config))
     retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
     files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
     print(f"\nFiles in {folder}:\n  {files}{rest}")
@@ -159,11 +159,11 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     print(f"Test results of {ledger.config.name}, {config.seeds} fresh seeds each, mean +- standard deviation; the "
           f"baseline is {confirmation.record['baseline']}:")
     if not ledger.config.publishable:
-        print(NOT_PUBLISHABLE)
-    tables.console().print(table)
-    print(verdict(ledger, confirmation, trials))
+        tables.say(NOT_PUBLISHABLE)
+    tables.show(table)
+    tables.say(verdict(ledger, confirmation, trials))
     if (tested := sum(not row.is_baseline for row in rows)) > 1:
-        print(f"p is of each configuration alone, not corrected for looking at {tested}.")
+        tables.say(f"p is of each configuration alone, not corrected for looking at {tested}.")
     print(f"\nFiles: {write_confirmation(ledger, confirmation, trials)}")
     return not left
 
@@ -192,7 +192,7 @@ def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
                       parameters(trial.config))
     print(f"\nPareto set: {len(front)} trials"
           + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
-    tables.console().print(table)
+    tables.show(table)
 
 
 def _constraints(ledger: Ledger) -> str:

@@ -59,6 +59,15 @@ def asked(question: str) -> bool:
         return False
 
 
+def show(table: Table) -> None:
+    """Prints a table where it fits the screen; else each of its rows as a paragraph."""
+    if Console(width=PIPE_WIDTH).measure(table).maximum <= (width() or PIPE_WIDTH):
+        console().print(table)
+        return
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        say(_paragraph([str(column.header) for column in table.columns], [str(text) for text in row]))
+
+
 def plain(*columns: str | Column) -> Table:
     """A table without lines."""
     return Table(*columns, box=None, pad_edge=False)
@@ -97,10 +106,14 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int
             if aligned:
                 print(line(row[:values]))
             else:
-                say(", ".join(f"{name} {text}" for name, text in zip(columns[:values], row, strict=False) if text))
+                say(_paragraph(columns[:values], row[:values]))
             for text in row[values:]:
                 if text:
                     say(text, "    ")
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
+    return ", ".join(f"{name} {text}".strip() for name, text in zip(columns, row, strict=True) if text)
 
 
 def print_trials(trials: Sequence[Mapping[str, Any]], objectives: Sequence[Objective],
@@ -156,7 +169,7 @@ def print_comparison(names: Iterable[str], sections: Iterable[Iterable[tuple[str
         for what, values in section:
             table.add_row(what, *values)
         table.add_section()
-    console().print(table)
+    show(table)
     for sentence in sentences:
         say(sentence)
 

@@ -131,6 +131,16 @@ def test_no_word_is_broken_at_any_width_and_nothing_is_cut(width: int, say: Say,
         assert all(len(line.rstrip()) <= max(width, longest + 4) for line in said.splitlines()), command
 
 
+@pytest.mark.parametrize("width", [20, 40, 80])
+def test_the_end_is_whole_on_a_narrow_screen(width: int, storage: Path, capsys: pytest.CaptureFixture[str],
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
+    ending(Ledger.open(storage, "half"), "the time budget is spent")
+    whole = set(re.sub("[,━┃┡╇┩│┏┳┓├┼┤└┴┘─]", " ", capsys.readouterr().out).split())
+    monkeypatch.setenv(tables.SCREEN, str(width))
+    ending(Ledger.open(storage, "half"), "the time budget is spent")
+    assert whole <= set(re.sub("[,━┃┡╇┩│┏┳┓├┼┤└┴┘─]", " ", capsys.readouterr().out).split())
+
+
 def test_what_is_too_wide_for_a_line_has_a_paragraph(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(tables.SCREEN, "62")
     said = say("show", "done").splitlines()
