@@ -43,7 +43,7 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
         return
     made = client.create(config, tags=tags, note=arguments.note or "")
     show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
-    print(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
+    tables.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:
@@ -84,23 +84,23 @@ def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective])
 
 def _stop(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.trial is None:
-        print(_line(client.stop(arguments.name)))
+        tables.say(_line(client.stop(arguments.name)))
     else:
         client.stop_trial(arguments.name, arguments.trial)
         print(f"trial {arguments.trial} of {arguments.name} was asked to stop")
 
 
 def _resume(client: Client, arguments: argparse.Namespace) -> None:
-    print(_line(client.resume(arguments.name, **_limits(arguments))))
+    tables.say(_line(client.resume(arguments.name, **_limits(arguments))))
 
 
 def _extend(client: Client, arguments: argparse.Namespace) -> None:
-    print(_line(client.extend(arguments.name, arguments.trials, **_limits(arguments))))
+    tables.say(_line(client.extend(arguments.name, arguments.trials, **_limits(arguments))))
 
 
 def _confirm(client: Client, arguments: argparse.Namespace) -> None:
-    print(_line(client.confirm(arguments.name, arguments.seeds, arguments.top, arguments.choose,
-                               arguments.max_compute)))
+    tables.say(_line(client.confirm(arguments.name, arguments.seeds, arguments.top, arguments.choose,
+                                    arguments.max_compute)))
 
 
 def _export(client: Client, arguments: argparse.Namespace) -> None:
