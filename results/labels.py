@@ -1,6 +1,7 @@
 """Tags and notes, with which people mark sweeps: what is one."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 from dynamos.errors import UserError
@@ -30,10 +31,22 @@ def check(tags: Mapping[str, str], note: str | None = None) -> None:
             raise UserError(f"the tag's name {name!r} is not 1 to 60 letters, digits, '.', '_' and '-'.")
         if name in RESERVED or name.startswith(("mlflow.", "dynamos.")):
             raise UserError(f"the tag's name {name!r} is what MLflow or the sweep itself has one of; choose another.")
-        if len(value) > VALUE_LENGTH:
-            raise UserError(f"the tag {name} has {len(value)} characters; at most {VALUE_LENGTH} are kept.")
-    if note is not None and len(note) > NOTE_LENGTH:
-        raise UserError(f"the note has {len(note)} characters; at most {NOTE_LENGTH} are kept.")
+        _check_text(f"the tag {name}", value, VALUE_LENGTH)
+    _check_text("the note", (note or "").replace("\n", " "), NOTE_LENGTH)
+
+
+def _check_text(what: str, text: str, longest: int) -> None:
+    if len(text) > longest:
+        raise UserError(f"{what} has {len(text)} characters; at most {longest} are kept.")
+    # What moves a terminal's cursor, and halves of characters, of which no JSON can be made.
+    odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
+    if odd is not None:
+        raise UserError(f"{what} holds {odd!r}, which is no text.")
+
+
+def one_line(note: str) -> str:
+    """A note in a line."""
+    return " ".join(note.split())
 
 
 def told(tags: Mapping[str, str]) -> str:

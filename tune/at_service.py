@@ -7,7 +7,7 @@ from typing import Any
 
 from dynamos.errors import UserError, command_line
 from results import STORAGE
-from results.labels import parsed_tags, told
+from results.labels import one_line, parsed_tags, told
 from results.sweep_config import Constraint, Objective
 from results.wording import count
 from tune import tables
@@ -50,7 +50,7 @@ def _list(client: Client, _: argparse.Namespace) -> None:
     tables.print_rows(tables.SWEEPS, [[
         sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
         f"{_ended(sweep)}/{sweep['budget']}", tables.cell(sweep["best"] and sweep["best"]["value"]),
-        " ".join(sweep["objectives"]), told(sweep["tags"]), sweep["note"], sweep["error"] or ""]
+        " ".join(sweep["objectives"]), told(sweep["tags"]), one_line(sweep["note"]), sweep["error"] or ""]
         for sweep in client.sweeps()], prose=3)
 
 

@@ -15,7 +15,7 @@ from results import overview, sweep_names
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.confirm import outcomes, verdict, write_confirmation
-from results.labels import told
+from results.labels import one_line, told
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.study import DATABASE_ERRORS, unusable
@@ -39,7 +39,7 @@ def listing(storage: AnyPath) -> None:
         try:
             with closing(Ledger.open(storage, name)) as ledger:
                 config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
-                state, budget, tags, note = ledger.state, ledger.budget, told(ledger.tags), ledger.note
+                state, budget, labels = ledger.state, ledger.budget, [told(ledger.tags), one_line(ledger.note)]
         except (DynamosError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
             said = str(error) if isinstance(error, DynamosError) else unusable(error)
             rows.append([name, *[""] * (len(tables.SWEEPS) - 2), said])
@@ -48,7 +48,7 @@ def listing(storage: AnyPath) -> None:
         rows.append([name, config.base.dataset, config.space.name, config.protocol, state,
                      f"{sum(t.ended_at is not None for t in trials)}/{budget}",
                      tables.cell(None if chosen is None else chosen.value), " ".join(map(str, config.objectives)),
-                     tags, note, ""])
+                     *labels, ""])
     tables.print_rows(tables.SWEEPS, rows, prose=3)
 
 

@@ -79,22 +79,24 @@ class Extension(Limits):
     trials: Annotated[int, Field(ge=1, le=100_000)]
 
 
-def _no_tag(tags: dict[str, str]) -> dict[str, str]:
+def _label(value: Any) -> Any:
+    """Tags or a note, where they can be kept."""
     try:
-        labels.check(tags)
+        labels.check(*(({}, value) if isinstance(value, str) else (value, None)))
     except UserError as error:
-        raise PydanticCustomError("tags", "{why}", {"why": str(error).removesuffix(".")}) from None
-    return tags
+        raise PydanticCustomError("label", "{why}", {"why": str(error).removesuffix(".")}) from None
+    return value
 
 
-Tags = Annotated[dict[str, str], AfterValidator(_no_tag), Field(max_length=50)]
+Tags = Annotated[dict[str, str], AfterValidator(_label), Field(max_length=50)]
+Note = Annotated[str, AfterValidator(_label), Field(max_length=labels.NOTE_LENGTH)]
 
 
 class Labels(_Strict):
     """What people mark a sweep with, and write about it."""
 
     tags: Tags = {}
-    note: Annotated[str, Field(max_length=labels.NOTE_LENGTH)] | None = None
+    note: Note | None = None
 
 
 class Confirmation(_Strict):
@@ -214,7 +216,7 @@ class SweepRequest(Limits):
     gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = DEFAULTS["gpus_per_trial"]
     pack_gpus: bool = False
     tags: Tags = {}
-    note: Annotated[str, Field(max_length=labels.NOTE_LENGTH)] = ""
+    note: Note = ""
     retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULTS["retries"]
 
 

@@ -544,6 +544,18 @@ def test_waiting_for_a_sweep_gives_what_it_came_to(service: Served, tmp_path: Pa
         service.client.wait("new")
 
 
+def test_a_sweep_is_labelled_when_it_is_made_and_later(service: Served) -> None:
+    client = service.client
+    made = client.create({"name": "s", "trials": 2}, tags={"team": "vision"}, note="first")
+    assert (made["tags"], made["note"]) == ({"team": "vision"}, "first")
+    assert client.label("s", {"team": "", "run": "2"})["tags"] == {"run": "2"}
+    assert client.label("s", note="")["note"] == ""
+    assert client.sweep("s")["tags"] == client.sweeps()[0]["tags"] == {"run": "2"}
+    for body, what in (({"tags": {"dataset": "x"}}, "tags"), ({"note": "\ud800"}, "note"), ({"nte": "x"}, "nte")):
+        assert problem(service.ask("PATCH", "/sweeps/s", json=body), 422)["field"] == what, body
+    assert problem(service.ask("POST", "/sweeps", json={"name": "t", "tags": {"a b": "x"}}), 422)["field"] == "tags"
+
+
 def test_a_sweep_is_deleted(service: Served, tmp_path: Path) -> None:
     Ledger.create(tmp_path, config(), {})
     with Ledger.create(tmp_path, config("busy"), {}).driving():
