@@ -16,6 +16,9 @@ from results.urls import sqlite_url
 
 ERROR_LENGTH = 500
 DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
+# Where an MLflow 3 store has paths of its files, columns by table.
+_LOCATIONS = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
+              "model_versions": ("source", "storage_location")}
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
@@ -74,6 +77,7 @@ def make_store(uri: str) -> str:
     path = Path(str(make_url(uri).database)).resolve()
     artifacts = path.with_name("mlartifacts").as_uri()
     if path.exists():
+        _follow(path, artifacts)
         return artifacts
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
@@ -90,3 +94,21 @@ def make_store(uri: str) -> str:
     finally:
         making.unlink(missing_ok=True)
     return artifacts
+
+
+def _follow(path: Path, artifacts: str) -> None:
+    """Has an SQLite store whose folder was moved or copied know where its files are now.
+
+    MLflow writes whole paths into each experiment, run and model, and has no command that changes them.
+    """
+    if not path.with_name("mlartifacts").is_dir():
+        return
+    with closing(sqlite3.connect(path, timeout=60)) as store, store:
+        for (before,) in store.execute("SELECT DISTINCT artifact_location FROM experiments "
+                                       "WHERE artifact_location LIKE 'file://%/mlartifacts' "
+                                       "AND artifact_location != ?", (artifacts,)).fetchall():
+            for table, columns in _LOCATIONS.items():
+                for column in columns:
+                    store.execute(f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
+                                  f"WHERE substr({column} || '/', 1, length(:before) + 1) = :before || '/'",
+                                  {"now": artifacts, "before": before})

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import socket
 import statistics
@@ -10,9 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from multiprocessing import Pipe, active_children
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import pytest
 from mlflow import MlflowClient
@@ -23,9 +28,10 @@ from results.ledger import Ledger
 from tests.results.ledgers import SEED, complete, config, driven, report
 from tests.tune.processes import wait_for
 from tests.tune.servers import Server
+from tests.tune.sweeps import run
 from tune import live_mirror, tracking
 from tune.live_mirror import LiveMirror, follow
-from tune.mlflow_store import make_store
+from tune.mlflow_store import make_store, mlflow_uri
 from tune.tracking import SWEEP_TAG, TAG, Mirror
 
 Connect = Callable[[], Mirror]
@@ -563,3 +569,47 @@ with driven(ledger):
         assert live.error is None
         assert agrees(ledger, server.uri)
         assert {run.info.status for run in found(ledger, server.uri).values()} == {"FINISHED"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("transfer", [Path.rename, shutil.copytree], ids=["moved", "copied"])
+def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(transfer: Any, tmp_path: Path) -> None:
+    old, new = tmp_path / "runs", tmp_path / "what? now"
+    with driven(Ledger.create(old, config(), {})) as there:
+        complete(there, 70, 80)
+    uri = mlflow_uri(there)
+    Mirror(there, uri).sync()
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    trial = found(there, uri)["s/0"].info
+    client.log_text(trial.run_id, "weights", "model/data")
+    client.create_registered_model("m")
+    client.create_model_version("m", f"{trial.artifact_uri}/model", trial.run_id)
+    transfer(old, new)
+
+    (new / "s" / "trials.csv").write_text("anew")
+    for changed in ("1 runs were changed", "agreed"):  # each in a process of its own: MLflow remembers where files are
+        done = run("sync", "s", "--storage", str(new), cwd=tmp_path)
+        assert done.returncode == 0 and changed in done.stdout, done.stderr
+    with closing(Ledger.open(new, "s")) as there:
+        uri = mlflow_uri(there)
+        runs = found(there, uri)
+    for tag, path, content in (("s", "trials.csv", "anew"), ("s/0", "model/data", "weights")):
+        location = runs[tag].info.artifact_uri
+        assert location.startswith(new.as_uri())
+        assert Path(url2pathname(urlsplit(location).path), path).read_text() == content
+    client = MlflowClient(tracking_uri=uri, registry_uri=uri)
+    assert client.get_model_version_download_uri("m", "1").startswith(new.as_uri())
+    assert [e.artifact_location for e in client.search_experiments() if e.name == "dynamos"] == [
+        (new / "mlartifacts").as_uri()]
+    assert old.exists() == (transfer is shutil.copytree)
+
+
+def test_a_store_keeps_files_elsewhere_where_somebody_has_said_so(tmp_path: Path) -> None:
+    elsewhere = (tmp_path / "elsewhere" / "mlartifacts").as_uri()
+    with driven(Ledger.create(tmp_path, config(), {})) as there:
+        complete(there, 70, 80)
+    uri = mlflow_uri(there)
+    make_store(uri)
+    MlflowClient(tracking_uri=uri).create_experiment("dynamos", artifact_location=elsewhere)
+    assert Mirror(there, uri).sync() == 2
+    assert all(run.info.artifact_uri.startswith(elsewhere) for run in found(there, uri).values())
