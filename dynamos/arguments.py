@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from dynamos.config import FIELDS, Range, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
 from dynamos.errors import DynamosError, UserError
 from dynamos.files import local_path
+from dynamos.outputs import outputs
 
 TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
           "gates": "gates", "network": "the network", "machine": "the machine"}
@@ -21,8 +22,19 @@ OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, 
 def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str], None] = lambda _: None) -> int:
     """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130.
 
-    `tell_error` is given that line, too.
+    `tell_error` is given that line, too. Standard output that could not be written is such an error, once all is done;
+    a reader that left is none.
     """
+    with outputs() as (out, _):
+        status = _status(program, work, tell_error)
+        out.flush()
+        if out.error is None or isinstance(out.error, BrokenPipeError):
+            return status
+        print(f"{program}: error: standard output: {out.error.strerror}", file=sys.stderr)
+        return status or 1
+
+
+def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], None]) -> int:
     try:
         return work()
     except UserError as error:

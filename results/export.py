@@ -8,7 +8,8 @@ import yaml
 
 from dynamos.config import FIELDS, TrainConfig
 from dynamos.files import write_whole
-from results.best import Choice, reported_config
+from results.best import Choice, best, reported_config
+from results.frame import write_trials
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
@@ -29,6 +30,14 @@ def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
     content = {"config": config.to_dict(), "commands": commands(config), "provenance": about}
     write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
     write_whole(ledger.folder / "best_args.py", best_args(config, about))
+
+
+def write_views(ledger: Ledger) -> None:
+    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set."""
+    found = best(ledger.trials(), ledger.config)  # None of a confirmation: that would be to choose on test images
+    if found is not None:
+        export(ledger, found, Choice())
+    write_trials(ledger)  # last: where it is as it should be, so is the rest
 
 
 def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:

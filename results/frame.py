@@ -36,10 +36,10 @@ COLUMNS = {
     "feasible": "whether every constraint is kept; only of a COMPLETE trial",
     "tasks_done": "tasks learned and evaluated",
     "attempts": "times the trial was started",
-    "seconds": "wall time of all attempts",
+    "seconds": "wall time that all attempts trained; the start of a worker is not a trial's",
     "cpu_seconds": "CPUs held times seconds, of all attempts",
     "gpu_seconds": "the same of GPUs",
-    "started_at": "UTC",
+    "started_at": "when it began to train, UTC",
     "ended_at": "UTC",
     "reason": "why a trial ended without completing",
 }
@@ -148,9 +148,15 @@ def write_trials(ledger: Ledger) -> None:
     pandas reads them back exactly from 3.1 on, before with float_precision="round_trip".
     """
     sweep = Sweep.of(ledger)
-    write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
     if len(ledger.config.objectives) > 1:
         write_whole(ledger.folder / "pareto.csv", _bytes(sweep.pareto, "csv"))
+    write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
+
+
+def stale(ledger: Ledger) -> bool:
+    """Whether trials.csv is not what the ledger says."""
+    file = ledger.folder / "trials.csv"
+    return not file.is_file() or file.read_bytes() != _bytes(Sweep.of(ledger).trials, "csv")
 
 
 def _bytes(frame: pd.DataFrame, kind: str) -> bytes:

@@ -261,7 +261,7 @@ class Ledger:
         return int(self._study.user_attrs[BATCH])
 
     def ask(self, gpus: float | None = None) -> TrialRecord:
-        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion.
+        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion; it trains from `start` on.
 
         `gpus` are those it gets, if they are not as many as the configuration says.
         """
@@ -276,15 +276,25 @@ class Ledger:
         self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, number)
         trial = self._study.ask(self.config.space.distributions())
         attributes = trial.user_attrs
-        now = dt.datetime.now(dt.UTC).isoformat()
-        for name, value in {"source": "sampler", "started_at": now}.items():
-            if name not in attributes:
-                trial.set_user_attr(name, value)
+        if "source" not in attributes:
+            trial.set_user_attr("source", "sampler")
         trial.set_user_attr("attempt", {
-            "number": attributes.get("attempt", {"number": 0})["number"] + 1, "started_at": now,
+            "number": attributes.get("attempt", {"number": 0})["number"] + 1,
             "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial if gpus is None else gpus})
         self._asked.add(trial.number)
         return self.trial(trial.number)
+
+    def start(self, number: int, attempt: int) -> None:
+        """Notes that an attempt begins to train: its time counts from now. One that is over is not heard."""
+        self._check()
+        attributes = self._stored(number).user_attrs
+        current = attributes["attempt"]
+        if attempt != current["number"]:
+            return
+        now = dt.datetime.now(dt.UTC).isoformat()
+        if "started_at" not in attributes:
+            self._storage.set_trial_user_attr(self._id(number), "started_at", now)
+        self._storage.set_trial_user_attr(self._id(number), "attempt", current | {"started_at": now})
 
     def add_result(self, number: int, attempt: int, seed: int, result: Mapping[str, Any],
                    metrics: Mapping[str, float]) -> bool:
@@ -353,9 +363,11 @@ class Ledger:
         attempt = attributes.get("attempt", {"number": 0})
         earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
         if attempt["number"] > earlier["attempts"]:
-            started = dt.datetime.fromisoformat(attempt["started_at"])
-            ended = (at or dt.datetime.now(dt.UTC)) if number in self._asked else last_heard(attributes, started)
-            seconds = max((ended - started).total_seconds(), 0.0)
+            seconds = 0.0
+            if "started_at" in attempt:
+                started = dt.datetime.fromisoformat(attempt["started_at"])
+                ended = (at or dt.datetime.now(dt.UTC)) if number in self._asked else last_heard(attributes, started)
+                seconds = max((ended - started).total_seconds(), 0.0)
             self._storage.set_trial_user_attr(self._id(number), "earlier", {
                 "attempts": attempt["number"], "seconds": earlier["seconds"] + seconds,
                 "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,

@@ -5,9 +5,9 @@ What a trial said stands in its user attributes, written before its state:
     source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
                         --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
                         results too), "grid:N", "rerun:N" (of a trial of this sweep) or "sampler"
-    started_at          when it was first started, ISO 8601, UTC
-    attempt             {"number", "started_at", "cpus", "gpus"}: how often it was started, the last time and what with;
-                        "ended_at" where it waits for its batch's end
+    started_at          when it was first trained, ISO 8601, UTC; the start of its worker came before
+    attempt             {"number", "cpus", "gpus"}: how often it was asked for and what it holds; "started_at" once it
+                        trains, "ended_at" where it waits for its batch's end
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
     losses              how many of them lost their worker or node
     result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
@@ -50,7 +50,8 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
         feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
-        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0))
+        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0),
+        starting=trial.state == TrialState.RUNNING and began is None)
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
     return dataclasses.replace(record, feasible=kept)
 

@@ -12,7 +12,7 @@ from dynamos.errors import UserError, unknown
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.pruners import PRUNERS, WILCOXON_SEEDS
 from results.samplers import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
-from results.urls import refuse_password
+from results.urls import refuse_unusable
 from search_spaces.space import SearchSpace
 
 # What may be an objective or be constrained, and which way is better. The total loss is not here: REINFORCE makes it
@@ -166,10 +166,7 @@ class SweepConfig:
         self._check_sampler()
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
-            refuse_password(_flag(name), getattr(self, name))
-            if re.match(r"sqlite(?!(\+\w+)?:////)", getattr(self, name) or ""):
-                raise UserError(f"{_flag(name)} {getattr(self, name)}: give the file by its whole path, for instance "
-                                "sqlite:////home/me/sweeps.db; every command has to find it.")
+            refuse_unusable(_flag(name), getattr(self, name))
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0

@@ -29,13 +29,14 @@ class TrialRecord:
     attempt: int
     held: bool  # RUNNING in name: its training is over and waits for its batch's end (deterministic order)
     reason: str | None
-    started_at: dt.datetime | None  # UTC
+    started_at: dt.datetime | None  # UTC; when it began to train
     ended_at: dt.datetime | None  # UTC
     value: float | None  # the first objective; only of a COMPLETE trial
     feasible: bool  # whether every constraint is kept; only of a COMPLETE trial
-    seconds: float | None  # wall time of its attempts, until now where one runs; None before the first
-    cpu_seconds: float  # CPUs held times wall time
+    seconds: float | None  # that its attempts trained, until now where one runs; None before the first
+    cpu_seconds: float  # CPUs held times seconds
     gpu_seconds: float
+    starting: bool = False  # RUNNING in name: its worker is not ready to train yet
     losses: int = 0  # attempts that lost their worker or node; MLflow has none of them
 
     @property

@@ -1,5 +1,7 @@
 """URLs of ledgers and MLflow servers, which stand in files and command lines for all to read."""
 
+import os
+import re
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import URL
@@ -27,3 +29,18 @@ def refuse_password(flag: str, url: str | None) -> None:
     if parts.password or secret or (parts.scheme in ("http", "https") and parts.username):
         raise UserError(f"{flag}: a password does not belong in a sweep's files; give it through the environment "
                         "(PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).")
+
+
+def refuse_unusable(flag: str, url: str | None) -> None:
+    """The same, and UserError for an SQLite file that not every command would find."""
+    refuse_password(flag, url)
+    if re.match(r"sqlite(?!(\+\w+)?:////)", url or ""):
+        raise UserError(f"{flag} {url}: give the file by its whole path, for instance sqlite:////home/me/sweeps.db; "
+                        "every command has to find it.")
+
+
+def tracking_uri(given: str | None) -> str | None:
+    """MLflow's server or store: as given, else MLFLOW_TRACKING_URI; UserError, naming which of them, for none."""
+    uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
+    refuse_unusable("--tracking-uri" if given else "MLFLOW_TRACKING_URI", uri)
+    return uri

@@ -14,10 +14,12 @@ from dynamos.files import any_path, local_path
 from results.urls import refuse_password
 from tune.parser import COMMANDS, parser_of
 from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
-from tune.session import session_changes, storage
+from tune.session import session_changes, storage, with_data_path
 from tune.status import tell_error
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
     from dynamos.config import TrainConfig
     from results.frame import Sweep
     from results.ledger import Ledger
@@ -89,16 +91,17 @@ def _run(arguments: argparse.Namespace) -> int:
         Ledger.refuse_taken(storage(arguments), config.name)
         print_tried(config.to_dict(), *first_suggestions(storage(arguments), config, recorded(config, address)))
         return 0
-    from tune.sweep import create_sweep
+    with _status("looking at the images"):
+        from tune.sweep import create_sweep
 
-    while True:
-        try:
-            ledger = create_sweep(storage(arguments), config, address=address)
-            break
-        except NameTaken:
-            if arguments.name is not None:
-                raise
-            config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
+        while True:
+            try:
+                ledger = create_sweep(storage(arguments), config, address=address)
+                break
+            except NameTaken:
+                if arguments.name is not None:
+                    raise
+                config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
     ledger.label(tags, arguments.note)
     return _drive(ledger, address)
 
@@ -125,15 +128,20 @@ def _confirm(arguments: argparse.Namespace) -> int:
     from results.best import Choice
 
     ledger = _open(arguments)
+    ledger.config = with_data_path(arguments, ledger.config, reported=True)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
     address = _checked(arguments, dataclasses.replace(ledger.config, **changes),
                        ledger.config.reported_base.replace(evaluate_on="test"))
     if arguments.preflight_only:
         return 0
-    from tune.confirm import confirmation
+    with _status("looking at the images"):
+        from tune.confirm import confirmation
+        from tune.sweep import check_images
 
-    there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
+        there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
+        if there.sessions and there.remaining():  # those of a new one were looked at
+            check_images(there)
     if there.remaining():
         return _drive(there, address)
     from tune.summary import confirmed
@@ -167,22 +175,46 @@ def _export(arguments: argparse.Namespace) -> int:
 
 
 def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again: Sequence[int] = ()) -> int:
-    ledger.config = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    changed = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    ledger.config = with_data_path(arguments, changed)
     if not arguments.preflight_only:
-        _refuse_at_a_limit(ledger, more + len(again))
+        left = ledger.remaining() + more + len(again)
+        if left <= 0 and ledger.driver is None:  # one that was killed has left things to tidy up
+            return _nothing_left(ledger)
+        _refuse_at_a_limit(ledger, left)
+        with _status("looking at the images"):
+            from tune.sweep import check_images
+
+            check_images(ledger)
     address = _checked(arguments, ledger.config, ledger.config.base)
     return 0 if arguments.preflight_only else _drive(ledger, address, more, again)
 
 
-def _refuse_at_a_limit(ledger: "Ledger", more: int) -> None:
+def _nothing_left(ledger: "Ledger") -> int:
+    """Says that a sweep is finished and what can be done with it; its files are made to agree with its ledger."""
+    from results.export import write_views
+    from results.frame import stale
+
+    config = ledger.config
+    if stale(ledger):  # a full disk, or a kill
+        write_views(ledger)
+    ways = [f"dynamos-sweep extend {ledger.typed} --trials +10", f"dynamos-sweep confirm {ledger.typed}"]
+    if config.confirms is not None:
+        ways = [f"dynamos-sweep show {ledger.typed}"]
+    print(f"{config.name} is finished: all its {ledger.budget} trials have ended, and nothing is left to do. To go on: "
+          f"{'; or '.join(ways)}")
+    return 0
+
+
+def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
     """UserError where a session would end before it began a trial, because of what earlier ones have come to."""
     from tune.limits import reached
 
     limits = reached(ledger)
     # A driver that was killed has left things to tidy up, and its successor does.
-    if not limits or ledger.driver is not None or ledger.remaining() + more <= 0:
+    if not limits or ledger.driver is not None or left <= 0:
         return
-    from tune.sweep import write_views
+    from results.export import write_views
 
     write_views(ledger)  # there may have been no room for them
     raise UserError(f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; to go on "
@@ -204,6 +236,13 @@ def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainC
     return address
 
 
+def _status(text: str) -> "Status":
+    """On a terminal, what goes on, while it lasts."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)
+
+
 def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence[int] = ()) -> int:
     from results.ledger import Ledger
     from tune.summary import confirmed, ending
@@ -220,6 +259,9 @@ def _stop(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     name, driver = ledger.config.name, ledger.driver
     if driver is None or ledger.driver_gone:
+        if driver is None and ledger.remaining() <= 0:
+            print(f"{name} is finished; there is nothing to stop")
+            return 0
         raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
                         f"Go on with it: {ledger.command('resume')}")
     if arguments.trial is None:
@@ -347,14 +389,12 @@ def _sync(arguments: argparse.Namespace) -> int:
 
 
 def _report(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from results.report import write_report
 
     ledger = _open(arguments)
     if ledger.config.confirms is not None:
         raise UserError(f"{arguments.name!r} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
-    with Console(stderr=True).status(f"drawing the report of {ledger.config.name}"):
+    with _status(f"drawing the report of {ledger.config.name}"):
         path = write_report(ledger)
     print(path)
     return 0

@@ -17,7 +17,7 @@ from ray._private import ray_constants
 from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
-from ray._raylet import Config  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
@@ -29,17 +29,20 @@ PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need 
 CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # how old the list of nodes may be
 log = logging.getLogger(__name__)
+_LONG_PATH = "AF_UNIX path length"  # in what Ray says of a socket whose path is too long
 _IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started, whose packages came with the job
 
 
 def cluster_address(given: str | None) -> str | None:
     """The address of the cluster to use: as given, else RAY_ADDRESS; None for a Ray of this machine's own."""
     address = given or os.environ.get("RAY_ADDRESS") or None
+    name = "--address" if given else "RAY_ADDRESS"
+    hint = "" if given else " Unset the variable to run on this machine alone."
     if address is not None and "://" in address:
-        raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT, from a machine of the cluster. "
-                        "From any other: dynamos-sweep submit --address http://HOST:8265.")
+        raise UserError(f"{name} {address}: a driver connects to auto or HOST:PORT, from a machine of the cluster. "
+                        f"From any other: dynamos-sweep submit --address http://HOST:8265.{hint}")
     if address is not None and address != "auto" and not address.rpartition(":")[2].isdigit():
-        raise UserError(f"--address {address!r} is neither auto nor HOST:PORT.")
+        raise UserError(f"{name} {address!r} is neither auto nor HOST:PORT.{hint}")
     return address
 
 
@@ -68,8 +71,19 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
     # Where Ray takes the machine for one that is never part of a cluster, its processes listen on 127.0.0.1 alone; by
     # itself it takes only Windows and macOS for such.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+        check_token()
     try:
         ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
+    except OSError as error:
+        if _LONG_PATH not in str(error):
+            raise
+        name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)  # /tmp is short
+        raise UserError(f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be longer than "
+                        "the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp.") from None
+    except Exception as error:  # whatever Ray raises: where the machine is busy, a plain Exception
+        raise RunError(f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was begun; on a "
+                       "machine that is busy, try again.") from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
     token = Path.home() / ".ray" / "auth_token"
@@ -100,7 +114,8 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         ray.init(address=found, runtime_env=ours, **quiet)
     except (ConnectionError, RuntimeError, ValueError, grpc.RpcError, ray.exceptions.RayError) as error:
         said = error.details() if isinstance(error, grpc.RpcError) else str(error).strip().splitlines()[0]
-        raise RunError(f"no Ray cluster could be joined at {address}: {str(said).rstrip('.')}. The driver has to run "
+        where = address if os.environ.get("RAY_ADDRESS") != address else f"{address} (RAY_ADDRESS)"
+        raise RunError(f"no Ray cluster could be joined at {where}: {str(said).rstrip('.')}. The driver has to run "
                        "on a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to "
                        "the port that `ray start --head` prints, by default 6379.") from None
 
@@ -125,12 +140,23 @@ def package_folders() -> list[str]:
     return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]
 
 
+def check_token() -> None:
+    """UserError where the environment names a file with Ray's token that cannot be read."""
+    try:
+        AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except ray.exceptions.AuthenticationError:
+        raise UserError(f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, cannot "
+                        "be read or is empty. Name the one that holds the token, or unset the variable: without it Ray "
+                        "takes ~/.ray/auth_token, and makes that where it starts.") from None
+
+
 def let_in() -> None:
     """Has this process show the cluster's token wherever it has one, as Ray does only where it starts the cluster.
 
     Ray says nothing of it, nor of what it does from then on unless it fails.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
+    check_token()
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 

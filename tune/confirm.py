@@ -75,7 +75,8 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
                 break
         there = Ledger.open(ledger.folder.parent, name)
         if _same(there.config, wanted):
-            there.config = dataclasses.replace(there.config, **session)
+            base = there.config.base.replace(data_path=wanted.base.data_path)
+            there.config = dataclasses.replace(there.config, base=base, **session)
             break
     if name not in ledger.looks:
         ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
@@ -125,7 +126,7 @@ def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
         return False
     changes = {name: getattr(wanted, name) for name in (*_WHERE, *_unlimited())}
     return (dataclasses.replace(there, **changes) == wanted
-            and there.base.replace(seed=wanted.base.seed) == wanted.base)
+            and there.base.replace(seed=wanted.base.seed, data_path=wanted.base.data_path) == wanted.base)
 
 
 def _baseline(config: SweepConfig, file: str | None) -> tuple[TrainConfig, str]:

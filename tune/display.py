@@ -26,7 +26,7 @@ class Display:
         self._trials = {trial.number: trial for trial in ledger.trials() if not trial.imported}
         self._budget, self._note = ledger.budget + more, "starting Ray"
         self._slots: Callable[[], int] | None = None
-        self._started = time.monotonic()
+        self._started: float | None = None  # when this session's first trial began to train
         self._live: Live | None = None
         if self._console.is_terminal:
             self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
@@ -34,6 +34,7 @@ class Display:
     def __enter__(self) -> "Display":
         if self._live is not None:
             self._live.start()
+        self._say(f"sweep {self._ledger.config.name}: {self._note}")
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -42,7 +43,7 @@ class Display:
 
     def begin(self, slots: Callable[[], int]) -> None:
         """Trials start from here on, as many at a time as `slots` gives at the moment."""
-        self._slots, self._note, self._started = slots, "", time.monotonic()
+        self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # of a grid it may be less than was asked for
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
 
@@ -53,6 +54,8 @@ class Display:
     def __call__(self, trial: TrialRecord) -> None:
         """Takes in a changed trial."""
         self._trials[trial.number] = trial
+        if self._started is None and trial.state == "RUNNING" and not trial.starting:
+            self._started, self._note = time.monotonic(), ""
         if trial.state in ENDED:
             outcome = f"{self._metric} {trial.value:.4g}" if trial.value is not None else f"{trial.reason}"
             self._say(f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  {parameters(trial.config)}  "
@@ -79,7 +82,7 @@ class Display:
             for t in running[:10]:
                 value = t.last(self._metric)
                 table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.4g}",
-                              f"{t.seconds or 0:.0f}", parameters(t.config))
+                              "starting" if t.starting else f"{t.seconds or 0:.0f}", parameters(t.config))
             parts.append(table)
         return Group(*parts)
 
@@ -102,7 +105,8 @@ class Display:
         left = (to_start * mean + under_way) / slots
         limit = self._ledger.config.time_budget_seconds
         if limit is not None:
-            left = min(left, max(self._started + limit - time.monotonic(), 0))
+            spent = 0.0 if self._started is None else time.monotonic() - self._started
+            left = min(left, max(limit - spent, 0))
         return f"about {duration(left)} left"
 
     def say(self, line: str) -> None:

@@ -1,7 +1,6 @@
 """`dynamos-sweep run`'s flags and the SweepConfig that they mean."""
 
 import argparse
-import os
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
+from results.urls import tracking_uri
 from search_spaces.space import named_spaces, read_points, read_space
 from tune.defaults import DEFAULTS, base_config, default_objective
 from tune.session import SESSION, add, add_session_flags, storage
@@ -82,9 +82,9 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     """The sweep that the flags mean; UserError for what is not allowed."""
-    tracking_uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    uri = tracking_uri(arguments.tracking_uri)
     if "://" in arguments.storage:
-        for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", tracking_uri)):
+        for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", uri)):
             if value is None:
                 raise UserError(f"--storage {arguments.storage} needs {flag}: no database can lie in an object store.")
     file = arguments.file
@@ -99,7 +99,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         "constraints": tuple(map(Constraint.parse, constraints)),
         "points": read_points(local_path(arguments.points)) if isinstance(arguments.points, str) else (
             arguments.points or ()),
-        "tracking_uri": tracking_uri})
+        "tracking_uri": uri})
 
 
 def _add(group: Any, flag: str, text: str, **more: Any) -> None:

@@ -10,7 +10,7 @@ from dynamos.arguments import Parser
 from results import STORAGE
 from tune.completion import add_completions
 from tune.remote import JOB_SERVER
-from tune.session import add_session_flags, amount
+from tune.session import add_data_path, add_session_flags, amount
 
 COMMANDS = {
     "run": "start a sweep",
@@ -124,7 +124,9 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument("--trial", type=int, action="append", required=True, metavar="N",
                              help="the trial to run again; repeatable")
     if name in ("resume", "extend", "rerun", "confirm"):
-        add_session_flags(command.add_argument_group("this session (default: as before)"), {})
+        session = command.add_argument_group("this session (default: as before)")
+        add_session_flags(session, {})
+        add_data_path(session)
     else:
         command.add_argument("--address", metavar="URL", help="run this command on a cluster, through its job server, "
                              f"for instance {JOB_SERVER}")

@@ -3,16 +3,19 @@
 The driver lives as long as the sweep and has no use for torch, which would double its memory.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dynamos.config import TrainConfig
+from dynamos.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from dynamos.streams import Stream
 
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
@@ -41,6 +44,26 @@ def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
     check_fit(base, stream)
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
             "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
+    """UserError where the images of a sweep are not where its base says, or are others."""
+    from dynamos.device import pick_device
+    from dynamos.streams import load_stream
+
+    other = other_images(base, load_stream(base, pick_device("cpu")), hashes)
+    if other is not None:
+        raise UserError(other)
+
+
+def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any]) -> str | None:
+    """In what the images of a base's stream are not those with a sweep's hashes, in words; None where they are."""
+    for name, found in (("data_hash", stream.data_hash), ("validation_hash", stream.split_hash)):
+        if hashes.get(name) not in (None, found):
+            where = "" if base.data_path is None else f" under data_path {base.data_path}"
+            return (f"the images of {base.dataset}{where} are not those that the sweep began with: {name} {found}, not "
+                    f"{hashes[name]}.")
+    return None
 
 
 def raw_images(base: TrainConfig) -> dict[str, RawImages]:

@@ -3,6 +3,7 @@
 import dataclasses
 import datetime as dt
 import json
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -56,8 +57,8 @@ class LedgerSearcher(Searcher):
         self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
         self._lost_in_a_row = 0  # workers, since one last reported
         self._polled = -POLL_SECONDS
-        budget = config.time_budget_seconds
-        self._deadline = None if budget is None else time.monotonic() + budget
+        self._deadline = math.inf  # until the first trial trains
+        self._begun = False  # whether one has
         self.over: str | None = None
         self.failure: Exception | None = None
         for trial in ledger.trials():
@@ -75,7 +76,7 @@ class LedgerSearcher(Searcher):
 
     def poll(self) -> bool:
         """Whether the session is over: a budget is spent, the target reached, or someone asked for it."""
-        if self.over is None and self._deadline is not None and time.monotonic() >= self._deadline:
+        if self.over is None and time.monotonic() >= self._deadline:
             self.over = "the time budget is spent"
         if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
             self._polled = time.monotonic()
@@ -113,12 +114,15 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
-        """Enters a running trial's results; whether it is to be pruned."""
-        self._lost_in_a_row = 0
+        """Enters that a trial trains, or its results; whether it is to be pruned."""
         with self._guarded():
             record, place = self._running[trial_id]
             number = record.number
             self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])  # where Ray has put it
+            if report["began"]:
+                self._begin(number, report["attempt"])
+                return False
+            self._lost_in_a_row = 0
             known = self._ledger.trial(number).tasks_done
             self._add(number, report)
             record = self._ledger.trial(number)
@@ -164,7 +168,7 @@ class LedgerSearcher(Searcher):
                 report |= {"state": "FAIL"}
             elif report["state"] == PUT_BACK:
                 self.failure = self.failure or RunError(f"trial {started.number}: {report['reason']}")
-                self.over = "there is no room left on a disk"
+                self.over = "its machine cannot go on with it"
             elif result is None and self.over is None:  # it waited for a node that has left
                 self._put_back(started.number)
                 return
@@ -183,6 +187,14 @@ class LedgerSearcher(Searcher):
                 self._tell(self._ledger.trial(number))
         self._running.clear()
         self._ended.clear()
+
+    def _begin(self, number: int, attempt: int) -> None:
+        """Starts a trial's clock and, at the session's first trial, that of the time budget."""
+        self._ledger.start(number, attempt)
+        self._tell(self._ledger.trial(number))
+        if not self._begun:
+            self._begun = True
+            self._deadline = time.monotonic() + (self._config.time_budget_seconds or math.inf)
 
     def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
         """The first reason to prune a trial after any of these numbers of tasks."""

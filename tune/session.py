@@ -1,12 +1,13 @@
 """What may change from one session of a sweep to the next, as flags. Imports nothing heavy: `--help` shows them."""
 
 import argparse
+import dataclasses
 import math
 import re
 from typing import TYPE_CHECKING, Any
 
 from dynamos.errors import UserError
-from dynamos.files import AnyPath, any_path
+from dynamos.files import AnyPath, any_path, local_path
 
 if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
@@ -50,6 +51,29 @@ class _Share(argparse.Action):
             namespace.gpus_per_trial = 1.0 if namespace.pack_gpus else amount(values)
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, f"{error}, nor auto") from None
+
+
+def add_data_path(parser: Any) -> None:
+    """Adds where a later session finds the images."""
+    parser.add_argument("--data-path", metavar="DIR", help="where the images are now; they must be those that the "
+                        "sweep began with")
+
+
+def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reported: bool = False) -> "SweepConfig":
+    """A sweep's configuration with the images where --data-path says; those of the `reported` stream or the searched.
+
+    UserError where there are none on disk.
+    """
+    if arguments.data_path is None:
+        return config
+    base = config.reported_base if reported else config.base
+    if base.data_path is None:
+        raise UserError(f"--data-path {arguments.data_path}: the images of {base.dataset} are in a package, not in a "
+                        "folder.")
+    path = str(local_path(arguments.data_path))
+    if reported and "data_path" in config.report_on:
+        return dataclasses.replace(config, report_on=config.report_on | {"data_path": path})
+    return dataclasses.replace(config, base=config.base.replace(data_path=path))
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:

@@ -11,15 +11,14 @@ from typing import Any
 
 import ray.tune
 
-from dynamos.errors import DynamosError, RunError
+from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import AnyPath
-from results.best import Choice, best
-from results.export import export
-from results.frame import write_trials
+from results.export import write_views
 from results.lease import LeaseLost
 from results.ledger import Ledger
 from results.study import DATABASE_ERRORS, unusable
 from results.sweep_config import SweepConfig
+from results.warm_start import DATA
 from tune import status
 from tune.cluster import connected, shipped_images, this_machine
 from tune.display import Display
@@ -28,7 +27,7 @@ from tune.logs import log_file
 from tune.mlflow_store import mlflow_uri
 from tune.packing import best_packing, measure
 from tune.places import Node, Places, refuse_unless_fit
-from tune.probe import RawImages, apart, data_record
+from tune.probe import RawImages, apart, data_record, moved_images
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.trainable import SweepTrial
@@ -54,6 +53,18 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
     if config.report_on:
         apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
     return record
+
+
+def check_images(ledger: Ledger) -> None:
+    """UserError where a sweep's images have gone, or are others than those that it began with."""
+    base = ledger.config.base
+    if base.data_path is None:  # embedded
+        return
+    try:
+        apart(moved_images, base, ledger.record)
+    except UserError as error:
+        raise UserError(f"{error} Nothing was begun. Say with --data-path where the images of {ledger.config.name} are "
+                        "now.") from None
 
 
 def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = ()) -> str | None:
@@ -96,7 +107,8 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         searcher = LedgerSearcher(ledger, places, display)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:
-                _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images).fit()
+                _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images,
+                       {name: ledger.record[name] for name in DATA if ledger.record.get(name)}).fit()
             finally:
                 searcher.interrupt()
                 if searcher.failure is None:
@@ -152,18 +164,8 @@ def _written(ledger: Ledger) -> RunError | None:
     return None
 
 
-def write_views(ledger: Ledger) -> None:
-    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set."""
-    write_trials(ledger)
-    if ledger.config.confirms is not None:  # to choose by what it found would be to choose on test images
-        return
-    found = best(ledger.trials(), ledger.config)
-    if found is not None:
-        export(ledger, found, Choice())
-
-
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
-           rays: str, images: dict[str, RawImages] | None) -> ray.tune.Tuner:
+           rays: str, images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
 
@@ -177,7 +179,8 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
     # What is a parameter lies once in each node's object store, and the node's trials share it.
-    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images)
+    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images,
+                                         hashes=hashes)
     return ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(

@@ -106,14 +106,15 @@ class Mirror:
 
         One that another sweep ran, or that has not begun, has no run.
         """
-        if trial.imported or trial.attempt == 0:
+        started = trial.started_at or trial.ended_at
+        if trial.imported or started is None:
             return
-        parent = self._run(self._name, self._name, {}, trial.started_at)
+        parent = self._run(self._name, self._name, {}, started)
         if trial.state == "RUNNING":
             self._set_status(self._name, "RUNNING", None)
         tag = f"{self._name}/{trial.number}"
         run = self._run(tag, f"{self._name}/{trial.number:04d}", {"mlflow.parentRunId": parent.run_id},
-                        trial.started_at)
+                        started)
         tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
                 "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
                 RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
@@ -130,7 +131,7 @@ class Mirror:
         """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
         config = self._ledger.config
         states = [t.state for t in trials]
-        begun = [t.started_at for t in trials if t.started_at]
+        begun = [started for t in trials if (started := t.started_at or t.ended_at)]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
         summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ENDED}
         tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}

@@ -10,7 +10,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
 from tune.logs import log_file
+from tune.probe import other_images
 
 if TYPE_CHECKING:
     from dynamos.data import Images
@@ -31,9 +32,9 @@ if TYPE_CHECKING:
     from dynamos.trainer import Trainer
     from tune.probe import RawImages
 
-# The key of a step's JSON: {"attempt", "results": [{"seed", "result", "metrics"}, ...], "state", "reason"}. The state
-# is a trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY, with
-# the id of the "node" that had too little.
+# The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...], "state", "reason",
+# "node": its id}. The first report of an attempt has no results and says that training begins: "began". The state is a
+# trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY.
 REPORT = "report"
 PUT_BACK = "PUT_BACK"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -59,8 +60,10 @@ class SweepTrial(ray.tune.Trainable):
     _base: TrainConfig
     _seeds: Sequence[int]
     _images: "dict[str, RawImages] | None"
+    _hashes: Mapping[str, str]
     _config: dict[str, Any]
-    _streams: "dict[str, Stream]"
+    _streams: "dict[tuple[str, str], Stream]"
+    _ready: bool
     _trainers: "dict[int, Trainer]"
     _folders: list[AnyPath]
     _attempt: AnyPath
@@ -78,14 +81,15 @@ class SweepTrial(ray.tune.Trainable):
         return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
     def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
-              images: "dict[str, RawImages] | None") -> None:
+              images: "dict[str, RawImages] | None", hashes: Mapping[str, str]) -> None:
         """Readies the worker process for its first trial.
 
-        `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk.
+        `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk;
+        `hashes` those that they must have.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
-        self._base, self._seeds, self._images = base, seeds, images
+        self._base, self._seeds, self._images, self._hashes = base, seeds, images, hashes
         self._streams = {}
         self._begin(config)
 
@@ -96,7 +100,13 @@ class SweepTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one task. The report holds every result so far, so that the ledger misses none after a crash."""
+        """Trains one task. The report holds every result so far, so that the ledger misses none after a crash.
+
+        The first step of an attempt trains nothing: a worker's imports and images are not its trial's time.
+        """
+        if not self._ready:
+            self._ready = True
+            return self._report([], *self._prepare(), began=True)
         state, reason = None, None
         logging.getLogger("dynamos").addHandler(self._log)
         try:
@@ -117,21 +127,38 @@ class SweepTrial(ray.tune.Trainable):
         if state is not None:
             self._trainers = {}
             _free_memory()
-        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": state,
-                                    "reason": reason, "node": ray.get_runtime_context().get_node_id()}),
-                "done": state is not None}
+        return self._report(results, state, reason)
 
     def cleanup(self) -> None:
         """Closes the log."""
         self._log.close()
 
+    def _report(self, results: list[dict[str, Any]], state: str | None, reason: str | None,
+                began: bool = False) -> dict[str, Any]:
+        return {REPORT: json.dumps({"attempt": self._config["attempt"], "began": began, "results": results,
+                                    "state": state, "reason": reason,
+                                    "node": ray.get_runtime_context().get_node_id()}),
+                "done": state is not None}
+
     def _begin(self, config: dict[str, Any]) -> None:
-        self._config = config
+        self._config, self._ready = config, False
         self._trainers = {}
         self._look_at = time.monotonic() + STOP_POLL_SECONDS
         self._folders = [any_path(folder) for folder in json.loads(config["folders"])]
         self._attempt = self._folders[0]
         self._log = log_file(self._attempt / "log.txt")
+
+    def _prepare(self) -> tuple[str | None, str | None]:
+        """Loads what training needs; (state, reason) of a trial that it cannot have here, else (None, None)."""
+        from dynamos import checkpoints, trainer  # noqa: F401
+
+        try:
+            lack = other_images(self._base, self._stream(self._base), self._hashes)
+        except (DynamosError, OSError) as error:
+            lack = str(error)
+        except Exception as error:
+            return self._failure(error)
+        return (None, None) if lack is None else (PUT_BACK, lack)
 
     def _train_task(self) -> None:
         """Brings every seed to the end of the first task that not all have done."""
@@ -172,9 +199,10 @@ class SweepTrial(ray.tune.Trainable):
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
 
-        if train.dataset not in self._streams:
-            self._streams[train.dataset] = load_stream(train, pick_device(train.device), images=received(self._images))
-        return self._streams[train.dataset]
+        key = train.dataset, train.evaluate_on
+        if key not in self._streams:
+            self._streams[key] = load_stream(train, pick_device(train.device), images=received(self._images))
+        return self._streams[key]
 
     def _stop_if_asked(self, _: "Trainer") -> None:
         """StopRequested if the trial's folder says so; looked at about once a second."""

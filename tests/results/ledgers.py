@@ -10,6 +10,7 @@ from results.confirm import CHOSEN
 from results.ledger import Ledger
 from results.protocols import CONFIRMATION
 from results.sweep_config import Objective, SweepConfig
+from results.trial import TrialRecord
 from search_spaces.space import SearchSpace, read_space
 
 SEED = 42
@@ -33,6 +34,13 @@ def driven(ledger: Ledger) -> Iterator[Ledger]:
         yield ledger
 
 
+def begun(ledger: Ledger) -> TrialRecord:
+    """The ledger's next trial, which trains."""
+    asked = ledger.ask()
+    ledger.start(asked.number, asked.attempt)
+    return ledger.trial(asked.number)
+
+
 def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
     for task, value in enumerate(values, start=first):
         ledger.add_result(number, ledger.trial(number).attempt, seed, {"task": task, "n_tasks": 2},
@@ -40,7 +48,7 @@ def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first:
 
 
 def complete(ledger: Ledger, *values: float) -> int:
-    number = ledger.ask().number
+    number = begun(ledger).number
     report(ledger, number, *values)
     ledger.finish(number, "COMPLETE")
     return number

@@ -14,7 +14,7 @@ from results.compare_page import write_comparison
 from results.frame import Sweep
 from results.ledger import Ledger
 from results.sweep_config import Objective
-from tests.results.ledgers import config, driven
+from tests.results.ledgers import begun, config, driven
 from tune.cli import main
 
 
@@ -24,7 +24,7 @@ def made(folder: Path, name: str, *values: tuple[float, ...] | str, hash_: str =
     sweep = config(name, **{"sampler": "random", "trials": max(len(values), 1), "seeds": seeds} | changes)
     with driven(Ledger.create(folder, sweep, {"data_hash": hash_, "validation_hash": hash_})) as ledger:
         for value in values:
-            record = ledger.ask()
+            record = begun(ledger)
             assert record.started_at is not None
             for seed, one in zip(sweep.training_seeds, () if isinstance(value, str) else value, strict=False):
                 ledger.add_result(record.number, 1, seed, {"task": 0, "n_tasks": 1},

@@ -31,7 +31,7 @@ from results.report import answer, write_report
 from results.sweep_config import Constraint
 from results.trial import newest
 from search_spaces.space import SearchSpace
-from tests.results.ledgers import ONE, SEED, complete, config, driven, report
+from tests.results.ledgers import ONE, SEED, begun, complete, config, driven, report
 
 
 @pytest.fixture
@@ -61,8 +61,8 @@ def test_begin_is_repeatable(ledger: Ledger) -> None:
 
 def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
-        ledger.ask()
-        before = ledger.ask()
+        begun(ledger)
+        before = begun(ledger)
         report(ledger, 1, 90.0)
         complete(ledger, 100, 80)
     with driven(Ledger.open(tmp_path, "s")) as again:
@@ -237,7 +237,7 @@ def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypat
     clock, made = Clock(monkeypatch), config(cpus_per_trial=2.0, gpus_per_trial=0.5)
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         clock.seconds = 100
-        ledger.ask()
+        begun(ledger)
         clock.seconds = 110
         report(ledger, 0, 90)
         clock.seconds = 115  # killed here, which nobody knows: 10 seconds that are certain
@@ -247,13 +247,13 @@ def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypat
     with driven(killed) as ledger:
         assert ledger.spent("cpu") == 20 and ledger.trial(0).seconds == 10
         clock.seconds = 2000
-        ledger.ask()
+        begun(ledger)
         clock.seconds = 2007
         assert (ledger.trial(0).seconds, ledger.spent("cpu"), ledger.spent("gpu")) == (17, 27, 8.5)
         ledger.interrupt(0)  # by a driver that lives: all 7 seconds count
         clock.seconds = 3000
         assert (ledger.trial(0).seconds, ledger.spent("cpu"), ledger.spent("gpu")) == (17, 27, 8.5)
-        ledger.ask()
+        begun(ledger)
         clock.seconds = 3030
         ledger.finish(0, "COMPLETE", at=dt.datetime.fromtimestamp(3020, dt.UTC))
     trial = Ledger.open(tmp_path, "s").trial(0)
@@ -262,13 +262,36 @@ def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypat
     assert trial.ended_at == dt.datetime.fromtimestamp(3020, dt.UTC)
 
 
+def test_a_trial_s_time_begins_when_it_begins_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        for began, ended, seconds, started in ((130, 140, 10, 130), (None, 1000, 10, 130), (2000, 2005, 15, 130)):
+            asked = ledger.ask()
+            clock.seconds += 30  # in which its worker starts
+            assert ledger.trial(0).starting
+            if began is not None:
+                clock.seconds = began
+                ledger.start(0, asked.attempt - 1)  # an earlier worker, unnoticed until now
+                ledger.start(0, asked.attempt)
+                assert not ledger.trial(0).starting
+            clock.seconds = ended
+            assert ledger.trial(0).seconds == ledger.spent("cpu") == seconds
+            ledger.interrupt(0)
+            trial = ledger.trial(0)
+            assert trial.seconds == ledger.spent("cpu") == seconds and trial.started_at is not None
+            assert trial.started_at.timestamp() == started
+        ledger.ask()
+        ledger.finish(0, "FAIL", "no image")
+        assert (ledger.trial(0).seconds, ledger.spent("cpu")) == (15, 15)
+
+
 @pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])
 def test_what_a_driver_that_is_gone_left_running_grows_no_older(
         owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         clock.seconds = 100
-        ledger.ask()
+        begun(ledger)
         clock.seconds = 110
         report(ledger, 0, 90)
     monkeypatch.setattr("results.lease.gone", lambda held: held["owner"] == "here:7")
@@ -311,7 +334,7 @@ def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
 
     def live(ledger: Ledger, end: str) -> None:
         """A trial from ask to finish."""
-        trial = ledger.ask()
+        trial = begun(ledger)
         for task in range(2):
             ledger.add_result(trial.number, trial.attempt, SEED, {"task": task, "n_tasks": 2}, {
                 "val_class_il": 90.0 - 10 * task + trial.number, "compute": 0.5})
@@ -511,14 +534,14 @@ def test_an_altered_preset_is_called_base(tmp_path: Path) -> None:
 
 
 def test_time_between_attempts_is_not_a_trials(ledger: Ledger) -> None:
-    ledger.ask()
+    begun(ledger)
     report(ledger, 0, 90)
     ledger.interrupt(0)
     waited = ledger.trial(0).seconds
     time.sleep(0.3)
     assert waited is not None and ledger.trial(0).seconds == waited
     started = time.monotonic()
-    ledger.ask()
+    begun(ledger)
     ledger.finish(0, "COMPLETE")
     took = time.monotonic() - started
     total = ledger.trial(0).seconds

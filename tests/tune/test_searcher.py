@@ -62,8 +62,8 @@ def said(*values: float, state: str | None = None, reason: str | None = None, at
          **metrics: float) -> dict[str, Any]:
     results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
                for t, v in enumerate(values)]
-    return {"report": json.dumps({"attempt": attempt, "results": results, "state": state, "reason": reason,
-                                  "node": "n"})}
+    return {"report": json.dumps({"attempt": attempt, "began": False, "results": results, "state": state,
+                                  "reason": reason, "node": "n"})}
 
 
 def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger: Ledger) -> None:

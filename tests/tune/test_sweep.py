@@ -185,10 +185,10 @@ def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     # A sweep whose trial, by some mistake, comes to evaluate on test images.
     code = ("import ray.tune; from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "
             "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42], "
-            "images=None);"
+            "images=None, hashes={});"
             "import json; changes = json.dumps({'evaluate_on': 'test'});"
             "trial = {'number': 0, 'attempt': 1, 'folders': json.dumps(['f/attempt-1']), 'changes': changes};"
-            "print(made(trial).train()['report'])")
+            "trial = made(trial); trial.train(); print(trial.train()['report'])")
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
     report = json.loads(done.stdout.strip().splitlines()[-1])

@@ -25,7 +25,7 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from results.ledger import Ledger
-from tests.results.ledgers import SEED, complete, config, driven, report
+from tests.results.ledgers import SEED, begun, complete, config, driven, report
 from tests.tune.processes import wait_for
 from tests.tune.servers import Server
 from tests.tune.sweeps import run
@@ -95,10 +95,10 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
         ledger: Ledger, uri: str, connect: Connect) -> None:
     complete(ledger, 90, 80)
     for state in ("PRUNED", "FAIL"):
-        number = ledger.ask().number
+        number = begun(ledger).number
         report(ledger, number, 50)
         ledger.finish(number, state, "because\n" * 1000)
-    running, interrupted = ledger.ask().number, ledger.ask().number
+    running, interrupted = begun(ledger).number, begun(ledger).number
     report(ledger, running, 60)
     ledger.interrupt(interrupted)
     mirror = connect()
@@ -124,7 +124,7 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
 def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
         ledger: Ledger, uri: str, connect: Connect) -> None:
     complete(ledger, 90, 80)
-    number = ledger.ask().number
+    number = begun(ledger).number
     report(ledger, number, 70)
     connect().sync()
     report(ledger, number, 75, first=1)
@@ -151,13 +151,13 @@ def test_a_sweep_that_ended_early_is_not_finished(ledger: Ledger, uri: str, conn
 
 
 def test_a_resumed_trial_runs_again(ledger: Ledger, uri: str, connect: Connect) -> None:
-    number = ledger.ask().number
+    number = begun(ledger).number
     report(ledger, number, 70)
     ledger.interrupt(number)
     connect().sync()
     before = found(ledger, uri)
     assert (before["s"].info.status, before["s/0"].info.status) == ("KILLED", "SCHEDULED")
-    ledger.ask()
+    begun(ledger)
     connect().sync()
     after = found(ledger, uri)
     assert (after["s"].info.status, after["s/0"].info.status) == ("RUNNING", "RUNNING")
@@ -202,7 +202,7 @@ def test_a_crash_between_two_requests_is_made_up_for(
 
 def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
         ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
-    number = ledger.ask().number
+    number = begun(ledger).number
     names = [f"m{n}" for n in range(600)]
     for task in range(2):
         ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2},
@@ -286,7 +286,7 @@ def test_more_runs_than_one_answer_holds(ledger: Ledger, uri: str, connect: Conn
 
 
 def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(ledger: Ledger, uri: str, connect: Connect) -> None:
-    number = ledger.ask().number
+    number = begun(ledger).number
     mirror = connect()
     mirror.sync_trial(ledger.trial(number))
     client, run = MlflowClient(tracking_uri=uri), found(ledger, uri)["s/0"]
@@ -300,7 +300,7 @@ def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(ledger: Ledger
 
 def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_reported(tmp_path: Path, uri: str) -> None:
     with driven(Ledger.create(tmp_path, config(seeds=3), {})) as ledger:
-        number = ledger.ask().number
+        number = begun(ledger).number
 
         def logged() -> Run:
             Mirror(ledger, uri).sync()
@@ -355,7 +355,7 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
 
 
 def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, live: LiveMirror) -> None:
-    number = ledger.ask().number
+    number = begun(ledger).number
     wait_for(lambda: "s/0" in found(ledger, uri))
     report(ledger, number, 90)
     wait_for(lambda: history(uri, found(ledger, uri)["s/0"]))
@@ -370,7 +370,7 @@ def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, live: Li
 def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Connect,
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     complete(ledger, 90, 80)
-    second = ledger.ask().number
+    second = begun(ledger).number
     mirror = connect()
     mirror.sync()
     sent: list[tuple[int, int]] = []
@@ -504,7 +504,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
     live = LiveMirror(ledger, server.uri)
 
     def run_trial(value: float) -> None:
-        number = ledger.ask().number
+        number = begun(ledger).number
         for task in range(2):
             report(ledger, number, value, first=task)
         ledger.finish(number, "COMPLETE")
@@ -540,7 +540,7 @@ def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(server: Ser
 import os, signal, sys, time
 from pathlib import Path
 from results.ledger import Ledger
-from tests.results.ledgers import driven, report
+from tests.results.ledgers import begun, driven, report
 from tests.tune.processes import wait_for
 from tests.tune.test_tracking import found
 from tune.live_mirror import LiveMirror
@@ -548,7 +548,7 @@ ledger = Ledger.open(Path(sys.argv[1]), "s")
 with driven(ledger):
     live = LiveMirror(ledger, sys.argv[2])
     for n in range(6):
-        number = ledger.ask().number
+        number = begun(ledger).number
         report(ledger, number, n, n)
         if n < 5:
             ledger.finish(number, "COMPLETE")
@@ -562,7 +562,7 @@ with driven(ledger):
     ledger = Ledger.open(tmp_path, "s")
     with driven(ledger):
         live = LiveMirror(ledger, server.uri)
-        number = ledger.ask().number
+        number = begun(ledger).number
         assert number == 5
         ledger.finish(number, "COMPLETE")
         live.close(120)

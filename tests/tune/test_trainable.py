@@ -39,9 +39,16 @@ def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
-    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None)(
+    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None, hashes={})(
         settings(folder, attempt, **changes))
-    return made
+    return ready(made)
+
+
+def ready(trial: SweepTrial) -> SweepTrial:
+    """A trial whose worker has said that it can train it."""
+    report = json.loads(trial.step()["report"])
+    assert report["began"] and report["state"] is None and report["results"] == []
+    return trial
 
 
 def step(trial: SweepTrial) -> dict[str, Any]:
@@ -68,8 +75,9 @@ def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(tmp_path: Path, monkeypa
 
 
 def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path) -> None:
-    sent = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()))
-    results = step(sent(settings(tmp_path / "sent")))["results"]
+    sent = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()),
+                                   hashes={})
+    results = step(ready(sent(settings(tmp_path / "sent"))))["results"]
     assert results == step(worker(tmp_path / "read"))["results"] and results[SEEDS[0]]
 
 
@@ -180,6 +188,23 @@ def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
     assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 2")
 
 
+@pytest.mark.parametrize("hashes, reason", [
+    ({"data_hash": "0" * 16}, "the images of seq-digits are not those that the sweep began with: data_hash "),
+    ({"validation_hash": "0" * 16}, "validation_hash")])
+def test_other_images_than_the_sweep_s_are_no_fault_of_the_trial_s(
+        hashes: dict[str, str], reason: str, tmp_path: Path) -> None:
+    made = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None, hashes=hashes)
+    report = step(made(settings(tmp_path)))
+    assert report["state"] == PUT_BACK and reason in report["reason"] and report["reason"].endswith(f"not {'0' * 16}.")
+
+
+def test_images_that_are_gone_are_no_fault_of_the_trial_s(tmp_path: Path) -> None:
+    base = small(dataset="seq-mnist", data_path=str(tmp_path / "away"))
+    made = ray.tune.with_parameters(SweepTrial, base=base, seeds=SEEDS, images=None, hashes={})
+    report = step(made(settings(tmp_path)))
+    assert report["state"] == PUT_BACK and "no MNIST under data_path" in report["reason"]
+
+
 def test_test_images_are_locked(tmp_path: Path) -> None:
     report = step(worker(tmp_path, evaluate_on="test"))
     assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
@@ -197,7 +222,7 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
     trial = worker(tmp_path / "0000")
     step(trial)
     assert trial.reset_config(settings(tmp_path / "0001", lr=0.01))
-    step(trial)
+    step(ready(trial))
     second = step(trial)
     assert second["state"] == "COMPLETE" and loaded == ["seq-digits"]
     assert second["results"][42] == [facts(result) for result in Trainer(small(lr=0.01))]

@@ -14,6 +14,7 @@ import uvicorn
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
 from results import STORAGE
+from results.urls import tracking_uri
 from tune.client import TOKEN
 from tune.cluster import cluster_address
 from tune.remote import is_server
@@ -53,9 +54,9 @@ def serve(arguments: argparse.Namespace) -> int:
         raise UserError(f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file FILE, "
                         f"or the variable {TOKEN}.")
     storage = any_path(arguments.storage)
-    tracking_uri = arguments.tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+    uri = tracking_uri(arguments.tracking_uri)
     address = arguments.address if is_server(arguments.address) else cluster_address(arguments.address)
-    if not isinstance(storage, Path) and not (is_server(address) and arguments.ledger_url and tracking_uri):
+    if not isinstance(storage, Path) and not (is_server(address) and arguments.ledger_url and uri):
         raise UserError(f"--storage {arguments.storage}: an object store needs --address http://..., --ledger-url and "
                         "--tracking-uri.")
     if isinstance(storage, Path):
@@ -64,7 +65,7 @@ def serve(arguments: argparse.Namespace) -> int:
     sweeps = Sweeps(storage, drivers)
     data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))
     changes = Changes(sweeps, drivers, {"data_path": data_path, "ledger_url": arguments.ledger_url,
-                                        "tracking_uri": tracking_uri})
+                                        "tracking_uri": uri})
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
