@@ -169,7 +169,8 @@ def _export(arguments: argparse.Namespace) -> int:
         from tune.registry import register
 
         model, alias = place
-        version = register(ledger, trial, model, alias)
+        with _status(f"handing the network to MLflow's registry as {model}"):
+            version = register(ledger, trial, model, alias)
         print(f"version {version} at {mlflow_uri(ledger)}: mlflow.pyfunc.load_model('models:/{model}@{alias}')")
     return 0
 
@@ -226,9 +227,10 @@ def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainC
 
     `base` says which images the trials need.
     """
-    from tune.cluster import cluster_address
+    from tune.cluster import check_token, cluster_address
 
     address = cluster_address(arguments.address)
+    check_token()
     if address is not None or arguments.preflight_only:
         from tune.preflight import preflight
 
@@ -384,7 +386,10 @@ def _show(arguments: argparse.Namespace) -> int:
 def _sync(arguments: argparse.Namespace) -> int:
     from tune.tracking import sync
 
-    print(sync(_open(arguments)))
+    ledger = _open(arguments)
+    with _status("comparing MLflow with the ledger"):
+        done = sync(ledger)
+    print(done)
     return 0
 
 
@@ -425,7 +430,10 @@ def _open(arguments: argparse.Namespace) -> "Ledger":
 def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
     from results.ledger import Ledger
 
-    return Ledger.open(storage(arguments), name)
+    with _status(f"reading {name}"):
+        ledger = Ledger.open(storage(arguments), name)
+        ledger.trials()  # of thousands it takes seconds, once
+    return ledger
 
 
 if __name__ == "__main__":

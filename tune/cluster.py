@@ -71,8 +71,7 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
     # Where Ray takes the machine for one that is never part of a cluster, its processes listen on 127.0.0.1 alone; by
     # itself it takes only Windows and macOS for such.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
-        check_token()
+    check_token()
     try:
         ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
     except OSError as error:
@@ -142,6 +141,8 @@ def package_folders() -> list[str]:
 
 def check_token() -> None:
     """UserError where the environment names a file with Ray's token that cannot be read."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
     try:
         AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     except ray.exceptions.AuthenticationError:

@@ -150,10 +150,13 @@ class SweepTrial(ray.tune.Trainable):
 
     def _prepare(self) -> tuple[str | None, str | None]:
         """Loads what training needs; (state, reason) of a trial that it cannot have here, else (None, None)."""
-        from dynamos import checkpoints, trainer  # noqa: F401
+        from dynamos.trainer import Trainer
 
         try:
-            lack = other_images(self._base, self._stream(self._base), self._hashes)
+            new, stream = not self._streams, self._stream(self._base)
+            lack = other_images(self._base, stream, self._hashes)
+            if new and lack is None:
+                Trainer(self._base, stream)  # a process's first optimiser takes seconds: torch imports 800 modules
         except (DynamosError, OSError) as error:
             lack = str(error)
         except Exception as error:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
@@ -16,11 +17,13 @@ from results import ledger as ledgers
 from results.ledger import Ledger
 from results.names import check_name
 from results.sweep_config import Constraint, Objective, SweepConfig
+from tests.dynamos.files import write_mnist
 from tests.results.ledgers import complete, driven
 from tests.results.ledgers import config as plain
 from tune.cli import main
 from tune.flags import sweep_config
 from tune.parser import parser_of
+from tune.probe import data_record
 from tune.session import SESSION
 from tune.sweep_file import flags_of
 
@@ -361,7 +364,71 @@ def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
         assert len(drive(monkeypatch, *command, *where)) == 1
         complete(ledger, 70.0, 80.0)
     if command[0] == "resume":  # nothing is left that could be begun
-        assert len(drive(monkeypatch, *command, *where)) == 1
+        assert drive(monkeypatch, *command, *where) == []
+
+
+def test_a_finished_sweep_is_said_to_be_so_and_its_files_are_made_up_for(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, plain(trials=1), {})) as ledger:
+        complete(ledger, 70.0, 90.0)
+    where = ["--storage", str(tmp_path)]
+    assert drive(monkeypatch, "resume", "s", *where) == []
+    said = capsys.readouterr().out
+    assert said.startswith("s is finished: all its 1 trials have ended, and nothing is left to do. To go on: ")
+    assert f"dynamos-sweep extend s --storage {tmp_path} --trials +10" in said and said.count("\n") == 1
+    assert main(["stop", "s", *where]) == 0
+    assert capsys.readouterr().out == "s is finished; there is nothing to stop\n"
+    files = {name: ledger.folder / name for name in ("trials.csv", "best_config.yaml")}
+    assert files["best_config.yaml"].is_file()
+    files["best_config.yaml"].write_text("as `export --choose` left it")
+    drive(monkeypatch, "resume", "s", *where)
+    assert "left it" in files["best_config.yaml"].read_text(), "what is as it should be is left alone"
+    files["trials.csv"].write_text("half a")
+    drive(monkeypatch, "resume", "s", *where)
+    assert "COMPLETE" in files["trials.csv"].read_text() and "left it" not in files["best_config.yaml"].read_text()
+
+
+@pytest.mark.parametrize("command", [["resume", "s"], ["extend", "s", "--trials", "+2"],
+                                     ["rerun", "s", "--trial", "0"]])
+def test_images_that_have_gone_are_missed_before_anything_is_spent_and_may_have_moved(
+        command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    draws = np.random.default_rng(0)
+    for folder in ("images", "others"):
+        write_mnist(tmp_path / folder / "MNIST" / "raw", draws)
+    base = TrainConfig(**preset("seq-mnist", 200)).replace(evaluate_on="validation",
+                                                           data_path=str(tmp_path / "images"))
+    with driven(Ledger.create(tmp_path / "runs", plain(base=base), data_record(base, True))) as ledger:
+        ledger.finish(ledger.ask().number, "FAIL", "no image")
+    (tmp_path / "images").rename(tmp_path / "moved")
+    monkeypatch.setattr("tune.sweep.apart", lambda function, *arguments: function(*arguments))
+    where = [*command, "--storage", str(tmp_path / "runs")]
+    for flags, message in (([], "no MNIST under data_path"), (["--data-path", str(tmp_path / "others")], (
+            f"the images of seq-mnist under data_path {tmp_path / 'others'} are not those that the sweep began with"))):
+        assert main([*where, *flags]) == 2
+        said = capsys.readouterr().err
+        assert message in said and "--data-path" in said and said.count("\n") == 1
+    ran = drive(monkeypatch, *where, "--data-path", str(tmp_path / "moved"))
+    assert ran[0][0].base == base.replace(data_path=str(tmp_path / "moved"))
+    assert Ledger.open(tmp_path / "runs", "s").config.base == base, "for this session only"
+
+
+def test_images_that_no_folder_holds_are_not_moved(stored: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("resume", "confirm"):
+        assert main([command, "s", "--storage", str(stored), "--data-path", "there"]) == 2
+        assert "--data-path there: the images of seq-digits are in a package" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("variable, value, message", [
+    ("RAY_ADDRESS", "nowhere", "RAY_ADDRESS 'nowhere' is neither auto nor HOST:PORT. Unset the variable to run"),
+    ("RAY_ADDRESS", "ray://head:10001", "RAY_ADDRESS ray://head:10001: a driver connects to"),
+    ("MLFLOW_TRACKING_URI", "sqlite:///here.db", "MLFLOW_TRACKING_URI sqlite:///here.db: give the file by"),
+    ("MLFLOW_TRACKING_URI", "http://me:word@m:5000", "MLFLOW_TRACKING_URI: a password does not belong")])
+def test_a_variable_that_cannot_be_used_is_named(
+        variable: str, value: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv(variable, value)
+    assert message in refused(capsys, tmp_path / "runs", "run")
 
 
 @pytest.mark.parametrize("flags, message", [

@@ -131,6 +131,25 @@ def test_a_ray_of_this_machine_s_own_listens_on_loopback_only(tmp_path: Path) ->
     assert listening and {address for address in listening if not address.startswith("127.")} == set()
 
 
+def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(tmp_path: Path) -> None:
+    code = ("import sys; from tune.cluster import connected; from tune.places import Node\n"
+            "from dynamos.arguments import exit_status\n"
+            "def work():\n"
+            "    with connected(None, Node('', 'here', 1, 0)): return 0\n"
+            "sys.exit(exit_status('it', work))")
+    (tmp_path / "empty").touch()
+    long = tmp_path / ("a" * 90)
+    long.mkdir()
+    for variables, message in (
+            ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "no")}, f"RAY_AUTH_TOKEN_PATH {tmp_path / 'no'}: the file is not"),
+            ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "empty")}, "cannot be read or is empty"),
+            ({"TMPDIR": str(long)}, f"TMPDIR {long}: Ray keeps sockets in there"),
+            ({"RAY_TMPDIR": str(long)}, f"RAY_TMPDIR {long}: Ray keeps sockets in there")):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
+                              env=os.environ | variables)
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+
+
 def listeners(session: int) -> set[str]:
     """The IP addresses on which processes of a session listen."""
     sockets = set()

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import math
 import pickle
 import time
 from collections.abc import Iterator
@@ -64,6 +63,12 @@ def said(*values: float, state: str | None = None, reason: str | None = None, at
                for t, v in enumerate(values)]
     return {"report": json.dumps({"attempt": attempt, "began": False, "results": results, "state": state,
                                   "reason": reason, "node": "n"})}
+
+
+def trains(attempt: int = 1) -> dict[str, Any]:
+    """The first report of an attempt."""
+    report: dict[str, Any] = json.loads(said(attempt=attempt)["report"]) | {"began": True}
+    return report
 
 
 def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger: Ledger) -> None:
@@ -178,20 +183,31 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
 def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     ledger.config = config(trials=3, time_budget_seconds=3600.0)
     s = searcher(ledger)
-    assert s.suggest("a")["number"] == 0 and not s.poll()
-    monkeypatch.setattr("tune.searcher.time", SimpleNamespace(monotonic=lambda: math.inf))
-    assert s.suggest("b") == Searcher.FINISHED and s.over == "the time budget is spent"
+    now = [0.0]
+    monkeypatch.setattr("tune.searcher.time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert s.suggest("a")["number"] == 0
+    now[0] = 9999.0
+    assert not s.poll(), "no trial could train yet"
+    s.enter("a", trains())
+    assert s.suggest("b")["number"] == 1
+    now[0] += 1800.0
+    s.enter("b", trains())
+    now[0] += 1799.0
+    assert not s.poll()
+    now[0] += 2.0
+    assert s.suggest("c") == Searcher.FINISHED and s.over == "the time budget is spent"
     s.interrupt()
-    assert [t.state for t in ledger.trials()] == ["INTERRUPTED"]
+    assert [t.state for t in ledger.trials()] == ["INTERRUPTED"] * 2
 
 
 def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
     s = LedgerSearcher(ledger, room(ledger), lambda t: heard.append((t.number, t.state, t.tasks_done)))
     s.suggest("a")
+    s.enter("a", trains())
     s.enter("a", json.loads(said(90)["report"]))
     s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
-    assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
+    assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
 
 
 def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
@@ -264,6 +280,7 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
         for batch in range(4):
             for name in "ab":
                 s.suggest(name)
+                s.enter(name, trains())
             for name in "ab" if batch < 3 else "":
                 s.on_trial_complete(name, said(*FALLING, state="COMPLETE"))
         assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
@@ -392,6 +409,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         told: list[tuple[int, str]] = []
         s = LedgerSearcher(ledger, room(ledger), lambda t: told.append((t.number, t.state)))
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
+        assert not s.enter("a", trains()) and not s.enter("b", trains())
         s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
         assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2
         told.clear()
