@@ -199,9 +199,9 @@ def _nothing_left(ledger: "Ledger") -> int:
     config = ledger.config
     if stale(ledger):  # a full disk, or a kill
         write_views(ledger)
-    ways = [f"dynamos-sweep extend {ledger.typed} --trials +10", f"dynamos-sweep confirm {ledger.typed}"]
+    ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
     if config.confirms is not None:
-        ways = [f"dynamos-sweep show {ledger.typed}"]
+        ways = [ledger.command("show")]
     print(f"{config.name} is finished: all its {ledger.budget} trials have ended, and nothing is left to do. To go on: "
           f"{'; or '.join(ways)}")
     return 0
