@@ -195,6 +195,7 @@ def _nothing_left(ledger: "Ledger") -> int:
     """Says that a sweep is finished and what can be done with it; its files are made to agree with its ledger."""
     from results.export import write_views
     from results.frame import stale
+    from results.wording import count
 
     config = ledger.config
     if stale(ledger):  # a full disk, or a kill
@@ -202,7 +203,7 @@ def _nothing_left(ledger: "Ledger") -> int:
     ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
     if config.confirms is not None:
         ways = [ledger.command("show")]
-    print(f"{config.name} is finished: all its {ledger.budget} trials have ended, and nothing is left to do. To go on: "
+    print(f"{config.name} is finished ({count(ledger.budget, 'trial')}): nothing is left to do. To go on: "
           f"{'; or '.join(ways)}")
     return 0
 

@@ -31,7 +31,8 @@ def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_pa
         text = shown(display)
     assert "2 done, 1 running, 1 pruned, 0 failed of 8" in text and "3/8" in text and "left" in text
     assert f"best so far: trial {best}, val_class_il 90  lr" in text
-    assert f"trial {running}" in text and "66.66" in text and "keep_ratio" in text
+    assert f"trial {running}" in text and "starting" in text, "its worker is not ready yet"
+    assert "66.66" in text and "keep_ratio" in text
 
 
 def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) -> None:
@@ -51,7 +52,8 @@ def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> N
         display(ledger.trial(0))
         display(ledger.trial(ledger.ask().number))
     lines = console.export_text().strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("trial    0 complete val_class_il 70  lr 0.18")
+    assert lines[0] == "sweep s: starting Ray"
+    assert len(lines) == 2 and lines[1].startswith("trial    0 complete val_class_il 70  lr 0.18")
 
 
 def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> None:

@@ -303,7 +303,7 @@ def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Le
     s = searcher(ledger)
     s.suggest("a")
     s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
-    assert (s.over, str(s.failure)) == ("there is no room left on a disk", "trial 0: no room to write in attempt-1")
+    assert (s.over, str(s.failure)) == ("its machine cannot go on with it", "trial 0: no room to write in attempt-1")
     assert s.suggest("b") == Searcher.FINISHED
     trial = ledger.trial(0)
     assert (trial.state, trial.tasks_done, trial.reason) == ("INTERRUPTED", 1, None)
