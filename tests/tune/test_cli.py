@@ -61,8 +61,8 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize("arguments, message", [
     (["--dataset", "seq-digit"], "unknown dataset 'seq-digit'. Did you mean 'seq-digits'?"),
     (["--dataset", "seq-mnist"], "MNIST needs data_path (--data-path DIR)"),
-    (["--dataset", "seq-mnist", "--data-path", "/nowhere"], "no MNIST under data_path /nowhere: expected "
-     "train-images-idx3-ubyte and train-labels-idx1-ubyte"),
+    (["--dataset", "seq-mnist", "--data-path", "/nowhere"], "no MNIST under data_path /nowhere, which is no "
+     "folder: expected train-images-idx3-ubyte and train-labels-idx1-ubyte"),
     (["--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
     (["--trials", "0"], "--trials 0 is out of range; it must be at least 1"),
     (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
@@ -469,3 +469,11 @@ def test_a_file_that_cannot_be_read_or_written_is_told_in_one_line(
     assert main([text.replace("FILE", str(file)) for text in arguments] + storage) == 1
     said = capsys.readouterr().err
     assert len(said.splitlines()) == 1 and message.replace("FILE", str(file)) in said
+
+
+def test_a_reader_that_has_enough_is_no_error(stored: Path) -> None:
+    process = subprocess.Popen([sys.executable, "-m", "tune.cli", "list", "--storage", str(stored)],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()  # as `head` does
+    assert process.stderr.read() == "" and process.wait(60) == 1

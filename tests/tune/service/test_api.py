@@ -305,7 +305,7 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
     ({"base": {"data_path": "/etc"}}, "base.data_path", None), ({"ledger_url": "sqlite:////tmp/x"}, "ledger_url", None),
     ({"tracking_uri": "http://x"}, "tracking_uri", None), ({"confirms": "a"}, "confirms", None),
     ({"name": "../a"}, "name", None), ({"name": ".a"}, "name", None), ({"warm_start": "../a"}, "warm_start", None),
-    ({"space": "../core.yaml"}, "space", None), ({"space": {"parameters": {}}}, "space.parameters", None),
+    ({"space": "../core.yaml"}, "space", "core"), ({"space": {"parameters": {}}}, "space.parameters", None),
     ({"space": {"parameters": {"lrr": {"low": 1, "high": 2}}}}, "space.parameters.lrr", "lr"),
     ({"space": {"parameters": {"lr": {"low": 3, "high": 2}}}}, "space.parameters.lr", None),
     ({"space": {"parameters": {"lr": {"low": 0.1, "hihg": 2}}}}, "space.parameters.lr.hihg", "high"),
