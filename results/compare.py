@@ -9,8 +9,9 @@ from typing import Any
 from dynamos.config import FIELDS, TrainConfig, most_tasks
 from dynamos.errors import UserError
 from results.best import best, reported_config
-from results.confirm import Difference, difference
+from results.difference import Difference, difference
 from results.frame import Sweep
+from results.sampling_error import images_behind
 from results.sweep_config import SweepConfig
 from results.trial import ENDED, TrialRecord
 from results.warm_start import DATA
@@ -98,6 +99,8 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
     ended = [(state.lower(), [str(of[state]) for of in states]) for state in ENDED]
     cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in BUDGETS[1:]]
     found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
+    images = ["" if s.best is None else images_behind(s.best, metric, s.sweep.record) for s in sweeps]
+    found += [("measured on", images)] if any(images) else []
     for kind in BUDGETS:
         budget = common_budget(sweeps, kind)
         if budget > 0:
@@ -113,12 +116,10 @@ def sentences(sweeps: list[Compared]) -> list[str]:
     texts = []
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
-            chance = ", which tells nothing of chance" if found.p_value is None else f", p = {found.p_value:.2g}"
-            texts.append(f"The best of {one.name} over the best of {other.name}: "
-                         f"{found.told(one.config.objectives[0].metric)} on "
-                         f"{count(found.n, 'shared seed')}"
-                         f"{chance}. Both were chosen by these numbers; only dynamos-sweep confirm tells how they "
-                         "generalise.")
+            metric = one.config.objectives[0].metric
+            texts.append(f"The best of {one.name} over the best of {other.name}: {found.shown_mean(metric)} on "
+                         f"{count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by these numbers; "
+                         "only dynamos-sweep confirm tells how they generalise.")
     return texts + cautions([s.sweep for s in sweeps])
 
 

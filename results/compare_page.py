@@ -21,7 +21,7 @@ def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
                if not sweep.config.publishable),
              *(paragraph(text, "caution") for text in sentences(sweeps)),
              heading("What each found"),
-             html_table(["mean +- standard deviation", *names], [(what, *of) for what, of in found]),
+             html_table(["mean ± standard deviation over seeds", *names], [(what, *of) for what, of in found]),
              heading("Best so far"), *_curves(sweeps)]
     if shifted:
         parts += [heading("What the best have differently"),

@@ -1,55 +1,27 @@
-"""The statistics of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
+"""What a confirmation found: each configuration's test results on fresh seeds, paired with the baseline's."""
 
-from collections.abc import Sequence
+import datetime as dt
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean, stdev
 from typing import Any
 
 import pandas as pd
-from scipy import stats
 
 from dynamos.files import AnyPath, write_whole
+from results.difference import Difference, difference
+from results.frame import typed
 from results.ledger import Ledger
+from results.sampling_error import images_behind
 from results.sweep_config import Objective
 from results.trial import TrialRecord, newest
-from results.wording import FRACTIONS, count, mean_and_spread, measured
+from results.wording import FRACTIONS, count, measured
 
-CONFIDENCE = 0.95
-_ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
 CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """Paired differences of two configurations over the seeds that both trained."""
-
-    mean: float
-    half_width: float | None  # of the confidence interval about the mean; None with one seed
-    p_value: float | None  # two-sided, of Student's paired t-test; None with one seed
-    n: int
-
-    @property
-    def could_be_chance(self) -> bool:
-        """Whether the interval holds zero, or nothing can be known."""
-        return self.p_value is None or self.p_value >= 1 - CONFIDENCE
-
-    def told(self, metric: str) -> str:
-        """The difference in a metric, with its sign, and the interval."""
-        return f"{'-' if self.mean < 0 else '+'}{measured(metric, abs(self.mean))}" + (
-            "" if self.half_width is None else f" +- {measured(metric, self.half_width)}")
-
-
-def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """The mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees)."""
-    gains = [a - b for a, b in zip(values, baseline, strict=True)]
-    n, mean = len(gains), fmean(gains)
-    if n < 2:
-        return Difference(mean, None, None, n)
-    if stdev(gains) == 0:  # t is infinite, or undefined where all are equal
-        return Difference(mean, 0.0, 1.0 if mean == 0 else 0.0, n)
-    found = stats.ttest_1samp(gains, 0)
-    interval = found.confidence_interval(CONFIDENCE)
-    return Difference(mean, float(interval.high - interval.low) / 2, float(found.pvalue), n)
+BASELINE = "baseline"  # in a confirmation's record: what the baseline is, in words
+OUTCOME = "outcome"  # of a look in a sweep's ledger: what that confirmation found, once it has an answer
+CONFIRMED, NOT_CONFIRMED, REFUTED = "confirmed", "not confirmed", "refuted"
+IS_BASELINE = "is the baseline"
+_ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,27 +71,60 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
 
 
 def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline."""
+    """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline.
+
+    ci_low and ci_high are the ends of the first objective's 95 % interval.
+    """
     config, rows = confirmation.config, []
+    objective = config.objectives[0].metric
     for row in outcomes(confirmation, trials):
-        trial = row.trial
+        trial, gain = row.trial, row.against
+        complete = trial.state == "COMPLETE"
         entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
                                  "n": len(trial.results)}
         for metric in config.metrics:
-            complete = trial.state == "COMPLETE"
             entry |= {metric: trial.last(metric) if complete else None,
                       f"{metric}_std": trial.spread(metric) if complete else None}
-        gain = row.against
-        low, high = (None, None) if gain is None or gain.half_width is None else (
-            gain.mean - gain.half_width, gain.mean + gain.half_width)
-        rows.append(entry | {"difference": None if gain is None else gain.mean, "ci_low": low, "ci_high": high,
+        low, high = (None if gain is None else gain.interval(objective)) or (None, None)
+        rows.append(entry | {"difference": None if gain is None else gain.mean,
+                             "difference_std": None if gain is None else gain.spread, "ci_low": low, "ci_high": high,
                              "p_value": None if gain is None else gain.p_value} | trial.config)
-    return pd.DataFrame(rows)
+    return typed(pd.DataFrame(rows, dtype=object), [p.name for p in config.space.parameters])
 
 
-def write_confirmation(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
-    """confirm.csv in the sweep's folder: `frame` of its latest confirmation."""
+def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
+    """Enters in a sweep's ledger what its confirmation found, once there is an answer; writes confirm.csv: `frame`."""
+    name, found = confirmation.config.name, outcome(confirmation, trials)
+    look = ledger.looks.get(name)
+    if found and look is not None and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
+        ledger.enter_look(name, {**look, OUTCOME: found})
     return write_whole(ledger.folder / "confirm.csv", frame(confirmation, trials).to_csv(index=False))
+
+
+def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The `outcome` of the latest of a sweep's confirmations that has an answer; None where none has."""
+    return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
+
+
+def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
+    """What a confirmation found of the sweep's choice, as plain values; None while there is no answer.
+
+    "verdict" is one of the four words above, "finding" says it in sentences; "trial" is the choice's number in the
+    sweep and "tested" has those of all that were tested; "metrics" are means over seeds, by the names in MLflow.
+    """
+    config = confirmation.config
+    rows = outcomes(confirmation, trials)
+    first, baseline = rows[0], _baseline(rows)
+    if (verdict := _verdict(first, config.objectives[0])) is None:
+        return None
+    values = {f"{prefix}_{metric}": row.trial.last(metric) for metric in config.metrics
+              for prefix, row in {"baseline": baseline, "confirmed": first}.items()}
+    if first.against is not None:
+        values |= {"confirmed_difference": first.against.mean, "confirmed_p_value": first.against.p_value}
+    return {"at": dt.datetime.now(dt.UTC).isoformat(), "confirmation": config.name, "verdict": verdict,
+            "finding": finding(confirmation, trials), "trial": first.of,
+            "tested": [row.of for row in rows if row.of is not None],
+            "metrics": {name: value for name, value in values.items() if value is not None}}
 
 
 def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
@@ -131,44 +136,58 @@ def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord])
 def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
     """What a confirmation with these trials found, in words; the sweep's choice comes first."""
     rows, objective = outcomes(confirmation, trials), confirmation.config.objectives[0]
-    first, baseline = rows[0], next(row for row in rows if row.is_baseline)
-    if first.is_baseline:
-        text = f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}."
-    elif first.against is None:
+    first, baseline = rows[0], _baseline(rows)
+    gain, verdict = first.against, _verdict(first, objective)
+    if verdict is None:
         bad = first if first.trial.state != "COMPLETE" else baseline
         state = bad.trial.state
-        text = f"No answer yet: {bad.label} {_ENDED.get(state, f'is {state.lower()}')}" + (
+        return f"No answer yet: {bad.label} {_ENDED.get(state, f'is {state.lower()}')}" + (
             f" ({bad.trial.reason})." if bad.trial.reason else ".")
-    else:
-        text = (f"{_capital(first.label)}, which the sweep chose, is {_words(first.against, objective)}: "
-                f"{objective.metric} {_result(first, objective)} against {_result(baseline, objective)}.")
-        better = [row.label for row in rows[1:] if row.against is not None
-                  and objective.sign * (row.against.mean - first.against.mean) > 0]
-        if better:
-            text += (f" {_capital(', '.join(better))} tested better than the choice; to take it now would be to choose "
-                     "on test images.")
+    images = images_behind(first.trial, objective.metric, confirmation.record)
+    on = f" Each is measured on {images}." if images else ""
+    if gain is None:
+        return f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}.{on}"
+    text = (f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is {_words(gain, objective)}, "
+            f"{objective.metric} {_result(first, objective)} against {_result(baseline, objective)}; "
+            f"{gain.chance(objective.metric)}. The baseline is {confirmation.record[BASELINE]}.{on}")
+    better = [row.label for row in rows[1:] if row.against is not None
+              and objective.sign * (row.against.mean - gain.mean) > 0]
+    if better:
+        text += (f" {_capital(', '.join(better))} tested better than the choice; to take it now would be to choose on "
+                 "test images.")
     return text
 
 
+def _baseline(rows: Sequence[Tested]) -> Tested:
+    return next(row for row in rows if row.is_baseline)
+
+
+def _verdict(choice: Tested, objective: Objective) -> str | None:
+    """What the test says of the sweep's choice; None while there is no answer."""
+    if choice.trial.state != "COMPLETE":
+        return None
+    if choice.is_baseline:
+        return IS_BASELINE
+    if choice.against is None:
+        return None
+    if choice.against.could_be_chance:
+        return NOT_CONFIRMED
+    return CONFIRMED if objective.sign * choice.against.mean > 0 else REFUTED
+
+
 def _words(gain: Difference, objective: Objective) -> str:
-    """A difference in words: whether it is better, by how much, and whether that could be chance."""
+    """A difference in words: whether it is better and by how much."""
     if gain.mean == 0:
-        return "equal to the baseline"
+        return "as good as the baseline"
     way = "better" if objective.sign * gain.mean > 0 else "worse"
-    amount = f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))}"
-    if gain.half_width is None:
-        return f"{amount}; one seed cannot tell that from chance"
-    amount += f" +- {measured(objective.metric, gain.half_width)} {_unit(objective.metric)}"
-    chance = f"with {gain.n} seeds this could be chance" if gain.could_be_chance else "more than chance"
-    return f"{amount} ({CONFIDENCE:.0%} confidence; p = {gain.p_value:.2g}; {chance})"
+    return (f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))} "
+            f"{f'of {objective.metric}' if objective.metric in FRACTIONS else 'points'}")
 
 
 def _result(row: Tested, objective: Objective) -> str:
-    return f"{mean_and_spread(row.trial, objective.metric)} over {count(len(row.trial.results), 'seed')}"
-
-
-def _unit(metric: str) -> str:
-    return f"of {metric}" if metric in FRACTIONS else "points"
+    spread, value = row.trial.spread(objective.metric), row.trial.final(objective.metric)
+    deviation = "" if spread is None else f"standard deviation {measured(objective.metric, spread)} over "
+    return f"{measured(objective.metric, value)} ({deviation}{count(len(row.trial.results), 'seed')})"
 
 
 def _capital(text: str) -> str:

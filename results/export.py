@@ -2,6 +2,7 @@
 
 import pprint
 import shlex
+from contextlib import closing
 from typing import Any
 
 import yaml
@@ -9,6 +10,7 @@ import yaml
 from dynamos.config import FIELDS, TrainConfig
 from dynamos.files import write_whole
 from results.best import Choice, best, reported_config
+from results.confirm import enter_outcome
 from results.frame import write_trials
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
@@ -22,18 +24,30 @@ _KEYS = ("model", "dataset", "buffer_size")  # under which best_args has the res
 def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
     """Writes a trial's configuration, as it applies to the stream that is reported, and where it is from.
 
-    best_config.yaml is what `dynamos --config` trains, and has the same as command lines; best_args.py is the mapping
+    best_config.yaml has `exported`, which `dynamos --config` trains; best_args.py is the mapping
     {stream: {method: {buffer size: fields}}}, as the original program keeps its settings.
     """
-    config = reported_config(ledger.config, trial)
-    about = provenance(ledger, trial, choice)
-    content = {"config": config.to_dict(), "commands": commands(config), "provenance": about}
+    content = exported(ledger, trial, choice)
     write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
-    write_whole(ledger.folder / "best_args.py", best_args(config, about))
+    write_whole(ledger.folder / "best_args.py", best_args(reported_config(ledger.config, trial), content["provenance"]))
+
+
+def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
+    """A trial's configuration, the same as command lines, which images these look at, and where it is from."""
+    config = reported_config(ledger.config, trial)
+    return {"config": config.to_dict(), "commands": commands(config), "note": note(config, ledger),
+            "provenance": provenance(ledger, trial, choice)}
 
 
 def write_views(ledger: Ledger) -> None:
-    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set."""
+    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set.
+
+    What a confirmation found is entered in the sweep that it confirms.
+    """
+    confirms, storage = ledger.config.confirms, ledger.folder.parent
+    if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
+        with closing(Ledger.open(storage, confirms)) as sweep:
+            enter_outcome(sweep, ledger, ledger.trials())
     found = best(ledger.trials(), ledger.config)  # None of a confirmation: that would be to choose on test images
     if found is not None:
         export(ledger, found, Choice())
@@ -54,10 +68,19 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
 
 
 def commands(config: TrainConfig) -> dict[str, str]:
-    """Command lines that train a configuration on all training images and test it, by program."""
-    flags = " ".join(_flag(name, value) for name, value in config.replace(evaluate_on="test", seed=1).to_dict().items()
-                     if name in ("dataset", "seed") or value != FIELDS[name].default)
+    """Command lines that train this very configuration, by program."""
+    flags = " ".join(_flag(name, value) for name, value in config.to_dict().items()
+                     if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default)
     return {"dynamos": f"dynamos {flags}", "main_policy": f"python main_policy.py --csv-log {flags}"}
+
+
+def note(config: TrainConfig, ledger: Ledger) -> str:
+    """Which images the `commands` of a sweep's choice look at, in words."""
+    if config.evaluate_on == "test":
+        return "These commands look at test images, and no sweep counts that."
+    return ("These commands measure on validation images, as the sweep did. The test is: "
+            f"{ledger.command('confirm')}. With --evaluate-on test a command looks at test images too, and no sweep "
+            "counts that.")
 
 
 def _flag(name: str, value: Any) -> str:

@@ -57,7 +57,7 @@ FORMATS = ("csv", "parquet")
 TIME = "datetime64[us, UTC]"
 _TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
           "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64",
-          "task": "int64"}
+          "task": "int64", "configuration": "string", "trial": "Int64", "n": "int64"}
 _FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 

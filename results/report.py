@@ -9,11 +9,12 @@ import yaml
 from dynamos.files import AnyPath, write_whole
 from results import charts, importance
 from results.agreement import ranking
-from results.best import and_keeps, baseline, best, broken
+from results.best import baseline, best, broken
 from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
 from results.confirm import outcomes, verdict
 from results.frame import Sweep
+from results.headline import headline
 from results.labels import told
 from results.ledger import Ledger
 from results.page import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
@@ -52,27 +53,6 @@ def _labels(ledger: Ledger) -> list[str]:
     return [paragraph(text) for text in texts if text]
 
 
-def answer(trials: list[TrialRecord], config: SweepConfig) -> str:
-    """What the sweep found, in words."""
-    chosen, first = best(trials, config), baseline(trials)
-    complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
-    if chosen is None or chosen.value is None:
-        return f"None of {sum(not t.imported for t in trials)} trials has completed{and_keeps(config)}."
-    metric = config.objectives[0].metric
-    text = f"Trial {chosen.number} is best with {metric} {measured(metric, chosen.value)}"
-    if first is None or first.value is None:
-        return text + "; trial 0, the baseline, has not completed."
-    if chosen.number == first.number:
-        return f"{text}; it is the {first.source}, where the sweep began."
-    if not first.feasible:
-        return (f"{text}; the {first.source} ({measured(metric, first.value)}), where the sweep began, breaks "
-                f"{' and '.join(broken(config, first))}.")
-    gain = config.objectives[0].sign * (chosen.value - first.value)
-    return (f"{text}, better by {measured(metric, gain)} than the {first.source} ({measured(metric, first.value)}). "
-            f"Being the best of {complete} with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each "
-            "flatters it: retrain it on fresh seeds.")
-
-
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     """What was run and under which protocol, the answer, what speaks against it."""
     config = ledger.config
@@ -82,7 +62,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     told = ", ".join(f"{amount} {state}" for state, amount in states.items())
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
-        paragraph(answer(sweep.records, config), "lead"),
+        paragraph(headline(sweep.records, config, ledger.record, ledger.looks), "lead"),
         paragraph(f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, {len(own)} of "
                   f"{ledger.budget} trials" + (f" ({told})" if told else "") + f", {count(config.seeds, 'seed')} each, "
                   f"sampler {config.sampler}, pruner {config.pruner}, sought "

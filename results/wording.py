@@ -39,7 +39,7 @@ def count(amount: int, what: str) -> str:
 
 
 def mean_and_spread(trial: TrialRecord, metric: str) -> str:
-    """A metric's mean over seeds and, of several, its standard deviation; "" where there is none."""
+    """A metric's mean over seeds ± their standard deviation, where there are several; "" where there is no mean."""
     mean, spread = trial.last(metric), trial.spread(metric)
     return "" if mean is None else measured(metric, mean) + (
-        "" if spread is None else f" +- {measured(metric, spread)}")
+        "" if spread is None else f" ± {measured(metric, spread)}")

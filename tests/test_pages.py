@@ -52,7 +52,7 @@ def test_a_comparison_draws_its_curves(tmp_path: Path, width: int) -> None:
     path = write_comparison(compared(sweeps), tmp_path / "compare.html")
     with opened(f"file://{path}", width) as (page, complaints):
         is_whole(page, complaints, 2)
-        expect(page.get_by_role("cell", name="60.50 +- 0.71 (trial 1)").first).to_be_visible()
+        expect(page.get_by_role("cell", name="60.50 ± 0.71 (trial 1)").first).to_be_visible()
 
 
 def test_an_empty_sweep_and_one_that_only_failed_have_a_page(tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ from results.sweep_config import Constraint, Objective
 from results.wording import count
 from tune import tables
 from tune.client import Client
+from tune.defaults import PRESET
 from tune.session import SESSION
 
 # Flags that say what is the service's own.
-_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "baseline", "register", "page", "preflight_only")
+_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "register", "page", "preflight_only")
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
@@ -25,6 +26,8 @@ def done_by_service(arguments: argparse.Namespace) -> int:
         given.append("storage")
     if arguments.command == "confirm":  # whose first session has the resources of the sweep's
         given += [flag for flag in SESSION if getattr(arguments, flag) is not None]
+        if arguments.baseline not in (None, PRESET):
+            given.append("baseline")
     if given:
         raise UserError(f"--{given[0].replace('_', '-')} is not for --server: that is the service's own.")
     COMMANDS[arguments.command](Client(arguments.server), arguments)
@@ -50,8 +53,8 @@ def _list(client: Client, _: argparse.Namespace) -> None:
     tables.print_rows(tables.SWEEPS, [[
         sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
         f"{_ended(sweep)}/{sweep['budget']}", tables.cell(sweep["best"] and sweep["best"]["value"]),
-        " ".join(sweep["objectives"]), told(sweep["tags"]), one_line(sweep["note"]), sweep["error"] or ""]
-        for sweep in client.sweeps()], prose=3)
+        sweep["verdict"] or "", " ".join(sweep["objectives"]), told(sweep["tags"]), one_line(sweep["note"]),
+        sweep["error"] or ""] for sweep in client.sweeps()], prose=3)
 
 
 def _show(client: Client, arguments: argparse.Namespace) -> None:
@@ -100,7 +103,7 @@ def _extend(client: Client, arguments: argparse.Namespace) -> None:
 
 def _confirm(client: Client, arguments: argparse.Namespace) -> None:
     tables.say(_line(client.confirm(arguments.name, arguments.seeds, arguments.top, arguments.choose,
-                                    arguments.max_compute)))
+                                    arguments.max_compute, arguments.baseline)))
 
 
 def _export(client: Client, arguments: argparse.Namespace) -> None:
@@ -108,6 +111,7 @@ def _export(client: Client, arguments: argparse.Namespace) -> None:
     print(f"trial {found['trial']['number']} of {arguments.name}, {found['provenance']['chosen_by']}:")
     for line in found["commands"].values():
         print(line)
+    print(found["note"])
 
 
 def _report(client: Client, arguments: argparse.Namespace) -> None:

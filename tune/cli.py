@@ -1,12 +1,13 @@
 """`dynamos-sweep`: run a sweep, go on with it, stop it, read what came out. Heavy imports wait until needed."""
 
 import argparse
+import codecs
 import dataclasses
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dynamos.arguments import complete, exit_status
 from dynamos.errors import RunError, UserError
@@ -34,7 +35,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "COMP_LINE" in os.environ:
         complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
     texts = sys.argv[1:] if argv is None else list(argv)
+    spell_out(sys.stdout)
     return exit_status("dynamos-sweep", lambda: _done(texts), tell_error)
+
+
+def spell_out(stream: Any) -> None:
+    """Has a text stream whose encoding lacks ± write +-, and a ? for anything else that it lacks."""
+    def plain(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join("+-" if sign == "±" else "?" for sign in error.object[error.start:error.end]), error.end
+
+    try:
+        "±".encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        codecs.register_error("spell-out", plain)
+        stream.reconfigure(errors="spell-out")
 
 
 def _done(texts: list[str]) -> int:
@@ -151,7 +166,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 def _export(arguments: argparse.Namespace) -> int:
     from results.best import Choice, chosen, reported_config
-    from results.export import commands, export
+    from results.export import commands, export, note
 
     ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
     place = None
@@ -162,7 +177,8 @@ def _export(arguments: argparse.Namespace) -> int:
     trial = chosen(ledger.trials(), ledger.config, choice)[0]
     export(ledger, trial, choice)
     print(f"trial {trial.number} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
-    for line in commands(reported_config(ledger.config, trial)).values():
+    config = reported_config(ledger.config, trial)
+    for line in (*commands(config).values(), note(config, ledger)):
         print(line)
     if place is not None:
         from tune.mlflow_store import mlflow_uri

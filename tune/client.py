@@ -101,10 +101,10 @@ class Client:
         self._answer("DELETE", _of(name))
 
     def confirm(self, name: str, seeds: int = 5, top: int = 3, choose: str = "best",
-                max_compute: float | None = None) -> dict[str, Any]:
-        """The confirmation of what a sweep chose, started."""
+                max_compute: float | None = None, baseline: str | None = None) -> dict[str, Any]:
+        """The confirmation of what a sweep chose, started; `baseline` is "preset", or None for the sweep's trial 0."""
         return self._post(f"{_of(name)}/confirm", {"seeds": seeds, "top": top, "choose": choose,
-                                                   "max_compute": max_compute})
+                                                   "max_compute": max_compute, "baseline": baseline})
 
     def best(self, name: str, choose: str = "best", max_compute: float | None = None) -> dict[str, Any]:
         """The chosen configuration: trial, config, commands, provenance."""

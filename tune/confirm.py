@@ -11,16 +11,18 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from dynamos.config import FIELDS, TrainConfig, preset, preset_names, read_config
+from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
 from dynamos.files import local_path
 from results.best import Choice, chosen, reported_config
-from results.confirm import CHOSEN
+from results.confirm import BASELINE, CHOSEN
 from results.ledger import Ledger, NameTaken
 from results.names import allowed_name
 from results.protocols import CONFIRMATION
 from results.sweep_config import SweepConfig
+from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
+from tune.defaults import PRESET
 from tune.sweep import create_sweep
 
 # What may differ in a confirmation resumed.
@@ -37,7 +39,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
             that it began with had them.
         top: configurations of the sweep, the chosen one among them.
         choice: how the first of them is chosen; the others follow by rank.
-        baseline: a file of TrainConfig fields; None for the preset of stream and buffer, or else the sweep's trial 0.
+        baseline: a file of TrainConfig fields, or PRESET for that of stream and buffer; None for the sweep's trial 0.
         session: SweepConfig's fields that say with what resources.
         address: of the cluster that it will run on, if it is not this machine alone.
     """
@@ -71,7 +73,7 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
                 continue
             with suppress(NameTaken):  # by another `confirm`, which may mean the same
                 there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
-                                     {CHOSEN: numbers, "chosen_by": str(choice), "baseline": what}, address)
+                                     {CHOSEN: numbers, "chosen_by": str(choice), BASELINE: what}, address)
                 break
         there = Ledger.open(ledger.folder.parent, name)
         if _same(there.config, wanted):
@@ -129,14 +131,21 @@ def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
             and there.base.replace(seed=wanted.base.seed, data_path=wanted.base.data_path) == wanted.base)
 
 
-def _baseline(config: SweepConfig, file: str | None) -> tuple[TrainConfig, str]:
-    """(what a sweep's choice is compared with, on the same stream and machine; what it is, in words)."""
-    reported = config.reported_base
-    if file is not None:
-        values, what = read_config(local_path(file)), file
-    elif reported.model == "dynamos" and (reported.dataset, reported.buffer_size) in preset_names():
-        values, what = preset(reported.dataset, reported.buffer_size), "the preset"
+def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str]:
+    """(what a sweep's choice is compared with, on the same stream and machine; what it is, in words).
+
+    The words name what it has otherwise than all trials of the sweep: no search could have made up for that.
+    """
+    own = config.reported_base
+    if wanted is None:
+        return own, "trial 0 of the sweep" + (", the preset" if config.base_is_preset and not config.report_on else "")
+    if wanted == PRESET:
+        values, what = preset(own.dataset, own.buffer_size), f"the preset of {own.dataset}, buffer {own.buffer_size}"
     else:
-        return reported, "trial 0 of the sweep"
-    own = {name: value for name, value in reported.to_dict().items() if name in NOT_VARIED}
-    return TrainConfig.from_dict({**values, **own}), what
+        values, what = read_config(local_path(wanted)), wanted
+    same = {name: value for name, value in own.to_dict().items() if name in NOT_VARIED}
+    baseline = TrainConfig.from_dict({**values, **same})
+    searched = [p.name for p in config.space.parameters]
+    other = [f"{name} {number(value)}, not {number(getattr(own, name))}" for name, value in baseline.to_dict().items()
+             if name not in searched and value != getattr(own, name)]
+    return baseline, what + (f", which has what no trial of the sweep had: {'; '.join(other)}" if other else "")

@@ -10,6 +10,7 @@ from results import STORAGE
 from results.protocols import images_of
 from results.sweep_config import Objective, SweepConfig
 
+PRESET = "preset"  # of the baselines of a confirmation the one that is no file
 # By flag or by a request's field.
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core",

@@ -118,8 +118,8 @@ def _add_flags(command: Parser, name: str) -> None:
                              help="fresh seeds for each configuration (default: %(default)s)")
         command.add_argument("--top", type=int, default=3, metavar="N", help="configurations to test: the chosen one "
                              "and those next in rank (default: %(default)s)")
-        command.add_argument("--baseline", metavar="FILE", help="YAML of the configuration to compare with (default: "
-                             "the preset of stream and buffer, else the sweep's trial 0)")
+        command.add_argument("--baseline", metavar="preset|FILE", help="compare with the preset of stream and buffer, "
+                             "or with the configuration in a YAML file (default: with the sweep's trial 0)")
     if name == "rerun":
         command.add_argument("--trial", type=int, action="append", required=True, metavar="N",
                              help="the trial to run again; repeatable")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
+from results.sampling_error import IMAGES
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,7 +44,8 @@ def data_record(base: TrainConfig, here: bool) -> dict[str, Any]:
     stream = load_stream(base, pick_device("cpu"))
     check_fit(base, stream)
     return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
-            "validation_hash": stream.split_hash, "versions": {name: version(name) for name in LIBRARIES}}
+            "validation_hash": stream.split_hash, IMAGES: [len(part) for part in stream.evaluation],
+            "versions": {name: version(name) for name in LIBRARIES}}
 
 
 def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:

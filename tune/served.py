@@ -75,7 +75,7 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
     results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in done}
     for seed, tasks in done.items():
         prefix = f"seed_{seed}/" if several else ""
-        values = {name: metrics[prefix + name] for name in config.metrics if prefix + name in metrics}
+        values = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
         if tasks:
             results[seed].append({"task": tasks - 1, "metrics": values})
     complete = tags["state"] == "COMPLETE"

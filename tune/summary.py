@@ -14,10 +14,12 @@ from dynamos.files import AnyPath
 from results import overview, sweep_names
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
-from results.confirm import outcomes, verdict, write_confirmation
+from results.confirm import BASELINE, CONFIRMED, enter_outcome, latest_outcome, outcomes, verdict
+from results.headline import headline
 from results.labels import one_line, told
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE, images_of
+from results.sampling_error import images_behind
 from results.study import DATABASE_ERRORS, unusable
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
@@ -40,6 +42,7 @@ def listing(storage: AnyPath) -> None:
             with closing(Ledger.open(storage, name)) as ledger:
                 config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
                 state, budget, labels = ledger.state, ledger.budget, [told(ledger.tags), one_line(ledger.note)]
+                found = latest_outcome(ledger.looks)
         except (DynamosError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
             said = str(error) if isinstance(error, DynamosError) else unusable(error)
             rows.append([name, *[""] * (len(tables.SWEEPS) - 2), said])
@@ -47,8 +50,8 @@ def listing(storage: AnyPath) -> None:
         chosen = best(trials, config)
         rows.append([name, config.base.dataset, config.space.name, config.protocol, state,
                      f"{sum(t.ended_at is not None for t in trials)}/{budget}",
-                     tables.cell(None if chosen is None else chosen.value), " ".join(map(str, config.objectives)),
-                     *labels, ""])
+                     tables.cell(None if chosen is None else chosen.value), "" if found is None else found["verdict"],
+                     " ".join(map(str, config.objectives)), *labels, ""])
     tables.print_rows(tables.SWEEPS, rows, prose=3)
 
 
@@ -63,6 +66,8 @@ def show_sweep(ledger: Ledger) -> None:
         tables.say(NOT_PUBLISHABLE)
     tables.say(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
                f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
+    if latest_outcome(ledger.looks) is not None:
+        tables.say(headline(trials, config, ledger.record, ledger.looks))
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
     listed = list({t.number: t for t in [*first, *trials]}.values())
     if labels := told(ledger.tags):
@@ -113,9 +118,14 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
+    if (found := latest_outcome(ledger.looks)) is not None:
+        tables.say(headline(trials, config, ledger.record, ledger.looks))
+        print()
     tables.say(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
                + _constraints(ledger) + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
     tables.show(side_by_side(columns, config.metrics))
+    if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
+        tables.say(f"{config.objectives[0].metric} of the best is measured on {images}.")
     complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
@@ -128,8 +138,9 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
     files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
     print(f"\nFiles in {folder}:\n  {files}{rest}")
-    print("\nNext:\n"
-          f"  retrain it      {_here(retrained)}\n"
+    refuted = found is not None and found["trial"] == chosen.number and found["verdict"] != CONFIRMED
+    retrain = "" if refuted else f"  retrain it      {_here(retrained)}\n"
+    print(f"\nNext:\n{retrain}"
           f"  confirm it      {_here(ledger.command('confirm'))}\n"
           f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
           f"  see the report  {_here(ledger.command('report'))}")
@@ -152,19 +163,20 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         table.add_row(metric, *(mean_and_spread(row.trial, metric) if row.trial.state == "COMPLETE"
                                 else row.trial.state.lower() for row in rows))
     table.add_section()
-    table.add_row(f"{config.objectives[0].metric} - baseline's",
-                  *("" if row.against is None else row.against.told(config.objectives[0].metric) for row in rows))
-    table.add_row("p", *("" if row.against is None or row.against.p_value is None else f"{row.against.p_value:.2g}"
-                         for row in rows))
-    print(f"Test results of {ledger.config.name}, {config.seeds} fresh seeds each, mean +- standard deviation; the "
-          f"baseline is {confirmation.record['baseline']}:")
+    metric, gains = config.objectives[0].metric, [row.against for row in rows]
+    table.add_row(f"{metric} - baseline's", *("" if gain is None else gain.shown(metric) for gain in gains))
+    table.add_row("95 % interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains))
+    table.add_row("p, paired t-test", *("" if gain is None or gain.p_value is None else f"{gain.p_value:.2g}"
+                                        for gain in gains))
+    print(f"Test results of {ledger.config.name}, {count(config.seeds, 'fresh seed')} each, mean ± standard deviation "
+          f"over seeds; the baseline is {confirmation.record[BASELINE]}:")
     if not ledger.config.publishable:
         tables.say(NOT_PUBLISHABLE)
     tables.show(table)
     tables.say(verdict(ledger, confirmation, trials))
     if (tested := sum(not row.is_baseline for row in rows)) > 1:
         tables.say(f"p is of each configuration alone, not corrected for looking at {tested}.")
-    print(f"\nFiles: {write_confirmation(ledger, confirmation, trials)}")
+    print(f"\nFiles: {enter_outcome(ledger, confirmation, trials)}")
     return not left
 
 

@@ -22,7 +22,8 @@ from results.sweep_config import Constraint, Objective
 from results.wording import count, number, parameters
 
 SHOWN_TRIALS = 30
-SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "objective", "tags", "note", "error")
+SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
+          "error")
 LEAST_PROSE = 30  # columns of the screen that prose in a table is given at least
 PIPE_WIDTH = 100_000
 SCREEN = "DYNAMOS_COLUMNS"  # variable of the environment: how wide the screen is that a command on a cluster is read on

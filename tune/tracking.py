@@ -9,6 +9,7 @@ import json
 import statistics
 import time
 from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,6 +20,8 @@ from sqlalchemy import make_url
 from dynamos.errors import RunError
 from dynamos.metrics import mean
 from results.best import best
+from results.confirm import latest_outcome
+from results.headline import headline
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import ENDED, TrialRecord
@@ -35,7 +38,8 @@ RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SE
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
 LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the sweep
 NOTE_TAG = "mlflow.note.content"  # what MLflow shows as a run's description
-FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv")
+FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv", "confirm.csv")
+CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
 REASON_LENGTH = 2000  # the ledger has it whole
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
@@ -68,7 +72,7 @@ class Mirror:
         prepare()
         from mlflow import MlflowClient
 
-        self._ledger = ledger
+        self._ledger, self._uri = ledger, uri
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
         artifacts = None  # where a server decides
         if uri.startswith("sqlite"):
@@ -86,13 +90,27 @@ class Mirror:
         self._answered()
 
     def sync(self) -> int:
-        """The number of runs that had to be changed to agree with the ledger: 0 when called again."""
+        """The number of runs that had to be changed to agree with the ledger: 0 when called again.
+
+        With a confirmation's runs that of the sweep which it confirms is made to say what it found.
+        """
         self._changed = set()
         self._look()  # anew: a request that failed may have been carried out
         trials = [t for t in self._ledger.trials() if not t.imported]
         for trial in trials:
             self.sync_trial(trial)
         self._sync_parent(trials)
+        confirms, storage = self._ledger.config.confirms, self._ledger.folder.parent
+        if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
+            with closing(Ledger.open(storage, confirms)) as sweep:
+                return len(self._changed) + Mirror(sweep, self._uri, self._answered_at).sync_parent()
+        return len(self._changed)
+
+    def sync_parent(self) -> int:
+        """The same of the sweep's own run alone, which has to be there: trials are left as they are."""
+        self._changed = set()
+        if self._name in self._look():
+            self._sync_parent([t for t in self._ledger.trials() if not t.imported])
         return len(self._changed)
 
     def sync_changes(self) -> None:
@@ -141,13 +159,18 @@ class Mirror:
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
             tags["best_trial"] = str(chosen.number)
+        found, found_at = latest_outcome(self._ledger.looks), 0
+        if found is not None:
+            found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
+            tags |= {CONFIRMATION_TAG: found["confirmation"], VERDICT_TAG: found["verdict"], HEADLINE_TAG: headline(
+                list(trials), config, self._ledger.record, self._ledger.looks)}
         labels, note = self._ledger.tags, self._ledger.note
         run = self._run(self._name, self._name, {}, min(begun, default=None))
         if labels or LABELS_TAG in run.tags:
             tags |= labels | {LABELS_TAG: json.dumps(list(labels))}
         if note or NOTE_TAG in run.tags:
             tags[NOTE_TAG] = note
-        tags[RESULTS_TAG] = json.dumps(summary)
+        tags[RESULTS_TAG] = json.dumps(summary | ({} if found is None else found["metrics"]))
         files = [path for name in FILES if (path := self._ledger.folder / name).exists()]
         tags[FILES_TAG] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
         for removed in set(json.loads(run.tags.get(LABELS_TAG, "[]"))) - set(labels):
@@ -162,6 +185,8 @@ class Mirror:
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
             metrics = [_metric(name, value, ended, 0) for name, value in summary.items()]
+            metrics += [] if found is None else [
+                _metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
         self._send(self._name, metrics, {}, tags)
         if "RUNNING" in states:
             status = "RUNNING"

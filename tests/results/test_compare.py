@@ -126,9 +126,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     said = capsys.readouterr().out
     page = (tmp_path / "compare-a-b-new.html").read_text()
     assert str(tmp_path / "compare-a-b-new.html") in said.replace("\n", "")
-    assert "81.50 +- 2.12 (trial 1)" in page and "were measured on different images" in page
-    assert "81.50 +- 2.12 (trial 1)" in said and "median" in said and "policy_penalty" in said
-    assert "The best of a over the best of b: +6.00 +- 12.71 on 2 shared seeds, p = 0.1" in said  # 5 and 7: t = 6, 1 df
+    assert "81.50 ± 2.12 (trial 1)" in page and "were measured on different images" in page
+    assert "81.50 ± 2.12 (trial 1)" in said and "median" in said and "policy_penalty" in said
+    assert "The best of a over the best of b: +6.00 on 2 shared seeds; standard deviation of the differences" in said
+    assert "1.41, 95% interval -6.71 to +18.71, paired t-test p = 0.11: with 2 seeds" in said  # 5 and 7: t = 6, 1 df
     assert "a and b were measured on different images." in said
     assert main(["compare", "a", "b", "--storage", str(tmp_path)]) == 0
     assert "after 2 trials" in capsys.readouterr().out

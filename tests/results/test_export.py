@@ -24,12 +24,11 @@ ODD = TrainConfig(**preset("seq-digits", 200)).replace(policy_penalty=-1e-7, war
 
 @pytest.mark.parametrize("train", [TrainConfig(), ODD, TrainConfig(**preset("mnist-360", 500))])
 def test_a_command_line_means_the_configuration(train: TrainConfig) -> None:
-    wanted = train.replace(evaluate_on="test", seed=1)
     lines = commands(train)
     assert lines["main_policy"].startswith("python main_policy.py --csv-log ")
     for name, line in lines.items():
         words = shlex.split(line)[1 if name == "dynamos" else 3:]
-        assert merged(use_preset=False, layers=[fields_given(train_parser().parse(words))]) == wanted
+        assert merged(use_preset=False, layers=[fields_given(train_parser().parse(words))]) == train
 
 
 def exported(folder: Path, **changes: Any) -> tuple[Ledger, dict[str, Any], str]:
@@ -58,6 +57,9 @@ def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_pat
     about = content["provenance"]
     assert about["value"] == 81.5 and about["spread"] == pytest.approx(4.5**0.5) and about["seeds"] == [42, 43]
     assert about["git_revision"] == "abc" and "warning" not in about
+    assert all("--evaluate-on=validation" in line and "--seed=42" in line for line in content["commands"].values())
+    assert content["note"].startswith("These commands measure on validation images, as the sweep did. The test is: "
+                                      "dynamos-sweep confirm s")
     assert best_args.startswith("# Sweep s, trial 1: val_class_il 81.50 (val-all-seen).\n")
 
 
@@ -71,4 +73,5 @@ def test_what_was_chosen_on_test_images_is_stamped(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200))
     sought = (Objective.parse("test_class_il"),)
     _, content, best_args = exported(tmp_path, base=base, protocol="test", objectives=sought)
+    assert content["note"] == "These commands look at test images, and no sweep counts that."
     assert content["provenance"]["warning"] == NOT_PUBLISHABLE and best_args.startswith(f"# {NOT_PUBLISHABLE}\n")

@@ -25,9 +25,10 @@ from results import ledger as ledgers
 from results.best import Choice, baseline, best, train_config
 from results.export import export
 from results.frame import COLUMNS, Sweep, write_trials
+from results.headline import answer
 from results.ledger import Ledger, sweep_names
 from results.names import NON_FINITE, STOP_FILE, STOPPED
-from results.report import answer, write_report
+from results.report import write_report
 from results.sweep_config import Constraint
 from results.trial import newest
 from search_spaces.space import SearchSpace
@@ -380,7 +381,7 @@ def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) 
     chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and (chosen.number, chosen.value) == (0, 80)
     text = "Trial 0 is best with val_class_il 80.00; it is the preset, where the sweep began."
-    assert answer(ledger.trials(), ledger.config) == text
+    assert answer(ledger.trials(), ledger.config, {}) == text
 
 
 def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger: Ledger) -> None:
@@ -390,7 +391,7 @@ def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger:
     complete(ledger, 80)
     chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and chosen.number == 1
-    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(ledger.trials(), ledger.config)
+    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(ledger.trials(), ledger.config, {})
 
 
 def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path) -> None:
@@ -401,8 +402,9 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
             metrics = {"val_class_il": value, "keep_fraction": keep}
             ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             ledger.finish(number, "COMPLETE")
-        assert answer(ledger.trials(), made) == ("Trial 1 is best with val_class_il 70.00; the preset (75.00), where "
-                                                 "the sweep began, breaks keep_fraction<=0.6.")
+        assert answer(ledger.trials(), made, {}) == (
+            "Trial 1 is best with val_class_il 70.00; the preset (75.00), where the sweep began, breaks "
+            "keep_fraction<=0.6.")
 
 
 def test_a_trial_that_another_driver_added_ends_this_one(ledger: Ledger) -> None:

@@ -8,9 +8,10 @@ import pytest
 
 from results import charts
 from results.cautions import cautions
+from results.headline import answer
 from results.ledger import Ledger
 from results.names import CHANNEL_USE
-from results.report import answer, write_report
+from results.report import write_report
 from results.sweep_config import Objective
 from search_spaces.space import SearchSpace
 from tests.results.ledgers import FOUR, complete, config, confirmed, driven, result, swept
@@ -22,7 +23,7 @@ def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
             number = made.ask().number
             made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"compute": value})
             made.finish(number, "COMPLETE")
-    said = answer(made.trials(), made.config)
+    said = answer(made.trials(), made.config, {})
     assert said.startswith("Trial 1 is best with compute 0.5162, better by 0.0038 than the preset (0.52).")
 
 
@@ -32,7 +33,7 @@ def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: l
         for value in values:
             complete(made, 100, value)
     page = write_report(made).read_text()
-    assert page.startswith("<!doctype html>") and html.escape(answer(made.trials(), made.config)) in page
+    assert page.startswith("<!doctype html>") and html.escape(answer(made.trials(), made.config, {})) in page
     assert "<script src" not in page and "<link" not in page
     assert ("Parallel coordinates</h3>" in page) == (len(values) > 1)
 
@@ -127,4 +128,4 @@ def test_the_page_has_every_setting_and_version(tmp_path: Path) -> None:
     page = write_report(made).read_text()
     for text in ("policy_penalty: -60", "torch: &#x27;9.9&#x27;", "protocol: val-all-seen", "sampler: random"):
         assert text in page
-    assert "best (trial 1)" in page and "60.50 +- 0.71" in page and "points:1" in page
+    assert "best (trial 1)" in page and "60.50 ± 0.71" in page and "points:1" in page

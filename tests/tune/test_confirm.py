@@ -73,18 +73,26 @@ def test_seeds_are_fresh_the_baseline_comes_first_and_the_choice_by_rank(storage
     for number in (1, 2):
         wanted = reported_config(ledger.config, ledger.trials()[number]).replace(evaluate_on="test", seed=43)
         assert train_config(there.config, there.trials()[number]) == wanted
-    assert there.config.base == ledger.config.base.replace(evaluate_on="test", seed=43), "the preset"
+    assert there.config.base == ledger.config.base.replace(evaluate_on="test", seed=43), "trial 0"
 
 
 def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["confirm", "s", "--storage", str(storage), "--seeds", "2", "--top", "2"]
     assert main(arguments) == 0, "the same one, and nothing to train"
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 fresh seeds each" in said and "the baseline is the preset" in said
-    assert "Trial 1, which the sweep chose, is better than the baseline by 16.00 +- 0.00 points" in said
+    assert "2 fresh seeds each" in said and "the baseline is trial 0 of the sweep, the preset" in said
+    assert "Not confirmed on test images: trial 1, which the sweep chose, is better than the baseline by 16.00" in said
+    assert "all 2 seeds differ alike, for which no test is defined" in said
     assert "Trial 2 tested better than the choice" in said
     assert "p is of each configuration alone, not corrected for looking at 2" in said
     assert "Test images were looked at in 1 confirmation of this sweep." in said
+    for command in (["show", "s"], ["list"]):
+        assert main([*command, "--storage", str(storage)]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert ("Not confirmed on test images: trial 1" if command[0] == "show" else "not confirmed") in shown
+    assert main(["report", "s", "--storage", str(storage)]) == 0
+    page = (storage / "s" / "report.html").read_text()
+    assert '<p class="lead">Not confirmed on test images: trial 1' in page and "± 0.71" in page
     ledger = Ledger.open(storage, "s")
     assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == ["s-confirm-1"]
     table = pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
@@ -97,6 +105,24 @@ def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: 
     there = confirmation(ledger, 1, 1, Choice(), None, {})
     assert there.config.name == "s-confirm-2" and there.config.training_seeds == (45,)
     assert list(ledger.looks) == ["s-confirm-1", "s-confirm-2"]
+
+
+def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("tune.confirm.create_sweep", created)
+    ledger = begun(tmp_path, "s", 42, base=config().base.replace(nf=8, n_epochs=1, lr=0.1))
+    own = confirmation(ledger, 2, 1, Choice(), None, {})
+    assert own.config.base == ledger.config.base.replace(evaluate_on="test", seed=43)
+    assert own.record["baseline"] == "trial 0 of the sweep"
+    paper = confirmation(ledger, 2, 1, Choice(), "preset", {})
+    assert (paper.config.base.nf, paper.config.base.n_epochs, paper.config.base.lr) == (32, 3, 0.18)
+    assert paper.record["baseline"] == ("the preset of seq-digits, buffer 200, which has what no trial of the sweep "
+                                        "had: n_epochs 3, not 1; nf 32, not 8"), "lr is searched"
+    odd = config("odd", sampler="random", base=config().base.replace(buffer_size=77))
+    with driven(Ledger.create(tmp_path, odd, {})) as there:
+        complete(there, 100, 60)
+    assert main(["confirm", "odd", "--baseline", "preset", "--storage", str(tmp_path)]) == 2
+    assert "no preset for dynamos on seq-digits with buffer_size 77." in capsys.readouterr().err
 
 
 def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:

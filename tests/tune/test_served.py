@@ -12,6 +12,7 @@ from dynamos.errors import RunError, UserError
 from results.compare import compared, table
 from results.frame import Sweep
 from results.ledger import Ledger
+from results.sampling_error import IMAGES
 from results.sweep_config import Constraint, Objective
 from tests.results.ledgers import config, driven
 from tests.tune.sweeps import runs_of
@@ -23,14 +24,15 @@ from tune.tracking import SWEEP_TAG, TAG, Mirror
 def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2) -> Sweep:
     """A sweep on two tasks that pruned its second trial and mirrored itself; as its ledger has it."""
     made = config(name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),))
-    with driven(Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b"})) as ledger:
+    with driven(Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b", IMAGES: [24, 30]})) as ledger:
         for value in values:
             number = ledger.ask().number
             for seed, final in zip(made.training_seeds, value, strict=False):
                 for task in range(1 if number == 1 else 2):
                     kept = 0.4 if number != 2 else 0.6
                     ledger.add_result(number, 1, seed, {"task": task, "n_tasks": 2},
-                                      {"val_class_il": final + 10 * (1 - task), "keep_fraction": kept})
+                                      {"val_class_il": final + 10 * (1 - task), "keep_fraction": kept,
+                                       "val_class_il_task1": final, "val_class_il_task2": final})
             ledger.finish(number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None)
         Mirror(ledger, uri).sync()
     return Sweep.of(Ledger.open(folder, name))
@@ -59,6 +61,7 @@ def test_it_compares_as_its_ledger_does(place: tuple[Path, str, Sweep], tmp_path
             assert getattr(one, name) == getattr(other, name), name
         assert one.cpu_seconds == pytest.approx(other.cpu_seconds) and one.seconds == pytest.approx(other.seconds)
         assert one.by_seed("val_class_il") == other.by_seed("val_class_il")
+    assert "54 images, standard error " in dict(table(compared([read, read]))[1])["measured on"][0]
 
 
 def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_path: Path,
@@ -68,7 +71,7 @@ def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_
     where = ["--storage", str(tmp_path), "--tracking-uri", uri]
     assert main(["compare", "near", "far", *where, "--page", str(tmp_path / "p.html")]) == 0
     said = capsys.readouterr().out
-    assert "60.50 +- 0.71" in said and "76.00 +- 1.41" in said and (tmp_path / "p.html").exists()
+    assert "60.50 ± 0.71" in said and "76.00 ± 1.41" in said and (tmp_path / "p.html").exists()
     assert main(["compare", "near", "fra", *where]) == 2
     assert "unknown sweep 'fra'. Did you mean 'far'?" in capsys.readouterr().err
 

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,13 @@ import pytest
 
 from results import lease
 from results.best import Choice
+from results.confirm import enter_outcome
 from results.export import export
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
-from tests.results.ledgers import ONE, SEED, config, driven
+from tests.results.ledgers import ONE, SEED, config, confirmed, driven
 from tune import tables
-from tune.cli import main
+from tune.cli import main, spell_out
 from tune.summary import ending
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
@@ -333,6 +335,31 @@ def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
     for command in ("dynamos --config", "dynamos-sweep confirm done", "mlflow ui", "dynamos-sweep report done"):
         assert command in said, command
     assert "Pareto" not in said
+
+
+def test_what_a_confirmation_refuted_is_not_recommended(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0], of={"1": 1})
+    with driven(sweep):
+        enter(sweep, 70.0)
+        enter(sweep, 88.0)
+    assert "retrain it" in said_at_the_end(sweep, None, capsys)[1]
+    enter_outcome(sweep, there, there.trials())
+    said = said_at_the_end(sweep, None, capsys)[1]
+    assert said.strip().startswith("Refuted on test images: trial 1, which the sweep chose, is worse than the baseline")
+    assert "retrain it" not in said and "confirm it" in said
+    assert main(["list", "--storage", str(tmp_path)]) == 0
+    [row] = [columns(line) for line in capsys.readouterr().out.splitlines() if line.startswith("s  ")]
+    assert row[-3:] == ["88", "refuted", "val_class_il:max"]
+
+
+def test_a_stream_that_lacks_the_sign_has_it_spelt_out() -> None:
+    for encoding, written in (("ascii", b"80.50 +- 0.71 ?"), ("latin-1", b"80.50 \xb1 0.71 \xe9")):
+        content = BytesIO()
+        stream = TextIOWrapper(content, encoding=encoding)
+        spell_out(stream)
+        stream.write("80.50 ± 0.71 é")
+        stream.flush()
+        assert content.getvalue() == written
 
 
 def test_the_end_shows_the_pareto_set_and_how_to_go_on(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,8 +24,9 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
+from results.confirm import enter_outcome
 from results.ledger import Ledger
-from tests.results.ledgers import SEED, begun, complete, config, driven, report
+from tests.results.ledgers import SEED, begun, complete, config, confirmed, driven, report
 from tests.tune.processes import wait_for
 from tests.tune.servers import Server
 from tests.tune.sweeps import run
@@ -224,6 +225,38 @@ def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
     assert connect().sync() == 2
     assert agrees(ledger, uri)
     assert set(names) <= set(found(ledger, uri)["s/0"].data.metrics)
+
+
+def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> None:
+    sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0], of={"1": 1})
+    with driven(sweep):
+        for value in (60, 70):
+            complete(sweep, 100, value)
+    assert Mirror(sweep, uri).sync() > 0
+    assert "verdict" not in found(sweep, uri)["s"].data.tags
+    enter_outcome(sweep, there, there.trials())
+    assert Mirror(there, uri).sync() == 4, "the confirmation's three runs, and the sweep's"
+    parent = found(sweep, uri)["s"]
+    assert (parent.data.tags["verdict"], parent.data.tags["confirmation"]) == ("refuted", "s-confirm-1")
+    assert parent.data.tags["headline"].startswith("Refuted on test images: trial 1, which the sweep chose, is worse")
+    assert parent.data.metrics["confirmed_test_class_il"] == pytest.approx(221.5 / 3)
+    assert parent.data.metrics["baseline_test_class_il"] == 81
+    assert parent.data.metrics["confirmed_difference"] == pytest.approx(-21.5 / 3)
+    assert parent.data.metrics["best_val_class_il"] == 70
+    client = MlflowClient(tracking_uri=uri)
+    assert "confirm.csv" in [file.path for file in client.list_artifacts(parent.info.run_id)]
+    client.delete_tag(parent.info.run_id, "verdict")
+    assert Mirror(sweep, uri).sync() == 1 and found(sweep, uri)["s"].data.tags["verdict"] == "refuted"
+    assert Mirror(sweep, uri).sync() == Mirror(there, uri).sync() == 0
+    # A later confirmation that found less: what was logged last is what counts.
+    look = sweep.looks["s-confirm-1"]
+    later = look["outcome"] | {"at": "2999-01-01T00:00:00+00:00", "confirmation": "s-confirm-2",
+                               "metrics": {"confirmed_test_class_il": 50.0}}
+    sweep.enter_look("s-confirm-2", look | {"at": "or later", "outcome": later})
+    Mirror(sweep, uri).sync()
+    parent = found(sweep, uri)["s"]
+    assert parent.data.metrics["confirmed_test_class_il"] == 50
+    assert parent.data.tags["confirmation"] == "s-confirm-2"
 
 
 def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(

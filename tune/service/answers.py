@@ -1,7 +1,7 @@
 """What the service answers with: the kinds of its JSON, for those who make it and for the API's description."""
 
 import datetime as dt
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
@@ -62,6 +62,7 @@ class Summary(_Answer):
     confirms: str | None
     tags: dict[str, str]
     note: str
+    verdict: str | None  # of the latest confirmation that has an answer
     error: str | None
     started_at: dt.datetime | None
     ended_at: dt.datetime | None
@@ -77,12 +78,25 @@ class Parameter(_Answer):
     choices: list[Scalar] | None
 
 
+class Outcome(_Answer):
+    """What a confirmation found of the sweep's choice, with the numbers of the trials that were chosen and tested."""
+
+    at: str
+    confirmation: str
+    verdict: str
+    finding: str
+    trial: int | None
+    tested: list[int]
+    metrics: dict[str, float]
+
+
 class Look(_Answer):
-    """A reading of test images by a confirmation."""
+    """A reading of test images by a confirmation; its outcome once it has an answer."""
 
     at: str
     configurations: int
     seeds: list[int]
+    outcome: NotRequired[Outcome]
 
 
 class Links(_Answer):
@@ -185,6 +199,7 @@ class Best(_Answer):
     trial: TrialRow
     config: dict[str, Scalar]
     commands: dict[str, str]
+    note: str  # which images the commands look at
     provenance: dict[str, Any]
 
 

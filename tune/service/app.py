@@ -20,7 +20,7 @@ from results.best import RULES, Choice, chosen, pareto, reported_config
 from results.compare import BUDGETS, compared
 from results.compare import sentences as compared_sentences
 from results.compare import table as compared_table
-from results.export import best_args, commands, provenance
+from results.export import best_args, exported
 from results.frame import Sweep
 from results.importance import shares
 from results.report import report
@@ -280,13 +280,13 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
             trial = chosen(list(view.trials), ledger.config, choice)[0]
         except UserError as error:
             raise Problem(409, str(error)) from None
-        config, about = reported_config(ledger.config, trial), provenance(ledger, trial, choice)
-        content = {"config": config.to_dict(), "commands": commands(config), "provenance": about}
+        content = exported(ledger, trial, choice)
         if format == "json":
             return _json({"trial": row(trial, ledger.config), **content})
         return PlainTextResponse({
-            "yaml": lambda: yaml.safe_dump(content, sort_keys=False, width=120),
-            "args": lambda: best_args(config, about), "command": lambda: commands(config)["dynamos"] + "\n"}[format]())
+            "yaml": yaml.safe_dump(content, sort_keys=False, width=120),
+            "args": best_args(reported_config(ledger.config, trial), content["provenance"]),
+            "command": content["commands"]["dynamos"] + "\n"}[format])
 
     @router.get("/sweeps/{name}/pareto", tags=["sweeps"], response_model=ParetoSet)
     def get_pareto(name: Name) -> Response:

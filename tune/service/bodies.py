@@ -106,6 +106,7 @@ class Confirmation(_Strict):
     top: Annotated[int, Field(ge=1, le=1000)] = 3
     choose: Literal[*RULES] = "best"  # type: ignore[valid-type]
     max_compute: Annotated[float, Field(gt=0)] | None = None
+    baseline: Literal["preset"] | None = None  # None: the sweep's trial 0
 
 
 def _named(what: str, allowed: list[str], value: Any) -> Any:

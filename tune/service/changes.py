@@ -110,7 +110,7 @@ class Changes:
             try:
                 with closing(view.ledger):
                     ledger = confirmation(
-                        view.ledger, asked.seeds, asked.top, choice, None, {}, self._drivers.cluster)
+                        view.ledger, asked.seeds, asked.top, choice, asked.baseline, {}, self._drivers.cluster)
             except UserError as error:
                 raise Problem(409, str(error)) from None
             name, sessions = ledger.config.name, ledger.sessions

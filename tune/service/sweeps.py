@@ -17,11 +17,12 @@ from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results import sweep_names
 from results.best import best
+from results.confirm import latest_outcome
 from results.lease import LAPSE_SECONDS
 from results.ledger import Ledger
 from results.names import is_name
 from results.trial import ENDED, TrialRecord
-from tune.service.answers import Summary, SweepState
+from tune.service.answers import Look, Summary, SweepState
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.views import View
@@ -177,7 +178,7 @@ class Sweeps:
 
     def _read(self, kept: _Kept, ledger: Ledger, before: View | None, identity: Any) -> View:
         trials, looks = tuple(ledger.trials()), ledger.looks
-        summary = self._summary(kept, ledger, trials)
+        summary = self._summary(kept, ledger, trials, looks)
         known = before.trials if before is not None else ()
         same = before is not None and summary == {**before.summary, "revision": 0} and looks == before.looks
         fresh = [i >= len(known) or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
@@ -192,11 +193,11 @@ class Sweeps:
         return View(revision, ledger, trials, {**summary, "revision": revision}, looks, changed,
                     self._drivers.cluster, identity)
 
-    def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord]) -> Summary:
+    def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]) -> Summary:
         config, name = ledger.config, ledger.config.name
         own = [t for t in trials if not t.imported]
         counts = Counter(t.state for t in own)
-        found = best(list(trials), config)
+        found, tested = best(list(trials), config), latest_outcome(looks)
         state, driver = self._state(kept, ledger, own), ledger.driver
         starts = [t.started_at for t in own if t.started_at is not None]
         ends = [t.ended_at for t in own if t.ended_at is not None]
@@ -213,6 +214,7 @@ class Sweeps:
                 "number": found.number, "value": found.final(config.objectives[0].metric),
                 "spread": found.spread(config.objectives[0].metric), "config": found.config},
             "confirms": config.confirms, "tags": ledger.tags, "note": ledger.note,
+            "verdict": None if tested is None else tested["verdict"],
             "error": self._drivers.error(name, ledger.sessions) if state in ("stopped", "killed") else None,
             "started_at": min(starts, default=None),
             "ended_at": max(ends) if ends and state == "finished" else None}

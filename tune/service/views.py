@@ -1,6 +1,6 @@
 """What is told of a sweep and of its trials, as they stood when their ledger was read."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -15,8 +15,8 @@ from results.best import best, pareto, reported_config, tie_sentence
 from results.cautions import cautions, troubles
 from results.confirm import finding
 from results.export import commands
+from results.headline import headline
 from results.ledger import Ledger
-from results.report import answer
 from results.sweep_config import SweepConfig
 from results.trial import TrialRecord
 from search_spaces.space import Parameter as Searched
@@ -82,17 +82,18 @@ class View:
         return {
             **self.summary,
             "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
-            **(_searched(trials, config) if config.confirms is None else _confirmed(trials, ledger)),
+            **(_searched(trials, ledger, self.looks) if config.confirms is None else _confirmed(trials, ledger)),
             "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
             "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
 
 
-def _searched(trials: list[TrialRecord], config: SweepConfig) -> Findings:
+def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any]) -> Findings:
     """What a search found, and what speaks against it."""
-    return {"answer": answer(trials, config), "ties": tie_sentence(trials, config) if best(trials, config) else "",
-            "ranking": ranking(trials, config), "cautions": cautions(trials, config),
-            "pareto": [t.number for t in pareto(trials, config)]}
+    config = ledger.config
+    return {"answer": headline(trials, config, ledger.record, looks),
+            "ties": tie_sentence(trials, config) if best(trials, config) else "", "ranking": ranking(trials, config),
+            "cautions": cautions(trials, config), "pareto": [t.number for t in pareto(trials, config)]}
 
 
 def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:

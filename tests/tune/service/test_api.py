@@ -26,6 +26,7 @@ import yaml
 from pydantic import TypeAdapter
 
 from dynamos.errors import RunError, UserError
+from results.confirm import enter_outcome
 from results.ledger import Ledger
 from results.names import STOP_FILE
 from results.sweep_config import Constraint, Objective
@@ -475,10 +476,33 @@ def test_what_is_still_searched_is_not_confirmed(service: Served, tmp_path: Path
 def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(service: Served, tmp_path: Path) -> None:
     confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     told = service.client.sweep("s-confirm-1")
-    assert told["answer"].startswith("Trial 11, which the sweep chose, is better than the baseline by 2.83 +- 0.72")
+    assert told["answer"].startswith("Confirmed on test images: trial 11, which the sweep chose, is better than the "
+                                     "baseline by 2.83 points, ")
     assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == ([], "", "", [], None)
     refused = problem(service.ask("GET", "/sweeps/s-confirm-1/best"), 409)
     assert "would be to choose on test images" in refused["detail"]
+
+
+def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(service: Served, tmp_path: Path) -> None:
+    sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0])
+    before = service.client.sweep("s")
+    assert before["verdict"] is None and before["answer"].startswith("None of ")
+    enter_outcome(sweep, there, there.trials())
+    time.sleep(1)  # a view is that old at most
+    told = service.client.sweep("s")
+    assert told["verdict"] == "refuted" and told["answer"].startswith("Refuted on test images: trial 11, which ")
+    assert told["looks"]["s-confirm-1"]["outcome"]["metrics"]["baseline_test_class_il"] == 81
+    assert next(s["verdict"] for s in service.client.sweeps() if s["name"] == "s") == "refuted"
+
+
+def test_a_confirmation_may_be_asked_to_compare_with_the_preset(service: Served, tmp_path: Path) -> None:
+    swept(tmp_path, {"lr": 0.1}, values=(60, 70), base=config().base.replace(nf=8))
+    named = [service.client.confirm("s", seeds=2, top=1, baseline=which)["name"] for which in (None, "preset")]
+    made = [Ledger.open(tmp_path, name) for name in named]
+    assert [there.config.base.nf for there in made] == [8, 32]
+    assert made[1].record["baseline"].endswith("which has what no trial of the sweep had: nf 32, not 8")
+    refused = problem(service.ask("POST", "/sweeps/s/confirm", json={"baseline": "/etc/passwd"}), 422)
+    assert refused["field"] == "baseline"
 
 
 def test_a_confirmation_tells_what_went_wrong_in_it(service: Served, tmp_path: Path) -> None:

@@ -26,13 +26,14 @@ export function heading(name) {
   const confirm = action('Confirm…', problem, async () => {
     const seeds = h('input', {type: 'number', min: 1, value: 5, id: 'confirm-seeds'});
     const top = h('input', {type: 'number', min: 1, value: 3, id: 'confirm-top'});
+    const baseline = select({id: 'confirm-baseline'}, [['', "the sweep's trial 0"], ['preset', 'the preset of the stream']]);
     const choose = chooser('confirm-choose'), compute = h('input', {type: 'number', min: 0, step: 'any', id: 'confirm-compute'});
     const label = (input, text) => h('p.field', {}, h('label', {for: input.id}, text), input);
-    if (!await ask(`Confirm what ${name} found`, [h('p', {}, 'Retrains the choice and the preset on fresh seeds and tests each once.'),
-      label(seeds, 'Fresh seeds'), label(top, 'Candidates'), label(choose, 'Choose'), label(compute, 'At most this compute (optional)')],
+    if (!await ask(`Confirm what ${name} found`, [h('p', {}, 'Retrains the choice and a baseline on fresh seeds and tests each once.'),
+      label(seeds, 'Fresh seeds'), label(top, 'Candidates'), label(baseline, 'Baseline'), label(choose, 'Choose'), label(compute, 'At most this compute (optional)')],
     'Start the confirmation')) return;
     const made = await post(path('confirm'), {seeds: Number(seeds.value), top: Number(top.value), choose: choose.value,
-      max_compute: compute.value === '' ? null : Number(compute.value)});
+      max_compute: compute.value === '' ? null : Number(compute.value), baseline: baseline.value || null});
     location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
   }, {test: 'confirm-sweep'});
   const report = h('a.button', {href: address(path('report')), target: '_blank', rel: 'noopener', test: 'report-link', onclick: (event) => {

@@ -46,10 +46,11 @@ export const ended = ({counts}) => counts.complete + counts.pruned + counts.fail
 export const countsText = ({counts}) =>
   Object.entries(counts).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(', ') || 'none yet';
 
-/** The best value of a sweep, with its spread over seeds and its trial. */
-export function bestText({best}) {
+/** The best value of a sweep, with its spread over seeds, its trial and what a confirmation said of the choice. */
+export function bestText({best, verdict}) {
   if (!best) return '–';
-  return `${num(best.value)}${best.spread == null ? '' : ` ± ${num(best.spread)}`} (trial ${best.number})`;
+  const spread = best.spread == null ? '' : ` ± ${num(best.spread)}`;
+  return `${num(best.value)}${spread} (trial ${best.number})${verdict ? `, ${verdict} on test images` : ''}`;
 }
 
 /** A text as the type of its field; what is no number stays a text, which the service then refuses by name. */

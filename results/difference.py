@@ -1,0 +1,93 @@
+"""The difference of two configurations that trained with the same seeds, and how far it could be chance."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import stdev
+
+from scipy import stats
+
+from dynamos.metrics import DECIMALS, mean
+from results.wording import measured
+
+CONFIDENCE = 0.95
+SEEDS_WANTED = 5  # with fewer a t-test rests on its assumption of normal differences, which nothing then shows
+_ALLOWED = {"keep_fraction": (0.0, 1.0), "compute": (0.0, math.inf)}  # values of a metric; the others are percents
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Paired differences of two configurations over the seeds that both trained."""
+
+    mean: float
+    spread: float | None  # their standard deviation; None with one seed
+    half_width: float | None  # of the confidence interval about the mean; None where no test is defined
+    p_value: float | None  # two-sided, of Student's paired t-test; None with one seed and where all are equal
+    n: int
+    baseline: float  # mean of what is compared with
+
+    @property
+    def could_be_chance(self) -> bool:
+        """Whether the interval holds zero, or nothing can be known."""
+        return self.p_value is None or not self.p_value < 1 - CONFIDENCE
+
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """The confidence interval, cut where the metric could not follow: an accuracy has 100 % at most.
+
+        None where no test is defined.
+        """
+        if self.half_width is None:
+            return None
+        least, most = _ALLOWED.get(metric, (0.0, 100.0))
+        return (max(self.mean - self.half_width, least - self.baseline),
+                min(self.mean + self.half_width, most - self.baseline))
+
+    def shown_mean(self, metric: str) -> str:
+        """The mean with its sign."""
+        return _signed(metric, self.mean)
+
+    def shown(self, metric: str) -> str:
+        """The mean with its sign and, of several seeds, ± the standard deviation."""
+        return self.shown_mean(metric) + ("" if self.spread is None else f" ± {measured(metric, self.spread)}")
+
+    def shown_interval(self, metric: str) -> str:
+        """The confidence interval, and whether it was cut, in words; "" where no test is defined."""
+        if (ends := self.interval(metric)) is None or self.half_width is None:
+            return ""
+        cut = " (cut at what the metric can be)" if ends[1] - ends[0] < 2 * self.half_width - 1e-9 else ""
+        return " to ".join(_signed(metric, end) for end in ends) + cut
+
+    def chance(self, metric: str) -> str:
+        """Whether the difference could be chance, in words."""
+        if self.n < 2:
+            return "one seed cannot tell that from chance"
+        if self.half_width is None or self.p_value is None:
+            return f"all {self.n} seeds differ alike, for which no test is defined"
+        text = (f"standard deviation of the differences {measured(metric, self.spread or 0.0)}, {CONFIDENCE:.0%} "
+                f"interval {self.shown_interval(metric)}, paired t-test p = {self.p_value:.2g}: ")
+        if self.could_be_chance:
+            return f"{text}with {self.n} seeds this could be chance"
+        few = f", if {self.n} seeds are enough to tell: {SEEDS_WANTED} or more should" if self.n < SEEDS_WANTED else ""
+        return f"{text}more than chance{few}"
+
+
+def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference | None:
+    """The mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees).
+
+    Pairs in which either is no finite number are left out; None where none is left.
+    """
+    pairs = [(a, b) for a, b in zip(values, baseline, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    if not pairs:
+        return None
+    gains = [round(a - b, DECIMALS) for a, b in pairs]  # what is equal on paper is equal
+    n, gain, with_what = len(gains), mean(gains), mean(b for _, b in pairs)
+    spread = stdev(gains) if n > 1 else None
+    if not spread:
+        return Difference(gain, spread, None, None, n, with_what)
+    found = stats.ttest_1samp(gains, 0)
+    ends = found.confidence_interval(CONFIDENCE)
+    return Difference(gain, spread, float(ends.high - ends.low) / 2, float(found.pvalue), n, with_what)
+
+
+def _signed(metric: str, value: float) -> str:
+    return f"{'-' if value < 0 else '+'}{measured(metric, abs(value))}"

@@ -1,0 +1,59 @@
+"""The sampling error of an accuracy: the images that it is measured on are a sample themselves."""
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from results.trial import TrialRecord
+from results.wording import count
+
+IMAGES = "evaluation_images"  # in a sweep's record: how many each task is evaluated on; older sweeps have none
+
+
+def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> float | None:
+    """Standard error of an accuracy after the last task reported, in points; None where it is not known.
+
+    The accuracy is the unweighted mean over T tasks of p_t, the fraction of n_t images that were right. That is a
+    stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) / n_t) / T (Cochran 1977,
+    Sampling Techniques, section 5.10), and of one task sqrt(p (1 - p) / n). All seeds see the same images, so more of
+    them make it no smaller than their agreement does; with p_t as their mean it is an upper bound.
+
+    Args:
+        trial: the trial.
+        metric: class_il, task_il or learning_accuracy, with their prefix; of others it is None.
+        record: the sweep's, which says how many images there are.
+    """
+    images, rates = record.get(IMAGES, ()), _rates(trial, metric)
+    if rates is None or len(images) < len(rates):
+        return None
+    return 100 * math.sqrt(sum(p * (1 - p) / n for p, n in zip(rates, images, strict=False))) / len(rates)
+
+
+def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> str:
+    """The number of images behind an accuracy and its standard error, in words; "" where they are not known."""
+    error = standard_error(trial, metric, record)
+    if error is None:
+        return ""
+    return f"{count(sum(record[IMAGES][:_tasks(trial)]), 'image')}, standard error {error:.2g}"
+
+
+def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
+    """The fraction of each task's images that were right, mean over seeds; None where a task's is not known."""
+    prefix, _, kind = metric.partition("_")
+    by_task: list[list[float | None]] = []
+    for task in range(1, _tasks(trial) + 1):
+        if kind == "learning_accuracy":  # of each task right after it was learned
+            by_task.append([results[task - 1]["metrics"].get(f"{prefix}_class_il_task{task}")
+                            for results in trial.results.values() if len(results) >= task])
+        else:
+            by_task.append(trial.by_seed(f"{metric}_task{task}"))
+    known = [[v / 100 for v in values if v is not None] for values in by_task]
+    if not known or any(len(values) < len(trial.results) for values in known):
+        return None
+    return [sum(values) / len(values) for values in known]
+
+
+def _tasks(trial: TrialRecord) -> int:
+    """Tasks seen in the last result that every seed has reported."""
+    done = trial.tasks_done
+    return next((int(results[done - 1]["task"]) + 1 for results in trial.results.values()), 0) if done else 0
