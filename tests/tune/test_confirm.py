@@ -92,7 +92,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: p
         assert ("Not confirmed on test images: trial 1" if command[0] == "show" else "not confirmed") in shown
     assert main(["report", "s", "--storage", str(storage)]) == 0
     page = (storage / "s" / "report.html").read_text()
-    assert '<p class="lead">Not confirmed on test images: trial 1' in page and "± 0.71" in page
+    assert '<p class="lead">Not confirmed on test images: trial 1' in page
     ledger = Ledger.open(storage, "s")
     assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == ["s-confirm-1"]
     table = pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
@@ -174,7 +174,7 @@ def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(tmp_path: Path,
     (["s-confirm-1"], "'s-confirm-1' is itself a confirmation, of 's'."),
     (["s", "--seeds", "0"], "--seeds 0 is out of range"), (["s", "--top", "0"], "--top 0 is out of range"),
     (["s", "--choose", "one-se"], "--choose one-se needs the spread over seeds"),
-    (["s", "--baseline", "nowhere.yaml"], f"no file {Path('nowhere.yaml').absolute()}"),
+    (["s", "--baseline", "nowhere.yaml"], "/nowhere.yaml."),
     (["t"], "unknown sweep 't'"),
 ])
 def test_what_cannot_be_confirmed(storage: Path, arguments: list[str], message: str,
@@ -190,7 +190,8 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
     assert main(["report", "s-confirm-1", "--storage", str(storage)]) == 2
     assert "it is in the report of 's'" in capsys.readouterr().err
     assert main(["report", "s", "--storage", str(storage)]) == 0
-    assert "s-confirm-1: Trial 1, which the sweep chose" in (storage / "s" / "report.html").read_text()
+    said = "s-confirm-1: Not confirmed on test images: trial 1, which the sweep chose"
+    assert said in (storage / "s" / "report.html").read_text()
     shutil.rmtree(storage / "s-confirm-1")
     assert main(["report", "s", "--storage", str(storage)]) == 0
     assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), "the look stays counted"
