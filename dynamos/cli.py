@@ -1,7 +1,9 @@
 """`dynamos`: trains one configuration, in a folder of its own; exports a trained one."""
 
 import argparse
+import os
 import sys
+import uuid
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -31,7 +33,8 @@ EPILOG = """\
 Of several values the later wins: default, --preset, --config, --set, the field's own flag.
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
 SAVE_PATH = Path("runs/train")
-KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None}  # stands beside `config` in a run's config.yaml
+TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
+KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}  # stands beside `config` in a run's config.yaml
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -59,6 +62,8 @@ def train_parser() -> Parser:
                   exp_name="name of the run's folder [default: stream, method, seed and time]")
     run.add_argument("--checkpoint-every", type=_steps, default=argparse.SUPPRESS, metavar="N",
                      help="write a checkpoint every N steps beside those after every task")
+    run.add_argument("--tracking-uri", default=argparse.SUPPRESS, metavar="URI", help="MLflow server or store that shows "
+                     f"the run [default: {TRACKING}, or none]")
     add_fields(parser)
     return parser
 
@@ -93,7 +98,8 @@ def _train(arguments: list[str]) -> int:
     folder = (parsed.save_path or SAVE_PATH) / name
     if (folder / "config.yaml").exists():
         raise _taken(folder)
-    return _run(config, KEPT | options, folder, download=parsed.download)
+    usual = KEPT | {"tracking_uri": os.environ.get(TRACKING) or None}
+    return _run(config, usual | options, folder, download=parsed.download)
 
 
 def _taken(folder: Path) -> UserError:
@@ -112,7 +118,8 @@ def _stored(folder: Path) -> dict[str, Any]:
     for name, usual in KEPT.items():
         value = stored[name]
         steps = name == "checkpoint_every" and type(value) is int and value >= 1
-        if not steps and type(value) is not type(usual):
+        text = name == "tracking_uri" and isinstance(value, str)
+        if not (steps or text) and type(value) is not type(usual):
             raise UserError(f"{name} {value!r} in {path} is not what --{name.replace('_', '-')} can be.")
     return stored
 
@@ -122,15 +129,23 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
     """0, after training what is left of the run in `folder`; `stored` is what its config.yaml holds, if it has one."""
     from dynamos import checkpoints
     from dynamos.provenance import now_utc
-    from dynamos.recorders import Checkpoints, finished
+    from dynamos.recorders import Checkpoints, Recorder, finished, offered
     from dynamos.run import Places, alone, build, train
 
     trainer = build(config, download)
     places = Places(result=folder / "result.json", models=folder / "models", tables=folder.parent,
                     events=lambda setting: folder / "tensorboard" / setting)
+    about = {"id": uuid.uuid4().hex, "started": now_utc()} | {
+        name: value for name, value in (stored or {}).items() if name in ("id", "started")}
+    mirror: Recorder | None = None
+    if options["tracking_uri"] is not None:
+        flag = TRACKING if options["tracking_uri"] == os.environ.get(TRACKING) else "--tracking-uri"
+        mirror = offered("mlflow")(options["tracking_uri"], flag, folder, about | {"notes": options["notes"]})
     if stored is not None and finished(places.result) and _ended(trainer, options, folder, stored):
+        if mirror is not None:  # it may lack something
+            mirror.start(trainer)
+            mirror.end(trainer)
         return 0
-    started = now_utc() if stored is None else stored["started"]
     folder.mkdir(parents=True, exist_ok=True)
     with alone(folder):
         state = None if stored is None else checkpoints.latest(folder / "checkpoints")
@@ -141,14 +156,14 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
         try:
             # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
             write_whole(folder / "config.yaml", yaml.safe_dump(
-                {"config": config.to_dict(), **options, "started": started}, sort_keys=False), new=stored is None)
+                {"config": config.to_dict(), **options, **about}, sort_keys=False), new=stored is None)
         except FileExistsError:  # another run of that name began while this one read its images
             raise _taken(folder) from None
         print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
               f"in {folder}", flush=True)
         try:
-            train(trainer, options, places, {"exp_name": folder.name, **options}, started,
-                  Checkpoints(folder / "checkpoints", options["checkpoint_every"]))
+            train(trainer, options, places, {"exp_name": folder.name, **options}, about["started"],
+                  Checkpoints(folder / "checkpoints", options["checkpoint_every"]), mirror)
         except KeyboardInterrupt:
             print(f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}", file=sys.stderr)
             return 130
@@ -167,7 +182,8 @@ def _ended(trainer: "Trainer", options: dict[str, Any], folder: Path, stored: di
     trainer.load_state_dict(state)
     if not trainer.done:
         return False
-    late = [f"--{name.replace('_', '-')}" for name in KEPT if options[name] != stored[name]]
+    late = [f"--{name.replace('_', '-')}" for name in KEPT
+            if options[name] != stored[name] and name != "tracking_uri"]
     if late:
         raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
     print_summary(trainer)

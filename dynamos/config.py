@@ -123,6 +123,8 @@ class TrainConfig:
     precision: str = _field("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
     step_mode: str = _field("eager", "machine", "how a training step is executed", ("eager", "compile"))
     deterministic: bool = _field(False, "machine", "refuse operations that may differ from run to run")
+    log_every: int = _field(0, "machine", "keep the means of the loss's terms and of what each gate keeps over every "
+                            "so many steps, in curve.csv and event files; 0: none", Range(0, 10**14))
 
     def __post_init__(self) -> None:
         """Raises UserError for a value of the wrong type or outside its range."""
@@ -162,9 +164,9 @@ def most_tasks(config: TrainConfig) -> int:
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Names of the fields in which a run of `b` cannot go on with what a run of `a` left.
 
-    Where the images lie does not matter: a checkpoint knows whether they are the same.
+    Where the images lie does not matter, for a checkpoint knows whether they are the same, nor what is looked at.
     """
-    return sorted(name for name in FIELDS if name != "data_path" and a.get(name) != b.get(name))
+    return sorted(name for name in FIELDS if name not in ("data_path", "log_every") and a.get(name) != b.get(name))
 
 
 FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrainConfig)}

@@ -3,6 +3,8 @@
 Shapes: N images, K classes, G gates, C channels a gate, D = G * C policy logits.
 """
 
+import functools
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -73,13 +75,18 @@ def gating_losses(output: Output, labels: Tensor, config: TrainConfig) -> tuple[
             config.prototype_loss * masked_prototype_loss(output.policy_logits, labels, correct))
 
 
+def stream_terms(output: Output, labels: Tensor, config: TrainConfig, gating: bool) -> dict[str, Tensor]:
+    """The terms of a stream batch's loss: cross entropy and, where the gates are at work, their losses."""
+    task = F.cross_entropy(output.logits, labels)
+    if not gating:
+        return {"task": task}
+    policy, prototype = gating_losses(output, labels, config)
+    return {"task": task, "policy": policy, "prototype": prototype}
+
+
 def stream_loss(output: Output, labels: Tensor, config: TrainConfig, gating: bool) -> Tensor:
-    """Loss of a stream batch: cross entropy and, where the gates are at work, their losses."""
-    loss = F.cross_entropy(output.logits, labels)
-    if gating:
-        policy, prototype = gating_losses(output, labels, config)
-        loss = loss + policy + prototype
-    return loss
+    """Loss of a stream batch, the sum of its terms."""
+    return functools.reduce(torch.add, stream_terms(output, labels, config, gating).values())
 
 
 def rehearsal_loss(output: Output, labels: Tensor, stored_logits: Tensor, stored_policy_logits: Tensor,

@@ -7,6 +7,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryFile
 from time import time
@@ -17,11 +18,14 @@ import torch
 
 from dynamos import checkpoints, metrics
 from dynamos.errors import UserError
-from dynamos.files import write_whole
+from dynamos.files import AnyPath, write_whole
 from dynamos.metrics import Matrix, TaskResult
 from dynamos.network import original_state_dict
 from dynamos.provenance import environment, git_revision, now_utc
 from dynamos.trainer import Trainer
+
+CURVE = "curve.csv"
+OFFERS = "dynamos.recorders"
 
 
 class Recorder:
@@ -36,11 +40,26 @@ class Recorder:
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """An epoch is done; `means` are its loss, accuracy and keep_fraction."""
 
+    def point(self, trainer: Trainer, point: dict[str, float]) -> None:
+        """The curve has a new point (Trainer.curve)."""
+
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """A task is learned and evaluated."""
 
     def end(self, trainer: Trainer) -> None:
         """Every task is done."""
+
+    def broken_off(self, trainer: Trainer, error: BaseException) -> None:
+        """An error or an interruption ended the run before its end."""
+
+
+def offered(name: str) -> Callable[..., Recorder]:
+    """The recorder of that name that an installed package offers (entry points of OFFERS); UserError for none."""
+    found = list(entry_points(group=OFFERS, name=name))
+    if not found:
+        raise UserError(f"this installation has no recorder {name!r}; install this version of dynamos (pip install .).")
+    make: Callable[..., Recorder] = found[0].load()
+    return make
 
 
 def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
@@ -53,14 +72,23 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
         for recorder in recorders:
             recorder.epoch(trainer, means)
 
-    trainer.on_step, trainer.on_epoch = step, epoch
+    def point(trainer: Trainer, point: dict[str, float]) -> None:
+        for recorder in recorders:
+            recorder.point(trainer, point)
+
+    trainer.on_step, trainer.on_epoch, trainer.on_point = step, epoch, point
     for recorder in recorders:
         recorder.start(trainer)
-    for result in trainer:
+    try:
+        for result in trainer:
+            for recorder in recorders:
+                recorder.task(trainer, result)
         for recorder in recorders:
-            recorder.task(trainer, result)
-    for recorder in recorders:
-        recorder.end(trainer)
+            recorder.end(trainer)
+    except BaseException as error:
+        for recorder in recorders:
+            recorder.broken_off(trainer, error)
+        raise
 
 
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
@@ -241,8 +269,39 @@ def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
     return None if long is None else f"its row {long} has more values than there are columns"
 
 
+class CurveFile(Recorder):
+    """curve.csv: a row for every point of the curve. The run's state holds them, so that it has each once."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
+        """Writes the points so far."""
+        write_curve(trainer, self.path)
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Writes the points so far."""
+        write_curve(trainer, self.path)
+
+    def broken_off(self, trainer: Trainer, error: BaseException) -> None:
+        """Writes the points so far."""
+        write_curve(trainer, self.path)
+
+
+def write_curve(trainer: Trainer, path: AnyPath) -> None:
+    """Writes the points of a run's curve as CSV, tasks counted from 1; nothing where there are none."""
+    if trainer.curve:
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(trainer.curve[0]))
+        writer.writeheader()
+        writer.writerows({**point, "task": point["task"] + 1} for point in trainer.curve)
+        write_whole(path, text.getvalue())
+
+
 class TensorBoard(Recorder):
     """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done.
+
+    The curve's points are against the steps done.
 
     What is told is in the file at once, which tensorboardX's SummaryWriter, a thread behind, cannot promise: the run
     may be killed at its next step, and once resumed from there it does not tell it again.
@@ -255,6 +314,7 @@ class TensorBoard(Recorder):
     def start(self, trainer: Trainer) -> None:
         """Begins the files."""
         from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto.event_pb2 import Event, SessionLog
 
         self.writers = {}
         for setting in accuracy_matrices(trainer):
@@ -262,12 +322,21 @@ class TensorBoard(Recorder):
             folder.mkdir(parents=True, exist_ok=True)
             # The writer names its file by the second, and would begin anew one that is there.
             self.writers[setting] = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir()))}")
+            # Points that were written after the checkpoint come again: TensorBoard shows none of those before this.
+            self.writers[setting].write_event(Event(
+                wall_time=time(), step=trainer.steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Writes the epoch's means over all its batches."""
         done = trainer.task * trainer.config.n_epochs + trainer.epoch + 1
         for setting in self.writers:
             self._write(setting, {f"train/{name}": value for name, value in means.items()}, done)
+
+    def point(self, trainer: Trainer, point: dict[str, float]) -> None:
+        """Writes a point of the curve."""
+        for setting in self.writers:
+            self._write(setting, {f"curve/{name}": value for name, value in point.items()
+                                  if name not in ("steps", "task")}, int(point["steps"]))
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Writes mean and single accuracies and what the gates kept."""

@@ -11,7 +11,17 @@ from dynamos.config import TrainConfig
 from dynamos.device import lacks_memory, pick_device
 from dynamos.display import Display, print_summary
 from dynamos.errors import RunError, UserError
-from dynamos.recorders import Checkpoints, CsvRow, ModelFiles, Recorder, ResultFile, TensorBoard, record
+from dynamos.recorders import (
+    CURVE,
+    Checkpoints,
+    CsvRow,
+    CurveFile,
+    ModelFiles,
+    Recorder,
+    ResultFile,
+    TensorBoard,
+    record,
+)
 from dynamos.streams import load_stream
 from dynamos.trainer import Trainer
 
@@ -47,7 +57,7 @@ def build(config: TrainConfig, download: bool) -> Trainer:
 
 
 def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Mapping[str, Any], started: str,
-          checkpoints: Checkpoints | None = None) -> None:
+          checkpoints: Checkpoints | None = None, mirror: Recorder | None = None) -> None:
     """Trains what is left of a run, shows it, and leaves what belongs to every run and what `options` ask for.
 
     Args:
@@ -57,6 +67,7 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
         row: what the CSV row holds beside results and configuration.
         started: when the run first began.
         checkpoints: what makes it resumable, if it is.
+        mirror: what shows the run elsewhere, if anything does.
     """
     with _telling_of_memory(trainer.config), Display(trainer) as display:
         recorders: list[Recorder] = [display, ModelFiles(places.models, options["save_all"])]
@@ -64,10 +75,12 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
             recorders.append(CsvRow(places.tables, row, once=checkpoints is not None))
         if options["tensorboard"]:
             recorders.append(TensorBoard(places.events))
+        if trainer.config.log_every:
+            recorders.append(CurveFile(places.result.with_name(CURVE)))
         # Last but the checkpoints: what a kill takes away here, a resumed run writes again.
         recorders.append(ResultFile(places.result, {"notes": options["notes"]}, started))
-        if checkpoints is not None:
-            recorders.append(checkpoints)
+        # What a mirror has been sent is in a checkpoint: a resumed run does not measure it anew.
+        recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)
 

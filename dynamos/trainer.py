@@ -1,5 +1,6 @@
 """Drives a method over a stream: a TaskResult after every task, and a state that saves and restores whole."""
 
+import functools
 import logging
 import math
 import os
@@ -25,6 +26,7 @@ from dynamos.streams import Stream, load_stream
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 250
+TERMS = ("task", "policy", "prototype", "rehearsal")  # of a step's loss, which is their sum (METHOD section 2)
 STEPS_BETWEEN_READS = 50  # how often the host asks the device whether everything is still finite
 COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distance from 0 or 1 of what a gate keeps, and of a keep_ratio that errs
 
@@ -40,12 +42,15 @@ class Trainer:
         untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until they are measured.
         channel_use: (K, G, C), of the evaluation after the last task learned here: the fraction of each class's images
             that kept each channel, NaN for a class not seen yet; None before the first.
+        curve: a point for every stretch of config.log_every steps: the "steps" done, the 0-based "task" and the
+            stretch's means of each of TERMS ("loss_TERM") and of what each gate keeps of its channels ("keep_gateN").
         task, epoch, step: where the run stands; `step` counts within the epoch.
     """
 
     def __init__(self, config: TrainConfig, stream: Stream | None = None, *,
                  on_step: Callable[["Trainer"], None] | None = None,
-                 on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
+                 on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
+                 on_point: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
         """Builds the run; UserError where configuration and data do not fit.
 
         Args:
@@ -53,6 +58,7 @@ class Trainer:
             stream: its stream, where it is already loaded (on the run's device).
             on_step: called after every training step, when the trainer's state may be saved.
             on_epoch: called after every epoch with its mean loss, accuracy and keep fraction.
+            on_point: called with every new point of the curve, before `on_step`.
         """
         self.config = config
         self.device = pick_device(config.device)
@@ -62,7 +68,7 @@ class Trainer:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.stream = load_stream(config, self.device) if stream is None else stream
         self.method = METHODS[config.model]
-        self.on_step, self.on_epoch = on_step, on_epoch
+        self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
         self.buffer = Buffer(config.buffer_size if self.method.rehearses else 0, self.stream.image_shape,
@@ -74,6 +80,10 @@ class Trainer:
         self.channel_use: np.ndarray | None = None
         self._train_seconds = 0.0
         self._sums = torch.zeros(4, device=self.device)  # of this epoch: loss, correct, keep fraction, images
+        self.curve: list[dict[str, float]] = []
+        self._since_point = 0  # steps since the last point of the curve
+        gates = GATES if self.method.gated else 0
+        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)  # of them: terms, what the gates keep
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
@@ -100,6 +110,7 @@ class Trainer:
             self.untrained = {"class_il": [u.class_il for u in untrained], "task_il": [u.task_il for u in untrained]}
         while self.epoch < self.config.n_epochs:
             self._train_epoch()
+        self._add_point()  # no point is of two tasks
         result = self._result()
         self.results.append(result)
         for text in result.warnings:
@@ -117,6 +128,8 @@ class Trainer:
             self.step += 1
             self.steps += 1
             self._train_seconds = before + time.perf_counter()
+            if self.config.log_every and self.steps % self.config.log_every == 0:
+                self._add_point()
             if self.step % STEPS_BETWEEN_READS == 0:
                 self._raise_if_not_finite()
             if self.on_step is not None:
@@ -134,7 +147,7 @@ class Trainer:
             self.config.minibatch_size, self.generator)
         noise = self._noise(len(images))
         replay_noise = None if replay is None else self._noise(len(replay.labels))
-        loss, output = self._loss(images, noise, replay, replay_noise, bypass)
+        loss, output, terms = self._loss(images, noise, replay, replay_noise, bypass)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
@@ -150,20 +163,41 @@ class Trainer:
             finite = torch.isfinite(output.logits).all() & torch.isfinite(loss)
             self._first_bad_step.masked_fill_((self._first_bad_step < 0) & ~finite, self.steps + 1)
 
+            if self.config.log_every:
+                none = torch.zeros_like(loss)
+                self._point_sums += torch.cat([torch.stack([terms.get(name, none) for name in TERMS]),
+                                               output.actions.mean((0, 2))])
+                self._since_point += 1
+
+    def _add_point(self) -> None:
+        """Ends a stretch of the curve, where one has begun; only here the host waits for its sums."""
+        if self._since_point == 0:
+            return
+        names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]
+        means = (self._point_sums / self._since_point).tolist()
+        point = {"steps": self.steps, "task": self.task, **dict(zip(names, means, strict=False))}
+        self._point_sums.zero_()
+        self._since_point = 0
+        self.curve.append(point)
+        if self.on_point is not None:
+            self.on_point(self, point)
+
     def _eager_loss(self, images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
-                    bypass: bool) -> tuple[Tensor, Output]:
-        """(loss of one step, the network's output on the stream images)."""
+                    bypass: bool) -> tuple[Tensor, Output, dict[str, Tensor]]:
+        """(loss of one step, the network's output on the stream images, the loss's terms)."""
         gating = self.method.gated and not bypass
         output = self._forward(images.pixels, images.white, noise, bypass)
-        loss = losses.stream_loss(output, images.labels, self.config, gating)
+        terms = losses.stream_terms(output, images.labels, self.config, gating)
+        loss = functools.reduce(torch.add, terms.values())
         if replay is not None:
             # A second pass: the batch statistics of stream and buffer images stay apart.
             again = self._forward(replay.images, images.white, replay_noise, bypass)
-            loss = loss + losses.rehearsal_loss(again, replay.labels, replay.logits, replay.policy_logits,
-                                                self.config, gating)
-        return loss, output
+            terms["rehearsal"] = losses.rehearsal_loss(again, replay.labels, replay.logits, replay.policy_logits,
+                                                       self.config, gating)
+            loss = loss + terms["rehearsal"]
+        return loss, output, terms
 
-    def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output]]:
+    def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
         """_eager_loss, through torch.compile where it pays; eager again, with a warning, where compiling fails.
 
         Every shape is compiled anew, for minutes on a CPU. So only the step that nearly all steps are is: a whole
@@ -175,7 +209,7 @@ class Trainer:
         replayed = min(self.config.minibatch_size, self.buffer.capacity)
 
         def loss(images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
-                 bypass: bool) -> tuple[Tensor, Output]:
+                 bypass: bool) -> tuple[Tensor, Output, dict[str, Tensor]]:
             arguments = images, noise, replay, replay_noise, bypass
             if bypass or len(images) < whole or (
                     0 if replay is None else len(replay.labels)) < replayed:
@@ -214,6 +248,7 @@ class Trainer:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
+        self._add_point()  # which shows how it came to that
         raise NonFiniteError(f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
                              self.config.to_dict())
 
@@ -305,7 +340,8 @@ class Trainer:
             "place": [self.task, self.epoch, self.step, self.steps],
             "results": [r.to_dict() for r in self.results], "untrained": self.untrained,
             "train_seconds": self._train_seconds, "sums": self._sums, "last_epoch": self._last_epoch,
-            "first_bad_step": self._first_bad_step}
+            "first_bad_step": self._first_bad_step,
+            "curve": self.curve, "since_point": self._since_point, "point_sums": self._point_sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continues from what state_dict gave; UserError if it belongs to another configuration or other data."""
@@ -327,6 +363,9 @@ class Trainer:
         self._train_seconds, self._last_epoch = state["train_seconds"], state["last_epoch"]
         self._sums.copy_(state["sums"])
         self._first_bad_step.copy_(state["first_bad_step"])
+        if "curve" in state:  # which an older one lacks
+            self.curve, self._since_point = list(state["curve"]), state["since_point"]
+            self._point_sums.copy_(state["point_sums"])
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
 from results.wording import measured
 
-_MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed")  # not of the configuration but of one run of it
+# Not of the configuration but of one run of it.
+_MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed", "log_every")
 _KEYS = ("model", "dataset", "buffer_size")  # under which best_args has the rest
 
 

@@ -12,7 +12,8 @@ from results.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord
 
 DATA = ("data_hash", "validation_hash")  # of a sweep's record: what its results were measured on
-WHERE = ("data_path", "device", "threads", "seed")  # of a configuration: what does not change what a result means
+# Of a configuration: what does not change what a result means.
+WHERE = ("data_path", "device", "threads", "seed", "log_every")
 
 
 def warm_start(study: optuna.Study, config: SweepConfig, record: Mapping[str, Any], trials: list[TrialRecord],

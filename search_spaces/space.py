@@ -13,7 +13,8 @@ from dynamos.errors import UserError, unknown
 from dynamos.files import local_path
 
 NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
-              "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic")
+              "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic",
+              "log_every")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,8 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+from typing import TYPE_CHECKING
+
 from sqlalchemy import make_url
 
 from dynamos.files import AnyPath
@@ -14,6 +16,7 @@ from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from results.urls import sqlite_url
 
+EXPERIMENT = "dynamos"
 ERROR_LENGTH = 500
 DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
 # Where an MLflow 3 store has paths of its files, columns by table.
@@ -60,6 +63,18 @@ def reachable(uri: str) -> str | None:
     except Exception as error:  # whatever the store or the network raised
         return one_line(error)
     return None
+
+
+def experiment(client: "MlflowClient", uri: str, beside: Path) -> str:
+    """The id of the experiment EXPERIMENT, made where there is none; a database's files are kept in a folder `beside`."""
+    artifacts = None  # where a server decides
+    if uri.startswith("sqlite"):
+        artifacts = make_store(uri)
+    elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
+        artifacts = (beside / "mlartifacts").as_uri()
+    found = client.get_experiment_by_name(EXPERIMENT)
+    made: str = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
+    return made
 
 
 def one_line(error: Exception) -> str:

@@ -166,6 +166,7 @@ class SweepTrial(ray.tune.Trainable):
     def _train_task(self) -> None:
         """Brings every seed to the end of the first task that not all have done."""
         from dynamos import checkpoints
+        from dynamos.recorders import CURVE, write_curve
 
         if not self._trainers:
             write_whole(self._attempt / "config.yaml", yaml.safe_dump(self._train().to_dict(), sort_keys=False))
@@ -174,7 +175,10 @@ class SweepTrial(ray.tune.Trainable):
         task = min(len(trainer.results) for trainer in self._trainers.values())
         for seed, trainer in self._trainers.items():
             if len(trainer.results) == task and not trainer.done:
-                trainer.run_task()
+                try:
+                    trainer.run_task()
+                finally:  # where it diverged, above all
+                    write_curve(trainer, self._attempt / f"seed-{seed}" / CURVE)
                 if trainer.done and trainer.method.gated:
                     _save_channel_use(trainer, self._attempt / f"seed-{seed}")
                 checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")

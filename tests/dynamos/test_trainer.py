@@ -23,12 +23,12 @@ class Watched(Trainer):
         real = self._loss
 
         def loss(images, noise, replay, replay_noise, bypass):
-            value, output = real(images, noise, replay, replay_noise, bypass)
+            value, output, terms = real(images, noise, replay, replay_noise, bypass)
             self.losses.append(value.item())
             self.outputs.append(output)
             self.bypassed.append(bypass)
             self.replayed.append(0 if replay is None else len(replay.labels))
-            return value, output
+            return value, output, terms
 
         self._loss = loss
 
@@ -205,6 +205,8 @@ EFFECTS = {
     "precision": precision,
     "step_mode": step_mode,
     "deterministic": deterministic,
+    "log_every": becomes(lambda t: [point["steps"] for point in t.curve], "log_every",
+                         {0: [], 1: [1, 2, 3, 4, 5, 6, 7, 8], 3: [3, 4, 6, 8], 9: [4, 8]}),
 }
 
 
@@ -254,6 +256,62 @@ def test_one_kind_of_step_is_compiled():
         t = Watched(config).run()
     assert set(t.replayed) > {0, 10} and {len(o.logits) for o in t.outputs} == {10, 5} and any(t.bypassed)
     assert set(seen) == {(10, 10)} and len(seen) > 10
+
+
+@pytest.mark.parametrize("model", METHODS)
+def test_the_curve_changes_nothing_and_has_the_means_of_what_the_steps_computed(model):
+    without, t = ran(model=model, n_epochs=2), Watched(small(model=model, n_epochs=2, warmup=False, log_every=3)).run()
+    assert_same_outcome(without, t)
+    assert t.losses == without.losses and without.curve == []
+    assert [(p["steps"], p["task"]) for p in t.curve] == [(3, 0), (6, 0), (8, 0), (9, 1), (12, 1), (15, 1), (16, 1)]
+    gated, begin = METHODS[model].gated, 0
+    for point in t.curve:
+        end = int(point["steps"])
+        terms = {name: value for name, value in point.items() if name.startswith("loss_")}
+        assert set(terms) == {"loss_task", "loss_policy", "loss_prototype", "loss_rehearsal"}
+        assert sum(terms.values()) == pytest.approx(sum(t.losses[begin:end]) / (end - begin), rel=1e-4)
+        assert (point["loss_policy"] != 0) == gated and (point["loss_rehearsal"] != 0) == any(t.replayed[begin:end])
+        kept = torch.stack([output.actions.mean((0, 2)) for output in t.outputs[begin:end]]).mean(0).tolist()
+        assert [v for name, v in point.items() if name.startswith("keep_gate")] == pytest.approx(kept, rel=1e-5)
+        assert len(kept) == (4 if gated else 0)
+        begin = end
+    assert any(point["loss_prototype"] for point in t.curve) == gated
+
+
+@pytest.mark.parametrize("steps", [1, 3, 5])
+def test_a_curve_goes_on_where_its_run_was_saved(steps):
+    config = small(log_every=3, warmup=False)
+    whole = Trainer(config)
+    outcome(whole)
+    saved = {}
+
+    def on_step(trainer):
+        if trainer.steps == steps:
+            saved.update(copy.deepcopy(trainer.state_dict()))
+
+    outcome(Trainer(config, on_step=on_step))
+    resumed = Trainer(config)
+    resumed.load_state_dict(saved)
+    outcome(resumed)
+    assert resumed.curve == whole.curve
+
+
+def test_a_run_goes_on_from_a_state_without_a_curve_and_with_another_log_every():
+    run = Trainer(small())
+    run.run_task()
+    state = {name: value for name, value in run.state_dict().items() if "point" not in name and name != "curve"}
+    resumed = Trainer(small(log_every=2))
+    resumed.load_state_dict(state)
+    resumed.run_task()
+    assert [point["steps"] for point in resumed.curve] == [6, 8]
+
+
+def test_the_curve_of_a_run_that_diverges_shows_it():
+    run = Trainer(small(lr=1e30, log_every=50, warmup=False))
+    with pytest.raises(NonFiniteError):
+        run.run_task()
+    [point] = run.curve
+    assert not math.isfinite(point["loss_task"])
 
 
 @pytest.mark.parametrize("model", METHODS)
