@@ -34,7 +34,8 @@ Of several values the later wins: default, --preset, --config, --set, the field'
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
 SAVE_PATH = Path("runs/train")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
-KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}  # stands beside `config` in a run's config.yaml
+# Stands beside `config` in a run's config.yaml.
+KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -62,8 +63,8 @@ def train_parser() -> Parser:
                   exp_name="name of the run's folder [default: stream, method, seed and time]")
     run.add_argument("--checkpoint-every", type=_steps, default=argparse.SUPPRESS, metavar="N",
                      help="write a checkpoint every N steps beside those after every task")
-    run.add_argument("--tracking-uri", default=argparse.SUPPRESS, metavar="URI", help="MLflow server or store that shows "
-                     f"the run [default: {TRACKING}, or none]")
+    run.add_argument("--tracking-uri", default=argparse.SUPPRESS, metavar="URI",
+                     help=f"MLflow server or store that shows the run [default: {TRACKING}, or none]")
     add_fields(parser)
     return parser
 
@@ -162,7 +163,8 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
         print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
               f"in {folder}", flush=True)
         try:
-            train(trainer, options, places, {"exp_name": folder.name, **options}, about["started"],
+            row = {name: value for name, value in options.items() if name != "tracking_uri"}
+            train(trainer, options, places, {"exp_name": folder.name, **row}, about["started"],
                   Checkpoints(folder / "checkpoints", options["checkpoint_every"]), mirror)
         except KeyboardInterrupt:
             print(f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}", file=sys.stderr)

@@ -6,7 +6,6 @@ import re
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-
 from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url
@@ -15,6 +14,9 @@ from dynamos.files import AnyPath
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
 from results.urls import sqlite_url
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
 
 EXPERIMENT = "dynamos"
 ERROR_LENGTH = 500
@@ -65,8 +67,8 @@ def reachable(uri: str) -> str | None:
     return None
 
 
-def experiment(client: "MlflowClient", uri: str, beside: Path) -> str:
-    """The id of the experiment EXPERIMENT, made where there is none; a database's files are kept in a folder `beside`."""
+def experiment(client: "MlflowClient", uri: str, beside: AnyPath) -> str:
+    """The id of EXPERIMENT, made where there is none; a database's files are kept in a folder of `beside`."""
     artifacts = None  # where a server decides
     if uri.startswith("sqlite"):
         artifacts = make_store(uri)

@@ -1,6 +1,7 @@
 """A single run of `dynamos` in MLflow: a recorder, which setup.cfg offers to the package dynamos by name."""
 
 import logging
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +41,8 @@ class RunMirror(Recorder):
             about: what its config.yaml says of it beside the configuration: `id`, `started` and `notes`.
         """
         refuse_password(flag, uri)
+        if uri.startswith("sqlite") and not re.match(r"sqlite(\+\w+)?:////", uri):
+            raise UserError(f"{flag} {uri}: give the file by its whole path, for instance sqlite:////home/me/mlflow.db.")
         if "://" not in uri or uri.startswith("file:"):
             raise UserError(f"{flag} {uri}: MLflow keeps no runs in a folder of files; write http://HOST:PORT or "
                             "sqlite:////WHOLE/PATH/mlflow.db.")
@@ -90,8 +93,9 @@ class RunMirror(Recorder):
             if result.task >= sent:
                 metrics += [metric(name, value, at, result.task + 1) for name, value in result.metrics().items()]
         facts = self._about["environment"]
-        tags = {"folder": str(self._folder), "mlflow.note.content": self._about["notes"], "reason": reason[:REASON_LENGTH],
-                "git_revision": self._about["revision"], "data_hash": trainer.stream.data_hash,
+        tags = {"folder": str(self._folder), "mlflow.note.content": self._about["notes"],
+                "reason": reason[:REASON_LENGTH], "git_revision": self._about["revision"],
+                "data_hash": trainer.stream.data_hash,
                 "validation_hash": trainer.stream.split_hash, **facts["versions"],
                 **{name: value for name, value in facts.items() if name != "versions"},
                 RESULTS_TAG: f"{seed}:{len(trainer.results)}"}

@@ -25,12 +25,12 @@ from results.headline import headline
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import ENDED, TrialRecord
-from tune.mlflow_store import DATABASES, make_store, mlflow_uri, one_line, prepare
+from tune.mlflow_store import EXPERIMENT as EXPERIMENT
+from tune.mlflow_store import experiment, mlflow_uri, one_line, prepare
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
     from mlflow.entities import Metric, Run
 
-EXPERIMENT = "dynamos"
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
 SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at different times
 ATTEMPT_TAG = "dynamos.attempt"
@@ -74,15 +74,8 @@ class Mirror:
 
         self._ledger, self._uri = ledger, uri
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
-        artifacts = None  # where a server decides
-        if uri.startswith("sqlite"):
-            artifacts = make_store(uri)
-        elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
-            artifacts = (ledger.folder.parent / "mlartifacts").as_uri()
         self._client = MlflowClient(tracking_uri=uri)
-        experiment = self._client.get_experiment_by_name(EXPERIMENT)
-        self._experiment: str = experiment.experiment_id if experiment else self._client.create_experiment(
-            EXPERIMENT, artifact_location=artifacts)
+        self._experiment = experiment(self._client, uri, ledger.folder.parent)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
         self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
@@ -140,7 +133,7 @@ class Mirror:
         ended = _milliseconds(trial.ended_at)
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
             for name in ("seconds", "cpu_seconds", "gpu_seconds"):
-                metrics.append(_metric(name, getattr(trial, name), ended, 0))
+                metrics.append(metric(name, getattr(trial, name), ended, 0))
         self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
         self._set_status(tag, _STATUS[trial.state], ended)
         self._sent[trial.number] = _mark(trial)
@@ -184,9 +177,9 @@ class Mirror:
                 self._answered()
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
-            metrics = [_metric(name, value, ended, 0) for name, value in summary.items()]
+            metrics = [metric(name, value, ended, 0) for name, value in summary.items()]
             metrics += [] if found is None else [
-                _metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
+                metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
         self._send(self._name, metrics, {}, tags)
         if "RUNNING" in states:
             status = "RUNNING"
@@ -324,7 +317,7 @@ def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, i
     for seed, results in trial.results.items():
         for result in results[sent.get(seed, 0):]:
             for name, value in result["metrics"].items():
-                yield _metric(f"seed_{seed}/{name}" if several else name, value, _recorded(result), result["task"] + 1)
+                yield metric(f"seed_{seed}/{name}" if several else name, value, _recorded(result), result["task"] + 1)
     if not several:
         return
     for index in range(min(sent.get(seed, 0) for seed in trial.results), trial.tasks_done):
@@ -333,9 +326,9 @@ def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, i
         for name in together[0]["metrics"]:
             values = [result["metrics"][name] for result in together if name in result["metrics"]]
             if len(values) == len(together):
-                yield _metric(name, mean(values), at, step)
+                yield metric(name, mean(values), at, step)
                 if name in spread_of:
-                    yield _metric(f"{name}_std", statistics.stdev(values), at, step)
+                    yield metric(f"{name}_std", statistics.stdev(values), at, step)
 
 
 def _mark(trial: TrialRecord) -> tuple[Any, ...]:
@@ -343,7 +336,8 @@ def _mark(trial: TrialRecord) -> tuple[Any, ...]:
     return trial.state, trial.attempt, *(len(results) for results in trial.results.values())
 
 
-def _metric(name: str, value: float, at: int, step: int) -> "Metric":
+def metric(name: str, value: float, at: int, step: int) -> "Metric":
+    """A metric's value at a step, and when it was measured in milliseconds since the epoch."""
     from mlflow.entities import Metric
 
     return Metric(name, float(value), at, step)

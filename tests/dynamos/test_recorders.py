@@ -59,6 +59,23 @@ def test_the_csv_row_agrees_with_the_task_results(written):
         assert float(by_setting["class-il"][name]) == getattr(results[-1], name)
 
 
+def test_the_curve_is_in_a_file_and_in_event_files(tmp_path):
+    flags = small_flags(log_every=3)
+    assert cli.main([*flags, "--tensorboard", "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
+    trainer = Trainer(small(log_every=3))
+    for _ in trainer:
+        pass
+    table = [{name: float(value) for name, value in row.items()} for row in rows(tmp_path / "e" / "curve.csv")]
+    assert table == [{**point, "task": point["task"] + 1} for point in trainer.curve] and len(table) == 4
+    found = scalars(tmp_path / "e" / "tensorboard" / "task-il")
+    for name in ("loss_task", "loss_policy", "loss_prototype", "loss_rehearsal", "keep_gate1", "keep_gate4"):
+        assert found[f"curve/{name}"] == [(point["steps"], pytest.approx(point[name])) for point in trainer.curve]
+
+
+def test_without_log_every_there_is_no_curve(written):
+    assert not (written[0] / "curve.csv").exists()
+
+
 @pytest.mark.parametrize("setting", ["class-il", "task-il"])
 def test_event_files_have_the_numbers_of_the_matrix(setting, written):
     folder, content = written

@@ -404,7 +404,7 @@ def test_stream_and_buffer_images_pass_apart(model):
 
     def loss(images, noise, replay, replay_noise, bypass):
         before = copy.deepcopy(t.network)
-        value, output = real(images, noise, replay, replay_noise, bypass)
+        value, output, terms = real(images, noise, replay, replay_noise, bypass)
         if replay is not None:
             own = before((images.pixels.float() / 16).expand(-1, 3, -1, -1), noise)
             again = before((replay.images.float() / 16).expand(-1, 3, -1, -1), replay_noise)
@@ -416,7 +416,7 @@ def test_stream_and_buffer_images_pass_apart(model):
             for (name, a), b in zip(t.network.named_buffers(), before.buffers(), strict=True):
                 torch.testing.assert_close(a, b, msg=name)  # running statistics, counts of batches
             seen.append(len(replay.labels))
-        return value, output
+        return value, output, terms
 
     t._loss = loss
     t.run_task()
