@@ -224,7 +224,8 @@ def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
 @pytest.mark.parametrize("says, change", [
     ("started", lambda content: content.pop("started")), ("checkpoint_every 0", dict(checkpoint_every=0)),
     ("checkpoint_every True", dict(checkpoint_every=True)), ("tensorboard 'yes'", dict(tensorboard="yes")),
-    ("notes 3", dict(notes=3)), ("tracking_uri 3", dict(tracking_uri=3)), ("csv_log None", dict(csv_log=None)), ("lr 0.0", dict(config={"lr": 0}))])
+    ("notes 3", dict(notes=3)), ("tracking_uri 3", dict(tracking_uri=3)),
+    ("csv_log None", dict(csv_log=None)), ("lr 0.0", dict(config={"lr": 0}))])
 def test_what_a_runs_folder_says_is_checked(says, change, interrupted, capsys):
     path = interrupted / "config.yaml"
     content = yaml.safe_load(path.read_text())
@@ -310,8 +311,8 @@ cli.main(sys.argv[1:])
 
 
 def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
-    flags = [*small_flags(n_tasks=1, n_epochs=4, log_every=1), "--tensorboard", "--checkpoint-every", "1", "--save-path",
-             str(tmp_path), "--exp-name", "e"]
+    flags = [*small_flags(n_tasks=1, n_epochs=4, log_every=1), "--tensorboard", "--checkpoint-every", "1",
+             "--save-path", str(tmp_path), "--exp-name", "e"]
     child = subprocess.run([sys.executable, "-c", KILLED_IN_THE_LAST_EPOCH, *flags], cwd=ROOT, capture_output=True)
     assert child.returncode == -signal.SIGKILL
     assert main(["--resume", str(tmp_path / "e")]) == 0
