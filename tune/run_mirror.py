@@ -14,7 +14,7 @@ from dynamos.recorders import Recorder
 from dynamos.trainer import Trainer
 from results.urls import refuse_password
 from tune.mlflow_store import experiment, one_line, prepare
-from tune.tracking import REASON_LENGTH, RESULTS_TAG, counts, metric
+from tune.tracking import NOTE_TAG, REASON_LENGTH, RESULTS_TAG, counts, metric
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -93,7 +93,7 @@ class RunMirror(Recorder):
             if result.task >= sent:
                 metrics += [metric(name, value, at, result.task + 1) for name, value in result.metrics().items()]
         facts = self._about["environment"]
-        tags = {"folder": str(self._folder), "mlflow.note.content": self._about["notes"],
+        tags = {"folder": str(self._folder), NOTE_TAG: self._about["notes"],
                 "reason": reason[:REASON_LENGTH], "git_revision": self._about["revision"],
                 "data_hash": trainer.stream.data_hash,
                 "validation_hash": trainer.stream.split_hash, **facts["versions"],
