@@ -15,7 +15,7 @@ from upath import UPath
 
 from dynamos import checkpoints
 from dynamos.config import TEST_LOCK, read_config
-from dynamos.errors import UserError
+from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.names import STOP_FILE
@@ -81,30 +81,28 @@ def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path
     assert results == step(worker(tmp_path / "read"))["results"] and results[SEEDS[0]]
 
 
+def curve_of(folder: Path, attempt: int, seed: int) -> list[str]:
+    """The steps of the points in a trial's curve."""
+    lines = (folder / f"attempt-{attempt}" / f"seed-{seed}" / "curve.csv").read_text().splitlines()
+    assert lines[0].startswith("steps,task,loss_task")
+    return [line.split(",")[0] for line in lines[1:]]
+
+
 def test_a_trial_keeps_a_curve_for_each_of_its_seeds_whole_in_every_attempt(tmp_path: Path) -> None:
-    def curve(attempt: int, seed: int) -> list[str]:
-        lines = (tmp_path / f"attempt-{attempt}" / f"seed-{seed}" / "curve.csv").read_text().splitlines()
-        assert lines[0].startswith("steps,task,loss_task")
-        return [line.split(",")[0] for line in lines[1:]]
-
-    first = ray.tune.with_parameters(SweepTrial, base=small(log_every=3), seeds=SEEDS, images=None)(settings(tmp_path))
-    step(first)
-    assert curve(1, 42) == curve(1, 43) == ["3", "4"]
-    second = ray.tune.with_parameters(SweepTrial, base=small(log_every=3), seeds=SEEDS, images=None)(
-        settings(tmp_path, 2))
-    assert step(second)["state"] == "COMPLETE"
-    assert curve(2, 42) == curve(2, 43) == ["3", "4", "6", "8"]
+    curves = ray.tune.with_parameters(SweepTrial, base=small(log_every=3), seeds=SEEDS, images=None)
+    curves(settings(tmp_path))._train_task()
+    assert curve_of(tmp_path, 1, 42) == curve_of(tmp_path, 1, 43) == ["3", "4"]
+    curves(settings(tmp_path, 2))._train_task()
+    assert curve_of(tmp_path, 2, 42) == curve_of(tmp_path, 2, 43) == ["3", "4", "6", "8"]
 
 
-def test_a_trial_that_diverges_keeps_its_curve(tmp_path: Path) -> None:
-    diverging = ray.tune.with_parameters(SweepTrial, base=small(log_every=3, warmup=False), seeds=SEEDS, images=None)
-    assert step(diverging(settings(tmp_path, lr=1e30)))["state"] == "PRUNED"
-    assert "nan" in (tmp_path / "attempt-1" / "seed-42" / "curve.csv").read_text()
-
-
-def test_a_trial_has_no_curve_unless_asked(tmp_path: Path) -> None:
-    step(worker(tmp_path))
-    assert not list(tmp_path.rglob("curve.csv"))
+def test_a_trial_that_diverges_keeps_its_curve_and_one_without_log_every_has_none(tmp_path: Path) -> None:
+    curves = ray.tune.with_parameters(SweepTrial, base=small(log_every=3, warmup=False), seeds=SEEDS, images=None)
+    with pytest.raises(NonFiniteError):
+        curves(settings(tmp_path, lr=1e30))._train_task()
+    assert curve_of(tmp_path, 1, 42) and "nan" in (tmp_path / "attempt-1" / "seed-42" / "curve.csv").read_text()
+    worker(tmp_path / "without")._train_task()
+    assert not list((tmp_path / "without").rglob("curve.csv"))
 
 
 def failing(error: Exception) -> Callable[..., None]:
