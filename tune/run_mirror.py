@@ -1,7 +1,6 @@
 """A single run of `dynamos` in MLflow: a recorder, which setup.cfg offers to the package dynamos by name."""
 
 import logging
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,7 @@ from dynamos.metrics import TaskResult
 from dynamos.provenance import environment, git_revision
 from dynamos.recorders import Recorder
 from dynamos.trainer import Trainer
-from results.urls import refuse_password
+from results.urls import refuse_unusable
 from tune.mlflow_store import experiment, one_line, prepare
 from tune.tracking import NOTE_TAG, REASON_LENGTH, RESULTS_TAG, counts, metric
 
@@ -40,9 +39,7 @@ class RunMirror(Recorder):
             folder: the run's.
             about: what its config.yaml says of it beside the configuration: `id`, `started` and `notes`.
         """
-        refuse_password(flag, uri)
-        if uri.startswith("sqlite") and not re.match(r"sqlite(\+\w+)?:////", uri):
-            raise UserError(f"{flag} {uri}: give the file by its whole path, for instance sqlite:////home/me/mlflow.db.")
+        refuse_unusable(flag, uri)
         if "://" not in uri or uri.startswith("file:"):
             raise UserError(f"{flag} {uri}: MLflow keeps no runs in a folder of files; write http://HOST:PORT or "
                             "sqlite:////WHOLE/PATH/mlflow.db.")

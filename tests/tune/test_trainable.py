@@ -14,7 +14,7 @@ import torch
 from upath import UPath
 
 from dynamos import checkpoints
-from dynamos.config import TEST_LOCK, read_config
+from dynamos.config import TEST_LOCK, TrainConfig, read_config
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
@@ -88,20 +88,25 @@ def curve_of(folder: Path, attempt: int, seed: int) -> list[str]:
     return [line.split(",")[0] for line in lines[1:]]
 
 
+def unready(folder: Path, base: TrainConfig, attempt: int = 1, **changes: Any) -> SweepTrial:
+    """A trial that trains without asking Ray anything."""
+    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=base, seeds=SEEDS, images=None, hashes={})(
+        settings(folder, attempt, **changes))
+    return made
+
+
 def test_a_trial_keeps_a_curve_for_each_of_its_seeds_whole_in_every_attempt(tmp_path: Path) -> None:
-    curves = ray.tune.with_parameters(SweepTrial, base=small(log_every=3), seeds=SEEDS, images=None)
-    curves(settings(tmp_path))._train_task()
+    unready(tmp_path, small(log_every=3))._train_task()
     assert curve_of(tmp_path, 1, 42) == curve_of(tmp_path, 1, 43) == ["3", "4"]
-    curves(settings(tmp_path, 2))._train_task()
+    unready(tmp_path, small(log_every=3), 2)._train_task()
     assert curve_of(tmp_path, 2, 42) == curve_of(tmp_path, 2, 43) == ["3", "4", "6", "8"]
 
 
 def test_a_trial_that_diverges_keeps_its_curve_and_one_without_log_every_has_none(tmp_path: Path) -> None:
-    curves = ray.tune.with_parameters(SweepTrial, base=small(log_every=3, warmup=False), seeds=SEEDS, images=None)
     with pytest.raises(NonFiniteError):
-        curves(settings(tmp_path, lr=1e30))._train_task()
+        unready(tmp_path, small(log_every=3, warmup=False), lr=1e30)._train_task()
     assert curve_of(tmp_path, 1, 42) and "nan" in (tmp_path / "attempt-1" / "seed-42" / "curve.csv").read_text()
-    worker(tmp_path / "without")._train_task()
+    unready(tmp_path / "without", small())._train_task()
     assert not list((tmp_path / "without").rglob("curve.csv"))
 
 
