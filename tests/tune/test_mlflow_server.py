@@ -26,7 +26,7 @@ from results.compare import compared, table
 from results.frame import Sweep
 from results.ledger import Ledger
 from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.ledgers import config, driven
+from tests.results.ledgers import begun, config, driven
 from tests.tune.servers import Server
 from tests.tune.sweeps import SMALL, runs_of
 from tests.tune.test_confirm import LOAD, created
@@ -65,7 +65,7 @@ def trained_by_hand(storage: Path, uri: str) -> None:
         made = Ledger.create(storage, config(name, base=base, sampler="random", trials=3, tracking_uri=uri), {})
         with driven(made):
             for value in (60.0, 80.0, 70.0):
-                number = made.ask().number
+                number = begun(made).number
                 for task in range(3):
                     made.add_result(number, 1, 42, {"task": task, "n_tasks": 3},
                                     {"val_class_il": value + lead - 10 * task, "compute": 0.5})
@@ -74,7 +74,7 @@ def trained_by_hand(storage: Path, uri: str) -> None:
     there = confirmation(Ledger.open(storage, "s"), 2, 1, Choice(), None, {"tracking_uri": uri})
     with driven(there):
         while there.remaining():
-            trial = there.ask()
+            trial = begun(there)
             for seed in there.config.training_seeds:
                 trainer = Trainer(there.config.base.replace(**trial.config | small | {"seed": seed}))
                 for result in trainer:

@@ -14,7 +14,7 @@ from results.frame import Sweep
 from results.ledger import Ledger
 from results.sampling_error import IMAGES
 from results.sweep_config import Constraint, Objective
-from tests.results.ledgers import config, driven
+from tests.results.ledgers import begun, config, driven
 from tests.tune.sweeps import runs_of
 from tune.cli import main
 from tune.served import served_sweep
@@ -26,7 +26,7 @@ def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], se
     made = config(name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),))
     with driven(Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b", IMAGES: [24, 30]})) as ledger:
         for value in values:
-            number = ledger.ask().number
+            number = begun(ledger).number
             for seed, final in zip(made.training_seeds, value, strict=False):
                 for task in range(1 if number == 1 else 2):
                     kept = 0.4 if number != 2 else 0.6

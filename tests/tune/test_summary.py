@@ -20,7 +20,7 @@ from results.confirm import enter_outcome
 from results.export import export
 from results.ledger import Ledger
 from results.sweep_config import Constraint, Objective, SweepConfig
-from tests.results.ledgers import ONE, SEED, config, confirmed, driven
+from tests.results.ledgers import ONE, SEED, begun, config, confirmed, driven
 from tune import tables
 from tune.cli import main, spell_out
 from tune.summary import ending
@@ -34,7 +34,7 @@ Say = Callable[..., str]
 
 
 def enter(ledger: Ledger, value: float, state: str = "COMPLETE", reason: str | None = None, **metrics: Any) -> None:
-    number = ledger.ask().number
+    number = begun(ledger).number
     result = {"task": 0, "n_tasks": 1, "warnings": ["policy collapse: [all] the gates keep 1.000"]}
     ledger.add_result(number, 1, SEED, result, METRICS | {"val_class_il": value} | metrics)
     ledger.finish(number, state, reason)
@@ -263,7 +263,7 @@ def test_stop_asks_the_driver_and_waits_until_it_has_obeyed(
 
     def drive() -> None:
         with driven(ledger):
-            ledger.ask()
+            begun(ledger)
             running.set()
             while not (ledger.trial_folder(0) / "stop").exists() and not ledger.stop_requested():
                 time.sleep(0.01)

@@ -32,7 +32,7 @@ from results.names import STOP_FILE
 from results.sweep_config import Constraint, Objective
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.results.ledgers import ONE, complete, config, confirmed, driven, report, swept
+from tests.results.ledgers import ONE, begun, complete, config, confirmed, driven, report, swept
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.test_guard import problem
@@ -92,7 +92,7 @@ def test_answers_have_the_fields_that_are_described_and_no_others(service: Serve
     swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, {"lr": 0.05}, values=(40, 60, 50, 45))
     with driven(Ledger.create(tmp_path, config(name="other"), {})) as ledger:
         complete(ledger, 10.0, 20.0)
-        report(ledger, ledger.ask().number, 55.0)
+        report(ledger, begun(ledger).number, 55.0)
     kinds = {"/sweeps": answers.SweepPage, "/sweeps/s": answers.Sweep, "/sweeps/s/trials": answers.TrialPage,
              "/sweeps/s/trials/1": answers.Trial, "/sweeps/other/trials/1": answers.Trial,
              "/sweeps/s/best": answers.Best, "/sweeps/s/pareto": answers.ParetoSet,
@@ -428,7 +428,7 @@ def test_a_look_and_the_time_of_a_running_trial_are_changes(tmp_path: Path, monk
     monkeypatch.setattr("tune.service.sweeps.TICK_SECONDS", 0.1)
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
-        ledger.ask()
+        begun(ledger)
         before = sweeps.newest("s")
         time.sleep(0.3)
         after = sweeps.newest("s")
@@ -682,7 +682,7 @@ def test_show_has_the_same_order_here_and_at_a_service(service: Served, tmp_path
             complete(ledger, 1.0, value)
         for state in ("PRUNED", "FAIL"):
             ledger.finish(ledger.ask().number, state, "because")
-        report(ledger, ledger.ask().number, 70.0)
+        report(ledger, begun(ledger).number, 70.0)
 
         def rows(*arguments: str) -> list[str]:
             assert main(["show", "s", *arguments]) == 0
