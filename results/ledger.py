@@ -9,7 +9,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -123,16 +123,11 @@ class Ledger:
     def open(cls, storage: AnyPath, name: str) -> Self:
         """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
         folder = storage / name
-        if not (folder / "sweep.yaml").is_file():
-            raise unknown("sweep", name, sweep_names(storage), f" (in {storage})")
-        config, record = read_sweep_file(folder / "sweep.yaml")
-        if config.name != folder.name:
-            raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
-                            f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
-        if config.ledger_url is None and not (folder / "ledger.db").is_file():
-            raise LedgerLost(f"{folder} has lost its ledger.db.")
+        config, record = known_sweep(folder)
         try:
             return cls(folder, config, record)
+        except RuntimeError as error:  # its tables are those of another Optuna
+            raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
         except (SQLAlchemyError, KeyError) as error:
             # A database that does not answer may have it.
             lost = config.ledger_url is None or isinstance(error, KeyError)
@@ -189,12 +184,7 @@ class Ledger:
     @property
     def budget(self) -> int:
         """Trials asked for, extensions and reruns included; a grid has no more than its points."""
-        asked = self.config.trials + int(self._study.user_attrs.get(EXTENDED, 0)) + sum(
-            source.startswith(RERUN) for source in self._own_sources())
-        if self.config.sampler != "grid":
-            return asked
-        given = sum(not source.startswith("grid:") for source in self._own_sources())
-        return min(asked, given + len(grid(self.config.space, self.config.grid_levels)))
+        return budget(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), self._own_sources())
 
     @property
     def driver_gone(self) -> bool:
@@ -205,11 +195,8 @@ class Ledger:
     @property
     def state(self) -> str:
         """Whether the sweep runs, and where; else whether it has anything left to do."""
-        driver = self.driver
-        if driver is not None:
-            return f"killed ({driver} is gone)" if self.driver_gone else f"running ({driver})"
         left = self.budget - sum(t.ended_at is not None and not t.imported for t in self.trials())
-        return f"stopped, {left} left" if left > 0 else "finished"
+        return state(self._stored_lease, left)
 
     def extend(self, trials: int) -> None:
         """Adds to the budget."""
@@ -377,9 +364,7 @@ class Ledger:
     @property
     def looks(self) -> dict[str, Any]:
         """What confirmations looked at test images with: {"at", "configurations", "seeds"} by name, oldest first."""
-        attributes = self._study.user_attrs
-        found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
-        return dict(sorted(found, key=lambda look: look[1]["at"]))
+        return looks_of(self._study.user_attrs)
 
     def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
         """Notes that a confirmation looks at test images; any process may."""
@@ -393,9 +378,7 @@ class Ledger:
     @property
     def tags(self) -> dict[str, str]:
         """What somebody has marked the sweep with, by name."""
-        attributes = self._study.user_attrs
-        return {key.removeprefix(TAG): value for key, value in sorted(attributes.items())
-                if key.startswith(TAG) and value}
+        return tags_of(self._study.user_attrs)
 
     def label(self, tags: Mapping[str, str], note: str | None) -> None:
         """Sets tags, a text that is empty removes one, and the note, if it is one; any process may, at any time."""
@@ -540,6 +523,51 @@ class Ledger:
 def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
     where = [] if storage == Path(STORAGE).resolve() else ["--storage", storage]
     return command_line("dynamos-sweep", verb, name, *flags, *where)
+
+
+def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
+    """(configuration, record) of the sweep in a folder; UserError where there is none or something is missing."""
+    if not (folder / "sweep.yaml").is_file():
+        raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
+    config, record = read_sweep_file(folder / "sweep.yaml")
+    if config.name != folder.name:
+        raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
+                        f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
+    if config.ledger_url is None and not (folder / "ledger.db").is_file():
+        raise LedgerLost(f"{folder} has lost its ledger.db.")
+    return config, record
+
+
+def budget(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
+    """Trials asked for, extensions and reruns included, where its own trials have these sources.
+
+    A grid has no more than its points.
+    """
+    sources = list(sources)
+    asked = config.trials + extended + sum(source.startswith(RERUN) for source in sources)
+    if config.sampler != "grid":
+        return asked
+    given = sum(not source.startswith("grid:") for source in sources)
+    return min(asked, given + len(grid(config.space, config.grid_levels)))
+
+
+def state(held: Mapping[str, Any], left: int) -> str:
+    """Whether a sweep with a lease runs, and where; else whether it has anything left to do."""
+    driver = held["owner"]
+    if driver is not None:
+        return f"killed ({driver} is gone)" if lease.gone(held) else f"running ({driver})"
+    return f"stopped, {left} left" if left > 0 else "finished"
+
+
+def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The looks of confirmations among the attributes of a study, by name, the oldest first."""
+    found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
+    return dict(sorted(found, key=lambda look: look[1]["at"]))
+
+
+def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The tags among the attributes of a study, by name."""
+    return {key.removeprefix(TAG): value for key, value in sorted(attributes.items()) if key.startswith(TAG) and value}
 
 
 def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:

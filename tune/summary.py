@@ -4,7 +4,6 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 from rich.table import Table
@@ -15,6 +14,7 @@ from results import overview, sweep_names
 from results.agreement import ranking
 from results.best import baseline, best, broken, pareto, ranked, tie_sentence
 from results.confirm import BASELINE, CONFIRMED, enter_outcome, latest_outcome, outcomes, verdict
+from results.glance import glance
 from results.headline import headline
 from results.labels import one_line, told
 from results.ledger import Ledger
@@ -37,21 +37,18 @@ def listing(storage: AnyPath) -> None:
     if not names:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
     rows = []
-    for name in names:
+    for name in tables.progress(names, "reading the sweeps"):
         try:
-            with closing(Ledger.open(storage, name)) as ledger:
-                config, trials = ledger.config, [t for t in ledger.trials() if not t.imported]
-                state, budget, labels = ledger.state, ledger.budget, [told(ledger.tags), one_line(ledger.note)]
-                found = latest_outcome(ledger.looks)
-        except (DynamosError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
-            said = str(error) if isinstance(error, DynamosError) else unusable(error)
-            rows.append([name, *[""] * (len(tables.SWEEPS) - 2), said])
+            seen = glance(storage, name)
+        except (DynamosError, OSError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
+            said = unusable(error) if isinstance(error, DATABASE_ERRORS) else str(error)
+            rows.append([name, "", "", "", "damaged", *[""] * (len(tables.SWEEPS) - 6), said])
             continue
-        chosen = best(trials, config)
-        rows.append([name, config.base.dataset, config.space.name, config.protocol, state,
-                     f"{sum(t.ended_at is not None for t in trials)}/{budget}",
-                     tables.cell(None if chosen is None else chosen.value), "" if found is None else found["verdict"],
-                     " ".join(map(str, config.objectives)), *labels, ""])
+        config, found = seen.config, latest_outcome(seen.looks)
+        rows.append([name, config.base.dataset, config.space.name, config.protocol, seen.state,
+                     f"{seen.ended}/{seen.budget}", tables.cell(seen.best),
+                     "" if found is None else found["verdict"], " ".join(map(str, config.objectives)),
+                     told(seen.tags), one_line(seen.note), ""])
     tables.print_rows(tables.SWEEPS, rows, prose=3)
 
 

@@ -8,12 +8,14 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import yaml
 from rich.cells import cell_len
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from dynamos.errors import UserError
@@ -25,6 +27,7 @@ SHOWN_TRIALS = 30
 SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
           "error")
 LEAST_PROSE = 30  # columns of the screen that prose in a table is given at least
+QUIET_SECONDS = 2.0  # before something that takes time says how far it is
 PIPE_WIDTH = 100_000
 SCREEN = "DYNAMOS_COLUMNS"  # variable of the environment: how wide the screen is that a command on a cluster is read on
 
@@ -72,6 +75,22 @@ def show(table: Table) -> None:
 def plain(*columns: str | Column) -> Table:
     """A table without lines."""
     return Table(*columns, box=None, pad_edge=False)
+
+
+def progress(items: Sequence[str], what: str) -> Iterator[str]:
+    """The items; on a terminal a line says how far they are once they have taken a while."""
+    screen = Console(stderr=True)
+    line = Progress(TextColumn(what), MofNCompleteColumn(), console=screen, transient=True,
+                    disable=not screen.is_terminal)
+    begun, task = time.monotonic(), line.add_task(what, total=len(items))
+    try:
+        for done, item in enumerate(items):
+            if time.monotonic() - begun > QUIET_SECONDS:
+                line.start()
+            line.update(task, completed=done)
+            yield item
+    finally:
+        line.stop()
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int = 0) -> None:
