@@ -8,6 +8,9 @@
 # All flags are those of `dynamos-sweep run`. Requeued, or submitted again with the name of a sweep that is there, it
 # goes on with that sweep; then only --name and --storage count.
 #
+# Before its time limit the job puts the sweep back and ends well, with status 0, so that the next one of a chain
+# (--dependency=afterok) goes on. Put back because somebody ended it (scancel) it has status 130.
+#
 #SBATCH --job-name=dynamos
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -16,9 +19,9 @@
 #SBATCH --requeue
 # Of a node that fails the trials go on elsewhere.
 #SBATCH --no-kill
-# Five minutes before the time limit the sweep is put back, for `resume`. For this at preemption, too, the cluster needs
+# The end is near: five minutes before the time limit. For this at preemption, too, the cluster needs
 # PreemptParameters=send_user_signal; without, `resume` goes on from what the ledger has.
-#SBATCH --signal=B:TERM@300
+#SBATCH --signal=B:USR1@300
 set -euo pipefail
 : "${SLURM_JOB_ID:?this is for sbatch}"
 
@@ -36,23 +39,50 @@ done
 
 temporary=/tmp/dynamos-$SLURM_JOB_ID  # of this job, for /tmp/ray may belong to somebody else
 steps=() driver='' token='' status=1
+say() { echo "slurm.sh: $*" >&2; }
+
 # Processes of its own are all that it ends: others may run Ray on these nodes, and `ray stop` would end theirs.
 finish() {
-  trap '' TERM INT
-  ((${#steps[@]} == 0)) || kill -TERM "${steps[@]}" 2> /dev/null || true
-  wait
+  trap '' TERM INT USR1
   rm -f -- ${token:+"$token"}
-  # Ray's own logs are of use only where something went wrong.
-  ((status != 0)) || srun --ntasks-per-node=1 rm -rf "$temporary" || true
+  ((${#steps[@]} == 0)) || kill -USR1 "${steps[@]}" 2> /dev/null || true
+  wait
+  # Ray's own logs are of use only where something went wrong. In a job that is cancelled no step begins any more.
+  if ((status == 0 || status == 130 || status == 143)); then
+    rm -rf "$temporary"
+    ((${#steps[@]} < 2)) || srun --ntasks-per-node=1 rm -rf "$temporary" || true
+  fi
   exit "$status"
 }
 trap finish EXIT
-interrupted=''
+
+# A driver puts its sweep back when it is told to end; no process starts from then on that would need the token.
 interrupt() {
-  interrupted=yes
-  if [[ $driver ]]; then kill -TERM "$driver" 2> /dev/null || true; else status=143; exit; fi
+  say "$1"
+  rm -f -- ${token:+"$token"}
+  if [[ $driver ]]; then kill -TERM "$driver" 2> /dev/null || true; else status=$2; exit; fi
 }
-trap interrupt TERM INT
+trap "interrupt 'told to end' 143" TERM INT
+
+# SLURM says so at once in a job that is shorter than what the signal comes before its end; of such a job the last fifth
+# is enough.
+due='' over=''  # when the sweep is to be put back (seconds since 1970), and whether that was
+end_is_near() {
+  local start end
+  read -r start end < <(SLURM_TIME_FORMAT=%s squeue --noheader --jobs="$SLURM_JOB_ID" --format='%S %e')
+  due=$((end - (end - start < 1500 ? (end - start) / 5 : 300)))
+}
+trap end_is_near USR1
+
+# Waits for a second or a signal, and puts the sweep back when that is due.
+tick() {
+  sleep 1 &
+  wait $! || true
+  if [[ $due && ! $over ]] && (($(date +%s) >= due)); then
+    over=yes
+    interrupt 'the time of the job is nearly over' 1
+  fi
+}
 
 export RAY_AUTH_MODE=token
 unset RAY_AUTH_TOKEN  # it would come first, and be in the environment of every process
@@ -75,13 +105,20 @@ export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 address_of() { local address; read -r address _ < <(getent ahostsv4 "$1") && echo "$address"; }
-# start_ray NODE FLAG...: Ray on a node, until the step is told to end. Its folder is for this user alone.
+# scancel sends SIGTERM to every process of the job and 30 s later (KillWait) SIGKILL. Ray's processes do not take the
+# former, so that the driver has a Ray to put the sweep back with.
+deaf='
+import os, signal, sys
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.execvp(sys.argv[1], sys.argv[1:])'
+# start_ray NODE FLAG...: Ray on a node, until the step gets SIGUSR1. Its folder is for this user alone.
 start_ray() {
   local node=$1
   shift
   # shellcheck disable=SC2016  # expanded on the node
   srun --nodes=1 --ntasks=1 --nodelist="$node" bash -c \
-    'mkdir -p -m 700 "$0" && [[ -O $0 ]] && exec ray start --block --temp-dir="$0/ray" "$@"' "$temporary" \
+    'mkdir -p -m 700 "$0" && [[ -O $0 ]] && exec python -c "$1" ray start --block --temp-dir="$0/ray" "${@:2}"' \
+    "$temporary" "$deaf" \
     --node-ip-address="$(address_of "$node")" --num-cpus="$SRUN_CPUS_PER_TASK" --min-worker-port=0 \
     --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
   steps+=($!)
@@ -89,7 +126,7 @@ start_ray() {
 # Fails once one of the steps has ended, for what was to come then never comes.
 all_run() {
   for step in "${steps[@]}"; do
-    kill -0 "$step" 2> /dev/null || { echo "slurm.sh: Ray did not start on all nodes" >&2; return 1; }
+    kill -0 "$step" 2> /dev/null || { say 'Ray did not start on all nodes'; return 1; }
   done
 }
 nodes_there() {
@@ -104,9 +141,9 @@ head=$(address_of "${nodes[0]}")
 address=$head:$port
 start_ray "${nodes[0]}" --head --port="$port" --ray-client-server-port="$client_port" --include-dashboard=false \
   --dashboard-port="$dashboard_port" --no-monitor
-until (: < "/dev/tcp/$head/$port") 2> /dev/null; do all_run; sleep 1; done
+until (: < "/dev/tcp/$head/$port") 2> /dev/null; do all_run; tick; done
 for node in "${nodes[@]:1}"; do start_ray "$node" --address="$address"; done
-until [[ $(nodes_there) -ge ${#nodes[@]} ]]; do all_run; sleep 1; done
+until [[ $(nodes_there) -ge ${#nodes[@]} ]]; do all_run; tick; done
 
 if dynamos-sweep show "$name" --storage "$storage" > /dev/null 2>&1; then
   dynamos-sweep resume "$name" --storage "$storage" --address "$address" &
@@ -114,10 +151,10 @@ else
   dynamos-sweep run "${flags[@]}" --address "$address" &
 fi
 driver=$!
-# A signal ends `wait` before the driver has ended.
-while :; do
-  interrupted=''
+while kill -0 "$driver" 2> /dev/null; do tick; done
+status=0
+wait "$driver" || status=$?
+if [[ $over ]] && ((status == 130)); then
+  say "the sweep $name was put back in time; submitted again with --name $name, it goes on"
   status=0
-  wait "$driver" || status=$?
-  [[ $interrupted ]] || break
-done
+fi

@@ -1,11 +1,15 @@
 """The wheel holds what the commands need, and they work from any directory."""
 
+import json
 import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
 
@@ -29,3 +33,27 @@ def test_the_wheel_works_away_from_the_source(tmp_path: Path) -> None:
         done = subprocess.run([script, "--help"], cwd=tmp_path / "elsewhere", capture_output=True, text=True,
                               check=True, env=os.environ | {"PYTHONPATH": str(tmp_path / "site")})
         assert done.stdout.startswith(f"usage: {command}")
+
+
+@pytest.mark.slow
+def test_an_install_held_to_the_lock_has_its_versions_and_the_torch_of_a_wheel_folder(tmp_path: Path) -> None:
+    """README's `pip install -c requirements.txt .`, which downloads nothing but what says what it needs."""
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    locked = [Requirement(line) for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    wanted = {canonicalize_name(r.name): str(r.specifier) for r in locked if r.marker is None or r.marker.evaluate()}
+    wheel = tmp_path / "torch-2.13.0+own-py3-none-any.whl"
+    about = "torch-2.13.0+own.dist-info"
+    with zipfile.ZipFile(wheel, "w") as made:
+        made.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: torch\nVersion: 2.13.0+own\n")
+        made.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        made.writestr(f"{about}/RECORD", "")
+    report = tmp_path / "report.json"
+    subprocess.run([sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check", "install", "-c",
+                    "requirements.txt", ".", "--dry-run", "--ignore-installed", "--report", report],
+                   cwd=ROOT, check=True, env=os.environ | {"PIP_FIND_LINKS": str(tmp_path)})
+    found = {canonicalize_name(entry["metadata"]["name"]): entry for entry in json.loads(report.read_text())["install"]}
+    torch = found["torch"]
+    assert torch["metadata"]["version"] == "2.13.0+own" and torch["download_info"]["url"].startswith(tmp_path.as_uri())
+    del found["dynamos"], found["torch"]
+    versions = {name: "==" + entry["metadata"]["version"] for name, entry in found.items()}
+    assert len(versions) > 100 and versions.items() <= wanted.items()

@@ -1,9 +1,11 @@
 """run_sweep: the one function that drives Ray, and what a sweep needs before and after it."""
 
 import logging
+import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
@@ -32,6 +34,8 @@ from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.trainable import SweepTrial
 
+# After a first signal, before another counts: SLURM signals every process of a job, and the job's script its driver.
+TWICE_SECONDS = 2.0
 INTERRUPTED = "interrupted"  # how a session ended that a signal ended
 log = logging.getLogger(__name__)
 
@@ -217,10 +221,14 @@ def _log_file(path: AnyPath) -> Iterator[None]:
 @contextmanager
 def _signals(interrupted: threading.Event) -> Iterator[None]:
     """While it lasts, a first SIGINT or SIGTERM sets the event instead of ending the process."""
+    first = math.inf
 
     def handle(*_: object) -> None:
-        if interrupted.is_set():
+        nonlocal first
+        now = time.monotonic()
+        if now - first > TWICE_SECONDS:
             raise KeyboardInterrupt  # asked twice: at once, and `resume` tidies up
+        first = min(first, now)
         interrupted.set()
 
     os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"

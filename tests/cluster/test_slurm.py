@@ -1,4 +1,4 @@
-"""The SLURM job, run for real: two Ray nodes on two loopback addresses, SLURM's commands run on this machine."""
+"""The SLURM job: on a real SLURM of one node, and on two loopback addresses with stand-ins for SLURM's commands."""
 
 import os
 import shutil
@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.cluster.files import CLUSTER, ROOT
-from tests.tune.crashes import LONG, Watched
-from tests.tune.processes import Session
+from tests.cluster.slurm import needs_slurm, slurm
+from tests.tune.crashes import LONG, Watched, endless
+from tests.tune.processes import Session, wait_for
 from tests.tune.sweeps import SMALL
 
 BESIDE = Path(sys.executable).parent
@@ -43,12 +44,12 @@ class Job:
         path.write_text(f"#!/usr/bin/env bash\n{text}")
         path.chmod(0o755)
 
-    def submit(self, *flags: str) -> Session:
+    def submit(self, *flags: str, **environment: str) -> Session:
         """Starts it, without a token of its own."""
         return Session([str(CLUSTER / "slurm.sh"), *flags], self.folder, {
             "SLURM_JOB_ID": self.number, "SLURM_JOB_NODELIST": "127.0.0.2,127.0.0.3", "SLURM_CPUS_PER_TASK": "1",
             "PATH": f"{self.stubs}:{BESIDE}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-            "RAY_AUTH_TOKEN_PATH": "", "RAY_ADDRESS": ""})
+            "RAY_AUTH_TOKEN_PATH": "", "RAY_ADDRESS": "", **environment})
 
     @property
     def token_files(self) -> list[Path]:
@@ -90,6 +91,21 @@ def test_ray_that_does_not_start_ends_it_and_leaves_no_token(tmp_path: Path) -> 
         assert (tmp_path / "runs").is_dir() and not job.token_files and not job.seen.there
 
 
+def test_what_ends_it_before_the_sweep_is_said(tmp_path: Path) -> None:
+    with made(tmp_path) as job:
+        job.stub("ray", "exec sleep 1000\n")
+        job.stub("squeue", 'now=$(date +%s)\n[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n')
+        for left, kinds, status, words in ((240, ["USR1", "TERM"], 143, "told to end"),
+                                           (12, ["USR1"], 1, "the time of the job is nearly over")):
+            with job.submit("--trials=1", LEFT=str(left)) as session:
+                session.until(lambda: any(path.stat().st_size for path in job.token_files) and job.ray_folder.exists())
+                for kind in kinds:
+                    session.send(signal.Signals[f"SIG{kind}"])
+                ended = session.end()
+            assert ended.status == status and words in ended.err, ended
+            assert not job.token_files and job.ray_folder.exists() == (status == 1)
+
+
 @pytest.mark.slow
 def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tmp_path: Path) -> None:
     with made(tmp_path) as job:
@@ -113,6 +129,48 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tm
         assert [(t.state, t.attempt) for t in job.seen.trials()] == [("COMPLETE", 1)] * 3
 
 
+@needs_slurm
+@pytest.mark.slow
+def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in_order(tmp_path: Path) -> None:
+    seen = Watched(tmp_path / "runs", "chain")
+    with slurm() as there:
+        def submitted(*options: str) -> str:
+            return there.submit(CLUSTER / "slurm.sh", "--name=chain", *endless(tmp_path, others=1), cwd=tmp_path,
+                                options=("--nodes=1", "--cpus-per-task=2", "--time=60", *options))
+
+        def until_at_work(number: str, attempt: int) -> None:
+            wait_for(lambda: seen.at_work(0, attempt) or there.job(number)["JobState"] in ("COMPLETED", "FAILED"))
+            assert there.job(number)["JobState"] == "RUNNING", said(number)
+
+        def said(number: str) -> str:
+            return (tmp_path / f"{number}.out").read_text()
+
+        def is_put_back(number: str) -> bool:
+            rows = (seen.folder / "trials.csv").read_text().splitlines()[1:]
+            return (seen.state(0) == "INTERRUPTED" and rows[0].startswith("0,INTERRUPTED,")
+                    and seen.ledger.driver is None and not [*seen.storage.glob(".ray-token-*")]
+                    and not Path(f"/tmp/dynamos-{number}").exists())
+
+        first = submitted()
+        second = submitted(f"--dependency=afterok:{first}")
+        until_at_work(first, 1)
+        minutes = [int(part) for part in there.job(first)["RunTime"].split(":")]
+        there.say("scontrol", "update", f"JobId={first}", f"TimeLimit={minutes[0] * 60 + minutes[1] + 2}")
+        ended = there.until(first, "COMPLETED", "FAILED", "TIMEOUT")
+        assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said(first)
+        assert "submitted again with --name chain, it goes on" in said(first) and is_put_back(first), said(first)
+
+        until_at_work(second, 2)
+        there.say("scontrol", "requeue", second)
+        there.until(second, "PENDING")
+        assert is_put_back(second), said(second)
+        there.say("scontrol", "update", f"JobId={second}", "StartTime=now")  # not after SLURM's two minutes
+        until_at_work(second, 3)
+        there.say("scancel", second)
+        there.until_empty()
+        assert there.job(second)["JobState"] == "CANCELLED" and is_put_back(second), said(second)
+
+
 @pytest.mark.slow
 def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(tmp_path: Path) -> None:
     with made(tmp_path) as job:
@@ -120,13 +178,13 @@ def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(tmp
             session.until(lambda: any(path.stat().st_size for path in job.token_files))
             token = job.token_files[0].read_text().strip()
             session.until(lambda: len(job.seen.running(tasks=1)) == 2)
+            assert job.ray_folder.stat().st_mode & 0o777 == 0o700
+            assert any(job.ray_folder.rglob("raylet.out")) and not told(job.ray_folder, token)
             session.send(signal.SIGTERM)
             ended = session.end()
         assert ended.status == 130, ended
         assert {t.state for t in job.seen.trials()} == {"INTERRUPTED"} and job.seen.ledger.driver is None
-        assert job.ray_folder.stat().st_mode & 0o777 == 0o700
-        assert any(job.ray_folder.rglob("raylet.out")), "Ray's logs are kept where a sweep did not end well"
-        assert not told(job.ray_folder, token) and not told(tmp_path, token) and not job.token_files
+        assert not job.ray_folder.exists() and not told(tmp_path, token) and not job.token_files
         with job.submit("--trials=2", "--set", *LONG) as session:
             ended = session.end()
         assert ended.status == 0, ended
