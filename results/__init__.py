@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynamos.strangers import refuse_strangers
+
 if TYPE_CHECKING:
     from dynamos.files import AnyPath
     from results.frame import Sweep
 
+refuse_strangers("search_spaces")
 STORAGE = "runs"  # where sweeps are kept by default
 
 

@@ -11,9 +11,15 @@ import pytest
 CLEARED = ("CUDA_VISIBLE_DEVICES", "DYNAMOS_", "MLFLOW_", "OMP_", "OPTUNA_", "RAY_")  # names, or what they begin with
 KEPT = {"DYNAMOS_TEST_DATA"}  # where tests find the real MNIST
 
+
+
+def _clear() -> None:
+    for name in [name for name in os.environ if name.startswith(CLEARED) and name not in KEPT]:
+        del os.environ[name]
+
+
 # Now, for libraries read some of them when they are imported; processes that tests start inherit what is left.
-for name in [name for name in os.environ if name.startswith(CLEARED) and name not in KEPT]:
-    del os.environ[name]
+_clear()
 # Packages that a user has installed for himself are found by his home.
 os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
 
@@ -30,6 +36,7 @@ def alone_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a test leaves in its folder, its home or its environment is gone for the next one."""
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as changes:
+        _clear()  # of what libraries have set when they were imported
         _settle(changes, tmp_path_factory.mktemp("alone"))
         yield
 

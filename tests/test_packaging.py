@@ -57,3 +57,19 @@ def test_an_install_held_to_the_lock_has_its_versions_and_the_torch_of_a_wheel_f
     del found["dynamos"], found["torch"]
     versions = {name: "==" + entry["metadata"]["version"] for name, entry in found.items()}
     assert len(versions) > 100 and versions.items() <= wanted.items()
+
+
+@pytest.mark.parametrize("name", ["results", "search_spaces"])
+def test_a_users_module_of_one_of_our_names_is_named_and_our_commands_do_not_see_it(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
+    (tmp_path / "notebook.py").write_text("from tune.client import Client")
+    done = subprocess.run([sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1].startswith(
+        f"ImportError: {tmp_path / name}.py comes before Dynamos's package '{name}', which is needed here: rename it")
+    for command in ([sys.executable, "-m", "tune.cli"], [Path(sys.executable).with_name("dynamos-sweep")]):
+        done = subprocess.run([*command, "list", "--storage", "none"], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 2 and "no sweep in" in done.stderr, done
+    (tmp_path / f"{name}.py").rename(tmp_path / "tune.py")
+    (tmp_path / "notebook.py").write_text("import results; print(results.STORAGE)")
+    done = subprocess.run([sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout == "runs\n", "reading results needs no tune"
