@@ -1,5 +1,6 @@
 """A trial as plain values: what terminal, service and page show of it."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from results.sweep_config import SweepConfig
@@ -17,3 +18,12 @@ def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
         "value": trial.value, "metrics": {metric: trial.last(metric) for metric in config.metrics},
         "spread": trial.spread(config.objectives[0].metric) if complete else None, "imported": trial.imported,
         "config": trial.config}
+
+
+def by_reason(trials: Iterable[TrialRecord]) -> dict[str, list[int]]:
+    """Numbers of the trials that ended early, by why they did, the most frequent reason first."""
+    found: dict[str, list[int]] = {}
+    for trial in trials:
+        if trial.reason:
+            found.setdefault(trial.reason, []).append(trial.number)
+    return dict(sorted(found.items(), key=lambda entry: -len(entry[1])))

@@ -17,6 +17,7 @@ from results.frame import Sweep
 from results.headline import headline
 from results.labels import told
 from results.ledger import Ledger
+from results.overview import by_reason
 from results.page import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.sweep_config import Objective, SweepConfig
@@ -209,5 +210,6 @@ def _failures(trials: list[TrialRecord]) -> list[str]:
     failed = [t for t in trials if t.state == "FAIL"]
     if not failed:
         return []
-    shown = pd.DataFrame([{"trial": t.number, "attempts": t.attempt, "reason": t.reason} for t in failed])
+    shown = pd.DataFrame([{"reason": reason, "how many": len(numbers), "trials": ", ".join(map(str, numbers))}
+                          for reason, numbers in by_reason(failed).items()])
     return [heading("Failed trials"), frame(shown)]

@@ -3,7 +3,7 @@
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from rich.table import Table
@@ -75,7 +75,19 @@ def show_sweep(ledger: Ledger) -> None:
     tables.print_trials(shown, config.objectives, config.constraints)
     if len(listed) > tables.SHOWN_TRIALS:
         tables.say(f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
+    failed = overview.by_reason(t for t in trials if t.state == "FAIL")
+    if sum(map(len, failed.values())) > len(failed):  # else the table says as much
+        tables.say("Failed:")
+        _say_reasons(failed)
     tables.say(ranking(trials, config))
+
+
+def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
+    """Prints why trials ended early, each reason once."""
+    for reason, numbers in list(reasons.items())[:SHOWN_REASONS]:
+        tables.say(f"{count(len(numbers), 'trial')}: {reason}", "  ")
+    if len(reasons) > SHOWN_REASONS:
+        print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
 
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
@@ -99,15 +111,12 @@ def ending(ledger: Ledger, over: str | None) -> bool:
               f"Go on: {_here(ledger.command('resume'))}{changes}\n")
     chosen = best(trials, config)
     if chosen is None:
-        reasons = Counter(t.reason for t in trials if t.reason).most_common()
+        reasons = overview.by_reason(trials)
         complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
         what = (f"None of the {complete} trials of {name} that completed keeps "
                 f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
         tables.say(f"{what}{':' if reasons else '.'}")
-        for reason, often in reasons[:SHOWN_REASONS]:
-            tables.say(f"{count(often, 'trial')}: {reason}", "  ")
-        if len(reasons) > SHOWN_REASONS:
-            print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
+        _say_reasons(reasons)
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first = baseline(trials)

@@ -19,6 +19,7 @@ from results.best import Choice
 from results.confirm import enter_outcome
 from results.export import export
 from results.ledger import Ledger
+from results.report import write_report
 from results.sweep_config import Constraint, Objective, SweepConfig
 from tests.results.ledgers import ONE, SEED, begun, config, confirmed, driven
 from tune import tables
@@ -398,3 +399,16 @@ def test_list_leaves_no_file_open(storage: Path, say: Say) -> None:
     before = len(os.listdir("/proc/self/fd"))
     say("list")
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_failures_of_one_reason_are_told_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(name="many", trials=5), {})) as many:
+        enter(many, 70.0)
+        for reason in ("out of luck", "out of memory", "out of luck"):
+            enter(many, 50.0, "FAIL", reason)
+    assert main(["show", "many", "--storage", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    place = lines.index("Failed:")
+    assert lines[place + 1:place + 3] == ["  2 trials: out of luck", "  1 trial: out of memory"]
+    section = write_report(many).read_text().rpartition("Failed trials")[2].partition("<h2")[0]
+    assert section.count("out of luck") == 1 and "1, 3" in section
