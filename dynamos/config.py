@@ -178,6 +178,14 @@ def default(name: str) -> Any:
     return FIELDS[name].default
 
 
+def unused(model: str) -> list[str]:
+    """Names of the fields that a method does not use."""
+    method = METHODS[model]
+    gates = () if method.gated else (*(n for n, f in FIELDS.items() if f.metadata["group"] == "gates"), "policy_alpha")
+    rehearsal = () if method.rehearses else ("buffer_size", "minibatch_size", "alpha", "beta", "policy_alpha")
+    return [name for name in FIELDS if name in gates or name in rehearsal]
+
+
 def field_type(name: str) -> tuple[type, bool]:
     """(type of a field's values, whether it may also be None)."""
     hint = _HINTS[name]

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 
 from results.pruners import Measure
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import count
 
 TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
@@ -85,8 +85,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
 def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
     """How far early rankings agreed with the final one, and what that says about pruning, in words."""
     objective = config.objectives[0]
-    own = [t for t in trials if not t.imported]
-    found = agreements(own, objective.metric, objective.sign > 0)
+    found = agreements(own(trials), objective.metric, objective.sign > 0)
     tasks = "; ".join(f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None)
     said = sentence(found, config.grace_tasks, config.pruner)
     return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said

@@ -35,11 +35,11 @@ class Choice:
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The sweep's own COMPLETE trials that keep every constraint, the best first.
+    """The COMPLETE trials that keep every constraint, the best first; results that were imported are as good as any.
 
     The first objective decides, between equals the next one, then age: so the first is in the Pareto set.
     """
-    finished = [t for t in trials if t.value is not None and t.feasible and not t.imported]
+    finished = [t for t in trials if t.value is not None and t.feasible]
     return _in_order(finished, config.objectives)
 
 
@@ -72,8 +72,18 @@ def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> lis
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
     """Trial 0, the stream's preset or what the sweep's base makes of it, or its last rerun; None before it is there."""
-    first = next((t for t in trials if t.source in ("preset", "base")), None)
-    return None if first is None else dataclasses.replace(newest(trials)[first.number], source=first.source)
+    first = next((t for t in trials if t.number == 0), None)
+    return None if first is None else dataclasses.replace(newest(trials)[0], source=first.source)
+
+
+def baseline_name(config: SweepConfig) -> str:
+    """What trial 0 is called."""
+    return "preset" if config.base_is_preset else "base"
+
+
+def named(trial: TrialRecord) -> str:
+    """A trial's number and, where another sweep ran it, which one."""
+    return f"trial {trial.number}" + (f", {trial.source}" if trial.imported else "")
 
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:

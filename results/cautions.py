@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dynamos.config import FIELDS, Range
 from results.best import best, tie_sentence, ties
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import count, number
 from search_spaces.space import Parameter
 
@@ -16,8 +16,7 @@ TRIALS_PER_FIELD = 10  # Loeppky, Sacks, Welch 2009, "Choosing the sample size o
 
 def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
     """Each in a sentence: too few trials, ties, a best at a range's edge, collapsed policies, many failures."""
-    own = [t for t in trials if not t.imported]
-    complete = [t for t in own if t.state == "COMPLETE"]
+    complete = [t for t in trials if t.state == "COMPLETE"]
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
     if len(complete) < wanted and config.sampler != "grid":
@@ -33,7 +32,7 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
                 found.append(f"The best, trial {chosen.number}, has {parameter.name} "
                              f"{number(chosen.config[parameter.name])} at the {side} end of its range ({parameter}): "
                              "a wider one may hold better.")
-    return found + troubles(own, chosen)
+    return found + troubles(own(trials), chosen)
 
 
 def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:

@@ -8,12 +8,12 @@ from typing import Any
 
 from dynamos.config import FIELDS, TrainConfig, most_tasks
 from dynamos.errors import UserError
-from results.best import best, reported_config
+from results.best import best, named, reported_config
 from results.difference import Difference, difference
 from results.frame import Sweep
 from results.sampling_error import images_behind
 from results.sweep_config import SweepConfig
-from results.trial import ENDED, TrialRecord
+from results.trial import ENDED, TrialRecord, own
 from results.warm_start import DATA
 from results.wording import count, duration, mean_and_spread, number
 
@@ -49,7 +49,7 @@ class Compared:
     """A sweep beside others."""
 
     sweep: Sweep
-    steps: tuple[Step, ...]  # one per ended trial, in the order they ended
+    steps: tuple[Step, ...]  # one per ended trial, in the order they ended, after one of imported results
 
     @property
     def config(self) -> SweepConfig:
@@ -92,7 +92,7 @@ def compared(sweeps: list[Sweep]) -> list[Compared]:
 def table(sweeps: list[Compared]) -> list[list[Row]]:
     """The rows of the comparison in its sections: settings and cost; the best, at equal budgets too; what shifted."""
     metric = sweeps[0].config.objectives[0].metric
-    states = [Counter(t.state for t in s.sweep.records if not t.imported) for s in sweeps]
+    states = [Counter(t.state for t in own(s.sweep.records)) for s in sweeps]
     streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
     settings = [(what, values) for what, values in streams if what == "stream" or len(set(values)) > 1]
     settings += [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
@@ -171,9 +171,9 @@ def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any,
 
 
 def _anytime(sweep: Sweep) -> tuple[Step, ...]:
-    ended = sorted((t for t in sweep.records if t.ended_at is not None and not t.imported),
-                   key=lambda t: (t.ended_at, t.number))
-    steps: list[Step] = []
+    ended = sorted((t for t in own(sweep.records) if t.ended_at is not None), key=lambda t: (t.ended_at, t.number))
+    taken = [t for t in sweep.records if t.imported]
+    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []  # what it began with cost it nothing
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]
@@ -183,4 +183,4 @@ def _anytime(sweep: Sweep) -> tuple[Step, ...]:
 
 
 def _of(trial: TrialRecord | None, metric: str) -> str:
-    return "" if trial is None else f"{mean_and_spread(trial, metric)} (trial {trial.number})"
+    return "" if trial is None else f"{mean_and_spread(trial, metric)} ({named(trial)})"

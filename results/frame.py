@@ -11,10 +11,10 @@ import pandas as pd
 from dynamos.config import field_type
 from dynamos.errors import unknown
 from dynamos.files import AnyPath, any_path, write_whole
-from results.best import Choice, best, chosen, pareto
+from results.best import Choice, best, chosen, named, pareto
 from results.ledger import Ledger
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import count, number
 
 # Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
@@ -75,13 +75,13 @@ class Sweep:
 
     def __repr__(self) -> str:
         """One line for a notebook: what was searched on, the trials by state, the best."""
-        config, own = self.config, [t for t in self.records if not t.imported]
-        states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in own).items())
+        config, ran = self.config, own(self.records)
+        states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items())
         found = best(self.records, config)
-        chosen = "" if found is None else (f"; best: trial {found.number}, {config.objectives[0].metric} "
+        chosen = "" if found is None else (f"; best: {named(found)}, {config.objectives[0].metric} "
                                            f"{number(found.value)}")
         return (f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
-                f"{count(len(own), 'trial')} ({states}){chosen}>")
+                f"{count(len(ran), 'trial')} ({states}){chosen}>")
 
     @property
     def trials(self) -> pd.DataFrame:

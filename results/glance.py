@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results.lease import LEASE
-from results.ledger import EXTENDED, NOTE, budget, known_sweep, looks_of, state, tags_of
+from results.ledger import EXTENDED, NOTE, Ledger, asked_for, countable, known_sweep, looks_of, state, tags_of
 from results.study import study_name
 from results.sweep_config import SweepConfig
 from results.trial import ENDED, IMPORTED
@@ -55,7 +55,11 @@ def glance(storage: AnyPath, name: str) -> Glance:
         def ask(columns: str, table: str, also: str = "", **values: str) -> Any:
             return database.execute(text(f"SELECT {columns} {_OF_STUDY.format(table)} {also}"),
                                     {"study": study, **values})
-        return _glance(config, database, study, ask)
+        seen = _glance(config, database, study, ask)
+    if countable(config):  # which of its configurations are left takes all trials to know
+        with closing(Ledger.open(storage, name)) as ledger:
+            return replace(seen, budget=ledger.budget, state=ledger.state)
+    return seen
 
 
 def _glance(config: SweepConfig, database: Connection, study: int, ask: Callable[..., Any]) -> Glance:
@@ -69,12 +73,13 @@ def _glance(config: SweepConfig, database: Connection, study: int, ask: Callable
         noted[key][trial] = json.loads(value)
     own = {trial: source for trial, source in noted["source"].items() if not source.startswith(IMPORTED)}
     ended = {trial for trial in own if states[trial] in ENDED and trial in noted["ended_at"]}
+    imported = noted["source"].keys() - own.keys()
     broken = {trial for trial, value in ask("trial_id, value_json", "trial_system_attributes", "AND key LIKE :key",
                                             key=f"{_CONSTRAINTS_KEY}:%") if json.loads(value) > 0}
     values = [value for trial, value in ask("trial_id, value", "trial_values", "AND objective = 0")
-              if trial in ended - broken and states[trial] == "COMPLETE"]
-    asked = budget(config, attributes.get(EXTENDED, 0), (s for t, s in own.items()
-                                                         if states[t] not in ENDED or t in ended))
+              if trial in (ended | imported) - broken and states[trial] == "COMPLETE"]
+    asked = asked_for(config, attributes.get(EXTENDED, 0), (s for t, s in own.items()
+                                                            if states[t] not in ENDED or t in ended))
     sign = config.objectives[0].sign
     return Glance(config, state(attributes[LEASE], asked - len(ended)), len(ended), asked,
                   None if config.confirms is not None else max(values, key=lambda v: sign * v, default=None),

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
-from results.best import and_keeps, baseline, best, broken
+from results.best import and_keeps, baseline, baseline_name, best, broken, named
 from results.confirm import latest_outcome
 from results.sampling_error import images_behind
 from results.sweep_config import SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import measured
 
 
@@ -23,27 +23,27 @@ def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str
     if chosen is None or chosen.value is None or chosen.number in found["tested"]:
         return str(found["finding"])
     metric = config.objectives[0].metric
-    return (f"{found['finding']} The sweep's best by {metric} is now trial {chosen.number} "
+    return (f"{found['finding']} The sweep's best by {metric} is now {named(chosen)} "
             f"({measured(metric, chosen.value)}), which that confirmation did not test.")
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any]) -> str:
     """What the search found, in words."""
     chosen, first = best(trials, config), baseline(trials)
-    complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
+    complete = sum(t.state == "COMPLETE" for t in trials)
     if chosen is None or chosen.value is None:
-        return f"None of {sum(not t.imported for t in trials)} trials has completed{and_keeps(config)}."
+        return f"None of {len(own(trials))} trials has completed{and_keeps(config)}."
     metric = config.objectives[0].metric
     images = images_behind(chosen, metric, record)
-    text = f"Trial {chosen.number} is best with {metric} {measured(metric, chosen.value)}{images and f' ({images})'}"
+    text = f"T{named(chosen)[1:]}{',' * chosen.imported} is best with {metric} {measured(metric, chosen.value)}{images and f' ({images})'}"
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
-        return f"{text}; it is the {first.source}, where the sweep began."
+        return f"{text}; it is the {baseline_name(config)}, where the sweep began."
     if not first.feasible:
-        return (f"{text}; the {first.source} ({measured(metric, first.value)}), where the sweep began, breaks "
+        return (f"{text}; the {baseline_name(config)} ({measured(metric, first.value)}), where the sweep began, breaks "
                 f"{' and '.join(broken(config, first))}.")
     gain = config.objectives[0].sign * (chosen.value - first.value)
-    return (f"{text}, better by {measured(metric, gain)} than the {first.source} ({measured(metric, first.value)}). "
+    return (f"{text}, better by {measured(metric, gain)} than the {baseline_name(config)} ({measured(metric, first.value)}). "
             f"Being the best of {complete} with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each "
             "flatters it: retrain it on fresh seeds.")

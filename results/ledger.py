@@ -3,6 +3,7 @@
 One driver writes, and holds the lease while it does (lease.py). What it writes of a trial is in stored.py.
 """
 
+import dataclasses
 import datetime as dt
 import io
 import logging
@@ -26,19 +27,21 @@ from dynamos.config import read_yaml
 from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import AnyPath, write_whole
 from results import STORAGE, lease, sweep_names
+from results.asking import asked
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
-from results.samplers import SAMPLERS, grid
+from results.samplers import grid
 from results.stored import foreign, last_heard, read, repeatable
-from results.study import enqueue, made_study, open_database, study_name
-from results.sweep_config import SweepConfig
-from results.trial import IMPORTED, RERUN, TrialRecord
-from results.warm_start import warm_start
+from results.study import enqueue, make_study, open_database, study_name
+from results.sweep_config import SweepConfig, refuse_in_vain
+from results.trial import IMPORTED, RERUN, TrialRecord, own
+from results.warm_start import beginning
 from results.write_through import WriteThrough
 
 log = logging.getLogger(__name__)
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
+REMARKS = "remarks"  # of the record: what the sweep begins or searches with otherwise than one may expect, in sentences
 LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
 NOTE = "note"  # study attribute: what somebody has written about the sweep
 TAG = "tag/"  # study attributes, by name: what somebody has marked it with; "" where the tag was removed
@@ -83,10 +86,16 @@ class Ledger:
         the same storage. UserError for a name that is not allowed.
         """
         cls.refuse_taken(storage, config.name)
+        refuse_in_vain(config)
         folder = storage / config.name
         earlier = None if config.warm_start is None else cls.open(beside or storage, config.warm_start)
-        record = {"id": uuid.uuid4().hex, **record}
-        content = yaml.safe_dump({**config.to_dict(), "record": record}, sort_keys=False)
+        before = None
+        if earlier is not None:
+            with closing(earlier):
+                before = earlier.config, earlier.record, earlier.trials()
+        begins = beginning(config, record, before)
+        record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: begins.notes} if begins.notes else {})
+        content = _sweep_file(config, record)
         # A sweep is there whole, its first trials enqueued, or not at all.
         try:
             if isinstance(folder, Path):
@@ -94,12 +103,12 @@ class Ledger:
                 try:
                     making.mkdir(parents=True)
                     write_whole(making / "sweep.yaml", content)
-                    _make_study(making, config, record, earlier)
+                    make_study(making, begins, record)
                     making.rename(folder)
                 finally:
                     shutil.rmtree(making, ignore_errors=True)
             else:  # nothing can be renamed, so the file that makes it a sweep comes last, and replaces no other
-                _make_study(folder, config, record, earlier)
+                make_study(folder, begins, record)
                 file = folder / "sweep.yaml"
                 file.fs.pipe_file(file.path, content.encode(), mode="create")
         except OSError as error:
@@ -134,6 +143,14 @@ class Ledger:
             raise (LedgerLost if lost else UserError)(
                 f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
                 f"{' '.join(str(error).split())}.") from None
+
+    def use_tracking(self, uri: str) -> None:
+        """Has the sweep mirrored to another MLflow server or store from now on; UserError while a driver runs it."""
+        if self.driver is not None and not self.driver_gone:
+            raise UserError(f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to the "
+                            f"MLflow that it began with; stop it first: {self.command('stop')}")
+        self.config = dataclasses.replace(self.config, tracking_uri=uri)
+        write_whole(self.folder / "sweep.yaml", _sweep_file(self.config, self.record))
 
     @contextmanager
     def driving(self) -> Iterator[None]:
@@ -183,8 +200,17 @@ class Ledger:
 
     @property
     def budget(self) -> int:
-        """Trials asked for, extensions and reruns included; a grid has no more than its points."""
-        return budget(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), self._own_sources())
+        """Trials asked for, extensions and reruns included; each configuration counts once, apart from reruns."""
+        space, trials = self.config.space, self.trials()
+        asked = asked_for(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials))
+        if not countable(self.config):
+            return asked
+        tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
+        if self.config.sampler == "grid":
+            left = sum(space.key(point) not in tried for point in grid(space, self.config.grid_levels))
+        else:  # a trial that a kill left without values will have one of those that are left
+            left = (space.size or 0) - len(tried) - sum(len(t.config) < len(space.parameters) for t in trials)
+        return min(asked, len(own(trials)) + max(left, 0))
 
     @property
     def driver_gone(self) -> bool:
@@ -195,7 +221,7 @@ class Ledger:
     @property
     def state(self) -> str:
         """Whether the sweep runs, and where; else whether it has anything left to do."""
-        left = self.budget - sum(t.ended_at is not None and not t.imported for t in self.trials())
+        left = self.budget - sum(t.ended_at is not None for t in own(self.trials()))
         return state(self._stored_lease, left)
 
     def extend(self, trials: int) -> None:
@@ -260,8 +286,7 @@ class Ledger:
         number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
         if self.config.sampler == "grid" and number == new:
             self._enqueue_grid_point()
-        self._study.sampler = SAMPLERS[self.config.sampler](self.config.seed, number)
-        trial = self._study.ask(self.config.space.distributions())
+        trial = asked(self._study, self.config, number)
         attributes = trial.user_attrs
         if "source" not in attributes:
             trial.set_user_attr("source", "sampler")
@@ -360,6 +385,11 @@ class Ledger:
                 "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
                 "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds})
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the sweep begins or searches with otherwise than one may expect, in sentences."""
+        return list(self.record.get(REMARKS, ()))
 
     @property
     def looks(self) -> dict[str, Any]:
@@ -498,15 +528,12 @@ class Ledger:
     def _stored(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))
 
-    def _own_sources(self) -> list[str]:
-        return [record.source for record in self.trials() if not record.imported]
-
     def _enqueue_grid_point(self) -> None:
         """Enqueues the next point of the grid in an order of its own, so that a part of the grid is spread over it."""
-        points = grid(self.config.space, self.config.grid_levels)
-        taken = set(self._own_sources())
+        points, space = grid(self.config.space, self.config.grid_levels), self.config.space
+        tried = {space.key(trial.config) for trial in self.trials()}
         order = np.random.default_rng(self.config.seed).permutation(len(points))
-        number = next(int(i) for i in order if f"grid:{i}" not in taken)
+        number = next(int(i) for i in order if space.key(points[i]) not in tried)
         enqueue(self._study, self.config, f"grid:{number}", points[number])
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
@@ -538,17 +565,14 @@ def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     return config, record
 
 
-def budget(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Trials asked for, extensions and reruns included, where its own trials have these sources.
+def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
+    """Trials asked for, extensions and reruns included, where trials have these sources."""
+    return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
 
-    A grid has no more than its points.
-    """
-    sources = list(sources)
-    asked = config.trials + extended + sum(source.startswith(RERUN) for source in sources)
-    if config.sampler != "grid":
-        return asked
-    given = sum(not source.startswith("grid:") for source in sources)
-    return min(asked, given + len(grid(config.space, config.grid_levels)))
+
+def countable(config: SweepConfig) -> bool:
+    """Whether a sweep has a number of configurations, which its budget cannot exceed."""
+    return config.sampler == "grid" or config.space.size is not None
 
 
 def state(held: Mapping[str, Any], left: int) -> str:
@@ -570,6 +594,10 @@ def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     return {key.removeprefix(TAG): value for key, value in sorted(attributes.items()) if key.startswith(TAG) and value}
 
 
+def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:
+    return yaml.safe_dump({**config.to_dict(), "record": dict(record)}, sort_keys=False)
+
+
 def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     """(configuration, record) of a sweep.yaml; UserError where it is damaged."""
     values = read_yaml(path)
@@ -578,11 +606,3 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
         return SweepConfig.from_dict(values), record
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None
-
-
-def _make_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any], earlier: Ledger | None) -> None:
-    """Makes a new sweep's study with its first trials and what an earlier sweep gives it."""
-    with made_study(folder, config, record) as study:
-        if earlier is not None:
-            with closing(earlier):
-                warm_start(study, config, record, earlier.trials(), earlier.config, earlier.record)

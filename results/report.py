@@ -9,7 +9,7 @@ import yaml
 from dynamos.files import AnyPath, write_whole
 from results import charts, importance
 from results.agreement import ranking
-from results.best import baseline, best, broken
+from results.best import baseline, baseline_name, best, broken, named
 from results.cautions import cautions, troubles
 from results.confirm import frame as confirmation_frame
 from results.confirm import outcomes, verdict
@@ -21,7 +21,7 @@ from results.overview import by_reason
 from results.page import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
 from results.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.sweep_config import Objective, SweepConfig
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import count, duration, mean_and_spread, measured, number
 
 
@@ -57,21 +57,23 @@ def _labels(ledger: Ledger) -> list[str]:
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     """What was run and under which protocol, the answer, what speaks against it."""
     config = ledger.config
-    own = [t for t in sweep.records if not t.imported]
-    states = Counter(t.state.lower() for t in own)
+    ran, taken = own(sweep.records), sum(t.imported for t in sweep.records)
+    states = Counter(t.state.lower() for t in ran)
     searched = ", ".join(f"{p.name} {p}" for p in config.space.parameters)
     told = ", ".join(f"{amount} {state}" for state, amount in states.items())
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
         paragraph(headline(sweep.records, config, ledger.record, ledger.looks), "lead"),
-        paragraph(f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, {len(own)} of "
-                  f"{ledger.budget} trials" + (f" ({told})" if told else "") + f", {count(config.seeds, 'seed')} each, "
+        paragraph(f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, {len(ran)} of "
+                  f"{ledger.budget} trials" + (f" ({told})" if told else "")
+                  + (f" and {count(taken, 'result')} of {config.warm_start}" if taken else "")
+                  + f", {count(config.seeds, 'seed')} each, "
                   f"sampler {config.sampler}, pruner {config.pruner}, sought "
                   f"{' and '.join(map(str, config.objectives))}"
                   + "".join(f", with {c}" for c in config.constraints) + f"; {ledger.state}."),
         paragraph(f"Space {config.space.name}: {searched}."),
         paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}.")]
-    return parts + [paragraph(text, "caution") for text in cautions(sweep.records, config)]
+    return parts + [paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep.records, config))]
 
 
 def _confirmations(ledger: Ledger) -> list[str]:
@@ -97,9 +99,9 @@ def _confirmations(ledger: Ledger) -> list[str]:
 def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
     """The best and where the sweep began, side by side."""
     first = baseline(sweep.records)
-    columns = {f"best (trial {chosen.number})": chosen}
+    columns = {f"best ({named(chosen)})": chosen}
     if first is not None and first.number != chosen.number:
-        columns[f"{first.source} (trial {first.number})"] = first
+        columns[f"{baseline_name(sweep.config)} ({named(first)})"] = first
     rows = [(metric, *(mean_and_spread(t, metric) if t.state == "COMPLETE" else t.state.lower()
                        for t in columns.values())) for metric in sweep.config.metrics]
     rows += [(field, *(number(t.config.get(field)) for t in columns.values())) for field in chosen.config]

@@ -3,7 +3,8 @@
 import itertools
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial
 
 from dynamos.config import field_type
 from dynamos.errors import UserError
@@ -18,19 +20,48 @@ from search_spaces.space import Parameter, SearchSpace
 
 GRID_LIMIT = 10_000  # points; a larger grid is never finished and only slow to draw from
 
+@dataclass(frozen=True, slots=True)
+class Draw:
+    """What a sampler is made for: one suggestion."""
+
+    seed: int  # the sweep's
+    number: int  # the trial's
+    trials: int  # the sweep's budget at its start
+    given: Sequence[FrozenTrial] = ()  # COMPLETE trials that an earlier sweep or a file of points gave
+
+    @property
+    def mixed(self) -> int:
+        """A seed of this trial's own."""
+        return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
+
+
 # A sampler is made anew for every suggestion, seeded from the sweep's seed and the trial's number, so that a resumed
 # sweep draws what an undisturbed one would have drawn. Each keeps what else it has to remember in the storage.
-SAMPLERS: dict[str, Callable[[int, int], BaseSampler]] = {
-    "tpe": lambda seed, number: TPESampler(multivariate=True, constant_liar=True, seed=_mixed(seed, number)),
-    "gp": lambda seed, number: GPSampler(seed=_mixed(seed, number), warn_independent_sampling=False),
-    "cmaes": lambda seed, number: CmaEsSampler(seed=_mixed(seed, number), warn_independent_sampling=False),
-    "nsga2": lambda seed, number: NSGAIISampler(population_size=20, seed=_mixed(seed, number)),
-    "random": lambda seed, number: RandomSampler(seed=_mixed(seed, number)),
-    "qmc": lambda seed, number: _qmc(seed, number),
+SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
+    "tpe": lambda draw: TPESampler(n_startup_trials=MODEL_TRIALS, multivariate=True, constant_liar=True,
+                                   seed=draw.mixed),
+    "gp": lambda draw: GPSampler(n_startup_trials=MODEL_TRIALS, seed=draw.mixed, warn_independent_sampling=False),
+    "cmaes": lambda draw: _cmaes(draw),
+    "nsga2": lambda draw: NSGAIISampler(population_size=population(draw.trials), seed=draw.mixed),
+    "random": lambda draw: RandomSampler(seed=draw.mixed),
+    "qmc": lambda draw: _qmc(draw),
     # The ledger enqueues the grid's points itself; nothing is left to draw.
-    "grid": lambda seed, number: RandomSampler(seed=_mixed(seed, number)),
+    "grid": lambda draw: RandomSampler(seed=draw.mixed),
 }
+MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian process model what they saw
 SINGLE_OBJECTIVE_SAMPLERS = ("cmaes",)
+UNCONSTRAINED_SAMPLERS = ("cmaes",)
+RANGE_SAMPLERS = ("cmaes", "qmc")  # those that draw the value of a field with choices at random
+
+
+def population(trials: int) -> int:
+    """Individuals in a generation of NSGA-II: a quarter of the budget, so that several generations fit into it."""
+    return min(max(trials // 4, 4), 20)
+
+
+def random_trials(sampler: str, trials: int) -> int:
+    """Number of trials that must have ended before a sampler that learns does better than to draw at random."""
+    return {"tpe": MODEL_TRIALS, "gp": MODEL_TRIALS, "nsga2": population(trials)}.get(sampler, 0)
 
 
 def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
@@ -53,20 +84,32 @@ class _NumberedQMC(QMCSampler):
     Optuna counts the points drawn; a trial that a kill caught between two parameters would take another point.
     """
 
-    def __init__(self, seed: int, number: int) -> None:
+    def __init__(self, draw: Draw) -> None:
         # Until a trial has ended well it draws independently, and not the same again each time.
-        super().__init__(scramble=True, seed=seed, warn_independent_sampling=False,
-                         independent_sampler=RandomSampler(seed=_mixed(seed, number)))
-        self._number = number
+        super().__init__(scramble=True, seed=draw.seed, warn_independent_sampling=False,
+                         independent_sampler=RandomSampler(seed=draw.mixed))
+        self._number = draw.number
 
     def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._number - 1  # trial 0 is the base
 
 
-def _qmc(seed: int, number: int) -> BaseSampler:
+def _qmc(draw: Draw) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # it would break the display
-        return _NumberedQMC(seed, number)
+        return _NumberedQMC(draw)
+
+
+def _cmaes(draw: Draw) -> BaseSampler:
+    """CMA-ES; it begins where trials that were given to the sweep were good (Nomura et al. 2021), else in the middle.
+
+    It learns of no trial that it did not draw itself, so this is how they count.
+    """
+    # It takes the best tenth of them and fails where that is none: of fewer than ten the best alone.
+    given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        return CmaEsSampler(seed=draw.mixed, source_trials=given or None, warn_independent_sampling=False)
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:
@@ -81,6 +124,3 @@ def _levels(parameter: Parameter, levels: int) -> list[Any]:
         return sorted({round(value) for value in inside})
     return inside
 
-
-def _mixed(seed: int, number: int) -> int:
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

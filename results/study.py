@@ -1,7 +1,6 @@
 """The Optuna study of a sweep in its database: opened, and made with its first trials enqueued."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import optuna
@@ -15,6 +14,7 @@ from dynamos.files import AnyPath
 from results import lease
 from results.sweep_config import SweepConfig
 from results.urls import sqlite_url
+from results.warm_start import Beginning
 
 DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # what a ledger's database that cannot be used raises
 
@@ -44,17 +44,18 @@ def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
     return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
 
 
-@contextmanager
-def made_study(folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Iterator[optuna.Study]:
-    """A new sweep's study with its first trials, in `folder` where its ledger has no URL; closed at the end."""
+def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) -> None:
+    """Makes a new sweep's study with its first trials, in `folder` where its ledger has no URL."""
+    config = begins.config
     database = open_database(config.ledger_url, folder)
     study = optuna.create_study(storage=database, study_name=study_name(config, record), directions=[
         "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
     lease.free(database, database.get_study_id_from_name(study.study_name))
-    enqueue(study, config, "preset" if config.base_is_preset else "base", {})
-    for number, point in enumerate(config.points, start=1):
-        enqueue(study, config, f"points:{number}", point)
-    yield study
+    for trial in begins.trials:
+        if isinstance(trial, tuple):
+            enqueue(study, config, *trial)
+        else:
+            study.add_trial(trial)
     database.engine.dispose()
 
 

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, plain, preset, preset_names
+from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, plain, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from results.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.pruners import PRUNERS, WILCOXON_SEEDS
-from results.samplers import SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
+from results.samplers import RANGE_SAMPLERS, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, UNCONSTRAINED_SAMPLERS, grid
 from results.urls import refuse_unusable
 from search_spaces.space import SearchSpace
 
@@ -332,6 +332,26 @@ class SweepConfig:
             "objectives": tuple(Objective.parse(text) for text in values["objectives"]),
             "constraints": tuple(Constraint.parse(text) for text in values["constraints"]),
             "points": tuple(values["points"])})
+
+
+def refuse_in_vain(config: SweepConfig) -> None:
+    """UserError where a new sweep would do something else than it says; one that is there is read all the same."""
+    space, models = config.space, [config.base.model]
+    if config.constraints and config.sampler in UNCONSTRAINED_SAMPLERS:
+        raise UserError(f"--sampler {config.sampler} knows no constraint, and would search as if there were none; with "
+                        f"--constraint use {', '.join(s for s in SAMPLERS if s not in UNCONSTRAINED_SAMPLERS)}.")
+    if config.sampler == "cmaes" and all(p.choices is not None for p in space.parameters):
+        raise UserError(f"--sampler cmaes searches ranges, and the space {space.name} has choices alone; use "
+                        f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}.")
+    for parameter in space.parameters:
+        if parameter.name == "model":
+            models = list(parameter.choices or ())
+    idle = [p.name for p in space.parameters if all(p.name in unused(model) for model in models)]
+    if idle and config.confirms is None:  # which varies all in which a baseline differs
+        used = [p.name for p in space.parameters if p.name not in idle]
+        instead = f"; give --space a file of {', '.join(used)} alone." if used else "."
+        raise UserError(f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
+                        f"{'does' if len(models) == 1 else 'do'} not use{instead}")
 
 
 def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """TrialRecord: everything the ledger knows of a trial."""
 
 import datetime as dt
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import stdev
@@ -12,6 +12,14 @@ from dynamos.metrics import mean
 IMPORTED = "imported:"  # what the source of a trial begins with that another sweep ran
 RERUN = "rerun:"  # what the source begins with of a trial that runs another one of the sweep again
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # the states of a trial that has ended
+
+
+def own(trials: Iterable["TrialRecord"]) -> list["TrialRecord"]:
+    """The trials that the sweep ran itself, which its budget and its counts are about.
+
+    Results that were imported are as good as its own where one is chosen.
+    """
+    return [trial for trial in trials if not trial.imported]
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class TrialRecord:
 
     @property
     def imported(self) -> bool:
-        """Whether another sweep ran it; it informs the sampler and is no trial of this sweep's otherwise."""
+        """Whether another sweep ran it; it may be chosen, and counts in no budget (see `own`)."""
         return self.source.startswith(IMPORTED)
 
     @property

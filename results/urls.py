@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from sqlalchemy import URL
@@ -17,6 +18,23 @@ def sqlite_url(file: AnyPath) -> str:
         # MLflow takes what follows sqlite:/// for a path as it stands, and makes its folder. It leaves this form alone.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
+
+
+_STORES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def refuse_unmirrored(given: str, uri: str | None) -> None:
+    """UserError for what is no MLflow server and no database; `given` is the flag or the variable that says it.
+
+    MLflow starts on no folder any more. At Databricks an experiment's name is a path, which ours is not.
+    """
+    scheme = (uri or "").partition(":")[0].partition("+")[0]
+    if uri is None or (scheme in ("http", "https", *_STORES) and "://" in uri):
+        return
+    folder = uri.removeprefix("file://") if scheme == "file" or "://" not in uri else "/home/me"
+    where = Path(folder).absolute() / "mlflow.db"
+    raise UserError(f"{given} {uri}: runs go to an MLflow server, http://HOST:5000 for instance, or to a database, for "
+                    f"instance sqlite:///{where}.")
 
 
 def refuse_password(flag: str, url: str | None) -> None:
@@ -42,5 +60,7 @@ def refuse_unusable(flag: str, url: str | None) -> None:
 def tracking_uri(given: str | None) -> str | None:
     """MLflow's server or store: as given, else MLFLOW_TRACKING_URI; UserError, naming which of them, for none."""
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
-    refuse_unusable("--tracking-uri" if given else "MLFLOW_TRACKING_URI", uri)
+    name = "--tracking-uri" if given else "MLFLOW_TRACKING_URI"
+    refuse_unusable(name, uri)
+    refuse_unmirrored(name, uri)
     return uri

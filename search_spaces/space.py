@@ -1,6 +1,7 @@
 """SearchSpace: what may vary in a sweep, as data, checked against TrainConfig when it is read."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -52,6 +53,14 @@ class Parameter:
         assert self.low is not None and self.high is not None
         return value is not None and self.low <= value <= self.high
 
+    @property
+    def values(self) -> Sequence[Any] | None:
+        """Every value, where they can be counted: choices, or the whole numbers of a range."""
+        if self.choices is None and field_type(self.name)[0] is int:
+            assert self.low is not None and self.high is not None
+            return range(int(self.low), int(self.high) + 1)
+        return self.choices
+
     def distribution(self) -> BaseDistribution:
         """What a sampler draws the value from that it stores."""
         if self.choices is not None:
@@ -96,6 +105,16 @@ class SearchSpace:
                 return {"choices": list(p.choices)}
             return {"low": p.low, "high": p.high, "log": p.log}
         return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
+
+    @property
+    def size(self) -> int | None:
+        """Number of different configurations; None where a range of real numbers has no end of them."""
+        values = [p.values for p in self.parameters]
+        return None if None in values else math.prod(len(v) for v in values if v is not None)
+
+    def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
+        """The values of the space's fields, by which configurations are equal: 5 is 5.0, 0.1000005 is not 0.1."""
+        return tuple(config[p.name] for p in self.parameters)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """What a sampler draws from, by the names that it stores."""
@@ -177,7 +196,11 @@ def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
     if len(spec) > 1 or not isinstance(choices, list | tuple) or not choices:
         raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
-    return Parameter(field, choices=tuple(checked(field, number_of_text(field, choice)) for choice in choices))
+    values = tuple(checked(field, number_of_text(field, choice)) for choice in choices)
+    twice = [value for number, value in enumerate(values) if value in values[:number]]
+    if twice:
+        raise UserError(f"{field} has the choice {twice[0]} twice; name each once (every trial trains --seeds seeds).")
+    return Parameter(field, choices=values)
 
 
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:

@@ -75,14 +75,14 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
-    """The sweep's own trials as `show` has them here: ranked (results.best), those that run, the others."""
+    """The trials as `show` has them here: ranked (results.best), those that run, the others."""
 
     def place(t: dict[str, Any]) -> tuple[float, ...]:
         if t["state"] == "COMPLETE" and t["feasible"]:
             return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
         return 1 if t["state"] == "RUNNING" else 2, t["number"]
 
-    return sorted((t for t in trials if not t["imported"]), key=place)
+    return sorted(trials, key=place)
 
 
 def _stop(client: Client, arguments: argparse.Namespace) -> None:

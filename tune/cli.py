@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dynamos.arguments import complete, exit_status
 from dynamos.errors import RunError, UserError
 from dynamos.files import any_path, local_path
-from results.urls import refuse_password
+from results.urls import refuse_password, refuse_unmirrored
 from tune.parser import COMMANDS, parser_of
 from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
 from tune.session import session_changes, storage, with_data_path
@@ -62,6 +62,7 @@ def _done(texts: list[str]) -> int:
         arguments = parser_of(asked, flags_of(local_path(arguments.config))).parse(texts)
     for flag in ("--ledger-url", "--tracking-uri"):
         refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
+    refuse_unmirrored("--tracking-uri", getattr(arguments, "tracking_uri", None))
     address, command = getattr(arguments, "address", None), arguments.command
     if getattr(arguments, "server", None) is not None:
         from tune.at_service import done_by_service
@@ -165,7 +166,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from results.best import Choice, chosen, reported_config
+    from results.best import Choice, chosen, named, reported_config
     from results.export import commands, export, note
 
     ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
@@ -176,7 +177,7 @@ def _export(arguments: argparse.Namespace) -> int:
         place = parse(arguments.register)
     trial = chosen(ledger.trials(), ledger.config, choice)[0]
     export(ledger, trial, choice)
-    print(f"trial {trial.number} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
+    print(f"{named(trial)} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     config = reported_config(ledger.config, trial)
     for line in (*commands(config).values(), note(config, ledger)):
         print(line)
@@ -405,7 +406,7 @@ def _sync(arguments: argparse.Namespace) -> int:
 
     ledger = _open(arguments)
     with _status("comparing MLflow with the ledger"):
-        done = sync(ledger)
+        done = sync(ledger, arguments.tracking_uri)
     print(done)
     return 0
 

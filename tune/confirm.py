@@ -26,7 +26,7 @@ from tune.defaults import PRESET
 from tune.sweep import create_sweep
 
 # What may differ in a confirmation resumed.
-_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent")
+_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent", "tracking_uri")
 
 
 def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: str | None,

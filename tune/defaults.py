@@ -5,7 +5,7 @@ from dataclasses import fields
 from typing import Any
 
 from dynamos.config import DATASETS, TrainConfig, preset, preset_sizes
-from dynamos.errors import unknown
+from dynamos.errors import UserError, unknown
 from results import STORAGE
 from results.protocols import images_of
 from results.sweep_config import Objective, SweepConfig
@@ -34,6 +34,11 @@ def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: 
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
     # Where the paper has no preset, the stream's smallest one is where the search begins.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
+    device = "cuda" if gpus > 0 else "cpu"
+    if settings.get("device", device) != device:
+        raise UserError(f"device {settings['device']}: a trial of {gpus:g} GPUs trains on {device}, or it would hold "
+                        "what it does not use, or use what it does not hold; leave device out and say "
+                        "--gpus-per-trial.")
     fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1),
-             "device": "cuda" if gpus > 0 else "cpu"}
+             "device": device}
     return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings})

@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.best import best
+from results.best import best, named
 from results.ledger import Ledger
-from results.trial import ENDED, TrialRecord
+from results.trial import ENDED, TrialRecord, own
 from results.wording import duration, parameters
 
 
@@ -23,7 +23,7 @@ class Display:
         self._ledger = ledger
         self._console = console or Console(stderr=True)
         self._metric = ledger.config.objectives[0].metric
-        self._trials = {trial.number: trial for trial in ledger.trials() if not trial.imported}
+        self._trials = {trial.number: trial for trial in ledger.trials()}
         self._budget, self._note = ledger.budget + more, "starting Ray"
         self._slots: Callable[[], int] | None = None
         self._started: float | None = None  # when this session's first trial began to train
@@ -46,6 +46,9 @@ class Display:
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # of a grid it may be less than was asked for
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
+        if self._ledger.sessions == 1:
+            for text in self._ledger.remarks:
+                self.say(f"note: {text}")
 
     def note(self, text: str) -> None:
         """Says what goes on beside the trials."""
@@ -64,7 +67,7 @@ class Display:
     def render(self) -> RenderableType:
         """The live picture."""
         trials = list(self._trials.values())
-        counts = Counter(t.state for t in trials)
+        counts = Counter(t.state for t in own(trials))
         done = sum(counts[state] for state in ENDED)
         head = Text.assemble((f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}")
         bar = Table.grid(padding=(0, 1))
@@ -72,7 +75,7 @@ class Display:
         parts: list[RenderableType] = [head, bar]
         chosen = best(trials, self._ledger.config)
         if chosen is not None:
-            parts.append(Text(f"best so far: trial {chosen.number}, {self._metric} {chosen.value:.4g}  "
+            parts.append(Text(f"best so far: {named(chosen)}, {self._metric} {chosen.value:.4g}  "
                               f"{parameters(chosen.config)}"))
         running = [t for t in trials if t.state == "RUNNING"]
         if running:
@@ -87,7 +90,7 @@ class Display:
         return Group(*parts)
 
     def _summary(self) -> str:
-        counts = Counter(t.state for t in list(self._trials.values()))
+        counts = Counter(t.state for t in own(list(self._trials.values())))
         return (f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
                 f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
 

@@ -103,6 +103,8 @@ def _add_flags(command: Parser, name: str) -> None:
                          help="folder that holds the sweeps, or its URL (default: %(default)s)")
     if name == "extend":
         command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
+    if name == "sync":
+        command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database to use from now on")
     if name in ("confirm", "export"):
         from results.best import RULES
 

@@ -16,7 +16,7 @@ from results.best import train_config
 from results.ledger import Ledger
 from results.pruners import Judge
 from results.study import DATABASE_ERRORS
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from tune.limits import on_target, spent
 from tune.places import Place, Places
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
@@ -62,8 +62,7 @@ class LedgerSearcher(Searcher):
         self.over: str | None = None
         self.failure: Exception | None = None
         for trial in ledger.trials():
-            if not trial.imported:
-                self._learn(trial)
+            self._learn(trial)
 
     def __getstate__(self) -> dict[str, Any]:
         return {}  # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
@@ -212,7 +211,7 @@ class LedgerSearcher(Searcher):
             return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._places.count())
-            trials = [t for t in self._ledger.trials() if not t.imported]
+            trials = own(self._ledger.trials())
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
             # A batch that was cut short is made up first: its interrupted trials come before anything new.
             self._batch_left = min(batch - begun % batch, self._ledger.remaining())
@@ -243,7 +242,8 @@ class LedgerSearcher(Searcher):
 
     def _learn(self, trial: TrialRecord) -> None:
         """Takes in what a trial that does not run means for pruning and for the target."""
-        self._judge.learn(trial)
+        if not trial.imported:
+            self._judge.learn(trial)
         for reason in on_target(self._config, [trial]).values():
             self.over = reason
 

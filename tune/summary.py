@@ -12,7 +12,7 @@ from dynamos.errors import DynamosError, UserError, command_line
 from dynamos.files import AnyPath
 from results import overview, sweep_names
 from results.agreement import ranking
-from results.best import baseline, best, broken, pareto, ranked, tie_sentence
+from results.best import baseline, baseline_name, best, broken, named, pareto, ranked, tie_sentence
 from results.confirm import BASELINE, CONFIRMED, enter_outcome, latest_outcome, outcomes, verdict
 from results.glance import glance
 from results.headline import headline
@@ -21,7 +21,7 @@ from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE, images_of
 from results.sampling_error import images_behind
 from results.study import DATABASE_ERRORS, unusable
-from results.trial import TrialRecord
+from results.trial import TrialRecord, own
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune import tables
 from tune.limits import reached
@@ -54,9 +54,9 @@ def listing(storage: AnyPath) -> None:
 
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best trials and those that run, and why others ended early."""
-    trials = [t for t in ledger.trials() if not t.imported]
+    trials = ledger.trials()
     config = ledger.config
-    counts = Counter(t.state.lower() for t in trials)
+    counts = Counter(t.state.lower() for t in own(trials))
     tables.say(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
                f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
     if not config.publishable:
@@ -65,6 +65,8 @@ def show_sweep(ledger: Ledger) -> None:
                f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
     if latest_outcome(ledger.looks) is not None:
         tables.say(headline(trials, config, ledger.record, ledger.looks))
+    for text in ledger.remarks:
+        tables.say(f"note: {text}")
     first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
     listed = list({t.number: t for t in [*first, *trials]}.values())
     if labels := told(ledger.tags):
@@ -112,7 +114,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     chosen = best(trials, config)
     if chosen is None:
         reasons = overview.by_reason(trials)
-        complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
+        complete = sum(t.state == "COMPLETE" for t in trials)
         what = (f"None of the {complete} trials of {name} that completed keeps "
                 f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
         tables.say(f"{what}{':' if reasons else '.'}")
@@ -120,7 +122,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first = baseline(trials)
-    began = "baseline" if first is None else first.source
+    began = baseline_name(config)
     columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
@@ -132,7 +134,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     tables.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
         tables.say(f"{config.objectives[0].metric} of the best is measured on {images}.")
-    complete = sum(t.state == "COMPLETE" and not t.imported for t in trials)
+    complete = sum(t.state == "COMPLETE" for t in trials)
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         tables.say(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it."
@@ -191,7 +193,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
     table = Table()
     table.add_column("")
     for title, trial in columns.items():
-        table.add_column(f"{title} (trial {trial.number})", justify="right")
+        table.add_column(f"{title} ({named(trial)})", justify="right")
     for metric in metrics:
         table.add_row(metric, *(_shown(metric, t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
                                 for t in columns.values()))

@@ -53,7 +53,7 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
     """What is recorded of a new sweep's data; UserError if that is missing or no trial fits the machine."""
     if address is None:
         refuse_unless_fit(config, [this_machine(config)])
-    record = apart(data_record, config.base, address is None)
+    record = apart(data_record, config.base, address is None, config)
     if config.report_on:
         apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
     return record

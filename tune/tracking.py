@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import make_url
 
-from dynamos.errors import RunError
+from dynamos.errors import RunError, UserError
 from dynamos.metrics import mean
 from results.best import best
 from results.confirm import latest_outcome
 from results.headline import headline
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
-from results.trial import ENDED, TrialRecord
+from results.trial import ENDED, TrialRecord, own
 from tune.mlflow_store import EXPERIMENT as EXPERIMENT
 from tune.mlflow_store import experiment, mlflow_uri, one_line, prepare
 
@@ -89,7 +89,7 @@ class Mirror:
         """
         self._changed = set()
         self._look()  # anew: a request that failed may have been carried out
-        trials = [t for t in self._ledger.trials() if not t.imported]
+        trials = self._ledger.trials()
         for trial in trials:
             self.sync_trial(trial)
         self._sync_parent(trials)
@@ -103,7 +103,7 @@ class Mirror:
         """The same of the sweep's own run alone, which has to be there: trials are left as they are."""
         self._changed = set()
         if self._name in self._look():
-            self._sync_parent([t for t in self._ledger.trials() if not t.imported])
+            self._sync_parent(self._ledger.trials())
         return len(self._changed)
 
     def sync_changes(self) -> None:
@@ -141,8 +141,9 @@ class Mirror:
     def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
         """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
         config = self._ledger.config
-        states = [t.state for t in trials]
-        begun = [started for t in trials if (started := t.started_at or t.ended_at)]
+        ran = own(trials)
+        states = [t.state for t in ran]
+        begun = [started for t in ran if (started := t.started_at or t.ended_at)]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
         summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ENDED}
         tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}
@@ -151,7 +152,7 @@ class Mirror:
         chosen = best(list(trials), config)
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
-            tags["best_trial"] = str(chosen.number)
+            tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
         found, found_at = latest_outcome(self._ledger.looks), 0
         if found is not None:
             found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
@@ -187,7 +188,7 @@ class Mirror:
             status = "SCHEDULED"
         else:
             # Of a sweep that was ended early what is there may all be over.
-            status = "FINISHED" if sum(t.ended_at is not None for t in trials) >= self._ledger.budget else "KILLED"
+            status = "FINISHED" if sum(t.ended_at is not None for t in ran) >= self._ledger.budget else "KILLED"
         self._set_status(self._name, status, ended or None)
 
     def _look(self) -> dict[str, _Run]:
@@ -267,10 +268,18 @@ class Mirror:
         self._answered()
 
 
-def sync(ledger: Ledger) -> str:
-    """Makes MLflow agree with the ledger; what was to be done, in words."""
+def sync(ledger: Ledger, uri: str | None = None) -> str:
+    """Makes MLflow agree with the ledger; what was to be done, in words.
+
+    With a `uri` it is the MLflow there, which the sweep uses from then on.
+    """
     try:
-        changed = Mirror(ledger, mlflow_uri(ledger)).sync()
+        mirror = Mirror(ledger, uri or mlflow_uri(ledger))  # which answers, or nothing is changed
+        if uri is not None:
+            ledger.use_tracking(uri)
+        changed = mirror.sync()
+    except UserError:
+        raise
     except Exception as error:  # whatever the store or the network raised
         raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
     return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (

@@ -626,14 +626,14 @@ def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
 def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage, url = UPath("memory://race"), f"sqlite:///{tmp_path}/ledger.db"
-    real = ledgers._make_study
+    real = ledgers.make_study
 
     def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(ledgers, "_make_study", real)
+        monkeypatch.setattr(ledgers, "make_study", real)
         Ledger.create(storage, config(ledger_url=url), {"id": "1"})
         real(*arguments)
 
-    monkeypatch.setattr(ledgers, "_make_study", overtaken)
+    monkeypatch.setattr(ledgers, "make_study", overtaken)
     with pytest.raises(UserError, match="has just been made by another process"):
         Ledger.create(storage, config(ledger_url=url), {"id": "2"})
     assert Ledger.open(storage, "s").record["id"] == "1"

@@ -84,7 +84,12 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
     (["--cpus-per-trial", "nan"], "'nan' is no number"),
     (["--cpus-per-trial", "999"], "--cpus-per-trial 999 is more than there is"),
     (["--gpus-per-trial", "1.5"], "above 1 it must be a whole number"),
-    (["--set", "device=cuda:9"], "no device 'cuda:9' here"),
+    (["--set", "device=cuda"], "device cuda: a trial of 0 GPUs trains on cpu"),
+    (["--set", "device=cuda:1", "--gpus-per-trial", "1"], "device cuda:1: a trial of 1 GPUs trains on cuda"),
+    (["--set", "model=multi_scale"], "the space core varies policy_penalty, keep_ratio, which multi_scale does not "
+     "use; give --space a file of lr, alpha, beta alone."),
+    (["--tracking-uri", "./mlruns"], "--tracking-uri ./mlruns: runs go to an MLflow server, http://HOST:5000"),
+    (["--tracking-uri", "databricks"], "--tracking-uri databricks: runs go to an MLflow server"),
     (["--set", "max_train_images_per_task=20"], "warmup_steps 10 would swallow the whole first task"),
     (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
     (["--name", "../elsewhere"], "--name '../elsewhere': a sweep's name has 1 to 120 letters"),

@@ -21,7 +21,7 @@ from results.confirm import latest_outcome
 from results.lease import LAPSE_SECONDS
 from results.ledger import Ledger
 from results.names import is_name
-from results.trial import ENDED, TrialRecord
+from results.trial import ENDED, TrialRecord, own
 from tune.service.answers import Look, Summary, SweepState
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
@@ -195,12 +195,12 @@ class Sweeps:
 
     def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]) -> Summary:
         config, name = ledger.config, ledger.config.name
-        own = [t for t in trials if not t.imported]
-        counts = Counter(t.state for t in own)
+        ran = own(trials)
+        counts = Counter(t.state for t in ran)
         found, tested = best(list(trials), config), latest_outcome(looks)
-        state, driver = self._state(kept, ledger, own), ledger.driver
-        starts = [t.started_at for t in own if t.started_at is not None]
-        ends = [t.ended_at for t in own if t.ended_at is not None]
+        state, driver = self._state(kept, ledger, ran), ledger.driver
+        starts = [t.started_at for t in ran if t.started_at is not None]
+        ends = [t.ended_at for t in ran if t.ended_at is not None]
         return {
             "revision": 0, "name": name, "stream": config.base.dataset, "model": config.base.model,
             "buffer_size": config.base.buffer_size, "space": config.space.name, "protocol": config.protocol,
@@ -219,7 +219,7 @@ class Sweeps:
             "started_at": min(starts, default=None),
             "ended_at": max(ends) if ends and state == "finished" else None}
 
-    def _state(self, kept: _Kept, ledger: Ledger, own: Sequence[TrialRecord]) -> SweepState:
+    def _state(self, kept: _Kept, ledger: Ledger, ran: Sequence[TrialRecord]) -> SweepState:
         if (beat := ledger.heartbeat) is not None:
             if beat != kept.beat:
                 kept.beat, kept.beat_at = beat, time.monotonic()
@@ -228,7 +228,7 @@ class Sweeps:
             return "killed" if silent or ledger.driver_gone else "stopping" if ledger.stopping else "running"
         if self._drivers.starting(ledger.config.name, ledger.sessions):
             return "starting"
-        return "stopped" if ledger.budget > sum(t.ended_at is not None for t in own) else "finished"
+        return "stopped" if ledger.budget > sum(t.ended_at is not None for t in ran) else "finished"
 
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:

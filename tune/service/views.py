@@ -78,12 +78,11 @@ class View:
         """Everything but the trials."""
         ledger, trials = self.ledger, list(self.trials)
         config = ledger.config
-        own = [t for t in trials if not t.imported]
         return {
             **self.summary,
             "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
             **(_searched(trials, ledger, self.looks) if config.confirms is None else _confirmed(trials, ledger)),
-            "cpu_seconds": sum(t.cpu_seconds for t in own), "gpu_seconds": sum(t.gpu_seconds for t in own),
+            "cpu_seconds": sum(t.cpu_seconds for t in trials), "gpu_seconds": sum(t.gpu_seconds for t in trials),
             "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
 

@@ -66,7 +66,7 @@ export function figures(name, {signal, pick}) {
   /** Best so far over the trials in the order in which they ended. */
   function drawProgress(sweep, rows) {
     const {metric, sign, better} = objective(sweep.objectives[0]);
-    const done = [...rows.values()].filter((row) => ['COMPLETE', 'PRUNED', 'FAIL'].includes(row.state) && !row.imported)
+    const done = [...rows.values()].filter((row) => ['COMPLETE', 'PRUNED', 'FAIL'].includes(row.state))
       .sort((a, b) => (a.ended_at ?? '').localeCompare(b.ended_at ?? '') || a.number - b.number);
     const good = [], broken = [], best = [];
     let top = null;
@@ -117,7 +117,7 @@ export function figures(name, {signal, pick}) {
     const x = objective(second), points = [], broken = [];
     for (const row of rows.values()) {
       const across = row.metrics[x.metric];
-      if (row.value != null && across != null && !row.imported) (row.feasible === false ? broken : points).push([across, row.value, row.number]);
+      if (row.value != null && across != null) (row.feasible === false ? broken : points).push([across, row.value, row.number]);
     }
     const numbers = new Set(sweep.pareto);
     const set = sweep.objectives.length > 1 ? points.filter((p) => numbers.has(p[2])).sort((a, b) => a[0] - b[0])
