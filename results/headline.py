@@ -29,21 +29,22 @@ def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str
 
 def answer(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any]) -> str:
     """What the search found, in words."""
-    chosen, first = best(trials, config), baseline(trials)
+    chosen, first, began = best(trials, config), baseline(trials), baseline_name(config)
     complete = sum(t.state == "COMPLETE" for t in trials)
     if chosen is None or chosen.value is None:
         return f"None of {len(own(trials))} trials has completed{and_keeps(config)}."
     metric = config.objectives[0].metric
     images = images_behind(chosen, metric, record)
-    text = f"T{named(chosen)[1:]}{',' * chosen.imported} is best with {metric} {measured(metric, chosen.value)}{images and f' ({images})'}"
+    text = (f"T{named(chosen)[1:]}{',' * chosen.imported} is best with {metric} "
+            f"{measured(metric, chosen.value)}{images and f' ({images})'}")
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
-        return f"{text}; it is the {baseline_name(config)}, where the sweep began."
+        return f"{text}; it is the {began}, where the sweep began."
     if not first.feasible:
-        return (f"{text}; the {baseline_name(config)} ({measured(metric, first.value)}), where the sweep began, breaks "
+        return (f"{text}; the {began} ({measured(metric, first.value)}), where the sweep began, breaks "
                 f"{' and '.join(broken(config, first))}.")
     gain = config.objectives[0].sign * (chosen.value - first.value)
-    return (f"{text}, better by {measured(metric, gain)} than the {baseline_name(config)} ({measured(metric, first.value)}). "
+    return (f"{text}, better by {measured(metric, gain)} than the {began} ({measured(metric, first.value)}). "
             f"Being the best of {complete} with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each "
             "flatters it: retrain it on fresh seeds.")
