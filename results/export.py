@@ -12,7 +12,7 @@ from dynamos.files import write_whole
 from results.best import Choice, best, reported_config
 from results.confirm import enter_outcome
 from results.frame import write_trials
-from results.ledger import Ledger
+from results.ledger import REMARKS, Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import TrialRecord
 from results.wording import measured
@@ -65,7 +65,8 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
         "sweep": config.name, "trial": trial.number, "source": trial.source, "seeds": list(trial.results),
         "protocol": config.protocol, **searched, "chosen_by": str(choice), "metric": config.objectives[0].metric,
         "value": trial.value, "spread": trial.spread(config.objectives[0].metric),
-        "constraints": [str(c) for c in config.constraints], **ledger.record}
+        "constraints": [str(c) for c in config.constraints],
+        **{name: value for name, value in ledger.record.items() if name != REMARKS}}
 
 
 def commands(config: TrainConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ from dynamos.config import ROTATING, TrainConfig, preset, preset_sizes
 from dynamos.errors import UserError
 from results.pruners import PRUNERS, WILCOXON_SEEDS
 from results.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
-from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
+from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig, refuse_in_vain
 from search_spaces.space import SearchSpace
 from tests.results.ledgers import config
 
@@ -247,6 +247,28 @@ def test_every_field_of_a_config_is_in_its_file() -> None:
 def test_an_unknown_key_of_the_file_is_named() -> None:
     with pytest.raises(UserError, match="sweep.yaml: unknown key 'trails'. Did you mean 'trials'?"):
         SweepConfig.from_dict(config().to_dict() | {"trails": 3})
+
+
+CHOICES = space(nf={"choices": [16, 32]})
+GATES_OR_NOT = space(model={"choices": ["dynamos", "multi_scale"]}, keep_ratio={"low": 0.5, "high": 0.9})
+
+
+@pytest.mark.parametrize("changes, message", [
+    ({"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)}, "--sampler cmaes knows no constraint, and "
+     "would search as if there were none; with --constraint use tpe, gp, nsga2, random, qmc, grid."),
+    ({"sampler": "cmaes", "space": CHOICES}, "--sampler cmaes searches ranges, and the space mine has choices alone; "
+     "use tpe, gp, nsga2, random, grid."),
+    ({"base": config().base.replace(model="multi_scale")}, "the space core varies policy_penalty, keep_ratio, which "
+     "multi_scale does not use; give --space a file of lr, alpha, beta alone."),
+    ({"base": config().base.replace(model="sgd")}, "the space core varies alpha, beta, policy_penalty, keep_ratio, "
+     "which sgd does not use; give --space a file of lr alone."),
+])
+def test_a_new_sweep_that_would_not_do_as_it_says_is_refused_and_one_that_is_there_is_read(
+        changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError) as error:
+        refuse_in_vain(config(**changes))
+    assert str(error.value) == message
+    refuse_in_vain(config(space=GATES_OR_NOT))  # one of its methods has gates
 
 
 def test_the_seeds_of_a_trial_follow_the_bases() -> None:

@@ -151,3 +151,8 @@ def test_points_that_do_not_fit_are_refused(text: str, message: str, tmp_path: P
     with pytest.raises(UserError) as error:
         read(tmp_path, text)
     assert message in str(error.value)
+
+
+def test_a_choice_named_twice_is_refused_in_whatever_way_it_is_written() -> None:
+    with pytest.raises(UserError, match="beta has the choice 5.0 twice; name each once"):
+        SearchSpace.from_dict("s", {"parameters": {"beta": {"choices": [5, 1, 5.0]}}})

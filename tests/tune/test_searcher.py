@@ -211,15 +211,15 @@ def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
 
 
 def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32]},
+    space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32, 48]},
                                                        "hidden_dim_ratio": {"choices": [16]}}})
-    with driven(Ledger.create(tmp_path, config(space=space, trials=12), {})) as ledger:
+    with driven(Ledger.create(tmp_path, config(space=space, trials=3), {})) as ledger:
         s = searcher(ledger, slots=99)
         suggested = []
         while (one := s.suggest(str(len(suggested)))) is not None:
             suggested.append(changes(one)["nf"])
         failed = [t for t in ledger.trials() if t.state == "FAIL"]
-    assert failed and set(suggested) == {32} and len(suggested) + len(failed) == 12
+    assert len(failed) == 1 and sorted(suggested) == [32, 48]
     assert "leaves an agent without hidden units" in str(failed[0].reason)
 
 
@@ -476,8 +476,8 @@ def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told:
 def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_is_tried(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # TPE as it is after ten trials, from the second on.
-    monkeypatch.setitem(SAMPLERS, "tpe", lambda seed, number: TPESampler(
-        multivariate=True, constant_liar=True, n_startup_trials=2, seed=100 * seed + number))
+    monkeypatch.setitem(SAMPLERS, "tpe", lambda draw: TPESampler(
+        multivariate=True, constant_liar=True, n_startup_trials=2, seed=100 * draw.seed + draw.number))
     undisturbed = in_batches_of_three(tmp_path, "undisturbed")
     assert in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2) == undisturbed
     assert in_batches_of_three(tmp_path, "between", told=3, slots=1) == undisturbed
