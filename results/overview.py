@@ -12,7 +12,8 @@ def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
     complete = trial.state == "COMPLETE"
     return {
         "number": trial.number, "state": trial.state, "source": trial.source, "attempt": trial.attempt,
-        "tasks_done": trial.tasks_done, "n_tasks": trial.n_tasks, "held": trial.held, "seconds": trial.seconds,
+        "tasks_done": trial.tasks_done, "n_tasks": trial.n_tasks,
+        "curve": trial.by_task(config.objectives[0].metric), "held": trial.held, "seconds": trial.seconds,
         "cpu_seconds": trial.cpu_seconds, "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at,
         "ended_at": trial.ended_at, "reason": trial.reason, "feasible": trial.feasible if complete else None,
         "value": trial.value, "metrics": {metric: trial.last(metric) for metric in config.metrics},

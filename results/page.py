@@ -46,12 +46,14 @@ summary {cursor: pointer; font-weight: 700}
 }
 @media print {nav {display: none} .wide {max-height: none}}
 """
-# Gives every figure the colours of the scheme, now and when it changes. A figure names them as a style sheet would.
+# Gives every figure the colours of the scheme, now and when it changes; a figure names them as a style sheet would.
+# One at a time, so that the page can be read meanwhile.
 _DRAW = """
 const dark = matchMedia('(prefers-color-scheme: dark)');
-function draw() {
+async function draw() {
   const css = getComputedStyle(document.documentElement);
   for (const box of document.querySelectorAll('.chart')) {
+    await new Promise((resolve) => setTimeout(resolve));
     const text = box.previousElementSibling.textContent;
     const figure = JSON.parse(text.replace(/var\\((--[a-z]+)\\)/g, (_, name) => css.getPropertyValue(name).trim()));
     Plotly.react(box, figure.data, figure.layout, {responsive: true, displaylogo: false,

@@ -39,6 +39,14 @@ def test_a_report_draws_every_chart_without_a_network(tmp_path: Path, width: int
     with opened(f"file://{write_report(made)}", width) as (page, complaints):
         # The search: history, by task, parallel coordinates, a slice for each of four fields, compute; the best: four.
         is_whole(page, complaints, 12)
+        links = page.get_by_role("navigation", name="Contents").locator("a")
+        places = links.evaluate_all("links => links.map(link => link.hash.slice(1))")
+        assert len(places) > 10 and page.evaluate("ids => ids.every(id => document.getElementById(id))", places)
+        paper = "document.querySelector('.chart').querySelector('.main-svg').style.background"
+        light = page.evaluate(paper)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(f"{paper} !== {light!r}")
+        assert page.evaluate(paper) == page.evaluate("getComputedStyle(document.body).backgroundColor")
         expect(page.get_by_role("heading", name="Which channels each class uses")).to_be_visible()
         expect(page.locator("text=Trial 3 is best with val_class_il 70.50")).to_be_visible()
         requests = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")

@@ -145,6 +145,7 @@ class TrialRow(_Answer):
     attempt: int
     tasks_done: int
     n_tasks: int  # of the stream; 0 before the first result
+    curve: list[float | None]  # the first objective after each task
     held: bool
     seconds: float | None
     cpu_seconds: float

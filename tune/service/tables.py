@@ -36,7 +36,7 @@ def _columns(rows: Sequence[TrialRow]) -> dict[str, Part | None]:
     if not rows:
         return {"number": None}
     first = rows[0]
-    own: dict[str, Part | None] = {name: None for name in first if name not in ("metrics", "config")}
+    own: dict[str, Part | None] = {name: None for name in first if name not in ("metrics", "config", "curve")}
     fields = max((r["config"] for r in rows), key=len)
     own.update({name: "metrics" for name in first["metrics"]})
     own.update({name: "config" for name in fields})

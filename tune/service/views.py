@@ -1,6 +1,6 @@
 """What is told of a sweep and of its trials, as they stood when their ledger was read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -109,8 +109,7 @@ def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
 def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
     """Everything about a trial."""
     config = ledger.config
-    by_task = {metric: [_mean([results[task]["metrics"].get(metric) for results in trial.results.values()])
-                        for task in range(trial.tasks_done)] for metric in config.metrics}
+    by_task = {metric: trial.by_task(metric) for metric in config.metrics}
     attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
     return {
         **row(trial, config), "by_task": by_task, "warnings": trial.warnings,
@@ -147,8 +146,3 @@ def _link(uri: str | None) -> str | None:
 
 def _text(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else str(value)
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known and len(known) == len(values) else None
