@@ -15,7 +15,8 @@ from results.wording import number
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_STYLE = resources.files("results").joinpath("palette.css").read_text() + """
+PALETTE = resources.files("results").joinpath("palette.css").read_text()
+_STYLE = PALETTE + """
 * {box-sizing: border-box}
 body {font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 62rem; color: var(--ink);
   background: var(--paper); overflow-wrap: anywhere}

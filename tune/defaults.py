@@ -16,6 +16,9 @@ DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core",
     **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)}}
 
+# By field of a training, the setting of a sweep that decides it.
+FOLLOWS = {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
+
 
 def default_objective(protocol: str) -> Objective:
     """What is sought under a protocol, of what is measured under it."""

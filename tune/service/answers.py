@@ -261,6 +261,7 @@ class Field(_Answer):
     group: str
     default: Scalar
     searchable: bool
+    follows: str | None  # the setting of the sweep that decides it, where it is left as it is
     choices: list[Scalar] | None
 
 

@@ -23,6 +23,7 @@ from results.compare import table as compared_table
 from results.export import best_args, exported
 from results.frame import Sweep
 from results.importance import shares
+from results.page import PALETTE
 from results.report import report
 from tune.service.answers import (
     Best,
@@ -91,6 +92,7 @@ def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Ca
     app.add_middleware(Guard, token=token, observe=measures.observe)
     app.include_router(_pages(sweeps, measures))
     app.include_router(_api(sweeps, changes, watcher))
+    app.add_api_route("/static/palette.css", lambda: Response(PALETTE, media_type="text/css"), include_in_schema=False)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     describe = app.openapi
 

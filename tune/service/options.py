@@ -4,13 +4,13 @@ from dataclasses import MISSING
 from functools import cache
 from typing import Any
 
-from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, field_type, preset, preset_names, preset_sizes
+from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, field_type, preset_names, preset_sizes
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
 from results.sweep_config import OBJECTIVES
 from search_spaces.space import NOT_VARIED, named_spaces, read_space
-from tune.defaults import DEFAULTS
+from tune.defaults import DEFAULTS, FOLLOWS, base_config
 from tune.service.answers import Field, Options
 from tune.service.bodies import OF_THE_SERVICE, SweepRequest
 from tune.service.views import parameter
@@ -22,7 +22,10 @@ def options() -> Options:
     spaces = {name: read_space(name) for name in named_spaces()}
     presets: dict[str, dict[str, Any]] = {}
     for stream, size in preset_names():
-        presets.setdefault(stream, {})[str(size)] = preset(stream, size)
+        base = base_config(stream, {"buffer_size": size}, DEFAULTS["protocol"], DEFAULTS["cpus_per_trial"],
+                           DEFAULTS["gpus_per_trial"], None).to_dict()
+        presets.setdefault(stream, {})[str(size)] = {
+            name: value for name, value in base.items() if name not in (*OF_THE_SERVICE, *FOLLOWS)}
     return {
         "streams": {s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS},
         "models": list(METHODS),
@@ -39,5 +42,5 @@ def _field(name: str) -> Field:
     allowed, default = about["allowed"], FIELDS[name].default
     assert default is not MISSING
     return {"type": kind.__name__, "optional": optional, "help": about["help"], "group": about["group"],
-            "default": default, "searchable": name not in NOT_VARIED,
+            "default": default, "searchable": name not in NOT_VARIED, "follows": FOLLOWS.get(name),
             "choices": list(allowed) if isinstance(allowed, tuple) else None}

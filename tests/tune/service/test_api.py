@@ -113,6 +113,7 @@ def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
         wait_for(lambda: service.client.sweep("s")["counts"]["complete"] == 1)
         (running,) = service.client.trials("s", state="RUNNING")
         assert (running["number"], running["tasks_done"], running["metrics"]["val_class_il"]) == (number, 1, 55.0)
+        assert (running["value"], running["curve"], running["n_tasks"]) == (None, [55.0], 2), "what it has so far"
         ledger.finish(number, "FAIL", "a reason")
         wait_for(lambda: service.client.sweep("s")["counts"]["fail"] == 1)
         assert service.client.trial("s", number)["reason"] == "a reason"
@@ -192,8 +193,9 @@ def test_the_best_is_given_in_every_form(service: Served, tmp_path: Path) -> Non
 
 
 def test_report_pareto_importance_and_comparison(service: Served, tmp_path: Path) -> None:
-    points = [{"lr": lr, "policy_penalty": -p} for lr, p in ((0.02, 60.0), (0.1, 90.0), (0.15, 500.0), (0.05, 80.0))]
-    one = swept(tmp_path, *points, values=(40, 60, 50, 70, 45)).config.name
+    points = [{"lr": lr, "policy_penalty": -p} for lr, p in ((0.02, 60.0), (0.1, 90.0), (0.15, 500.0), (0.05, 80.0),
+                                                             *((0.2 + i / 100, 70.0) for i in range(5)))]
+    one = swept(tmp_path, *points, values=(40, 60, 50, 70, 45, 46, 47, 48, 49, 51)).config.name
     with driven(Ledger.create(tmp_path, config("other"), {})) as ledger:
         complete(ledger, 50.0, 44.0)
     answer = service.ask("GET", f"/sweeps/{one}/report")
@@ -202,7 +204,7 @@ def test_report_pareto_importance_and_comparison(service: Served, tmp_path: Path
     assert not (tmp_path / one / "report.html").exists(), "what only reads writes nothing"
     assert [t["number"] for t in service.client.pareto(one)] == [3]
     shares = service.ask("GET", f"/sweeps/{one}/importance").json()
-    assert sum(s["share"] for s in shares["shares"]) == pytest.approx(1) and shares["trials"] == 5
+    assert sum(s["share"] for s in shares["shares"]) == pytest.approx(1) and shares["trials"] == 10
     assert service.ask("GET", "/sweeps/other/importance").json()["shares"] == []
     side = service.client.compare(one, "other")
     assert side["names"] == [one, "other"] and side["curves"]["trials"]["other"] == [[1.0, 44.0]]
@@ -623,6 +625,11 @@ def test_measures_and_health(service: Served, tmp_path: Path) -> None:
 def test_options_name_what_a_request_may_say(service: Served) -> None:
     found = service.ask("GET", "/options").json()
     assert set(found["spaces"]) == {"core", "rehearsal"} and found["presets"]["seq-digits"]["200"]["lr"] > 0
+    follows = {name: field["follows"] for name, field in found["fields"].items() if field["follows"]}
+    assert follows == {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
+    held = sweep_config(SweepRequest(name="a"), {"data_path": None, "ledger_url": None, "tracking_uri": None}).base
+    told = found["presets"][held.dataset][str(held.buffer_size)]
+    assert told == {name: held.to_dict()[name] for name in told} and set(found["fields"]) - set(told) == set(follows)
     assert found["fields"]["lr"]["searchable"] and not found["fields"]["seed"]["searchable"]
     assert "data_path" not in found["fields"] and "tpe" in found["samplers"]
 

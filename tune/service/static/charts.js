@@ -126,6 +126,8 @@ function mark(ctx, shape, x, y, r) {
     ctx.lineTo(x, y + r);
     ctx.lineTo(x - r, y);
     ctx.fill();
+  } else if (shape === 'square') {
+    ctx.fillRect(x - r * 0.8, y - r * 0.8, r * 1.6, r * 1.6);
   } else {
     ctx.arc(x, y, r, 0, 7);
     ctx.fill();
@@ -155,13 +157,13 @@ function legend(ctx, series, width, colour) {
 
 /**
  * Paints {x, y, series}: axes {label, low?, high?, whole?} and series {name, colour, points: [[x, y, id?]], line?: "step" |
- * "straight", dash?, width?, shape?, size?}. The names make the legend.
+ * "straight" | "apiece" (a line for each id), dash?, width?, shape?, size?}. The names make the legend; `empty` says why nothing is there.
  */
-export function plot(ctx, {x, y, series}, {width, height, hits, colour}) {
+export function plot(ctx, {x, y, series, empty = 'Nothing to show yet.'}, {width, height, hits, colour}) {
   const all = series.flatMap((s) => s.points);
   if (!all.length) { // axes of nothing would only mislead
     ctx.fillStyle = colour('--muted');
-    ctx.fillText('Nothing to show yet.', 4, 20);
+    ctx.fillText(empty, 4, 20);
     return;
   }
   const xs = {...range(all.map((p) => p[0])), ...x}, ys = {...range(all.map((p) => p[1])), ...y};
@@ -187,9 +189,10 @@ export function plot(ctx, {x, y, series}, {width, height, hits, colour}) {
     ctx.setLineDash(s.dash ?? []);
     if (s.line) {
       ctx.beginPath();
-      s.points.forEach(([px, py], i) => {
+      s.points.forEach(([px, py, id], i) => {
+        const begins = !i || (s.line === 'apiece' && s.points[i - 1][2] !== id);
         if (i && s.line === 'step') ctx.lineTo(toX(px), toY(s.points[i - 1][1]));
-        ctx[i ? 'lineTo' : 'moveTo'](toX(px), toY(py));
+        ctx[begins ? 'moveTo' : 'lineTo'](toX(px), toY(py));
       });
       ctx.stroke();
     }
@@ -209,8 +212,8 @@ function mix(from, to, share) {
 }
 
 /**
- * Paints {axes: [{label, low, high, log} | {label, choices}], rows: [{id, values: [one per axis], share: 0 to 1}], marked}:
- * a line per row, coloured by `share`, the highest on top and the marked row thick.
+ * Paints {axes: [{label, low, high, log} | {label, choices}], rows: [{id, values: [one per axis], share: 0 to 1}], marked:
+ * [{id, colour, dash}]}: a line per row, coloured by `share`, the highest on top and the marked rows thick.
  */
 export function parallel(ctx, {axes, rows, marked}, {width, height, hits, colour}) {
   const left = 40, right = width - 40, top = 40, bottom = height - 12, [worst, best] = [colour('--worst'), colour('--best')];
@@ -218,7 +221,7 @@ export function parallel(ctx, {axes, rows, marked}, {width, height, hits, colour
   const to = axes.map((axis) => {
     if (!axis.choices) return scale(axis, bottom, top);
     const y = scale({low: 0, high: Math.max(1, axis.choices.length - 1)}, bottom, top);
-    return (v) => y(axis.choices.indexOf(String(v)));
+    return (v) => y(axis.choices.indexOf(v));
   });
   const trace = ({id, values}) => values.forEach((v, i) => {
     const y = to[i](v);
@@ -237,14 +240,15 @@ export function parallel(ctx, {axes, rows, marked}, {width, height, hits, colour
     ctx.stroke();
   });
   ctx.globalAlpha = 1;
-  const row = rows.find(({id}) => id === marked);
-  if (row) {
+  for (const {id: wanted, colour: name, dash} of marked) {
     ctx.beginPath();
-    trace(row);
+    rows.filter(({id}) => id === wanted).forEach(trace);
     ctx.lineWidth = 3;
-    ctx.strokeStyle = colour('--accent');
+    ctx.setLineDash(dash);
+    ctx.strokeStyle = colour(name);
     ctx.stroke();
   }
+  ctx.setLineDash([]);
   ctx.lineWidth = 1;
   ctx.strokeStyle = colour('--edge');
   axes.forEach((axis, i) => {
@@ -257,7 +261,7 @@ export function parallel(ctx, {axes, rows, marked}, {width, height, hits, colour
     ctx.textAlign = i === axes.length - 1 ? 'left' : 'right';
     ctx.textBaseline = 'middle';
     for (const v of axis.choices ?? ticks(axis)) {
-      const text = typeof v === 'number' ? num(v) : v, x = at[i] + (i === axes.length - 1 ? 5 : -5), y = to[i](v);
+      const text = typeof v === 'number' ? num(v) : String(v), x = at[i] + (i === axes.length - 1 ? 5 : -5), y = to[i](v);
       ctx.globalAlpha = 0.75;
       ctx.fillStyle = colour('--paper');
       const wide = ctx.measureText(text).width;

@@ -5,6 +5,16 @@ import {h} from './dom.js';
 import {action, errorPlace, showError} from './ui.js';
 import {num, objective, shown} from './text.js';
 
+const NONE = 'No trial has completed yet.';
+// How the curves of trials look by how they stand.
+const GROUPS = {
+  complete: {colour: '--dots', takes: (row) => row.state === 'COMPLETE' && row.feasible},
+  'breaks a constraint': {colour: '--bad', dash: [6, 3], takes: (row) => row.state === 'COMPLETE' && !row.feasible},
+  pruned: {colour: '--second', dash: [2, 3], takes: (row) => row.state === 'PRUNED'},
+  failed: {colour: '--bad', dash: [2, 3], takes: (row) => row.state === 'FAIL'},
+  'not final': {colour: '--third', dash: [4, 3], width: 2, shape: 'dot', takes: (row) => ['RUNNING', 'INTERRUPTED'].includes(row.state)},
+};
+
 /** Trials that no shown trial beats on both axes; points are [x, y, id], signs say which way is better. */
 function front(points, xSign, ySign) {
   const sorted = [...points].sort((a, b) => xSign * (b[0] - a[0]) || ySign * (b[1] - a[1]));
@@ -24,7 +34,7 @@ export function figures(name, {signal, pick}) {
   }};
   const progress = new Chart('Best so far', plot, options);
   const coordinates = new Chart('Parameters and value', parallel,
-    {...options, note: 'A line per complete trial, the better the more vivid; the thick line is the selected or the best trial.'});
+    {...options, note: 'A line per complete trial, the better the more vivid; the thick lines are the chosen, the selected and, dashed, the first trial.'});
   Object.entries({tabindex: 0, role: 'region', 'aria-label': 'Parameters and value, scrollable'})
     .forEach(([key, value]) => coordinates.box.setAttribute(key, value));
   coordinates.node.classList.add('wide');
@@ -37,55 +47,48 @@ export function figures(name, {signal, pick}) {
     problem, action('Compute again', problem, () => weigh()));
   const node = h('section.charts', {'aria-label': 'Charts'}, progress.node, tasks.node, pareto.node, importance, coordinates.node);
 
-  const curves = new Map(); // what GET trial said of a trial as it stood
-  /** A trial's metric after each task, fetched once for each state of the trial. */
-  function curve(row, metric) {
-    const key = [row.number, row.attempt, row.tasks_done, row.state].join();
-    if (!curves.has(key)) {
-      curves.set(key, {});
-      call(sweepPath(name, 'trials', row.number), {signal}).then((trial) => {
-        curves.set(key, trial.by_task);
-        drawTasks();
-      }).catch(() => {}); // the chart goes without that line
-    }
-    return (curves.get(key)[metric] ?? []).map((v, i) => [i + 1, v, row.number]).filter((p) => p[1] != null);
+  /** The trials that every chart marks by name: [name, number, colour, dash, shape]. */
+  function marks({sweep, rows}) {
+    const first = [...rows.values()].find(({source}) => ['preset', 'base'].includes(source)), best = sweep.best?.number;
+    return [first && first.number !== best && [`${first.source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
+      best != null && [`chosen${best === first?.number ? ` = ${first.source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond']].filter(Boolean);
   }
 
-  /** The per-task curves of the best, the selected and the hovered trial. */
+  /** The marks as series of points; point(row) is [x, y, number], or null where there is none. */
+  const marked = (state, point) => marks(state).filter(([, number]) => state.rows.has(number)).map(([name, number, colour, , shape]) => (
+    {name, colour, shape, size: 6, points: [point(state.rows.get(number))].filter(Boolean)}));
+
+  /** Each trial's first objective after each task, also while it runs; the marked, selected and hovered ones on top. */
   function drawTasks() {
     if (!last || signal.aborted) return;
-    const {sweep, rows, selected} = last, {metric} = objective(sweep.objectives[0]);
-    const looks = [['best', sweep.best?.number, '--accent', [], 'dot'], ['selected', selected, '--second', [8, 4], 'diamond'],
-      ['pointed at', hovered, '--muted', [2, 3], 'dot']];
-    const series = looks.filter(([, number]) => rows.has(number)).map(([who, number, colour, dash, shape]) => (
-      {name: `${who} ${number}`, colour, dash, shape, line: 'straight', points: curve(rows.get(number), metric)}));
-    tasks.show({x: {label: 'task', whole: true}, y: {label: metric}, series}, series.map(
-      (s) => `trial ${s.name}: ${s.points.map((p) => num(p[1])).join(', ') || 'loading'}`).join('; ') || 'no trial yet');
+    const {sweep, rows, selected} = last, {metric} = objective(sweep.objectives[0]), all = [...rows.values()];
+    const points = (row) => row.curve.map((v, i) => [i + 1, v, row.number]).filter((p) => p[1] != null);
+    const groups = Object.entries(GROUPS).map(([name, {takes, ...look}]) => (
+      {name, line: 'apiece', width: 1, ...look, points: all.filter(takes).flatMap(points)}));
+    const special = [...marks(last), ['selected', selected, '--second', [8, 4], 'dot'], ['pointed at', hovered, '--muted', [2, 3], 'dot']]
+      .filter(([, number]) => rows.has(number)).map(([name, number, colour, dash, shape]) => (
+        {name: name.includes(':') ? name : `${name}: trial ${number}`, colour, dash, shape, size: 4, width: 3, line: 'straight',
+          points: points(rows.get(number))}));
+    const running = all.filter((row) => row.state === 'RUNNING' && row.curve.length);
+    tasks.show({x: {label: 'after training task', whole: true}, y: {label: metric}, series: [...groups, ...special],
+      empty: 'No task has ended yet.'}, [...special.map((s) => `${s.name}: ${s.points.map((p) => num(p[1])).join(', ') || 'nothing yet'}`),
+      ...running.slice(0, 8).map((row) => `trial ${row.number}, running: ${row.curve.map(num).join(', ')}`)].join('; ') || 'no task has ended yet');
   }
 
-  /** Best so far over the trials in the order in which they ended. */
+  /** The first objective of complete trials by their numbers, and the best so far. */
   function drawProgress(sweep, rows) {
     const {metric, sign, better} = objective(sweep.objectives[0]);
-    const done = [...rows.values()].filter((row) => ['COMPLETE', 'PRUNED', 'FAIL'].includes(row.state))
-      .sort((a, b) => (a.ended_at ?? '').localeCompare(b.ended_at ?? '') || a.number - b.number);
-    const good = [], broken = [], best = [];
+    const whole = [...rows.values()].filter((row) => row.value != null).sort((a, b) => a.number - b.number);
+    const point = (row) => row.value == null ? null : [row.number, row.value, row.number], best = [];
     let top = null;
-    done.forEach((row, i) => {
-      if (row.value == null) return;
-      const point = [i + 1, row.value, row.number];
-      if (row.feasible === false) broken.push(point);
-      else {
-        good.push(point);
-        if (!top || sign * (row.value - top[1]) > 0) best.push(top = point);
-      }
-    });
-    const line = top ? [...best, [done.length, top[1], top[2]]] : [];
-    progress.show({x: {label: 'ended trials', low: 0, high: Math.max(done.length, 1), whole: true}, y: {label: metric}, series: [
-      {name: 'trial', colour: '--dots', shape: 'dot', size: done.length > 500 ? 2 : 3, points: good},
-      {name: 'breaks a constraint', colour: '--bad', shape: 'cross', size: 3, width: 1, points: broken},
-      {name: 'best', colour: '--accent', line: 'step', points: line}]},
-    top ? `${metric} ${num(top[1])} in trial ${top[2]}, ${better} is better, after ${done.length} ended trials of ${sweep.budget}; ` +
-      `the first had ${num((good[0] ?? top)[1])}` : `no complete trial among ${done.length}`);
+    for (const row of whole) if (row.feasible && (!top || sign * (row.value - top[1]) > 0)) best.push(top = point(row));
+    const end = Math.max(1, ...rows.keys()), line = top ? [...best, [end, top[1], top[2]]] : [];
+    progress.show({x: {label: 'trial', low: 0, high: end, whole: true}, y: {label: metric}, empty: NONE, series: [
+      {name: 'complete', colour: '--dots', shape: 'dot', size: whole.length > 500 ? 2 : 3, points: whole.filter((row) => row.feasible).map(point)},
+      {name: 'breaks a constraint', colour: '--bad', shape: 'cross', size: 3, width: 1, points: whole.filter((row) => !row.feasible).map(point)},
+      {name: 'best so far', colour: '--accent', line: 'step', points: line}, ...marked({sweep, rows}, point)]},
+    top ? `${metric} ${num(top[1])} in trial ${top[2]}, ${better} is better, of ${whole.length} complete trials; the first had ` +
+      num(whole[0].value) : 'no complete trial yet');
   }
 
   /** Parallel coordinates of the complete trials. */
@@ -94,38 +97,37 @@ export function figures(name, {signal, pick}) {
     const whole = [...rows.values()].filter((row) => row.value != null);
     const {low, high} = range(whole.map((row) => row.value));
     const axes = sweep.parameters.map((p) => {
-      if (p.choices) return {label: p.name, choices: p.choices.map(String)};
       const values = whole.map((row) => row.config[p.name]).filter((v) => v != null); // imported ones may lie outside
+      if (p.choices) return {label: p.name, choices: [...new Set([...p.choices, ...values])]};
       return {label: p.name, log: p.log, low: values.reduce((a, b) => Math.min(a, b), p.low),
         high: values.reduce((a, b) => Math.max(a, b), p.high)};
     });
-    const known = whole.filter((row) => sweep.parameters.every((p) => row.config[p.name] != null));
+    const known = whole.filter((row) => sweep.parameters.every((p) => row.config[p.name] !== undefined));
+    const shownMarks = marks({sweep, rows}).map(([, id, colour, dash]) => ({id, colour, dash}));
+    if (selected !== null) shownMarks.push({id: selected, colour: '--second', dash: []});
     coordinates.canvas.style.minWidth = `${100 * (axes.length + 1)}px`;
-    coordinates.show({axes: [...axes, {label: metric, low, high}], marked: rows.get(selected)?.value == null ? sweep.best?.number : selected, rows: known.map((row) => ({
+    coordinates.show({axes: [...axes, {label: metric, low, high}], marked: shownMarks, rows: known.map((row) => ({
       id: row.number, values: [...sweep.parameters.map((p) => row.config[p.name]), row.value],
       share: sign > 0 ? (row.value - low) / (high - low) : (high - row.value) / (high - low),
     }))}, `${known.length} complete trials over ${axes.map((a) => a.label).join(', ')}` + (sweep.best
-      ? `; the best, trial ${sweep.best.number}, has ` + Object.entries(sweep.best.config).map(([k, v]) => `${k} ${shown(v)}`).join(', ') : ''));
+      ? `; the chosen, trial ${sweep.best.number}, has ` + Object.entries(sweep.best.config).map(([k, v]) => `${k} ${shown(v)}`).join(', ') : ''));
   }
 
-  /** The first objective against the second, or against compute. */
+  /** The first objective against the second or against compute, which is always across. */
   function drawPareto(sweep, rows) {
-    const y = objective(sweep.objectives[0]);
-    const second = sweep.objectives[1] ?? ('compute' in sweep.metrics ? `compute:${sweep.metrics.compute}` : null);
-    pareto.node.hidden = !second || y.metric === 'compute';
-    if (pareto.node.hidden) return;
-    const x = objective(second), points = [], broken = [];
-    for (const row of rows.values()) {
-      const across = row.metrics[x.metric];
-      if (row.value != null && across != null) (row.feasible === false ? broken : points).push([across, row.value, row.number]);
-    }
-    const numbers = new Set(sweep.pareto);
-    const set = sweep.objectives.length > 1 ? points.filter((p) => numbers.has(p[2])).sort((a, b) => a[0] - b[0])
-      : front(points, x.sign, y.sign).sort((a, b) => a[0] - b[0]);
-    pareto.show({x: {label: `${x.metric} (${x.better} is better)`}, y: {label: y.metric}, series: [
-      {name: 'trial', colour: '--dots', shape: 'dot', size: points.length > 500 ? 2 : 3, points},
-      {colour: '--bad', shape: 'cross', size: 3, width: 1, points: broken},
-      {name: 'Pareto set', colour: '--accent', shape: 'diamond', size: 5, line: 'straight', width: 1, dash: [3, 3], points: set}]},
+    const fallback = `${Object.keys(sweep.metrics).find((m) => m.endsWith('class_il'))}:max`;
+    const [lead, second] = [sweep.objectives[0], sweep.objectives[1] ?? 'compute:min'].map(objective);
+    const [x, y] = lead.metric !== 'compute' ? [second, lead] : [lead, sweep.objectives[1] ? second : objective(fallback)];
+    const point = (row) => (row.state !== 'COMPLETE' || row.metrics[x.metric] == null || row.metrics[y.metric] == null ? null
+      : [row.metrics[x.metric], row.metrics[y.metric], row.number]);
+    const whole = [...rows.values()].filter((row) => point(row));
+    const points = whole.filter((row) => row.feasible).map(point), broken = whole.filter((row) => !row.feasible).map(point);
+    const set = front(points, x.sign, y.sign).sort((a, b) => a[0] - b[0]);
+    pareto.show({x: {label: `${x.metric} (${x.better} is better)`}, y: {label: y.metric}, empty: NONE, series: [
+      {name: 'complete', colour: '--dots', shape: 'dot', size: points.length > 500 ? 2 : 3, points},
+      {name: 'breaks a constraint', colour: '--bad', shape: 'cross', size: 3, width: 1, points: broken},
+      {name: 'Pareto set', colour: '--good', shape: 'dot', size: 5, line: 'straight', width: 1, dash: [3, 3], points: set},
+      ...marked({sweep, rows}, point)]},
     `${set.length} of ${points.length} trials are in the Pareto set of ${y.metric} and ${x.metric}: ` +
       set.slice(0, 8).map((p) => `trial ${p[2]} ${num(p[1])} at ${num(p[0])}`).join(', '));
   }
@@ -146,10 +148,16 @@ export function figures(name, {signal, pick}) {
 
   return {node, draw(sweep, rows, selected) {
     last = {sweep, rows, selected};
+    const confirms = Boolean(sweep.confirms); // by what was measured on test images nothing is chosen and nothing explained
+    [progress, pareto, coordinates, importance].forEach((part) => {
+      (part.node ?? part).hidden = confirms;
+    });
+    tasks.node.hidden = [...rows.values()].some((row) => row.n_tasks === 1);
+    drawTasks();
+    if (confirms) return;
     drawProgress(sweep, rows);
     drawCoordinates(sweep, rows, selected);
     drawPareto(sweep, rows);
-    drawTasks();
     const {complete} = sweep.counts;
     if (complete && complete >= 1.1 * counted) { // it costs the service something
       counted = complete;

@@ -66,6 +66,7 @@ function build(root, options) {
       [...i ? [['', 'none']] : [], ...Object.entries(metrics).map(([m, d]) => [`${m}:${d}`, `${m} (${d === 'max' ? 'higher' : 'lower'} is better)`])]);
     return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides what is best and what is pruned.')];
   });
+  const labels = Object.fromEntries([...MAIN, ...RESOURCES].map(([key, label]) => [key, label]));
   const constraints = h('input', {placeholder: 'keep_fraction<=0.6'});
 
   /** An override of one TrainConfig field; its placeholder says what the preset has. */
@@ -82,10 +83,13 @@ function build(root, options) {
     const known = streams[stream.value].buffer_sizes;
     if (event?.target !== buffer) buffer.value = known[0];
     sizes.replaceChildren(...known.map((size) => h('option', {value: size})));
-    const values = presets[stream.value]?.[buffer.value] ?? {}, value = (key) => (key in values ? values[key] : fields[key]?.default);
+    // Where there is no preset, a sweep begins with that of the smallest buffer.
+    const size = model.value === models[0] && known.includes(Number(buffer.value)) ? buffer.value : known[0];
+    const value = (key) => presets[stream.value][size][key];
     for (const [key, input] of overrides) {
-      if (input.options) input.options[0].textContent = `as is: ${shown(value(key))}`;
-      else input.placeholder = shown(value(key));
+      const {follows} = fields[key], text = follows ? `as ${labels[follows]} says` : shown(value(key));
+      if (input.options) input.options[0].textContent = follows ? text : `as is: ${text}`;
+      else input.placeholder = text;
     }
     space.setPreset(value);
   }
@@ -161,6 +165,7 @@ function build(root, options) {
     h('div.row', {}, check, start), suggestions);
   stream.addEventListener('change', preset);
   buffer.addEventListener('input', preset);
+  model.addEventListener('change', preset);
   root.append(form);
   preset();
 }

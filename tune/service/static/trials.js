@@ -11,6 +11,13 @@ const STATES = ['WAITING', 'RUNNING', 'INTERRUPTED', 'COMPLETE', 'PRUNED', 'FAIL
 export const stopTrial = (name, number, problem) => action('Stop', problem, () => post(sweepPath(name, 'trials', number, 'stop')),
   {test: 'stop-trial', 'data-part': 'stop', 'aria-label': `Stop trial ${number}`});
 
+/** A metric of a trial; of one that has not completed the latest, marked as not final. */
+export function measured(row, metric) {
+  const value = row.metrics[metric];
+  if (row.state === 'COMPLETE' || value == null) return num(value);
+  return h('span.so-far', {}, num(value), h('span.hint', {}, ` after ${row.tasks_done} of ${row.n_tasks} tasks`));
+}
+
 /** The table's node; refresh() asks for the shown page again, mark(number) says which trial is open. */
 export function trialsTable(name, {signal}) {
   let sort = 'number', order = 'desc', offset = 0, total = 0, marked = null, columns = null, asked = 0, aloud = false;
@@ -75,8 +82,8 @@ export function trialsTable(name, {signal}) {
     const {metric} = objective(sweep.objectives[0]);
     const others = new Set([...sweep.objectives.slice(1).map((o) => objective(o).metric), ...'compute' in sweep.metrics ? ['compute'] : []]);
     others.delete(metric);
-    columns = [['number', 'Trial'], ['state', 'State'], ['value', metric, (row) => num(row.value)],
-      ...[...others].map((m) => [m, m, (row) => num(row.metrics[m])]),
+    columns = [['number', 'Trial'], ['state', 'State'], ['value', metric, (row) => measured(row, metric)],
+      ...[...others].map((m) => [m, m, (row) => measured(row, m)]),
       ...sweep.parameters.map((p) => [p.name, p.name, (row) => shown(row.config[p.name])]),
       ['tasks_done', 'Tasks', (row) => num(row.tasks_done)], ['seconds', 'Time', (row) => duration(row.seconds)],
       ['source', 'Source', (row) => row.source]];
