@@ -41,9 +41,6 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
         text, status = str(error), 2
     except DynamosError as error:
         text, status = str(error), 1
-    except BrokenPipeError:  # who reads, `head` for one, has enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain at its end
-        return 1
     except OSError as error:  # a file or folder that cannot be read or written, a full disk
         text, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
     except KeyboardInterrupt:

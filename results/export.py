@@ -98,5 +98,5 @@ def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
     mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
     warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""
     value = measured(about["metric"], about["value"])
-    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']}, {about['source']}: {about['metric']} {value} "
+    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']} ({about['source']}): {about['metric']} {value} "
             f"({about['protocol']}).\nbest_args = {pprint.pformat(mapping, sort_dicts=False, width=100)}\n")

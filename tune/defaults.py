@@ -38,10 +38,10 @@ def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: 
     # Where the paper has no preset, the stream's smallest one is where the search begins.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
     device = "cuda" if gpus > 0 else "cpu"
-    if settings.get("device", device) != device:
+    if settings.get("device", "auto") not in ("auto", device):
         raise UserError(f"device {settings['device']}: a trial of {gpus:g} GPUs trains on {device}, or it would hold "
                         "what it does not use, or use what it does not hold; leave device out and say "
                         "--gpus-per-trial.")
-    fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1),
-             "device": device}
-    return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings})
+    fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1)}
+    return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings,
+                                  "device": device})

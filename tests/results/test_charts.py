@@ -1,5 +1,6 @@
 """Figures: whom they show, by which number and name, on which axes."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,12 +140,16 @@ def test_importance_finds_what_matters_with_its_uncertainty(tmp_path: Path) -> N
     assert list(bars.y) == [*found] and list(bars.error_x.array) == [spread for _, spread in found.values()]
 
 
-@pytest.mark.parametrize("values", [
-    range(importance.LEAST_VALUES - 1), [60] * 15, pytest.param(range(15), id="no field differs")])
+def test_fields_that_do_not_differ_explain_nothing(tmp_path: Path) -> None:
+    made = Sweep.of(swept(tmp_path, *({"lr": 0.02 + i / 100} for i in range(1, 15)), values=tuple(range(15))))
+    assert importance.shares(made) is not None
+    same = [replace(trial, config=made.records[0].config) for trial in made.records]
+    assert importance.shares(Sweep(made.config, made.record, same)) is None
+
+
+@pytest.mark.parametrize("values", [range(importance.LEAST_VALUES - 1), [60] * 15])
 def test_too_little_explains_nothing(tmp_path: Path, values: list[int]) -> None:
-    same = len(set(values)) == 15
-    points = [{} if same else {"lr": 0.02 + i / 100} for i in range(1, len(values))]
-    made = swept(tmp_path, *points, values=tuple(values))
+    made = swept(tmp_path, *({"lr": 0.02 + i / 100} for i in range(1, len(values))), values=tuple(values))
     assert importance.shares(Sweep.of(made)) is None
     assert "Parameter importance" not in write_report(made).read_text()
 

@@ -60,7 +60,7 @@ def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_pat
     assert all("--evaluate-on=validation" in line and "--seed=42" in line for line in content["commands"].values())
     assert content["note"].startswith("These commands measure on validation images, as the sweep did. The test is: "
                                       "dynamos-sweep confirm s")
-    assert best_args.startswith("# Sweep s, trial 1: val_class_il 81.50 (val-all-seen).\n")
+    assert best_args.startswith("# Sweep s, trial 1 (sampler): val_class_il 81.50 (val-all-seen).\n")
 
 
 def test_what_was_searched_on_part_of_a_stream_is_exported_for_the_whole(tmp_path: Path) -> None:

@@ -21,8 +21,8 @@ from tests.results.ledgers import ONE, complete, config, confirmed, driven, repo
 def read(folder: Path, name: str = "s") -> Glance:
     """The same as `glance`, of the opened ledger."""
     with closing(Ledger.open(folder, name)) as there:
-        own = [t for t in there.trials() if not t.imported]
-        found = best(own, there.config)
+        trials = there.trials()
+        own, found = [t for t in trials if not t.imported], best(trials, there.config)
         return Glance(there.config, there.state, sum(t.ended_at is not None for t in own), there.budget,
                       None if found is None else found.value, there.tags, there.note, there.looks)
 

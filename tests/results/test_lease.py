@@ -101,7 +101,7 @@ def test_a_second_driver_is_refused_while_the_first_beats(study: Study) -> None:
     with pytest.raises(UserError) as error:
         study.lease().take()
     assert str(error.value) == (f"another process is running the sweep 's' ({HERE}); wait for it, or stop it: "
-                                "dynamos-sweep stop s --storage here")
+                                "dynamos-sweep stop s")
     first.check()
     assert study.row()["epoch"] == 1
     first.release()

@@ -253,7 +253,7 @@ def test_a_bad_file_of_a_sweep(content: str, message: str, tmp_path: Path, capsy
 def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(tmp_path: Path,
                                                                 capsys: pytest.CaptureFixture[str]) -> None:
     storage = tmp_path / "runs"
-    with driven(Ledger.create(storage, plain("earlier", trials=1), {})) as ledger:
+    with driven(Ledger.create(storage, plain("earlier", trials=1, base=plain().base.replace(lr=0.05)), {})) as ledger:
         complete(ledger, 80.0, 90.0)
     before = sorted(tmp_path.rglob("*"))
     asked = ["run", "--dry-run", "--storage", str(storage), "--trials", "3", "--sampler", "random"]
@@ -279,14 +279,14 @@ def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_overtaken_takes_the_next_number(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, driven_ones = ledgers._make_study, list[str]()
+    real, driven_ones = ledgers.make_study, list[str]()
 
-    def overtaken(folder: Path, config: SweepConfig, *more: Any) -> None:
-        monkeypatch.setattr(ledgers, "_make_study", real)
-        Ledger.create(tmp_path, config, {}).close()
-        real(folder, config, *more)
+    def overtaken(folder: Path, begins: Any, *more: Any) -> None:
+        monkeypatch.setattr(ledgers, "make_study", real)
+        Ledger.create(tmp_path, plain("seq-digits-core-1"), {}).close()
+        real(folder, begins, *more)
 
-    monkeypatch.setattr(ledgers, "_make_study", overtaken)
+    monkeypatch.setattr(ledgers, "make_study", overtaken)
     monkeypatch.setattr(tune.cli, "_drive", lambda ledger, _: driven_ones.append(ledger.config.name) or 0)
     assert main(["run", "--storage", str(tmp_path), "--trials", "2"]) == 0 and driven_ones == ["seq-digits-core-2"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["seq-digits-core-1", "seq-digits-core-2"]
@@ -481,4 +481,4 @@ def test_a_reader_that_has_enough_is_no_error(stored: Path) -> None:
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()  # as `head` does
-    assert process.stderr.read() == "" and process.wait(60) == 1
+    assert process.stderr.read() == "" and process.wait(60) == 0

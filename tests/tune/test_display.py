@@ -63,7 +63,7 @@ def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> N
         display = Display(ledger, more=10, console=console)
         ledger.extend(10)
         display.begin(lambda: 2)
-    assert console.export_text().strip() == "sweep s: 4 trials, 2 at a time"  # the preset and three values
+    assert console.export_text().splitlines()[0].strip() == "sweep s: 4 trials, 2 at a time"  # the preset, three values
 
 
 def test_numbers_and_lengths_of_time_are_short() -> None:

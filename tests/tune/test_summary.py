@@ -234,8 +234,8 @@ def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
     (["show", "done", "--trial", "4"], "--trial 4: done has trials 0 to 3."),
     (["show", "done", "--trial", "-1"], "--trial -1: done has trials 0 to 3."),
     (["show", "hurt"], "has lost its ledger.db."),
-    (["stop", "done"], "the sweep 'done' is not running. Go on with it: dynamos-sweep resume done"),
-    (["stop", "done", "--trial", "0"], "the sweep 'done' is not running."),
+    (["stop", "new"], "the sweep 'new' is not running. Go on with it: dynamos-sweep resume new"),
+    (["stop", "new", "--trial", "0"], "the sweep 'new' is not running."),
 ])
 def test_what_is_not_there_is_refused(arguments: list[str], message: str, say: Say) -> None:
     said = say(*arguments, status=2)

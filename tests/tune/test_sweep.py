@@ -125,7 +125,7 @@ def test_the_next_one_of_that_name_is_refused(swept: tuple[Path, str]) -> None:
 
 def test_the_report_is_written(swept: tuple[Path, str]) -> None:
     done = run("report", "tiny", cwd=swept[0])
-    assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2>") >= 5
+    assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2 ") >= 5
 
 
 def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
