@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from results.ledger import Ledger
-from tests.results.ledgers import complete, config, driven
+from tests.results.ledgers import SEED, begun, config, driven
 from tests.tune.service.service import BASE, Served, served
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
@@ -21,7 +21,10 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     storage = tmp_path_factory.mktemp("schema")
     with driven(Ledger.create(storage, config(), {})) as ledger:
-        complete(ledger, 10.0, 20.0)
+        number = begun(ledger).number
+        for task, value in enumerate((10.0, 20.0)):  # with all that a real trial reports
+            ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2}, dict.fromkeys(ledger.config.metrics, value))
+        ledger.finish(number, "COMPLETE")
     with served(storage) as made:
         yield made
 
