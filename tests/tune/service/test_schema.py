@@ -23,7 +23,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with driven(Ledger.create(storage, config(), {})) as ledger:
         number = begun(ledger).number
         for task, value in enumerate((10.0, 20.0)):  # with all that a real trial reports
-            ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2}, dict.fromkeys(ledger.config.metrics, value))
+            metrics = dict.fromkeys(ledger.config.metrics, value)
+            ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2}, metrics)
         ledger.finish(number, "COMPLETE")
     with served(storage) as made:
         yield made
