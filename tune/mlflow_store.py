@@ -67,16 +67,24 @@ def reachable(uri: str) -> str | None:
     return None
 
 
-def experiment(client: "MlflowClient", uri: str, beside: AnyPath) -> str:
-    """The id of EXPERIMENT, made where there is none; a database's files are kept in a folder of `beside`."""
+def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
+    """A client and the id of EXPERIMENT, made where there is none; a database's files are kept in a folder of `beside`.
+
+    A client makes the tables of a store that is not there as soon as it is made itself, and two at once fail: so the
+    store is made first.
+    """
+    prepare()
+    from mlflow import MlflowClient
+
     artifacts = None  # where a server decides
     if uri.startswith("sqlite"):
         artifacts = make_store(uri)
     elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
         artifacts = (beside / "mlartifacts").as_uri()
+    client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(EXPERIMENT)
-    made: str = found.experiment_id if found else client.create_experiment(EXPERIMENT, artifact_location=artifacts)
-    return made
+    return client, found.experiment_id if found else client.create_experiment(
+        EXPERIMENT, artifact_location=artifacts)
 
 
 def one_line(error: Exception) -> str:

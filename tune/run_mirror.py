@@ -12,7 +12,7 @@ from dynamos.provenance import environment, git_revision
 from dynamos.recorders import Recorder
 from dynamos.trainer import Trainer
 from results.urls import refuse_unusable
-from tune.mlflow_store import experiment, one_line, prepare
+from tune.mlflow_store import connected, one_line
 from tune.tracking import NOTE_TAG, REASON_LENGTH, RESULTS_TAG, counts, metric
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class RunMirror(Recorder):
                             "sqlite:////WHOLE/PATH/mlflow.db.")
         self._uri, self._folder, self._about = uri, folder.resolve(), dict(about)
         self._began_at = int(datetime.fromisoformat(self._about["started"]).timestamp() * 1000)
-        self._client: MlflowClient | None = None
         self._failing = False
 
     def start(self, trainer: Trainer) -> None:
@@ -119,8 +118,4 @@ class RunMirror(Recorder):
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """(client, id of the experiment)."""
-        prepare()
-        from mlflow import MlflowClient
-
-        self._client = self._client or MlflowClient(tracking_uri=self._uri)
-        return self._client, experiment(self._client, self._uri, self._folder.parent)
+        return connected(self._uri, self._folder.parent)

@@ -26,7 +26,7 @@ from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
 from results.trial import ENDED, TrialRecord, own
 from tune.mlflow_store import EXPERIMENT as EXPERIMENT
-from tune.mlflow_store import experiment, mlflow_uri, one_line, prepare
+from tune.mlflow_store import connected, mlflow_uri, one_line, prepare
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
     from mlflow.entities import Metric, Run
@@ -69,13 +69,9 @@ class Mirror:
             uri: the server or store.
             answered_at: its `value` is kept at time.monotonic() of the last answer.
         """
-        prepare()
-        from mlflow import MlflowClient
-
         self._ledger, self._uri = ledger, uri
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
-        self._client = MlflowClient(tracking_uri=uri)
-        self._experiment = experiment(self._client, uri, ledger.folder.parent)
+        self._client, self._experiment = connected(uri, ledger.folder.parent)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
         self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
