@@ -31,8 +31,8 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of stderr that are not the display's."""
-        own = ("sweep ", "trial ", *PREFLIGHT)
+        """The lines of stderr that are not the display's, nor notes on how the sweep was set up."""
+        own = ("sweep ", "trial ", "note: ", *PREFLIGHT)
         return [line for line in self.err.splitlines() if line and not line.startswith(own)]
 
 

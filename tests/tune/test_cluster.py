@@ -18,15 +18,21 @@ from tests.tune.processes import Session
 from tests.tune.sweeps import SMALL, command, run
 from tune.cluster import wants_a_token
 
-AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--set", *SMALL, "device=cpu"]
-# `dynamos-sweep` where GPUs of the kind A take one trial and those of the kind B two.
-UNLIKE = """
+AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--set", *SMALL]
+# `dynamos-sweep` whose trials hold GPUs that are there in name alone, and so train on CPUs.
+UNREAL = """
 import sys
-import tune.sweep
-tune.sweep.measure = lambda config, node, *_: {1: 9.0} | ({2: 18.0} if node.kind == "B" else {})
+import tune.flags
+made = tune.flags.base_config
+tune.flags.base_config = lambda *arguments: made(*arguments).replace(device="cpu")
 from tune.cli import main
 sys.exit(main(sys.argv[1:]))
 """
+# The same where GPUs of the kind A take one trial and those of the kind B two.
+UNLIKE = f"""
+import tune.sweep
+tune.sweep.measure = lambda config, node, *_: {{1: 9.0}} | ({{2: 18.0}} if node.kind == "B" else {{}})
+{UNREAL}"""
 
 
 # Trials that are still there when another node has joined, on a fast machine, too.
@@ -91,7 +97,8 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tm
         assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {1.0, 2.0}
         # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on one that is none.
         made.drain(1)
-        with driver(made, "run", "--name=packed", *shared, *AUTOMATIC, cwd=tmp_path) as packed:
+        with Session(made.inside(sys.executable, "-c", UNREAL, "run", "--name=packed", *shared, *AUTOMATIC), tmp_path,
+                     made.environment) as packed:
             ended = packed.end()
         assert ended.status == 0 and "1 nodes, " in ended.err, ended
         [each] = re.findall(r"GPU A: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
