@@ -4,12 +4,8 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
-from functools import cache
-from pathlib import Path
 from typing import Any
 
-import optuna
-from alembic.script import ScriptDirectory
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from sqlalchemy import Connection, NullPool, create_engine, text
 
@@ -17,7 +13,7 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results.lease import LEASE
 from results.ledger import EXTENDED, NOTE, Ledger, asked_for, countable, known_sweep, looks_of, state, tags_of
-from results.study import study_name
+from results.study import known_tables, study_name
 from results.sweep_config import SweepConfig
 from results.trial import ENDED, IMPORTED
 from results.urls import sqlite_url
@@ -45,8 +41,8 @@ def glance(storage: AnyPath, name: str) -> Glance:
     engine = create_engine(config.ledger_url or sqlite_url(storage / name / "ledger.db"), poolclass=NullPool)
     with closing(engine.connect()) as database:
         version = database.execute(text("SELECT version_num FROM alembic_version")).scalar()
-        if version != _known_version():
-            raise UserError(f"the ledger is of another version of Optuna ({version}; this one has {_known_version()}).")
+        if version != known_tables():
+            raise UserError(f"the ledger is of another version of Optuna ({version}; this one has {known_tables()}).")
         study = database.execute(text("SELECT study_id FROM studies WHERE study_name = :name"),
                                  {"name": study_name(config, record)}).scalar()
         if study is None:
@@ -84,10 +80,3 @@ def _glance(config: SweepConfig, database: Connection, study: int, ask: Callable
     return Glance(config, state(attributes[LEASE], asked - len(ended)), len(ended), asked,
                   None if config.confirms is not None else max(values, key=lambda v: sign * v, default=None),
                   tags_of(attributes), str(attributes.get(NOTE, "")), looks_of(attributes))
-
-
-@cache
-def _known_version() -> str | None:
-    """The version of the tables that this Optuna reads."""
-    scripts = Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic"
-    return ScriptDirectory(str(scripts)).get_current_head()

@@ -221,8 +221,12 @@ class Ledger:
     @property
     def state(self) -> str:
         """Whether the sweep runs, and where; else whether it has anything left to do."""
-        left = self.budget - sum(t.ended_at is not None for t in own(self.trials()))
-        return state(self._stored_lease, left)
+        return state(self._stored_lease, self.left)
+
+    @property
+    def left(self) -> int:
+        """Trials of the budget that have not ended, those that a driver has begun too."""
+        return self.budget - sum(t.ended_at is not None for t in own(self.trials()))
 
     def extend(self, trials: int) -> None:
         """Adds to the budget."""

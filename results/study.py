@@ -1,9 +1,12 @@
 """The Optuna study of a sweep in its database: opened, and made with its first trials enqueued."""
 
 from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import optuna
+from alembic.script import ScriptDirectory
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
@@ -24,10 +27,10 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
     if url is not None:
         try:
-            return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+            return _opened(url, {"pool_pre_ping": True})
         except (SQLAlchemyError, ImportError) as error:
             raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
-    storage = RDBStorage(sqlite_url(folder / "ledger.db"), engine_kwargs={"connect_args": {"timeout": 60}})
+    storage = _opened(sqlite_url(folder / "ledger.db"), {"connect_args": {"timeout": 60}})
 
     @event.listens_for(storage.engine, "connect")
     def _(connection: Any, _: Any) -> None:
@@ -37,6 +40,21 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
 
     storage.engine.dispose()  # those opened before the listener was there
     return storage
+
+
+def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
+    """The storage at a URL; RuntimeError if another version of Optuna made its tables and they differ."""
+    storage = RDBStorage(url, engine_kwargs, skip_compatibility_check=True)
+    if storage.get_current_version() == known_tables():
+        return storage
+    storage.engine.dispose()
+    return RDBStorage(url, engine_kwargs)  # which says what is wrong
+
+
+@cache
+def known_tables() -> str | None:
+    """The version of the tables that this Optuna reads; to find it takes longer than all else in opening a ledger."""
+    return ScriptDirectory(Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic").get_current_head()
 
 
 def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:

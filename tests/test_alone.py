@@ -38,6 +38,7 @@ def test_it_is_nothing(number: int, around_a_shared_fixture: set[str]) -> None:
     assert around() == {"runs", ".ray", "RAY_ADDRESS", "LEFT"}
 
 
+@pytest.mark.slow
 def test_it_is_nothing_where_much_is_around_the_tests(tmp_path: Path) -> None:
     make_odd_sweeps(tmp_path / "runs")
     done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_it_is_nothing"],

@@ -59,7 +59,7 @@ def test_an_install_held_to_the_lock_has_its_versions_and_the_torch_of_a_wheel_f
     assert len(versions) > 100 and versions.items() <= wanted.items()
 
 
-@pytest.mark.parametrize("name", ["results", "search_spaces"])
+@pytest.mark.parametrize("name", ["results", pytest.param("search_spaces", marks=pytest.mark.slow)])
 def test_a_users_module_of_one_of_our_names_is_named_and_our_commands_do_not_see_it(tmp_path: Path, name: str) -> None:
     (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
     (tmp_path / "notebook.py").write_text("from tune.client import Client")

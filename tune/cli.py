@@ -156,9 +156,9 @@ def _confirm(arguments: argparse.Namespace) -> int:
         from tune.sweep import check_images
 
         there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
-        if there.sessions and there.remaining():  # those of a new one were looked at
+        if there.sessions and there.left:  # those of a new one were looked at
             check_images(there)
-    if there.remaining():
+    if there.left:
         return _drive(there, address)
     from tune.summary import confirmed
 
@@ -196,7 +196,7 @@ def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again
     changed = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
     ledger.config = with_data_path(arguments, changed)
     if not arguments.preflight_only:
-        left = ledger.remaining() + more + len(again)
+        left = ledger.left + more + len(again)
         if left <= 0 and ledger.driver is None:  # one that was killed has left things to tidy up
             return _nothing_left(ledger)
         _refuse_at_a_limit(ledger, left)
@@ -279,7 +279,7 @@ def _stop(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     name, driver = ledger.config.name, ledger.driver
     if driver is None or ledger.driver_gone:
-        if driver is None and ledger.remaining() <= 0:
+        if driver is None and ledger.left <= 0:
             print(f"{name} is finished; there is nothing to stop")
             return 0
         raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "

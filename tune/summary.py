@@ -105,7 +105,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     trials, config = ledger.trials(), ledger.config
     name, folder = config.name, ledger.folder
     rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
-    left = ledger.remaining()
+    left = ledger.left
     print()
     if over is not None and left:
         changes = "".join(f" {flag} ..." for flag in reached(ledger))

@@ -46,6 +46,7 @@ def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] 
 
     `more` goes into sweep.yaml's record. With the address of a cluster it is the preflight that says what fits.
     """
+    Ledger.refuse_taken(storage, config.name)  # before the images are looked at, which takes seconds
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
 
 
@@ -102,7 +103,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
-        if config.pack_gpus and ledger.remaining() + more + len(again) > 0:
+        if config.pack_gpus and ledger.left + more + len(again) > 0:
             _pack(config, places, nodes(), images, display, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
         ledger.rerun(again)

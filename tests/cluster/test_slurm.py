@@ -18,11 +18,21 @@ from tests.tune.processes import Session, wait_for
 from tests.tune.sweeps import SMALL
 
 BESIDE = Path(sys.executable).parent
-STUBS = {
-    # A step that runs on this machine, whatever node it is for.
-    "srun": 'while [[ $1 == --* ]]; do shift; done\nexec "$@"\n',
-    "scontrol": '[[ "$1 $2" == "show hostnames" ]] && tr , "\\n" <<< "$3"\n',
-}
+# A step that runs on this machine, whatever node it is for; with its first process all end that it has started.
+SRUN = f"""#!{sys.executable}
+import ctypes, itertools, os, signal, subprocess, sys
+from pathlib import Path
+ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes whose parents have ended become its own
+step = subprocess.Popen([*itertools.dropwhile(lambda argument: argument.startswith("--"), sys.argv[1:])])
+signal.signal(signal.SIGUSR1, lambda kind, _: step.send_signal(kind))
+status = step.wait()
+while children := Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split():
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    os.wait()
+sys.exit(status if status >= 0 else 128 - status)
+"""
+SCONTROL = '#!/usr/bin/env bash\n[[ "$1 $2" == "show hostnames" ]] && tr , "\\n" <<< "$3"\n'
 
 
 class Job:
@@ -35,13 +45,13 @@ class Job:
         self.ray_folder = Path(f"/tmp/dynamos-{number}")
         self.stubs = folder / "bin"
         self.stubs.mkdir()
-        for name, text in STUBS.items():
-            self.stub(name, text)
+        self.stub("srun", SRUN)
+        self.stub("scontrol", SCONTROL)
 
     def stub(self, name: str, text: str) -> None:
-        """Puts a command before those of this machine."""
+        """Puts a command, a script, before those of this machine."""
         path = self.stubs / name
-        path.write_text(f"#!/usr/bin/env bash\n{text}")
+        path.write_text(text)
         path.chmod(0o755)
 
     def submit(self, *flags: str, **environment: str) -> Session:
@@ -84,7 +94,7 @@ def test_it_is_clean_shell() -> None:
 
 def test_ray_that_does_not_start_ends_it_and_leaves_no_token(tmp_path: Path) -> None:
     with made(tmp_path) as job:
-        job.stub("ray", "exit 3\n")
+        job.stub("ray", "#!/bin/sh\nexit 3\n")
         with job.submit("--trials=1") as session:
             ended = session.end()
         assert ended.status == 1 and "Ray did not start on all nodes" in ended.err, ended
@@ -93,8 +103,9 @@ def test_ray_that_does_not_start_ends_it_and_leaves_no_token(tmp_path: Path) -> 
 
 def test_what_ends_it_before_the_sweep_is_said(tmp_path: Path) -> None:
     with made(tmp_path) as job:
-        job.stub("ray", "exec sleep 1000\n")
-        job.stub("squeue", 'now=$(date +%s)\n[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n')
+        job.stub("ray", "#!/bin/sh\nexec sleep 1000\n")
+        job.stub("squeue", "#!/usr/bin/env bash\nnow=$(date +%s)\n"
+                 '[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n')
         for left, kinds, status, words in ((240, ["USR1", "TERM"], 143, "told to end"),
                                            (12, ["USR1"], 1, "the time of the job is nearly over")):
             with job.submit("--trials=1", LEFT=str(left)) as session:

@@ -2,6 +2,7 @@
 
 import time
 
+import pytest
 import torch
 
 from benchmarks.train_speed import Racer, kernel_share, of_peak, passes
@@ -22,6 +23,7 @@ def burn(seconds):
         pass
 
 
+@pytest.mark.slow
 def test_python_between_the_operations_counts_as_what_it_is():
     """Outside the passes it lowers both shares, inside them that of the kernels alone."""
     outside, inside = racer(), racer()
@@ -35,6 +37,7 @@ def test_python_between_the_operations_counts_as_what_it_is():
     assert 0 < kernels < 0.5 < both < 1
 
 
+@pytest.mark.slow
 def test_operations_outside_forward_and_backward_are_no_kernels_of_theirs():
     r = racer()
     step, big = r.trainer.optimizer.step, torch.rand(800, 800)
@@ -59,6 +62,7 @@ def test_both_passes_are_timed_and_nothing_is_left_behind():
     assert r.trainer._loss == loss and torch.Tensor.backward is backward
 
 
+@pytest.mark.slow
 def test_a_step_that_waits_is_farther_from_the_peak():
     quick, slow = racer(), racer()
     pause = slow.trainer.on_step

@@ -280,7 +280,8 @@ cli.main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("recorder", ["ModelFiles", "CsvRow", "ResultFile"])
+@pytest.mark.parametrize("recorder", [
+    "ResultFile", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ModelFiles", "CsvRow"))])
 def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder, tmp_path):
     flags = [*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]
     child = subprocess.run([sys.executable, "-c", KILLED_AT_THE_END, recorder, *flags], cwd=ROOT, capture_output=True)

@@ -88,7 +88,7 @@ def swept(storage: Path, *points: dict[str, Any], values: tuple[float, ...] = ()
     made = config(space=FOUR, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes)
     with driven(Ledger.create(storage, made, {"id": "7", "versions": {"torch": "9.9"}})) as there:
         for value in values:
-            number = there.ask().number
+            number = begun(there).number
             for seed in (0, 1):
                 for task, row in enumerate(((90, 1), (70, 80, 2), (50, 60, 70))):
                     metrics = {name: float(value + seed) for name in made.metrics} | {"compute": 1 / (1 + number)}

@@ -38,7 +38,8 @@ def play(folder: Path, count: int, at: float = 0.9, state: Callable[[TrialRecord
         for _ in range(count):
             trial = ledger.ask()
             if state(trial) != "FAIL":
-                metrics = {"val_class_il": value(trial.config, at), "keep_fraction": trial.config["keep_ratio"]}
+                good = value(trial.config, at) - (50 if state(trial) == "PRUNED" else 0)  # or it would not be
+                metrics = {"val_class_il": good, "keep_fraction": trial.config["keep_ratio"]}
                 ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             ledger.finish(trial.number, state(trial), None if state(trial) == "COMPLETE" else "as it happens")
         return ledger.trials()

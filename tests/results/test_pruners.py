@@ -295,7 +295,7 @@ def rising(value: float, tasks: int) -> float:
     return 20.0 + 12 * tasks + value
 
 
-@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through(pruner: str, seed: int) -> None:
     lived = judge(pruner)

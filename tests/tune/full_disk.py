@@ -25,8 +25,9 @@ def main(kind: str, folder: Path) -> None:
         driver.until(lambda: seen.there)
         mount(seen.folder / "trials", 16)  # Ray is still starting; had a trial begun, its folder would be in the way
         driver.until(lambda: bool(seen.running(tasks=1)))
-        filled = [fill(disk) for disk, wanted in ((seen.folder / "trials", "trials"), (folder / "runs", "ledger"))
-                  if kind in (wanted, "both")]
+        full = [disk for disk, wanted in ((seen.folder / "trials", "trials"), (folder / "runs", "ledger"))
+                if kind in (wanted, "both")]
+        filled = [fill(disk) for disk in full]
         known = {t.number: t.results for t in seen.trials()}
         ended = driver.end()
     assert ended.status == 1, ended
@@ -35,6 +36,8 @@ def main(kind: str, folder: Path) -> None:
     assert "dynamos-sweep resume hit" in ended.errors[-1], ended
     assert "Traceback" not in ended.err + ended.out, ended
 
+    for disk in full:
+        fill(disk)  # what its end has freed
     ended = sweep("resume", "hit", cwd=folder)
     assert ended.status == 1 and len(ended.errors) == 1 and "Traceback" not in ended.err, ended
     for file in filled:
@@ -56,7 +59,7 @@ def mount(folder: Path, megabytes: int) -> None:
 def fill(disk: Path) -> Path:
     """The file that takes all the room that a disk has left."""
     path = disk / "filled"
-    with path.open("wb", buffering=0) as file:
+    with path.open("ab", buffering=0) as file:
         for size in (1 << 20, 4096):
             try:
                 while True:

@@ -18,7 +18,7 @@ from results.ledger import Ledger
 from results.names import check_name
 from results.sweep_config import Constraint, Objective, SweepConfig
 from tests.dynamos.files import write_mnist
-from tests.results.ledgers import complete, driven
+from tests.results.ledgers import begun, complete, driven
 from tests.results.ledgers import config as plain
 from tune.cli import main
 from tune.flags import sweep_config
@@ -26,6 +26,12 @@ from tune.parser import parser_of
 from tune.probe import data_record
 from tune.session import SESSION
 from tune.sweep_file import flags_of
+
+
+@pytest.fixture(autouse=True)
+def images_are_looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not in a process of its own, which takes seconds."""
+    monkeypatch.setattr("tune.sweep.apart", lambda function, *arguments: function(*arguments))
 
 
 def refused(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str) -> str:
@@ -372,6 +378,14 @@ def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
         assert drive(monkeypatch, *command, *where) == []
 
 
+def test_a_sweep_whose_driver_could_not_put_its_last_trial_back_is_not_finished(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with driven(Ledger.create(tmp_path, plain(trials=1), {})) as ledger:
+        begun(ledger)
+    assert ledger.driver is None and ledger.remaining() == 0 and ledger.state == "stopped, 1 left"
+    assert len(drive(monkeypatch, "resume", "s", "--storage", str(tmp_path))) == 1
+
+
 def test_a_finished_sweep_is_said_to_be_so_and_its_files_are_made_up_for(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     with driven(Ledger.create(tmp_path, plain(trials=1), {})) as ledger:
@@ -406,7 +420,6 @@ def test_images_that_have_gone_are_missed_before_anything_is_spent_and_may_have_
     with driven(Ledger.create(tmp_path / "runs", plain(base=base), data_record(base, True))) as ledger:
         ledger.finish(ledger.ask().number, "FAIL", "no image")
     (tmp_path / "images").rename(tmp_path / "moved")
-    monkeypatch.setattr("tune.sweep.apart", lambda function, *arguments: function(*arguments))
     where = [*command, "--storage", str(tmp_path / "runs")]
     for flags, message in (([], "no MNIST under data_path"), (["--data-path", str(tmp_path / "others")], (
             f"the images of seq-mnist under data_path {tmp_path / 'others'} are not those that the sweep began with"))):

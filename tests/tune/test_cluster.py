@@ -125,6 +125,7 @@ def test_a_cluster_is_asked_whether_it_wants_a_token(lets_in: str) -> None:
         server.stop(None)
 
 
+@pytest.mark.slow
 def test_a_ray_of_this_machine_s_own_listens_on_loopback_only(tmp_path: Path) -> None:
     code = ("import sys; from tune.cluster import connected; from tune.places import Node\n"
             "with connected(None, Node('', 'here', 1, 0)) as nodes:\n"

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from s3fs import S3FileSystem
 
 from dynamos.errors import UserError
 from dynamos.files import any_path
 from results import load_sweep
-from tests.tune.crashes import LONG, Watched, check_mirrored, check_undisturbed
+from tests.tune.crashes import ENDLESS, LONG, Watched, check_mirrored, check_undisturbed
 from tests.tune.processes import Driver, Session, sweep
 from tests.tune.sweeps import SMALL
 
@@ -44,8 +45,10 @@ def answers(port: int) -> bool:
 def test_a_killed_sweep_goes_on_from_the_store(bucket: None, tmp_path: Path) -> None:
     elsewhere = [f"--ledger-url=sqlite:///{tmp_path}/ledger.db", f"--tracking-uri=sqlite:///{tmp_path}/mlflow.db"]
     seen = Watched(any_path(URL), "hit")
-    with Driver("run", "--name=hit", f"--storage={URL}", *elsewhere, "--trials=3", "--max-concurrent=2", "--set",
-                *LONG, cwd=tmp_path) as driver:
+    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"parameters": {"n_epochs": {"choices": [15, 16, ENDLESS]}}}))
+    (tmp_path / "points.yaml").write_text(yaml.safe_dump({"points": [{"n_epochs": 16}, {"n_epochs": ENDLESS}]}))
+    with Driver("run", "--name=hit", f"--storage={URL}", *elsewhere, "--space=space.yaml", "--points=points.yaml",
+                "--trials=3", "--max-concurrent=2", "--set", *LONG, cwd=tmp_path) as driver:
         driver.until(lambda: seen.there and bool(seen.checkpoints(0)))
         driver.kill()
     assert [t.state for t in seen.trials()].count("COMPLETE") == 0

@@ -97,7 +97,7 @@ def test_a_second_comparison_with_mlflow_changes_nothing(swept: tuple[Path, str]
     assert len(client.get_metric_history(after["tiny/1"].info.run_id, "val_class_il")) == 3
 
 
-@pytest.mark.parametrize("which", ["best", "sampled"])
+@pytest.mark.parametrize("which", [pytest.param("best", marks=pytest.mark.slow), "sampled"])
 def test_a_configuration_retrained_gives_the_trials_numbers_to_the_last_digit(
         which: str, swept: tuple[Path, str], ledger: Ledger, tmp_path: Path) -> None:
     exported = swept[0] / "runs" / "tiny" / "best_config.yaml"
@@ -181,6 +181,7 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     assert set(runs_of(f"sqlite:///{storage / 'mlflow.db'}")[1]) == {"cut", "cut/0", "cut/1", "cut/2", "cut/3"}
 
 
+@pytest.mark.slow
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     # A sweep whose trial, by some mistake, comes to evaluate on test images.
     code = ("import ray.tune; from tune.trainable import SweepTrial; from dynamos.config import TrainConfig; "

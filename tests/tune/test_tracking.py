@@ -368,6 +368,7 @@ def live(ledger: Ledger, uri: str, tmp_path: Path) -> Iterator[LiveMirror]:
     made.close(120)
 
 
+@pytest.mark.slow
 def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
         ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
     complete(ledger, 90, 80)
@@ -482,6 +483,7 @@ def test_a_mirror_that_dies_is_said(ledger: Ledger, uri: str, live: LiveMirror) 
     assert live.error == "the mirror's process ended with status -9"
 
 
+@pytest.mark.slow
 def test_neither_ctrl_c_nor_sigterm_ends_the_mirror_before_the_sweep(ledger: Ledger, uri: str,
                                                                      live: LiveMirror) -> None:
     [process] = [child for child in active_children() if child.name == "mlflow"]

@@ -12,7 +12,7 @@ _DEEPEST = 50  # levels of a YAML body
 _MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a second
 
 
-class _Plain(UniqueKeys):
+class _Plain(UniqueKeys, yaml.SafeLoader):
     """Reads YAML without anchors, by which a small body could mean a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:

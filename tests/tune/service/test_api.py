@@ -382,7 +382,7 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Ser
         problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
 
 
-@pytest.mark.parametrize("seen_to_end", [True, False])
+@pytest.mark.parametrize("seen_to_end", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service: Served, tmp_path: Path,
                                                                          seen_to_end: bool) -> None:
     Ledger.create(tmp_path, config(), {})
