@@ -36,7 +36,7 @@ def test_every_answer_is_as_described(service: Served, tmp_path: Path) -> None:
     done = subprocess.run([
         Path(sys.executable).with_name("schemathesis"), "--config-file", SETTINGS, "run", f"{service.url}/openapi.json",
         "--checks", "all", "--exclude-path", "/api/v1/events", "--phases", "coverage,fuzzing", "--max-examples", "5",
-        "--request-timeout", "120", "--generation-deterministic"],
+        "--request-timeout", "120", "--max-response-time", "60", "--generation-deterministic"],
         cwd=tmp_path, capture_output=True, text=True, timeout=1200)
     assert done.returncode == 0, done.stdout[-6000:]
     assert " passed" in done.stdout, "it looked at something"
