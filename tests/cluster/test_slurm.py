@@ -141,7 +141,7 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tm
 
 
 @needs_slurm
-@pytest.mark.long  # until somebody has seen it pass from end to end, requeue and scancel too
+@pytest.mark.slow
 def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in_order(tmp_path: Path) -> None:
     seen = Watched(tmp_path / "runs", "chain")
     with slurm() as there:
