@@ -13,10 +13,12 @@ IMAGES = "evaluation_images"  # in a sweep's record: how many each task is evalu
 def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> float | None:
     """Standard error of an accuracy after the last task reported, in points; None where it is not known.
 
-    The accuracy is the unweighted mean over T tasks of p_t, the fraction of n_t images that were right. That is a
+    The accuracy is the unweighted mean over T tasks of the fraction of n_t images that were right, k_t. That is a
     stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) / n_t) / T (Cochran 1977,
-    Sampling Techniques, section 5.10), and of one task sqrt(p (1 - p) / n). All seeds see the same images, so more of
-    them make it no smaller than their agreement does; with p_t as their mean it is an upper bound.
+    Sampling Techniques, section 5.10), and of one task sqrt(p (1 - p) / n). With p_t = k_t / n_t it would be 0 of a
+    task whose images are all right or all wrong, so p_t is (k_t + 1) / (n_t + 2), Laplace's rule of succession. All
+    seeds see the same images, so more of them make it no smaller than their agreement does; with k_t as their mean it
+    is an upper bound.
 
     Args:
         trial: the trial.
@@ -26,7 +28,8 @@ def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -
     images, rates = record.get(IMAGES, ()), _rates(trial, metric)
     if rates is None or len(images) < len(rates):
         return None
-    return 100 * math.sqrt(sum(p * (1 - p) / n for p, n in zip(rates, images, strict=False))) / len(rates)
+    expected = [((rate * n + 1) / (n + 2), n) for rate, n in zip(rates, images, strict=False)]
+    return 100 * math.sqrt(sum(p * (1 - p) / n for p, n in expected)) / len(rates)
 
 
 def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> str:
