@@ -82,7 +82,7 @@ def beginning(config: SweepConfig, record: Mapping[str, Any],
         begins.add(*found)
     if taken and not imports:
         _try_again(begins, taken)
-    begins.notes += _of_sampler(begins)
+    begins.notes += config.space.notes + _of_sampler(begins)
     return begins
 
 

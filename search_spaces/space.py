@@ -1,8 +1,9 @@
 """SearchSpace: what may vary in a sweep, as data, checked against TrainConfig when it is read."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -23,7 +24,7 @@ class Parameter:
     """One TrainConfig field's range (low, high, log) or its choices.
 
     A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`: Optuna has no
-    logarithm of a negative number.
+    logarithm of a negative number. A choice that was given several times is also among `repeated`.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Parameter:
     high: float | None = None
     log: bool = False
     choices: tuple[Any, ...] | None = None
+    repeated: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @property
     def negated(self) -> bool:
@@ -105,6 +107,12 @@ class SearchSpace:
                 return {"choices": list(p.choices)}
             return {"low": p.low, "high": p.high, "log": p.log}
         return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on choices that were given several times."""
+        return [f"the space {self.name} has the choice {value} of {p.name} more than once; it counts once."
+                for p in self.parameters for value in p.repeated]
 
     @property
     def size(self) -> int | None:
@@ -196,11 +204,8 @@ def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
     if len(spec) > 1 or not isinstance(choices, list | tuple) or not choices:
         raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
-    values = tuple(checked(field, number_of_text(field, choice)) for choice in choices)
-    twice = [value for number, value in enumerate(values) if value in values[:number]]
-    if twice:
-        raise UserError(f"{field} has the choice {twice[0]} twice; name each once (every trial trains --seeds seeds).")
-    return Parameter(field, choices=values)
+    times = Counter(checked(field, number_of_text(field, choice)) for choice in choices)
+    return Parameter(field, choices=tuple(times), repeated=tuple(value for value, n in times.items() if n > 1))
 
 
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:

@@ -173,6 +173,9 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
         "several seeds of each: --seeds."]
     assert notes("f", space=SIX, sampler="qmc", trials=6) == [
         "--sampler qmc knows ranges only: warmup is drawn at random from the choices."]
+    doubled = SearchSpace.from_dict("d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}})
+    assert notes("g", space=doubled, sampler="random", trials=2) == [
+        "the space d has the choice 0.3 of keep_ratio more than once; it counts once."]
 
 
 def test_results_over_fewer_seeds_are_tried_again(tmp_path: Path) -> None:

@@ -153,6 +153,17 @@ def test_points_that_do_not_fit_are_refused(text: str, message: str, tmp_path: P
     assert message in str(error.value)
 
 
-def test_a_choice_named_twice_is_refused_in_whatever_way_it_is_written() -> None:
-    with pytest.raises(UserError, match="beta has the choice 5.0 twice; name each once"):
-        SearchSpace.from_dict("s", {"parameters": {"beta": {"choices": [5, 1, 5.0]}}})
+@pytest.mark.parametrize("field, given, kept, repeated", [
+    ("beta", [5, 1, 5.0, "5e0", 1], (5.0, 1.0), (5.0, 1.0)), ("lr", [0.18, 0.18], (0.18,), (0.18,)),
+    ("nf", [8, 8.0, 16], (8, 16), (8,)), ("warmup", [True, False], (True, False), ()),
+    ("lr", [0.3, 0.1 + 0.2], (0.3, 0.1 + 0.2), ()),
+])
+def test_a_choice_given_twice_in_whatever_way_it_is_written_counts_once(
+        field: str, given: list[object], kept: tuple[object, ...], repeated: tuple[object, ...]) -> None:
+    made = space(**{field: {"choices": given}})
+    (parameter,) = made.parameters
+    assert parameter.choices == kept and {type(value) for value in kept} == {type(v) for v in parameter.choices}
+    assert made.notes == [f"the space mine has the choice {value} of {field} more than once; it counts once."
+                          for value in repeated]
+    again = SearchSpace.from_dict("mine", made.to_dict())
+    assert again == made and not again.notes and made.size == len(kept)
