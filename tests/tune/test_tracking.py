@@ -31,6 +31,7 @@ from tests.tune.processes import wait_for
 from tests.tune.servers import Server
 from tests.tune.sweeps import run
 from tune import live_mirror, tracking
+from tune.cli import main
 from tune.live_mirror import LiveMirror, follow
 from tune.mlflow_store import make_store, mlflow_uri
 from tune.tracking import SWEEP_TAG, TAG, Mirror
@@ -648,3 +649,44 @@ def test_a_store_keeps_files_elsewhere_where_somebody_has_said_so(tmp_path: Path
     MlflowClient(tracking_uri=uri).create_experiment("dynamos", artifact_location=elsewhere)
     assert Mirror(there, uri).sync() == 2
     assert all(run.info.artifact_uri.startswith(elsewhere) for run in found(there, uri).values())
+
+
+def test_the_parent_says_where_the_best_is_from(ledger: Ledger, uri: str, connect: Connect) -> None:
+    def told() -> tuple[str | None, str | None]:
+        tags = found(ledger, uri)["s"].data.tags
+        return tags.get("best_trial"), tags.get("best_source")
+
+    connect().sync()
+    assert told() == (None, None), "nothing is best yet"
+    complete(ledger, 70)
+    connect().sync()
+    assert told() == ("0", "preset")
+    complete(ledger, 80)
+    connect().sync()
+    assert told() == ("1", "sampler")
+
+
+def test_sync_with_a_tracking_uri_moves_the_sweep_to_that_store_for_good(
+        tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["sync", "s", "--storage", str(tmp_path)]
+    with driven(Ledger.create(tmp_path, config(), {})) as there:
+        complete(there, 70, 80)
+        assert main([*asked, "--tracking-uri", uri]) == 2
+    said = capsys.readouterr().err
+    assert "the sweep 's' is running" in said and "stop it first" in said and len(said.splitlines()) == 1
+    for more, words in ((["--tracking-uri", uri], "2 runs were changed"), ([], "agreed")):
+        assert main([*asked, *more]) == 0 and words in capsys.readouterr().out
+    with closing(Ledger.open(tmp_path, "s")) as moved:
+        assert moved.config.tracking_uri == mlflow_uri(moved) == uri
+        assert agrees(moved, uri)
+    assert not (tmp_path / "mlflow.db").exists(), "no store was made beside the sweep"
+
+
+def test_a_sweep_stays_with_its_mlflow_where_the_new_one_cannot_be_used(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Ledger.create(tmp_path, config(), {}).close()
+    before = (tmp_path / "s" / "sweep.yaml").read_bytes()
+    (tmp_path / "file").write_text("no folder")
+    assert main(["sync", "s", "--storage", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/file/mlflow.db"]) > 0
+    assert len(capsys.readouterr().err.splitlines()) == 1
+    assert (tmp_path / "s" / "sweep.yaml").read_bytes() == before
