@@ -3,6 +3,7 @@
 import asyncio
 import hmac
 import ipaddress
+import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
@@ -12,6 +13,7 @@ from urllib.parse import urlsplit
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 
+from dynamos.config import DoubledKey
 from tune.service.problems import answer
 from tune.service.yaml_body import YAML_KINDS, json_of_yaml
 
@@ -131,12 +133,32 @@ async def _body(headers: Headers, receive: Receive) -> Any:
     if content and kind not in ("application/json", *YAML_KINDS):
         return answer(415, f"content of the kind {kind or 'none'!r} is not read; send application/json or "
                       "application/yaml.")
-    if kind not in YAML_KINDS:
-        return bytes(content)
+    read = json_of_yaml if kind in YAML_KINDS else bytes
     try:
-        return await run_in_threadpool(json_of_yaml, bytes(content))
+        return await run_in_threadpool(lambda: _with_plain_keys(read(content)))
     except ValueError as error:
         return answer(400, f"the body is not readable: {error}.")
+
+
+def _with_plain_keys(body: bytes) -> bytes:
+    """The body itself; DoubledKey where a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair."""
+
+    def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content: dict[str, Any] = {}
+        for name, value in pairs:
+            name.encode()
+            if name in content:
+                raise DoubledKey(f"{name} stands twice; leave one of them")
+            content[name] = value
+        return content
+
+    try:
+        json.loads(body, object_pairs_hook=mapping)
+    except (DoubledKey, UnicodeEncodeError):
+        raise
+    except (ValueError, RecursionError):
+        pass  # it is not JSON; the application, which reads it again, says why
+    return body
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

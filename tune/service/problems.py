@@ -52,9 +52,14 @@ class ProblemDocument(BaseModel):
 def answer(status: int, detail: str, field: str | None = None, near: str | None = None,
            headers: Mapping[str, str] | None = None) -> JSONResponse:
     """The response."""
-    content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=detail, field=field,
+    content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=_utf8(detail), field=field,
                               nearest=near)
     return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _utf8(text: str) -> str:
+    """Text that can be sent: half of a surrogate pair, which UTF-8 does not have, is written as an escape."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def add_handlers(app: FastAPI) -> None:

@@ -339,11 +339,26 @@ def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Pa
     (b"name: a\nseeds: 2\nname: b", "application/yaml"), (b"a: [", "application/yaml"),
     (b"name: !!bool x", "application/yaml"), (b"name: !!int ''", "application/yaml"),
     (b"name: !!timestamp foo", "application/yaml"), (b"a: 1" + b":1" * 300 + b".0", "application/yaml"),
-    (b"[" + b"1," * 150_000 + b"1]", "application/yaml")])
+    (b"[" + b"1," * 150_000 + b"1]", "application/yaml"), (rb'{"\ud800": 1}', "application/json"),
+    (rb'{"name": "a", "base": {"\ud800": 1}}', "application/yaml"),
+    (rb'{"\ud800": 1, "\ud800": 1}', "application/yaml")])
 def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(service: Served, body: bytes, kind: str) -> None:
     answer = service.ask("POST", "/sweeps", data=body, headers={"Content-Type": kind})
     assert answer.status_code in (400, 422), answer.text
     problem(answer, answer.status_code)
+
+
+@pytest.mark.parametrize("method, path, body, key", [
+    ("POST", "/sweeps", '{"name": "a", "seeds": 2, "name": "b"}', "name"),
+    ("POST", "/sweeps?dry_run=true", '{"name": "a", "base": {"lr": 0.1,\n"lr": 0.1}}', "lr"),
+    ("POST", "/sweeps", '{"name": "a", "points": [{"lr": 0.1}, {"lr": 0.1, "\\u006cr": 0.2}]}', "lr"),
+    ("PATCH", "/sweeps/s", '{"tags": {"a": "x", "a": "x"}}', "a")])
+def test_a_json_body_in_which_a_key_stands_twice_is_refused_as_a_yaml_one_is(
+        service: Served, tmp_path: Path, method: str, path: str, body: str, key: str) -> None:
+    answer = service.ask(method, path, data=body.encode(), headers={"Content-Type": "application/json"})
+    assert problem(answer, 400)["detail"] == f"the body is not readable: {key} stands twice; leave one of them."
+    yaml_body = service.ask(method, path, data=body.encode(), headers={"Content-Type": "application/yaml"})
+    assert yaml_body.status_code == 400 and list(tmp_path.iterdir()) == []
 
 
 def test_stopping_is_asked_of_the_ledger(service: Served, tmp_path: Path) -> None:
