@@ -31,6 +31,10 @@ def metrics_on(images: str) -> dict[str, str]:
 
 
 OBJECTIVES = metrics_on("validation")
+# What may change from one session of a sweep to the next: by flag, the field of SweepConfig.
+SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
+           "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
+           "pack_gpus": "pack_gpus", "max_concurrent": "max_concurrent", "retries": "retries"}
 _KNOWN = OBJECTIVES | metrics_on("test")
 
 

@@ -8,12 +8,11 @@ from typing import Any
 from dynamos.errors import UserError, command_line
 from results import STORAGE
 from results.labels import one_line, parsed_tags, told
-from results.sweep_config import Constraint, Objective
+from results.sweep_config import SESSION, Constraint, Objective
 from results.wording import count
 from tune import tables
 from tune.client import Client
 from tune.defaults import PRESET
-from tune.session import SESSION
 
 # Flags that say what is the service's own.
 _ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "register", "page", "preflight_only")

@@ -13,8 +13,9 @@ from dynamos.arguments import complete, exit_status
 from dynamos.errors import RunError, UserError
 from dynamos.files import any_path, local_path
 from results.urls import refuse_password, refuse_unmirrored
+from tune.address import JOB_SERVER, is_server
 from tune.parser import COMMANDS, parser_of
-from tune.remote import AT_A_SERVER, JOB_SERVER, done_there, is_server
+from tune.remote import AT_A_SERVER, done_there
 from tune.session import session_changes, storage, with_data_path
 from tune.status import tell_error
 
@@ -265,10 +266,11 @@ def _status(text: str) -> "Status":
 
 def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence[int] = ()) -> int:
     from results.ledger import Ledger
+    from tune.display import Display
     from tune.summary import confirmed, ending
     from tune.sweep import INTERRUPTED, run_sweep
 
-    over = run_sweep(ledger, more, address, again)
+    over = run_sweep(ledger, more, address, again, Display(ledger, more + len(again)))
     confirms = ledger.config.confirms
     found = ending(ledger, over) if confirms is None else confirmed(
         Ledger.open(ledger.folder.parent, confirms), ledger, over)

@@ -19,11 +19,10 @@ from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
-from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
 from results.sweep_config import SweepConfig
 from tune.places import Node
-from tune.probe import RawImages, apart, gpu_count, raw_images
+from tune.probe import apart, gpu_count
 
 PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need of ours
 CONNECT_SECONDS = 10.0
@@ -93,11 +92,6 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
 def this_machine(config: SweepConfig) -> Node:
     """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
     return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
-
-
-def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
-    """The images that trials of a base train and are measured on, to be sent to nodes; None for embedded ones."""
-    return None if base.data_path is None else apart(raw_images, base)
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:

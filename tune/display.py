@@ -14,6 +14,7 @@ from results.best import best, named
 from results.ledger import Ledger
 from results.trial import ENDED, TrialRecord, own
 from results.wording import duration, parameters
+from tune import status
 
 
 class Display:
@@ -43,6 +44,7 @@ class Display:
 
     def begin(self, slots: Callable[[], int]) -> None:
         """Trials start from here on, as many at a time as `slots` gives at the moment."""
+        status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # of a grid it may be less than was asked for
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")

@@ -12,11 +12,11 @@ from results.names import allowed_name, check_name
 from results.protocols import PROTOCOLS
 from results.pruners import PRUNERS
 from results.samplers import SAMPLERS
-from results.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
+from results.sweep_config import OBJECTIVES, SESSION, Constraint, Objective, SweepConfig
 from results.urls import tracking_uri
 from search_spaces.space import named_spaces, read_points, read_space
 from tune.defaults import DEFAULTS, base_config, default_objective
-from tune.session import SESSION, add, add_session_flags, storage
+from tune.session import add, add_session_flags, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:

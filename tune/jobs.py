@@ -16,8 +16,8 @@ from ray.job_submission import JobDetails, JobStatus, JobSubmissionClient
 
 from dynamos.errors import RunError, UserError
 from tune.cluster import let_in, package_folders
+from tune.screen import SCREEN, width
 from tune.status import ASKED_FOR, began, error, for_people
-from tune.tables import SCREEN, width
 
 SWEEP = "sweep"  # metadata of a job: the name of the sweep that it drives
 START_SECONDS = 180.0  # how long a submission is watched for a failure at its start

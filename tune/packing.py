@@ -14,8 +14,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from dynamos.config import TrainConfig
 from dynamos.errors import RunError
 from results.sweep_config import SweepConfig
+from tune.images import RawImages, received
 from tune.places import Node
-from tune.probe import RawImages
 
 if TYPE_CHECKING:
     from dynamos.trainer import Trainer
@@ -35,7 +35,6 @@ class _Probe:
 
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
-        from tune.trainable import received
 
         self._cuda = torch.cuda if base.device.startswith("cuda") else None
         self._config = base.replace(warmup=False)  # the first steps, without gates, are faster than the others

@@ -8,8 +8,8 @@ from typing import Any
 
 from dynamos.arguments import Parser
 from results import STORAGE
+from tune.address import JOB_SERVER
 from tune.completion import add_completions
-from tune.remote import JOB_SERVER
 from tune.session import add_data_path, add_session_flags, amount
 
 COMMANDS = {

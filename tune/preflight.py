@@ -26,10 +26,10 @@ from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
 from dynamos.files import AnyPath, write_whole
 from results.sweep_config import SweepConfig
-from tune.cluster import connected, package_folders, shipped_images, this_machine
+from tune.cluster import connected, package_folders, this_machine
+from tune.images import RawImages, shipped_images
 from tune.mlflow_store import one_line, reachable
 from tune.places import Node, Places, refuse_unless_fit
-from tune.probe import RawImages
 
 SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
 NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from importlib.metadata import version
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
@@ -16,15 +16,12 @@ from results.sampling_error import IMAGES
 from results.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from dynamos.streams import Stream
 
 # What decides whether a configuration can train at all.
 FITTING = ("model", "warmup", "warmup_epochs", "warmup_steps", "n_epochs", "batch_size", "nf", "hidden_dim_ratio")
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
-RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"  # (N, C, H, W) uint8, (N,) int64, the white that means 1.0
 
 
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
@@ -96,14 +93,6 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
             reasons = [refusal({name: value} | dict(zip(others, setting, strict=True))) for setting in settings]
             if None not in reasons:
                 raise UserError(f"the space {sweep.space.name} has {name} {value}, which cannot train: {reasons[0]}")
-
-
-def raw_images(base: TrainConfig) -> dict[str, RawImages]:
-    """The images that a configuration reads, by "training" and, where it is measured on them, "test"."""
-    from dynamos.streams import read_images
-
-    return {name: (images.pixels.numpy(), images.labels.numpy(), images.white)
-            for name, images in read_images(base).items()}
 
 
 def gpu_count() -> int:

@@ -7,14 +7,8 @@ from pathlib import Path
 from dynamos.errors import UserError, command_line
 from dynamos.files import local_path
 
-JOB_SERVER = "http://127.0.0.1:8265"
 AT_A_SERVER = ("submit", "logs")  # these have no other place to be done
 DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
-
-
-def is_server(address: object) -> bool:
-    """Whether an address is a job server's, not that of the cluster itself."""
-    return str(address).startswith(("http://", "https://"))
 
 
 def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:

@@ -12,11 +12,6 @@ from dynamos.files import AnyPath, any_path, local_path
 if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
 
-# By flag, the field of SweepConfig.
-SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
-           "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
-           "pack_gpus": "pack_gpus", "max_concurrent": "max_concurrent", "retries": "retries"}
-
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
@@ -78,6 +73,8 @@ def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reporte
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
     """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    from results.sweep_config import SESSION
+
     given = {field: value for flag, field in SESSION.items() if (value := getattr(arguments, flag)) is not None}
     gpus = given.get("gpus_per_trial", config.gpus_per_trial)
     if (gpus > 0) != (config.gpus_per_trial > 0):

@@ -21,15 +21,15 @@ from results.ledger import Ledger
 from results.study import DATABASE_ERRORS, unusable
 from results.sweep_config import SweepConfig
 from results.warm_start import DATA
-from tune import status
-from tune.cluster import connected, shipped_images, this_machine
-from tune.display import Display
+from tune.cluster import connected, this_machine
+from tune.images import RawImages, shipped_images
+from tune.listener import Listener, Silent
 from tune.live_mirror import LiveMirror
 from tune.logs import log_file
 from tune.mlflow_store import mlflow_uri
 from tune.packing import best_packing, measure
 from tune.places import Node, Places, refuse_unless_fit
-from tune.probe import RawImages, apart, data_record, moved_images
+from tune.probe import apart, data_record, moved_images
 from tune.scheduler import LedgerScheduler
 from tune.searcher import LedgerSearcher
 from tune.trainable import SweepTrial
@@ -72,15 +72,16 @@ def check_images(ledger: Ledger) -> None:
                         "now.") from None
 
 
-def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = ()) -> str | None:
+def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = (),
+              listener: Listener | None = None) -> str | None:
     """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
 
-    The trials whose numbers are in `again` are run once more.
+    The trials whose numbers are in `again` are run once more. `listener` hears of what happens.
 
     It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
     ends it: what runs is put back for `resume`, the views are written.
     """
-    config = ledger.config
+    config, listener = ledger.config, listener or Silent()
     interrupted = threading.Event()
     here = this_machine(config)
     if address is None:
@@ -95,7 +96,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), ledger.driving(), Display(ledger, more + len(again)) as display,
+    with (_told_in_one_line(ledger), ledger.driving(), listener,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
           TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
@@ -104,12 +105,11 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
         if config.pack_gpus and ledger.left + more + len(again) > 0:
-            _pack(config, places, nodes(), images, display, interrupted)
+            _pack(config, places, nodes(), images, listener, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
         ledger.rerun(again)
-        display.begin(places.count)
-        status.tell(status.BEGAN)
-        searcher = LedgerSearcher(ledger, places, display)
+        listener.begin(places.count)
+        searcher = LedgerSearcher(ledger, places, listener)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:
                 _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images,
@@ -117,9 +117,9 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
             finally:
                 searcher.interrupt()
                 if searcher.failure is None:
-                    display.note("writing the results")
+                    listener.note("writing the results")
                     searcher.failure = _written(ledger)
-                display.note("MLflow is catching up")
+                listener.note("MLflow is catching up")
     if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
         log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
                     ledger.command("sync"))
@@ -129,15 +129,15 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
 
 
 def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
-          display: Display, interrupted: threading.Event) -> None:
+          listener: Listener, interrupted: threading.Event) -> None:
     """Measures, and says, how many trials each kind of GPU takes."""
-    display.note("measuring how many trials a GPU takes")
+    listener.note("measuring how many trials a GPU takes")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
     for kind, node in sorted(of_kind.items()):
         found = measure(config, node, images, interrupted.is_set)
         places.pack(kind or None, best_packing(found))
         rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
-        display.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "
+        listener.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "
                     f"together, by trials: {rates}")
 
 
@@ -202,7 +202,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
 
 @contextmanager
 def _log_file(path: AnyPath) -> Iterator[None]:
-    """While it lasts, what Ray's and our own loggers say goes into a file; it would break the display."""
+    """While it lasts, what Ray's and our own loggers say goes into a file; it would break the listener."""
     handler = log_file(path)
     loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
     for name, level in loggers.items():

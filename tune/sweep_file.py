@@ -8,10 +8,9 @@ from typing import Any
 
 from dynamos.config import number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
-from results.sweep_config import SweepConfig
+from results.sweep_config import SESSION, SweepConfig
 from search_spaces.space import SearchSpace
 from tune.defaults import DEFAULTS
-from tune.session import SESSION
 
 _HINTS = typing.get_type_hints(SweepConfig)
 # What a file has otherwise than the configuration.

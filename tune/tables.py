@@ -4,8 +4,6 @@ On a terminal prose is wrapped at words, and a table that is too wide becomes a 
 which has no width of its own, each paragraph and each row is a line, however long.
 """
 
-import os
-import shutil
 import sys
 import textwrap
 import time
@@ -22,6 +20,7 @@ from dynamos.errors import UserError
 from results.best import broken_by
 from results.sweep_config import Constraint, Objective
 from results.wording import count, number, parameters
+from tune.screen import width
 
 SHOWN_TRIALS = 30
 SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
@@ -29,14 +28,6 @@ SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "ve
 LEAST_PROSE = 30  # columns of the screen that prose in a table is given at least
 QUIET_SECONDS = 2.0  # before something that takes time says how far it is
 PIPE_WIDTH = 100_000
-SCREEN = "DYNAMOS_COLUMNS"  # variable of the environment: how wide the screen is that a command on a cluster is read on
-
-
-def width() -> int | None:
-    """Columns of the screen; None where nothing is to be cut."""
-    if sys.stdout.isatty():
-        return shutil.get_terminal_size().columns
-    return int(os.environ[SCREEN]) if SCREEN in os.environ else None
 
 
 def console() -> Console:

@@ -23,14 +23,13 @@ from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
+from tune.images import RawImages, received
 from tune.logs import log_file
 from tune.probe import other_images
 
 if TYPE_CHECKING:
-    from dynamos.data import Images
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
-    from tune.probe import RawImages
 
 # The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...], "state", "reason",
 # "node": its id}. The first report of an attempt has no results and says that training begins: "began". The state is a
@@ -59,7 +58,7 @@ class SweepTrial(ray.tune.Trainable):
 
     _base: TrainConfig
     _seeds: Sequence[int]
-    _images: "dict[str, RawImages] | None"
+    _images: dict[str, RawImages] | None
     _hashes: Mapping[str, str]
     _config: dict[str, Any]
     _streams: "dict[tuple[str, str], Stream]"
@@ -81,7 +80,7 @@ class SweepTrial(ray.tune.Trainable):
         return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
     def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
-              images: "dict[str, RawImages] | None", hashes: Mapping[str, str]) -> None:
+              images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> None:
         """Readies the worker process for its first trial.
 
         `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk;
@@ -243,16 +242,6 @@ def _free_memory() -> None:
 
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
-
-
-def received(images: "dict[str, RawImages] | None") -> "dict[str, Images] | None":
-    """What a driver has sent, for load_stream: copies, for what lies in the object store cannot be written."""
-    import torch
-
-    from dynamos.data import Images
-
-    return None if images is None else {name: Images(torch.tensor(pixels), torch.tensor(labels), white)
-                                        for name, (pixels, labels, white) in images.items()}
 
 
 def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:

@@ -16,7 +16,7 @@ from dynamos.config import TrainConfig, preset
 from results import ledger as ledgers
 from results.ledger import Ledger
 from results.names import check_name
-from results.sweep_config import Constraint, Objective, SweepConfig
+from results.sweep_config import SESSION, Constraint, Objective, SweepConfig
 from tests.dynamos.files import write_mnist
 from tests.results.ledgers import begun, complete, driven
 from tests.results.ledgers import config as plain
@@ -24,7 +24,6 @@ from tune.cli import main
 from tune.flags import sweep_config
 from tune.parser import parser_of
 from tune.probe import data_record
-from tune.session import SESSION
 from tune.sweep_file import flags_of
 
 
@@ -315,7 +314,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
     """(the sweep in this session, trials added, numbers of those run again) of every sweep that the command ran."""
     ran: list[Any] = []
-    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more, address, again: ran.append(
+    monkeypatch.setattr("tune.sweep.run_sweep", lambda ledger, more, address, again, listener: ran.append(
         (ledger.config, more, *again)))
     monkeypatch.setattr("tune.summary.ending", lambda ledger, over: True)
     assert main(arguments) == 0

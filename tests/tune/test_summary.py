@@ -22,7 +22,7 @@ from results.ledger import Ledger
 from results.report import write_report
 from results.sweep_config import Constraint, Objective, SweepConfig
 from tests.results.ledgers import ONE, SEED, begun, config, confirmed, driven
-from tune import tables
+from tune import screen
 from tune.cli import main, spell_out
 from tune.summary import ending
 
@@ -125,7 +125,7 @@ def test_no_word_is_broken_at_any_width_and_nothing_is_cut(width: int, say: Say,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
     commands = (["list"], ["show", "done"], ["show", "half"], ["show", "done", "--trial", "2"])
     whole = [say(*command) for command in commands]
-    monkeypatch.setenv(tables.SCREEN, str(width))
+    monkeypatch.setenv(screen.SCREEN, str(width))
     for command, text in zip(commands, whole, strict=True):
         said = say(*command)
         words = set(text.replace(",", " ").split()) - {"parameters", "why", "error"}  # headings of columns
@@ -139,19 +139,19 @@ def test_the_end_is_whole_on_a_narrow_screen(width: int, storage: Path, capsys: 
                                              monkeypatch: pytest.MonkeyPatch) -> None:
     ending(Ledger.open(storage, "half"), "the time budget is spent")
     whole = set(re.sub("[,━┃┡╇┩│┏┳┓├┼┤└┴┘─]", " ", capsys.readouterr().out).split())
-    monkeypatch.setenv(tables.SCREEN, str(width))
+    monkeypatch.setenv(screen.SCREEN, str(width))
     ending(Ledger.open(storage, "half"), "the time budget is spent")
     assert whole <= set(re.sub("[,━┃┡╇┩│┏┳┓├┼┤└┴┘─]", " ", capsys.readouterr().out).split())
 
 
 def test_what_is_too_wide_for_a_line_has_a_paragraph(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(tables.SCREEN, "62")
+    monkeypatch.setenv(screen.SCREEN, "62")
     said = say("show", "done").splitlines()
     start = next(i for i, line in enumerate(said) if line.startswith("trial "))
     assert columns(said[start]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds"]
     assert columns(said[start + 1]) == ["1", "complete", "sampler", "1/1", "88.89", "0"]
     assert said[start + 2].startswith("    keep_ratio 0.")
-    monkeypatch.setenv(tables.SCREEN, "40")
+    monkeypatch.setenv(screen.SCREEN, "40")
     assert "trial 1, state complete, source sampler," in say("show", "done").splitlines()
 
 

@@ -20,7 +20,7 @@ from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.names import STOP_FILE
 from tests.dynamos.small import facts, small
-from tune.probe import raw_images
+from tune.images import raw_images
 from tune.trainable import OUT_OF_MEMORY, PUT_BACK, SweepTrial
 
 SEEDS = (42, 43)

@@ -8,13 +8,12 @@ from typing import Any
 
 from dynamos.errors import UserError
 from results.best import Choice
-from results.sweep_config import SweepConfig
+from results.sweep_config import SESSION, SweepConfig
 from tune.service.bodies import Confirmation, Extension, Limits
 from tune.service.drivers import Drivers
 from tune.service.problems import Problem
 from tune.service.sweeps import Sweeps
 from tune.service.views import View
-from tune.session import SESSION
 from tune.suggestions import first_suggestions
 
 _OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()

@@ -10,9 +10,9 @@ from pathlib import Path
 from dynamos.errors import DynamosError
 from dynamos.files import AnyPath
 from tune import status
+from tune.address import is_server
 from tune.client import TOKEN
 from tune.logs import tail
-from tune.remote import is_server
 
 
 class Drivers:

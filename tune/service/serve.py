@@ -15,9 +15,9 @@ from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
 from results import STORAGE
 from results.urls import tracking_uri
+from tune.address import is_server
 from tune.client import TOKEN
 from tune.cluster import cluster_address
-from tune.remote import is_server
 from tune.service.app import create_app
 from tune.service.changes import Changes
 from tune.service.drivers import Drivers
