@@ -43,8 +43,8 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
         text, status = str(error), 1
     except OSError as error:  # a file or folder that cannot be read or written, a full disk
         text, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as error:
+        print("; ".join(filter(None, (f"{program}: interrupted", str(error)))), file=sys.stderr)
         return 130
     line = " ".join(line.strip() for line in text.splitlines())
     print(f"{program}: error: {line}", file=sys.stderr)

@@ -4,9 +4,12 @@ import argparse
 import codecs
 import dataclasses
 import os
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dynamos.arguments import complete, exit_status
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from results.sweep_config import SweepConfig
     from results.trial import TrialRecord
 
+_DRIVING = ("run", "resume", "extend", "rerun", "confirm")  # commands that drive sweeps
 PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
@@ -79,10 +83,24 @@ def _done(texts: list[str]) -> int:
     from results.study import DATABASE_ERRORS, unusable
 
     try:
-        status: int = globals()[f"_{command}"](arguments)
+        with sigterm_as_ctrl_c() if command in _DRIVING else nullcontext():
+            status: int = globals()[f"_{command}"](arguments)
         return status
     except DATABASE_ERRORS as error:
         raise RunError(unusable(error)) from error
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While it lasts, SIGTERM raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _asked(texts: Sequence[str]) -> str | None:

@@ -54,16 +54,28 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
     RunError where no cluster answers.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if address is None:
-        _start(here, quiet)
-    else:
-        _join(address, quiet)
+    with _own_sigterm():
+        if address is None:
+            _start(here, quiet)
+        else:
+            _join(address, quiet)
     nodes = _Nodes()
     try:
         yield nodes
     finally:
         nodes.over = True
         ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """While it lasts, Ray leaves the handler of SIGTERM as it is; its own would end the process, at whatever it is."""
+    before = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = before
 
 
 def _start(here: Node, quiet: dict[str, Any]) -> None:

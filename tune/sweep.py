@@ -79,7 +79,8 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
     The trials whose numbers are in `again` are run once more. `listener` hears of what happens.
 
     It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
-    ends it: what runs is put back for `resume`, the views are written.
+    ends it: what runs is put back for `resume`, the views are written. KeyboardInterrupt where it came before Ray was
+    ready, or where a second one came.
     """
     config, listener = ledger.config, listener or Silent()
     interrupted = threading.Event()
@@ -96,11 +97,12 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
         # All places may get their workers at a time; the searcher suggests no more than there are.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), ledger.driving(), listener,
+    with (_told_in_one_line(ledger), _signals(interrupted), ledger.driving(), listener,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
-          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
-          _signals(interrupted)):  # last, for Ray puts handlers of its own in place
+          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
         ledger.begin()
         images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
         places = Places(config, nodes)
@@ -120,12 +122,13 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
                     listener.note("writing the results")
                     searcher.failure = _written(ledger)
                 listener.note("MLflow is catching up")
+        over = INTERRUPTED if interrupted.is_set() else searcher.over  # a signal that comes later finds nothing to end
     if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
         log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
                     ledger.command("sync"))
     if searcher.failure is not None:
         raise _told(searcher.failure, ledger)
-    return INTERRUPTED if interrupted.is_set() else searcher.over
+    return over
 
 
 def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
@@ -153,9 +156,11 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
 
 @contextmanager
 def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
-    """While it lasts, an error of the ledger's storage is one that says how to go on."""
+    """While it lasts, an error of the ledger's storage is one that says how to go on, and so is an interruption."""
     try:
         yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: {ledger.command('resume')}") from None
     except DATABASE_ERRORS as error:
         raise _told(error, ledger) from error
 

@@ -1,6 +1,7 @@
 """Flags and what they mean. Bad input: one line that says what is wrong, exit status 2, nothing left behind."""
 
 import dataclasses
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -319,6 +320,17 @@ def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
     monkeypatch.setattr("tune.summary.ending", lambda ledger, over: True)
     assert main(arguments) == 0
     return ran
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_a_sweep_is_driven_ends_the_command_in_one_line(
+        kind: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    before = signal.getsignal(kind)
+    monkeypatch.setattr("tune.sweep.create_sweep", lambda *_, **__: signal.raise_signal(kind))
+    assert main(["run", "--storage", str(tmp_path)]) == 130
+    assert capsys.readouterr().err == "dynamos-sweep: interrupted\n"
+    assert signal.getsignal(kind) == before
 
 
 @pytest.mark.parametrize("flags, changes", [

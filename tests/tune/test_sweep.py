@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -141,6 +142,25 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(tmp_path: Path, mo
     with patch.dict(os.environ), pytest.raises(ValueError, match="no view can be made"):
         run_sweep(Ledger.create(tmp_path, config(), {}))
     assert ended == [True]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, send", [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
+        kind: signal.Signals, send: Callable[[int, int], None], tmp_path: Path) -> None:
+    def driven() -> bool:
+        return (tmp_path / "runs" / "cut" / "sweep.yaml").exists() and (
+            Ledger.open(tmp_path / "runs", "cut").driver is not None)
+
+    with Driver("run", "--name", "cut", "--trials", "1", "--set", *SMALL, cwd=tmp_path) as driver:
+        driver.until(driven)
+        send(driver.pid, kind)
+        ended = driver.end()  # and nothing that it started is left
+    assert (ended.status, ended.errors) == (130, ["dynamos-sweep: interrupted; go on with: dynamos-sweep resume cut"])
+    ledger = Ledger.open(tmp_path / "runs", "cut")
+    assert (ledger.state, ledger.driver, [t.state for t in ledger.trials()]) == ("stopped, 1 left", None, ["WAITING"])
+    done = run("resume", "cut", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 @pytest.mark.slow
