@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
+from results.ledger import Ledger
 from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.ledgers import confirmed
+from tests.results.ledgers import complete, config, confirmed, driven
 from tests.tune.processes import wait_for
 from tests.tune.service.service import BASE, Service
 from tests.tune.service.test_life import SWEEP, cleaned
@@ -113,6 +114,45 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         expect(report.get_by_role("heading", name="Sweep done")).to_be_visible()
         expect(report.locator(".main-svg").first).to_be_visible()
         assert complaints == []
+
+
+@pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
+def test_tags_and_note_are_edited_and_the_sweep_deleted(width: int, axe: str, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        complete(ledger, 80)
+        ledger.label({"team": "vision", "constructor": "1"}, "first\nsecond")
+    with Service(tmp_path) as service, opened(f"{service.url}/#/sweep/s", width) as (page, complaints):
+        expect(page.get_by_test_id("sweep-labels")).to_have_text("Tags: constructor=1, team=vision")
+        page.get_by_test_id("edit-sweep").focus()
+        page.keyboard.press("Enter")
+        dialog = page.get_by_role("dialog", name="Edit tags and note of s")
+        expect(dialog.get_by_label("Tags")).to_be_focused()
+        expect(dialog.get_by_label("Note")).to_have_value("first\nsecond")
+        assert faults(page, axe) == [] and fits(page)
+        dialog.get_by_label("Tags").fill("team = a=b\nlonely")
+        dialog.get_by_label("Note").fill("kept")
+        dialog.get_by_test_id("dialog-yes").click()
+        expect(dialog.get_by_test_id("edit-error")).to_have_text("lonely is no tag; write NAME=VALUE.")
+        expect(dialog.get_by_label("Note")).to_have_value("kept")
+        dialog.get_by_label("Tags").fill("team = a=b\n")
+        dialog.get_by_test_id("dialog-yes").click()
+        expect(page.get_by_test_id("sweep-labels")).to_have_text("Tags: team=a=b")
+        expect(page.get_by_test_id("sweep-note")).to_have_text("kept")
+        expect(page.get_by_test_id("edit-sweep")).to_be_focused()
+        told = service.client.sweep("s")
+        assert (told["tags"], told["note"]) == ({"team": "a=b"}, "kept") and fits(page)
+
+        page.get_by_test_id("delete-sweep").click()
+        dialog = page.get_by_role("dialog", name="Delete s?")
+        expect(dialog.get_by_role("button", name="Cancel")).to_be_focused()
+        assert faults(page, axe) == [] and fits(page)
+        page.keyboard.press("Escape")
+        expect(dialog).to_be_hidden()
+        assert service.client.sweep("s")["name"] == "s"
+        page.get_by_test_id("delete-sweep").click()
+        dialog.get_by_role("button", name="Delete s").click()
+        expect(page.get_by_text("No sweeps yet")).to_be_visible()
+        assert not (tmp_path / "s").exists() and complaints == []
 
 
 def test_on_a_confirmations_page_nothing_can_be_chosen(tmp_path: Path) -> None:

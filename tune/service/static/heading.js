@@ -1,10 +1,10 @@
 // The top of a sweep's page: how it stands, what it found, and what can be done with it.
-import {address, download, post, sweepPath, token} from './api.js';
+import {address, call, download, post, sweepPath, token} from './api.js';
 import {h, put, select} from './dom.js';
 import {bestText, countsText, duration, ended, moment, objective, stateText} from './text.js';
-import {action, announce, ask, copyButton, errorPlace} from './ui.js';
+import {action, announce, ask, copyButton, errorPlace, showError} from './ui.js';
 
-const RESUMABLE = ['stopped', 'killed'];
+const RESUMABLE = ['stopped', 'killed'], AT_WORK = ['starting', 'running', 'stopping'];
 const QUIET = 15_000; // ms between two announcements of progress
 
 /** The heading's node; show(sweep) updates it in place, so that the focus stays. */
@@ -13,6 +13,8 @@ export function heading(name) {
   const progress = h('progress', {test: 'sweep-progress', 'aria-label': 'Ended trials', value: 0});
   const count = h('span'), best = h('strong', {test: 'best-value'}), kind = h('p.hint'), answer = h('p.answer', {hidden: true});
   const notes = h('p.hint', {hidden: true}), error = h('p.error', {hidden: true}), cautions = h('ul.cautions', {hidden: true});
+  const labels = h('p', {hidden: true, test: 'sweep-labels'}), remark = h('p.remark', {hidden: true, test: 'sweep-note'});
+  let latest = null; // the sweep as it was shown last
   const links = h('span.row'), problem = errorPlace('action-error'), path = (...rest) => sweepPath(name, ...rest);
   const more = h('input.short', {type: 'number', min: 1, value: 10, id: 'extend-by'});
 
@@ -28,14 +30,36 @@ export function heading(name) {
     const top = h('input', {type: 'number', min: 1, value: 3, id: 'confirm-top'});
     const baseline = select({id: 'confirm-baseline'}, [['', "the sweep's trial 0"], ['preset', 'the preset of the stream']]);
     const choose = chooser('confirm-choose'), compute = h('input', {type: 'number', min: 0, step: 'any', id: 'confirm-compute'});
-    const label = (input, text) => h('p.field', {}, h('label', {for: input.id}, text), input);
     if (!await ask(`Confirm what ${name} found`, [h('p', {}, 'Retrains the choice and a baseline on fresh seeds and tests each once.'),
-      label(seeds, 'Fresh seeds'), label(top, 'Candidates'), label(baseline, 'Baseline'), label(choose, 'Choose'), label(compute, 'At most this compute (optional)')],
+      field(seeds, 'Fresh seeds'), field(top, 'Candidates'), field(baseline, 'Baseline'), field(choose, 'Choose'), field(compute, 'At most this compute (optional)')],
     'Start the confirmation')) return;
     const made = await post(path('confirm'), {seeds: Number(seeds.value), top: Number(top.value), choose: choose.value,
       max_compute: compute.value === '' ? null : Number(compute.value), baseline: baseline.value || null});
     location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
   }, {test: 'confirm-sweep'});
+  const edit = action('Edit tags and note…', problem, async () => {
+    const before = latest.tags, wrong = errorPlace('edit-error');
+    const tags = h('textarea', {id: 'edit-tags', rows: 4, 'aria-describedby': 'edit-hint', value: written(before)});
+    const note = h('textarea', {id: 'edit-note', rows: 4, value: latest.note});
+    const body = [field(tags, 'Tags', h('span.hint', {id: 'edit-hint'}, 'One NAME=VALUE a line.')), field(note, 'Note'), wrong];
+    while (await ask(`Edit tags and note of ${name}`, body, 'Save')) {
+      try {
+        const kept = read(tags.value), removed = Object.keys(before).filter((tag) => !Object.hasOwn(kept, tag)).map((tag) => [tag, '']);
+        show(await call(path(), {method: 'PATCH', body: {tags: {...Object.fromEntries(removed), ...kept}, note: note.value}}));
+        announce('Saved.');
+        return;
+      } catch (error) { // asked again, with what was written
+        showError(wrong, error);
+      }
+    }
+  }, {test: 'edit-sweep'});
+  const remove = action('Delete…', problem, async () => {
+    const what = h('p', {}, `The sweep ${name}, its files and its runs in MLflow are removed for good.`);
+    if (!await ask(`Delete ${name}?`, [what], `Delete ${name}`, {cautious: true})) return;
+    await call(path(), {method: 'DELETE'});
+    announce(`${name} was deleted.`);
+    location.hash = '#/';
+  }, {test: 'delete-sweep'});
   const report = h('a.button', {href: address(path('report')), target: '_blank', rel: 'noopener', test: 'report-link', onclick: (event) => {
     if (!token.get()) return; // a plain link cannot send the token, and a blob: page would get this page's CSP, without its styles
     event.preventDefault();
@@ -44,8 +68,8 @@ export function heading(name) {
   const extending = h('span.row.group', {}, h('label', {for: 'extend-by'}, 'Trials to add'), more, extend);
   const lead = h('span', {}, 'best ', best), link = () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`;
   const node = h('section', {'aria-label': 'Sweep'}, h('div.row', {}, title, state), kind,
-    h('div.row', {}, progress, count, lead), error, cautions, answer, notes,
-    h('div.row', {}, stop, resume, extending, confirm, report, copyButton('Copy link', link), links), problem);
+    h('div.row', {}, progress, count, lead), error, cautions, answer, labels, remark, notes,
+    h('div.row', {}, stop, resume, extending, confirm, report, copyButton('Copy link', link), edit, remove, links), problem);
 
   let said = {at: 0, state: null, ended: -1};
   /** Says a change of state at once and progress now and then. */
@@ -58,6 +82,9 @@ export function heading(name) {
 
   /** Shows a sweep as it stands. */
   function show(s) {
+    latest = s;
+    put(labels, Object.keys(s.tags).length ? `Tags: ${written(s.tags).replaceAll('\n', ', ')}` : '');
+    put(remark, s.note);
     put(state, stateText(s.state));
     state.dataset.state = s.state;
     put(kind, `${s.stream}, buffer ${s.buffer_size}, model ${s.model}, space ${s.space}, ${s.objectives.join(' and ')}` +
@@ -78,6 +105,7 @@ export function heading(name) {
     stop.hidden = s.state !== 'running';
     resume.hidden = !RESUMABLE.includes(s.state);
     confirm.hidden = !s.best;
+    remove.hidden = AT_WORK.includes(s.state);
     [lead, extending, report].forEach((part) => { // on test images nothing is chosen
       part.hidden = Boolean(s.confirms);
     });
@@ -89,6 +117,21 @@ export function heading(name) {
     say(s);
   }
   return {node, show};
+}
+
+/** An input under its label, with a hint. */
+const field = (input, text, ...hint) => h('p.field', {}, h('label', {for: input.id}, text), ...hint, input);
+
+/** Tags as lines of NAME=VALUE. */
+const written = (tags) => Object.entries(tags).map((tag) => tag.join('=')).join('\n');
+
+/** The tags in lines of NAME=VALUE. */
+function read(text) {
+  return Object.fromEntries(text.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => {
+    const [tag, ...rest] = line.split('=');
+    if (!rest.length) throw new Error(`${line} is no tag; write NAME=VALUE.`);
+    return [tag.trim(), rest.join('=').trim()];
+  }));
 }
 
 /** How the configuration is chosen among those that are good. */

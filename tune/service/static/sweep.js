@@ -1,7 +1,7 @@
 // One sweep, live: heading, charts, trials, the opened trial, the best configuration.
 import {follow} from './api.js';
 import {bestPart} from './best.js';
-import {copyable} from './ui.js';
+import {announce, copyable} from './ui.js';
 import {h, paced} from './dom.js';
 import {figures} from './figures.js';
 import {heading} from './heading.js';
@@ -56,6 +56,10 @@ export function sweepPage(root, {name, trial}, {signal, setConnection, fail}) {
     },
     sweep: (data) => take(data, []),
     trials: (data) => take(null, data.trials),
+    removed: () => {
+      announce(`${name} was deleted.`);
+      location.hash = '#/';
+    },
   }, signal, setConnection).catch(fail);
 
   function open({trial: number}) {

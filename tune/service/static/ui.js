@@ -33,11 +33,11 @@ export function action(text, place, work, props = {}) {
   return button;
 }
 
-/** Asks in a dialog; whether the answer was `yes`. */
-export function ask(title, body, yes) {
+/** Asks in a dialog; whether the answer was `yes`. A cautious question has the focus on Cancel. */
+export function ask(title, body, yes, {cautious = false} = {}) {
   const dialog = h('dialog', {'aria-labelledby': 'ask-title'}, h('h2', {id: 'ask-title'}, title), ...body, h('p.row', {},
     h('button.primary', {type: 'button', test: 'dialog-yes', onclick: () => dialog.close('yes')}, yes),
-    h('button', {type: 'button', onclick: () => dialog.close('')}, 'Cancel')));
+    h('button', {type: 'button', autofocus: cautious, onclick: () => dialog.close('')}, 'Cancel')));
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => dialog.addEventListener('close', () => {
