@@ -9,7 +9,8 @@ from dynamos.errors import UserError
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 VALUE_LENGTH, NOTE_LENGTH = 500, 5000
 # What the sweep's MLflow run has tags of by itself.
-RESERVED = ("space", "dataset", "protocol", "warning", "best_trial", "confirmation", "verdict", "headline")
+RESERVED = ("space", "dataset", "protocol", "warning", "best_trial", "best_source", "confirmation", "verdict",
+            "headline")
 
 
 def parsed_tags(texts: Sequence[str]) -> dict[str, str]:

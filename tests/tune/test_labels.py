@@ -43,7 +43,8 @@ def test_tags_and_a_note_are_shown_and_changed(storage: Path, capsys: pytest.Cap
 
 @pytest.mark.parametrize("tag, why", [
     ("team", "is not of the form NAME=VALUE"), ("a b=c", "the tag's name 'a b'"), ("dataset=x", "choose another"),
-    ("mlflow.user=x", "choose another"), ("a=\x1b[2J", "the tag a holds '\\x1b', which is no text"),
+    ("mlflow.user=x", "choose another"), ("best_source=x", "choose another"),
+    ("a=\x1b[2J", "the tag a holds '\\x1b', which is no text"),
     ("a=" + "x" * 501, "has 501 characters; at most 500")])
 def test_what_is_no_tag_is_refused(tag: str, why: str, storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["tag", "s", tag], ["run", "--name", "t", "--tag", tag]):
