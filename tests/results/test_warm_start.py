@@ -9,6 +9,8 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.best import baseline, baseline_name, best, named, pareto, train_config
+from results.charts import groups
+from results.frame import Sweep
 from results.ledger import Ledger, sweep_names
 from results.report import write_report
 from results.sweep_config import Constraint, Objective
@@ -89,6 +91,19 @@ def test_the_report_counts_the_sweeps_own_trials(storage: Path) -> None:
     page = write_report(new(storage)).read_text()
     best_then = next(iter(finished(storage)))
     assert "0 of 5 trials and 12 results of old" in page and f"imported:old/{best_then}, is best with" in page
+
+
+def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
+    lowest = f"imported:old/{list(finished(storage))[-1]}"
+    with driven(new(storage, objectives=(Objective("val_class_il", "min"),))) as ledger:
+        best_then = next(t for t in ledger.trials() if t.source == lowest)
+        before = groups(Sweep.of(ledger))
+        assert [(g.name, [t.number for t in g.trials]) for g in before] == [
+            ("imported:old/0: trial 0", [0]), (f"chosen: trial {best_then.number}", [best_then.number])]
+        number = ledger.ask().number
+        ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
+        ledger.finish(number, "COMPLETE")
+        assert [g.name for g in groups(Sweep.of(ledger))] == ["complete", *(g.name for g in before)]
 
 
 def test_the_sampler_sees_them(storage: Path) -> None:

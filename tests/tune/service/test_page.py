@@ -1,6 +1,7 @@
 """The service's page in a real browser, over a real service and real sweeps."""
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -153,6 +154,25 @@ def test_tags_and_note_are_edited_and_the_sweep_deleted(width: int, axe: str, tm
         dialog.get_by_role("button", name="Delete s").click()
         expect(page.get_by_text("No sweeps yet")).to_be_visible()
         assert not (tmp_path / "s").exists() and complaints == []
+
+
+def test_charts_show_of_what_another_sweep_ran_the_chosen_and_the_first(tmp_path: Path) -> None:
+    same = {"data_hash": "d", "validation_hash": "v"}
+    points = tuple({"lr": lr} for lr in (0.01, 0.02, 0.04))
+    with driven(Ledger.create(tmp_path, config("old", points=points), same)) as ledger:
+        for value in (50, 90, 60, 70):
+            complete(ledger, value)
+    with driven(Ledger.create(tmp_path, config("new", warm_start="old"), same)) as ledger:
+        assert [t.value for t in ledger.trials()] == [50, 90, 70, 60]
+        complete(ledger, 55)
+    with Service(tmp_path) as service, opened(f"{service.url}/#/sweep/new", WIDTHS["desktop"]) as (page, complaints):
+        progress = page.get_by_role("img", name="Best so far")
+        expect(progress).to_have_accessible_name(re.compile("90 in trial 1.* of 3 complete trials; the first had 50"))
+        parameters = page.get_by_role("img", name="Parameters and value")
+        expect(parameters).to_have_accessible_name(re.compile("3 complete trials"))
+        page.goto(f"{service.url}/#/sweep/new/trial/3")  # which is drawn nowhere else
+        expect(page.get_by_role("img", name="After each task")).to_have_accessible_name(re.compile("trial 3: 60"))
+        assert complaints == []
 
 
 def test_on_a_confirmations_page_nothing_can_be_chosen(tmp_path: Path) -> None:

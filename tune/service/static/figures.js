@@ -22,6 +22,16 @@ function front(points, xSign, ySign) {
   return sorted.filter((p) => ySign * p[1] > best && ((best = ySign * p[1]), true));
 }
 
+/** A trial or, where it was run again, the last rerun of it. */
+const newest = (rows, number) => [...rows.values()].sort((a, b) => a.number - b.number)
+  .reduce((found, row) => (found && row.source === `rerun:${found.number}` ? row : found), rows.get(number));
+
+/** The trials that charts show: the sweep's own; of those that another sweep ran the chosen and the first, as in the report. */
+function charted(sweep, rows) {
+  const first = newest(rows, 0);
+  return new Map([...rows].filter(([number, row]) => !row.imported || number === sweep.best?.number || row === first));
+}
+
 /** The figures' node; draw(sweep, rows, selected) redraws them. `pick` opens a trial. */
 export function figures(name, {signal, pick}) {
   let hovered = null, timer = 0, last = null, counted = 0;
@@ -49,9 +59,9 @@ export function figures(name, {signal, pick}) {
 
   /** The trials that every chart marks by name: [name, number, colour, dash, shape]. */
   function marks({sweep, rows}) {
-    const first = [...rows.values()].find(({source}) => ['preset', 'base'].includes(source)), best = sweep.best?.number;
-    return [first && first.number !== best && [`${first.source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
-      best != null && [`chosen${best === first?.number ? ` = ${first.source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond']].filter(Boolean);
+    const first = newest(rows, 0), source = rows.get(0)?.source, best = sweep.best?.number;
+    return [first && first.number !== best && [`${source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
+      best != null && [`chosen${best === first?.number ? ` = ${source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond']].filter(Boolean);
   }
 
   /** The marks as series of points; point(row) is [x, y, number], or null where there is none. */
@@ -61,7 +71,7 @@ export function figures(name, {signal, pick}) {
   /** Each trial's first objective after each task, also while it runs; the marked, selected and hovered ones on top. */
   function drawTasks() {
     if (!last || signal.aborted) return;
-    const {sweep, rows, selected} = last, {metric} = objective(sweep.objectives[0]), all = [...rows.values()];
+    const {sweep, rows, selected} = last, {metric} = objective(sweep.objectives[0]), all = [...charted(sweep, rows).values()];
     const points = (row) => row.curve.map((v, i) => [i + 1, v, row.number]).filter((p) => p[1] != null);
     const groups = Object.entries(GROUPS).map(([name, {takes, ...look}]) => (
       {name, line: 'apiece', width: 1, ...look, points: all.filter(takes).flatMap(points)}));
@@ -146,8 +156,9 @@ export function figures(name, {signal, pick}) {
     }));
   }
 
-  return {node, draw(sweep, rows, selected) {
-    last = {sweep, rows, selected};
+  return {node, draw(sweep, known, selected) {
+    last = {sweep, rows: known, selected}; // of which one that was imported is drawn where it is selected
+    const rows = charted(sweep, known);
     const confirms = Boolean(sweep.confirms); // by what was measured on test images nothing is chosen and nothing explained
     [progress, pareto, coordinates, importance].forEach((part) => {
       (part.node ?? part).hidden = confirms;
