@@ -39,6 +39,8 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, by which it is found again.")
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
+    for text in config.space.notes:  # the service is sent each choice once
+        tables.say(f"note: {text}")
     if arguments.dry_run:
         tried = client.create(config, dry_run=True)
         tables.print_tried(tried["config"], tried["trials"], tried["suggestions"])

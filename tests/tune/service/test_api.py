@@ -683,6 +683,9 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
     kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)  # with its look at test images
     begun = list(service.drivers.started)
     assert "does not run" in said("stop", "mine", status=2)
+    (tmp_path / "d.yaml").write_text("parameters: {lr: {choices: [0.18, 0.18, 0.1]}}")
+    tried = said("run", "--name", "d", "--space", str(tmp_path / "d.yaml"), "--dry-run")
+    assert "note: the space d has the choice 0.18 of lr more than once; it counts once." in " ".join(tried.split())
     assert "--data-path is not for --server" in said("run", "--name", "x", "--data-path", "d", status=2)
     for command in (["extend", "mine", "--trials", "+2"], ["resume", "mine"], ["confirm", "mine"], ["run"]):
         assert "--preflight-only is not for --server" in said(*command, "--preflight-only", status=2)
