@@ -18,6 +18,7 @@ from ray._private.authentication.authentication_token_setup import maybe_enable_
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
 
 from dynamos.errors import RunError, UserError
 from results.sweep_config import SweepConfig
@@ -53,7 +54,7 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
     Token authentication is on, by Ray's default; it reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     RunError where no cluster answers.
     """
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _Job()}
     with _own_sigterm():
         if address is None:
             _start(here, quiet)
@@ -76,6 +77,18 @@ def _own_sigterm() -> Iterator[None]:
         yield
     finally:
         ray._private.utils.set_sigterm_handler = before
+
+
+class _Job(JobConfig):
+    """The job of a driver whose working folder stays out of its workers' path, where a user's tune.py may lie."""
+
+    def __init__(self) -> None:
+        # Where our packages lie in that folder and nowhere else, workers need it.
+        ours = str(Path(__file__).resolve().parents[1])
+        super().__init__(_py_driver_sys_path=[ours] * (ours == str(Path.cwd())))
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True  # else Ray puts the folder of the driver, and that of its script, before all others
 
 
 def _start(here: Node, quiet: dict[str, Any]) -> None:
