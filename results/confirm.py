@@ -98,7 +98,12 @@ def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRe
     look = ledger.looks.get(name)
     if found and look is not None and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
         ledger.enter_look(name, {**look, OUTCOME: found})
-    return write_whole(ledger.folder / "confirm.csv", frame(confirmation, trials).to_csv(index=False))
+    return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation, trials))
+
+
+def confirm_csv(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
+    """The content of confirm.csv: `frame`."""
+    return frame(confirmation, trials).to_csv(index=False)
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -20,7 +20,7 @@ from sqlalchemy import make_url
 from dynamos.errors import RunError, UserError
 from dynamos.metrics import mean
 from results.best import best
-from results.confirm import latest_outcome
+from results.confirm import confirm_csv, latest_outcome, outcome
 from results.headline import headline
 from results.ledger import Ledger
 from results.protocols import NOT_PUBLISHABLE
@@ -40,6 +40,7 @@ LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the s
 NOTE_TAG = "mlflow.note.content"  # what MLflow shows as a run's description
 FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv", "confirm.csv")
 CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
+CONFIRMS_TAG = "confirms"  # the name of the sweep, on the parent of a confirmation
 REASON_LENGTH = 2000  # the ledger has it whole
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
@@ -149,8 +150,16 @@ class Mirror:
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
             tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
+        files = {name: path.read_text() for name in FILES if (path := self._ledger.folder / name).exists()}
         found, found_at = latest_outcome(self._ledger.looks), 0
-        if found is not None:
+        if config.confirms is not None:
+            tags[CONFIRMS_TAG] = config.confirms
+            over = len(trials) >= self._ledger.budget and all(t.ended_at for t in trials)
+            found = outcome(self._ledger, trials) if over else None
+            if found is not None:
+                found_at, files["confirm.csv"] = ended, confirm_csv(self._ledger, trials)
+                tags |= {VERDICT_TAG: found["verdict"], HEADLINE_TAG: found["finding"]}
+        elif found is not None:
             found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
             tags |= {CONFIRMATION_TAG: found["confirmation"], VERDICT_TAG: found["verdict"], HEADLINE_TAG: headline(
                 list(trials), config, self._ledger.record, self._ledger.looks)}
@@ -161,16 +170,15 @@ class Mirror:
         if note or NOTE_TAG in run.tags:
             tags[NOTE_TAG] = note
         tags[RESULTS_TAG] = json.dumps(summary | ({} if found is None else found["metrics"]))
-        files = [path for name in FILES if (path := self._ledger.folder / name).exists()]
-        tags[FILES_TAG] = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()[:16]
+        tags[FILES_TAG] = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16]
         for removed in set(json.loads(run.tags.get(LABELS_TAG, "[]"))) - set(labels):
             if removed in run.tags:
                 self._client.delete_tag(run.run_id, removed)
                 run = replace(run, tags={name: value for name, value in run.tags.items() if name != removed})
                 self._know(self._name, run)
         if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
-            for path in files:
-                self._client.log_text(run.run_id, path.read_text(), path.name)
+            for file, text in files.items():
+                self._client.log_text(run.run_id, text, file)
                 self._answered()
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:

@@ -245,7 +245,11 @@ def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> 
     assert parent.data.metrics["confirmed_difference"] == pytest.approx(-21.5 / 3)
     assert parent.data.metrics["best_val_class_il"] == 70
     client = MlflowClient(tracking_uri=uri)
-    assert "confirm.csv" in [file.path for file in client.list_artifacts(parent.info.run_id)]
+    own = client.search_runs([parent.info.experiment_id], "tags.`dynamos.id` = 's-confirm-1'")[0]
+    assert own.data.tags["confirms"] == "s" and own.data.tags["headline"] == parent.data.tags["headline"]
+    assert own.data.metrics["confirmed_test_class_il"] == parent.data.metrics["confirmed_test_class_il"]
+    for each in (parent, own):
+        assert "confirm.csv" in [file.path for file in client.list_artifacts(each.info.run_id)]
     client.delete_tag(parent.info.run_id, "verdict")
     assert Mirror(sweep, uri).sync() == 1 and found(sweep, uri)["s"].data.tags["verdict"] == "refuted"
     assert Mirror(sweep, uri).sync() == Mirror(there, uri).sync() == 0
