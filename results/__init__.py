@@ -1,5 +1,6 @@
 """What came out of sweeps: the ledger, and what is read from it. `results.load_sweep` is for notebooks."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,3 +32,13 @@ def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Swee
 def sweep_names(storage: "AnyPath") -> list[str]:
     """Names of the sweeps in a storage folder."""
     return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
+
+
+def closed_folders(storage: "AnyPath") -> list[str]:
+    """Names of the folders in a storage folder that may hold sweeps and that this process may not look into."""
+    from results.names import is_name
+
+    if not isinstance(storage, Path) or not storage.is_dir():
+        return []
+    return sorted(path.name for path in storage.iterdir()
+                  if is_name(path.name) and path.is_dir() and not os.access(path, os.R_OK | os.X_OK))

@@ -16,7 +16,7 @@ from results.ledger import EXTENDED, NOTE, Ledger, asked_for, countable, known_s
 from results.study import known_tables, study_name
 from results.sweep_config import SweepConfig
 from results.trial import ENDED, IMPORTED
-from results.urls import sqlite_url
+from results.urls import readable_url
 
 _OF_STUDY = "FROM {} JOIN trials USING (trial_id) WHERE trials.study_id = :study"
 
@@ -38,7 +38,7 @@ class Glance:
 def glance(storage: AnyPath, name: str) -> Glance:
     """A sweep under a storage; UserError or an error of the database where it is damaged."""
     config, record = known_sweep(storage / name)
-    engine = create_engine(config.ledger_url or sqlite_url(storage / name / "ledger.db"), poolclass=NullPool)
+    engine = create_engine(config.ledger_url or readable_url(storage / name / "ledger.db"), poolclass=NullPool)
     with closing(engine.connect()) as database:
         version = database.execute(text("SELECT version_num FROM alembic_version")).scalar()
         if version != known_tables():

@@ -16,7 +16,7 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results import lease
 from results.sweep_config import SweepConfig
-from results.urls import sqlite_url
+from results.urls import readable_url, sqlite_url
 from results.warm_start import Beginning
 
 DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # what a ledger's database that cannot be used raises
@@ -30,7 +30,10 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
             return _opened(url, {"pool_pre_ping": True})
         except (SQLAlchemyError, ImportError) as error:
             raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
-    storage = _opened(sqlite_url(folder / "ledger.db"), {"connect_args": {"timeout": 60}})
+    url = readable_url(folder / "ledger.db")
+    storage = _opened(url, {"connect_args": {"timeout": 60}})
+    if url != sqlite_url(folder / "ledger.db"):
+        return storage
 
     @event.listens_for(storage.engine, "connect")
     def _(connection: Any, _: Any) -> None:

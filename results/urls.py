@@ -3,7 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, quote, urlsplit
 
 from sqlalchemy import URL
 
@@ -18,6 +18,17 @@ def sqlite_url(file: AnyPath) -> str:
         # MLflow takes what follows sqlite:/// for a path as it stands, and makes its folder. It leaves this form alone.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
+
+
+def readable_url(file: AnyPath) -> str:
+    """The URL of a ledger's SQLite database as this process may use it: only to read, where it may not write there."""
+    if not file.exists() or os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+        return sqlite_url(file)
+    # SQLite cannot share a database in WAL mode where it may write no files beside it: one that nobody has open does
+    # not change, and of one that is open those files are there.
+    shared = file.with_name(f"{file.name}-wal").exists()
+    query = {"mode": "ro", "uri": "true"} | ({} if shared else {"immutable": "1"})
+    return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query).render_as_string()
 
 
 _STORES = ("sqlite", "postgresql", "mysql", "mssql")

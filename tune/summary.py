@@ -10,7 +10,7 @@ from rich.table import Table
 
 from dynamos.errors import DynamosError, UserError, command_line
 from dynamos.files import AnyPath
-from results import overview, sweep_names
+from results import closed_folders, overview, sweep_names
 from results.agreement import ranking
 from results.best import baseline, baseline_name, best, broken, named, pareto, ranked, tie_sentence
 from results.confirm import BASELINE, CONFIRMED, enter_outcome, latest_outcome, outcomes, verdict
@@ -33,23 +33,28 @@ SHOWN_REASONS = 5
 
 def listing(storage: AnyPath) -> None:
     """Prints a line per sweep."""
-    names = sweep_names(storage)
-    if not names:
+    names, closed = sweep_names(storage), closed_folders(storage)
+    if not names and not closed:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    rows = []
+    rows = [_no_row(name, "closed", f"{storage / name}: Permission denied") for name in closed if name not in names]
     for name in tables.progress(names, "reading the sweeps"):
         try:
             seen = glance(storage, name)
         except (DynamosError, OSError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
             said = unusable(error) if isinstance(error, DATABASE_ERRORS) else str(error)
-            rows.append([name, "", "", "", "damaged", *[""] * (len(tables.SWEEPS) - 6), said])
+            rows.append(_no_row(name, "damaged", said))
             continue
         config, found = seen.config, latest_outcome(seen.looks)
         rows.append([name, config.base.dataset, config.space.name, config.protocol, seen.state,
                      f"{seen.ended}/{seen.budget}", tables.cell(seen.best),
                      "" if found is None else found["verdict"], " ".join(map(str, config.objectives)),
                      told(seen.tags), one_line(seen.note), ""])
-    tables.print_rows(tables.SWEEPS, rows, prose=3)
+    tables.print_rows(tables.SWEEPS, sorted(rows), prose=3)
+
+
+def _no_row(name: str, state: str, why: str) -> list[str]:
+    """The row of a sweep of which nothing is known."""
+    return [name, "", "", "", state, *[""] * (len(tables.SWEEPS) - 6), why]
 
 
 def show_sweep(ledger: Ledger) -> None:

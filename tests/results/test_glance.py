@@ -1,5 +1,6 @@
 """What a list shows of a sweep is what its ledger says."""
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -91,3 +92,16 @@ def test_a_damaged_sweep_says_why(harm: Callable[[Path], object], said: str, tmp
         glance(tmp_path, "s")
     with pytest.raises((UserError, *DATABASE_ERRORS)):
         Ledger.open(tmp_path, "s").trials()
+
+
+def test_a_sweep_of_another_user_is_read_where_nothing_can_be_written(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "a %20b?c#d"
+    with driven(Ledger.create(folder, config(space=ONE, sampler="random"), {})) as ledger:
+        complete(ledger, 70, 80)
+        monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+        assert glance(folder, "s") == read(folder) and read(folder).best == 80, "while a driver has it open"
+    ledger.close()
+    assert glance(folder, "s") == read(folder) and read(folder).best == 80
+    with closing(Ledger.open(folder, "s")) as there, pytest.raises(DATABASE_ERRORS):
+        there.label({"team": "vision"}, None)

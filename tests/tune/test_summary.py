@@ -120,6 +120,16 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
     assert columns(new) == ["new", "seq-digits", "one", "val-all-seen", "stopped, 4 left", "0/4", "val_class_il:max"]
 
 
+def test_list_names_a_folder_that_it_may_not_look_into(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "half" and access(path, mode))
+    monkeypatch.setattr("tune.summary.sweep_names", lambda storage: ["done"])  # what such a folder holds is not seen
+    head, *lines = say("list").splitlines()
+    assert [columns(line)[0] for line in lines] == ["done", "half"]
+    assert columns(lines[1])[1] == "closed" and lines[1].endswith("half: Permission denied")
+
+
+
 @pytest.mark.parametrize("width", [20, 40, 80, 200])
 def test_no_word_is_broken_at_any_width_and_nothing_is_cut(width: int, say: Say,
                                                            monkeypatch: pytest.MonkeyPatch) -> None:
