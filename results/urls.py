@@ -22,7 +22,7 @@ def sqlite_url(file: AnyPath) -> str:
 
 def readable_url(file: AnyPath) -> str:
     """The URL of a ledger's SQLite database as this process may use it: only to read, where it may not write there."""
-    if not file.exists() or os.access(file, os.W_OK) and os.access(file.parent, os.W_OK):
+    if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
         return sqlite_url(file)
     # SQLite cannot share a database in WAL mode where it may write no files beside it: one that nobody has open does
     # not change, and of one that is open those files are there.
