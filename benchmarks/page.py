@@ -8,7 +8,7 @@ The sweep grows by a trial each second while its page is open. Times are those o
 import argparse
 
 from benchmarks.service import NAME, running
-from tests.browser import opened
+from tests.helpers.browser import opened
 
 ROW = "[data-testid=trial-row]"
 # Tasks of more than 50 ms hold up what the reader does (W3C, Long Tasks API).

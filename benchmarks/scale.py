@@ -20,12 +20,12 @@ from pathlib import Path
 
 import yaml
 
-import tune.sweep
+import tune.engine.sweep
 from benchmarks.sleeping import SleepingTrial
 from benchmarks.sweep_overhead import SPACE, TRIVIAL
 from dynamos.config import TrainConfig, preset
-from results.ledger import Ledger
-from results.sweep_config import SweepConfig
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
 
 SAMPLE_SECONDS = 5.0
@@ -81,7 +81,7 @@ def main() -> None:
         here = Path(folder, "places")
         here.mkdir()
         reported = {"sleep": (given.seconds, places, here, result.to_dict(), result.metrics())}
-        tune.sweep.SweepTrial, tune.sweep.shipped_images = SleepingTrial, lambda _: reported
+        tune.engine.sweep.SweepTrial, tune.engine.sweep.shipped_images = SleepingTrial, lambda _: reported
         ledger = Ledger.create(Path(folder), config, {})
         cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(given.nodes)], stdin=subprocess.PIPE,
                                    stdout=subprocess.PIPE, text=True)
@@ -90,7 +90,7 @@ def main() -> None:
         sampler = Sampler()
         sampler.start()
         try:
-            tune.sweep.run_sweep(ledger, address=address)
+            tune.engine.sweep.run_sweep(ledger, address=address)
         finally:
             ended = time.time()
             cluster.communicate()

@@ -50,13 +50,13 @@ def main() -> None:
 
 def search(folder: Path, method: str, repeat: int, cpu_seconds: int, fresh: int) -> tuple[int, int, float, float]:
     """(trials complete, trials pruned, objective of the chosen one, its mean on fresh seeds) of one sweep."""
-    from results.ledger import Ledger
+    from results.ledger.ledger import Ledger
 
     sampler, pruner = METHODS[method]
     name = f"{method.replace(' + ', '-')}-{repeat}"
     settings = START | {"seed": 100 + repeat}
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from tune.cli import main; sys.exit(main())", "run", "--name", name,
+        [sys.executable, "-c", "import sys; from tune.cli.main import main; sys.exit(main())", "run", "--name", name,
          "--sampler", sampler, "--pruner", pruner, "--seed", str(repeat), "--trials", "10000", "--cpu-budget",
          f"{cpu_seconds}s", "--storage", str(folder), "--set", *(f"{k}={v}" for k, v in settings.items())],
         capture_output=True, text=True)

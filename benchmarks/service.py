@@ -26,8 +26,8 @@ import yaml
 
 from benchmarks.sweep_overhead import SPACE
 from dynamos.config import TrainConfig, preset
-from results.ledger import Ledger
-from results.sweep_config import SweepConfig
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
 
 NAME = "large"

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from tune.trainable import REPORT, SweepTrial
+from tune.engine.trainable import REPORT, SweepTrial
 
 
 class SleepingTrial(SweepTrial):

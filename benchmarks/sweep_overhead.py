@@ -54,11 +54,11 @@ def show(name: str, trials: int, wall: float, own: float, peak: float, slots: in
 
 def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
     """(trials, seconds from first start to last end, own seconds per trial, driver's peak MB) of our command line."""
-    from results.ledger import Ledger
+    from results.ledger.ledger import Ledger
 
     (folder / "space.yaml").write_text(SPACE)
-    peak = peak_of([sys.executable, "-c", "import sys; from tune.cli import main; sys.exit(main())", "run", "--name",
-                    "overhead", "--trials", str(trials), "--space", "space.yaml", "--set",
+    peak = peak_of([sys.executable, "-m", "tune.cli", "run", "--name", "overhead", "--trials", str(trials),
+                    "--space", "space.yaml", "--set",
                     *(f"{name}={value}" for name, value in TRIVIAL.items())], folder)
     records = Ledger.open(folder / "runs", "overhead").trials()
     assert len(records) == trials and all(r.state == "COMPLETE" for r in records), "every trial completes"

@@ -1,1 +1,14 @@
 """Dynamos: a dynamically modular and sparse network that learns a stream of tasks. Knows torch, not sweeps."""
+
+from typing import TYPE_CHECKING
+
+from dynamos.doors import opens
+
+if TYPE_CHECKING:
+    from dynamos.config import TrainConfig
+    from dynamos.export import load
+    from dynamos.trainer import Trainer
+
+__all__ = ["TrainConfig", "Trainer", "load"]
+__getattr__ = opens(__name__, {
+    "TrainConfig": "dynamos.config", "Trainer": "dynamos.trainer", "load": "dynamos.export"})

@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 # By package, a module of it that no other package of that name is likely to have.
-_OURS = {"search_spaces": "space", "results": "sweep_config"}
+_OURS = {"search_spaces": "space", "results": "definition/sweep_config"}
 
 
 def strangers(*packages: str) -> Iterator[str]:

@@ -4,13 +4,16 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dynamos.doors import opens
 from dynamos.strangers import refuse_strangers
 
 if TYPE_CHECKING:
     from dynamos.files import AnyPath
-    from results.frame import Sweep
+    from results.sweep import Sweep
 
 refuse_strangers("search_spaces")
+__all__ = ["STORAGE", "Sweep", "load_sweep", "sweep_names"]
+__getattr__ = opens(__name__, {"Sweep": "results.sweep"})
 STORAGE = "runs"  # where sweeps are kept by default
 
 
@@ -20,8 +23,8 @@ def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Swee
     Needs no ray and no torch.
     """
     from dynamos.files import any_path
-    from results.frame import Sweep
-    from results.ledger import Ledger
+    from results.ledger.ledger import Ledger
+    from results.sweep import Sweep
 
     path = any_path(str(path_or_name))
     if not (path / "sweep.yaml").is_file():

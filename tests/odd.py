@@ -11,8 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from results.ledger import Ledger
-from tests.results.ledgers import config, swept
+from results.ledger.ledger import Ledger
+from tests.helpers.ledgers import config, swept
 
 VARIABLES = {
     "CUDA_VISIBLE_DEVICES": "7", "DYNAMOS_TEST_IMAGES": "locked", "DYNAMOS_TOKEN": "of nobody's service",

@@ -7,7 +7,7 @@ import pytest
 
 from dynamos import checkpoints
 from results import load_sweep
-from tests.tune.sweeps import run
+from tests.helpers.sweeps import run
 
 MADE = Path(__file__).parent / "fixtures"
 

@@ -75,11 +75,14 @@ def test_a_users_module_of_one_of_our_names_is_named_and_our_commands_do_not_see
     assert done.stdout == "runs\n", "reading results needs no tune"
 
 
+@pytest.mark.slow
 def test_a_worker_of_a_driver_does_not_see_a_users_module_in_the_working_folder(tmp_path: Path) -> None:
     for name in ("tune", "results", "search_spaces", "dynamos"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
-    code = ("import importlib, ray; from tune.cluster import connected; from tune.places import Node\n"
+    code = ("import importlib, ray\n"
+            "from tune.machines.cluster import connected; from tune.machines.places import Node\n"
+            "file = ray.remote(lambda name: importlib.import_module(name).__file__)\n"
             "with connected(None, Node('', 'here', 1, 0)):\n"
-            "    print(ray.get(ray.remote(lambda name: importlib.import_module(name).__file__).remote('tune.places')))")
+            "    print(ray.get(file.remote('tune.machines.places')))")
     done = subprocess.run([sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True)
-    assert done.stdout == f"{ROOT / 'tune' / 'places.py'}\n", done.stdout + done.stderr
+    assert done.stdout == f"{ROOT / 'tune' / 'machines' / 'places.py'}\n", done.stdout + done.stderr

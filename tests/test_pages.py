@@ -6,14 +6,14 @@ import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
-from results.compare import compared
-from results.compare_page import write_comparison
-from results.frame import Sweep
-from results.ledger import Ledger
+from results.analysis.comparison import compared
+from results.ledger.ledger import Ledger
 from results.names import CHANNEL_USE
-from results.report import write_report
-from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.ledgers import config, driven, swept
+from results.pages.compare_page import write_comparison
+from results.pages.report import write_report
+from results.sweep import Sweep
+from tests.helpers.browser import WIDTHS, needs_chromium, opened
+from tests.helpers.ledgers import config, driven, swept
 
 pytestmark = [pytest.mark.slow, needs_chromium]
 

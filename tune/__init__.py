@@ -1,11 +1,19 @@
 """The search: Ray drives, Optuna suggests, MLflow mirrors."""
 
 import sys
+from typing import TYPE_CHECKING
 
+from dynamos.doors import opens
 from dynamos.strangers import refuse_strangers, strangers
+
+if TYPE_CHECKING:
+    from tune.client import Client
+    from tune.engine.sweep import run_sweep
 
 _NEEDED = ("search_spaces", "results")
 # In `python -m tune.cli` Python puts the working folder first, of which that needs nothing.
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and any(strangers(*_NEEDED)):
     del sys.path[0]
 refuse_strangers(*_NEEDED)
+__all__ = ["Client", "run_sweep"]
+__getattr__ = opens(__name__, {"Client": "tune.client", "run_sweep": "tune.engine.sweep"})

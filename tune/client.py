@@ -12,7 +12,7 @@ import requests
 
 from dynamos.config import plain
 from dynamos.errors import RunError, UserError
-from results.sweep_config import SweepConfig
+from results.definition.sweep_config import SweepConfig
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
 POLL_SECONDS = 1.0

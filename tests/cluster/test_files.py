@@ -10,8 +10,8 @@ from dockerfile_parse import DockerfileParser
 from packaging.specifiers import SpecifierSet
 from ray.autoscaler._private.util import prepare_config, validate_config
 
-from tests.cluster.files import CLUSTER, ROOT, command_lines, document, pods
-from tune.parser import parser_of
+from tests.helpers.cluster_files import CLUSTER, ROOT, command_lines, document, pods
+from tune.cli.parser import parser_of
 
 # What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of what we use.
 KNOWN: dict[str, dict[str, type]] = {
@@ -136,5 +136,5 @@ def test_image_has_a_python_that_we_support_and_builds_from_files_that_are_there
     lines = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
     sent = {line[1:] for line in lines if line.startswith("!")}
     assert "*" in lines and all((ROOT / name).exists() for name in sent)
-    packages = {package.partition(".")[0] for package in setup()["options"]["packages"].split()}
+    packages = {package.strip().partition(".")[0] for package in setup()["options.packages.find"]["include"].split(",")}
     assert sent >= {*files, *packages, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"}

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.files import CLUSTER, ROOT
-from tests.cluster.slurm import needs_slurm, slurm
-from tests.tune.crashes import LONG, Watched, endless
-from tests.tune.processes import Session, wait_for
-from tests.tune.sweeps import SMALL
+from tests.helpers.cluster_files import CLUSTER, ROOT
+from tests.helpers.crashes import LONG, Watched, endless
+from tests.helpers.processes import Session, wait_for
+from tests.helpers.slurm import needs_slurm, slurm
+from tests.helpers.sweeps import SMALL
 
 BESIDE = Path(sys.executable).parent
 # A step that runs on this machine, whatever node it is for; with its first process all end that it has started.

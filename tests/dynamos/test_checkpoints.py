@@ -15,7 +15,7 @@ from dynamos import checkpoints
 from dynamos.cli import main
 from dynamos.errors import UserError
 from dynamos.trainer import Trainer
-from tests.dynamos.small import TIMINGS, assert_same_outcome, small, small_flags
+from tests.helpers.small import TIMINGS, assert_same_outcome, small, small_flags
 
 
 def saved_at(config, step, folder):

@@ -19,8 +19,8 @@ from dynamos.errors import UserError
 from dynamos.network import build_network
 from dynamos.provenance import git_revision
 from dynamos.trainer import Trainer
-from tests.dynamos.small import outcome, small, small_flags
 from tests.dynamos.written import rows, scalars
+from tests.helpers.small import outcome, small, small_flags
 
 ROOT = Path(__file__).parents[2]
 

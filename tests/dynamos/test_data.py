@@ -12,7 +12,7 @@ from dynamos import data
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import RunError, TestImagesLocked, UserError
 from dynamos.streams import load_stream
-from tests.dynamos.files import write_mnist, write_svhn
+from tests.helpers.mnist_files import write_mnist, write_svhn
 
 CPU = torch.device("cpu")
 REAL = Path(os.environ.get("DYNAMOS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")

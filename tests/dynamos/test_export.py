@@ -5,7 +5,7 @@ from dynamos import checkpoints, export
 from dynamos.cli import main
 from dynamos.errors import CheckpointError, UserError
 from dynamos.trainer import Trainer
-from tests.dynamos.small import small
+from tests.helpers.small import small
 
 
 @pytest.mark.parametrize("model", ["dynamos", "sgd"])

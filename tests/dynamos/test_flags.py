@@ -14,8 +14,8 @@ import torch
 import main_policy
 from dynamos import cli
 from dynamos.trainer import Trainer
-from tests.dynamos.files import write_mnist, write_svhn
-from tests.dynamos.small import SMALL, small_flags
+from tests.helpers.mnist_files import write_mnist, write_svhn
+from tests.helpers.small import SMALL, small_flags
 
 # By command: what runs it, and where its files of a run `e` under --save-path lie.
 COMMANDS = {

@@ -9,8 +9,8 @@ import main_policy
 from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
 from dynamos.run import alone
-from tests.dynamos.files import write_mnist, write_svhn
 from tests.dynamos.written import rows, scalars
+from tests.helpers.mnist_files import write_mnist, write_svhn
 
 COMMON = "--model dynamos --tensorboard --csv_log --exp-name EXP --buffer_size 500 --seed 42".split()
 BEST = ["--load_best_args"]

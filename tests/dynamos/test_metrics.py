@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from dynamos import metrics
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
-from tests.dynamos.small import small
+from tests.helpers.small import small
 
 NAN = np.nan
 MATRIX = np.array([[90., 10., NAN], [95., 80., 20.], [60., 85., 70.]])

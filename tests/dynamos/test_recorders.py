@@ -10,9 +10,9 @@ from dynamos.errors import UserError
 from dynamos.metrics import TaskResult
 from dynamos.recorders import append_row
 from dynamos.trainer import Trainer
-from tests.dynamos.small import small, small_flags
 from tests.dynamos.test_flags import fields
 from tests.dynamos.written import rows, scalars
+from tests.helpers.small import small, small_flags
 
 TABLE = "results/{}/seq-digits/dynamos/mean_accs.csv"
 

@@ -11,8 +11,8 @@ from dynamos.config import DATASETS, TrainConfig
 from dynamos.data import SOURCES, Images, mnist
 from dynamos.errors import UserError
 from dynamos.streams import load_stream, rotate, rotating_order, validation_split
-from tests.dynamos.files import write_mnist, write_svhn
 from tests.dynamos.test_data import REAL
+from tests.helpers.mnist_files import write_mnist, write_svhn
 
 CPU = torch.device("cpu")
 

@@ -10,8 +10,8 @@ from dynamos import losses
 from dynamos.config import FIELDS, METHODS, TrainConfig
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
-from tests.dynamos.files import write_mnist
-from tests.dynamos.small import assert_same_outcome, outcome, small
+from tests.helpers.mnist_files import write_mnist
+from tests.helpers.small import assert_same_outcome, outcome, small
 
 
 class Watched(Trainer):

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from dynamos.errors import UserError
-from results.ledger import Ledger, NameTaken
+from results.ledger.ledger import Ledger, NameTaken
 from results.names import LONGEST, PATTERN, allowed_name, check_name, comparison_page
-from tests.results.ledgers import config, driven
+from tests.helpers.ledgers import config, driven
 
 ODD = "what? now #1 100% {x} \"q\" it's $HOME \u00fcn\u00ef."
 

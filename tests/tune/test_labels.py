@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from results.ledger import Ledger
-from results.report import report
-from tests.results.ledgers import ONE, complete, config, driven
-from tests.tune.sweeps import runs_of
-from tune.cli import main
-from tune.tracking import sync
+from results.ledger.ledger import Ledger
+from results.pages.report import report
+from tests.helpers.ledgers import ONE, complete, config, driven
+from tests.helpers.sweeps import runs_of
+from tune.cli.main import main
+from tune.tracking.mirror import sync
 
 
 @pytest.fixture

@@ -14,15 +14,15 @@ import uvicorn
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
 from results import STORAGE
-from results.urls import tracking_uri
-from tune.address import is_server
+from results.definition.urls import tracking_uri
 from tune.client import TOKEN
-from tune.cluster import cluster_address
-from tune.service.app import create_app
-from tune.service.changes import Changes
-from tune.service.drivers import Drivers
-from tune.service.guard import is_local
-from tune.service.sweeps import Sweeps
+from tune.machines.address import is_server
+from tune.machines.cluster import cluster_address
+from tune.service.api.app import create_app
+from tune.service.api.guard import is_local
+from tune.service.state.changes import Changes
+from tune.service.state.drivers import Drivers
+from tune.service.state.sweeps import Sweeps
 
 SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may hold up one that answers
 GRACE_SECONDS = 10  # that requests under way are given when the service is told to end

@@ -26,23 +26,23 @@ import yaml
 from pydantic import TypeAdapter
 
 from dynamos.errors import RunError, UserError
-from results.confirm import enter_outcome
-from results.ledger import Ledger
+from results.analysis.confirmation import enter_outcome
+from results.definition.sweep_config import Constraint, Objective
+from results.ledger.ledger import Ledger
 from results.names import STOP_FILE
-from results.sweep_config import Constraint, Objective
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.results.ledgers import ONE, begun, complete, config, confirmed, driven, report, swept
-from tests.tune.processes import wait_for
-from tests.tune.service.service import BASE, NotedDrivers, Served, served
-from tests.tune.service.test_guard import problem
-from tune.cli import main
+from tests.helpers.ledgers import ONE, begun, complete, config, confirmed, driven, report, swept
+from tests.helpers.processes import wait_for
+from tests.helpers.service import BASE, NotedDrivers, Served, served
+from tests.tune.service.api.test_guard import problem
+from tune.cli.main import main
 from tune.client import Client
-from tune.service import answers
-from tune.service.bodies import SweepRequest, sweep_config
-from tune.service.events import Watcher
-from tune.service.sweeps import Sweeps
-from tune.service.views import View
+from tune.service.state.events import Watcher
+from tune.service.state.sweeps import Sweeps
+from tune.service.state.views import View
+from tune.service.wire import answers
+from tune.service.wire.bodies import SweepRequest, sweep_config
 
 
 @pytest.fixture
@@ -401,7 +401,7 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Ser
 def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service: Served, tmp_path: Path,
                                                                          seen_to_end: bool) -> None:
     Ledger.create(tmp_path, config(), {})
-    drive = ("import sys, time; from pathlib import Path; from results.ledger import Ledger\n"
+    drive = ("import sys, time; from pathlib import Path; from results.ledger.ledger import Ledger\n"
              "with Ledger.open(Path(sys.argv[1]), 's').driving(): print('drives', flush=True); time.sleep(600)")
     driver = subprocess.Popen([sys.executable, "-c", drive, str(tmp_path)], stdout=subprocess.PIPE)
     try:
@@ -412,8 +412,8 @@ def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service
         driver.wait()
     with ExitStack() as changed:
         if not seen_to_end:  # as of one on another machine, or before a reboot: only its silence tells
-            changed.enter_context(patch("results.lease.gone", lambda _: False))
-            changed.enter_context(patch("tune.service.sweeps.LAPSE_SECONDS", 3.0))
+            changed.enter_context(patch("results.ledger.lease.gone", lambda _: False))
+            changed.enter_context(patch("tune.service.state.sweeps.LAPSE_SECONDS", 3.0))
         wait_for(lambda: service.client.sweep("s")["state"] == "killed")
         service.client.resume("s")
     assert service.drivers.started == [("resume", "s", [])]
@@ -443,7 +443,7 @@ def test_what_is_asked_for_anew_is_not_what_was_being_read_before(tmp_path: Path
 
 
 def test_a_look_and_the_time_of_a_running_trial_are_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tune.service.sweeps.TICK_SECONDS", 0.1)
+    monkeypatch.setattr("tune.service.state.sweeps.TICK_SECONDS", 0.1)
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         begun(ledger)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from dynamos.errors import RunError
-from tests.tune.crashes import ENDLESS, Watched
-from tests.tune.processes import wait_for
-from tests.tune.service.service import BASE, Service
+from tests.helpers.crashes import ENDLESS, Watched
+from tests.helpers.processes import wait_for
+from tests.helpers.service import BASE, Service
 
 KILLS = 3
 # Trial 0 does not end by itself, so that the sweep runs however slow the machine is; the others do.

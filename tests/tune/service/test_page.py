@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from results.ledger import Ledger
-from tests.browser import WIDTHS, needs_chromium, opened
-from tests.results.ledgers import complete, config, confirmed, driven
-from tests.tune.processes import wait_for
-from tests.tune.service.service import BASE, Service
+from results.ledger.ledger import Ledger
+from tests.helpers.browser import WIDTHS, needs_chromium, opened
+from tests.helpers.ledgers import complete, config, confirmed, driven
+from tests.helpers.processes import wait_for
+from tests.helpers.service import BASE, Service
 from tests.tune.service.test_life import SWEEP, cleaned
 
 pytestmark = [pytest.mark.slow, needs_chromium]

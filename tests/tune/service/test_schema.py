@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from results.ledger import Ledger
-from tests.results.ledgers import SEED, begun, config, driven
-from tests.tune.service.service import BASE, Served, served
+from results.ledger.ledger import Ledger
+from tests.helpers.ledgers import SEED, begun, config, driven
+from tests.helpers.service import BASE, Served, served
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 

@@ -1,0 +1,1 @@
+"""The analysis of a sweep: what its trials say, as plain values."""

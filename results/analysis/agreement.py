@@ -1,0 +1,101 @@
+"""How far the ranking of trials after each task agreed with the final one: whether pruning is safe on this stream."""
+
+from dataclasses import dataclass
+from itertools import takewhile
+
+import numpy as np
+from scipy.stats import spearmanr
+
+from results.definition.sweep_config import SweepConfig
+from results.strategy.pruners import Measure
+from results.trial import TrialRecord, own
+from results.wording import count
+
+TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
+SPEARMAN_SAFE = 0.7
+DECIMALS = 2  # to which a correlation is judged, as it is printed
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """The ranking after some tasks against the final one, over the trials that saw every task."""
+
+    task: int  # tasks done, from 1
+    trials: int
+    spearman: float | None  # rank correlation; None with fewer than 3 trials, or where all are equal
+    best_kept: bool  # whether the finally best trial, the earliest of equals, was not below the median
+
+    @property
+    def safe(self) -> bool:
+        """Whether pruning after this task would have spared what turned out well."""
+        return (self.spearman is not None and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
+                and self.best_kept)
+
+
+def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
+    """One Agreement for every task but the last; [] in a stream of one task and before any result.
+
+    A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
+    """
+    n_tasks = max((t.n_tasks for t in trials), default=0)
+    sign, measure = 1 if maximize else -1, Measure(metric, maximize, grace_tasks=1)
+    complete = [t for t in trials if t.state == "COMPLETE" and t.tasks_done == n_tasks]
+    found = []
+    for tasks in range(1, n_tasks):
+        values = [(measure.mean(t, tasks), measure.mean(t, n_tasks), t.number) for t in complete]
+        compared = sorted((number, sign * then, sign * final) for then, final, number in values
+                          if then is not None and final is not None)
+        then, final = [c[1] for c in compared], [c[2] for c in compared]
+        kept = len(then) > 0 and bool(then[final.index(max(final))] >= np.median(then))
+        found.append(Agreement(tasks, len(compared), _spearman(then, final), kept))
+    return found
+
+
+def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
+    """Whether pruning from `grace_tasks` tasks on was safe, or, where the pruner is "none", would have been."""
+    if not agreements:
+        return ("Rankings cannot be compared: there are no results after a task before the last (a stream of one task "
+                "never has any).")
+    judged = [a for a in agreements if a.task >= grace_tasks]
+    if not judged:
+        return (f"With a grace of {count(grace_tasks, 'task')} nothing can be pruned in a stream of "
+                f"{count(len(agreements) + 1, 'task')}.")
+    trials = min(a.trials for a in judged)
+    correlations = [a.spearman for a in judged if a.spearman is not None]
+    if trials < TRIALS_NEEDED or len(correlations) < len(judged):
+        why = (f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, {TRIALS_NEEDED} are needed"
+               if trials < TRIALS_NEEDED else f"the {trials} finished trials are all equal after a task")
+        return f"Whether pruning after {count(grace_tasks, 'task')} is safe here cannot be told: {why}."
+    is_safe, weakest = all(a.safe for a in judged), _printed(min(correlations))
+    lost = [a.task for a in judged if not a.best_kept]
+    place = f"below the median after task {lost[0]}" if lost else "never below the median"
+    # From the last task backwards, as long as the ranking was right.
+    right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
+    text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
+            f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
+            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
+            f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best was {place}")
+    text += f"; a grace of {count(right[-1], 'task')} would have been safe." if right and not is_safe else "."
+    if pruner != "none":
+        text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "
+                 "a good trial that was pruned is not seen.")
+    return text
+
+
+def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
+    """How far early rankings agreed with the final one, and what that says about pruning, in words."""
+    objective = config.objectives[0]
+    found = agreements(own(trials), objective.metric, objective.sign > 0)
+    tasks = "; ".join(f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None)
+    said = sentence(found, config.grace_tasks, config.pruner)
+    return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
+
+
+def _printed(correlation: float) -> str:
+    return f"{correlation:.{DECIMALS}f}"
+
+
+def _spearman(then: list[float], final: list[float]) -> float | None:
+    if len(then) < 3 or len(set(then)) == 1 or len(set(final)) == 1:
+        return None
+    return float(spearmanr(then, final).statistic)

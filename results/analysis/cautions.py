@@ -1,0 +1,72 @@
+"""What speaks against taking a sweep's answer at its word."""
+
+import math
+from collections.abc import Sequence
+
+from dynamos.config import FIELDS, Range
+from results.choice import best, tie_sentence, ties
+from results.definition.sweep_config import SweepConfig
+from results.trial import TrialRecord, own
+from results.wording import count, number
+from search_spaces.space import Parameter
+
+EDGE = 0.02  # of a range's width: as close to its end as one of fifty even steps
+TRIALS_PER_FIELD = 10  # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
+
+
+def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
+    """Each in a sentence: too few trials, ties, a best at a range's edge, collapsed policies, many failures."""
+    complete = [t for t in trials if t.state == "COMPLETE"]
+    found = []
+    fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
+    if len(complete) < wanted and config.sampler != "grid":
+        found.append(f"{count(len(complete), 'completed trial')} for {count(fields, 'searched field')} "
+                     f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a field.")
+    chosen = best(trials, config)
+    if chosen is not None:
+        if config.seeds < 2 or ties(trials, config):
+            found.append(tie_sentence(trials, config))
+        for parameter in config.space.parameters:
+            side = _edge(parameter, chosen.config[parameter.name])
+            if side is not None:
+                found.append(f"The best, trial {chosen.number}, has {parameter.name} "
+                             f"{number(chosen.config[parameter.name])} at the {side} end of its range ({parameter}): "
+                             "a wider one may hold better.")
+    return found + troubles(own(trials), chosen)
+
+
+def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
+    """Each in a sentence: collapsed policies, the best's among them, and failures."""
+    found = []
+    collapsed = [t.number for t in trials if t.warnings]
+    if collapsed:
+        which = f", among them the best, trial {chosen.number}" if chosen and chosen.number in collapsed else ""
+        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a gate or "
+                     "more keeps nearly all of its channels or nearly none.")
+    failed = sum(t.state == "FAIL" for t in trials)
+    if failed:
+        found.append(f"{count(failed, 'trial')} of {len(trials)} failed.")
+    return found
+
+
+def _edge(parameter: Parameter, value: float) -> str | None:
+    """The end of a parameter's range, "lower" or "upper", that a value lies at.
+
+    None within, of choices, and where the field itself ends there, so that no range could be wider.
+    """
+    if parameter.choices is not None or parameter.low == parameter.high:
+        return None
+    assert parameter.low is not None and parameter.high is not None
+    low, high, at = float(parameter.low), float(parameter.high), float(value)
+    if parameter.negated:
+        low, high, at = -high, -low, -at
+    if parameter.log:
+        low, high, at = math.log(low), math.log(high), math.log(at)
+    allowed = FIELDS[parameter.name].metadata["allowed"]
+    widest = allowed if isinstance(allowed, Range) else Range()
+    place = (at - low) / (high - low)
+    if parameter.negated:
+        place = 1 - place
+    if place <= EDGE and parameter.low > widest.low:
+        return "lower"
+    return "upper" if place >= 1 - EDGE and parameter.high < widest.high else None

@@ -1,0 +1,186 @@
+"""Sweeps side by side: what each found, at equal budgets, and how far apart their best are."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+from dynamos.config import FIELDS, TrainConfig, most_tasks
+from dynamos.errors import UserError
+from results.analysis.difference import Difference, difference
+from results.analysis.sampling_error import images_behind
+from results.choice import best, named, reported_config
+from results.definition.sweep_config import SweepConfig
+from results.ledger.warm_start import DATA
+from results.sweep import Sweep
+from results.trial import ENDED, TrialRecord, own
+from results.wording import count, duration, mean_and_spread, number
+
+BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
+_SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
+    "space": lambda c: c.space.name, "protocol": lambda c: c.protocol, "sampler": lambda c: c.sampler,
+    "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
+# What sets apart what trials are measured on: values of different streams have no common scale.
+_STREAM: dict[str, Callable[[TrainConfig], Any]] = {
+    "stream": lambda b: b.dataset, "n_tasks": lambda b: b.n_tasks or most_tasks(b),
+    "classes_per_task": lambda b: b.classes_per_task, "class_order_seed": lambda b: b.class_order_seed,
+    "max_train_images_per_task": lambda b: b.max_train_images_per_task}
+
+Row = tuple[str, list[str]]  # what it tells; that of each sweep
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a sweep had found once a trial had ended, of all that had ended by then."""
+
+    trials: int
+    cpu_seconds: float
+    gpu_seconds: float
+    best: TrialRecord | None
+
+    def spent(self, kind: str) -> float:
+        """How much of a budget of BUDGETS was used."""
+        return float(getattr(self, kind))
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """A sweep beside others."""
+
+    sweep: Sweep
+    steps: tuple[Step, ...]  # one per ended trial, in the order they ended, after one of imported results
+
+    @property
+    def config(self) -> SweepConfig:
+        """The sweep's."""
+        return self.sweep.config
+
+    @property
+    def name(self) -> str:
+        """The sweep's."""
+        return self.config.name
+
+    @property
+    def best(self) -> TrialRecord | None:
+        """The best trial of all."""
+        return self.steps[-1].best if self.steps else None
+
+    def at(self, kind: str, budget: float) -> TrialRecord | None:
+        """The best trial that had ended before more than a budget was used; None if there was none."""
+        within = [step for step in self.steps if step.spent(kind) <= budget]
+        return within[-1].best if within else None
+
+    def spent(self, kind: str) -> float:
+        """How much of a budget of BUDGETS the ended trials used."""
+        return self.steps[-1].spent(kind) if self.steps else 0.0
+
+
+def compared(sweeps: list[Sweep]) -> list[Compared]:
+    """The sweeps in the order given; UserError where they seek different things, or one confirms what another found."""
+    for sweep in sweeps:
+        if sweep.config.confirms is not None:
+            raise UserError(f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its outcome is in "
+                            f"the report of {sweep.config.confirms!r}.")
+    for one, other in pairwise(sweeps):
+        if one.config.objectives[0] != other.config.objectives[0]:
+            raise UserError(f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "
+                            f"{other.config.objectives[0]}: they cannot be compared.")
+    return [Compared(sweep, _anytime(sweep)) for sweep in sweeps]
+
+
+def table(sweeps: list[Compared]) -> list[list[Row]]:
+    """The rows of the comparison in its sections: settings and cost; the best, at equal budgets too; what shifted."""
+    metric = sweeps[0].config.objectives[0].metric
+    states = [Counter(t.state for t in own(s.sweep.records)) for s in sweeps]
+    streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
+    settings = [(what, values) for what, values in streams if what == "stream" or len(set(values)) > 1]
+    settings += [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
+    ended = [(state.lower(), [str(of[state]) for of in states]) for state in ENDED]
+    cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in BUDGETS[1:]]
+    found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
+    images = ["" if s.best is None else images_behind(s.best, metric, s.sweep.record) for s in sweeps]
+    found += [("measured on", images)] if any(images) else []
+    for kind in BUDGETS:
+        budget = common_budget(sweeps, kind)
+        if budget > 0:
+            amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"
+            found.append((f"after {amount}", [_of(s.at(kind, budget), metric) for s in sweeps]))
+    shifted = [(name, ["" if value is None else number(value) for value in values])
+               for name, values in shifts(sweeps).items()]
+    return [[*settings, *ended, *cost], found, shifted]
+
+
+def sentences(sweeps: list[Compared]) -> list[str]:
+    """How far apart the best are, pair by pair, and why values may not mean the same."""
+    texts = []
+    for one, other in pairwise(sweeps):
+        if (found := lead(one, other)) is not None:
+            metric = one.config.objectives[0].metric
+            texts.append(f"The best of {one.name} over the best of {other.name}: {found.shown_mean(metric)} on "
+                         f"{count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by these numbers; "
+                         "only dynamos-sweep confirm tells how they generalise.")
+    return texts + cautions([s.sweep for s in sweeps])
+
+
+def cautions(sweeps: list[Sweep]) -> list[str]:
+    """Why values of these sweeps mean different things, where they do, in words."""
+    found = []
+    for one, other in pairwise(sweeps):
+        pair = f"{one.config.name} and {other.config.name}"
+        if one.config.protocol != other.config.protocol:
+            found.append(f"{pair} have different protocols: {one.config.protocol} and {other.config.protocol}.")
+        found += [f"{pair} have different {'streams' if what == 'stream' else what}: {a} and {b}."
+                  for what, (a, b) in _streams_apart(one.config, other.config).items()]
+        if any(one.record.get(name) != other.record.get(name) for name in DATA):
+            found.append(f"{pair} were measured on different images.")
+    return found
+
+
+def common_budget(sweeps: list[Compared], kind: str) -> float:
+    """The most of a kind that every sweep has used; 0 where one has not begun."""
+    return min((sweep.spent(kind) for sweep in sweeps), default=0.0)
+
+
+def lead(one: Compared, other: Compared) -> Difference | None:
+    """The difference of the best of two sweeps over the seeds that both trained.
+
+    None if there are none, and where they searched on different streams. Both were chosen by these very numbers, so it
+    flatters whichever had more trials; only a confirmation does not.
+    """
+    if one.best is None or other.best is None or _streams_apart(one.config, other.config):
+        return None
+    metric = one.config.objectives[0].metric
+    shared = [seed for seed in one.best.results if seed in other.best.results]
+    values = [dict(zip(trial.results, trial.by_seed(metric), strict=True)) for trial in (one.best, other.best)]
+    return difference(*([of_seed[seed] for seed in shared] for of_seed in values)) if shared else None
+
+
+def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
+    """The fields in which the sweeps' best configurations differ, with their values; None of one without a best."""
+    trained = [None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps]
+    known = [values for values in trained if values is not None]
+    names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
+    return {name: [None if values is None else values[name] for values in trained] for name in names}
+
+
+def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any, Any]]:
+    """The fields of _STREAM in which two sweeps differ, with both values."""
+    both = {what: (of(one.base), of(other.base)) for what, of in _STREAM.items()}
+    return {what: (a, b) for what, (a, b) in both.items() if a != b}
+
+
+def _anytime(sweep: Sweep) -> tuple[Step, ...]:
+    ended = sorted((t for t in own(sweep.records) if t.ended_at is not None), key=lambda t: (t.ended_at, t.number))
+    taken = [t for t in sweep.records if t.imported]
+    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []  # what it began with cost it nothing
+    for trial in ended:
+        before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
+        rivals = [trial] if before.best is None else [before.best, trial]
+        steps.append(Step(before.trials + 1, before.cpu_seconds + trial.cpu_seconds,
+                          before.gpu_seconds + trial.gpu_seconds, best(rivals, sweep.config)))
+    return tuple(steps)
+
+
+def _of(trial: TrialRecord | None, metric: str) -> str:
+    return "" if trial is None else f"{mean_and_spread(trial, metric)} ({named(trial)})"

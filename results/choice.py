@@ -1,0 +1,170 @@
+"""Choosing among the trials of a sweep. Only trials that saw every task are looked at."""
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from dynamos.config import TrainConfig
+from dynamos.errors import UserError, unknown
+from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.trial import TrialRecord, newest
+
+# How one of the trials that keep every constraint is chosen.
+RULES = {"best": "the best mean of the first objective",
+         "one-se": "the least compute within one standard error of the best mean"}
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How a configuration is chosen, and the compute that it may need at most."""
+
+    rule: str = "best"
+    max_compute: float | None = None
+
+    def __post_init__(self) -> None:
+        """Raises UserError for a value that is not allowed."""
+        if self.rule not in RULES:
+            raise unknown("rule", self.rule, RULES).within("--choose")
+        if self.max_compute is not None and not (math.isfinite(self.max_compute) and self.max_compute > 0):
+            raise UserError(f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0.")
+
+    def __str__(self) -> str:
+        within = "" if self.max_compute is None else f", with compute of at most {self.max_compute:g}"
+        return RULES[self.rule] + within
+
+
+def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
+    """The COMPLETE trials that keep every constraint, the best first; results that were imported are as good as any.
+
+    The first objective decides, between equals the next one, then age: so the first is in the Pareto set.
+    """
+    finished = [t for t in trials if t.value is not None and t.feasible]
+    return _in_order(finished, config.objectives)
+
+
+def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
+    """The first of `ranked`; None where none is, and of a confirmation, by which nothing is chosen."""
+    return None if config.confirms is not None else next(iter(ranked(trials, config)), None)
+
+
+def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
+    """The trials of `ranked` that no other one equals or beats in every objective and beats in one.
+
+    None of a confirmation, by which nothing is chosen.
+    """
+    return [] if config.confirms is not None else front(ranked(trials, config), config.objectives)
+
+
+def front(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """The trials that no other one equals or beats in every objective and beats in one, the best in the first first."""
+    found: list[tuple[list[float], TrialRecord]] = []
+    for trial in _in_order(trials, objectives):  # what beats a trial comes before it
+        scores = [o.sign * trial.final(o.metric) for o in objectives]
+        if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in found):
+            found.append((scores, trial))
+    return [trial for _, trial in found]
+
+
+def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    return sorted(trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number))
+
+
+def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
+    """Trial 0, the stream's preset or what the sweep's base makes of it, or its last rerun; None before it is there."""
+    first = next((t for t in trials if t.number == 0), None)
+    return None if first is None else dataclasses.replace(newest(trials)[0], source=first.source)
+
+
+def baseline_name(config: SweepConfig) -> str:
+    """What trial 0 is called."""
+    return "preset" if config.base_is_preset else "base"
+
+
+def named(trial: TrialRecord) -> str:
+    """A trial's number and, where another sweep ran it, which one."""
+    return f"trial {trial.number}" + (f", {trial.source}" if trial.imported else "")
+
+
+def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
+    """The constraints that a COMPLETE trial breaks."""
+    return broken_by(config.constraints, {c.metric: trial.final(c.metric) for c in config.constraints})
+
+
+def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -> list[str]:
+    """The constraints that final metrics break."""
+    return [str(c) for c in constraints if c.violation(metrics[c.metric]) > 0]
+
+
+def and_keeps(config: SweepConfig) -> str:
+    """What a trial that completed has to keep in order to be chosen, in words; "" without constraints."""
+    return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
+
+
+def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
+    """What the trial trained with the first of its seeds, whole."""
+    return config.base.replace(**trial.config)
+
+
+def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
+    """What the trial's choice means for the stream that is reported, which the protocol may tell from the searched."""
+    return config.reported_base.replace(**trial.config)
+
+
+def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> list[TrialRecord]:
+    """The trials of `ranked` that the choice allows, the one that it chooses first, then by rank.
+
+    UserError where it cannot choose. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the expected
+    multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
+    """
+    if config.confirms is not None:
+        raise UserError(f"{config.name!r} is a confirmation, and to choose by it would be to choose on test images; "
+                        f"choose from the sweep that it confirms, {config.confirms!r}.")
+    allowed = ranked(trials, config)
+    if not allowed:
+        raise UserError(f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to choose.")
+    if choice.max_compute is not None:
+        least = min(t.final("compute") for t in allowed)
+        allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
+        if not allowed:
+            raise UserError(f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} needs so little; the "
+                            f"least is {least:.4g}.")
+    if choice.rule == "one-se":
+        if config.seeds < 2:
+            raise UserError(f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed a trial; "
+                            "run it with --seeds 3 or more.")
+        objective = config.objectives[0]
+        lead = allowed[0]
+        error = (lead.spread(objective.metric) or 0.0) / math.sqrt(config.seeds)
+        near = [t for t in allowed if objective.sign * (lead.final(objective.metric) - t.final(objective.metric))
+                <= error]
+        first = min(near, key=lambda t: t.final("compute"))  # of equals, the first in rank
+        allowed = [first, *(t for t in allowed if t is not first)]
+    return allowed
+
+
+def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
+    """The trials of `ranked` after the best whose mean +- standard deviation over seeds overlaps with its own.
+
+    [] with one seed, whose spread is unknown.
+    """
+    order, metric = ranked(trials, config), config.objectives[0].metric
+    if not order or config.seeds < 2:
+        return []
+    spread = {t.number: t.spread(metric) or 0.0 for t in order}
+    lead = order[0]
+    return [t for t in order[1:] if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]]
+
+
+def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
+    """Whether the best stands out, in words."""
+    if config.seeds < 2:
+        return "With one seed a trial, what lies close to the best cannot be told from it."
+    if len(ranked(trials, config)) < 2:
+        return f"No other trial has completed{and_keeps(config)}, so nothing can be said of ties."
+    found = ties(trials, config)
+    if not found:
+        return "No other trial's spread over seeds overlaps with that of the best."
+    many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"
+    return (f"Within their spread over seeds {many} with the best: {', '.join(str(t.number) for t in found[:10])}"
+            f"{', ...' if len(found) > 10 else ''}.")

@@ -1,0 +1,1 @@
+"""The definition of a sweep: its configuration, protocols and defaults."""

@@ -1,0 +1,613 @@
+"""The durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage. The single source of truth.
+
+One driver writes, and holds the lease while it does (lease.py). What it writes of a trial is in stored.py.
+"""
+
+import dataclasses
+import datetime as dt
+import io
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import optuna
+import yaml
+from optuna.storages import BaseStorage
+from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
+from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.exc import SQLAlchemyError
+
+from dynamos.config import read_yaml
+from dynamos.errors import UserError, command_line, unknown
+from dynamos.files import AnyPath, write_whole
+from results import STORAGE, sweep_names
+from results.definition.sweep_config import SweepConfig, refuse_in_vain
+from results.ledger import lease
+from results.ledger.asking import asked
+from results.ledger.stored_trial import foreign, last_heard, read, repeatable
+from results.ledger.study import enqueue, make_study, open_database, study_name
+from results.ledger.warm_start import beginning
+from results.ledger.write_through import WriteThrough
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
+from results.strategy.samplers import grid
+from results.trial import IMPORTED, RERUN, TrialRecord, own
+
+log = logging.getLogger(__name__)
+
+EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
+BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
+REMARKS = "remarks"  # of the record: what the sweep begins or searches with otherwise than one may expect, in sentences
+LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
+NOTE = "note"  # study attribute: what somebody has written about the sweep
+TAG = "tag/"  # study attributes, by name: what somebody has marked it with; "" where the tag was removed
+STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
+WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
+
+
+class NameTaken(UserError):
+    """A new sweep's name is that of a folder that is there."""
+
+
+class LedgerLost(UserError):
+    """A sweep's folder without its ledger."""
+
+
+class Ledger:
+    """One sweep's record, open for reading and, by one driver at a time, for writing.
+
+    Attributes:
+        folder: the sweep's.
+        config: what it is. A driver may set other resources for its session.
+        record: what sweep.yaml says beside the configuration: id, versions, revision, data hashes.
+    """
+
+    def __init__(self, folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> None:
+        """Opens the storage of an existing sweep folder; use `create` or `open`."""
+        self.folder, self.config, self.record = folder, config, dict(record)
+        self._database = open_database(config.ledger_url, folder)
+        self._use(self._database)
+        self._database_id = self._study_id
+        self._lease: lease.Lease | None = None
+        self._ended: dict[int, TrialRecord] = {}
+        self._ignored: set[int] = set()  # numbers of trials that are not ours
+        self._asked: set[int] = set()  # numbers of the trials that this driver has started
+
+    @classmethod
+    def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any],
+               beside: AnyPath | None = None) -> Self:
+        """A new sweep's ledger under `storage`, its first trials enqueued; NameTaken where another has its name.
+
+        `record` goes into sweep.yaml beside the configuration. The sweep of a warm start lies `beside`, by default in
+        the same storage. UserError for a name that is not allowed.
+        """
+        cls.refuse_taken(storage, config.name)
+        refuse_in_vain(config)
+        folder = storage / config.name
+        earlier = None if config.warm_start is None else cls.open(beside or storage, config.warm_start)
+        before = None
+        if earlier is not None:
+            with closing(earlier):
+                before = earlier.config, earlier.record, earlier.trials()
+        begins = beginning(config, record, before)
+        record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: begins.notes} if begins.notes else {})
+        content = _sweep_file(config, record)
+        # A sweep is there whole, its first trials enqueued, or not at all.
+        try:
+            if isinstance(folder, Path):
+                making = folder.with_name(f".{config.name}.{uuid.uuid4().hex}")
+                try:
+                    making.mkdir(parents=True)
+                    write_whole(making / "sweep.yaml", content)
+                    make_study(making, begins, record)
+                    making.rename(folder)
+                finally:
+                    shutil.rmtree(making, ignore_errors=True)
+            else:  # nothing can be renamed, so the file that makes it a sweep comes last, and replaces no other
+                make_study(folder, begins, record)
+                file = folder / "sweep.yaml"
+                file.fs.pipe_file(file.path, content.encode(), mode="create")
+        except OSError as error:
+            if folder.exists():  # another process has been faster
+                raise NameTaken(f"{folder} has just been made by another process; choose another --name.") from None
+            raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
+        return cls(folder, config, record)
+
+    @staticmethod
+    def refuse_taken(storage: AnyPath, name: str) -> None:
+        """UserError where no sweep of that name can be made, NameTaken where there is one."""
+        folder = storage / check_name(name)
+        if (folder / "sweep.yaml").exists():
+            raise NameTaken(f"a sweep {name!r} exists in {storage}. Go on with it: "
+                            f"{_command(storage, name, 'resume')}; or add trials: "
+                            f"{_command(storage, name, 'extend', '--trials', '+10')}; or choose another --name.")
+        if folder.exists():
+            raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
+
+    @classmethod
+    def open(cls, storage: AnyPath, name: str) -> Self:
+        """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
+        folder = storage / name
+        config, record = known_sweep(folder)
+        try:
+            return cls(folder, config, record)
+        except RuntimeError as error:  # its tables are those of another Optuna
+            raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
+        except (SQLAlchemyError, KeyError) as error:
+            # A database that does not answer may have it.
+            lost = config.ledger_url is None or isinstance(error, KeyError)
+            raise (LedgerLost if lost else UserError)(
+                f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
+                f"{' '.join(str(error).split())}.") from None
+
+    def use_tracking(self, uri: str) -> None:
+        """Has the sweep mirrored to another MLflow server or store from now on; UserError while a driver runs it."""
+        if self.driver is not None and not self.driver_gone:
+            raise UserError(f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to the "
+                            f"MLflow that it began with; stop it first: {self.command('stop')}")
+        self.config = dataclasses.replace(self.config, tracking_uri=uri)
+        write_whole(self.folder / "sweep.yaml", _sweep_file(self.config, self.record))
+
+    @contextmanager
+    def driving(self) -> Iterator[None]:
+        """While it lasts, this process alone may write; UserError if another does (lease.py)."""
+        held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
+        held.take()
+        self._lease = held
+        self._asked.clear()
+        try:
+            self._ours()  # with a warning of what is ignored
+            self._use(WriteThrough(self._database, self._database_id, lambda trial: foreign(trial, self.config)))
+            yield
+        finally:
+            self._use(self._database)
+            self._lease = None
+            held.release()
+
+    def command(self, verb: str, *flags: str, sweep: str | None = None) -> str:
+        """The command line that does something with this sweep, or with another one beside it."""
+        return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
+
+    def remove_study(self) -> None:
+        """Removes the study with all trials; UserError while a driver has it. Nothing can be asked of it afterwards."""
+        held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
+        held.take()
+        held.end()
+        if self.config.ledger_url is not None:  # else its file goes with the folder
+            self._database.delete_study(self._database_id)
+        self._database.engine.dispose()
+
+    @property
+    def driver(self) -> str | None:
+        """HOST:PID of the driver that holds the sweep or held it when it was killed; None where it let go."""
+        owner: str | None = self._stored_lease["owner"]
+        return owner
+
+    @property
+    def heartbeat(self) -> tuple[int, int] | None:
+        """(sessions, beats) of the driver that holds the sweep; changes while it lives. None where none holds it."""
+        held = self._stored_lease
+        return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
+
+    @property
+    def sessions(self) -> int:
+        """Drivers so far."""
+        return int(self._stored_lease["epoch"])
+
+    @property
+    def budget(self) -> int:
+        """Trials asked for, extensions and reruns included; each configuration counts once, apart from reruns."""
+        space, trials = self.config.space, self.trials()
+        asked = asked_for(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials))
+        if not countable(self.config):
+            return asked
+        tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
+        if self.config.sampler == "grid":
+            left = sum(space.key(point) not in tried for point in grid(space, self.config.grid_levels))
+        else:  # a trial that a kill left without values will have one of those that are left
+            left = (space.size or 0) - len(tried) - sum(len(t.config) < len(space.parameters) for t in trials)
+        return min(asked, len(own(trials)) + max(left, 0))
+
+    @property
+    def driver_gone(self) -> bool:
+        """Whether the driver is known to have been killed."""
+        held = self._stored_lease
+        return held["owner"] is not None and lease.gone(held)
+
+    @property
+    def state(self) -> str:
+        """Whether the sweep runs, and where; else whether it has anything left to do."""
+        return state(self._stored_lease, self.left)
+
+    @property
+    def left(self) -> int:
+        """Trials of the budget that have not ended, those that a driver has begun too."""
+        return self.budget - sum(t.ended_at is not None for t in own(self.trials()))
+
+    def extend(self, trials: int) -> None:
+        """Adds to the budget."""
+        self._check()
+        self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
+
+    def refuse_rerun(self, numbers: Sequence[int]) -> None:
+        """UserError where one of these trials cannot be run again: it did not fail, or has been."""
+        trials = self.trials()
+        for number in numbers:
+            trial = self.asked_for(number)
+            if numbers.count(number) > 1:
+                raise UserError(f"--trial {number} is given twice.")
+            for later in trials:
+                if later.reruns == number:
+                    raise UserError(f"--trial {number} was run again as trial {later.number} "
+                                    f"({later.state.lower()}).")
+            if trial.state != "FAIL" and trial.reason != STOPPED:
+                raise UserError(f"--trial {number} is {trial.state.lower()}"
+                                f"{f' ({trial.reason})' if trial.reason else ''}; only a trial that failed, or that "
+                                "was stopped by hand, can be run again.")
+
+    def rerun(self, numbers: Sequence[int]) -> None:
+        """Adds a trial with the configuration of each of these, to be run next, and to the budget."""
+        self._check()
+        self.refuse_rerun(numbers)
+        for number in numbers:
+            enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
+
+    def begin(self) -> None:
+        """Readies the ledger for a driver: trials left running are to be resumed. Repeatable."""
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self.interrupt(trial.number)
+
+    def remaining(self) -> int:
+        """Trials that may still be started."""
+        begun = [t for t in self._ours() if t.state != TrialState.WAITING]
+        return self.budget - sum(not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun)
+
+    def spent(self, kind: str) -> float:
+        """CPU seconds ("cpu") or GPU seconds ("gpu"): how many were held, times how long, by all trials so far."""
+        return sum(t.cpu_seconds if kind == "cpu" else t.gpu_seconds for t in self.trials())
+
+    def batch_size(self, slots: int) -> int:
+        """Trials of a batch in deterministic order: the slots of the sweep's first driver, whatever later ones have."""
+        if BATCH not in self._study.user_attrs:
+            self._check()
+            self._study.set_user_attr(BATCH, slots)
+        return int(self._study.user_attrs[BATCH])
+
+    def ask(self, gpus: float | None = None) -> TrialRecord:
+        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion; it trains from `start` on.
+
+        `gpus` are those it gets, if they are not as many as the configuration says.
+        """
+        self._check()
+        trials = self._study.get_trials(deepcopy=False)
+        # One that waits comes first; a kill may have left it without parameters, which its number then determines.
+        assert isinstance(self._storage, WriteThrough)
+        new = self._storage.next_number
+        number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
+        if self.config.sampler == "grid" and number == new:
+            self._enqueue_grid_point()
+        trial = asked(self._study, self.config, number)
+        attributes = trial.user_attrs
+        if "source" not in attributes:
+            trial.set_user_attr("source", "sampler")
+        trial.set_user_attr("attempt", {
+            "number": attributes.get("attempt", {"number": 0})["number"] + 1,
+            "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial if gpus is None else gpus})
+        self._asked.add(trial.number)
+        return self.trial(trial.number)
+
+    def start(self, number: int, attempt: int) -> None:
+        """Notes that an attempt begins to train: its time counts from now. One that is over is not heard."""
+        self._check()
+        attributes = self._stored(number).user_attrs
+        current = attributes["attempt"]
+        if attempt != current["number"]:
+            return
+        now = dt.datetime.now(dt.UTC).isoformat()
+        if "started_at" not in attributes:
+            self._storage.set_trial_user_attr(self._id(number), "started_at", now)
+        self._storage.set_trial_user_attr(self._id(number), "attempt", current | {"started_at": now})
+
+    def add_result(self, number: int, attempt: int, seed: int, result: Mapping[str, Any],
+                   metrics: Mapping[str, float]) -> bool:
+        """Enters a TaskResult; False if it is not taken.
+
+        That is so where the attempt is no longer the current one (a worker that lived on unnoticed), and where the
+        task's result is there already: the first stands, and one that differs is a warning.
+        """
+        self._check()
+        trial = self._stored(number)
+        attributes = trial.user_attrs
+        current = attributes["attempt"]["number"]
+        if attempt != current:
+            log.warning("trial %d: a report of attempt %d is ignored, %d is the current one", number, attempt, current)
+            return False
+        key = f"result/{seed}/{result['task']}"
+        entry = {**result, "metrics": dict(metrics), "recorded_at": time.time()}
+        is_new = key not in attributes
+        if is_new:
+            self._storage.set_trial_user_attr(self._id(number), key, entry)
+            attributes[key] = entry
+        elif repeatable(attributes[key]) != repeatable(entry):
+            log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number, seed,
+                        result["task"] + 1)
+        self._report(trial, result["task"])  # of a known result too: a kill may have come between the two
+        return is_new
+
+    def finish(self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None) -> None:
+        """Ends a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added after.
+
+        `at` is when it ended, if that was not just now.
+        """
+        self._check()
+        before = self._stored(number)
+        record = read(before, self.config, dt.datetime.now(dt.UTC))
+        if reason is not None or "reason" in before.user_attrs:
+            self._storage.set_trial_user_attr(self._id(number), "reason", reason)
+        ended = (at or dt.datetime.now(dt.UTC)).isoformat()
+        self._storage.set_trial_user_attr(self._id(number), "ended_at", ended)
+        for constraint in self.config.constraints:
+            value = None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
+            # Where nothing is known Optuna takes a constraint for kept, and TPE would seek what diverges.
+            violation = WORST_VIOLATION if value is None else constraint.violation(value)
+            # Not through set_constraint: what a kill left of an earlier end is to be replaced.
+            self._storage.set_trial_system_attr(self._id(number), f"{_CONSTRAINTS_KEY}:{constraint}", violation)
+        if state == "COMPLETE":
+            self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
+        else:
+            self._study.tell(number, state=TrialState[state])
+
+    def hold(self, number: int, at: dt.datetime) -> None:
+        """Notes when a trial's training was over that is not to be ended before others; it holds nothing any more."""
+        self._check()
+        attempt = self._stored(number).user_attrs["attempt"]
+        self._storage.set_trial_user_attr(self._id(number), "attempt", attempt | {"ended_at": at.isoformat()})
+
+    def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
+        """Puts a running trial back: the next `ask` returns it first, with its number and parameters.
+
+        `at` is when it ended, if that was not just now; `lost` says that its worker or node was lost.
+        """
+        self._check()
+        attributes = self._stored(number).user_attrs
+        if lost:
+            self._storage.set_trial_user_attr(self._id(number), "losses", attributes.get("losses", 0) + 1)
+        attempt = attributes.get("attempt", {"number": 0})
+        earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
+        if attempt["number"] > earlier["attempts"]:
+            seconds = 0.0
+            if "started_at" in attempt:
+                started = dt.datetime.fromisoformat(attempt["started_at"])
+                ended = (at or dt.datetime.now(dt.UTC)) if number in self._asked else last_heard(attributes, started)
+                seconds = max((ended - started).total_seconds(), 0.0)
+            self._storage.set_trial_user_attr(self._id(number), "earlier", {
+                "attempts": attempt["number"], "seconds": earlier["seconds"] + seconds,
+                "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
+                "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds})
+        self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
+
+    @property
+    def remarks(self) -> list[str]:
+        """What the sweep begins or searches with otherwise than one may expect, in sentences."""
+        return list(self.record.get(REMARKS, ()))
+
+    @property
+    def looks(self) -> dict[str, Any]:
+        """What confirmations looked at test images with: {"at", "configurations", "seeds"} by name, oldest first."""
+        return looks_of(self._study.user_attrs)
+
+    def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
+        """Notes that a confirmation looks at test images; any process may."""
+        self._study.set_user_attr(LOOK + confirmation, dict(look))
+
+    @property
+    def note(self) -> str:
+        """What somebody has written about the sweep."""
+        return str(self._study.user_attrs.get(NOTE, ""))
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """What somebody has marked the sweep with, by name."""
+        return tags_of(self._study.user_attrs)
+
+    def label(self, tags: Mapping[str, str], note: str | None) -> None:
+        """Sets tags, a text that is empty removes one, and the note, if it is one; any process may, at any time."""
+        for name, value in tags.items():
+            self._study.set_user_attr(TAG + name, value)
+        if note is not None:
+            self._study.set_user_attr(NOTE, note)
+
+    def request_stop(self) -> None:
+        """Asks the driver to put back what runs and end; any process may."""
+        self._study.set_user_attr(STOP, self._stored_lease["epoch"])
+
+    def stop_requested(self) -> bool:
+        """Whether this driver was asked to end; LeaseLost where it no longer is one, even if it only waits."""
+        self._check()
+        assert self._lease is not None
+        return bool(self._study.user_attrs.get(STOP) == self._lease.epoch)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the sweep's driver was asked to end, and lives."""
+        held = self._stored_lease
+        return held["owner"] is not None and self._study.user_attrs.get(STOP) == held["epoch"]
+
+    def request_trial_stop(self, number: int) -> None:
+        """Asks a running trial to end; any process may."""
+        write_whole(self.trial_folder(number) / STOP_FILE, "")
+
+    def trial_folder(self, number: int) -> AnyPath:
+        """Where a trial's attempts keep their files."""
+        return self.folder / "trials" / f"{number:04d}"
+
+    def attempts(self, trial: TrialRecord) -> list[AnyPath]:
+        """Folders of a trial's attempts, the newest first, then those of the trial that it runs again."""
+        folder = self.trial_folder(trial.number)
+        own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
+        return own if trial.reruns is None else own + self.attempts(self.trial(trial.reruns))
+
+    def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
+        """(K, G, C): the fraction of a class's evaluation images that kept a channel, after one seed's training.
+
+        None where there is none: the training is not over, or the network has no gates.
+        """
+        files = [folder / f"seed-{seed}" / CHANNEL_USE for folder in self.attempts(trial)]
+        return next((np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None)
+
+    def trials(self) -> list[TrialRecord]:
+        """All trials, by number."""
+        now = self._now()
+        records = []
+        for trial in self._ours():
+            record = self._ended.get(trial.number) or read(trial, self.config, now)
+            if trial.state.is_finished():  # nothing is written to it any more
+                self._ended[trial.number] = record
+            records.append(record)
+        return records
+
+    def trial(self, number: int) -> TrialRecord:
+        """One trial."""
+        return read(self._stored(number), self.config, self._now())
+
+    def asked_for(self, number: int) -> TrialRecord:
+        """The trial that --trial names; UserError where it is none of the sweep's."""
+        trials = self.trials()
+        found = next((t for t in trials if t.number == number), None)
+        if found is None:
+            raise UserError(f"--trial {number}: {self.config.name} has trials 0 to {trials[-1].number}.")
+        return found
+
+    def close(self) -> None:
+        """Gives the files of an SQLite ledger back; the next use opens them anew. A server's connections are few."""
+        if self.config.ledger_url is None:
+            self._database.engine.dispose()
+
+    @property
+    def _stored_lease(self) -> dict[str, Any]:
+        return lease.read(self._database, self._database_id)
+
+    def _now(self) -> dt.datetime | None:
+        """Until when trials have run that are RUNNING; None where no driver is there that runs them."""
+        if self._lease is None:
+            held = self._stored_lease
+            if held["owner"] is None or lease.gone(held):
+                return None
+        return dt.datetime.now(dt.UTC)
+
+    def _check(self) -> None:
+        """Nothing where this process may write; LeaseLost where another may have taken over."""
+        assert self._lease is not None, "write only while driving()"
+        self._lease.check()
+
+    def _use(self, storage: BaseStorage) -> None:
+        """Reads and writes through a storage of the study from now on."""
+        self._storage = storage
+        self._study = optuna.load_study(storage=storage, study_name=study_name(self.config, self.record))
+        self._study_id = storage.get_study_id_from_name(self._study.study_name)
+
+    def _ours(self) -> list[FrozenTrial]:
+        """The study's trials, without those that another program put there or ended; it warns of these, once."""
+        trials, ours = self._study.get_trials(deepcopy=False), list[FrozenTrial]()
+        strange = []
+        for trial in trials:
+            if trial.number in self._ended or not foreign(trial, self.config):
+                ours.append(trial)
+            elif trial.number not in self._ignored:
+                strange.append(trial.number)
+        if strange:
+            self._ignored.update(strange)
+            log.warning("%s of %s: ignored, for another program put %s into the ledger, or ended %s.",
+                        f"trials {', '.join(map(str, strange))}" if len(strange) > 1 else f"trial {strange[0]}",
+                        self.config.name, *2 * ["them" if len(strange) > 1 else "it"])
+        return ours
+
+    def _id(self, number: int) -> int:
+        return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
+
+    def _stored(self, number: int) -> FrozenTrial:
+        return self._storage.get_trial(self._id(number))
+
+    def _enqueue_grid_point(self) -> None:
+        """Enqueues the next point of the grid in an order of its own, so that a part of the grid is spread over it."""
+        points, space = grid(self.config.space, self.config.grid_levels), self.config.space
+        tried = {space.key(trial.config) for trial in self.trials()}
+        order = np.random.default_rng(self.config.seed).permutation(len(points))
+        number = next(int(i) for i in order if space.key(points[i]) not in tried)
+        enqueue(self._study, self.config, f"grid:{number}", points[number])
+
+    def _report(self, trial: FrozenTrial, task: int) -> None:
+        """Makes a task's objective an intermediate value, if it is none yet, once every seed has reported it."""
+        # In a study of several objectives one intermediate value makes TPE raise for good.
+        if len(self.config.objectives) > 1 or task in trial.intermediate_values:
+            return
+        record = read(trial, self.config, dt.datetime.now(dt.UTC))
+        value = record.last(self.config.objectives[0].metric)
+        if record.tasks_done == task + 1 and value is not None:
+            self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
+
+
+def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
+    where = [] if storage == Path(STORAGE).resolve() else ["--storage", storage]
+    return command_line("dynamos-sweep", verb, name, *flags, *where)
+
+
+def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
+    """(configuration, record) of the sweep in a folder; UserError where there is none or something is missing."""
+    if not (folder / "sweep.yaml").is_file():
+        raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
+    config, record = read_sweep_file(folder / "sweep.yaml")
+    if config.name != folder.name:
+        raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
+                        f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
+    if config.ledger_url is None and not (folder / "ledger.db").is_file():
+        raise LedgerLost(f"{folder} has lost its ledger.db.")
+    return config, record
+
+
+def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
+    """Trials asked for, extensions and reruns included, where trials have these sources."""
+    return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
+
+
+def countable(config: SweepConfig) -> bool:
+    """Whether a sweep has a number of configurations, which its budget cannot exceed."""
+    return config.sampler == "grid" or config.space.size is not None
+
+
+def state(held: Mapping[str, Any], left: int) -> str:
+    """Whether a sweep with a lease runs, and where; else whether it has anything left to do."""
+    driver = held["owner"]
+    if driver is not None:
+        return f"killed ({driver} is gone)" if lease.gone(held) else f"running ({driver})"
+    return f"stopped, {left} left" if left > 0 else "finished"
+
+
+def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The looks of confirmations among the attributes of a study, by name, the oldest first."""
+    found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
+    return dict(sorted(found, key=lambda look: look[1]["at"]))
+
+
+def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """The tags among the attributes of a study, by name."""
+    return {key.removeprefix(TAG): value for key, value in sorted(attributes.items()) if key.startswith(TAG) and value}
+
+
+def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:
+    return yaml.safe_dump({**config.to_dict(), "record": dict(record)}, sort_keys=False)
+
+
+def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
+    """(configuration, record) of a sweep.yaml; UserError where it is damaged."""
+    values = read_yaml(path)
+    try:
+        record = dict(values.pop("record"))
+        return SweepConfig.from_dict(values), record
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None

@@ -1,0 +1,78 @@
+"""Sweeps removed whole: the study, wherever it is, and the folder."""
+
+import shutil
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dynamos.errors import UserError, command_line
+from dynamos.files import AnyPath
+from results import sweep_names
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger, LedgerLost, read_sweep_file
+from results.ledger.study import DATABASE_ERRORS
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A sweep that can be removed."""
+
+    folder: AnyPath
+    config: SweepConfig
+    record: dict[str, Any]
+    trials: int | None
+    ledger: Ledger | None  # None where it is lost or torn, and the folder is all that is left
+
+    def carry_out(self) -> None:
+        """Removes the sweep; UserError where a driver has taken it meanwhile."""
+        if self.ledger is not None:
+            self.ledger.remove_study()
+        if isinstance(self.folder, Path):
+            gone = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}")
+            self.folder.rename(gone)  # so that nobody sees it half removed
+            shutil.rmtree(gone)
+        else:
+            self.folder.fs.rm_file((self.folder / "sweep.yaml").path)  # which makes it a sweep
+            if self.folder.fs.exists(self.folder.path):
+                self.folder.fs.rm(self.folder.path, recursive=True)
+
+
+def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
+    """The sweeps of these names, each before those that it is about.
+
+    UserError where one runs, and where a sweep that is to stay needs one: a confirmation what it confirms, a sweep what
+    it began with, whose seeds a confirmation of it has to avoid.
+    """
+    found = {name: _removal(storage, name) for name in names}
+    for other in sweep_names(storage):
+        for what, needed in _needs(storage, other).items():
+            if needed in found and other not in found:
+                raise UserError(f"{other} {what} {needed}, which it needs; delete it first, or both: "
+                                f"{command_line('dynamos-sweep', 'delete', other, *names)}")
+    return sorted(found.values(), key=lambda r: (r.config.confirms is None, r.config.warm_start is None))
+
+
+def _removal(storage: AnyPath, name: str) -> Removal:
+    try:
+        with closing(Ledger.open(storage, name)) as ledger:
+            if ledger.driver is not None and not ledger.driver_gone:
+                raise UserError(f"the sweep {name!r} is running ({ledger.driver}); stop it first: "
+                                f"{ledger.command('stop')}")
+            return Removal(ledger.folder, ledger.config, ledger.record, len(ledger.trials()), ledger)
+    except (LedgerLost, *DATABASE_ERRORS) as error:
+        config, record = read_sweep_file(storage / name / "sweep.yaml")
+        if config.ledger_url is not None and not isinstance(error, LedgerLost):
+            raise  # the database may be back
+        return Removal(storage / name, config, record, None, None)
+
+
+def _needs(storage: AnyPath, name: str) -> dict[str, str | None]:
+    """The sweeps that a sweep needs, by what for; {} of one that cannot be read."""
+    try:
+        config, _ = read_sweep_file(storage / name / "sweep.yaml")
+    except UserError:
+        return {}
+    return {"confirms": config.confirms, "began with": config.warm_start}

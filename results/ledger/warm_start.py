@@ -1,0 +1,173 @@
+"""What a sweep begins with: trial 0, the points that are tried first, and what an earlier sweep brings.
+
+Of an earlier sweep the results are taken over where they mean the same, else its configurations.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+
+from dynamos.errors import UserError
+from results.choice import ranked, train_config
+from results.definition.protocols import images_of
+from results.definition.sweep_config import SweepConfig
+from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
+from results.trial import IMPORTED, TrialRecord, own
+from results.wording import count
+
+DATA = ("data_hash", "validation_hash")  # of a sweep's record: what its results were measured on
+# Of a configuration: what does not change what a result means.
+WHERE = ("data_path", "device", "threads", "seed", "log_every")
+
+
+@dataclass
+class Beginning:
+    """What a sweep begins with, in the order of its trials' numbers.
+
+    Attributes:
+        config: the sweep's.
+        trials: a source and the space's fields of a configuration to try, or a trial that another sweep finished.
+        notes: what was left out or will be otherwise than one may expect, in sentences.
+    """
+
+    config: SweepConfig
+    trials: list[tuple[str, dict[str, Any]] | optuna.trial.FrozenTrial] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)  # of what is there, by the space's key
+
+    def same(self, values: Mapping[str, Any]) -> str | None:
+        """The source of what is there already and has these values; None where nothing has."""
+        return self._sources.get(self.config.space.key(values))
+
+    def add(self, source: str, values: Mapping[str, Any], finished: optuna.trial.FrozenTrial | None = None) -> None:
+        """Adds a configuration that is not there yet, or its results."""
+        self._sources[self.config.space.key(values)] = source
+        self.trials.append(finished or (source, dict(values)))
+
+
+def beginning(config: SweepConfig, record: Mapping[str, Any],
+              earlier: tuple[SweepConfig, Mapping[str, Any], list[TrialRecord]] | None) -> Beginning:
+    """What a new sweep begins with, each configuration once.
+
+    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names; UserError where
+    nothing of it lies in the new space. Its results are added as finished trials, which no budget counts, where
+    images, seeds and everything but the new space's fields agree. Otherwise the configurations, the best first, become
+    points that are tried again, as many as leave half of the budget to the sampler.
+    """
+    begins, base = Beginning(config), config.base.to_dict()
+    taken = [] if earlier is None else _taken(config, *earlier)
+    imports = earlier is not None and _means_the_same(config, record, *earlier[:2], taken)
+    results: dict[tuple[Any, ...], tuple[str, Mapping[str, Any], optuna.trial.FrozenTrial]] = {}
+    if imports:
+        for trial, values in taken:
+            source = f"{IMPORTED}{config.warm_start}/{trial.number}"
+            results.setdefault(config.space.key(values), (source, values, _finished(trial, values, config, source)))
+    first = results.pop(config.space.key(base), None)
+    if first is not None:
+        begins.add(*first)
+        begins.notes.append(f"trial 0 is not trained: its results are those of trial {_their_number(first[0])} of "
+                            f"{config.warm_start}, on the same images and with the same settings.")
+    else:
+        begins.add("preset" if config.base_is_preset else "base", base)
+    for number, point in enumerate(config.points, start=1):
+        values = base | point
+        there = results[config.space.key(values)][0] if config.space.key(values) in results else begins.same(values)
+        if there is not None:
+            begins.notes.append(f"--points, configuration {number} is left out: it is that of {there}.")
+        else:
+            begins.add(f"points:{number}", values)
+    for found in results.values():
+        begins.add(*found)
+    if taken and not imports:
+        _try_again(begins, taken)
+    begins.notes += config.space.notes + _of_sampler(begins)
+    return begins
+
+
+def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> None:
+    """Adds an earlier sweep's configurations, the best first, as many as leave half of the budget to the sampler."""
+    config, added = begins.config, 0
+    for trial, values in taken:
+        if added == max((config.trials - len(begins.trials) + added) // 2, 1):
+            return
+        if (there := begins.same(values)) is not None:
+            begins.notes.append(f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again: its "
+                                f"configuration is that of {there}.")
+            continue
+        begins.add(f"warm-start:{config.warm_start}/{trial.number}", values)
+        added += 1
+
+
+def _of_sampler(begins: Beginning) -> list[str]:
+    """What a sampler does otherwise than its name and the budget may make one expect."""
+    config, space, notes = begins.config, begins.config.space, list[str]()
+    if config.confirms is not None:
+        return notes
+    imported = sum(not isinstance(trial, tuple) for trial in begins.trials)
+    if config.sampler == "grid":
+        points = grid(space, config.grid_levels)
+        fit, left = config.trials - len(begins.trials) + imported, sum(begins.same(point) is None for point in points)
+        if fit < left:
+            notes.append(f"--trials {config.trials} leave out {left - fit} of the grid's {len(points)} points; the "
+                         f"others are spread over it. For all: --trials {config.trials + left - fit}.")
+    elif space.size is not None and space.size - imported < config.trials:
+        notes.append(f"the space {space.name} has {count(space.size, 'configuration')}, and each is trained once: the "
+                     f"sweep ends after {count(space.size - imported, 'trial')}, not {config.trials}. For several "
+                     "seeds of each: --seeds.")
+    needed = random_trials(config.sampler, config.trials)
+    if config.trials + imported <= needed:
+        notes.append(f"--sampler {config.sampler} draws at random until {needed} trials have ended, so with --trials "
+                     f"{config.trials} it is random search.")
+    at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
+    if config.sampler in RANGE_SAMPLERS and at_random:
+        notes.append(f"--sampler {config.sampler} knows ranges only: {', '.join(at_random)} "
+                     f"{'is' if len(at_random) == 1 else 'are'} drawn at random from the choices.")
+    return notes
+
+
+def _taken(config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any],
+           trials: list[TrialRecord]) -> list[tuple[TrialRecord, dict[str, Any]]]:
+    """The earlier sweep's own finished trials that lie in the new space, the best first, each with all its fields."""
+    if config.publishable and images_of(earlier.protocol) == "test":
+        raise UserError(f"--warm-start {earlier.name}: it looked at test images, and what begins with that cannot "
+                        "be published; say --protocol test, or begin with another sweep.")
+    known = [(t, train_config(earlier, t).to_dict()) for t in ranked(own(trials), earlier)]
+    fitting = [(t, values) for t, values in known if all(p.admits(values[p.name]) for p in config.space.parameters)]
+    if not fitting:
+        raise UserError(f"--warm-start {earlier.name}: none of its finished trials lies in the space "
+                        f"{config.space.name} with this sweep's other settings.")
+    return fitting
+
+
+def _means_the_same(config: SweepConfig, record: Mapping[str, Any], earlier: SweepConfig,
+                    earlier_record: Mapping[str, Any], taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> bool:
+    """Whether the results of these trials are what the new sweep would measure, each over as many seeds or more."""
+    return earlier.seeds >= config.seeds and all(
+        earlier_record.get(hash_) == record.get(hash_) for hash_ in DATA) and all(
+        _same_setting(trial, values, config) for trial, values in taken)
+
+
+def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
+    """Whether a trial trained what the new sweep's base trains, but for the new space's fields."""
+    searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
+    measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
+    return all(trial.last(metric) is not None for metric in measured) and all(
+        then[name] == now[name] for name in now if name not in searched and name not in WHERE)
+
+
+def _finished(trial: TrialRecord, values: Mapping[str, Any], config: SweepConfig,
+              source: str) -> optuna.trial.FrozenTrial:
+    results = {f"result/{seed}/{result['task']}": result
+               for seed, of_seed in trial.results.items() for result in of_seed}
+    constraints = {str(c): c.violation(value) for c in config.constraints
+                   if (value := trial.last(c.metric)) is not None}
+    return optuna.trial.create_trial(
+        params=config.space.stored(values), distributions=config.space.distributions(),
+        values=[trial.final(o.metric) for o in config.objectives], constraints=constraints,
+        user_attrs={"source": source, **results})
+
+
+def _their_number(source: str) -> str:
+    return source.rpartition("/")[2]

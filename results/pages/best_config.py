@@ -1,0 +1,102 @@
+"""The chosen configuration in the forms it is used in: YAML, command lines, a Python mapping."""
+
+import pprint
+import shlex
+from contextlib import closing
+from typing import Any
+
+import yaml
+
+from dynamos.config import FIELDS, TrainConfig
+from dynamos.files import write_whole
+from results.analysis.confirmation import enter_outcome
+from results.choice import Choice, best, reported_config
+from results.definition.protocols import NOT_PUBLISHABLE
+from results.ledger.ledger import REMARKS, Ledger
+from results.sweep import write_trials
+from results.trial import TrialRecord
+from results.wording import measured
+
+# Not of the configuration but of one run of it.
+_MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed", "log_every")
+_KEYS = ("model", "dataset", "buffer_size")  # under which best_args has the rest
+
+
+def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
+    """Writes a trial's configuration, as it applies to the stream that is reported, and where it is from.
+
+    best_config.yaml has `exported`, which `dynamos --config` trains; best_args.py is the mapping
+    {stream: {method: {buffer size: fields}}}, as the original program keeps its settings.
+    """
+    content = exported(ledger, trial, choice)
+    write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
+    write_whole(ledger.folder / "best_args.py", best_args(reported_config(ledger.config, trial), content["provenance"]))
+
+
+def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
+    """A trial's configuration, the same as command lines, which images these look at, and where it is from."""
+    config = reported_config(ledger.config, trial)
+    return {"config": config.to_dict(), "commands": commands(config), "note": note(config, ledger),
+            "provenance": provenance(ledger, trial, choice)}
+
+
+def write_views(ledger: Ledger) -> None:
+    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set.
+
+    What a confirmation found is entered in the sweep that it confirms.
+    """
+    confirms, storage = ledger.config.confirms, ledger.folder.parent
+    if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
+        with closing(Ledger.open(storage, confirms)) as sweep:
+            enter_outcome(sweep, ledger, ledger.trials())
+    found = best(ledger.trials(), ledger.config)  # None of a confirmation: that would be to choose on test images
+    if found is not None:
+        export(ledger, found, Choice())
+    write_trials(ledger)  # last: where it is as it should be, so is the rest
+
+
+def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
+    """Where a configuration is from, and what it was chosen by."""
+    config = ledger.config
+    stamp = {} if config.publishable else {"warning": NOT_PUBLISHABLE}
+    searched = {"searched_on": {name: getattr(config.base, name) for name in config.report_on}} if (
+        config.report_on) else {}
+    return stamp | {
+        "sweep": config.name, "trial": trial.number, "source": trial.source, "seeds": list(trial.results),
+        "protocol": config.protocol, **searched, "chosen_by": str(choice), "metric": config.objectives[0].metric,
+        "value": trial.value, "spread": trial.spread(config.objectives[0].metric),
+        "constraints": [str(c) for c in config.constraints],
+        **{name: value for name, value in ledger.record.items() if name != REMARKS}}
+
+
+def commands(config: TrainConfig) -> dict[str, str]:
+    """Command lines that train this very configuration, by program."""
+    flags = " ".join(_flag(name, value) for name, value in config.to_dict().items()
+                     if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default)
+    return {"dynamos": f"dynamos {flags}", "main_policy": f"python main_policy.py --csv-log {flags}"}
+
+
+def note(config: TrainConfig, ledger: Ledger) -> str:
+    """Which images the `commands` of a sweep's choice look at, in words."""
+    if config.evaluate_on == "test":
+        return "These commands look at test images, and no sweep counts that."
+    return ("These commands measure on validation images, as the sweep did. The test is: "
+            f"{ledger.command('confirm')}. With --evaluate-on test a command looks at test images too, and no sweep "
+            "counts that.")
+
+
+def _flag(name: str, value: Any) -> str:
+    flag = name.replace("_", "-")
+    if isinstance(value, bool):
+        return f"--{flag}" if value else f"--no-{flag}"
+    return f"--{flag}={shlex.quote(str(value))}"  # with =, for a value may begin with -
+
+
+def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
+    """A configuration as the mapping of best_args.py; `about` is its provenance."""
+    fields = {name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS}
+    mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
+    warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""
+    value = measured(about["metric"], about["value"])
+    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']} ({about['source']}): {about['metric']} {value} "
+            f"({about['protocol']}).\nbest_args = {pprint.pformat(mapping, sort_dicts=False, width=100)}\n")

@@ -1,0 +1,1 @@
+"""The strategy of a search: samplers and pruners by name."""

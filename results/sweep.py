@@ -1,0 +1,168 @@
+"""A sweep as DataFrames and as the files trials.csv, results.csv and pareto.csv."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import pandas as pd
+
+from dynamos.config import field_type
+from dynamos.errors import unknown
+from dynamos.files import AnyPath, any_path, write_whole
+from results.choice import Choice, best, chosen, named, pareto
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
+from results.trial import TrialRecord, own
+from results.wording import count, number
+
+# Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
+# accuracies bear test_ in place of val_.
+COLUMNS = {
+    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
+    "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
+    "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, imported:SWEEP/N (another "
+              "sweep's result), grid:N, rerun:N (of a trial of this sweep) or sampler",
+    "val_class_il": "validation class-il after the last task, percent; like every metric a mean over seeds, and only "
+                    "of a COMPLETE trial, because class-il falls as tasks arrive and a trial cut short looks better "
+                    "than it is",
+    "val_task_il": "validation task-il after the last task, percent",
+    "val_learning_accuracy": "validation class-il accuracy on each task right after it was learned, percent, mean",
+    "forgetting": "percentage points lost since each task's best, mean",
+    "keep_fraction": "gated channels kept at evaluation",
+    "compute": "expected multiply-accumulates over the dense network's",
+    "spread": "standard deviation over seeds of the first objective; empty with one seed",
+    "feasible": "whether every constraint is kept; only of a COMPLETE trial",
+    "tasks_done": "tasks learned and evaluated",
+    "attempts": "times the trial was started",
+    "seconds": "wall time that all attempts trained; the start of a worker is not a trial's",
+    "cpu_seconds": "CPUs held times seconds, of all attempts",
+    "gpu_seconds": "the same of GPUs",
+    "started_at": "when it began to train, UTC",
+    "ended_at": "UTC",
+    "reason": "why a trial ended without completing",
+}
+
+
+# Of the results, in order; every number of TaskResult follows, under the names that MLflow has too.
+RESULT_COLUMNS = {
+    "number": "the trial's number",
+    "state": "the trial's state",
+    "seed": "the training seed",
+    "task": "tasks learned, from 1",
+}
+FORMATS = ("csv", "parquet")
+# The type of each column, whatever is in it; the rest are float64. Those that may lack a value have pandas' own types.
+TIME = "datetime64[us, UTC]"
+_TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
+          "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64",
+          "task": "int64", "configuration": "string", "trial": "Int64", "n": "int64"}
+_FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
+
+
+class Sweep:
+    """A sweep, finished or not, as it stood when it was read."""
+
+    def __init__(self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]) -> None:
+        """What is known of a sweep: its configuration, the rest of sweep.yaml, its trials by number."""
+        self.config, self.record, self.records = config, record, records
+
+    @classmethod
+    def of(cls, ledger: Ledger) -> Self:
+        """A ledger's sweep as it stands."""
+        return cls(ledger.config, ledger.record, ledger.trials())
+
+    def __repr__(self) -> str:
+        """One line for a notebook: what was searched on, the trials by state, the best."""
+        config, ran = self.config, own(self.records)
+        states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items())
+        found = best(self.records, config)
+        chosen = "" if found is None else (f"; best: {named(found)}, {config.objectives[0].metric} "
+                                           f"{number(found.value)}")
+        return (f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
+                f"{count(len(ran), 'trial')} ({states}){chosen}>")
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """One row per trial: COLUMNS, then one column per searched field."""
+        return self._frame(self.records)
+
+    @property
+    def results(self) -> pd.DataFrame:
+        """One row per trial, seed and task: RESULT_COLUMNS, then every metric."""
+        rows = [{"number": trial.number, "state": trial.state, "seed": seed, "task": result["task"] + 1,
+                 **{name: value for name, value in result["metrics"].items() if name != "task"}}
+                for trial in self.records for seed, results in trial.results.items() for result in results]
+        names = dict.fromkeys(name for row in rows for name in row) or RESULT_COLUMNS
+        return typed(pd.DataFrame(rows, columns=list(names), dtype=object))
+
+    @property
+    def pareto(self) -> pd.DataFrame:
+        """The rows of `trials` that no other one beats in every objective, the best in the first one first."""
+        return self._frame(pareto(self.records, self.config))
+
+    def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
+        """The row of `trials` that the rule chooses (results.choice.RULES); UserError where there is none."""
+        return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
+
+    def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
+        """The files trials, results and pareto of a format of FORMATS, written to a folder."""
+        if kind not in FORMATS:
+            raise unknown("format", kind, FORMATS)
+        frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
+        place = any_path(str(folder))
+        return [write_whole(place / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]
+
+    def _frame(self, trials: list[TrialRecord]) -> pd.DataFrame:
+        rows: list[dict[str, Any]] = []
+        first = self.config.objectives[0].metric
+        for trial in trials:
+            complete = trial.state == "COMPLETE"
+            finals = {metric: trial.last(metric) if complete else None for metric in self.config.metrics}
+            rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
+                         "spread": trial.spread(first) if complete else None, "feasible": trial.feasible if complete
+                         else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt,
+                         "seconds": trial.seconds, "cpu_seconds": trial.cpu_seconds,
+                         "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
+                         "reason": trial.reason, **trial.config})
+        fields = [p.name for p in self.config.space.parameters]
+        return typed(pd.DataFrame(rows, columns=[*columns(self.config.metrics), *fields], dtype=object), fields)
+
+
+def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
+    """The frame with each column's own type; `fields` are columns that hold values of fields of TrainConfig."""
+    return frame.astype({name: _FIELD_TYPES[field_type(name)[0]] if name in fields else _TYPES.get(name, "float64")
+                         for name in frame.columns})
+
+
+def columns(metrics: dict[str, str]) -> list[str]:
+    """COLUMNS under the names that a sweep's metrics have."""
+    on_test = {name.replace("test_", "val_"): name for name in metrics}
+    return [on_test.get(name, name) for name in COLUMNS]
+
+
+def write_trials(ledger: Ledger) -> None:
+    """Writes trials.csv and, with several objectives, pareto.csv; numbers in full.
+
+    pandas reads them back exactly from 3.1 on, before with float_precision="round_trip".
+    """
+    sweep = Sweep.of(ledger)
+    if len(ledger.config.objectives) > 1:
+        write_whole(ledger.folder / "pareto.csv", _bytes(sweep.pareto, "csv"))
+    write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
+
+
+def stale(ledger: Ledger) -> bool:
+    """Whether trials.csv is not what the ledger says."""
+    file = ledger.folder / "trials.csv"
+    return not file.is_file() or file.read_bytes() != _bytes(Sweep.of(ledger).trials, "csv")
+
+
+def _bytes(frame: pd.DataFrame, kind: str) -> bytes:
+    content = io.BytesIO()
+    if kind == "csv":
+        frame.to_csv(content, index=False)
+    else:
+        frame.to_parquet(content, index=False)
+    return content.getvalue()

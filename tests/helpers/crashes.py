@@ -1,0 +1,234 @@
+"""Sweeps disturbed on purpose: watched, struck, resumed; and what must hold of them in the end.
+
+    python -m tests.helpers.crashes 100 [--seed S]
+
+kills one sweep so often, prints a line per kill and, at the end, what came of it.
+"""
+
+import argparse
+import json
+import random
+import signal
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from dynamos import checkpoints
+from dynamos.trainer import Trainer
+from results.choice import train_config
+from results.ledger.ledger import Ledger
+from results.trial import TrialRecord
+from tests.helpers.processes import Driver, sweep
+from tests.helpers.sweeps import runs_of
+
+TASKS, SEED = 5, 42  # of every trial
+# Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
+SHORT = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=30", "warmup_steps=2", "n_epochs=3"]
+# Tasks of a second or two, so that a trial is still in one when what a test waited for has been seen.
+LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
+ENDLESS = 10**6  # epochs
+MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
+AT_A_BORDER = 0.3  # how many of the kills come as soon as a task is saved, likely before the ledger has it
+
+
+def endless(folder: Path, others: int) -> list[str]:
+    """Flags of a sweep whose trial 0 does not end by itself, so that it is at work whatever the machine's speed.
+
+    The other trials are SHORT.
+    """
+    space = {"lr": {"low": 0.01, "high": 0.2}, "n_epochs": {"choices": [3, ENDLESS]}}
+    points = [{"lr": 0.01 * number, "n_epochs": 3} for number in range(1, others + 1)]
+    (folder / "endless.yaml").write_text(yaml.safe_dump({"parameters": space}))
+    (folder / "points.yaml").write_text(yaml.safe_dump({"points": points}))
+    return ["--space", str(folder / "endless.yaml"), "--points", str(folder / "points.yaml"),
+            f"--trials={others + 1}", "--set", *SHORT, f"n_epochs={ENDLESS}"]
+
+
+class Watched:
+    """A sweep seen from outside, before and after it is there."""
+
+    def __init__(self, storage: Path, name: str) -> None:
+        self.storage, self.name = storage, name
+        self.folder = storage / name
+        self._ledger: Ledger | None = None
+
+    @property
+    def store(self) -> str:
+        """The MLflow store that the sweeps of a storage folder share."""
+        return f"sqlite:///{self.storage / 'mlflow.db'}"
+
+    @property
+    def there(self) -> bool:
+        """Whether it has been made."""
+        return (self.folder / "sweep.yaml").exists()
+
+    @property
+    def ledger(self) -> Ledger:
+        """Its ledger, to read."""
+        self._ledger = self._ledger or Ledger.open(self.storage, self.name)
+        return self._ledger
+
+    def trials(self) -> list[TrialRecord]:
+        """Its trials; none before it is there."""
+        return self.ledger.trials() if self.there else []
+
+    def state(self, number: int) -> str | None:
+        """A trial's state; None before it is there."""
+        trials = self.trials()
+        return trials[number].state if number < len(trials) else None
+
+    def at_work(self, number: int, attempt: int = 1) -> bool:
+        """Whether a trial's worker has begun an attempt that has not ended."""
+        return self.state(number) == "RUNNING" and (
+            self.folder / "trials" / f"{number:04d}" / f"attempt-{attempt}" / "config.yaml").exists()
+
+    def running(self, tasks: int) -> list[TrialRecord]:
+        """Trials that run, have so many tasks in the ledger and some before them."""
+        return [t for t in self.trials() if t.state == "RUNNING" and tasks <= t.tasks_done < TASKS]
+
+    def checkpoints(self, number: int) -> list[Path]:
+        """A trial's checkpoint files, newest last."""
+        return sorted(self.ledger.trial_folder(number).glob("attempt-*/seed-*/checkpoint-*.pt"))
+
+    def saved(self, trial: TrialRecord, attempt: int | None = None) -> int:
+        """Tasks that are in a trial's newest checkpoint, of one attempt or of all."""
+        attempts = range(1, trial.attempt + 1) if attempt is None else [attempt]
+        folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
+        return max(len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders)
+
+    def tasks_saved(self) -> int:
+        """Checkpoints written so far, those that were deleted since among them."""
+        newest: dict[Path, int] = {}
+        for path in self.folder.glob("trials/*/attempt-*/seed-*/checkpoint-*.pt"):
+            newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.partition("-")[2]))
+        return sum(newest.values())
+
+    def events(self, driver: Driver) -> int:
+        """How much has happened: a driver that is there, attempts, tasks saved, tasks entered, trials ended."""
+        if not self.there:
+            return 0
+        return (str(self.ledger.driver).endswith(f":{driver.pid}") + self.tasks_saved()
+                + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials()))
+
+
+@dataclass(frozen=True)
+class Kill:
+    """What a kill struck."""
+
+    events: int  # of its session, when it struck
+    running: int  # trials that this session had begun or gone on with
+    in_a_task: int  # those that had trained a task in this session and not yet the next
+    ahead: int  # those whose checkpoint held a task that the ledger did not
+
+    def __str__(self) -> str:
+        return (f"after {self.events:2d} events: {self.running} running, {self.in_a_task} in the middle of a task, "
+                f"{self.ahead} saved and not entered")
+
+
+def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print,
+              flags: Sequence[str] = ()) -> tuple[Watched, list[Kill]]:
+    """(a sweep that was killed so often and then left to end, the kills); each one must strike it at work.
+
+    `flags` are more of `run`.
+    """
+    say(f"seed {seed}")
+    draws = random.Random(seed)
+    seen, struck = Watched(folder / "runs", "hit"), []
+    trials = kills + 4
+    for number in range(1, kills + 1):
+        concurrent = f"--max-concurrent={draws.choice([1, 2])}"  # a sweep may be resumed with other resources
+        start = (["resume", "hit"] if seen.there
+                 else ["run", "--name=hit", *flags, f"--trials={trials}", "--set", *SHORT])
+        with Driver(start[0], concurrent, *start[1:], cwd=folder) as driver:
+            struck.append(_killed(driver, seen, draws))
+        assert driver.status == -signal.SIGKILL
+        assert sum(t.ended_at is not None for t in seen.trials()) < trials, "the kill came when all was over"
+        say(f"kill {number:3d} {struck[-1]}")
+    ended = sweep("resume", "hit", cwd=folder)
+    assert ended.status == 0 and not ended.errors, ended
+    return seen, struck
+
+
+def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
+    """What it struck to kill a driver at a moment that the draws say."""
+    before, attempts = seen.events(driver), {t.number: t.attempt for t in seen.trials()}
+    wanted, at_a_border = before + draws.randint(1, MOST_EVENTS), draws.random() < AT_A_BORDER
+    driver.until(lambda: seen.events(driver) >= wanted)
+    if at_a_border:
+        saved = seen.tasks_saved()
+        driver.until(lambda: seen.tasks_saved() > saved, poll_seconds=0.001)
+    assert driver.alive, "the kill struck nothing"
+    driver.kill()
+    events = seen.events(driver) - before
+    running = [t for t in seen.trials() if t.state == "RUNNING" and t.attempt > attempts.get(t.number, 0)]
+    return Kill(events, len(running), sum(0 < seen.saved(t, t.attempt) == t.tasks_done < TASKS for t in running),
+                sum(seen.saved(t) > t.tasks_done for t in running))
+
+
+def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:
+    """Asserts that nothing of a finished sweep is lost, double or different from an undisturbed one."""
+    records = seen.trials()
+    assert [t.number for t in records] == list(range(trials)), "every trial once"
+    assert {t.state for t in records} <= set(states), [(t.number, t.state, t.reason) for t in records]
+    check_undisturbed(seen)
+    check_mirrored(seen, seen.store)
+
+
+def check_undisturbed(seen: Watched) -> None:
+    """Asserts that every complete trial's results are those of a run that nothing disturbed."""
+    stream = None
+    for trial in seen.trials():
+        if trial.state == "COMPLETE":
+            trainer = Trainer(train_config(seen.ledger.config, trial), stream)
+            stream = trainer.stream
+            expected = [json.loads(json.dumps({**r.to_dict(), "metrics": r.metrics()})) for r in trainer]
+            assert [facts(r) for r in trial.results[SEED]] == [facts(r) for r in expected], f"trial {trial.number}"
+
+
+def facts(result: dict[str, Any]) -> dict[str, Any]:
+    """What of a stored result every training of its configuration must give."""
+    return {name: facts(value) if name == "metrics" else value for name, value in result.items()
+            if name not in ("train_seconds", "eval_seconds", "recorded_at")}
+
+
+def check_mirrored(seen: Watched, uri: str) -> None:
+    """Asserts that MLflow has one run per trial and one for the sweep, ended, every metric in it once."""
+    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
+    client, runs = runs_of(uri)
+    records = seen.trials()
+    assert set(runs) == {seen.name} | {f"{seen.name}/{t.number}" for t in records}
+    assert runs[seen.name].info.status == "FINISHED"
+    for trial in records:
+        run = runs[f"{seen.name}/{trial.number}"]
+        assert run.info.status == status[trial.state], trial.number
+        history = client.get_metric_history(run.info.run_id, "val_class_il")
+        assert [(m.step, m.value) for m in history] == [
+            (r["task"] + 1, r["class_il"]) for r in trial.results[SEED]], trial.number
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Kills a sweep as often as asked and says what came of it."""
+    parser = argparse.ArgumentParser(description="Kill a sweep at random moments, resume it, compare it with an "
+                                     "undisturbed one.")
+    parser.add_argument("kills", type=int)
+    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
+    given = parser.parse_args(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        seen, struck = disturbed(given.kills, Path(folder), given.seed)
+        check_whole(seen, given.kills + 4)
+        records = seen.trials()
+        print(f"{len(struck)} kills struck: {sum(k.running > 0 for k in struck)} while trials ran, "
+              f"{sum(k.in_a_task > 0 for k in struck)} while one was in the middle of a task, "
+              f"{sum(k.ahead > 0 for k in struck)} between a task's checkpoint and its entry in the ledger; "
+              f"{len(records)} trials, all complete, in {sum(t.attempt for t in records)} attempts; "
+              f"{len(runs_of(seen.store)[1])} MLflow runs; every result equal to "
+              "an undisturbed one's.")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

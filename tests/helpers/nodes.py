@@ -1,0 +1,206 @@
+"""Real Ray clusters on one machine: a head and further nodes, each with processes of its own.
+
+Every node is a network namespace of its own, joined by a bridge; without the right to make them, all share this
+machine's. Token authentication is on. What a test started it stops by process id.
+"""
+
+import itertools
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from ray.util import get_node_ip_address
+
+from tests.helpers.processes import Session, wait_for
+
+_CLUSTERS = itertools.count()
+
+
+@dataclass
+class Cluster:
+    """A head and the nodes that have joined it."""
+
+    folder: Path
+    token: Path
+    networks: "Networks"
+    nodes: list[Session] = field(default_factory=list)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a driver or a client needs to be let in."""
+        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_ADDRESS": "",
+                # As in the image of a node: `python` is the one that has everything.
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+
+    @property
+    def address(self) -> str:
+        """HOST:PORT for drivers."""
+        return f"{self.networks.address(0)}:{self.networks.ports[0]}"
+
+    @property
+    def jobs(self) -> str:
+        """The URL of the job server."""
+        return f"http://{self.networks.address(0)}:{self.networks.ports[1]}"
+
+    def inside(self, *arguments: str, node: int = 0) -> list[str]:
+        """A command line that runs on a node."""
+        return [*self.networks.inside(node), *arguments]
+
+    def add(self, cpus: int, gpus: int = 0, kind: str | None = None, jobs: bool = False,
+            blind_to: Path | None = None) -> Session:
+        """A new node, the first one the head, with a job server if asked; it joins some seconds later.
+
+        Its GPUs are of a kind, in name. What is in the folder `blind_to` is hidden from it, as from a machine that does
+        not share a disk.
+        """
+        number = len(self.nodes)
+        own = self.networks.address(number)
+        self.networks.add(number)
+        port, jobs_port, client_port = self.networks.ports
+        head = ["--head", f"--port={port}", f"--include-dashboard={jobs}", f"--dashboard-host={own}",
+                f"--dashboard-port={jobs_port}", f"--ray-client-server-port={client_port}"
+                ] if number == 0 else [f"--address={self.address}"]
+        places = [] if number else [f"--temp-dir={self.folder}"]
+        if kind is not None:
+            places.append("--resources=" + json.dumps({f"accelerator_type:{kind}": 1}))
+        hidden = [] if blind_to is None else [
+            "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(blind_to)]
+        started = Session(self.inside(*hidden, _beside("ray"), "start", *head, *places, f"--node-ip-address={own}",
+                                      f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block",
+                                      "--dashboard-agent-listen-port=0", node=number), self.folder, self.environment)
+        self.nodes.append(started)
+        return started
+
+
+    def drain(self, number: int) -> None:
+        """Tells the cluster that a node is to leave, as an autoscaler or a spot market's notice does."""
+        script = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); print(*(" \
+            f"n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == '{self.networks.address(number)}'))"
+        node = subprocess.run(self.inside(_beside("python"), "-c", script), capture_output=True, text=True, check=True,
+                              env=os.environ | self.environment).stdout.strip()
+        subprocess.run(self.inside(
+            _beside("ray"), "drain-node", f"--address={self.address}", f"--node-id={node}", "--reason",
+            "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"), check=True, capture_output=True,
+            env=os.environ | self.environment)
+
+
+class Networks:
+    """One network namespace for each node, on a bridge; none where this user may not make them."""
+
+    def __init__(self) -> None:
+        self._name = f"ray{os.getpid() % 10000}{next(_CLUSTERS)}"
+        self._subnet = f"10.{os.getpid() % 200 + 20}.{next(_CLUSTERS) % 250}"
+        self.there = os.getuid() == 0 and self._try("link", "add", self._name, "type", "bridge")
+        # Of the head, its job server and its server of clients: where networks are shared, others may have Ray's own.
+        self.ports = (6379, 8265, 10001) if self.there else _free_ports()
+
+    def __enter__(self) -> Self:
+        if self.there:
+            _ip("addr", "add", f"{self._subnet}.254/24", "dev", self._name)
+            _ip("link", "set", self._name, "up")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        if self.there:
+            for line in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.splitlines():
+                if line.startswith(f"{self._name}-"):
+                    _ip("netns", "delete", line.split()[0])
+            _ip("link", "delete", self._name)
+
+    def address(self, number: int) -> str:
+        """The IP address of a node."""
+        return f"{self._subnet}.{number + 1}" if self.there else get_node_ip_address()
+
+    def add(self, number: int) -> None:
+        """Makes a node's namespace."""
+        if not self.there:
+            return
+        space, outer, inner = f"{self._name}-{number}", f"{self._name}o{number}", f"{self._name}i{number}"
+        _ip("netns", "add", space)
+        _ip("link", "add", outer, "type", "veth", "peer", "name", inner)
+        _ip("link", "set", inner, "netns", space)
+        _ip("link", "set", outer, "master", self._name, "up")
+        _ip("-n", space, "addr", "add", f"{self.address(number)}/24", "dev", inner)
+        for device in (inner, "lo"):
+            _ip("-n", space, "link", "set", device, "up")
+
+    def inside(self, number: int) -> list[str]:
+        """What a command line begins with that runs in a node's namespace."""
+        return ["ip", "netns", "exec", f"{self._name}-{number}"] if self.there else []
+
+    @staticmethod
+    def _try(*arguments: str) -> bool:
+        if shutil.which("ip") is None:
+            return False
+        return subprocess.run(["ip", *arguments], capture_output=True).returncode == 0
+
+
+@contextmanager
+def cluster() -> Iterator[Cluster]:
+    """A cluster without nodes; those that are added end with it."""
+    # Ray's sockets lie in it, and their paths must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
+    token = folder / "token"
+    token.touch(mode=0o600)
+    token.write_text(secrets.token_hex(32))
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        made = Cluster(folder, token, stack.enter_context(Networks()))
+        stack.callback(lambda: [node.__exit__(None, None, None) for node in reversed(made.nodes)])
+        yield made
+
+
+def until_there(made: Cluster, count: int) -> None:
+    """Returns once so many nodes live."""
+    script = f"import ray; ray.init('{made.address}', log_to_driver=False, logging_level=40); " \
+        "print(sum(n['Alive'] for n in ray.nodes()))"
+
+    def there() -> bool:
+        said = subprocess.run(made.inside(_beside("python"), "-c", script), capture_output=True, text=True,
+                              env=os.environ | made.environment)
+        return said.stdout.strip() == str(count)
+
+    wait_for(there, 1.0)
+
+
+def until_jobs(made: Cluster) -> None:
+    """Returns once the job server answers."""
+    request = urllib.request.Request(f"{made.jobs}/api/version",
+                                     headers={"Authorization": f"Bearer {made.token.read_text()}"})
+
+    def answers() -> bool:
+        try:
+            with urllib.request.urlopen(request, timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+    wait_for(answers, 0.5)
+
+
+def _free_ports() -> tuple[int, int, int]:
+    with ExitStack() as stack:
+        first, second, third = (stack.enter_context(socket.create_server(("", 0))) for _ in range(3))
+        return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
+
+
+def _beside(program: str) -> str:
+    """A program of this Python's environment."""
+    return str(Path(sys.executable).with_name(program))
+
+
+def _ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True, capture_output=True)

@@ -1,0 +1,167 @@
+"""Commands as real processes that a test watches and strikes."""
+
+import os
+import re
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.helpers.sweeps import command
+
+PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
+POLL_SECONDS = 0.05
+PREFLIGHT = (*" ┏┃┡│└", "here: ")  # what lines of its table begin with
+# Ray calls the process of a trial by what it does.
+WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is what with_parameters calls it
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended."""
+
+    status: int | None  # None: it has not
+    out: str
+    err: str
+
+    @property
+    def errors(self) -> list[str]:
+        """The lines of stderr that are not the display's, nor notes on how the sweep was set up."""
+        own = ("sweep ", "trial ", "note: ", *PREFLIGHT)
+        return [line for line in self.err.splitlines() if line and not line.startswith(own)]
+
+
+class Session:
+    """A command in a session of its own, to which every process belongs that it starts; killed with them at the end."""
+
+    def __init__(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+        """Starts the command, its environment this process's own and `environment`."""
+        # Files, for a pipe would stay open as long as any of its processes lives.
+        self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
+        self._process = subprocess.Popen(arguments, cwd=cwd, stdout=self._out, stderr=self._err, start_new_session=True,
+                                         env=os.environ | (environment or {}))
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.kill()
+        self._out.close()
+        self._err.close()
+
+    @property
+    def status(self) -> int | None:
+        """Its exit status, negative for a signal; None before its end."""
+        return self._process.poll()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the command itself has not ended."""
+        return self.status is None
+
+    def until(self, condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
+        """Returns once the condition holds; the command must not end before."""
+        def seen() -> bool:
+            if condition():
+                return True
+            assert self.alive, f"ended too early:\n{self._said()}"
+            return False
+
+        wait_for(seen, poll_seconds)
+
+    def kill(self) -> None:
+        """SIGKILL for the command and all that it has started; nothing of it is left."""
+        # Stopped first: what does not run cannot start another that would be missed.
+        if self.alive:
+            self.send(signal.SIGSTOP)
+        told: set[int] = set()
+        # One that sleeps in the kernel stops before it does anything else; it may wait for a child that was stopped.
+        while running := [pid for pid, state in self._members().items()
+                          if state not in "TZ" and not (state == "D" and pid in told)]:
+            for pid in running:
+                send(pid, signal.SIGSTOP)
+                told.add(pid)
+        for pid in self._members():
+            send(pid, signal.SIGKILL)
+        self._gone()
+
+    def send(self, kind: signal.Signals) -> None:
+        """Sends a signal to the command alone."""
+        os.kill(self.pid, kind)
+
+    def end(self) -> Ended:
+        """How it ended, once it has, by itself, and with it all that it had started."""
+        self._process.wait(PATIENCE_SECONDS)
+        self._gone()
+        return self._said()
+
+    def _said(self) -> Ended:
+        texts = []
+        for file in (self._out, self._err):
+            file.flush()
+            texts.append(os.pread(file.fileno(), 1 << 24, 0).decode())
+        return Ended(self.status, *texts)
+
+    def _members(self) -> dict[int, str]:
+        """{process id: state} of the session, and of whatever may have left it while its parents live."""
+        lines = [(int(pid), int(parent), int(session), state) for pid, parent, session, state
+                 in _ps("pid,ppid,sid,state")]
+        found = {pid: state for pid, _, session, state in lines if session == self.pid}
+        while more := {pid: state for pid, parent, _, state in lines if parent in found and pid not in found}:
+            found |= more
+        return {pid: state for pid, state in found.items() if state != "Z"}
+
+    def _gone(self) -> None:
+        wait_for(lambda: not self._members())
+        self._process.wait(PATIENCE_SECONDS)
+
+
+class Driver(Session):
+    """A `dynamos-sweep`."""
+
+    def __init__(self, *arguments: str, cwd: Path) -> None:
+        """Starts it."""
+        super().__init__(command(*arguments), cwd)
+
+    def workers(self) -> list[int]:
+        """Process ids of the trials."""
+        lines = _ps("pid,sid,args")
+        return [int(pid) for pid, session, args in lines if int(session) == self.pid and WORKER.match(args)]
+
+
+def _ps(columns: str) -> list[list[str]]:
+    """Rows of `ps` for every process."""
+    out = subprocess.run(["ps", "-wweo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
+                         check=True).stdout
+    count = columns.count(",")
+    return [line.split(maxsplit=count) for line in out.splitlines()]
+
+
+def send(pid: int, kind: signal.Signals) -> bool:
+    """Whether a process was there to be sent a signal."""
+    try:
+        os.kill(pid, kind)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def wait_for(condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
+    """Returns once the condition holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "what was waited for did not come"
+        time.sleep(poll_seconds)
+
+
+def sweep(*arguments: str, cwd: Path) -> Ended:
+    """How `dynamos-sweep` ended."""
+    with Driver(*arguments, cwd=cwd) as driver:
+        return driver.end()

@@ -1,0 +1,86 @@
+"""The service for tests: in a thread, with drivers that only note what they are to do; or as a process of its own."""
+
+import re
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import requests
+import uvicorn
+
+from tests.helpers.processes import Session, wait_for
+from tests.helpers.sweeps import command
+from tune.client import Client
+from tune.service.api.app import create_app
+from tune.service.serve import listening_on
+from tune.service.state.changes import Changes
+from tune.service.state.drivers import Drivers
+from tune.service.state.sweeps import Sweeps
+
+BASE = {"nf": 4, "hidden_dim_ratio": 4, "max_train_images_per_task": 60, "n_epochs": 1, "n_tasks": 3, "warmup_steps": 2}
+
+
+class NotedDrivers(Drivers):
+    """Starts nothing."""
+
+    def __init__(self, storage: Path) -> None:
+        super().__init__(storage, None)
+        self.started: list[tuple[str, str, list[str]]] = []
+
+    def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
+        self.started.append((command, name, list(flags)))
+
+
+class Served:
+    """A service that runs."""
+
+    def __init__(self, url: str, drivers: NotedDrivers) -> None:
+        self.url, self.drivers, self.client = url, drivers, Client(url)
+
+    def ask(self, method: str, path: str, **more: Any) -> requests.Response:
+        """The answer to a request under /api/v1."""
+        return requests.request(method, f"{self.url}/api/v1{path}", timeout=60, **more)
+
+
+@contextmanager
+def served(storage: Path, token: str | None = None) -> Iterator[Served]:
+    drivers = NotedDrivers(storage)
+    sweeps = Sweeps(storage, drivers)
+    changes = Changes(sweeps, drivers, {"data_path": None, "ledger_url": None, "tracking_uri": None})
+    listening = listening_on("127.0.0.1", 0)
+    server = uvicorn.Server(uvicorn.Config(create_app(sweeps, changes, token, lambda: server.should_exit),
+                                           log_config=None, timeout_graceful_shutdown=5))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        # The data is looked at in this process, which has torch already; otherwise it takes one of its own seconds.
+        with patch("tune.engine.sweep.apart", lambda function, *arguments: function(*arguments)):
+            yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", drivers)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+
+
+class Service(Session):
+    """`dynamos-sweep serve`."""
+
+    def __init__(self, storage: Path, *flags: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(command("serve", "--storage", str(storage), "--port", str(port), *flags), storage.parent,
+                         environment)
+        self.until(lambda: self._url() is not None)
+        self.url = str(self._url())
+        self.client = Client(self.url)
+
+    def over(self) -> None:
+        """Returns once the service itself has ended; what it has started lives on."""
+        wait_for(lambda: not self.alive)
+
+    def _url(self) -> str | None:
+        found = re.search(r" at (http://\S+) ", self._said().out)
+        return found and found[1]

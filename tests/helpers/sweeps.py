@@ -1,0 +1,32 @@
+"""Real sweeps for tests: the command line in a process of its own, small networks on the embedded digits."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+from tune.tracking.mirror import TAG
+
+SMALL = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=60", "n_epochs=1", "n_tasks=3", "warmup_steps=2"]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-c", "import sys; from tune.cli.main import main; sys.exit(main())", *arguments]
+
+
+def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
+    """`dynamos-sweep` to its end, from a folder that is not the project's."""
+    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout)
+
+
+def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:
+    """(client, runs by their tag) of an MLflow store or server; no two runs may bear one tag."""
+    client = MlflowClient(tracking_uri=uri)
+    experiment = client.get_experiment_by_name("dynamos")
+    assert experiment is not None
+    found = client.search_runs([experiment.experiment_id])
+    tags = [r.data.tags[TAG] for r in found]
+    assert len(tags) == len(set(tags)), "one run each"
+    return client, dict(zip(tags, found, strict=True))

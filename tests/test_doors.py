@@ -1,0 +1,24 @@
+"""What the packages offer by their own names, without importing it before it is used."""
+
+import subprocess
+import sys
+
+import pytest
+
+import dynamos
+import results
+import tune
+
+HEAVY = {"torch", "numpy", "pandas", "optuna", "ray", "mlflow"}
+
+
+@pytest.mark.parametrize("package", [dynamos, results, tune], ids=lambda package: package.__name__)
+def test_each_name_is_there_once_it_is_asked_for(package: object) -> None:
+    assert all(getattr(package, name) is not None for name in package.__all__)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        package.nothing  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_to_import_them_loads_nothing_heavy() -> None:
+    code = f"import sys, dynamos, results, tune; print(*({HEAVY!r} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""

@@ -1,0 +1,60 @@
+"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver really killed."""
+
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.crashes import check_mirrored, check_undisturbed, disturbed
+from tests.helpers.processes import Session, sweep
+
+# PostgreSQL refuses to be root.
+ITSELF = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+
+
+@pytest.fixture
+def server() -> Iterator[str]:
+    """The URL of two empty databases on a server of its own, to which only a socket in its folder leads.
+
+    {} is for their names, "postgres" and "mlflow".
+    """
+    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
+    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
+    try:
+        if ITSELF:
+            shutil.chown(folder, "postgres", "postgres")
+        data = folder / "data"
+        subprocess.run([*ITSELF, programs / "initdb", "--auth=trust", "--username=postgres", "-D", data], check=True,
+                       capture_output=True)
+        with Session([*ITSELF, str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c",
+                      "listen_addresses="], folder) as process:
+            process.until(lambda: answers(programs, folder))
+            subprocess.run([programs / "createdb", "-h", folder, "-U", "postgres", "mlflow"], check=True)
+            yield "postgresql+psycopg://postgres@/{}?host=" + str(folder)
+    finally:
+        shutil.rmtree(folder)
+
+
+def answers(programs: Path, folder: Path) -> bool:
+    """Whether the server takes connections."""
+    return subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_killed_sweep_goes_on_from_its_database(server: str, tmp_path: Path) -> None:
+    ledger, store = server.format("postgres"), server.format("mlflow")
+    seen, struck = disturbed(1, tmp_path, seed=5, flags=[f"--ledger-url={ledger}", f"--tracking-uri={store}"])
+    assert [t.state for t in seen.trials()] == ["COMPLETE"] * 5
+    check_undisturbed(seen)
+    check_mirrored(seen, store)
+    assert len(struck) == 1 and not (seen.folder / "ledger.db").exists()
+    kept = {path.name for path in tmp_path.rglob("*.csv")}
+    assert {p.name for p in tmp_path.iterdir()} == {"runs"} and "trials.csv" in kept
+    listed = sweep("show", "hit", cwd=tmp_path)
+    assert listed.status == 0 and "5 complete" in listed.out, listed

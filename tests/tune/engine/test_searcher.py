@@ -1,0 +1,487 @@
+"""The searcher between Ray and the ledger, driven as Ray drives it."""
+
+import dataclasses
+import json
+import pickle
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import ray.tune
+from optuna.exceptions import StorageInternalError
+from optuna.samplers import TPESampler
+from ray.tune.search import Searcher
+from ray.tune.search.optuna import OptunaSearch
+from sqlalchemy.exc import OperationalError
+
+from results.choice import best
+from results.definition.sweep_config import Constraint, Objective
+from results.ledger.lease import LeaseLost
+from results.ledger.ledger import Ledger
+from results.strategy.samplers import SAMPLERS
+from search_spaces.space import SearchSpace
+from tests.helpers.ledgers import config, driven
+from tune.engine.scheduler import LedgerScheduler
+from tune.engine.searcher import LedgerSearcher
+from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK
+from tune.machines.places import Node, Places
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    with driven(Ledger.create(tmp_path, config(trials=3), {})) as made:
+        yield made
+
+
+def room(ledger: Ledger, slots: int = 2) -> Places:
+    return Places(ledger.config, lambda: [Node("n", "host", slots, slots)])
+
+
+def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
+    return LedgerSearcher(ledger, room(ledger, slots), lambda trial: None)
+
+
+def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(suggestion["changes"])
+    return found
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """One ledger for tests that care for no trial but the one that they start."""
+    with driven(Ledger.create(tmp_path_factory.mktemp("shared"), config(trials=999, sampler="random"), {})) as made:
+        yield made
+
+
+def said(*values: float, state: str | None = None, reason: str | None = None, attempt: int = 1,
+         **metrics: float) -> dict[str, Any]:
+    results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
+               for t, v in enumerate(values)]
+    return {"report": json.dumps({"attempt": attempt, "began": False, "results": results, "state": state,
+                                  "reason": reason, "node": "n"})}
+
+
+def trains(attempt: int = 1) -> dict[str, Any]:
+    """The first report of an attempt."""
+    report: dict[str, Any] = json.loads(said(attempt=attempt)["report"]) | {"began": True}
+    return report
+
+
+def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger: Ledger) -> None:
+    s = searcher(ledger)
+    assert s.suggest("a")["number"] == 0 and s.suggest("b")["number"] == 1
+    assert s.suggest("c") is None and len(ledger.trials()) == 2
+    s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
+    assert s.suggest("c")["number"] == 2
+    s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+    assert s.suggest("d") is None, "what runs may come back"
+    s.on_trial_complete("c", said(90, 80, state="COMPLETE"))
+    assert s.suggest("d") == Searcher.FINISHED
+
+
+def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
+    suggested = searcher(ledger).suggest("a")
+    assert suggested == {"number": 0, "attempt": 1,
+                         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
+                         "changes": json.dumps(ledger.trial(0).config),
+                         "place": '{"cpus": 1, "gpus": 0, "node": null}'}
+    assert changes(suggested)["lr"] == ledger.config.base.lr
+
+
+def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledger: Ledger) -> None:
+    s = searcher(ledger)
+    s.suggest("a")
+    assert not s.enter("a", json.loads(said(90)["report"]))
+    s.on_trial_complete("a", said(90, 70, 60, state="COMPLETE"))
+    trial = ledger.trial(0)
+    assert [r["metrics"]["val_class_il"] for r in trial.results[42]] == [90, 70, 60]
+    assert (trial.state, trial.value) == ("COMPLETE", 60)
+
+
+def test_how_a_trial_ends(ledger: Ledger) -> None:
+    ledger.config = config(trials=3, retries=0)
+    s = searcher(ledger, slots=9)
+    for trial in ("diverged", "lost", "stopped"):
+        s.suggest(trial)
+    s.on_trial_complete("diverged", said(90, state="PRUNED", reason="non-finite: logits"))
+    s.on_trial_complete("lost", error=True)
+    s.on_trial_complete("stopped", said(50))
+    ended = [(t.state, t.reason) for t in ledger.trials()]
+    assert ended[0] == ("PRUNED", "non-finite: logits")
+    assert ended[1][0] == "FAIL" and "its worker or node was lost 1 times" in str(ended[1][1])
+    assert ended[2] == ("INTERRUPTED", None)
+    assert s.suggest("again")["number"] == 2
+
+
+def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Ledger) -> None:
+    ledger.config = config(trials=3, retries=2)
+    s = searcher(ledger, slots=1)
+    for attempt in (1, 2, 3):
+        suggested = s.suggest(f"ray-{attempt}")
+        assert (suggested["number"], suggested["attempt"]) == (0, attempt)
+        s.enter(f"ray-{attempt}", json.loads(said(90, attempt=attempt)["report"]))
+        s.on_trial_complete(f"ray-{attempt}", said(90, attempt=attempt), error=True)
+        assert ledger.trial(0).losses == min(attempt, 2)
+    trial = ledger.trial(0)
+    assert (trial.state, trial.reason) == ("FAIL", "its worker or node was lost 3 times (sweep.log)")
+    assert s.suggest("next")["number"] == 1
+
+
+def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=40, retries=0, sampler="random"), {})) as ledger:
+        s = searcher(ledger, slots=1)
+        for number in range(11):
+            s.suggest(str(number))
+            s.on_trial_complete(str(number), error=True)
+        assert s.failure is None
+        s.suggest("11")
+        s.enter("11", json.loads(said(90)["report"]))
+        for number in range(12, 23):
+            s.on_trial_complete(str(number - 1), error=True)
+            s.suggest(str(number))
+        assert s.failure is None and s.over is None, "one of them did something"
+        s.on_trial_complete("22", error=True)
+        assert "12 workers were lost one after another" in str(s.failure)
+        assert s.suggest("more") == Searcher.FINISHED and "INTERRUPTED" in {t.state for t in ledger.trials()}
+
+
+def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> None:
+    s = searcher(ledger, slots=3)
+    for trial in "abc":
+        s.suggest(trial)
+    assert s.suggest("d") is None
+    s.on_trial_complete("b", error=True)
+    assert (s.suggest("d") or {})["number"] == 1
+
+
+def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(ledger: Ledger) -> None:
+    ledger.config = config(trials=3, retries=0)
+    s = searcher(ledger, slots=1)
+    assert s.suggest("a")["number"] == 0 and not s.stranded("a")
+    s.on_trial_complete("a")
+    assert s.suggest("b")["number"] == 0 and ledger.trial(0).losses == 0
+
+
+def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
+    ledger.config = config(trials=3, gpus_per_trial=0.5, max_concurrent=1)
+    s = searcher(ledger)
+    lacking = {"state": OUT_OF_MEMORY, "reason": "out of memory: much", "node": "n"}
+    for trial, share in (("a", 0.5), ("b", 1.0)):
+        suggested = s.suggest(trial)
+        assert (suggested["number"], json.loads(suggested["place"])["gpus"]) == (0, share)
+        report = json.loads(said(90, attempt=suggested["attempt"])["report"]) | lacking
+        s.on_trial_complete(trial, {"report": json.dumps(report)})
+    trial = ledger.trial(0)
+    assert (trial.state, trial.reason, trial.losses) == ("FAIL", "out of memory: much", 0)
+    assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
+
+
+def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger.config = config(trials=3, time_budget_seconds=3600.0)
+    s = searcher(ledger)
+    now = [0.0]
+    monkeypatch.setattr("tune.engine.searcher.time", SimpleNamespace(monotonic=lambda: now[0]))
+    assert s.suggest("a")["number"] == 0
+    now[0] = 9999.0
+    assert not s.poll(), "no trial could train yet"
+    s.enter("a", trains())
+    assert s.suggest("b")["number"] == 1
+    now[0] += 1800.0
+    s.enter("b", trains())
+    now[0] += 1799.0
+    assert not s.poll()
+    now[0] += 2.0
+    assert s.suggest("c") == Searcher.FINISHED and s.over == "the time budget is spent"
+    s.interrupt()
+    assert [t.state for t in ledger.trials()] == ["INTERRUPTED"] * 2
+
+
+def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
+    heard: list[tuple[int, str, int]] = []
+    s = LedgerSearcher(ledger, room(ledger), lambda t: heard.append((t.number, t.state, t.tasks_done)))
+    s.suggest("a")
+    s.enter("a", trains())
+    s.enter("a", json.loads(said(90)["report"]))
+    s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
+    assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
+
+
+def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32, 48]},
+                                                       "hidden_dim_ratio": {"choices": [16]}}})
+    with driven(Ledger.create(tmp_path, config(space=space, trials=3), {})) as ledger:
+        s = searcher(ledger, slots=99)
+        suggested = []
+        while (one := s.suggest(str(len(suggested)))) is not None:
+            suggested.append(changes(one)["nf"])
+        failed = [t for t in ledger.trials() if t.state == "FAIL"]
+    assert len(failed) == 1 and sorted(suggested) == [32, 48]
+    assert "leaves an agent without hidden units" in str(failed[0].reason)
+
+
+FALLING = (90, 80, 70, 60, 50)
+POOR_AFTER_TWO = (90, 10, 75, 65, 55)
+
+
+def with_five_finished(ledger: Ledger) -> LedgerSearcher:
+    s = searcher(ledger, slots=1)
+    for number in range(5):
+        assert s.suggest(str(number))["number"] == number
+        s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE"))
+    return s
+
+
+def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_best_finished(tmp_path: Path) -> None:
+    # Class-il falls as tasks arrive, so that the earlier a trial is stopped the better it looks.
+    curves = [(97.0, 88.0, 80.0, 78.0, 75.0), (98.9,), (96.0, 92.0, 87.0, 84.0, 82.7)]
+    stock = OptunaSearch({"lr": ray.tune.uniform(0.01, 0.2)}, metric="class_il", mode="max")
+    for number, curve in enumerate(curves):
+        stock.suggest(str(number))
+        for task, value in enumerate(curve, start=1):
+            stock.on_trial_result(str(number), {"class_il": value, "training_iteration": task})
+        stock.on_trial_complete(str(number), {"class_il": curve[-1], "training_iteration": len(curve)})
+    assert stock._ot_study is not None and stock._ot_study.best_trial.number == 1
+    with driven(Ledger.create(tmp_path, config(trials=3, sampler="random"), {})) as ledger:
+        s = searcher(ledger)
+        for number, curve in enumerate(curves):
+            s.suggest(str(number))
+            s.on_trial_complete(str(number), said(*curve, state="COMPLETE") if len(curve) == 5 else said(
+                *curve, state="PRUNED", reason="halving"))
+        chosen = best(ledger.trials(), ledger.config)
+    assert chosen is not None and (chosen.number, chosen.value) == (2, 82.7)
+
+
+@pytest.mark.parametrize("entered", [1, 2])
+def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=6, pruner="median", sampler="random"), {})) as ledger:
+        s = with_five_finished(ledger)
+        s.suggest("x")
+        s.enter("x", json.loads(said(*POOR_AFTER_TWO[:entered])["report"]))  # killed here
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s = searcher(ledger, slots=1)
+        if entered == 2:  # the result stands in the ledger: the trial is not even started
+            assert s.suggest("x") == Searcher.FINISHED
+        else:  # it stood in a checkpoint only, and the next report brings it with its successor
+            assert s.suggest("x")["number"] == 5
+            assert s.enter("x", json.loads(said(*POOR_AFTER_TWO[:3], attempt=2)["report"]))
+            s.on_trial_complete("x", said(*POOR_AFTER_TWO[:3], attempt=2))
+        trial = ledger.trial(5)
+        assert trial.state == "PRUNED" and "after task 2" in str(trial.reason)
+
+
+def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop(tmp_path: Path) -> None:
+    made = config(trials=8, pruner="median", sampler="random", deterministic_order=True)
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        for batch in range(4):
+            for name in "ab":
+                s.suggest(name)
+                s.enter(name, trains())
+            for name in "ab" if batch < 3 else "":
+                s.on_trial_complete(name, said(*FALLING, state="COMPLETE"))
+        assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
+        s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
+        held = ledger.trial(7)
+        time.sleep(0.01)
+        assert held.held and held.state == "RUNNING" and ledger.trial(7).cpu_seconds == held.cpu_seconds
+        assert not ledger.trial(6).held and ledger.trial(6).cpu_seconds < ledger.trial(6).cpu_seconds
+        s.interrupt()
+        assert not ledger.trial(7).held and ledger.trial(7).cpu_seconds == pytest.approx(held.cpu_seconds, abs=1e-3)
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s = searcher(ledger)
+        assert s.suggest("a")["number"] == 6
+        assert s.suggest("b") is None and [t.state for t in ledger.trials()[6:]] == ["RUNNING", "RUNNING"]
+        s.on_trial_complete("a", said(*FALLING, state="COMPLETE", attempt=2))
+        assert [t.state for t in ledger.trials()[6:]] == ["COMPLETE", "PRUNED"]
+
+
+def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Ledger) -> None:
+    s = searcher(ledger)
+    s.suggest("a")
+    s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
+    assert (s.over, str(s.failure)) == ("its machine cannot go on with it", "trial 0: no room to write in attempt-1")
+    assert s.suggest("b") == Searcher.FINISHED
+    trial = ledger.trial(0)
+    assert (trial.state, trial.tasks_done, trial.reason) == ("INTERRUPTED", 1, None)
+
+
+@pytest.mark.parametrize("error", [
+    OperationalError("UPDATE", {}, Exception("database is locked")), LeaseLost("another process has taken over"),
+    StorageInternalError("An exception is raised during the commit.")])
+@pytest.mark.parametrize("callback", ["enter", "on_trial_complete"])
+def test_an_error_of_the_ledger_ends_the_session_and_is_not_taken_for_the_trials(
+        error: Exception, callback: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    s = searcher(shared, slots=1)
+    s.suggest("a")
+
+    def failing(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Ledger, "add_result", failing)
+        if callback == "enter":
+            assert not s.enter("a", json.loads(said(90)["report"]))
+        else:
+            s.on_trial_complete("a", said(90, state="COMPLETE"))
+    assert s.failure is error and s.poll() and s.suggest("b") == Searcher.FINISHED
+    shared.begin()  # as the next session does
+
+
+def test_a_bug_is_not_taken_for_an_error_of_the_ledger(shared: Ledger) -> None:
+    s = searcher(shared, slots=1)
+    s.suggest("a")
+    with pytest.raises(KeyError):
+        s.enter("nobody", json.loads(said(90)["report"]))
+    s.interrupt()
+
+
+def test_someone_asks_the_sweep_to_stop(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.engine.searcher.POLL_SECONDS", 0)
+    s = searcher(ledger)
+    s.suggest("a")
+    assert not s.poll()
+    Ledger.open(ledger.folder.parent, "s").request_stop()
+    assert s.poll() and s.over == "stopped on request" and s.suggest("b") == Searcher.FINISHED
+    s.on_trial_complete("a")  # Ray ends what runs
+    assert [t.state for t in ledger.trials()] == ["INTERRUPTED"]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "gpu"])
+def test_seconds_held_are_a_budget(kind: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tune.engine.searcher.POLL_SECONDS", 0)
+    monkeypatch.setattr(shared, "config", dataclasses.replace(
+        shared.config, gpus_per_trial=1.0, **{f"{kind}_budget_seconds": 60.0}))
+    spent = {"cpu": 0.0, "gpu": 0.0}
+    monkeypatch.setattr(shared, "spent", spent.__getitem__)
+    s = searcher(shared, slots=1)
+    assert isinstance(s.suggest("a"), dict)
+    spent[kind] = 59.9
+    assert not s.poll()
+    spent[kind] = 60.0
+    assert s.poll() and s.over == f"the {kind.upper()} budget is spent"
+    s.interrupt()
+    assert searcher(shared).suggest("a") == Searcher.FINISHED, "it is spent for later sessions too"
+
+
+def test_the_target_ends_a_sweep_and_is_remembered(tmp_path: Path) -> None:
+    made = config(trials=9, target=0.5, objectives=(Objective.parse("compute:min"),),
+                  constraints=(Constraint.parse("val_class_il>=50"),), sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        for compute, accuracy, state in ((0.4, 90.0, "PRUNED"), (0.4, 49.0, "COMPLETE"), (0.51, 90.0, "COMPLETE")):
+            s.suggest("a")
+            s.on_trial_complete("a", said(accuracy, state=state, reason="", compute=compute))
+            assert not s.poll(), "one cut short, one that breaks the constraint, one not far enough"
+        s.suggest("a")
+        s.on_trial_complete("a", said(50.0, state="COMPLETE", compute=0.5))
+        reached = "trial 3 reached the target with compute 0.5"
+        assert s.over == reached and s.suggest("b") == Searcher.FINISHED
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        s = searcher(again)
+        assert s.over == reached and s.suggest("a") == Searcher.FINISHED and len(again.trials()) == 4
+
+
+def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
+    made = config(pruner="halving", grace_tasks=1, sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        decisions = []
+        for trial, value in (("a", 90.0), ("b", 50.0)):
+            s.suggest(trial)
+            scheduler = LedgerScheduler(s, room(ledger))
+            decisions.append(scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), said(value)))
+        assert decisions == [LedgerScheduler.CONTINUE, LedgerScheduler.STOP]
+        assert ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 1
+        s.on_trial_complete("b", said(50))
+        reason = "halving: val_class_il 50.00 after task 1 is not among the best 1 of the 2 so far"
+        assert (ledger.trial(1).state, ledger.trial(1).reason) == ("PRUNED", reason)
+        s.on_trial_complete("a", said(90))
+        assert ledger.trial(0).state == "INTERRUPTED", "it was stopped by nobody's judgement"
+
+
+def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) -> None:
+    made = config(trials=5, deterministic_order=True, sampler="random")
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        told: list[tuple[int, str]] = []
+        s = LedgerSearcher(ledger, room(ledger), lambda t: told.append((t.number, t.state)))
+        assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
+        assert not s.enter("a", trains()) and not s.enter("b", trains())
+        s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+        assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2
+        told.clear()
+        time.sleep(0.2)
+        s.on_trial_complete("a", said(70, state="FAIL", reason="a bug"))
+        assert told == [(0, "FAIL"), (1, "COMPLETE")]
+        first, second = (ledger.trial(n).seconds or 0.0 for n in (0, 1))
+        assert first - second >= 0.2, "what trial 1 waited is not its own"
+        assert [s.suggest(t)["number"] for t in "cd"] == [2, 3]
+        s.on_trial_complete("d", said(60, state="COMPLETE"))
+        s.interrupt()
+        assert [t.state for t in ledger.trials()] == ["FAIL", "COMPLETE", "INTERRUPTED", "INTERRUPTED"]
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        s = searcher(again, slots=1)  # the batch is as large as it was
+        assert s.suggest("c")["number"] == 2 and len(again.trials()) == 4
+        assert again.trial(3).state == "INTERRUPTED", "nothing is asked for ahead of a free slot"
+        s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2))
+        assert again.trial(2).state == "RUNNING" and s.suggest("d")["number"] == 3
+        s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2))
+        assert [again.trial(n).state for n in (2, 3)] == ["COMPLETE"] * 2 and s.suggest("e")["number"] == 4
+
+
+class Killed(BaseException):
+    """The end of a driver."""
+
+
+def play(ledger: Ledger, slots: int, backwards: bool) -> None:
+    """A session to its end: the trial that started first, or last, ends first; trial 4 fails."""
+    s, running = searcher(ledger, slots), {}
+    for name in map(str, range(999)):
+        one = s.suggest(name)
+        if isinstance(one, dict):
+            running[name] = one
+            continue
+        if one == Searcher.FINISHED:
+            return
+        name = list(running)[-1 if backwards else 0]
+        one = running.pop(name)
+        state = "FAIL" if one["number"] == 4 else "COMPLETE"
+        s.on_trial_complete(name, said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"]))
+
+
+def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told: int = 99,
+                        slots: int = 3) -> list[dict[str, Any]]:
+    """Configurations of a sweep whose driver is killed once it has told so many ends; the next has other slots."""
+    Ledger.create(storage, config(name, trials=7, deterministic_order=True, seed=3), {})
+    left = iter(range(told))
+    with suppress(Killed), driven(Ledger.open(storage, name)) as ledger, pytest.MonkeyPatch.context() as patch:
+        finish = ledger.finish
+
+        def tell(*arguments: Any) -> None:
+            if next(left, None) is None:
+                raise Killed
+            finish(*arguments)
+
+        patch.setattr(ledger, "finish", tell)
+        play(ledger, 3, backwards)
+    with driven(Ledger.open(storage, name)) as ledger:
+        play(ledger, slots, backwards)
+        assert [t.state for t in ledger.trials()] == ["COMPLETE"] * 4 + ["FAIL"] + ["COMPLETE"] * 2
+        return [t.config for t in ledger.trials()]
+
+
+def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_is_tried(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # TPE as it is after ten trials, from the second on.
+    monkeypatch.setitem(SAMPLERS, "tpe", lambda draw: TPESampler(
+        multivariate=True, constant_liar=True, n_startup_trials=2, seed=100 * draw.seed + draw.number))
+    undisturbed = in_batches_of_three(tmp_path, "undisturbed")
+    assert in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2) == undisturbed
+    assert in_batches_of_three(tmp_path, "between", told=3, slots=1) == undisturbed
+
+
+def test_ray_may_pickle_it(ledger: Ledger) -> None:
+    pickle.dumps(searcher(ledger))

@@ -1,0 +1,67 @@
+"""Commands that are done on a cluster, through the job server that --address names. Ray is imported once needed."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from dynamos.errors import UserError, command_line
+from dynamos.files import local_path
+
+AT_A_SERVER = ("submit", "logs")  # these have no other place to be done
+DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
+
+
+def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
+    """Does a command there, `texts` as parsed into `arguments`; its exit status.
+
+    Raises UserError for what cannot be done there.
+    """
+    command, address, what = arguments.command, arguments.address, _without_address(texts)
+    if command == "run":
+        raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the cluster: "
+                        f"{command_line('dynamos-sweep', 'submit', '--address', address)} ...")
+    from tune.machines.jobs import Jobs
+
+    if command == "logs" and arguments.trial is None:
+        jobs = Jobs(address)
+        (jobs.follow if arguments.follow else jobs.show)(jobs.of(arguments.name))
+        return 0
+    for flag in ("storage", "data_path", "page"):
+        place = getattr(arguments, flag, None)
+        if place is not None and "://" not in place and not Path(place).is_absolute():
+            raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
+                            "path.")
+    if command not in DRIVES:
+        return Jobs(address).run(what)  # nothing that it reads lies here
+    if command == "submit":
+        from tune.cli.flags import sweep_config
+
+        if arguments.name is None:
+            raise UserError("submit needs --name, by which the sweep and its logs are found again.")
+        config = sweep_config(arguments)  # what is wrong with the flags is said here
+        what[0] = "run"
+        if config.tracking_uri is not None:  # it may be this machine's environment that names it
+            what += ["--tracking-uri", config.tracking_uri]
+    # By the names that were given, wherever these link to.
+    files = {flag: Path(given).expanduser() for flag in ("config", "space", "points", "baseline")
+             if (given := getattr(arguments, flag, None)) and isinstance(given, str) and local_path(given).is_file()}
+    for flag, path in files.items():
+        what += [f"--{flag}", path.name]  # the later one counts
+    if len({path.name for path in files.values()}) < len(files):
+        raise UserError(f"{' '.join(map(str, files.values()))} go there by their last names, which must differ.")
+    what += ["--address", "auto"]
+    if arguments.preflight_only or getattr(arguments, "dry_run", False):
+        return Jobs(address).run(what, list(files.values()))
+    job = Jobs(address).started(what, arguments.name, list(files.values()))
+    follow = command_line("dynamos-sweep", "logs", "-f", arguments.name, "--address", address)
+    print(f"job {job} drives {arguments.name}. Follow it: {follow}")
+    return 0
+
+
+def _without_address(texts: Sequence[str]) -> list[str]:
+    """A command line without its --address."""
+    left = [text for text in texts if not text.startswith("--address=")]
+    if "--address" in left:
+        place = left.index("--address")
+        del left[place:place + 2]
+    return left

@@ -1,0 +1,169 @@
+"""Commands that a service does, which --server names."""
+
+import argparse
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from dynamos.errors import UserError, command_line
+from results import STORAGE
+from results.definition.defaults import PRESET
+from results.definition.labels import one_line, parsed_tags, told
+from results.definition.sweep_config import SESSION, Constraint, Objective
+from results.wording import count
+from tune.cli import tables
+from tune.client import Client
+
+# Flags that say what is the service's own.
+_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "register", "page", "preflight_only")
+
+
+def done_by_service(arguments: argparse.Namespace) -> int:
+    """Has the service do a command; its exit status. UserError for what it cannot do."""
+    given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
+    if arguments.storage != STORAGE:
+        given.append("storage")
+    if arguments.command == "confirm":  # whose first session has the resources of the sweep's
+        given += [flag for flag in SESSION if getattr(arguments, flag) is not None]
+        if arguments.baseline not in (None, PRESET):
+            given.append("baseline")
+    if given:
+        raise UserError(f"--{given[0].replace('_', '-')} is not for --server: that is the service's own.")
+    COMMANDS[arguments.command](Client(arguments.server), arguments)
+    return 0
+
+
+def _run(client: Client, arguments: argparse.Namespace) -> None:
+    from tune.cli.flags import sweep_config
+
+    if arguments.name is None:
+        raise UserError("with --server a sweep needs --name, by which it is found again.")
+    config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
+    for text in config.space.notes:  # the service is sent each choice once
+        tables.say(f"note: {text}")
+    if arguments.dry_run:
+        tried = client.create(config, dry_run=True)
+        tables.print_tried(tried["config"], tried["trials"], tried["suggestions"])
+        return
+    made = client.create(config, tags=tags, note=arguments.note or "")
+    show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
+    tables.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
+
+
+def _list(client: Client, _: argparse.Namespace) -> None:
+    tables.print_rows(tables.SWEEPS, [[
+        sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
+        f"{_ended(sweep)}/{sweep['budget']}", tables.cell(sweep["best"] and sweep["best"]["value"]),
+        sweep["verdict"] or "", " ".join(sweep["objectives"]), told(sweep["tags"]), one_line(sweep["note"]),
+        sweep["error"] or ""] for sweep in client.sweeps()], prose=3)
+
+
+def _show(client: Client, arguments: argparse.Namespace) -> None:
+    sweep = client.sweep(arguments.name)
+    objectives = [Objective.parse(text) for text in sweep["objectives"]]
+    constraints = [Constraint.parse(text) for text in sweep["constraints"]]
+    if arguments.trial is not None:
+        trial = client.trial(arguments.name, arguments.trial)
+        tables.print_trial(trial, arguments.name, list(sweep["metrics"]), constraints)
+        return
+    tables.say(f"{_line(sweep)}; {sweep['answer']}")
+    for caution in sweep["cautions"]:
+        tables.say(caution)
+    trials = _in_order(client.trials(arguments.name), objectives)
+    tables.print_trials(trials[:tables.SHOWN_TRIALS], objectives, constraints)
+    if len(trials) > tables.SHOWN_TRIALS:
+        tables.say(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
+
+
+def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+    """The trials as `show` has them here: ranked (results.choice), those that run, the others."""
+
+    def place(t: dict[str, Any]) -> tuple[float, ...]:
+        if t["state"] == "COMPLETE" and t["feasible"]:
+            return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
+        return 1 if t["state"] == "RUNNING" else 2, t["number"]
+
+    return sorted(trials, key=place)
+
+
+def _stop(client: Client, arguments: argparse.Namespace) -> None:
+    if arguments.trial is None:
+        tables.say(_line(client.stop(arguments.name)))
+    else:
+        client.stop_trial(arguments.name, arguments.trial)
+        print(f"trial {arguments.trial} of {arguments.name} was asked to stop")
+
+
+def _resume(client: Client, arguments: argparse.Namespace) -> None:
+    tables.say(_line(client.resume(arguments.name, **_limits(arguments))))
+
+
+def _extend(client: Client, arguments: argparse.Namespace) -> None:
+    tables.say(_line(client.extend(arguments.name, arguments.trials, **_limits(arguments))))
+
+
+def _confirm(client: Client, arguments: argparse.Namespace) -> None:
+    tables.say(_line(client.confirm(arguments.name, arguments.seeds, arguments.top, arguments.choose,
+                                    arguments.max_compute, arguments.baseline)))
+
+
+def _export(client: Client, arguments: argparse.Namespace) -> None:
+    found = client.best(arguments.name, arguments.choose, arguments.max_compute)
+    print(f"trial {found['trial']['number']} of {arguments.name}, {found['provenance']['chosen_by']}:")
+    for line in found["commands"].values():
+        print(line)
+    print(found["note"])
+
+
+def _report(client: Client, arguments: argparse.Namespace) -> None:
+    path = Path(f"{arguments.name}-report.html")
+    path.write_text(client.report(arguments.name))
+    print(path.resolve())
+
+
+def _compare(client: Client, arguments: argparse.Namespace) -> None:
+    found = client.compare(*arguments.names)
+    tables.print_comparison(found["names"], (found["settings"], found["found"], found["shifted"]), found["sentences"])
+
+
+def _note(client: Client, arguments: argparse.Namespace) -> None:
+    name, text = arguments.name, arguments.text
+    sweep = client.sweep(name) if text is None else client.label(name, note=text)
+    tables.say(sweep["note"] or f"{name} has no note")
+
+
+def _tag(client: Client, arguments: argparse.Namespace) -> None:
+    name, tags = arguments.name, parsed_tags(arguments.tags)
+    sweep = client.label(name, tags) if tags else client.sweep(name)
+    tables.say(told(sweep["tags"]) or f"{name} has no tags")
+
+
+def _delete(client: Client, arguments: argparse.Namespace) -> None:
+    for name in arguments.names:
+        tables.say(_line(client.sweep(name)))
+    if arguments.yes or tables.asked("Delete for good?"):
+        for name in arguments.names:
+            client.delete(name)
+            tables.say(f"{name} is deleted")
+
+
+COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
+    "run": _run, "list": _list, "show": _show, "stop": _stop, "resume": _resume, "extend": _extend,
+    "confirm": _confirm, "export": _export, "report": _report, "compare": _compare, "delete": _delete,
+    "note": _note, "tag": _tag}
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, float]:
+    if arguments.pack_gpus:
+        raise UserError("--gpus-per-trial auto is not for a later session at --server; say a number.")
+    return {name: value for flag, name in SESSION.items()
+            if name != "pack_gpus" and (value := getattr(arguments, flag)) is not None}
+
+
+def _line(sweep: dict[str, Any]) -> str:
+    told = f"{sweep['name']}: {sweep['state']}, {_ended(sweep)} of {count(sweep['budget'], 'trial')} ended"
+    return told if sweep["error"] is None else f"{told}; {sweep['error']}"
+
+
+def _ended(sweep: dict[str, Any]) -> int:
+    return sum(int(sweep["counts"][state]) for state in ("complete", "pruned", "fail"))

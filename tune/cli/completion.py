@@ -1,0 +1,44 @@
+"""What a shell may put in for a word of `dynamos-sweep`'s command line that has been begun."""
+
+import argparse
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+from dynamos.errors import DynamosError
+from dynamos.files import any_path
+from results import STORAGE, sweep_names
+
+# By flag, where what it may be called stands; imported once it is asked for.
+_REGISTRIES = {
+    "dataset": "dynamos.config:DATASETS", "settings": "dynamos.config:FIELDS", "report_on": "dynamos.config:FIELDS",
+    "objectives": "results.definition.sweep_config:OBJECTIVES",
+    "constraints": "results.definition.sweep_config:OBJECTIVES",
+    "protocol": "results.definition.protocols:PROTOCOLS", "pruner": "results.strategy.pruners:PRUNERS",
+    "choose": "results.choice:RULES", "sampler": "results.strategy.samplers:SAMPLERS"}
+
+
+def add_completions(command: argparse.ArgumentParser) -> None:
+    """Has a command's arguments be completed that name something: sweeps, and what is in a registry."""
+    for action in command._actions:
+        if action.dest == "warm_start" or action.metavar == "NAME" and not action.option_strings:
+            action.completer = _sweeps  # type: ignore[attr-defined]
+        elif action.dest in _REGISTRIES:
+            action.completer = _registered(action.dest)  # type: ignore[attr-defined]
+
+
+def _sweeps(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    try:
+        return sweep_names(any_path(getattr(parsed_args, "storage", None) or STORAGE))
+    except (DynamosError, OSError):  # there is nobody to tell
+        return []
+
+
+def _registered(flag: str) -> Callable[..., list[str]]:
+    module, _, registry = _REGISTRIES[flag].partition(":")
+
+    def find(**_: Any) -> list[str]:
+        names = getattr(importlib.import_module(module), registry)
+        return [f"{name}=" for name in names] if registry == "FIELDS" else list(names)
+
+    return find

@@ -1,0 +1,124 @@
+"""What a sweep shows while it runs: counts, the best so far, what is training, the time left."""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from results.choice import best, named
+from results.ledger.ledger import Ledger
+from results.trial import ENDED, TrialRecord, own
+from results.wording import duration, parameters
+from tune.machines import status
+
+
+class Display:
+    """A live table on a terminal; on anything else a line per finished trial. A context manager and a listener."""
+
+    def __init__(self, ledger: Ledger, more: int = 0, console: Console | None = None) -> None:
+        self._ledger = ledger
+        self._console = console or Console(stderr=True)
+        self._metric = ledger.config.objectives[0].metric
+        self._trials = {trial.number: trial for trial in ledger.trials()}
+        self._budget, self._note = ledger.budget + more, "starting Ray"
+        self._slots: Callable[[], int] | None = None
+        self._started: float | None = None  # when this session's first trial began to train
+        self._live: Live | None = None
+        if self._console.is_terminal:
+            self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
+
+    def __enter__(self) -> "Display":
+        if self._live is not None:
+            self._live.start()
+        self._say(f"sweep {self._ledger.config.name}: {self._note}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def begin(self, slots: Callable[[], int]) -> None:
+        """Trials start from here on, as many at a time as `slots` gives at the moment."""
+        status.tell(status.BEGAN)
+        self._slots, self._note = slots, "starting workers"
+        self._budget = self._ledger.budget  # of a grid it may be less than was asked for
+        self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
+        if self._ledger.sessions == 1:
+            for text in self._ledger.remarks:
+                self.say(f"note: {text}")
+
+    def note(self, text: str) -> None:
+        """Says what goes on beside the trials."""
+        self._note = text
+
+    def __call__(self, trial: TrialRecord) -> None:
+        """Takes in a changed trial."""
+        self._trials[trial.number] = trial
+        if self._started is None and trial.state == "RUNNING" and not trial.starting:
+            self._started, self._note = time.monotonic(), ""
+        if trial.state in ENDED:
+            outcome = f"{self._metric} {trial.value:.4g}" if trial.value is not None else f"{trial.reason}"
+            self._say(f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  {parameters(trial.config)}  "
+                      f"[{self._summary()}]")
+
+    def render(self) -> RenderableType:
+        """The live picture."""
+        trials = list(self._trials.values())
+        counts = Counter(t.state for t in own(trials))
+        done = sum(counts[state] for state in ENDED)
+        head = Text.assemble((f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}")
+        bar = Table.grid(padding=(0, 1))
+        bar.add_row(ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}")
+        parts: list[RenderableType] = [head, bar]
+        chosen = best(trials, self._ledger.config)
+        if chosen is not None:
+            parts.append(Text(f"best so far: {named(chosen)}, {self._metric} {chosen.value:.4g}  "
+                              f"{parameters(chosen.config)}"))
+        running = [t for t in trials if t.state == "RUNNING"]
+        if running:
+            table = Table(box=None, pad_edge=False)
+            for column in ("running", "tasks", self._metric, "seconds", "parameters"):
+                table.add_column(column, no_wrap=column != "parameters")
+            for t in running[:10]:
+                value = t.last(self._metric)
+                table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.4g}",
+                              "starting" if t.starting else f"{t.seconds or 0:.0f}", parameters(t.config))
+            parts.append(table)
+        return Group(*parts)
+
+    def _summary(self) -> str:
+        counts = Counter(t.state for t in own(list(self._trials.values())))
+        return (f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
+                f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
+
+    def _left(self, counts: Counter[str]) -> str:
+        trials = list(self._trials.values())  # the screen's own thread reads while trials come in
+        took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
+        slots = self._slots and self._slots()
+        if slots == 0:
+            return "waiting for a node that takes trials"
+        if not took or slots is None:
+            return "time left: not known yet"
+        mean = sum(took) / len(took)
+        to_start = max(self._budget - sum(counts[s] for s in (*ENDED, "RUNNING")), 0)
+        under_way = sum(max(mean - (t.seconds or 0), 0) for t in trials if t.state == "RUNNING")
+        left = (to_start * mean + under_way) / slots
+        limit = self._ledger.config.time_budget_seconds
+        if limit is not None:
+            spent = 0.0 if self._started is None else time.monotonic() - self._started
+            left = min(left, max(limit - spent, 0))
+        return f"about {duration(left)} left"
+
+    def say(self, line: str) -> None:
+        """Says something once."""
+        self._console.print(line, soft_wrap=True, markup=False, highlight=False)
+
+    def _say(self, line: str) -> None:
+        """Says what the live picture shows."""
+        if self._live is None:
+            self.say(line)

@@ -1,0 +1,68 @@
+"""Prints the logs of a sweep and of its trials, as they are or as they grow."""
+
+import time
+from collections.abc import Callable, Sequence
+
+from dynamos.errors import UserError
+from dynamos.files import AnyPath
+from results.ledger.ledger import Ledger
+from results.trial import ENDED
+from tune.cli.tables import say
+from tune.machines.status import for_people
+
+POLL_SECONDS = 0.5
+
+
+def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
+    """Prints the log of a sweep and of its newest driver, or those of a trial; follows them while it runs."""
+    name = ledger.config.name
+    if trial is not None and not 0 <= trial < (trials := len(ledger.trials())):
+        raise UserError(f"--trial {trial}: {name} has trials 0 to {trials - 1}.")
+
+    def over() -> bool:
+        return ledger.driver is None or ledger.driver_gone or (
+            trial is not None and ledger.trial(trial).state in ENDED)
+
+    if _printed(lambda: _of_sweep(ledger) if trial is None else _of_trial(ledger, trial), over if follow else None):
+        return
+    if trial is not None:
+        say(f"Trial {trial} of {name} has logged nothing: {ledger.trial_folder(trial)}")
+        return
+    say(f"{name} has no log: nothing went wrong beside its trials, and what its drivers say is on the terminals where "
+        "they were started, or, of jobs, at the cluster's job server: --address URL.")
+
+
+def _of_sweep(ledger: Ledger) -> list[AnyPath]:
+    drivers: list[AnyPath] = [*ledger.folder.glob("driver-*.log")]
+    drivers.sort(key=lambda path: int(path.stem.removeprefix("driver-")))
+    files: list[AnyPath] = [ledger.folder / "sweep.log", *drivers[-1:]]
+    return [path for path in files if path.is_file()]
+
+
+def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
+    attempts = [ledger.trial_folder(trial) / f"attempt-{i}" for i in range(1, ledger.trial(trial).attempt + 1)]
+    files: list[AnyPath] = [attempt / name for attempt in attempts for name in ("log.txt", "traceback.txt")]
+    return [path for path in files if path.is_file()]
+
+
+def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
+    """Whether anything was printed of files; until `over`, if it is given, what they grow by is printed, too."""
+    places: dict[AnyPath, int] = {}  # bytes of each that were printed
+    latest = None
+    while True:
+        last = over is None or over()  # asked before reading, so that nothing is missed
+        for path in files():
+            with path.open("rb") as file:
+                file.seek(places.get(path, 0))
+                content = file.read()
+            if not last:
+                content = content[:content.rfind(b"\n") + 1]
+            places[path] = places.get(path, 0) + len(content)
+            text = for_people(content.decode(errors="replace"))
+            if text.strip() and path != latest:
+                print(f"== {path} ==")
+                latest = path
+            print(text, end="" if text.endswith("\n") or not text else "\n", flush=True)
+        if last:
+            return latest is not None
+        time.sleep(POLL_SECONDS)

@@ -1,0 +1,478 @@
+"""`dynamos-sweep`: run a sweep, go on with it, stop it, read what came out. Heavy imports wait until needed."""
+
+import argparse
+import codecs
+import dataclasses
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from dynamos.arguments import complete, exit_status
+from dynamos.errors import RunError, UserError
+from dynamos.files import any_path, local_path
+from results.definition.urls import refuse_password, refuse_unmirrored
+from tune.cli.at_cluster import AT_A_SERVER, done_there
+from tune.cli.parser import COMMANDS, parser_of
+from tune.cli.session import session_changes, storage, with_data_path
+from tune.machines.address import JOB_SERVER, is_server
+from tune.machines.status import tell_error
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from dynamos.config import TrainConfig
+    from results.definition.sweep_config import SweepConfig
+    from results.ledger.ledger import Ledger
+    from results.sweep import Sweep
+    from results.trial import TrialRecord
+
+_DRIVING = ("run", "resume", "extend", "rerun", "confirm")  # commands that drive sweeps
+PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
+    if "COMP_LINE" in os.environ:
+        complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
+    texts = sys.argv[1:] if argv is None else list(argv)
+    spell_out(sys.stdout)
+    return exit_status("dynamos-sweep", lambda: _done(texts), tell_error)
+
+
+def spell_out(stream: Any) -> None:
+    """Has a text stream whose encoding lacks ± write +-, and a ? for anything else that it lacks."""
+    def plain(error: UnicodeError) -> tuple[str, int]:
+        assert isinstance(error, UnicodeEncodeError)
+        return "".join("+-" if sign == "±" else "?" for sign in error.object[error.start:error.end]), error.end
+
+    try:
+        "±".encode(stream.encoding or "utf-8")
+    except UnicodeEncodeError:
+        codecs.register_error("spell-out", plain)
+        stream.reconfigure(errors="spell-out")
+
+
+def _done(texts: list[str]) -> int:
+    """The status of a command line; RunError where a ledger's file is damaged or its server does not answer."""
+    asked = _asked(texts)
+    arguments = parser_of(asked).parse(texts)
+    if getattr(arguments, "config", None) is not None:
+        from tune.cli.sweep_file import flags_of
+
+        arguments = parser_of(asked, flags_of(local_path(arguments.config))).parse(texts)
+    for flag in ("--ledger-url", "--tracking-uri"):
+        refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
+    refuse_unmirrored("--tracking-uri", getattr(arguments, "tracking_uri", None))
+    address, command = getattr(arguments, "address", None), arguments.command
+    if getattr(arguments, "server", None) is not None:
+        from tune.cli.at_service import done_by_service
+
+        return done_by_service(arguments)
+    if is_server(address) and command != "serve":
+        return done_there(arguments, texts)
+    if address is not None and command in AT_A_SERVER:
+        raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
+    if address is not None and "preflight_only" not in arguments and command != "serve":
+        raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
+                        f"{JOB_SERVER}.")
+    from results.ledger.study import DATABASE_ERRORS, unusable
+
+    try:
+        with sigterm_as_ctrl_c() if command in _DRIVING else nullcontext():
+            status: int = globals()[f"_{command}"](arguments)
+        return status
+    except DATABASE_ERRORS as error:
+        raise RunError(unusable(error)) from error
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While it lasts, SIGTERM raises KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _asked(texts: Sequence[str]) -> str | None:
+    """The command that is named on a command line."""
+    return next((text for text in texts if text in COMMANDS), None)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from results.definition.labels import check, parsed_tags
+    from results.ledger.ledger import Ledger, NameTaken
+    from tune.cli.flags import sweep_config, sweep_name
+
+    config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
+    check(tags, arguments.note)
+    address = _checked(arguments, config, config.base)
+    if arguments.preflight_only:
+        return 0
+    if arguments.dry_run:
+        from tune.cli.tables import print_tried
+        from tune.engine.suggestions import first_suggestions
+        from tune.engine.sweep import recorded
+
+        Ledger.refuse_taken(storage(arguments), config.name)
+        print_tried(config.to_dict(), *first_suggestions(storage(arguments), config, recorded(config, address)))
+        return 0
+    with _status("looking at the images"):
+        from tune.engine.sweep import create_sweep
+
+        while True:
+            try:
+                ledger = create_sweep(storage(arguments), config, address=address)
+                break
+            except NameTaken:
+                if arguments.name is not None:
+                    raise
+                config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
+    ledger.label(tags, arguments.note)
+    return _drive(ledger, address)
+
+
+def _resume(arguments: argparse.Namespace) -> int:
+    return _go_on(arguments, _open(arguments))
+
+
+def _extend(arguments: argparse.Namespace) -> int:
+    ledger = _open(arguments)
+    if ledger.config.confirms is not None:
+        raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: "
+                        + ledger.command("confirm", "--seeds", "10", sweep=ledger.config.confirms))
+    return _go_on(arguments, ledger, arguments.trials)
+
+
+def _rerun(arguments: argparse.Namespace) -> int:
+    ledger = _open(arguments)
+    ledger.refuse_rerun(arguments.trial)
+    return _go_on(arguments, ledger, again=arguments.trial)
+
+
+def _confirm(arguments: argparse.Namespace) -> int:
+    from results.choice import Choice
+
+    ledger = _open(arguments)
+    ledger.config = with_data_path(arguments, ledger.config, reported=True)
+    changes = session_changes(arguments, ledger.config)
+    choice = Choice(arguments.choose, arguments.max_compute)
+    address = _checked(arguments, dataclasses.replace(ledger.config, **changes),
+                       ledger.config.reported_base.replace(evaluate_on="test"))
+    if arguments.preflight_only:
+        return 0
+    with _status("looking at the images"):
+        from tune.engine.retraining import confirmation
+        from tune.engine.sweep import check_images
+
+        there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
+        if there.sessions and there.left:  # those of a new one were looked at
+            check_images(there)
+    if there.left:
+        return _drive(there, address)
+    from tune.cli.summary import confirmed
+
+    return 0 if confirmed(ledger, there, None) else 1
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from results.choice import Choice, chosen, named, reported_config
+    from results.pages.best_config import commands, export, note
+
+    ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
+    place = None
+    if arguments.register is not None:
+        from tune.tracking.registry import parse
+
+        place = parse(arguments.register)
+    trial = chosen(ledger.trials(), ledger.config, choice)[0]
+    export(ledger, trial, choice)
+    print(f"{named(trial)} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
+    config = reported_config(ledger.config, trial)
+    for line in (*commands(config).values(), note(config, ledger)):
+        print(line)
+    if place is not None:
+        from tune.tracking.registry import register
+        from tune.tracking.store import mlflow_uri
+
+        model, alias = place
+        with _status(f"handing the network to MLflow's registry as {model}"):
+            version = register(ledger, trial, model, alias)
+        print(f"version {version} at {mlflow_uri(ledger)}: mlflow.pyfunc.load_model('models:/{model}@{alias}')")
+    return 0
+
+
+def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again: Sequence[int] = ()) -> int:
+    changed = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
+    ledger.config = with_data_path(arguments, changed)
+    if not arguments.preflight_only:
+        left = ledger.left + more + len(again)
+        if left <= 0 and ledger.driver is None:  # one that was killed has left things to tidy up
+            return _nothing_left(ledger)
+        _refuse_at_a_limit(ledger, left)
+        with _status("looking at the images"):
+            from tune.engine.sweep import check_images
+
+            check_images(ledger)
+    address = _checked(arguments, ledger.config, ledger.config.base)
+    return 0 if arguments.preflight_only else _drive(ledger, address, more, again)
+
+
+def _nothing_left(ledger: "Ledger") -> int:
+    """Says that a sweep is finished and what can be done with it; its files are made to agree with its ledger."""
+    from results.pages.best_config import write_views
+    from results.sweep import stale
+    from results.wording import count
+
+    config = ledger.config
+    if stale(ledger):  # a full disk, or a kill
+        write_views(ledger)
+    ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
+    if config.confirms is not None:
+        ways = [ledger.command("show")]
+    print(f"{config.name} is finished ({count(ledger.budget, 'trial')}): nothing is left to do. To go on: "
+          f"{'; or '.join(ways)}")
+    return 0
+
+
+def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
+    """UserError where a session would end before it began a trial, because of what earlier ones have come to."""
+    from tune.engine.limits import reached
+
+    limits = reached(ledger)
+    # A driver that was killed has left things to tidy up, and its successor does.
+    if not limits or ledger.driver is not None or left <= 0:
+        return
+    from results.pages.best_config import write_views
+
+    write_views(ledger)  # there may have been no room for them
+    raise UserError(f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; to go on "
+                    f"set another {' and another '.join(limits)}.")
+
+
+def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig") -> str | None:
+    """The address of the cluster to run on, once every node of it will do; None for this machine alone.
+
+    `base` says which images the trials need.
+    """
+    from tune.machines.cluster import check_token, cluster_address
+
+    address = cluster_address(arguments.address)
+    check_token()
+    if address is not None or arguments.preflight_only:
+        from tune.machines.preflight import preflight
+
+        preflight(config, storage(arguments), address, base)
+    return address
+
+
+def _status(text: str) -> "Status":
+    """On a terminal, what goes on, while it lasts."""
+    from rich.console import Console
+
+    return Console(stderr=True).status(text)
+
+
+def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence[int] = ()) -> int:
+    from results.ledger.ledger import Ledger
+    from tune.cli.live_table import Display
+    from tune.cli.summary import confirmed, ending
+    from tune.engine.sweep import INTERRUPTED, run_sweep
+
+    over = run_sweep(ledger, more, address, again, Display(ledger, more + len(again)))
+    confirms = ledger.config.confirms
+    found = ending(ledger, over) if confirms is None else confirmed(
+        Ledger.open(ledger.folder.parent, confirms), ledger, over)
+    return 130 if over == INTERRUPTED else 0 if found else 1
+
+
+def _stop(arguments: argparse.Namespace) -> int:
+    ledger = _open(arguments)
+    name, driver = ledger.config.name, ledger.driver
+    if driver is None or ledger.driver_gone:
+        if driver is None and ledger.left <= 0:
+            print(f"{name} is finished; there is nothing to stop")
+            return 0
+        raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
+                        f"Go on with it: {ledger.command('resume')}")
+    if arguments.trial is None:
+        ledger.request_stop()
+        what = f"sweep {name}"
+    else:
+        if _over(trial := ledger.asked_for(arguments.trial)):
+            raise UserError(f"--trial {arguments.trial} does not run: it is "
+                            f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}.")
+        ledger.request_trial_stop(arguments.trial)
+        what = f"trial {arguments.trial} of {name}"
+    until = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < until:
+        if ledger.driver is None or (arguments.trial is not None and _over(ledger.trial(arguments.trial))):
+            print(f"{what} has stopped" + (f"; go on with: {ledger.command('resume')}"
+                                           if arguments.trial is None else ""))
+            return 0
+        time.sleep(0.2)
+    print(f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. If that process "
+          f"is gone, {ledger.command('resume')} takes over.", file=sys.stderr)
+    return 1
+
+
+def _over(trial: "TrialRecord") -> bool:
+    return trial.state != "RUNNING" or trial.held
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    from results.analysis.comparison import compared, sentences, table
+    from results.names import comparison_page
+    from results.pages.compare_page import write_comparison
+    from tune.cli.tables import print_comparison
+
+    names = arguments.names
+    if len(set(names)) < len(names) or len(names) < 2:
+        raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
+    sweeps = compared([_found(arguments, name) for name in names])
+    print_comparison([s.name for s in sweeps], table(sweeps), sentences(sweeps))
+    path = any_path(arguments.page) if arguments.page else storage(arguments) / comparison_page(names)
+    print(f"\nThe page: {write_comparison(sweeps, path)}")
+    return 0
+
+
+def _note(arguments: argparse.Namespace) -> int:
+    from results.definition.labels import check
+    from tune.cli.tables import say
+
+    ledger = _open(arguments)
+    if arguments.text is not None:
+        check({}, arguments.text)
+        ledger.label({}, arguments.text)
+    say(ledger.note or f"{arguments.name} has no note")
+    return 0
+
+
+def _tag(arguments: argparse.Namespace) -> int:
+    from results.definition.labels import parsed_tags, told
+    from tune.cli.tables import say
+
+    ledger = _open(arguments)
+    ledger.label(parsed_tags(arguments.tags), None)
+    say(told(ledger.tags) or f"{arguments.name} has no tags")
+    return 0
+
+
+def _delete(arguments: argparse.Namespace) -> int:
+    from results.ledger.removal import removals
+    from results.wording import count
+    from tune.cli.tables import asked, say
+    from tune.tracking.mirror import delete_runs
+    from tune.tracking.store import store_uri
+
+    going = removals(storage(arguments), list(dict.fromkeys(arguments.names)))
+    for removal in going:
+        uri = store_uri(removal.config, storage(arguments))
+        trials = "its ledger is lost" if removal.trials is None else count(removal.trials, "trial")
+        study = "" if removal.config.ledger_url is None else f", its study at {removal.config.ledger_url}"
+        runs = delete_runs(uri, removal.record["id"], really=False)
+        say(f"{removal.config.name}: {trials}, {removal.folder}{study}, {count(runs, 'MLflow run')} at {uri}")
+    if not (arguments.yes or asked("Delete for good?")):
+        return 1
+    for removal in going:
+        delete_runs(store_uri(removal.config, storage(arguments)), removal.record["id"])
+        removal.carry_out()
+        say(f"{removal.config.name} is deleted"
+            + ("; that it looked at test images stays on record" if removal.config.confirms is not None else ""))
+    return 0
+
+
+def _found(arguments: argparse.Namespace, name: str) -> "Sweep":
+    """A sweep from its ledger or, with --tracking-uri and without a ledger here, from MLflow."""
+    from results import sweep_names
+    from results.sweep import Sweep
+
+    if arguments.tracking_uri is None or name in sweep_names(storage(arguments)):
+        return Sweep.of(_open_named(arguments, name))
+    from tune.tracking.reader import served_sweep
+
+    return served_sweep(arguments.tracking_uri, name)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from tune.cli.summary import listing
+
+    listing(storage(arguments))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from tune.cli.summary import show_sweep, show_trial
+
+    ledger = _open(arguments)
+    if arguments.trial is None:
+        show_sweep(ledger)
+    else:
+        show_trial(ledger, arguments.trial)
+    return 0
+
+
+def _sync(arguments: argparse.Namespace) -> int:
+    from tune.tracking.mirror import sync
+
+    ledger = _open(arguments)
+    with _status("comparing MLflow with the ledger"):
+        done = sync(ledger, arguments.tracking_uri)
+    print(done)
+    return 0
+
+
+def _report(arguments: argparse.Namespace) -> int:
+    from results.pages.report import write_report
+
+    ledger = _open(arguments)
+    if ledger.config.confirms is not None:
+        raise UserError(f"{arguments.name!r} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
+    with _status(f"drawing the report of {ledger.config.name}"):
+        path = write_report(ledger)
+    print(path)
+    return 0
+
+
+def _logs(arguments: argparse.Namespace) -> int:
+    from results import sweep_names
+    from tune.cli.log_reader import print_logs
+
+    server = os.environ.get("RAY_API_SERVER_ADDRESS")
+    if server is not None and arguments.name not in sweep_names(storage(arguments)):
+        arguments.address = server
+        return done_there(arguments, ["logs", arguments.name])
+    print_logs(_open(arguments), arguments.trial, arguments.follow)
+    return 0
+
+
+def _serve(arguments: argparse.Namespace) -> int:
+    from tune.service.serve import serve
+
+    return serve(arguments)
+
+
+def _open(arguments: argparse.Namespace) -> "Ledger":
+    return _open_named(arguments, arguments.name)
+
+
+def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
+    from results.ledger.ledger import Ledger
+
+    with _status(f"reading {name}"):
+        ledger = Ledger.open(storage(arguments), name)
+        ledger.trials()  # of thousands it takes seconds, once
+    return ledger
+
+
+if __name__ == "__main__":
+    sys.exit(main())

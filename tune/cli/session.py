@@ -1,0 +1,115 @@
+"""What may change from one session of a sweep to the next, as flags. Imports nothing heavy: `--help` shows them."""
+
+import argparse
+import dataclasses
+import math
+import re
+from typing import TYPE_CHECKING, Any
+
+from dynamos.errors import UserError
+from dynamos.files import AnyPath, any_path, local_path
+
+if TYPE_CHECKING:
+    from results.definition.sweep_config import SweepConfig
+
+
+def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
+    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    add(parser, defaults, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h",
+        type=seconds, metavar="30m")
+    add(parser, defaults, "--cpu-budget", "stop when the sweep's trials have held CPUs for so long together, for "
+        "instance 8h", type=seconds, metavar="8h")
+    add(parser, defaults, "--gpu-budget", "the same of GPUs", type=seconds, metavar="8h")
+    add(parser, defaults, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
+    add(parser, defaults, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads",
+        type=amount, metavar="C")
+    add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, auto measures which packing "
+        "has the most trials an hour on each kind of GPU, with 0 trials train on CPUs", action=_Share, metavar="G|auto")
+    parser.set_defaults(pack_gpus=defaults.get("pack_gpus"))
+    add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as there is room for)", type=int,
+        metavar="M")
+    add(parser, defaults, "--retries", "how often a trial is started again whose worker or node was lost; its own "
+        "errors are not retried", type=int, metavar="R")
+    add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
+        "machine alone); at http://HOST:PORT its job server runs the whole command", metavar="A")
+    parser.add_argument("--preflight-only", action="store_true", help="show what would be found on each node, and run "
+                        "nothing")
+
+
+class _Share(argparse.Action):
+    """Takes a number of GPUs, or "auto": at most one, and how many trials share it is measured."""
+
+    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+        """Sets gpus_per_trial and pack_gpus."""
+        namespace.pack_gpus = values == "auto"
+        try:
+            namespace.gpus_per_trial = 1.0 if namespace.pack_gpus else amount(values)
+        except argparse.ArgumentTypeError as error:
+            raise argparse.ArgumentError(self, f"{error}, nor auto") from None
+
+
+def add_data_path(parser: Any) -> None:
+    """Adds where a later session finds the images."""
+    parser.add_argument("--data-path", metavar="DIR", help="where the images are now; they must be those that the "
+                        "sweep began with")
+
+
+def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reported: bool = False) -> "SweepConfig":
+    """A sweep's configuration with the images where --data-path says; those of the `reported` stream or the searched.
+
+    UserError where there are none on disk.
+    """
+    if arguments.data_path is None:
+        return config
+    base = config.reported_base if reported else config.base
+    if base.data_path is None:
+        raise UserError(f"--data-path {arguments.data_path}: the images of {base.dataset} are in a package, not in a "
+                        "folder.")
+    path = str(local_path(arguments.data_path))
+    if reported and "data_path" in config.report_on:
+        return dataclasses.replace(config, report_on=config.report_on | {"data_path": path})
+    return dataclasses.replace(config, base=config.base.replace(data_path=path))
+
+
+def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
+    """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    from results.definition.sweep_config import SESSION
+
+    given = {field: value for flag, field in SESSION.items() if (value := getattr(arguments, flag)) is not None}
+    gpus = given.get("gpus_per_trial", config.gpus_per_trial)
+    if (gpus > 0) != (config.gpus_per_trial > 0):
+        where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"
+        raise UserError(f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do its "
+                        f"later sessions. For another device start a sweep with --warm-start {config.name}.")
+    return given
+
+
+def storage(arguments: argparse.Namespace) -> AnyPath:
+    """The folder that holds the sweeps; UserError where it is a URL that cannot be used."""
+    return any_path(arguments.storage)
+
+
+def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:
+    """Adds a flag, with its default where it has one."""
+    default = defaults.get(flag.lstrip("-").replace("-", "_"))
+    group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
+                       **more)
+
+
+def seconds(text: str) -> float:
+    """The length of time written as 90s, 30m, 2h or 1d, in seconds."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
+    if not match:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
+    return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
+
+
+def amount(text: str) -> float:
+    """The finite number that a text is."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+    return value

@@ -1,0 +1,85 @@
+"""A sweep in a file, as `run --config` takes it: fields of SweepConfig, all or some, as sweep.yaml has them."""
+
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from types import NoneType
+from typing import Any
+
+from dynamos.config import number_of_text, read_yaml
+from dynamos.errors import UserError, unknown
+from results.definition.defaults import DEFAULTS
+from results.definition.sweep_config import SESSION, SweepConfig
+from search_spaces.space import SearchSpace
+
+_HINTS = typing.get_type_hints(SweepConfig)
+# What a file has otherwise than the configuration.
+_SHAPES: dict[str, tuple[type, ...]] = {
+    "space": (str, dict), "base": (dict,), "objectives": (list,), "constraints": (list,), "points": (list,),
+    "report_on": (dict,)}
+_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping",
+          list: "a list", NoneType: "null"}
+_MERGED = ("base", "report_on", "objectives", "constraints")  # which more than one flag may change
+
+
+def flags_of(path: Path) -> dict[str, Any]:
+    """What a file says, by the attributes that `run`'s flags set; `file` has what several flags may change.
+
+    Of a sweep's own sweep.yaml its name and what it records are left out. UserError for what is no field of a sweep.
+    """
+    values = read_yaml(path)
+    own = values.pop("record", None) is not None
+    names = [name for name in _HINTS if name != "confirms"]
+    if values.pop("confirms", None) is not None:
+        raise UserError(f"{path} is a confirmation's; confirm the sweep again: dynamos-sweep confirm.")
+    for name in values:
+        if name not in names:
+            raise unknown("field", name, names).within(str(path))
+    try:
+        given = {name: _fitting(name, value) for name, value in values.items()}
+        if isinstance(space := given.get("space"), Mapping):
+            content = {key: value for key, value in space.items() if key != "name"}
+            given["space"] = SearchSpace.from_dict(str(space.get("name", path.stem)), content)
+    except UserError as error:
+        raise error.within(str(path)) from None
+    if own:
+        given.pop("name", None)
+    file = {name: given.pop(name) for name in _MERGED if name in given}
+    base = file["base"] = {name: number_of_text(name, value) for name, value in file.get("base", {}).items()}
+    _leave_to_flags(base, given)
+    if given.get("protocol") == "first-k":  # which the flags tell from the other side
+        given["first_k"], base["n_tasks"] = base.get("n_tasks"), file.pop("report_on", {}).get("n_tasks")
+    fields = {field: flag for flag, field in SESSION.items()}
+    return {fields.get(name, name): value for name, value in given.items()} | {
+        name: base.pop(name) for name in ("dataset", "data_path") if name in base} | {"file": file}
+
+
+def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Takes out of a base what follows from the sweep's other fields, so that their flags may change it."""
+    follows = {"evaluate_on": "test" if given.get("protocol") == "test" else "validation",
+               "threads": max(int(given.get("cpus_per_trial", DEFAULTS["cpus_per_trial"])), 1),
+               "device": "cuda" if given.get("gpus_per_trial", 0) > 0 else "cpu"}
+    for name, value in follows.items():
+        if base.get(name) == value:
+            del base[name]
+
+
+def _fitting(name: str, value: Any) -> Any:
+    """A field's value; UserError where it is of another type."""
+    hint = _HINTS[name]
+    kinds = _SHAPES.get(name) or typing.get_args(hint) or (hint,)
+    if float in kinds and isinstance(value, str):  # YAML 1.1 takes 1e3 for a text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if not any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds):
+        raise UserError(f"{name} {value!r} is not {' or '.join(_WORDS[kind] for kind in kinds)}.")
+    if isinstance(value, list):
+        inside = dict if name == "points" else str
+        for entry in value:
+            if not isinstance(entry, inside):
+                raise UserError(f"{name}: {entry!r} is not {_WORDS[inside]}.")
+    if name == "points":
+        return tuple({field: number_of_text(field, given) for field, given in point.items()} for point in value)
+    return value

@@ -1,0 +1,190 @@
+"""The command line's prose and tables of sweeps and trials, be they of a ledger here or told by a service.
+
+On a terminal prose is wrapped at words, and a table that is too wide becomes a paragraph a row. In a file or pipe,
+which has no width of its own, each paragraph and each row is a line, however long.
+"""
+
+import sys
+import textwrap
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import yaml
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column, Table
+
+from dynamos.errors import UserError
+from results.choice import broken_by
+from results.definition.sweep_config import Constraint, Objective
+from results.wording import count, number, parameters
+from tune.machines.screen import width
+
+SHOWN_TRIALS = 30
+SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
+          "error")
+LEAST_PROSE = 30  # columns of the screen that prose in a table is given at least
+QUIET_SECONDS = 2.0  # before something that takes time says how far it is
+PIPE_WIDTH = 100_000
+
+
+def console() -> Console:
+    """What prints tables."""
+    return Console(width=width() or PIPE_WIDTH, markup=False, emoji=False, highlight=False)  # data may look like markup
+
+
+def say(text: str, indent: str = "") -> None:
+    """Prints prose, wrapped at words where it has a screen; a word longer than that, a path for one, stays whole."""
+    columns = width()
+    for line in text.splitlines() or [""]:
+        print(f"{indent}{line}" if columns is None else textwrap.fill(
+            line, columns, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
+            break_on_hyphens=False))
+
+
+def asked(question: str) -> bool:
+    """Whether the person at the terminal says yes; UserError where there is none."""
+    if not sys.stdin.isatty():
+        raise UserError("nobody is here to be asked; say --yes to go ahead.")
+    try:
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def show(table: Table) -> None:
+    """Prints a table where it fits the screen; else each of its rows as a paragraph."""
+    if Console(width=PIPE_WIDTH).measure(table).maximum <= (width() or PIPE_WIDTH):
+        console().print(table)
+        return
+    for row in zip(*(column.cells for column in table.columns), strict=True):
+        say(_paragraph([str(column.header) for column in table.columns], [str(text) for text in row]))
+
+
+def plain(*columns: str | Column) -> Table:
+    """A table without lines."""
+    return Table(*columns, box=None, pad_edge=False)
+
+
+def progress(items: Sequence[str], what: str) -> Iterator[str]:
+    """The items; on a terminal a line says how far they are once they have taken a while."""
+    screen = Console(stderr=True)
+    line = Progress(TextColumn(what), MofNCompleteColumn(), console=screen, transient=True,
+                    disable=not screen.is_terminal)
+    begun, task = time.monotonic(), line.add_task(what, total=len(items))
+    try:
+        for done, item in enumerate(items):
+            if time.monotonic() - begun > QUIET_SECONDS:
+                line.start()
+            line.update(task, completed=done)
+            yield item
+    finally:
+        line.stop()
+
+
+def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int = 0) -> None:
+    """Prints rows, each headed by its first cell; the last `prose` columns hold words, not values.
+
+    Columns without any content are left out.
+    """
+    kept = [i for i in range(len(columns)) if i == 0 or any(row[i] for row in rows)]
+    prose -= sum(i not in kept for i in range(len(columns) - prose, len(columns)))
+    columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
+    values = len(columns) - prose
+    needed = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
+    least = sum(needed[:values]) + sum(min(size, LEAST_PROSE) for size in needed[values:]) + 2 * (len(columns) - 1)
+    screen = width()
+
+    def line(cells: Sequence[str]) -> str:
+        padded = [text + " " * (size - cell_len(text)) for text, size in zip(cells, needed, strict=False)]
+        return "  ".join(padded).rstrip()
+
+    if screen is None:
+        for row in [columns, *rows]:
+            print(line(row))
+    elif least <= screen:
+        table = plain(*(Column(name, no_wrap=i < values, overflow="fold") for i, name in enumerate(columns)))
+        for row in rows:
+            table.add_row(*row)
+        console().print(table)
+    else:
+        aligned = sum(needed[:values]) + 2 * (values - 1) <= screen
+        if aligned:
+            print(line(columns[:values]))
+        for row in rows:
+            if aligned:
+                print(line(row[:values]))
+            else:
+                say(_paragraph(columns[:values], row[:values]))
+            for text in row[values:]:
+                if text:
+                    say(text, "    ")
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
+    return ", ".join(f"{name} {text}".strip() for name, text in zip(columns, row, strict=True) if text)
+
+
+def print_trials(trials: Sequence[Mapping[str, Any]], objectives: Sequence[Objective],
+                 constraints: Sequence[Constraint]) -> None:
+    """Prints trials, rows of an overview: every objective and what constraints bound, all parameters, why one ended."""
+    metrics = list(dict.fromkeys([o.metric for o in objectives] + [c.metric for c in constraints]))
+    rows = [[str(t["number"]), t["state"].lower(), t["source"],
+             f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
+             *(cell(t["metrics"].get(metric)) for metric in metrics), f"{t['seconds'] or 0:.0f}",
+             parameters(t["config"]), why(t, constraints)] for t in trials]
+    print_rows(["trial", "state", "source", "tasks", *metrics, "seconds", "parameters", "why"], rows, prose=2)
+
+
+def print_trial(trial: Mapping[str, Any], sweep: str, metrics: Sequence[str],
+                constraints: Sequence[Constraint]) -> None:
+    """Prints everything about a trial; beside what a row has of it, it has results by seed and warnings."""
+    tasks = f", {trial['tasks_done']} of {trial['n_tasks']} tasks" if trial["n_tasks"] else ""
+    say(f"trial {trial['number']} of {sweep}: {trial['state'].lower()}{tasks}, from {trial['source']}, attempt "
+        f"{trial['attempt']}, {trial['seconds'] or 0:.0f} s")
+    if said := why(trial, constraints):
+        say(f"why: {said}")
+    say(parameters(trial["config"]))
+    rows = [[str(seed), str(result["task"] + 1), *(cell(result["metrics"].get(metric)) for metric in metrics)]
+            for seed, reported in trial["results"].items() for result in reported]
+    if rows:
+        print_rows(["seed", "task", *metrics], rows)
+    for warning in trial["warnings"]:
+        say(f"warning: {warning}")
+
+
+def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[str, Any]]) -> None:
+    """Prints what a sweep would be, as a file may hold it, and what it would try first."""
+    print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
+    say(f"All is well: {config['name']} would try {count(trials, 'trial')}, these first. Nothing was written.")
+    print_rows(["trial", "source", "parameters"], [
+        [str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)], prose=1)
+
+
+def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
+    """Why a trial cannot be chosen, as far as it is known."""
+    if trial["feasible"] is False:
+        return f"infeasible: {', '.join(broken_by(constraints, trial['metrics']))}"
+    return trial["reason"] or ("waits for the end of its batch" if trial["held"] else "")
+
+
+def print_comparison(names: Iterable[str], sections: Iterable[Iterable[tuple[str, Iterable[str]]]],
+                     sentences: Iterable[str]) -> None:
+    """Prints sweeps side by side: what each found, at equal budgets too, and how far apart their best are."""
+    table = Table("")
+    for name in names:
+        table.add_column(name, justify="right")
+    for section in sections:
+        for what, values in section:
+            table.add_row(what, *values)
+        table.add_section()
+    show(table)
+    for sentence in sentences:
+        say(sentence)
+
+
+def cell(value: float | None) -> str:
+    """A number, where there is one."""
+    return "" if value is None else number(value)

@@ -1,0 +1,1 @@
+"""The engine: Ray Tune trains the trials that the ledger asks for."""

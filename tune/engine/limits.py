@@ -1,0 +1,31 @@
+"""Limits that outlast a session: once a sweep has come to one, it goes on only with another."""
+
+from collections.abc import Callable
+
+from results.choice import best
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
+from results.trial import TrialRecord
+
+
+def reached(ledger: Ledger) -> dict[str, str]:
+    """Those that the sweep has come to, in words, by the flag that sets another."""
+    return spent(ledger.config, ledger.spent) | on_target(ledger.config, ledger.trials())
+
+
+def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
+    """The same of budgets; `seconds` gives what was held of "cpu" and "gpu" so far."""
+    budgets = {"cpu": config.cpu_budget_seconds, "gpu": config.gpu_budget_seconds}
+    return {f"--{kind}-budget": f"the {kind.upper()} budget is spent" for kind, budget in budgets.items()
+            if budget is not None and seconds(kind) >= budget}
+
+
+def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
+    """The same of the target."""
+    objective, chosen = config.objectives[0], best(trials, config)
+    if config.target is None or chosen is None:
+        return {}
+    value = chosen.final(objective.metric)
+    if objective.sign * (value - config.target) < 0:
+        return {}
+    return {"--target": f"trial {chosen.number} reached the target with {objective.metric} {value:g}"}

@@ -1,0 +1,266 @@
+"""Ray's Searcher over the ledger: asks it for trials, enters what they report, tells it how they end."""
+
+import dataclasses
+import datetime as dt
+import json
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray.tune.search import Searcher
+
+from dynamos.errors import DynamosError, RunError, UserError
+from results.choice import train_config
+from results.ledger.ledger import Ledger
+from results.ledger.study import DATABASE_ERRORS
+from results.strategy.pruners import Judge
+from results.trial import TrialRecord, own
+from tune.engine.limits import on_target, spent
+from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
+from tune.machines.places import Place, Places
+
+Listener = Callable[[TrialRecord], None]
+LOST_IN_A_ROW = 10  # workers, and twice as many as run at a time: more is no accident
+POLL_SECONDS = 0.5  # how often the ledger is asked whether someone wants the sweep to stop
+
+
+class LedgerSearcher(Searcher):
+    """Suggests the ledger's next trial when a slot is free, never ahead of it.
+
+    Attributes:
+        over: why nothing new starts and what runs is put back; None while the sweep goes on.
+        failure: the error of ledger or machine that ended the session; None if there was none.
+    """
+
+    def __init__(self, ledger: Ledger, places: Places, listener: Listener) -> None:
+        """A searcher for one driver session.
+
+        Args:
+            ledger: open for writing.
+            places: where trials may run.
+            listener: called with a trial's record after every change.
+        """
+        super().__init__()
+        config = ledger.config
+        self._ledger, self._config, self._tell = ledger, config, listener
+        self._places = places
+        objective = config.objectives[0]
+        self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
+        self._batch_left = 0  # trials of a batch that have not been started
+        # By Ray's trial id, the record as it was when the trial started, and where it runs.
+        self._running: dict[str, tuple[TrialRecord, Place]] = {}
+        self._retried: set[int] = set()  # numbers of the trials that were given more room after memory ran out
+        self._pruned: dict[str, str] = {}  # by Ray's trial id, why
+        # When trials of a batch that is not over ended, and their reports.
+        self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
+        self._lost_in_a_row = 0  # workers, since one last reported
+        self._polled = -POLL_SECONDS
+        self._deadline = math.inf  # until the first trial trains
+        self._begun = False  # whether one has
+        self.over: str | None = None
+        self.failure: Exception | None = None
+        for trial in ledger.trials():
+            self._learn(trial)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}  # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: all state is in the ledger."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing: all state is in the ledger."""
+
+    def poll(self) -> bool:
+        """Whether the session is over: a budget is spent, the target reached, or someone asked for it."""
+        if self.over is None and time.monotonic() >= self._deadline:
+            self.over = "the time budget is spent"
+        if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
+            self._polled = time.monotonic()
+            with self._guarded():
+                if self._ledger.stop_requested():
+                    self.over = "stopped on request"
+                for reason in spent(self._config, self._ledger.spent).values():
+                    self.over = reason
+        return self.over is not None
+
+    def suggest(self, trial_id: str) -> Any:
+        """The next trial's configuration; None while no slot is free; FINISHED when there is nothing to start."""
+        while not self.poll():
+            place = self._places.free(place for _, place in self._running.values())
+            if place is None:
+                return None
+            with self._guarded():
+                record = self._ask(place)
+                if record is None:
+                    # What runs may come back: its worker or its node may be lost. Or a batch waits for its end.
+                    return None if self._running else Searcher.FINISHED
+                try:
+                    train_config(self._config, record)
+                except UserError as error:  # values that do not go together, which no range can say
+                    self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
+                    continue
+                # A crash or the end of a session may have come between its last task and the decision.
+                reason = self._objection(record, [record.tasks_done])
+                if reason is not None:
+                    self._end(record.number, {"results": [], "state": "PRUNED", "reason": reason})
+                    continue
+                self._running[trial_id] = record, place
+                self._tell(record)
+                return self._suggestion(record, place)
+        return Searcher.FINISHED
+
+    def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
+        """Enters that a trial trains, or its results; whether it is to be pruned."""
+        with self._guarded():
+            record, place = self._running[trial_id]
+            number = record.number
+            self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])  # where Ray has put it
+            if report["began"]:
+                self._begin(number, report["attempt"])
+                return False
+            self._lost_in_a_row = 0
+            known = self._ledger.trial(number).tasks_done
+            self._add(number, report)
+            record = self._ledger.trial(number)
+            self._tell(record)
+            if report["state"] is None:
+                # After a crash a report may bring several tasks, and each has its own comparison.
+                reason = self._objection(record, range(known + 1, record.tasks_done + 1))
+                if reason is not None:
+                    self._pruned[trial_id] = reason
+                    return True
+        return False
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        """Nothing: the scheduler entered it, before it decided."""
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        """Ends the trial in the ledger, or puts it back where its worker, its node or its place was lost."""
+        with self._guarded():
+            started, place = self._running.pop(trial_id)
+            report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
+            if error:
+                self._lost_in_a_row += 1
+                if self._lost_in_a_row >= 2 * self._places.count() + LOST_IN_A_ROW:
+                    self.failure = self.failure or RunError(
+                        f"{self._lost_in_a_row} workers were lost one after another and none did anything; "
+                        f"{self._ledger.folder / 'sweep.log'} says why")
+                    self.over = "no worker lives"
+                    self._put_back(started.number)
+                    return
+                if started.losses < self._config.retries:
+                    self._put_back(started.number, lost=True)
+                    return
+                report |= {"state": "FAIL", "reason": f"its worker or node was lost {started.losses + 1} times "
+                                                      "(sweep.log)"}
+            elif trial_id in self._pruned:
+                report |= {"state": "PRUNED", "reason": self._pruned.pop(trial_id)}
+            elif report["state"] == OUT_OF_MEMORY:
+                if self._places.thin_out(place, report["node"]) and started.number not in self._retried:
+                    self._retried.add(started.number)
+                    self._add(started.number, report)
+                    self._put_back(started.number)
+                    return
+                report |= {"state": "FAIL"}
+            elif report["state"] == PUT_BACK:
+                self.failure = self.failure or RunError(f"trial {started.number}: {report['reason']}")
+                self.over = "its machine cannot go on with it"
+            elif result is None and self.over is None:  # it waited for a node that has left
+                self._put_back(started.number)
+                return
+            self._end(started.number, report)
+
+    def stranded(self, trial_id: str) -> bool:
+        """Whether a trial that has not started waits for a node that is not there any more."""
+        return trial_id in self._running and self._places.gone(self._running[trial_id][1])
+
+    def interrupt(self) -> None:
+        """Puts what still runs back, for a later driver to go on with."""
+        with self._guarded():
+            ended: dict[int, dt.datetime | None] = {record.number: None for record, _ in self._running.values()}
+            for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
+                self._ledger.interrupt(number, at)
+                self._tell(self._ledger.trial(number))
+        self._running.clear()
+        self._ended.clear()
+
+    def _begin(self, number: int, attempt: int) -> None:
+        """Starts a trial's clock and, at the session's first trial, that of the time budget."""
+        self._ledger.start(number, attempt)
+        self._tell(self._ledger.trial(number))
+        if not self._begun:
+            self._begun = True
+            self._deadline = time.monotonic() + (self._config.time_budget_seconds or math.inf)
+
+    def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
+        """The first reason to prune a trial after any of these numbers of tasks."""
+        return next((reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))), None)
+
+    def _put_back(self, number: int, lost: bool = False) -> None:
+        """Has a trial asked for again, in its batch where there are batches; it goes on from its checkpoints."""
+        self._ledger.interrupt(number, lost=lost)
+        self._batch_left += self._config.deterministic_order
+        self._tell(self._ledger.trial(number))
+
+    def _ask(self, place: Place) -> TrialRecord | None:
+        """The ledger's next trial, None where there is none; in deterministic order, none before a batch is over."""
+        if not self._config.deterministic_order:
+            return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
+        if not self._batch_left and not self._running:
+            batch = self._ledger.batch_size(self._places.count())
+            trials = own(self._ledger.trials())
+            begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
+            # A batch that was cut short is made up first: its interrupted trials come before anything new.
+            self._batch_left = min(batch - begun % batch, self._ledger.remaining())
+        if not self._batch_left:
+            return None
+        self._batch_left -= 1
+        return self._ledger.ask(place.gpus)
+
+    def _end(self, number: int, report: dict[str, Any]) -> None:
+        """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
+        self._add(number, report)
+        at = dt.datetime.now(dt.UTC)
+        self._ended[number] = at, report
+        if self._config.deterministic_order and (self._running or self._batch_left):
+            self._ledger.hold(number, at)
+            return
+        for ended in sorted(self._ended):
+            self._finish(ended, *self._ended.pop(ended))
+
+    def _finish(self, number: int, at: dt.datetime, report: dict[str, Any]) -> None:
+        if report["state"] in (None, PUT_BACK):  # stopped while it ran
+            self._ledger.interrupt(number, at)
+        else:
+            self._ledger.finish(number, report["state"], report["reason"], at)
+        trial = self._ledger.trial(number)
+        self._learn(trial)
+        self._tell(trial)
+
+    def _learn(self, trial: TrialRecord) -> None:
+        """Takes in what a trial that does not run means for pruning and for the target."""
+        if not trial.imported:
+            self._judge.learn(trial)
+        for reason in on_target(self._config, [trial]).values():
+            self.over = reason
+
+    def _add(self, number: int, report: dict[str, Any]) -> None:
+        for entry in report["results"]:
+            self._ledger.add_result(number, report["attempt"], entry["seed"], entry["result"], entry["metrics"])
+
+    def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
+        return {"number": record.number, "attempt": record.attempt,
+                "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
+                "changes": json.dumps(record.config), "place": json.dumps(dataclasses.asdict(place))}
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Ends the session at an error of the ledger: Ray would take it for the trial's and go on."""
+        try:
+            yield
+        except (DynamosError, *DATABASE_ERRORS) as error:
+            self.failure = self.failure or error
+            self.over = "the ledger cannot be written"

@@ -1,0 +1,28 @@
+"""What a sweep would try first, without one."""
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from dynamos.files import AnyPath
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
+
+FIRST = 6
+
+
+def first_suggestions(storage: AnyPath, config: SweepConfig,
+                      record: Mapping[str, Any]) -> tuple[int, list[dict[str, Any]]]:
+    """(trials, {"source", "config"} of the first) as the sampler gives them before it knows a result of its own.
+
+    The storage holds the sweep of a warm start; `record` is of the data that this sweep would have.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        tried = replace(config, ledger_url=None, tracking_uri=None)
+        with closing(Ledger.create(Path(folder), tried, record, beside=storage)) as ledger, ledger.driving():
+            budget = ledger.budget
+            trials = [ledger.ask() for _ in range(min(FIRST, budget))]
+    return budget, [{"source": trial.source, "config": trial.config} for trial in trials]

@@ -1,0 +1,249 @@
+"""run_sweep: the one function that drives Ray, and what a sweep needs before and after it."""
+
+import logging
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import ray.tune
+
+from dynamos.errors import DynamosError, RunError, UserError
+from dynamos.files import AnyPath
+from results.definition.sweep_config import SweepConfig
+from results.ledger.lease import LeaseLost
+from results.ledger.ledger import Ledger
+from results.ledger.study import DATABASE_ERRORS, unusable
+from results.ledger.warm_start import DATA
+from results.pages.best_config import write_views
+from tune.engine.listener import Listener, Silent
+from tune.engine.logs import log_file
+from tune.engine.scheduler import LedgerScheduler
+from tune.engine.searcher import LedgerSearcher
+from tune.engine.trainable import SweepTrial
+from tune.machines.cluster import connected, this_machine
+from tune.machines.images import RawImages, shipped_images
+from tune.machines.packing import best_packing, measure
+from tune.machines.places import Node, Places, refuse_unless_fit
+from tune.machines.probe import apart, data_record, moved_images
+from tune.tracking.live_mirror import LiveMirror
+from tune.tracking.store import mlflow_uri
+
+# After a first signal, before another counts: SLURM signals every process of a job, and the job's script its driver.
+TWICE_SECONDS = 2.0
+INTERRUPTED = "interrupted"  # how a session ended that a signal ended
+log = logging.getLogger(__name__)
+
+
+def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] | None = None,
+                 address: str | None = None) -> Ledger:
+    """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
+
+    `more` goes into sweep.yaml's record. With the address of a cluster it is the preflight that says what fits.
+    """
+    Ledger.refuse_taken(storage, config.name)  # before the images are looked at, which takes seconds
+    return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
+
+
+def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
+    """What is recorded of a new sweep's data; UserError if that is missing or no trial fits the machine."""
+    if address is None:
+        refuse_unless_fit(config, [this_machine(config)])
+    record = apart(data_record, config.base, address is None, config)
+    if config.report_on:
+        apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
+    return record
+
+
+def check_images(ledger: Ledger) -> None:
+    """UserError where a sweep's images have gone, or are others than those that it began with."""
+    base = ledger.config.base
+    if base.data_path is None:  # embedded
+        return
+    try:
+        apart(moved_images, base, ledger.record)
+    except UserError as error:
+        raise UserError(f"{error} Nothing was begun. Say with --data-path where the images of {ledger.config.name} are "
+                        "now.") from None
+
+
+def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = (),
+              listener: Listener | None = None) -> str | None:
+    """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
+
+    The trials whose numbers are in `again` are run once more. `listener` hears of what happens.
+
+    It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
+    ends it: what runs is put back for `resume`, the views are written. KeyboardInterrupt where it came before Ray was
+    ready, or where a second one came.
+    """
+    config, listener = ledger.config, listener or Silent()
+    interrupted = threading.Event()
+    here = this_machine(config)
+    if address is None:
+        refuse_unless_fit(config, [here])
+    os.environ.update({
+        # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
+        "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+        # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
+        "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+        # All places may get their workers at a time; the searcher suggests no more than there are.
+        "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
+    with (_told_in_one_line(ledger), _signals(interrupted), ledger.driving(), listener,
+          _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
+          # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
+          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
+        if interrupted.is_set():
+            raise KeyboardInterrupt
+        ledger.begin()
+        images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
+        places = Places(config, nodes)
+        if config.pack_gpus and ledger.left + more + len(again) > 0:
+            _pack(config, places, nodes(), images, listener, interrupted)
+        ledger.extend(more)  # only now: a session that fails before has added nothing
+        ledger.rerun(again)
+        listener.begin(places.count)
+        searcher = LedgerSearcher(ledger, places, listener)
+        with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
+            try:
+                _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images,
+                       {name: ledger.record[name] for name in DATA if ledger.record.get(name)}).fit()
+            finally:
+                searcher.interrupt()
+                if searcher.failure is None:
+                    listener.note("writing the results")
+                    searcher.failure = _written(ledger)
+                listener.note("MLflow is catching up")
+        over = INTERRUPTED if interrupted.is_set() else searcher.over  # a signal that comes later finds nothing to end
+    if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
+        log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
+                    ledger.command("sync"))
+    if searcher.failure is not None:
+        raise _told(searcher.failure, ledger)
+    return over
+
+
+def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
+          listener: Listener, interrupted: threading.Event) -> None:
+    """Measures, and says, how many trials each kind of GPU takes."""
+    listener.note("measuring how many trials a GPU takes")
+    of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
+    for kind, node in sorted(of_kind.items()):
+        found = measure(config, node, images, interrupted.is_set)
+        places.pack(kind or None, best_packing(found))
+        rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
+        listener.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "
+                    f"together, by trials: {rates}")
+
+
+def _told(failure: Exception, ledger: Ledger) -> DynamosError:
+    """The error that ended a session, in one line that says how to go on."""
+    if isinstance(failure, LeaseLost) or (isinstance(failure, DynamosError) and not isinstance(failure, RunError)):
+        return failure
+    said = str(failure)
+    if not isinstance(failure, DynamosError):
+        said = unusable(failure)
+    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: {ledger.command('resume')}")
+
+
+@contextmanager
+def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
+    """While it lasts, an error of the ledger's storage is one that says how to go on, and so is an interruption."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"go on with: {ledger.command('resume')}") from None
+    except DATABASE_ERRORS as error:
+        raise _told(error, ledger) from error
+
+
+def _written(ledger: Ledger) -> RunError | None:
+    """Writes the views; what went wrong where there is no room for them, or None."""
+    try:
+        write_views(ledger)
+    except OSError as error:
+        return RunError(f"cannot write {error.filename or ledger.folder}: {error.strerror}")
+    return None
+
+
+def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
+           rays: str, images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> ray.tune.Tuner:
+    class Stop(ray.tune.Stopper):
+        """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
+
+        def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+            return False
+
+        def stop_all(self) -> bool:
+            return interrupted.is_set() or searcher.poll()
+
+        def __reduce__(self) -> Any:
+            return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
+
+    # What is a parameter lies once in each node's object store, and the node's trials share it.
+    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images,
+                                         hashes=hashes)
+    return ray.tune.Tuner(
+        trainable,
+        tune_config=ray.tune.TuneConfig(
+            search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True,
+            trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
+            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
+        run_config=ray.tune.RunConfig(
+            name="sweep", storage_path=rays, verbose=0, stop=Stop(),
+            # A trial that lost its worker is put back in the ledger, and has a new attempt wherever there is room.
+            failure_config=ray.tune.FailureConfig(max_failures=0),
+            # The trial saves itself at every task border; setup() goes on from there.
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
+
+
+@contextmanager
+def _log_file(path: AnyPath) -> Iterator[None]:
+    """While it lasts, what Ray's and our own loggers say goes into a file; it would break the listener."""
+    handler = log_file(path)
+    loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
+    for name, level in loggers.items():
+        logger = logging.getLogger(name)
+        logger.setLevel(level)
+        logger.addHandler(handler)
+        logger.propagate = False
+    try:
+        yield
+    finally:
+        for name in loggers:
+            logging.getLogger(name).removeHandler(handler)
+            logging.getLogger(name).propagate = True
+        handler.close()
+
+
+@contextmanager
+def _signals(interrupted: threading.Event) -> Iterator[None]:
+    """While it lasts, a first SIGINT or SIGTERM sets the event instead of ending the process."""
+    first = math.inf
+
+    def handle(*_: object) -> None:
+        nonlocal first
+        now = time.monotonic()
+        if now - first > TWICE_SECONDS:
+            raise KeyboardInterrupt  # asked twice: at once, and `resume` tidies up
+        first = min(first, now)
+        interrupted.set()
+
+    os.environ["TUNE_DISABLE_SIGINT_HANDLER"] = "1"
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {kind: signal.signal(kind, handle) for kind in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)

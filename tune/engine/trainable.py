@@ -1,0 +1,257 @@
+"""Ray's Trainable around dynamos.trainer: one step() per task, one process for many trials.
+
+torch is imported where a trial runs, so that the driver, which only names this class, does without it.
+"""
+
+import errno
+import io
+import json
+import logging
+import os
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import ray
+import ray.tune
+import yaml
+
+from dynamos.config import TEST_LOCK, TrainConfig
+from dynamos.errors import DynamosError, NonFiniteError
+from dynamos.files import AnyPath, any_path, write_whole
+from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
+from tune.engine.logs import log_file
+from tune.machines.images import RawImages, received
+from tune.machines.probe import other_images
+
+if TYPE_CHECKING:
+    from dynamos.streams import Stream
+    from dynamos.trainer import Trainer
+
+# The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...], "state", "reason",
+# "node": its id}. The first report of an attempt has no results and says that training begins: "began". The state is a
+# trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY.
+REPORT = "report"
+PUT_BACK = "PUT_BACK"
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+STOP_POLL_SECONDS = 1.0
+STOP_POLL_SHARE = 0.02  # of the time, at most: an object store takes a while to answer
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class StopRequested(Exception):
+    """Someone asked this trial to end."""
+
+
+class SweepTrial(ray.tune.Trainable):
+    """One trial: its seeds, in lockstep, task by task, in the first of its folders, as seed-S.
+
+    It goes on from the newest checkpoints found in its folders. Its configuration, as the searcher gives it:
+    {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes": JSON of the fields
+    that the base has otherwise, "place": JSON of the Place that it holds}.
+    Ray keeps copies of it and statistics of its numbers to the sweep's end, so it says no more.
+    The method's own errors travel in a step's report, so that Ray counts only failures of workers and nodes.
+    """
+
+    _base: TrainConfig
+    _seeds: Sequence[int]
+    _images: dict[str, RawImages] | None
+    _hashes: Mapping[str, str]
+    _config: dict[str, Any]
+    _streams: "dict[tuple[str, str], Stream]"
+    _ready: bool
+    _trainers: "dict[int, Trainer]"
+    _folders: list[AnyPath]
+    _attempt: AnyPath
+    _log: logging.Handler
+    _look_at: float
+
+    @classmethod
+    def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
+        """What Ray is to reserve for a trial, and where."""
+        place = json.loads(config["place"])
+        holds = [{"CPU": place["cpus"], "GPU": place["gpus"]}]
+        if place["node"] is None:
+            return ray.tune.PlacementGroupFactory(holds)
+        on = [{"ray.io/node-id": place["node"]}]
+        return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
+
+    def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
+              images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> None:
+        """Readies the worker process for its first trial.
+
+        `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk;
+        `hashes` those that they must have.
+        """
+        if base.evaluate_on == "validation":
+            os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
+        self._base, self._seeds, self._images, self._hashes = base, seeds, images, hashes
+        self._streams = {}
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Takes over the next trial; the images stay loaded, everything else is made anew."""
+        self._log.close()
+        self._begin(new_config)
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Trains one task. The report holds every result so far, so that the ledger misses none after a crash.
+
+        The first step of an attempt trains nothing: a worker's imports and images are not its trial's time.
+        """
+        if not self._ready:
+            self._ready = True
+            return self._report([], *self._prepare(), began=True)
+        state, reason = None, None
+        logging.getLogger("dynamos").addHandler(self._log)
+        try:
+            self._train_task()
+            state = "COMPLETE" if all(trainer.done for trainer in self._trainers.values()) else None
+        except NonFiniteError as error:
+            state, reason = "PRUNED", f"{NON_FINITE}{error.place}"
+        except StopRequested:
+            state, reason = "PRUNED", STOPPED
+        except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
+            if isinstance(error, OSError) and not isinstance(self._attempt, Path):
+                raise  # the store's: another worker may reach it
+            state, reason = self._failure(error)
+        finally:
+            logging.getLogger("dynamos").removeHandler(self._log)
+        results = [{"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
+                   for seed, trainer in self._trainers.items() for result in trainer.results]
+        if state is not None:
+            self._trainers = {}
+            _free_memory()
+        return self._report(results, state, reason)
+
+    def cleanup(self) -> None:
+        """Closes the log."""
+        self._log.close()
+
+    def _report(self, results: list[dict[str, Any]], state: str | None, reason: str | None,
+                began: bool = False) -> dict[str, Any]:
+        return {REPORT: json.dumps({"attempt": self._config["attempt"], "began": began, "results": results,
+                                    "state": state, "reason": reason,
+                                    "node": ray.get_runtime_context().get_node_id()}),
+                "done": state is not None}
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._config, self._ready = config, False
+        self._trainers = {}
+        self._look_at = time.monotonic() + STOP_POLL_SECONDS
+        self._folders = [any_path(folder) for folder in json.loads(config["folders"])]
+        self._attempt = self._folders[0]
+        self._log = log_file(self._attempt / "log.txt")
+
+    def _prepare(self) -> tuple[str | None, str | None]:
+        """Loads what training needs; (state, reason) of a trial that it cannot have here, else (None, None)."""
+        from dynamos.trainer import Trainer
+
+        try:
+            new, stream = not self._streams, self._stream(self._base)
+            lack = other_images(self._base, stream, self._hashes)
+            if new and lack is None:
+                Trainer(self._base, stream)  # a process's first optimiser takes seconds: torch imports 800 modules
+        except (DynamosError, OSError) as error:
+            lack = str(error)
+        except Exception as error:
+            return self._failure(error)
+        return (None, None) if lack is None else (PUT_BACK, lack)
+
+    def _train_task(self) -> None:
+        """Brings every seed to the end of the first task that not all have done."""
+        from dynamos import checkpoints
+        from dynamos.recorders import CURVE, write_curve
+
+        if not self._trainers:
+            write_whole(self._attempt / "config.yaml", yaml.safe_dump(self._train().to_dict(), sort_keys=False))
+            for seed in self._seeds:
+                self._trainers[seed] = self._resumed(seed)
+        task = min(len(trainer.results) for trainer in self._trainers.values())
+        for seed, trainer in self._trainers.items():
+            if len(trainer.results) == task and not trainer.done:
+                try:
+                    trainer.run_task()
+                finally:  # where it diverged, above all
+                    write_curve(trainer, self._attempt / f"seed-{seed}" / CURVE)
+                if trainer.done and trainer.method.gated:
+                    _save_channel_use(trainer, self._attempt / f"seed-{seed}")
+                checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
+
+    def _train(self) -> TrainConfig:
+        """What the trial trains with the first of its seeds."""
+        return self._base.replace(**json.loads(self._config["changes"]))
+
+    def _resumed(self, seed: int) -> "Trainer":
+        """A seed's trainer, from the newest checkpoint of any attempt where there is one."""
+        from dynamos import checkpoints
+        from dynamos.trainer import Trainer
+
+        train = self._train().replace(seed=seed)
+        trainer = Trainer(train, self._stream(train), on_step=self._stop_if_asked)
+        for folder in self._folders:
+            state = checkpoints.latest(folder / f"seed-{seed}")
+            if state is not None:
+                trainer.load_state_dict(state)
+                break
+        return trainer
+
+    def _stream(self, train: TrainConfig) -> "Stream":
+        """The trial's stream, loaded once per process; a space may not vary what it depends on."""
+        from dynamos.device import pick_device
+        from dynamos.streams import load_stream
+
+        key = train.dataset, train.evaluate_on
+        if key not in self._streams:
+            self._streams[key] = load_stream(train, pick_device(train.device), images=received(self._images))
+        return self._streams[key]
+
+    def _stop_if_asked(self, _: "Trainer") -> None:
+        """StopRequested if the trial's folder says so; looked at about once a second."""
+        if (began := time.monotonic()) >= self._look_at:
+            if (self._attempt.parent / STOP_FILE).exists():
+                raise StopRequested
+            now = time.monotonic()
+            self._look_at = now + max(STOP_POLL_SECONDS, (now - began) / STOP_POLL_SHARE)
+
+    def _failure(self, error: Exception) -> tuple[str, str]:
+        """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
+        from dynamos.device import lacks_memory
+
+        try:
+            if not _no_room(error):
+                (self._attempt / "traceback.txt").write_text(traceback.format_exc())
+        except OSError as other:
+            if not _no_room(other):
+                raise
+            error = other
+        if _no_room(error):
+            return PUT_BACK, f"no room to write in {self._attempt}: {error}"
+        kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
+        said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
+        return (OUT_OF_MEMORY, f"out of memory: {said}") if lacks_memory(error) else ("FAIL", said)
+
+
+def _free_memory() -> None:
+    """Gives a GPU's memory back for the trials that share it; torch would keep it for this process."""
+    import torch
+
+    if torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+
+
+def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
+    """Writes which channels each class uses, for the report; before the checkpoint, after which none looks again."""
+    content = io.BytesIO()
+    assert trainer.channel_use is not None  # it has just evaluated
+    np.save(content, trainer.channel_use)
+    write_whole(folder / CHANNEL_USE, content.getvalue())
+
+
+def _no_room(error: Exception) -> bool:
+    """Whether a disk is full."""
+    return isinstance(error, OSError) and error.errno in _NO_SPACE

@@ -1,0 +1,1 @@
+"""Machines: clusters and their nodes, where trials run and what they need."""

@@ -1,0 +1,208 @@
+"""The Ray that a sweep runs on: one of this machine's own, or a cluster that is there."""
+
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import grpc
+import joblib
+import ray
+from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._private.state import state
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
+
+from dynamos.errors import RunError, UserError
+from results.definition.sweep_config import SweepConfig
+from tune.machines.places import Node
+from tune.machines.probe import apart, gpu_count
+
+PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need of ours
+CONNECT_SECONDS = 10.0
+REFRESH_SECONDS = 1.0  # how old the list of nodes may be
+log = logging.getLogger(__name__)
+_LONG_PATH = "AF_UNIX path length"  # in what Ray says of a socket whose path is too long
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started, whose packages came with the job
+
+
+def cluster_address(given: str | None) -> str | None:
+    """The address of the cluster to use: as given, else RAY_ADDRESS; None for a Ray of this machine's own."""
+    address = given or os.environ.get("RAY_ADDRESS") or None
+    name = "--address" if given else "RAY_ADDRESS"
+    hint = "" if given else " Unset the variable to run on this machine alone."
+    if address is not None and "://" in address:
+        raise UserError(f"{name} {address}: a driver connects to auto or HOST:PORT, from a machine of the cluster. "
+                        f"From any other: dynamos-sweep submit --address http://HOST:8265.{hint}")
+    if address is not None and address != "auto" and not address.rpartition(":")[2].isdigit():
+        raise UserError(f"{name} {address!r} is neither auto nor HOST:PORT.{hint}")
+    return address
+
+
+@contextmanager
+def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
+    """While it lasts, Ray is there; gives what lists the nodes that take trials.
+
+    Without an address it is a Ray of this machine's own, with what is `here`, which listens on loopback only.
+    Token authentication is on, by Ray's default; it reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
+    RunError where no cluster answers.
+    """
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _Job()}
+    with _own_sigterm():
+        if address is None:
+            _start(here, quiet)
+        else:
+            _join(address, quiet)
+    nodes = _Nodes()
+    try:
+        yield nodes
+    finally:
+        nodes.over = True
+        ray.shutdown()
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """While it lasts, Ray leaves the handler of SIGTERM as it is; its own would end the process, at whatever it is."""
+    before = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = before
+
+
+class _Job(JobConfig):
+    """The job of a driver whose working folder stays out of its workers' path, where a user's tune.py may lie."""
+
+    def __init__(self) -> None:
+        # Where our packages lie in that folder and nowhere else, workers need it.
+        ours = str(Path(__file__).resolve().parents[1])
+        super().__init__(_py_driver_sys_path=[ours] * (ours == str(Path.cwd())))
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True  # else Ray puts the folder of the driver, and that of its script, before all others
+
+
+def _start(here: Node, quiet: dict[str, Any]) -> None:
+    # Where Ray takes the machine for one that is never part of a cluster, its processes listen on 127.0.0.1 alone; by
+    # itself it takes only Windows and macOS for such.
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    check_token()
+    try:
+        ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
+    except OSError as error:
+        if _LONG_PATH not in str(error):
+            raise
+        name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)  # /tmp is short
+        raise UserError(f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be longer than "
+                        "the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp.") from None
+    except Exception as error:  # whatever Ray raises: where the machine is busy, a plain Exception
+        raise RunError(f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was begun; on a "
+                       "machine that is busy, try again.") from error
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+    token = Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it for all to read
+        token.chmod(0o600)
+
+
+def this_machine(config: SweepConfig) -> Node:
+    """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
+    return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
+
+
+def _join(address: str, quiet: dict[str, Any]) -> None:
+    # Ray merges what a job brought with what its driver asks for, and refuses to where both name packages.
+    ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
+    try:
+        found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
+        if wants_a_token(found):
+            let_in()
+        else:  # a driver that demands one of such a cluster is taken for dead by it, and its actors with it
+            os.environ["RAY_AUTH_MODE"] = "disabled"
+            Config.initialize("")
+        ray.init(address=found, runtime_env=ours, **quiet)
+    except (ConnectionError, RuntimeError, ValueError, grpc.RpcError, ray.exceptions.RayError) as error:
+        said = error.details() if isinstance(error, grpc.RpcError) else str(error).strip().splitlines()[0]
+        where = address if os.environ.get("RAY_ADDRESS") != address else f"{address} (RAY_ADDRESS)"
+        raise RunError(f"no Ray cluster could be joined at {where}: {str(said).rstrip('.')}. The driver has to run "
+                       "on a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to "
+                       "the port that `ray start --head` prints, by default 6379.") from None
+
+
+def wants_a_token(address: str) -> bool:
+    """Whether a cluster lets in only who shows its token; an error of gRPC where none answers."""
+    if os.environ.get("RAY_USE_TLS") == "1":  # not asked, for it would take the cluster's certificates
+        return True
+    with grpc.insecure_channel(address, options=ray_constants.GLOBAL_GRPC_OPTIONS) as channel:
+        try:
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=CONNECT_SECONDS)
+        except grpc.RpcError as error:
+            if error.code() != grpc.StatusCode.UNAUTHENTICATED:
+                raise
+            return True
+    return False
+
+
+def package_folders() -> list[str]:
+    """Where our packages lie, for Ray to carry them to other machines."""
+    specs = [find_spec(name) for name in PACKAGES]
+    return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]
+
+
+def check_token() -> None:
+    """UserError where the environment names a file with Ray's token that cannot be read."""
+    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    try:
+        AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+    except ray.exceptions.AuthenticationError:
+        raise UserError(f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, cannot "
+                        "be read or is empty. Name the one that holds the token, or unset the variable: without it Ray "
+                        "takes ~/.ray/auth_token, and makes that where it starts.") from None
+
+
+def let_in() -> None:
+    """Has this process show the cluster's token wherever it has one, as Ray does only where it starts the cluster.
+
+    Ray says nothing of it, nor of what it does from then on unless it fails.
+    """
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    check_token()
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+class _Nodes:
+    """Lists the nodes that take trials: those that live and are not about to leave."""
+
+    def __init__(self) -> None:
+        self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
+        self.over = False  # whether Ray is going, or gone
+
+    def __call__(self) -> list[Node]:
+        if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
+            self._asked = time.monotonic()
+            try:
+                leaving = state.get_draining_nodes()
+                entries = state.node_table()  # type: ignore[no-untyped-call]
+            except ray.exceptions.RayError as error:  # the head is away: what was known last holds until it answers
+                log.warning("the nodes of the cluster cannot be listed: %s", error)
+                return self._nodes
+            self._nodes = [_node(entry) for entry in entries if entry["Alive"] and entry["NodeID"] not in leaving]
+        return self._nodes
+
+
+def _node(entry: dict[str, Any]) -> Node:
+    resources = entry["Resources"]
+    kind = next((name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")), None)
+    host = f"{entry['NodeManagerHostname']} {entry['NodeManagerAddress']}"
+    return Node(entry["NodeID"], host, resources.get("CPU", 0.0), resources.get("GPU", 0.0),
+                kind)

@@ -1,0 +1,36 @@
+"""The images of a sweep's stream on their way from the driver to the trials on other nodes."""
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from dynamos.config import TrainConfig
+from tune.machines.probe import apart
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from dynamos.data import Images
+
+RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"  # (N, C, H, W) uint8, (N,) int64, the white that means 1.0
+
+
+def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
+    """The images that trials of a base train and are measured on, to be sent to nodes; None for embedded ones."""
+    return None if base.data_path is None else apart(raw_images, base)
+
+
+def raw_images(base: TrainConfig) -> dict[str, RawImages]:
+    """The images that a configuration reads, by "training" and, where it is measured on them, "test"."""
+    from dynamos.streams import read_images
+
+    return {name: (images.pixels.numpy(), images.labels.numpy(), images.white)
+            for name, images in read_images(base).items()}
+
+
+def received(images: dict[str, RawImages] | None) -> "dict[str, Images] | None":
+    """Images that a driver has sent, for load_stream: copies, for those in the object store cannot be written."""
+    import torch
+
+    from dynamos.data import Images
+
+    return None if images is None else {name: Images(torch.tensor(pixels), torch.tensor(labels), white)
+                                        for name, (pixels, labels, white) in images.items()}

@@ -1,0 +1,244 @@
+"""What is looked at on every node of a cluster before anything is spent: resources, versions, storage, data."""
+
+import datetime as dt
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from rich.console import Console
+from rich.table import Table
+from sqlalchemy import create_engine, make_url
+from sqlalchemy.exc import SQLAlchemyError
+
+from dynamos.config import TrainConfig
+from dynamos.errors import RunError, UserError
+from dynamos.files import AnyPath, write_whole
+from results.definition.sweep_config import SweepConfig
+from tune.machines.cluster import connected, package_folders, this_machine
+from tune.machines.images import RawImages, shipped_images
+from tune.machines.places import Node, Places, refuse_unless_fit
+from tune.tracking.store import one_line, reachable
+
+SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
+NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much
+CLOCK_SECONDS = 60.0  # by how much a node's clock may differ
+FREE_BYTES = 1e9
+# Where SQLite's locks do not hold.
+NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "beegfs", "9p", "fuse")
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """What a node said of itself."""
+
+    node: Node
+    gpus: str  # kinds and memory
+    versions: Mapping[str, str]
+    clock: float  # seconds that its clock is ahead of the driver's
+    free_bytes: float  # on the disk of its storage
+    storage: str | None  # why the storage cannot be written and read there; None if it can
+    data: str  # "embedded", or the digest of the images that reached it
+
+
+def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig) -> None:
+    """Prints what a sweep will find on each node; RunError for what would not do, with its remedy.
+
+    `base` says which images its trials need.
+    """
+    console = Console(stderr=True)
+    with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
+        nodes = list_nodes()
+        status.update(f"asking {len(nodes)} nodes")
+        images = shipped_images(base)
+        reports, silent = _reports(images, storage, nodes)
+        ours = {**versions(), "data": "embedded" if images is None else digest(images)}
+        console.print(_table(reports, Places(config, list_nodes), ours))
+        console.print("here: " + ", ".join(f"{name} {ours[name]}" for name in SAME), soft_wrap=True, highlight=False)
+    problems = silent + [problem for report in reports for problem in problems_of(report, ours)]
+    problems += ledger_problems(config, storage)
+    answer = None if config.tracking_uri is None else reachable(config.tracking_uri)
+    if answer is not None:
+        console.print(f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs all the same, and "
+                      "dynamos-sweep sync makes up for it.", soft_wrap=True, highlight=False)
+    if problems:
+        raise RunError("the cluster is not ready. " + " ".join(f"({i}) {p}" for i, p in enumerate(problems, start=1)))
+    refuse_unless_fit(config, nodes)
+
+
+def versions() -> dict[str, str]:
+    """This process's version of everything in SAME; that of our own code is a hash of its files."""
+    known = {"python": platform.python_version(), "code": code_version(map(Path, package_folders()))}
+    return {name: known.get(name) or version(name) for name in SAME}
+
+
+def code_version(packages: Iterable[Path]) -> str:
+    """8 hex digits of the SHA-256 of packages' modules and YAML files, those of their sub-packages too."""
+    hashed = hashlib.sha256()
+    for folder in packages:
+        for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
+            hashed.update(f"{path.relative_to(folder.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return hashed.hexdigest()[:8]
+
+
+def digest(images: Mapping[str, tuple[Any, Any, int]]) -> str:
+    """16 hex digits of the SHA-256 of arrays of pixels and labels."""
+    hashed = hashlib.sha256()
+    for name in sorted(images):
+        pixels, labels, white = images[name]
+        hashed.update(f"{name} {white}".encode() + pixels.tobytes() + labels.tobytes())
+    return hashed.hexdigest()[:16]
+
+
+def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
+    """What of a node would not do, each in a sentence or two."""
+    host, found = report.node.host, []
+    for name in SAME:
+        if report.versions[name] != own[name]:
+            found.append(f"{host} has {name} {report.versions[name]}, the driver {own[name]}: install the same.")
+    if report.storage is not None:
+        found.append(f"{host} cannot use the storage: {report.storage}. Give a --storage that every node writes and "
+                     "reads: a shared folder or an object store's URL.")
+    if report.data != own["data"]:
+        found.append(f"{host} did not get the images as the driver has them: {report.data}, not {own['data']}.")
+    if abs(report.clock) > CLOCK_SECONDS:
+        found.append(f"{host}'s clock is {report.clock:+.0f} s off: synchronise it (NTP).")
+    if report.free_bytes < FREE_BYTES:
+        found.append(f"{host} has {report.free_bytes / 1e9:.1f} GB of disk left: make room.")
+    return found
+
+
+def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
+    """What of the ledger's place would not do."""
+    url = None if config.ledger_url is None else make_url(config.ledger_url)
+    if url is None or url.get_backend_name() == "sqlite":
+        place = storage if url is None else Path(str(url.database))
+        kind = file_system(place) if isinstance(place, Path) else ""
+        if kind.startswith(NETWORK_FILE_SYSTEMS):
+            return [f"{place} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
+                    "--ledger-url of another database, or a file on a disk of this machine."]
+    if config.ledger_url is None:
+        return []
+    try:
+        create_engine(config.ledger_url).connect().close()
+    except (SQLAlchemyError, ImportError) as error:
+        return [f"the ledger at {config.ledger_url} cannot be reached: {str(error).strip().splitlines()[0]}"]
+    return []
+
+
+def file_system(path: Path) -> str:
+    """The kind of the file system that a path is or would be on; "" where the system does not say."""
+    mounts = Path("/proc/self/mounts")
+    if not mounts.exists():
+        return ""
+    entries = [line.split()[1:3] for line in mounts.read_text().splitlines()]
+    inside = [(place, kind) for place, kind in entries if path.resolve().is_relative_to(place)]
+    return max(reversed(inside), key=lambda entry: len(entry[0]))[1]  # of several at one place the last is on top
+
+
+class _Inspector:
+    """Looks around on the node that it runs on."""
+
+    def look(self, probe: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
+        return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(probe),
+                "storage": _written(probe, name), "data": "embedded" if images is None else digest(images)}
+
+    def clock(self) -> float:
+        return time.time()
+
+
+def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
+             nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
+    """(what each node said, what is to be said of those that did not)."""
+    probe = storage / f".preflight-{uuid.uuid4().hex}"
+    try:
+        write_whole(probe / "driver", probe.name)
+    except OSError as error:
+        raise UserError(f"--storage {storage} cannot be written: {error.strerror or error}.") from None
+    found, silent = [], []
+    try:
+        sent = ray.put(images)
+        asked: list[tuple[Node, Any, Any]] = []
+        for node in nodes:
+            on = NodeAffinitySchedulingStrategy(node.id, soft=False)
+            there: Any = ray.remote(_Inspector).options(num_cpus=0, scheduling_strategy=on).remote()
+            asked.append((node, there, there.look.remote(probe, node.id, sent)))
+        until = time.monotonic() + NODE_SECONDS
+        for node, there, answer in asked:
+            try:
+                said = ray.get(answer, timeout=max(until - time.monotonic(), 1))
+                before = time.time()
+                clock = ray.get(there.clock.remote(), timeout=10) - (before + time.time()) / 2
+            except ray.exceptions.RayError as error:
+                why = "in time" if isinstance(error, ray.exceptions.GetTimeoutError) else str(error).splitlines()[0]
+                silent.append(f"{node.host} does not answer: {why}.")
+                continue
+            if said["storage"] is None and not _read(probe / node.id, node.id):
+                said["storage"] = f"what it writes in {storage} is not there for the driver"
+            found.append(NodeReport(node, clock=clock, **said))
+    finally:
+        for path in [*probe.iterdir()]:
+            path.unlink()
+        if isinstance(probe, Path):  # a store has no folders
+            probe.rmdir()
+    return found, silent
+
+
+def _written(probe: AnyPath, name: str) -> str | None:
+    """Why a node can not read what the driver wrote and write something of its own; None if it can."""
+    try:
+        if (probe / "driver").read_text() != probe.name:
+            return f"{probe.parent} holds another file there"
+        write_whole(probe / name, name)
+    except Exception as error:  # whatever a store's own package raises
+        return one_line(error)
+    return None
+
+
+def _read(path: AnyPath, text: str) -> bool:
+    try:
+        return bool(path.read_text() == text)
+    except OSError:
+        return False
+
+
+def _free(probe: AnyPath) -> float:
+    """Bytes that are free on the disk of a node's own files: the storage's, where that is one."""
+    place = probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
+    return float(shutil.disk_usage(place).free)
+
+
+def _gpus() -> str:
+    """Kinds and memory of a node's GPUs, as its driver names them."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return ""
+    said = subprocess.run([program, "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True,
+                          text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    return "; ".join(dict.fromkeys(said.stdout.strip().splitlines()))
+
+
+def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
+    """What the nodes said; of versions only what differs from the driver's, so that it fits a narrow screen."""
+    table = Table(title=f"{len(reports)} nodes, {places.count()} trials at a time "
+                  f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)")
+    for column in ("node", "CPUs", "GPUs", "trials", "versions", "clock", "disk", "storage", "data"):
+        table.add_column(column, justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left")
+    for report in reports:
+        node = report.node
+        other = [f"{name} {report.versions[name]}" for name in SAME if report.versions[name] != own[name]]
+        table.add_row(node.host, f"{node.cpus:g}", f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
+                      str(places.on(node)), ", ".join(other) or "as here", f"{report.clock:+.1f} s",
+                      f"{report.free_bytes / 1e9:.0f} GB", "yes" if report.storage is None else "NO", report.data[:8])
+    return table

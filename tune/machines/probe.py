@@ -1,0 +1,102 @@
+"""What a sweep has to know of data and machine before it begins, found out in a process of its own.
+
+The driver lives as long as the sweep and has no use for torch, which would double its memory.
+"""
+
+import itertools
+from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from importlib.metadata import version
+from multiprocessing import get_context
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dynamos.config import TrainConfig
+from dynamos.errors import UserError
+from results.analysis.sampling_error import IMAGES
+from results.definition.sweep_config import SweepConfig
+
+if TYPE_CHECKING:
+    from dynamos.streams import Stream
+
+# What decides whether a configuration can train at all.
+FITTING = ("model", "warmup", "warmup_epochs", "warmup_steps", "n_epochs", "batch_size", "nf", "hidden_dim_ratio")
+LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
+Answer = TypeVar("Answer")
+
+
+def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
+    """What a function gives that is run in a new process; it may import what this one must not."""
+    with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
+
+
+def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
+    """What sweep.yaml says beside the configuration; UserError where the base's data is missing.
+
+    So it is, where trials train `here`, for a device that this machine lacks, and for values of a sweep's points and
+    space with which no trial could train on these images.
+    """
+    from dynamos.device import pick_device
+    from dynamos.provenance import git_revision, now_utc
+    from dynamos.streams import load_stream
+    from dynamos.trainer import check_fit
+
+    if here:
+        pick_device(base.device)
+    stream = load_stream(base, pick_device("cpu"))
+    check_fit(base, stream)
+    if sweep is not None:
+        _refuse_unfit(sweep, lambda config: check_fit(config, stream))
+    return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
+            "validation_hash": stream.split_hash, IMAGES: [len(part) for part in stream.evaluation],
+            "versions": {name: version(name) for name in LIBRARIES}}
+
+
+def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
+    """UserError where the images of a sweep are not where its base says, or are others."""
+    from dynamos.device import pick_device
+    from dynamos.streams import load_stream
+
+    other = other_images(base, load_stream(base, pick_device("cpu")), hashes)
+    if other is not None:
+        raise UserError(other)
+
+
+def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any]) -> str | None:
+    """In what the images of a base's stream are not those with a sweep's hashes, in words; None where they are."""
+    for name, found in (("data_hash", stream.data_hash), ("validation_hash", stream.split_hash)):
+        if hashes.get(name) not in (None, found):
+            where = "" if base.data_path is None else f" under data_path {base.data_path}"
+            return (f"the images of {base.dataset}{where} are not those that the sweep began with: {name} {found}, not "
+                    f"{hashes[name]}.")
+    return None
+
+
+def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:
+    """UserError where a point, or an end or a choice of a parameter whatever the others have, fails a check."""
+
+    def refusal(changes: Mapping[str, Any]) -> str | None:
+        try:
+            check(sweep.base.replace(**changes))
+        except UserError as error:
+            return str(error)
+        return None
+
+    for number, point in enumerate(sweep.points, start=1):
+        if (why := refusal(point)) is not None:
+            raise UserError(f"--points, configuration {number}: {why}")
+    ends = {p.name: p.choices or (p.low, p.high) for p in sweep.space.parameters if p.name in FITTING}
+    for name, values in ends.items():
+        others = [other for other in ends if other != name]
+        for value in values:
+            settings = itertools.product(*(ends[other] for other in others))
+            reasons = [refusal({name: value} | dict(zip(others, setting, strict=True))) for setting in settings]
+            if None not in reasons:
+                raise UserError(f"the space {sweep.space.name} has {name} {value}, which cannot train: {reasons[0]}")
+
+
+def gpu_count() -> int:
+    """GPUs that torch sees."""
+    import torch
+
+    return torch.cuda.device_count()

@@ -1,0 +1,1 @@
+"""The HTTP service's routes and who may use them."""

@@ -1,0 +1,54 @@
+"""What Prometheus may ask of the service."""
+
+from typing import cast
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from tune.service.state.sweeps import Sweeps
+
+
+class Measures:
+    """Counts of requests, and gauges of sweeps read when they are asked for."""
+
+    def __init__(self, sweeps: Sweeps) -> None:
+        """Everything at nothing."""
+        self._registry = CollectorRegistry()
+        self._requests = Counter("dynamos_http_requests", "requests answered", ["method", "route", "status"],
+                                 registry=self._registry)
+        self._seconds = Histogram("dynamos_http_request_seconds", "time until a request was answered", ["route"],
+                                  buckets=(0.005, 0.02, 0.05, 0.1, 0.5, 2, 10), registry=self._registry)
+        self._registry.register(_OfSweeps(sweeps))
+
+    def observe(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Counts a request."""
+        self._requests.labels(method, route, str(status)).inc()
+        if not route.endswith("/events"):  # which last as long as somebody listens
+            self._seconds.labels(route).observe(seconds)
+
+    def exposed(self) -> bytes:
+        """All of it in Prometheus' format."""
+        return generate_latest(self._registry)
+
+
+class _OfSweeps(Collector):
+    def __init__(self, sweeps: Sweeps) -> None:
+        self._sweeps = sweeps
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        trials = GaugeMetricFamily("dynamos_sweep_trials", "trials of a sweep by state", labels=["sweep", "state"])
+        running = GaugeMetricFamily("dynamos_sweep_running", "whether a sweep has a driver", labels=["sweep"])
+        best = GaugeMetricFamily("dynamos_sweep_best", "best value of the first objective", labels=["sweep"])
+        for view in self._sweeps.all():
+            told = view.summary
+            for state, amount in told["counts"].items():
+                trials.add_metric([told["name"], state], cast(int, amount))
+            running.add_metric([told["name"]], told["state"] in ("running", "stopping"))
+            if told["best"] is not None:
+                best.add_metric([told["name"]], told["best"]["value"])
+        return [trials, running, best]
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """Nothing: sweeps are not read before they are asked for."""
+        return []

@@ -1,0 +1,1 @@
+"""The HTTP service's state: sweeps, and the drivers that run them."""

@@ -1,0 +1,124 @@
+"""What requests change: sweeps are made, gone on with and confirmed; drivers do the work."""
+
+import threading
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import fields, replace
+from typing import Any
+
+from dynamos.errors import UserError
+from results.choice import Choice
+from results.definition.sweep_config import SESSION, SweepConfig
+from tune.engine.suggestions import first_suggestions
+from tune.service.state.drivers import Drivers
+from tune.service.state.sweeps import Sweeps
+from tune.service.state.views import View
+from tune.service.wire.bodies import Confirmation, Extension, Limits
+from tune.service.wire.problems import Problem
+
+_OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()
+                 if field in Limits.model_fields}
+_RUNS = ("starting", "running", "stopping")
+
+
+class Changes:
+    """Makes them, one at a time: what two requests want at once, the second finds done."""
+
+    def __init__(self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]) -> None:
+        """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep that is made here."""
+        self.of_the_service = of_the_service
+        self._sweeps, self._drivers = sweeps, drivers
+        self._lock = threading.Lock()
+
+    def tried(self, config: SweepConfig) -> tuple[int, list[dict[str, Any]]]:
+        """(trials, the first of them) of a sweep; the errors of `create`, where it would have any."""
+        from tune.engine.sweep import recorded
+
+        there = self._there(config)
+        record = recorded(config, self._drivers.cluster) if there is None else there.ledger.record
+        return first_suggestions(self._sweeps.storage, config, record)
+
+    def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
+        """Whether a sweep was made and started; False where the very same one is there. Problem 409 for another."""
+        from tune.engine.sweep import create_sweep
+
+        with self._lock:
+            if (view := self._there(config)) is not None:
+                with closing(view.ledger):
+                    begun = view.ledger.sessions > 0
+                if not begun and view.summary["state"] not in _RUNS:  # made, and then we were killed
+                    self._drivers.start("resume", config.name, [], 0)
+                return False
+            with closing(create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)) as ledger:
+                ledger.label(tags, note or None)
+            self._drivers.start("resume", config.name, [], 0)
+            return True
+
+    def _there(self, config: SweepConfig) -> View | None:
+        """The very same sweep, where it is there; Problem 409 where another one has its name."""
+        if not (self._sweeps.storage / config.name / "sweep.yaml").is_file():
+            return None
+        view = self._sweeps.newest(config.name)
+        told, asked = view.ledger.config.to_dict(), config.to_dict()
+        differing = [f.name for f in fields(SweepConfig) if told[f.name] != asked[f.name]]
+        if differing:
+            raise Problem(409, f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose another "
+                          "name, or resume or extend it.", "name")
+        return view
+
+    def go_on(self, command: str, view: View, limits: Limits) -> None:
+        """Has a driver go on with a sweep; Problem 409 where one has it or nothing is left."""
+        name = view.summary["name"]
+        with self._lock:
+            state = self._sweeps.newest(name).summary["state"]
+            if state in _RUNS:
+                raise Problem(409, f"{name} is {state}; wait for it, or stop it first.")
+            if command == "resume" and state == "finished":
+                raise Problem(409, f"{name} is finished; extend it.")
+            if command == "extend" and view.ledger.config.confirms is not None:
+                raise Problem(409, f"{name} is a confirmation; confirm {view.ledger.config.confirms} with more seeds.")
+            given = limits.model_dump(exclude_none=True)
+            config = view.ledger.config
+            if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (config.gpus_per_trial > 0):
+                raise Problem(409, f"the trials of {name} do not change between CPU and GPU.", "gpus_per_trial")
+            flags = [f"--trials=+{limits.trials}"] if isinstance(limits, Extension) else []
+            flags += [f"{flag}={_told(field, given[field])}" for field, flag in _OF_A_SESSION.items() if field in given]
+            replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})  # or say why not
+            self._drivers.start(command, name, flags, view.ledger.sessions)
+
+    def delete(self, name: str) -> None:
+        """Removes a sweep with its MLflow runs; Problem 409 where it runs or another one needs it."""
+        with self._lock:
+            state = self._sweeps.newest(name).summary["state"]
+            if state in _RUNS:
+                raise Problem(409, f"{name} is {state}; stop it first.")
+            # In a process of its own, for MLflow's import takes memory and seconds.
+            if (why := self._drivers.done("delete", name, "--yes")) is not None:
+                raise Problem(409, f"{name} cannot be deleted: {why}")
+
+    def confirm(self, view: View, asked: Confirmation) -> str:
+        """The name of the confirmation, which is made, if it is not there, and started, if it does not run."""
+        from tune.engine.retraining import confirmation
+
+        choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]
+        with self._lock:
+            # While a driver starts nobody has the lease, by which `confirmation` knows.
+            if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
+                raise Problem(409, f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or stop "
+                              f"it: {view.ledger.command('stop')}")
+            try:
+                with closing(view.ledger):
+                    ledger = confirmation(
+                        view.ledger, asked.seeds, asked.top, choice, asked.baseline, {}, self._drivers.cluster)
+            except UserError as error:
+                raise Problem(409, str(error)) from None
+            name, sessions = ledger.config.name, ledger.sessions
+            ledger.close()
+            if self._sweeps.newest(name).summary["state"] not in (*_RUNS, "finished"):
+                self._drivers.start("resume", name, [], sessions)
+        return name
+
+
+def _told(field: str, value: float) -> str:
+    """A number as its flag takes it: lengths of time have no exponent."""
+    return f"{value:.3f}" if field.endswith("_seconds") else str(value)

@@ -1,0 +1,46 @@
+"""What a request for a sweep may say, for forms."""
+
+from dataclasses import MISSING
+from functools import cache
+from typing import Any
+
+from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, field_type, preset_names, preset_sizes
+from results.definition.defaults import DEFAULTS, FOLLOWS, base_config
+from results.definition.protocols import PROTOCOLS
+from results.definition.sweep_config import OBJECTIVES
+from results.strategy.pruners import PRUNERS
+from results.strategy.samplers import SAMPLERS
+from search_spaces.space import NOT_VARIED, named_spaces, read_space
+from tune.service.state.views import parameter
+from tune.service.wire.answers import Field, Options
+from tune.service.wire.bodies import OF_THE_SERVICE, SweepRequest
+
+
+@cache
+def options() -> Options:
+    """Streams, methods, spaces, fields, presets, samplers, pruners, protocols, metrics and defaults."""
+    spaces = {name: read_space(name) for name in named_spaces()}
+    presets: dict[str, dict[str, Any]] = {}
+    for stream, size in preset_names():
+        base = base_config(stream, {"buffer_size": size}, DEFAULTS["protocol"], DEFAULTS["cpus_per_trial"],
+                           DEFAULTS["gpus_per_trial"], None).to_dict()
+        presets.setdefault(stream, {})[str(size)] = {
+            name: value for name, value in base.items() if name not in (*OF_THE_SERVICE, *FOLLOWS)}
+    return {
+        "streams": {s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS},
+        "models": list(METHODS),
+        "spaces": {name: {"description": space.description, "parameters": [parameter(p) for p in space.parameters]}
+                   for name, space in spaces.items()},
+        "fields": {name: _field(name) for name in FIELDS if name not in OF_THE_SERVICE}, "presets": presets,
+        "samplers": list(SAMPLERS), "pruners": list(PRUNERS), "protocols": PROTOCOLS, "metrics": OBJECTIVES,
+        "defaults": {name: value for name, value in DEFAULTS.items() if name in SweepRequest.model_fields} | {
+            "dataset": DEFAULTS["dataset"]}}
+
+
+def _field(name: str) -> Field:
+    (kind, optional), about = field_type(name), FIELDS[name].metadata
+    allowed, default = about["allowed"], FIELDS[name].default
+    assert default is not MISSING
+    return {"type": kind.__name__, "optional": optional, "help": about["help"], "group": about["group"],
+            "default": default, "searchable": name not in NOT_VARIED, "follows": FOLLOWS.get(name),
+            "choices": list(allowed) if isinstance(allowed, tuple) else None}

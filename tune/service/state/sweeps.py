@@ -1,0 +1,248 @@
+"""The sweeps of a storage folder as the service shows them, each read again only once its ledger has changed."""
+
+import datetime as dt
+import gc
+import logging
+import math
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dynamos.errors import unknown
+from dynamos.files import AnyPath
+from results import sweep_names
+from results.analysis.confirmation import latest_outcome
+from results.choice import best
+from results.ledger.lease import LAPSE_SECONDS
+from results.ledger.ledger import Ledger
+from results.names import is_name
+from results.trial import ENDED, TrialRecord, own
+from tune.service.state.drivers import Drivers
+from tune.service.state.views import View
+from tune.service.wire.answers import Look, Summary, SweepState
+from tune.service.wire.problems import Problem
+
+FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
+STALE_SECONDS = 2.0  # how old one that is told while a newer one is read
+UNSEEN_SECONDS = 2.0  # how old one may be where only reading a ledger tells whether it has changed
+TICK_SECONDS = 10.0  # how far the time of a running trial may lag behind
+_NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
+_DRIVEN = ("running", "stopping")
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class _Kept:
+    """What is kept of a sweep. Times are of the monotonic clock; `lock` is held while its ledger is read."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    view: View | None = None
+    stamp: Any = None  # what its files were like before it was read
+    read_at: float = -math.inf  # when that reading began
+    wanted_at: float = -math.inf  # readings that began before this are too old
+    told: View | None = None  # a view whose whole_json is there
+    current_at: float = -math.inf  # when that was last known to be the newest
+    reading: bool = False  # whether somebody makes a newer one
+    beat: tuple[int, int] | None = None  # its driver's heartbeat,
+    beat_at: float = -math.inf  # and since when it has been that
+
+
+class Sweeps:
+    """Every sweep under a storage folder, as last read. Threads may share it."""
+
+    def __init__(self, storage: AnyPath, drivers: Drivers) -> None:
+        """Reads nothing yet."""
+        self.storage, self._drivers = storage, drivers
+        self._kept: dict[str, _Kept] = {}
+        self._lock = threading.Lock()
+        self._said: dict[str, str] = {}  # why a sweep cannot be read
+        self._revision = time.time_ns() // 1_000_000
+
+    def names(self) -> list[str]:
+        """Names of the sweeps."""
+        return [name for name in sweep_names(self.storage) if is_name(name)]
+
+    def newest(self, name: str) -> View:
+        """A sweep as things are now, not a moment ago."""
+        kept = self._of(name)
+        kept.wanted_at, kept.told = time.monotonic(), None
+        return self.get(name)
+
+    def told(self, name: str) -> tuple[bytes | None, bool]:
+        """(all of a sweep but its trials, where it was current lately; whether it is time to `read` it again)."""
+        kept = self._kept.get(name)
+        if kept is None or (view := kept.told) is None:
+            return None, True
+        now = time.monotonic()
+        if self._current(kept) is view:
+            kept.current_at = now
+            return view.whole_json, False
+        if now - kept.current_at > STALE_SECONDS:
+            return None, True
+        return view.whole_json, not kept.reading
+
+    def read(self, name: str) -> bytes:
+        """All of a sweep but its trials, as new as may be; one thread at a time makes it, the others wait."""
+        kept = self._of(name)
+        kept.reading = True
+        try:
+            view = self.get(name)
+            with kept.lock:
+                content = view.whole_json
+                if kept.view is view and kept.read_at >= kept.wanted_at:
+                    kept.told, kept.current_at = view, kept.read_at
+            return content
+        finally:
+            kept.reading = False
+
+    def get(self, name: str) -> View:
+        """A sweep; Problem 404 if there is none."""
+        kept = self._of(name)
+        if (view := self._current(kept)) is not None:
+            return view
+        if not is_name(name) or not (self.storage / name / "sweep.yaml").is_file():
+            self._forget(name)
+            raise self._missing(name)
+        with kept.lock:
+            if (view := self._current(kept)) is not None:  # another thread has just read it
+                return view
+            before, identity = kept.view, _identity(self.storage / name / "sweep.yaml")
+            if before is not None and before.identity != identity:  # it was removed, and another one made
+                before = None
+            ledger = Ledger.open(self.storage, name) if before is None else before.ledger
+            began, stamp = time.monotonic(), self._stamp(ledger)  # what is written meanwhile is read the next time
+            with closing(ledger):  # no file and no connection is held for each sweep that was ever looked at
+                kept.view = view = self._read(kept, ledger, before, identity)
+            kept.stamp, kept.read_at = stamp, began
+            if before is None:
+                gc.collect()  # what stays for long is looked through now, not again and again while requests wait
+                gc.freeze()
+            return view
+
+    def all(self) -> list[View]:
+        """Every sweep that can be read, the newest first."""
+        views, names = [], self.names()
+        for gone in set(self._kept) - set(names):
+            self._forget(gone)
+        for name in names:
+            try:
+                views.append(self.get(name))
+            except Exception as error:  # one damaged sweep does not hide the others; asked for itself, it says why
+                if str(error) != self._said.get(name):
+                    self._said[name] = str(error)
+                    log.warning("the sweep %s cannot be read: %s", name, error)
+        return sorted(views, key=lambda v: v.summary["started_at"] or _NOT_YET, reverse=True)
+
+    def _of(self, name: str) -> _Kept:
+        with self._lock:
+            return self._kept.setdefault(name, _Kept())
+
+    def _forget(self, name: str) -> None:
+        with self._lock:
+            kept = self._kept.pop(name, None)
+        if kept is not None and kept.view is not None:
+            gc.unfreeze()
+
+    def _current(self, kept: _Kept) -> View | None:
+        """The view of a sweep where it is as new as may be, without reading a ledger; else None."""
+        view, age = kept.view, time.monotonic() - kept.read_at
+        if view is None or kept.read_at < kept.wanted_at:
+            return None
+        if age < FRESH_SECONDS:
+            return view
+        if age >= UNSEEN_SECONDS and (kept.stamp is None or view.summary["state"] in _DRIVEN):
+            return None  # a driver that is killed, and the time that passes, change no file
+        return view if kept.stamp is None or kept.stamp == self._stamp(view.ledger) else None
+
+    def _missing(self, name: str) -> Problem:
+        return Problem.of(unknown("sweep", name, self.names()), status=404)
+
+    def _stamp(self, ledger: Ledger) -> Any:
+        """What changes whenever the ledger does; None where nothing tells but reading it."""
+        if ledger.config.ledger_url is not None or not isinstance(ledger.folder, Path):
+            return None
+        found: list[Any] = [_identity(ledger.folder / "sweep.yaml"), self._drivers.alive(ledger.config.name)]
+        for name in ("ledger.db", "ledger.db-wal"):
+            try:
+                status = (ledger.folder / name).stat()
+            except FileNotFoundError:
+                continue
+            if status.st_size:  # an empty log comes and goes with whoever reads
+                found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
+        return found
+
+    def _read(self, kept: _Kept, ledger: Ledger, before: View | None, identity: Any) -> View:
+        trials, looks = tuple(ledger.trials()), ledger.looks
+        summary = self._summary(kept, ledger, trials, looks)
+        known = before.trials if before is not None else ()
+        same = before is not None and summary == {**before.summary, "revision": 0} and looks == before.looks
+        fresh = [i >= len(known) or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
+                 for i, t in enumerate(trials)]
+        if before is not None and same and not any(fresh):
+            return before
+        with self._lock:
+            self._revision += 1
+            revision = self._revision
+        changed = tuple(revision if new else before.changed[i]  # type: ignore[union-attr]
+                        for i, new in enumerate(fresh))
+        return View(revision, ledger, trials, {**summary, "revision": revision}, looks, changed,
+                    self._drivers.cluster, identity)
+
+    def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]) -> Summary:
+        config, name = ledger.config, ledger.config.name
+        ran = own(trials)
+        counts = Counter(t.state for t in ran)
+        found, tested = best(list(trials), config), latest_outcome(looks)
+        state, driver = self._state(kept, ledger, ran), ledger.driver
+        starts = [t.started_at for t in ran if t.started_at is not None]
+        ends = [t.ended_at for t in ran if t.ended_at is not None]
+        return {
+            "revision": 0, "name": name, "stream": config.base.dataset, "model": config.base.model,
+            "buffer_size": config.base.buffer_size, "space": config.space.name, "protocol": config.protocol,
+            "publishable": config.publishable, "sampler": config.sampler, "pruner": config.pruner,
+            "seeds": config.seeds, "objectives": [str(o) for o in config.objectives],
+            "constraints": [str(c) for c in config.constraints], "state": state,
+            "driver": driver if state in ("running", "stopping", "killed") else None, "budget": ledger.budget,
+            "counts": {"waiting": counts["WAITING"], "running": counts["RUNNING"], "interrupted": counts["INTERRUPTED"],
+                       "complete": counts["COMPLETE"], "pruned": counts["PRUNED"], "fail": counts["FAIL"]},
+            "best": None if found is None else {
+                "number": found.number, "value": found.final(config.objectives[0].metric),
+                "spread": found.spread(config.objectives[0].metric), "config": found.config},
+            "confirms": config.confirms, "tags": ledger.tags, "note": ledger.note,
+            "verdict": None if tested is None else tested["verdict"],
+            "error": self._drivers.error(name, ledger.sessions) if state in ("stopped", "killed") else None,
+            "started_at": min(starts, default=None),
+            "ended_at": max(ends) if ends and state == "finished" else None}
+
+    def _state(self, kept: _Kept, ledger: Ledger, ran: Sequence[TrialRecord]) -> SweepState:
+        if (beat := ledger.heartbeat) is not None:
+            if beat != kept.beat:
+                kept.beat, kept.beat_at = beat, time.monotonic()
+            # Of a driver elsewhere only its silence tells; another may then take over.
+            silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
+            return "killed" if silent or ledger.driver_gone else "stopping" if ledger.stopping else "running"
+        if self._drivers.starting(ledger.config.name, ledger.sessions):
+            return "starting"
+        return "stopped" if ledger.budget > sum(t.ended_at is not None for t in ran) else "finished"
+
+
+def _told(trial: TrialRecord) -> tuple[Any, ...]:
+    """What of a trial changes while it has not ended; its time, in ticks."""
+    return (trial.state, trial.attempt, trial.held, trial.reason, tuple(trial.config.items()),
+            tuple(len(results) for results in trial.results.values()), (trial.seconds or 0) // TICK_SECONDS)
+
+
+def _identity(file: AnyPath) -> Any:
+    """What tells a file from another of its name; None in an object store, where nothing does, or where it is gone."""
+    if not isinstance(file, Path):
+        return None
+    try:
+        status = file.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_ino, status.st_mtime_ns

@@ -1,0 +1,148 @@
+"""What is told of a sweep and of its trials, as they stood when their ledger was read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, cast
+
+import numpy as np
+from pydantic_core import to_json
+
+from dynamos.errors import UserError
+from results.analysis import overview
+from results.analysis.agreement import ranking
+from results.analysis.cautions import cautions, troubles
+from results.analysis.confirmation import finding
+from results.analysis.headline import headline
+from results.choice import best, pareto, reported_config, tie_sentence
+from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
+from results.pages.best_config import commands
+from results.trial import TrialRecord
+from search_spaces.space import Parameter as Searched
+from tune.engine.logs import tail
+from tune.service.wire.answers import Findings, Look, Parameter, Summary, Sweep, Trial, TrialRow
+
+OVER = ("finished", "stopped", "killed")
+
+
+@dataclass(frozen=True)
+class View:
+    """A sweep as it stood when it was read."""
+
+    revision: int  # rises with every change; of this process only
+    ledger: Ledger
+    trials: tuple[TrialRecord, ...]
+    summary: Summary
+    looks: dict[str, Look]
+    changed: tuple[int, ...]  # of each trial, the revision in which it last changed
+    dashboard: str | None  # Ray's
+    identity: Any  # of sweep.yaml, which is written once
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing runs."""
+        return self.summary["state"] in OVER
+
+    @cached_property
+    def summary_json(self) -> bytes:
+        """The summary."""
+        return encoded(self.summary)
+
+    @cached_property
+    def whole_json(self) -> bytes:
+        """Everything but the trials."""
+        return encoded(self.whole)
+
+    @cached_property
+    def rows(self) -> list[TrialRow]:
+        """A row per trial."""
+        return [row(trial, self.ledger.config) for trial in self.trials]
+
+    @cached_property
+    def rows_json(self) -> bytes:
+        """The rows."""
+        return encoded(self.rows)
+
+    @cached_property
+    def by_number(self) -> dict[int, TrialRecord]:
+        """The trials by their numbers, of which one that another program used is missing."""
+        return {trial.number: trial for trial in self.trials}
+
+    def row_json(self, place: int) -> bytes:
+        """The row of the trial at a place."""
+        return encoded(row(self.trials[place], self.ledger.config))
+
+    @cached_property
+    def whole(self) -> Sweep:
+        """Everything but the trials."""
+        ledger, trials = self.ledger, list(self.trials)
+        config = ledger.config
+        return {
+            **self.summary,
+            "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
+            **(_searched(trials, ledger, self.looks) if config.confirms is None else _confirmed(trials, ledger)),
+            "cpu_seconds": sum(t.cpu_seconds for t in trials), "gpu_seconds": sum(t.gpu_seconds for t in trials),
+            "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
+            "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
+
+
+def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any]) -> Findings:
+    """What a search found, and what speaks against it."""
+    config = ledger.config
+    return {"answer": headline(trials, config, ledger.record, looks),
+            "ties": tie_sentence(trials, config) if best(trials, config) else "", "ranking": ranking(trials, config),
+            "cautions": cautions(trials, config), "pareto": [t.number for t in pareto(trials, config)]}
+
+
+def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
+    """What a confirmation found and what went wrong in it; nothing in it is chosen."""
+    return {"answer": finding(confirmation, trials), "ties": "", "ranking": "", "cautions": troubles(trials),
+            "pareto": []}
+
+
+def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
+    """A trial in a table."""
+    return cast(TrialRow, overview.row(trial, config))
+
+
+def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
+    """Everything about a trial."""
+    config = ledger.config
+    by_task = {metric: trial.by_task(metric) for metric in config.metrics}
+    attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
+    return {
+        **row(trial, config), "by_task": by_task, "warnings": trial.warnings,
+        "results": {str(seed): results for seed, results in trial.results.items()},
+        "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
+        "command": _command(config, trial)}
+
+
+def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
+    """What trains the trial's configuration; None where values are missing or, for which it failed, disagree."""
+    if len(trial.config) < len(config.space.parameters):
+        return None
+    try:
+        return commands(reported_config(config, trial))["dynamos"]
+    except UserError:
+        return None
+
+
+def parameter(p: Searched) -> Parameter:
+    """A searched field and what it may be."""
+    return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
+            "choices": None if p.choices is None else list(p.choices)}
+
+
+def encoded(content: Any) -> bytes:
+    """JSON, with null for what is no number."""
+    return to_json(content, inf_nan_mode="null", fallback=_text)
+
+
+def _link(uri: str | None) -> str | None:
+    """What a browser can open of it."""
+    return uri if uri is not None and uri.startswith(("http://", "https://")) else None
+
+
+def _text(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,280 @@
+"""What the service answers with: the kinds of its JSON, for those who make it and for the API's description."""
+
+import datetime as dt
+from typing import Any, Literal, NotRequired
+
+from pydantic import ConfigDict, with_config
+from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
+
+from results.analysis.comparison import BUDGETS
+
+SweepState = Literal["starting", "running", "stopping", "stopped", "killed", "finished"]
+TrialState = Literal["WAITING", "RUNNING", "INTERRUPTED", "COMPLETE", "PRUNED", "FAIL"]
+Scalar = bool | int | float | str | None
+
+
+@with_config(ConfigDict(extra="forbid"))  # no answer has a field that is not described
+class _Answer(TypedDict):
+    pass
+
+
+class Counts(_Answer):
+    """Trials by state."""
+
+    waiting: int
+    running: int
+    interrupted: int
+    complete: int
+    pruned: int
+    fail: int
+
+
+class BestTrial(_Answer):
+    """The best trial: its first objective's mean over seeds, the standard deviation, what it was trained with."""
+
+    number: int
+    value: float
+    spread: float | None
+    config: dict[str, Scalar]
+
+
+class Summary(_Answer):
+    """A sweep in a list."""
+
+    revision: int  # rises with every change, as long as the service runs
+    name: str
+    stream: str
+    model: str
+    buffer_size: int
+    space: str
+    protocol: str
+    publishable: bool
+    sampler: str
+    pruner: str
+    seeds: int
+    objectives: list[str]
+    constraints: list[str]
+    state: SweepState
+    driver: str | None
+    budget: int
+    counts: Counts
+    best: BestTrial | None
+    confirms: str | None
+    tags: dict[str, str]
+    note: str
+    verdict: str | None  # of the latest confirmation that has an answer
+    error: str | None
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None
+
+
+class Parameter(_Answer):
+    """A searched field: its range, or its choices."""
+
+    name: str
+    low: float | None
+    high: float | None
+    log: bool
+    choices: list[Scalar] | None
+
+
+class Outcome(_Answer):
+    """What a confirmation found of the sweep's choice, with the numbers of the trials that were chosen and tested."""
+
+    at: str
+    confirmation: str
+    verdict: str
+    finding: str
+    trial: int | None
+    tested: list[int]
+    metrics: dict[str, float]
+
+
+class Look(_Answer):
+    """A reading of test images by a confirmation; its outcome once it has an answer."""
+
+    at: str
+    configurations: int
+    seeds: list[int]
+    outcome: NotRequired[Outcome]
+
+
+class Links(_Answer):
+    """Where else a sweep is shown."""
+
+    mlflow: str | None
+    ray: str | None
+
+
+class Findings(_Answer):
+    """What a sweep or a confirmation found, in words, and the numbers of the trials in the Pareto set."""
+
+    answer: str
+    ties: str
+    ranking: str
+    cautions: list[str]
+    pareto: list[int]
+
+
+class Sweep(Summary, Findings):
+    """A sweep without its trials."""
+
+    parameters: list[Parameter]
+    metrics: dict[str, str]
+    cpu_seconds: float
+    gpu_seconds: float
+    config: dict[str, Any]  # as sweep.yaml has it
+    record: dict[str, Any]  # of the machine and code it was begun with
+    looks: dict[str, Look]
+    links: Links
+
+
+class SweepPage(_Answer):
+    """Sweeps from an offset on, and how many there are."""
+
+    total: int
+    sweeps: list[Summary]
+
+
+class TrialRow(_Answer):
+    """A trial in a table; metrics are means over seeds after the last task that all have."""
+
+    number: int
+    state: TrialState
+    source: str
+    attempt: int
+    tasks_done: int
+    n_tasks: int  # of the stream; 0 before the first result
+    curve: list[float | None]  # the first objective after each task
+    held: bool
+    seconds: float | None
+    cpu_seconds: float
+    gpu_seconds: float
+    started_at: dt.datetime | None
+    ended_at: dt.datetime | None
+    reason: str | None
+    feasible: bool | None
+    value: float | None
+    metrics: dict[str, float | None]
+    spread: float | None
+    imported: bool
+    config: dict[str, Scalar]
+
+
+class TrialPage(_Answer):
+    """Trials from an offset on, and how many there are."""
+
+    total: int
+    trials: list[TrialRow]
+
+
+class Trial(TrialRow):
+    """A trial, whole."""
+
+    by_task: dict[str, list[float | None]]
+    results: dict[str, list[dict[str, Any]]]  # by seed
+    warnings: list[str]
+    log: str
+    traceback: str | None
+    command: str | None
+
+
+class Suggestion(_Answer):
+    """A trial that a sweep would begin with."""
+
+    source: str
+    config: dict[str, Scalar]
+
+
+class DryRun(_Answer):
+    """A sweep as it would be made, and what it would try first."""
+
+    config: dict[str, Any]
+    trials: int
+    suggestions: list[Suggestion]
+
+
+class Best(_Answer):
+    """The chosen trial, and what trains its configuration."""
+
+    trial: TrialRow
+    config: dict[str, Scalar]
+    commands: dict[str, str]
+    note: str  # which images the commands look at
+    provenance: dict[str, Any]
+
+
+class ParetoSet(_Answer):
+    """The trials that no other one equals or beats in every objective and beats in one."""
+
+    objectives: list[str]
+    trials: list[TrialRow]
+
+
+class Share(_Answer):
+    """Of a metric's variance, what a field explains: the share in all trials, its deviation over resamples of them."""
+
+    name: str
+    share: float
+    spread: float
+
+
+class Importance(_Answer):
+    """The shares of all fields, the largest first; [] where nothing can be told."""
+
+    metric: str
+    trials: int
+    shares: list[Share]
+
+
+class Comparison(_Answer):
+    """Sweeps side by side: rows of (what, a cell per sweep), and points of (spent, best so far)."""
+
+    names: list[str]
+    settings: list[tuple[str, list[str]]]
+    found: list[tuple[str, list[str]]]
+    shifted: list[tuple[str, list[str]]]
+    sentences: list[str]
+    curves: dict[Literal[*BUDGETS], dict[str, list[tuple[float, float]]]]  # type: ignore[valid-type]
+
+
+class Stream(_Answer):
+    """A stream that can be learned."""
+
+    buffer_sizes: list[int]
+    rotating: bool
+
+
+class NamedSpace(_Answer):
+    """A search space that comes with the package."""
+
+    description: str
+    parameters: list[Parameter]
+
+
+class Field(_Answer):
+    """A field of a training's configuration."""
+
+    type: str
+    optional: bool
+    help: str
+    group: str
+    default: Scalar
+    searchable: bool
+    follows: str | None  # the setting of the sweep that decides it, where it is left as it is
+    choices: list[Scalar] | None
+
+
+class Options(_Answer):
+    """What a request for a sweep may say."""
+
+    streams: dict[str, Stream]
+    models: list[str]
+    spaces: dict[str, NamedSpace]
+    fields: dict[str, Field]
+    presets: dict[str, dict[str, dict[str, Scalar]]]  # by stream and buffer size
+    samplers: list[str]
+    pruners: list[str]
+    protocols: dict[str, str]
+    metrics: dict[str, str]
+    defaults: dict[str, Any]

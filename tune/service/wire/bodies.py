@@ -1,0 +1,270 @@
+"""Request bodies, and the SweepConfig that one means. Data only: nothing in one is imported or run, no path taken."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    WithJsonSchema,
+    create_model,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from dynamos.config import FIELDS, Range, field_type
+from dynamos.errors import UserError, unknown
+from results.choice import RULES
+from results.definition import labels
+from results.definition.defaults import DEFAULTS, base_config, default_objective
+from results.definition.protocols import PROTOCOLS
+from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.names import PATTERN, RULE, check_name, is_name
+from results.strategy.pruners import PRUNERS
+from results.strategy.samplers import SAMPLERS
+from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
+from tune.service.wire.problems import TAGS, Problem
+
+OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # a request may not say them
+MAPPING, CHOICES, TEXT = TAGS
+
+Made = TypeVar("Made")
+Scalar = bool | int | float | str | None
+_STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+
+def _sweep_name(name: str) -> str:
+    if not is_name(name):
+        raise PydanticCustomError("name", "{rule}", {"rule": RULE})
+    return name
+
+
+# Of a sweep that is there or is to be; the pattern would make an error that no one can read.
+SweepName = Annotated[str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+
+
+class _Strict(BaseModel):
+    """Takes no name that it does not have, and no text for a number."""
+
+    model_config = _STRICT
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        return _named("field", list(cls.model_fields), values)
+
+
+class Limits(_Strict):
+    """What a session may be given otherwise than the one before."""
+
+    time_budget_seconds: Annotated[float, Field(gt=0)] | None = None
+    cpu_budget_seconds: Annotated[float, Field(gt=0)] | None = None
+    gpu_budget_seconds: Annotated[float, Field(gt=0)] | None = None
+    target: float | None = None
+    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] | None = None
+    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] | None = None
+    max_concurrent: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    retries: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+
+class Extension(Limits):
+    """Trials to add to a sweep."""
+
+    trials: Annotated[int, Field(ge=1, le=100_000)]
+
+
+def _label(value: Any) -> Any:
+    """Tags or a note, where they can be kept."""
+    try:
+        labels.check(*(({}, value) if isinstance(value, str) else (value, None)))
+    except UserError as error:
+        raise PydanticCustomError("label", "{why}", {"why": str(error).removesuffix(".")}) from None
+    return value
+
+
+Tags = Annotated[dict[str, str], AfterValidator(_label), Field(max_length=50)]
+Note = Annotated[str, AfterValidator(_label), Field(max_length=labels.NOTE_LENGTH)]
+
+
+class Labels(_Strict):
+    """What people mark a sweep with, and write about it."""
+
+    tags: Tags = {}
+    note: Note | None = None
+
+
+class Confirmation(_Strict):
+    """Which configurations to retrain on fresh seeds and test."""
+
+    seeds: Annotated[int, Field(ge=1, le=1000)] = 5
+    top: Annotated[int, Field(ge=1, le=1000)] = 3
+    choose: Literal[*RULES] = "best"  # type: ignore[valid-type]
+    max_compute: Annotated[float, Field(gt=0)] | None = None
+    baseline: Literal["preset"] | None = None  # None: the sweep's trial 0
+
+
+def _named(what: str, allowed: list[str], value: Any) -> Any:
+    """The value, a name or a mapping of names, where all are allowed; the error has what the nearest one is told by."""
+    if isinstance(value, Mapping):
+        for name in OF_THE_SERVICE:
+            if value.get(name) is not None:
+                raise PydanticCustomError("own", "{name} is the service's own", {"name": name})
+        value = {name: given for name, given in value.items() if name not in OF_THE_SERVICE}
+    names = value if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
+    for name in names:
+        if name not in allowed:
+            raise PydanticCustomError("unknown", "unknown {what}",
+                                      {"what": what, "allowed": allowed, "name": str(name)})
+    return value
+
+
+def among(what: str, allowed: list[str]) -> BeforeValidator:
+    """Has pydantic refuse another name in a way from which a problem document can name the nearest."""
+    return BeforeValidator(lambda value: _named(what, allowed, value))
+
+
+def _shape(value: Any) -> str:
+    """Which of two kinds of value it is, so that an error is told of that kind alone."""
+    if isinstance(value, ChoicesSpec) or (isinstance(value, Mapping) and "choices" in value):
+        return CHOICES
+    return TEXT if isinstance(value, str) else MAPPING
+
+
+def _type_of(name: str) -> Any:
+    """The type of a TrainConfig field, with its range."""
+    kind, optional = field_type(name)
+    allowed = FIELDS[name].metadata["allowed"]
+    limits: dict[str, Any] = {"description": FIELDS[name].metadata["help"]}
+    if isinstance(allowed, tuple):
+        return Annotated[Literal[allowed], among(name, list(allowed)), Field(**limits)]
+    if isinstance(allowed, Range):
+        ends = {"gt" if allowed.open_low else "ge": allowed.low, "le": allowed.high}
+        limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
+    whole = (BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
+             ) if kind is int else ()  # 8.0, as pandas writes 8 into JSON
+    return Annotated[(kind | None if optional else kind, Field(**limits), *whole)]
+
+
+_BASE = [name for name in FIELDS if name != "data_path"]
+_VARIED = [name for name in FIELDS if name not in NOT_VARIED]
+if TYPE_CHECKING:
+    Base = BaseModel
+else:
+    Base = create_model("Base", __config__=_STRICT, __doc__="Fields of every trial; the rest is the stream's preset.",
+                        **{name: (_type_of(name), None) for name in _BASE})
+
+
+class RangeSpec(_Strict):
+    """A range of numbers."""
+
+    low: int | float
+    high: int | float
+    log: bool = False
+
+
+class ChoicesSpec(_Strict):
+    """Values to choose from."""
+
+    choices: Annotated[list[Scalar], Field(min_length=1, max_length=1000)]
+
+
+Spec = Annotated[Annotated[RangeSpec, Tag(MAPPING)] | Annotated[ChoicesSpec, Tag(CHOICES)],
+                 Discriminator(lambda value: _shape(value).replace(TEXT, MAPPING))]
+Parameters = Annotated[dict[str, Spec], among("field", _VARIED),
+                       Field(min_length=1, json_schema_extra={"propertyNames": {"enum": _VARIED}})]
+
+
+class Space(_Strict):
+    """What varies."""
+
+    name: Annotated[str, Field(min_length=1, max_length=200)] = "own"
+    description: Annotated[str, Field(max_length=2000)] = ""
+    parameters: Parameters
+
+
+def _names(what: str, names: list[str]) -> Any:
+    return Field(json_schema_extra={"enum": list[Any](names)}), among(what, names)
+
+
+class SweepRequest(Limits):
+    """A SweepConfig; what is left out has the default that the command line has."""
+
+    name: SweepName
+    space: Annotated[Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
+                     Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = DEFAULTS["space"]
+    base: Annotated[Base, among("field", _BASE)] = Base()
+    objectives: Annotated[list[str], Field(max_length=6)] = []
+    constraints: Annotated[list[str], Field(max_length=20)] = []
+    protocol: Annotated[str, *_names("protocol", list(PROTOCOLS))] = DEFAULTS["protocol"]
+    report_on: Annotated[Base, among("field", _BASE)] = Base()
+    sampler: Annotated[str, *_names("sampler", list(SAMPLERS))] = DEFAULTS["sampler"]
+    grid_levels: Annotated[int, Field(ge=2, le=10_000)] = DEFAULTS["grid_levels"]
+    pruner: Annotated[str, *_names("pruner", list(PRUNERS))] = DEFAULTS["pruner"]
+    grace_tasks: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["grace_tasks"]
+    seeds: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["seeds"]
+    points: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = []
+    warm_start: SweepName | None = None
+    trials: Annotated[int, Field(ge=1, le=100_000)] = DEFAULTS["trials"]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULTS["seed"]
+    deterministic_order: bool = False
+    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] = DEFAULTS["cpus_per_trial"]
+    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = DEFAULTS["gpus_per_trial"]
+    pack_gpus: bool = False
+    tags: Tags = {}
+    note: Note = ""
+    retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULTS["retries"]
+
+
+def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
+    """The SweepConfig of a request; `of_the_service` says what no request may: data_path, ledger_url, tracking_uri.
+
+    Raises Problem, which names the field.
+    """
+    given = request.model_dump(exclude_unset=True)
+    base = dict(given.pop("base", {}))
+    dataset = base.setdefault("dataset", DEFAULTS["dataset"])
+    report_on = given.pop("report_on", {})
+    for name in ("tags", "note"):  # which may change, and are no part of the configuration
+        given.pop(name, None)
+    streams = dataset, report_on.get("dataset", dataset)
+    _at("name", partial(check_name, request.name))
+    try:
+        space = _space(request.space)
+        trained = _at("base", lambda: base_config(
+            dataset, base, request.protocol, request.cpus_per_trial, request.gpus_per_trial,
+            None if all("digits" in stream for stream in streams) else of_the_service["data_path"]))
+        rest = {name: value for name, value in given.items() if value is not None}
+        return _at(None, lambda: SweepConfig(**rest | {
+            "space": space, "base": trained, "report_on": report_on,
+            "objectives": tuple(_at("objectives", partial(Objective.parse, text)) for text in request.objectives) or (
+                default_objective(request.protocol),),
+            "constraints": tuple(_at("constraints", partial(Constraint.parse, text))
+                                 for text in request.constraints), "points": tuple(request.points),
+            "ledger_url": of_the_service["ledger_url"], "tracking_uri": of_the_service["tracking_uri"]}))
+    except (OverflowError, RecursionError) as error:
+        raise Problem(422, f"a value is too large: {error}.") from None
+
+
+def _space(given: str | Space) -> SearchSpace:
+    if isinstance(given, str):
+        if given not in named_spaces():
+            raise Problem.of(unknown("space", given, named_spaces()), "space")
+        return read_space(given)
+    for name, spec in given.parameters.items():
+        _at(f"space.parameters.{name}", partial(
+            SearchSpace.from_dict, given.name, {"parameters": {name: spec.model_dump(exclude_unset=True)}}))
+    return SearchSpace.from_dict(given.name, given.model_dump(exclude={"name"}, exclude_unset=True))
+
+
+def _at(field: str | None, make: Callable[[], Made]) -> Made:
+    """What `make` gives; its UserError as a Problem at a field of the body."""
+    try:
+        return make()
+    except UserError as error:
+        raise Problem.of(error, field) from None

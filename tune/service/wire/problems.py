@@ -1,0 +1,120 @@
+"""What goes wrong, as problem documents (RFC 9457)."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from dynamos.errors import DynamosError, UserError, unknown
+from results.ledger.study import DATABASE_ERRORS, unusable
+
+MEDIA_TYPE = "application/problem+json"
+TITLES = {400: "the request cannot be read", 401: "a token is needed", 403: "not from here", 404: "not found",
+          405: "not a method of this resource", 408: "the request came too slowly", 409: "not as things stand",
+          413: "the request is too large", 415: "not a kind of content that is read", 421: "not this host",
+          422: "not allowed", 500: "a fault of the service", 503: "out of reach"}
+TAGS = ("{mapping}", "{choices}", "{text}")  # parts of where an error is that are no names
+log = logging.getLogger(__name__)
+
+
+class Problem(DynamosError):
+    """A request that is answered with a problem document."""
+
+    def __init__(self, status: int, detail: str, field: str | None = None, near: str | None = None) -> None:
+        """`field` is the path of what is wrong in the body or query, `near` the right name that is most like it."""
+        super().__init__(detail)
+        self.status, self.field, self.near = status, field, near
+
+    @classmethod
+    def of(cls, error: UserError, field: str | None = None, status: int = 422) -> "Problem":
+        """The problem that a user's error is, in a field of the request."""
+        return cls(status, str(error), field, error.near)
+
+
+class ProblemDocument(BaseModel):
+    """RFC 9457; `field` and `nearest` are ours."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+    field: str | None = None
+    nearest: str | None = None
+
+
+def answer(status: int, detail: str, field: str | None = None, near: str | None = None,
+           headers: Mapping[str, str] | None = None) -> JSONResponse:
+    """The response."""
+    content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=_utf8(detail), field=field,
+                              nearest=near)
+    return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
+
+
+def _utf8(text: str) -> str:
+    """Text that can be sent: half of a surrogate pair, which UTF-8 does not have, is written as an escape."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Has the application answer with problem documents, whatever goes wrong."""
+
+    @app.exception_handler(Problem)
+    def _(_: Request, error: Problem) -> JSONResponse:
+        return answer(error.status, str(error), error.field, error.near)
+
+    @app.exception_handler(DynamosError)
+    def _(_: Request, error: DynamosError) -> JSONResponse:
+        if isinstance(error, UserError):
+            return answer(422, str(error), near=error.near)
+        return answer(503, str(error))
+
+    def of_a_database(_: Request, error: Exception) -> JSONResponse:
+        log.error("a ledger cannot be used", exc_info=error)
+        return answer(503, unusable(error))
+
+    for kind in DATABASE_ERRORS:
+        app.add_exception_handler(kind, of_a_database)
+
+    @app.exception_handler(RequestValidationError)
+    def _(_: Request, error: RequestValidationError) -> JSONResponse:
+        return _of_validation(error.errors()[0])
+
+    @app.exception_handler(HTTPException)
+    def _(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == 405:  # Starlette names the methods of the first route of that path alone
+            path = request.scope["path"]
+            methods = {method.upper() for route, operations in app.openapi()["paths"].items() for method in operations
+                       if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path)}
+            return answer(405, f"{request.method} is not for {path}.", headers={"allow": ", ".join(sorted(methods))})
+        return answer(error.status_code, str(error.detail), headers=error.headers)
+
+
+def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
+    """What pydantic found first."""
+    where, kind, context = list(error["loc"]), error["type"], error.get("ctx") or {}
+    if kind == "json_invalid":
+        return answer(400, f"the body is not readable: {context.get('error', 'not JSON')}.")
+    inside = [str(part) for part in where[1:] if part not in TAGS]
+    field = ".".join(inside) or None
+    given = error.get("input")
+    if "allowed" in context:  # a name that is not among those there are
+        name, allowed = context["name"], context["allowed"]
+        if isinstance(given, Mapping):
+            field = ".".join([*inside, name])
+        found = unknown(context["what"], name, allowed)
+        return answer(422, str(found), field, found.near)
+    if kind == "own":
+        name = context["name"]
+        return answer(422, f"{name} is the service's own; leave it out.", ".".join([*inside, name]))
+    if kind == "missing":
+        return answer(422, f"{inside[-1] if inside else 'a body'} is missing.", field)
+    shown = json.dumps(given, default=str)
+    said = str(error["msg"])
+    return answer(422, f"{field or where[0]} {shown[:80]}: {said[0].lower() + said[1:]}.", field)

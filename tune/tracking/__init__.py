@@ -1,0 +1,1 @@
+"""Tracking: MLflow, kept in agreement with the ledger."""

@@ -1,0 +1,151 @@
+"""The process that mirrors a sweep to MLflow while it runs, and the driver's handle on it."""
+
+import atexit
+import logging
+import math
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from typing import Any
+
+from dynamos.files import AnyPath
+from results.ledger.ledger import Ledger
+from tune.tracking.mirror import Mirror
+from tune.tracking.store import one_line
+
+LOOK_SECONDS = 1.0  # between two looks at the ledger
+FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
+CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
+
+
+class LiveMirror:
+    """Mirrors a running sweep from a process of its own, which reads the ledger as anybody may.
+
+    So a slow or dead server holds nothing up, and the driver does without MLflow, a third of its memory.
+    """
+
+    def __init__(self, ledger: Ledger, uri: str) -> None:
+        """Starts the process; nothing waits for a server."""
+        context = get_context("spawn")
+        self._pipe, its_end = context.Pipe()
+        self._answered_at = context.RawValue("d", time.monotonic())  # a lock might die with its holder
+        self._process = context.Process(target=follow, name="mlflow",
+                                        args=(its_end, self._answered_at, ledger.folder, uri))
+        self._error: str | None = None
+        with _signals_held_back():
+            self._process.start()
+        its_end.close()
+        atexit.register(self._process.kill)  # Python waits for its children before it ends
+
+    @property
+    def error(self) -> str | None:
+        """Why MLflow is behind the ledger, in one line; None where it is not."""
+        with suppress(EOFError, OSError):
+            while self._pipe.poll():
+                self._error = self._pipe.recv()
+        return self._error
+
+    def close(self, patience_seconds: float = 20) -> None:
+        """Has the rest sent, all of it compared, and ends the process; unless no answer comes for so long."""
+        closed_at = time.monotonic()
+        with suppress(OSError):  # it has died
+            self._pipe.send(closed_at + patience_seconds)
+        while self._process.is_alive():
+            left = max(self._answered_at.value, closed_at) + patience_seconds - time.monotonic()
+            if left <= 0:
+                break
+            self._process.join(left)
+        status = self._process.exitcode
+        self._process.kill()
+        self._process.join()
+        atexit.unregister(self._process.kill)
+        if status != 0:
+            self._error = self.error or (f"no answer for {patience_seconds:g} s" if status is None
+                                         else f"the mirror's process ended with status {status}")
+
+
+def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
+    """Mirrors a sweep until it is told the end, or whoever would tell is gone.
+
+    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
+    comparison, which makes up for what was missed; and it ends with one.
+
+    Args:
+        pipe: gives, once, the time at which to give up, on the clock of time.monotonic(); takes, whenever it changes,
+            the error that keeps MLflow behind the ledger, in one line, or None.
+        answered_at: its `value` is kept at the time of MLflow's last answer.
+        folder: the sweep's.
+        uri: where its runs are to be.
+    """
+    logging.getLogger("results").setLevel(logging.ERROR)  # the driver warns of what the ledger holds
+    driver, mirror, pause, give_up_at = _Driver(pipe), None, FIRST_PAUSE_SECONDS, math.inf
+    with suppress(_DriverGone):  # the next one repairs what is missing
+        while True:
+            try:
+                mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, answered_at)
+                mirror.sync()
+                driver.say(None)
+                pause = FIRST_PAUSE_SECONDS
+                if give_up_at < math.inf:
+                    return
+                while (told := driver.told(LOOK_SECONDS)) is None:
+                    mirror.sync_changes()
+                give_up_at = told
+            except _DriverGone:
+                raise
+            except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
+                driver.say(one_line(error))
+                if give_up_at < math.inf:
+                    time.sleep(CLOSING_PAUSE_SECONDS)
+                else:
+                    give_up_at = driver.told(pause) or math.inf
+                if time.monotonic() >= give_up_at:
+                    sys.exit(1)
+                pause = min(2 * pause, LAST_PAUSE_SECONDS)
+
+
+class _DriverGone(Exception):
+    """Nobody is at the other end of the pipe."""
+
+
+class _Driver:
+    """The driver, as a mirror's process sees it."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self._pipe = pipe
+        self._said: str | None = None
+
+    def say(self, error: str | None) -> None:
+        """Tells the driver what is wrong, where it has changed: what nobody reads until the end fills the pipe."""
+        if error != self._said:
+            self._said = error
+            with _gone_at_its_end():
+                self._pipe.send(error)
+
+    def told(self, seconds: float) -> float | None:
+        """The time at which to give up, waited for so long; None where nothing was told."""
+        with _gone_at_its_end():
+            return self._pipe.recv() if self._pipe.poll(seconds) else None
+
+
+@contextmanager
+def _gone_at_its_end() -> Iterator[None]:
+    """While it lasts, an error of the pipe is _DriverGone; a store's or a server's of the same kind is not."""
+    try:
+        yield
+    except (EOFError, OSError) as error:
+        raise _DriverGone from error
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """A process started while it lasts gets no Ctrl-C and no SIGTERM: the driver tells it when to end."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

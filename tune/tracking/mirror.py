@@ -1,0 +1,370 @@
+"""MLflow runs, made to agree with the ledger: one parent run per sweep, one child run per trial.
+
+A run says in its tags what has been sent of it. So one comparison serves a live sweep, a resumed one and repair: it
+looks the sweep's runs up, and sends what the ledger has and they do not.
+"""
+
+import hashlib
+import json
+import statistics
+import time
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import make_url
+
+from dynamos.errors import RunError, UserError
+from dynamos.metrics import mean
+from results.analysis.confirmation import confirm_csv, latest_outcome, outcome
+from results.analysis.headline import headline
+from results.choice import best
+from results.definition.protocols import NOT_PUBLISHABLE
+from results.ledger.ledger import Ledger
+from results.trial import ENDED, TrialRecord, own
+from tune.tracking.store import EXPERIMENT as EXPERIMENT
+from tune.tracking.store import connected, mlflow_uri, one_line, prepare
+
+if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
+    from mlflow.entities import Metric, Run
+
+TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
+SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at different times
+ATTEMPT_TAG = "dynamos.attempt"
+RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
+FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
+LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the sweep
+NOTE_TAG = "mlflow.note.content"  # what MLflow shows as a run's description
+FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv", "confirm.csv")
+CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
+CONFIRMS_TAG = "confirms"  # the name of the sweep, on the parent of a confirmation
+REASON_LENGTH = 2000  # the ledger has it whole
+RUNS_PER_PAGE = 200  # few enough for an answer in time
+METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
+_STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
+           "FAIL": "FAILED"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What is known of a run on the server."""
+
+    run_id: str
+    status: str
+    ended: int | None  # milliseconds since the epoch
+    tags: Mapping[str, str]
+    params: Mapping[str, str]
+
+
+class Mirror:
+    """A sweep's runs on an MLflow server or store."""
+
+    def __init__(self, ledger: Ledger, uri: str, answered_at: Any = None) -> None:
+        """Connects.
+
+        Args:
+            ledger: the sweep's, to read.
+            uri: the server or store.
+            answered_at: its `value` is kept at time.monotonic() of the last answer.
+        """
+        self._ledger, self._uri = ledger, uri
+        self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
+        self._client, self._experiment = connected(uri, ledger.folder.parent)
+        self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
+        self._changed: set[str] = set()  # ids of the runs that this sync had to change
+        self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
+        self._answered_at = answered_at
+        self._answered()
+
+    def sync(self) -> int:
+        """The number of runs that had to be changed to agree with the ledger: 0 when called again.
+
+        With a confirmation's runs that of the sweep which it confirms is made to say what it found.
+        """
+        self._changed = set()
+        self._look()  # anew: a request that failed may have been carried out
+        trials = self._ledger.trials()
+        for trial in trials:
+            self.sync_trial(trial)
+        self._sync_parent(trials)
+        confirms, storage = self._ledger.config.confirms, self._ledger.folder.parent
+        if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
+            with closing(Ledger.open(storage, confirms)) as sweep:
+                return len(self._changed) + Mirror(sweep, self._uri, self._answered_at).sync_parent()
+        return len(self._changed)
+
+    def sync_parent(self) -> int:
+        """The same of the sweep's own run alone, which has to be there: trials are left as they are."""
+        self._changed = set()
+        if self._name in self._look():
+            self._sync_parent(self._ledger.trials())
+        return len(self._changed)
+
+    def sync_changes(self) -> None:
+        """Sends the trials that have changed in the ledger since this sent them."""
+        for trial in self._ledger.trials():
+            if self._sent.get(trial.number) != _mark(trial):
+                self.sync_trial(trial)
+
+    def sync_trial(self, trial: TrialRecord) -> None:
+        """Makes the trial's run say what the ledger says. Repeatable: what was sent is not sent again.
+
+        One that another sweep ran, or that has not begun, has no run.
+        """
+        started = trial.started_at or trial.ended_at
+        if trial.imported or started is None:
+            return
+        parent = self._run(self._name, self._name, {}, started)
+        if trial.state == "RUNNING":
+            self._set_status(self._name, "RUNNING", None)
+        tag = f"{self._name}/{trial.number}"
+        run = self._run(tag, f"{self._name}/{trial.number:04d}", {"mlflow.parentRunId": parent.run_id},
+                        started)
+        tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
+                "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
+                RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
+        metrics = list(_metrics(trial, self._ledger.config.metrics, counts(run.tags.get(RESULTS_TAG, ""))))
+        ended = _milliseconds(trial.ended_at)
+        if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
+            for name in ("seconds", "cpu_seconds", "gpu_seconds"):
+                metrics.append(metric(name, getattr(trial, name), ended, 0))
+        self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
+        self._set_status(tag, _STATUS[trial.state], ended)
+        self._sent[trial.number] = _mark(trial)
+
+    def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
+        """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
+        config = self._ledger.config
+        ran = own(trials)
+        states = [t.state for t in ran]
+        begun = [started for t in ran if (started := t.started_at or t.ended_at)]
+        ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
+        summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ENDED}
+        tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}
+        if not config.publishable:
+            tags["warning"] = NOT_PUBLISHABLE
+        chosen = best(list(trials), config)
+        if chosen is not None and chosen.value is not None:
+            summary[f"best_{config.objectives[0].metric}"] = chosen.value
+            tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
+        files = {name: path.read_text() for name in FILES if (path := self._ledger.folder / name).exists()}
+        found, found_at = latest_outcome(self._ledger.looks), 0
+        if config.confirms is not None:
+            tags[CONFIRMS_TAG] = config.confirms
+            over = len(trials) >= self._ledger.budget and all(t.ended_at for t in trials)
+            found = outcome(self._ledger, trials) if over else None
+            if found is not None:
+                found_at, files["confirm.csv"] = ended, confirm_csv(self._ledger, trials)
+                tags |= {VERDICT_TAG: found["verdict"], HEADLINE_TAG: found["finding"]}
+        elif found is not None:
+            found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
+            tags |= {CONFIRMATION_TAG: found["confirmation"], VERDICT_TAG: found["verdict"], HEADLINE_TAG: headline(
+                list(trials), config, self._ledger.record, self._ledger.looks)}
+        labels, note = self._ledger.tags, self._ledger.note
+        run = self._run(self._name, self._name, {}, min(begun, default=None))
+        if labels or LABELS_TAG in run.tags:
+            tags |= labels | {LABELS_TAG: json.dumps(list(labels))}
+        if note or NOTE_TAG in run.tags:
+            tags[NOTE_TAG] = note
+        tags[RESULTS_TAG] = json.dumps(summary | ({} if found is None else found["metrics"]))
+        tags[FILES_TAG] = hashlib.sha256("".join(files.values()).encode()).hexdigest()[:16]
+        for removed in set(json.loads(run.tags.get(LABELS_TAG, "[]"))) - set(labels):
+            if removed in run.tags:
+                self._client.delete_tag(run.run_id, removed)
+                run = replace(run, tags={name: value for name, value in run.tags.items() if name != removed})
+                self._know(self._name, run)
+        if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
+            for file, text in files.items():
+                self._client.log_text(run.run_id, text, file)
+                self._answered()
+        metrics = []
+        if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
+            metrics = [metric(name, value, ended, 0) for name, value in summary.items()]
+            metrics += [] if found is None else [
+                metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
+        self._send(self._name, metrics, {}, tags)
+        if "RUNNING" in states:
+            status = "RUNNING"
+        elif not begun:
+            status = "SCHEDULED"
+        else:
+            # Of a sweep that was ended early what is there may all be over.
+            status = "FINISHED" if sum(t.ended_at is not None for t in ran) >= self._ledger.budget else "KILLED"
+        self._set_status(self._name, status, ended or None)
+
+    def _look(self) -> dict[str, _Run]:
+        """The sweep's runs by tag, as MLflow has them. Of two with one tag the younger is deleted."""
+        found: dict[str, list[Run]] = {}
+        token = None
+        while True:
+            page = self._client.search_runs([self._experiment], f"tags.`{SWEEP_TAG}` = '{self._sweep}'",
+                                            max_results=RUNS_PER_PAGE, page_token=token)
+            self._answered()
+            for run in page:
+                if TAG in run.data.tags:
+                    found.setdefault(run.data.tags[TAG], []).append(run)
+            token = page.token
+            if not token:
+                break
+        self._runs = {}
+        for tag, runs in found.items():
+            # Made twice by one request, they are equally old: then the one that was written to counts as the older.
+            kept, *others = sorted(runs, key=lambda r: (r.info.start_time, RESULTS_TAG not in r.data.tags,
+                                                        r.info.run_id))
+            for other in others:
+                self._client.delete_run(other.info.run_id)
+                self._changed.add(other.info.run_id)
+            self._runs[tag] = _Run(kept.info.run_id, kept.info.status, kept.info.end_time, kept.data.tags,
+                                   kept.data.params)
+        return self._runs
+
+    def _run(self, tag: str, name: str, tags: Mapping[str, str], started: datetime | None) -> _Run:
+        """The run of that tag, made where there is none."""
+        runs = self._look() if self._runs is None else self._runs
+        if tag not in runs:
+            tags = {TAG: tag, SWEEP_TAG: self._sweep, **tags}
+            made = self._client.create_run(self._experiment, _milliseconds(started), tags, name)
+            self._know(tag, _Run(made.info.run_id, "RUNNING", None, tags, {}))
+        return runs[tag]
+
+    def _send(self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+        """Logs what the run does not have: the metrics, and of the rest what differs."""
+        from mlflow.entities import Param, RunTag
+
+        assert self._runs is not None
+        run = self._runs[tag]
+        # A param cannot be changed, and an MLflow that has another value for one is not to hold up the rest.
+        params = {k: str(v) for k, v in params.items() if k not in run.params}
+        tags = {k: v for k, v in tags.items() if run.tags.get(k) != v}
+        if not (metrics or params or tags):
+            return
+        # The tags go last: they say that everything else is there. MLflow's stores keep that order within a batch.
+        while len(metrics) > METRICS_PER_BATCH:
+            self._client.log_batch(run.run_id, metrics[:METRICS_PER_BATCH], synchronous=True)
+            metrics = metrics[METRICS_PER_BATCH:]
+        self._client.log_batch(run.run_id, metrics, [Param(k, v) for k, v in params.items()],
+                               [RunTag(k, v) for k, v in tags.items()], synchronous=True)
+        self._know(tag, replace(run, tags={**run.tags, **tags}, params={**run.params, **params}))
+
+    def _set_status(self, tag: str, status: str, ended: int | None) -> None:
+        assert self._runs is not None
+        run = self._runs[tag]
+        if status in ("SCHEDULED", "RUNNING"):
+            if run.status != status:
+                self._client.update_run(run.run_id, status)
+                self._know(tag, replace(run, status=status))
+        elif run.status != status or ended not in (None, run.ended):
+            self._client.set_terminated(run.run_id, status, ended)
+            self._know(tag, replace(run, status=status, ended=ended))
+
+    def _answered(self) -> None:
+        if self._answered_at is not None:
+            self._answered_at.value = time.monotonic()
+
+    def _know(self, tag: str, run: _Run) -> None:
+        """Notes what MLflow now says of a run."""
+        assert self._runs is not None
+        self._runs[tag] = run
+        self._changed.add(run.run_id)
+        self._answered()
+
+
+def sync(ledger: Ledger, uri: str | None = None) -> str:
+    """Makes MLflow agree with the ledger; what was to be done, in words.
+
+    With a `uri` it is the MLflow there, which the sweep uses from then on.
+    """
+    try:
+        mirror = Mirror(ledger, uri or mlflow_uri(ledger))  # which answers, or nothing is changed
+        if uri is not None:
+            ledger.use_tracking(uri)
+        changed = mirror.sync()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the store or the network raised
+        raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
+    return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
+        f"MLflow agreed with {ledger.config.name} already")
+
+
+def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
+    """The number of a sweep's runs on an MLflow server or store, which are deleted there; RunError if it is away.
+
+    MLflow keeps what is deleted until `mlflow gc`.
+    """
+    if uri.startswith("sqlite") and not Path(str(make_url(uri).database)).exists():
+        return 0
+    prepare()
+    from mlflow import MlflowClient
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_experiment_by_name(EXPERIMENT)
+        found, token = list[str](), None
+        while experiment is not None:
+            page = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{sweep}'",
+                                      max_results=RUNS_PER_PAGE, page_token=token)
+            found += [run.info.run_id for run in page]
+            token = page.token
+            if not token:
+                break
+        for run in found if really else ():
+            client.delete_run(run)
+    except Exception as error:  # whatever the store or the network raised
+        raise RunError(f"MLflow at {uri} cannot be used: {one_line(error)}") from error
+    return len(found)
+
+
+def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:
+    """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
+
+    Of several seeds (the record has them all from the start, without results), the mean under the plain name once all
+    have reported a task, and each one's own under seed_SEED/.
+    Of those in `spread_of` their standard deviation too, under NAME_std.
+    The time is the ledger's own: a store drops a second row with the same key, step, value and time.
+    """
+    several = len(trial.results) > 1
+    for seed, results in trial.results.items():
+        for result in results[sent.get(seed, 0):]:
+            for name, value in result["metrics"].items():
+                yield metric(f"seed_{seed}/{name}" if several else name, value, _recorded(result), result["task"] + 1)
+    if not several:
+        return
+    for index in range(min(sent.get(seed, 0) for seed in trial.results), trial.tasks_done):
+        together = [results[index] for results in trial.results.values()]
+        at, step = max(map(_recorded, together)), together[0]["task"] + 1
+        for name in together[0]["metrics"]:
+            values = [result["metrics"][name] for result in together if name in result["metrics"]]
+            if len(values) == len(together):
+                yield metric(name, mean(values), at, step)
+                if name in spread_of:
+                    yield metric(f"{name}_std", statistics.stdev(values), at, step)
+
+
+def _mark(trial: TrialRecord) -> tuple[Any, ...]:
+    """What changes whenever there is something new to send of a trial."""
+    return trial.state, trial.attempt, *(len(results) for results in trial.results.values())
+
+
+def metric(name: str, value: float, at: int, step: int) -> "Metric":
+    """A metric's value at a step, and when it was measured in milliseconds since the epoch."""
+    from mlflow.entities import Metric
+
+    return Metric(name, float(value), at, step)
+
+
+def _recorded(result: Mapping[str, Any]) -> int:
+    """When a result was entered, in milliseconds since the epoch."""
+    return int(result["recorded_at"] * 1000)
+
+
+def _milliseconds(time: datetime | None) -> int | None:
+    return None if time is None else int(time.timestamp() * 1000)
+
+
+def counts(text: str) -> dict[int, int]:
+    """Results sent, by seed, of a RESULTS_TAG."""
+    return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}

@@ -1,0 +1,139 @@
+"""The MLflow server or store of a sweep: which it is, whether it answers, made where there is none."""
+
+import logging
+import os
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import make_url
+
+from dynamos.files import AnyPath
+from results.definition.sweep_config import SweepConfig
+from results.definition.urls import sqlite_url
+from results.ledger.ledger import Ledger
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+EXPERIMENT = "dynamos"
+ERROR_LENGTH = 500
+DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
+# Where an MLflow 3 store has paths of its files, columns by table.
+_LOCATIONS = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
+              "model_versions": ("source", "storage_location")}
+_ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends, into the display
+    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run whose answer was lost
+    # would make a second run; here another look comes before another attempt.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
+}
+
+
+def mlflow_uri(ledger: Ledger) -> str:
+    """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
+    return store_uri(ledger.config, ledger.folder.parent)
+
+
+def store_uri(config: SweepConfig, storage: AnyPath) -> str:
+    """The same of a sweep in a storage folder whose ledger may be lost."""
+    return config.tracking_uri or sqlite_url(storage / "mlflow.db")
+
+
+def prepare() -> None:
+    """Imports MLflow, and has it fail soon and say nothing of its own."""
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    import mlflow  # noqa: F401 (it sets the levels that are set anew here)
+
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+
+
+def reachable(uri: str) -> str | None:
+    """Why an MLflow server or store does not answer, in one line; None if it does."""
+    prepare()
+    from mlflow import MlflowClient
+
+    try:
+        MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
+    except Exception as error:  # whatever the store or the network raised
+        return one_line(error)
+    return None
+
+
+def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
+    """A client and the id of EXPERIMENT, made where there is none; a database's files are kept in a folder of `beside`.
+
+    A client makes the tables of a store that is not there as soon as it is made itself, and two at once fail: so the
+    store is made first.
+    """
+    prepare()
+    from mlflow import MlflowClient
+
+    artifacts = None  # where a server decides
+    if uri.startswith("sqlite"):
+        artifacts = make_store(uri)
+    elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
+        artifacts = (beside / "mlartifacts").as_uri()
+    client = MlflowClient(tracking_uri=uri)
+    found = client.get_experiment_by_name(EXPERIMENT)
+    return client, found.experiment_id if found else client.create_experiment(
+        EXPERIMENT, artifact_location=artifacts)
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without the user and the password of a URL in it."""
+    text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
+    text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)
+    return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
+
+
+def make_store(uri: str) -> str:
+    """The URI of the folder beside an SQLite store in which it keeps files.
+
+    Where there is no store it is made: whole or not at all, however many processes do so at once.
+    """
+    path = Path(str(make_url(uri).database)).resolve()
+    artifacts = path.with_name("mlartifacts").as_uri()
+    if path.exists():
+        _follow(path, artifacts)
+        return artifacts
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    making = path.with_name(f".{path.name}.{os.getpid()}")
+    making.unlink(missing_ok=True)
+    try:
+        store = SqlAlchemyStore(sqlite_url(making), artifacts)  # type: ignore[no-untyped-call]
+        store.engine.dispose()
+        with closing(sqlite3.connect(making)) as connection:
+            connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it
+        path.hardlink_to(making)
+    except FileExistsError:
+        pass  # another process was faster, and its store is as good
+    finally:
+        making.unlink(missing_ok=True)
+    return artifacts
+
+
+def _follow(path: Path, artifacts: str) -> None:
+    """Has an SQLite store whose folder was moved or copied know where its files are now.
+
+    MLflow writes whole paths into each experiment, run and model, and has no command that changes them.
+    """
+    if not path.with_name("mlartifacts").is_dir():
+        return
+    with closing(sqlite3.connect(path, timeout=60)) as store, store:
+        for (before,) in store.execute("SELECT DISTINCT artifact_location FROM experiments "
+                                       "WHERE artifact_location LIKE 'file://%/mlartifacts' "
+                                       "AND artifact_location != ?", (artifacts,)).fetchall():
+            for table, columns in _LOCATIONS.items():
+                for column in columns:
+                    store.execute(f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
+                                  f"WHERE substr({column} || '/', 1, length(:before) + 1) = :before || '/'",
+                                  {"now": artifacts, "before": before})
