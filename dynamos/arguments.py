@@ -1,4 +1,4 @@
-"""What our commands have in common: TrainConfig as flags, which of several values wins, how an error ends them."""
+"""Shared parts of the command lines: TrainConfig as flags, the precedence of values, exit on an error."""
 
 import argparse
 import difflib
@@ -15,15 +15,15 @@ from dynamos.outputs import outputs
 
 TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
           "gates": "gates", "network": "the network", "machine": "the machine"}
-# What a run is asked to leave behind, by flag.
+# Options for the files that a run leaves behind, by flag.
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
 
 
 def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str], None] = lambda _: None) -> int:
-    """What `work` returns; an error of ours or of the disk is one line on stderr and 1 or 2, an interruption 130.
+    """Run `work` and return its exit status: 1 or 2 and one line on stderr for an error, 130 for an interruption.
 
-    `tell_error` is given that line, too. Standard output that could not be written is such an error, once all is done;
-    a reader that left is none.
+    UserError gives 2; any other DynamosError and OSError give 1. `tell_error` gets that line, too. A failure to write
+    standard output gives 1 at the end; a pipe that its reader closed is no failure.
     """
     with outputs() as (out, _):
         status = _status(program, work, tell_error)
@@ -53,7 +53,7 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
 
 
 def complete(parser: "Parser") -> None:
-    """Where a shell asks what may come next on the command line, answers and ends the program."""
+    """Answer a shell's request for completions of the command line and end the program; otherwise do nothing."""
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
@@ -67,11 +67,11 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **options)
 
     def add_version(self) -> None:
-        """Adds --version, which also tells the commit where the code is a checkout."""
+        """Add --version, which also prints the commit of a checkout."""
         self.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """The arguments, only those given; UserError for an unknown flag, naming the nearest, and for no text."""
+        """Return the given arguments; UserError for an unknown flag (it names the nearest) and for invalid UTF-8."""
         for text in arguments:
             try:
                 text.encode()
@@ -80,7 +80,7 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(_dashed(arguments))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse, but nothing is left unknown: the command that was named complains, with its own flags."""
+        """Parse as argparse does, but raise UserError for an unknown argument, with the flags of this command."""
         known, rest = super().parse_known_args(args, namespace)
         flags = [text.partition("=")[0] for text in rest if text.startswith("-")]
         if flags:
@@ -92,15 +92,15 @@ class Parser(argparse.ArgumentParser):
         return known, []
 
     def error(self, message: str) -> NoReturn:
-        """Raises UserError in place of argparse's usage text and exit."""
+        """Raise UserError in place of argparse's usage text and exit."""
         raise UserError(f"{message[:1].lower()}{message[1:]}.")
 
 
 class _Version(argparse.Action):
-    """Prints the version, which is looked up only then."""
+    """The action of --version; it looks up the version only when it runs."""
 
     def __call__(self, *_: Any) -> NoReturn:
-        """Ends the program."""
+        """Print the version and end the program."""
         from dynamos.provenance import release
 
         print(release())
@@ -108,9 +108,9 @@ class _Version(argparse.Action):
 
 
 def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_name: str) -> None:
-    """Adds what both commands take beside fields; OPTIONS that are not given leave no attribute behind.
+    """Add the flags that both commands take beside fields; OPTIONS that are not given leave no attribute behind.
 
-    `save_path` and `exp_name` say in the help what these mean to the command.
+    `save_path` and `exp_name` are the help texts of these two flags.
     """
     parser.add_argument("--validation", action="store_true", help="the same as --evaluate-on validation")
     parser.add_argument("--download", action="store_true", help="fetch missing data with torchvision")
@@ -130,7 +130,7 @@ def _folder_name(text: str) -> str:
 
 
 def add_fields(parser: argparse.ArgumentParser) -> None:
-    """Adds one flag per TrainConfig field; a field that is not given leaves no attribute behind."""
+    """Add one flag per TrainConfig field; a field that is not given leaves no attribute behind."""
     for group, title in TITLES.items():
         section = parser.add_argument_group(title)
         for name, spec in FIELDS.items():
@@ -152,9 +152,9 @@ def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
-    """The configuration of several layers of fields, later ones winning, all over the preset and the defaults.
+    """Return the configuration of several layers of fields; a later layer wins, and any layer over preset and default.
 
-    A preset belongs to a stream and a buffer size; without a size the stream's smallest preset is meant.
+    A preset belongs to a stream and a buffer size; without a size it is the stream's preset of the smallest buffer.
     """
     chosen: dict[str, Any] = {}
     for layer in layers:
@@ -163,7 +163,7 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
         dataset = checked("dataset", chosen.get("dataset", default("dataset")))
         size = checked("buffer_size", chosen.get("buffer_size", preset_sizes(dataset)[0]))
         chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
-    if chosen.get("data_path") is not None:  # a run is gone on with from any directory
+    if chosen.get("data_path") is not None:  # a run may be resumed from another directory
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
     return TrainConfig.from_dict(chosen)
 
@@ -178,7 +178,7 @@ def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
 
 
 def _dashed(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `-` for `_` in flags, and negative numbers tied to theirs, which argparse knows too few of."""
+    """The arguments with `-` for `_` in flags and `=` before negative numbers, which argparse may take for flags."""
     texts: list[str] = []
     for text in arguments:
         if text.startswith("--"):

@@ -9,7 +9,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """M images drawn from the buffer, as they were stored."""
+    """M images drawn from the buffer, as stored."""
 
     images: Tensor  # (M, C, H, W) uint8
     labels: Tensor  # (M,)
@@ -27,7 +27,7 @@ class Buffer:
     def __init__(self, capacity: int, image_shape: tuple[int, ...], num_classes: int, num_policy_logits: int,
                  device: torch.device) -> None:
         self.capacity = capacity
-        # The row after the last slot takes what is not stored, so that no write depends on a count.
+        # The row after the last slot takes the images that are not stored, so that no write depends on a count.
         rows = capacity + 1
         self.images = torch.zeros(rows, *image_shape, dtype=torch.uint8, device=device)
         self.labels = torch.zeros(rows, dtype=torch.int64, device=device)
@@ -39,8 +39,8 @@ class Buffer:
     @torch.no_grad()
     def offer(self, images: Tensor, labels: Tensor, logits: Tensor, policy_logits: Tensor, correct: Tensor,
               generator: torch.Generator) -> None:
-        """Stores each of N images with the reservoir's probability if it is `correct` (N,), never otherwise."""
-        order = self.seen + correct.cumsum(0) - 1  # how many candidates came before each
+        """Store each of N images with the reservoir's probability if it is `correct` (N,), never otherwise."""
+        order = self.seen + correct.cumsum(0) - 1  # number of candidates before each
         drawn = (torch.rand(len(labels), dtype=torch.float64, device=labels.device, generator=generator)
                  * (order + 1)).long()
         slot = torch.where(order < self.capacity, order, drawn)
@@ -54,7 +54,7 @@ class Buffer:
         self.seen += correct.sum()
 
     def draw(self, count: int, generator: torch.Generator) -> Replay | None:
-        """min(count, images held) images without replacement; None while the buffer is empty."""
+        """Draw min(count, images held) images without replacement; None while the buffer is empty."""
         if self.held < self.capacity:
             self.held = min(int(self.seen), self.capacity)
         if self.held == 0:
@@ -63,11 +63,11 @@ class Buffer:
         return Replay(self.images[index], self.labels[index], self.logits[index], self.policy_logits[index])
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that is held, as tensors."""
+        """The buffer's whole state, as tensors."""
         return {name: getattr(self, name) for name in ("images", "labels", "logits", "policy_logits", "seen")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes over what state_dict gave."""
+        """Restore the state that `state_dict` returned."""
         for name, value in state.items():
             getattr(self, name).copy_(value)
         self.held = min(int(self.seen), self.capacity)

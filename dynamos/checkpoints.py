@@ -18,9 +18,9 @@ _NAME = re.compile(r"checkpoint-(\d{6,})\.pt")
 
 
 def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
-    """The new checkpoint file of `state` (Trainer.state_dict) in `folder`; older ones but the last go.
+    """Write `state` (Trainer.state_dict) to a new checkpoint file in `folder`; keep the last KEPT, return the new path.
 
-    The file is MAGIC, the SHA-256 of the rest in hexadecimal, a line break and what torch.save writes.
+    The file is MAGIC, the SHA-256 of the payload in hexadecimal, a line break and the payload of torch.save.
     """
     payload = io.BytesIO()
     torch.save(state, payload)
@@ -29,7 +29,7 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
     number = present[-1][0] + 1 if present else 1
     path = write_whole(folder / f"checkpoint-{number:06d}.pt",
                        MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    # Only now is the new one safe, so only now do the old ones go; with them what a killed writer left behind.
+    # The new file is safe only now; so only now the old ones go, and temporary files of a killed writer.
     for _, old in present[:len(present) + 1 - KEPT]:
         old.unlink(missing_ok=True)
     for scrap in folder.glob(f".checkpoint-*{TEMPORARY}"):
@@ -38,9 +38,9 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
 
 
 def latest(folder: AnyPath) -> dict[str, Any] | None:
-    """The newest state in `folder` that is whole, its tensors on the CPU; None where there is none.
+    """Return the newest undamaged state in `folder`, its tensors on the CPU; None without one.
 
-    A damaged file is passed over with a warning.
+    A damaged file is skipped with a warning.
     """
     for _, path in reversed(_numbered(folder)):
         try:
@@ -51,7 +51,7 @@ def latest(folder: AnyPath) -> dict[str, Any] | None:
 
 
 def _read(path: AnyPath) -> dict[str, Any]:
-    """The state in a file; ValueError if the file is not what `save` wrote."""
+    """The state in a file; ValueError if the file does not hold what `save` wrote."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError("it does not begin as a checkpoint does")

@@ -1,4 +1,4 @@
-"""`dynamos`: trains one configuration, in a folder of its own; exports a trained one."""
+"""The command `dynamos`: trains one configuration in a new folder, or exports a trained network."""
 
 import argparse
 import os
@@ -39,7 +39,7 @@ KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 1 for a run that failed, 2 for bad input, 130 when interrupted."""
+    """Run `dynamos` and return its exit status: 0, 1 for a failed run, 2 for bad input, 130 when interrupted."""
     complete(train_parser())
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["export"]:
@@ -109,7 +109,7 @@ def _taken(folder: Path) -> UserError:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """What the config.yaml of a run holds: `config`, KEPT and `started`; UserError if that is no run's."""
+    """The content of a run's config.yaml: `config`, KEPT and `started`; UserError if no run wrote it."""
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
@@ -127,7 +127,7 @@ def _stored(folder: Path) -> dict[str, Any]:
 
 def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download: bool,
          stored: dict[str, Any] | None = None) -> int:
-    """0, after training what is left of the run in `folder`; `stored` is what its config.yaml holds, if it has one."""
+    """Train the rest of the run in `folder` and return the exit status; `stored`: its config.yaml, if it has one."""
     from dynamos import checkpoints
     from dynamos.provenance import now_utc
     from dynamos.recorders import Checkpoints, Recorder, finished, offered
@@ -143,7 +143,7 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
         flag = TRACKING if options["tracking_uri"] == os.environ.get(TRACKING) else "--tracking-uri"
         mirror = offered("mlflow")(options["tracking_uri"], flag, folder, about | {"notes": options["notes"]})
     if stored is not None and finished(places.result) and _ended(trainer, options, folder, stored):
-        if mirror is not None:  # it may lack something
+        if mirror is not None:  # it may be incomplete
             mirror.start(trainer)
             mirror.end(trainer)
         return 0
@@ -155,7 +155,7 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
         elif stored is not None:
             print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
         try:
-            # Also where it is resumed: it may have been given other options, and its images may lie elsewhere now.
+            # Also on a resume: options may have changed, and the images may be in another folder now.
             write_whole(folder / "config.yaml", yaml.safe_dump(
                 {"config": config.to_dict(), **options, **about}, sort_keys=False), new=stored is None)
         except FileExistsError:  # another run of that name began while this one read its images
@@ -174,12 +174,12 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
 
 
 def _ended(trainer: "Trainer", options: dict[str, Any], folder: Path, stored: dict[str, Any]) -> bool:
-    """Whether nothing of a finished run is left to do, its summary shown; False if its last checkpoint is damaged."""
+    """Whether a finished run has no task left; prints its summary then. False if its last checkpoint is damaged."""
     from dynamos import checkpoints
     from dynamos.display import print_summary
 
     state = checkpoints.latest(folder / "checkpoints")
-    if state is None:  # to train it anew would be to lose its results
+    if state is None:  # training it anew would lose its results
         raise UserError(f"the run in {folder} is finished and has no checkpoint any more: nothing to go on with.")
     trainer.load_state_dict(state)
     if not trainer.done:

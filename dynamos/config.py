@@ -24,7 +24,7 @@ CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turn
 
 @dataclass(frozen=True)
 class Method:
-    """A method is its network and its use of the buffer; one training step serves all (trainer.py)."""
+    """A method: the kind of its network and its use of the buffer; one training step serves all (trainer.py)."""
 
     gated: bool
     rehearses: bool
@@ -40,7 +40,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Range:
-    """What a number may be; a low end marked open is itself not allowed."""
+    """Range of allowed numbers, ends included; an open low end is excluded."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -61,7 +61,7 @@ class Range:
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
 AT_LEAST_ONE = Range(1, 10**14)  # more than any memory holds, and torch can still count its bytes
-SEEDS = Range(0, 2**63 - 1)  # what torch takes for one
+SEEDS = Range(0, 2**63 - 1)  # torch accepts these
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 
@@ -71,9 +71,9 @@ def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """One training run, whole: the same values on the same device kind, threads and versions repeat it.
+    """Every hyperparameter of a run: the same values on the same kind of device, threads and versions repeat it.
 
-    Checks itself. Fields without a note of their own are described by their `help` in the field's metadata.
+    The construction checks every value (UserError). The metadata of each field holds its description, `help`.
     """
 
     model: str = _field("dynamos", "what", "method: gated network with rehearsal, gated without, dense with, "
@@ -127,7 +127,7 @@ class TrainConfig:
                             "so many steps, in curve.csv and event files; 0: none", Range(0, 10**14))
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value of the wrong type or outside its range."""
+        """Check every field; UserError for a value of the wrong type or outside its range."""
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
         if METHODS[self.model].gated and 2 * self.nf // self.hidden_dim_ratio < 1:
@@ -141,30 +141,30 @@ class TrainConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """TrainConfig of a mapping; an unknown key is a UserError that names the nearest field."""
+        """Return the TrainConfig of a mapping; UserError for an unknown key, naming the nearest field."""
         for key in values:
             if key not in FIELDS:
                 raise unknown("field", key, FIELDS)
         return cls(**values)
 
     def to_dict(self) -> dict[str, Any]:
-        """Every field by name, in order, as plain values."""
+        """Return every field by name, in order, as plain values."""
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> Self:
-        """The same configuration with some fields changed; unknown names are refused as in from_dict."""
+        """Return a copy with some fields changed; UserError for an unknown name, as in `from_dict`."""
         return type(self).from_dict(self.to_dict() | changes)
 
 
 def most_tasks(config: TrainConfig) -> int:
-    """Tasks that the classes fill."""
+    """Number of tasks for which the data set has classes."""
     return 1 if config.dataset in ROTATING else CLASSES // config.classes_per_task
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Names of the fields in which a run of `b` cannot go on with what a run of `a` left.
+    """Names of the fields whose difference keeps a run of `b` from resuming a checkpoint of `a`.
 
-    Where the images lie does not matter, for a checkpoint knows whether they are the same, nor what is looked at.
+    `data_path` may differ, for a checkpoint holds the hashes of its images, and so may `log_every`.
     """
     return sorted(name for name in FIELDS if name not in ("data_path", "log_every") and a.get(name) != b.get(name))
 
@@ -195,9 +195,9 @@ def field_type(name: str) -> tuple[type, bool]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value` in the field's own type; UserError if it does not fit the field's type or range.
+    """Return `value` in the field's type; UserError if it does not fit the field's type or range.
 
-    A number of numpy's, pandas' or torch's becomes Python's, and 8.0 a whole one where the field's are.
+    A number of numpy, pandas or torch becomes a Python number, and 8.0 becomes 8 in a field of whole numbers.
     """
     kind, optional = field_type(name)
     value = plain(value)
@@ -225,16 +225,16 @@ def checked(name: str, value: Any) -> Any:
             raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
-    if type(value) is not kind:  # an enum's member, which no checkpoint could be read with
+    if type(value) is not kind:  # a member of an enum, for one; torch.load refuses a checkpoint with it
         return str.__str__(value) if kind is str else kind(value)
     return value
 
 
 def plain(value: Any) -> Any:
-    """The value as Python, YAML and JSON have it, with whatever it holds: numpy's, pandas' and torch's are not."""
+    """Return the value in types that YAML and JSON know, also within containers: no numpy, pandas or torch type."""
     if isinstance(value, Mapping):
         return {plain(name): plain(one) for name, one in value.items()}
-    if hasattr(value, "tolist"):  # an array, a Series, a tensor, or one number of theirs
+    if hasattr(value, "tolist"):  # an array, a Series, a tensor, or a scalar of these
         return value.tolist()
     if isinstance(value, list | tuple):
         return [plain(one) for one in value] if isinstance(value, list) else tuple(map(plain, value))
@@ -245,7 +245,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 
 def parsed(name: str, text: str) -> Any:
-    """The field's value written as `text` on a command line; UserError if it is none."""
+    """Return the field's value that `text` on a command line stands for; UserError if it stands for none."""
     if name not in FIELDS:
         raise unknown("field", name, FIELDS)
     kind, optional = field_type(name)
@@ -265,7 +265,7 @@ def parsed(name: str, text: str) -> Any:
 
 
 def parsed_settings(settings: list[str]) -> dict[str, Any]:
-    """Fields of `--set field=value ...` arguments."""
+    """Return the fields that `--set field=value ...` arguments set."""
     values = {}
     for setting in settings:
         name, equals, text = setting.partition("=")
@@ -277,14 +277,14 @@ def parsed_settings(settings: list[str]) -> dict[str, Any]:
 
 
 class DoubledKey(ValueError):
-    """A mapping that has a key twice, of which YAML's reader would drop the first without a word."""
+    """A YAML mapping has a key twice; PyYAML would silently drop the first value."""
 
 
 class UniqueKeys:
-    """Added to a YAML reader: it takes mappings only that have each key once."""
+    """Mixin of a YAML loader that refuses a mapping with a repeated key."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """As the reader does; DoubledKey where a mapping has a key twice."""
+        """Construct a mapping as the loader does; DoubledKey where a key repeats."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
@@ -295,11 +295,11 @@ class UniqueKeys:
 
 
 class _Reader(UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads YAML, ten times as fast where PyYAML has been built with libyaml."""
+    """A safe YAML loader, ten times as fast where PyYAML was built with libyaml."""
 
 
 def read_yaml(path: AnyPath) -> dict[str, Any]:
-    """The mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
+    """Return the mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
     try:
         content = yaml.load(path.read_bytes(), _Reader)
     except FileNotFoundError:
@@ -316,7 +316,7 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
 
 
 def read_config(path: AnyPath) -> dict[str, Any]:
-    """The TrainConfig fields in a YAML file: those under `config` where there is such a section, else all."""
+    """Return the TrainConfig fields in a YAML file: its section `config`, or the whole file without that section."""
     content = read_yaml(path)
     values = content.get("config", content)
     if not isinstance(values, dict):
@@ -325,7 +325,7 @@ def read_config(path: AnyPath) -> dict[str, Any]:
 
 
 def number_of_text(name: str, value: Any) -> Any:
-    """The number that YAML 1.1 took for a text, 1e-3 for one; any other value as it is."""
+    """Return the number that YAML 1.1 reads as a text, such as 1e-3; any other value unchanged."""
     if isinstance(value, str) and name in FIELDS and field_type(name)[0] in (int, float):
         return parsed(name, value)
     return value
@@ -344,7 +344,7 @@ def preset_names() -> Iterator[tuple[str, int]]:
 
 
 def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, Any]:
-    """The fields that a preset sets (METHOD section 5); UserError where there is none."""
+    """Return the fields that a preset sets (METHOD section 5); UserError without such a preset."""
     sizes = _presets()["streams"].get(dataset, {})
     if buffer_size not in sizes or model != "dynamos":
         known = ", ".join(f"{name} {size}" for name, size in preset_names())

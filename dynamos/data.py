@@ -1,4 +1,4 @@
-"""Images as they lie on disk, read whole: MNIST, SVHN and scikit-learn's digits."""
+"""Image data sets, read whole: MNIST, SVHN and scikit-learn's digits."""
 
 import gzip
 import hashlib
@@ -26,7 +26,7 @@ class Images:
 
     pixels: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3
     labels: Tensor  # (N,) int64
-    white: int  # the pixel value that means 1.0
+    white: int  # pixel value of 1.0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -47,18 +47,18 @@ class Images:
 
 
 def as_input(pixels: Tensor, white: int) -> Tensor:
-    """What a network takes, (N, 3, H, W) in [0, 1]; grey images become three equal channels."""
+    """Return the network's input (N, 3, H, W) in [0, 1]; grey images become three equal channels."""
     return (pixels.float() / white).expand(-1, 3, -1, -1)
 
 
 def refuse_locked_test_images() -> None:
-    """Raises TestImagesLocked in the processes of a sweep."""
+    """Raise TestImagesLocked in the processes of a sweep."""
     if os.environ.get(TEST_LOCK) == "locked":
         raise TestImagesLocked("test images cannot be read during a sweep; use evaluate_on: validation.")
 
 
 def digits(folder: Path | None, test: bool, download: bool) -> Images:
-    """scikit-learn's 1,797 embedded digits: 8x8, ten classes, cut into a fixed stratified test fifth and the rest."""
+    """scikit-learn's 1,797 embedded digits: 8x8, ten classes; a fixed stratified fifth of them is the test set."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -113,7 +113,7 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
                    torch.from_numpy(labels))
 
 
-WHITE = {"digits": 16, "mnist": 255, "svhn": 255}  # the pixel value that means 1.0, by source
+WHITE = {"digits": 16, "mnist": 255, "svhn": 255}  # pixel value of 1.0, by source
 Source = Callable[[Path | None, bool, bool], Images]
 SOURCES: dict[str, Source] = {"digits": digits, "mnist": mnist, "svhn": svhn}
 
@@ -131,7 +131,7 @@ def _folder(data: str, folder: Path | None) -> Path:
 
 
 def _first(places: list[Path], wanted: list[str]) -> list[Path] | None:
-    """The wanted files, packed or not, in the first of the places that has them all."""
+    """The wanted files, gzipped or not, in the first of the places that has them all; None without such a place."""
     found = ([next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None) for name in wanted]
              for place in places)
     return next(([path for path in files if path is not None] for files in found if None not in files), None)
@@ -155,7 +155,7 @@ def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
     datasets = _torchvision()
     try:
         fetch(datasets)
-    # No network, a wrong checksum (RuntimeError), a broken archive: what torchvision lets through of each.
+    # torchvision raises these for a missing network, a wrong checksum (RuntimeError) and a broken archive.
     except (OSError, RuntimeError, EOFError, HTTPException, zlib.error) as error:
         raise RunError(f"downloading {data} to {folder} failed: {type(error).__name__}: {error}. Where there is no "
                        "network, put its files there by hand.") from error
@@ -164,7 +164,7 @@ def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
 def _torchvision() -> Any:
     try:
         import torchvision.datasets
-    # Built for another torch it may fail in any of these ways.
+    # A torchvision built for another torch raises any of these.
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise UserError(f"--download needs torchvision, which cannot be imported here beside torch {torch.__version__} "
                         f"({error}). Install the torchvision that was built for it, from where this torch is from, or "

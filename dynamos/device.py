@@ -1,4 +1,4 @@
-"""The device that a run trains on."""
+"""Device of a run."""
 
 import torch
 
@@ -6,7 +6,7 @@ from dynamos.errors import UserError
 
 
 def pick_device(name: str) -> torch.device:
-    """The torch device of a configuration's `device`; UserError where there is none."""
+    """Return the torch device of a configuration's `device`; UserError if this machine does not have it."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     _, _, index = name.partition(":")
@@ -16,6 +16,6 @@ def pick_device(name: str) -> torch.device:
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether the machine's or the GPU's memory did not suffice."""
-    # torch's allocator for the CPU has no exception of its own.
+    """Whether an error means too little memory, of the machine or of the GPU."""
+    # torch's CPU allocator raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -1,4 +1,4 @@
-"""What a run shows: a progress bar, a line after every task, a table at the end."""
+"""Terminal output of a run: a progress bar, a line after every task, a table at the end."""
 
 import sys
 
@@ -13,7 +13,7 @@ from dynamos.trainer import Trainer
 
 
 class Display(Recorder):
-    """Progress on a terminal's stderr, a line on stdout after every task. A context manager."""
+    """Progress bar on a terminal's stderr, a line on stdout after every task. A context manager."""
 
     def __init__(self, trainer: Trainer) -> None:
         steps = [len(trainer.stream.batches(t, 0, trainer.config)) for t in range(trainer.n_tasks)]
@@ -33,21 +33,21 @@ class Display(Recorder):
         self.progress.stop()
 
     def step(self, trainer: Trainer) -> None:
-        """Moves the bar."""
+        """Advance the bar."""
         self.progress.update(self.bar, completed=trainer.steps)
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
-        """Renews the bar's description."""
+        """Update the bar's description."""
         self.progress.update(self.bar, description=f"{_place(trainer)}  accuracy {means['accuracy']:.1f}")
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Prints the line."""
+        """Print the task's line."""
         print(task_line(result), flush=True)
         self.progress.update(self.bar, description=_place(trainer))
 
 
 def task_line(result: TaskResult) -> str:
-    """One line about a task's result."""
+    """Return one line about a task's result."""
     parts = [f"task {result.task + 1}/{result.n_tasks}"]
     if result.task_il is None:
         parts.append(f"accuracy {result.class_il:6.2f}")
@@ -59,7 +59,7 @@ def task_line(result: TaskResult) -> str:
 
 
 def print_summary(trainer: Trainer) -> None:
-    """Prints the accuracy matrix and what else is known at a run's end."""
+    """Print a finished run's accuracy matrix, transfer, forgetting, kept channels and compute."""
     result = trainer.results[-1]
     # A file or pipe has no width of its own; the table must not break there.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)

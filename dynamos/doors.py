@@ -1,4 +1,4 @@
-"""Names that a package offers without importing their modules before they are used (PEP 562)."""
+"""Lazy imports: a package offers names whose modules it imports at their first use (PEP 562)."""
 
 from collections.abc import Callable, Mapping
 from importlib import import_module
@@ -6,11 +6,11 @@ from typing import Any
 
 
 def opens(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
-    """A package's `__getattr__`: it imports a name from its module when somebody asks for it.
+    """Return a package's `__getattr__`, which imports a name from its module at the first use.
 
     Args:
-        package: the package's name, for AttributeError.
-        homes: by name, the module that defines it.
+        package: name of the package, for AttributeError.
+        homes: module that defines each name, by name.
     """
     def find(name: str) -> Any:
         if name not in homes:

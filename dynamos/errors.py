@@ -1,4 +1,4 @@
-"""The one exception family: what was wrong, the value, what is allowed, the nearest right name."""
+"""Exceptions of Dynamos. A message names the fault, the value, the allowed values and the nearest right name."""
 
 import difflib
 import shlex
@@ -15,7 +15,7 @@ class UserError(DynamosError):
     """Bad input: a flag, a field, a file. Exit status 2.
 
     Attributes:
-        near: the right name that is most like the one given, where a name is what is wrong.
+        near: the allowed name most like the one given, if the fault is an unknown name; else None.
     """
 
     def __init__(self, message: str, near: str | None = None) -> None:
@@ -23,22 +23,22 @@ class UserError(DynamosError):
         self.near = near
 
     def within(self, where: str) -> "UserError":
-        """The same error, its message after the place it is about."""
+        """Return the same error with the place of the fault before its message."""
         return UserError(f"{where}: {self}", self.near)
 
 
 class RunError(DynamosError):
-    """A run that could not go on, through no fault of its input's form. Exit status 1."""
+    """A run failed although its input is well-formed. Exit status 1."""
 
 
 class TestImagesLocked(DynamosError):
-    """Code that runs inside a sweep asked for test images."""
+    """Code inside a sweep tried to read test images."""
 
     __test__ = False  # the name starts with "Test", which pytest would collect
 
 
 class NonFiniteError(RunError):
-    """Logits or parameters became NaN or infinite; `place` says in which task and step."""
+    """Loss, logits or parameters became NaN or infinite; `place` names the task and the step."""
 
     def __init__(self, place: str, config: dict[str, object]) -> None:
         super().__init__(f"{place}, with {config}")
@@ -46,16 +46,16 @@ class NonFiniteError(RunError):
 
 
 class CheckpointError(RunError):
-    """No readable checkpoint where one was asked for."""
+    """A folder has no readable checkpoint."""
 
 
 def command_line(*words: object) -> str:
-    """A command to type, its words quoted for a shell."""
+    """Return a command to type, its words quoted for a shell."""
     return shlex.join(map(str, words))
 
 
 def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> UserError:
-    """The error for a name that is not among `allowed`, with the nearest one that is; `more` ends its message."""
+    """Return the error for a name that is not in `allowed`; it names the nearest one, and `more` ends its message."""
     names = list(allowed)
     near = nearest(name, names)
     hint = "" if near is None else f" Did you mean '{near}'?"
@@ -64,5 +64,5 @@ def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> 
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str | None:
-    """The allowed name that is most like one that is not; None where none is like it."""
+    """Return the allowed name most similar to `name`; None if none is similar."""
     return next(iter(difflib.get_close_matches(str(name), list(allowed), n=1, cutoff=0.4)), None)

@@ -1,4 +1,4 @@
-"""A trained network for use elsewhere: safetensors and its configuration.
+"""Export of a trained network: safetensors and its configuration.
 
 `network = dynamos.export.load("DIR")`; then `network(images).logits`, images (N, 3, H, W) in [0, 1].
 """
@@ -38,7 +38,7 @@ def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
 
 
 def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
-    """`folder`, with model.safetensors and config.yaml in it."""
+    """Write model.safetensors and config.yaml to `folder` and return it."""
     from safetensors.torch import save
 
     state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
@@ -49,12 +49,12 @@ def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
 
 
 def load(folder: str | Path) -> ResNet:
-    """The network that `write` put in a folder, on the CPU, in evaluation mode."""
+    """Load the network that `write` put in a folder, on the CPU, in evaluation mode."""
     return read(folder)[1]
 
 
 def read(folder: str | Path) -> tuple[TrainConfig, ResNet]:
-    """(configuration, network on the CPU in evaluation mode) that `write` put in a folder."""
+    """(configuration, network on the CPU in evaluation mode) that `write` put in a folder; UserError if damaged."""
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, on a disk or in an object store."""
+"""Paths and atomic writes, on a disk or in an object store."""
 
 import os
 import uuid
@@ -8,38 +8,38 @@ from upath import UPath
 
 from dynamos.errors import UserError, unknown
 
-AnyPath = Path | UPath  # on this machine's disks, or in an object store; what the code uses of it is in both
-STORES = {"s3": "'.[s3]'", "gs": "gcsfs", "az": "adlfs"}  # by scheme, what pip has to install
+AnyPath = Path | UPath  # on this machine's disks, or in an object store; the code uses only methods that both have
+STORES = {"s3": "'.[s3]'", "gs": "gcsfs", "az": "adlfs"}  # pip requirement of each scheme
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 
 
 def local_path(text: str | Path) -> Path:
-    """The path on this machine's disks that a text names, absolute; UserError if unusable."""
+    """Return the absolute path on this machine's disks that a text names; UserError if unusable."""
     try:
         path = Path(text).expanduser().resolve()
         str(path).encode()
         return path
-    except UnicodeEncodeError:  # of which no JSON and no YAML can be made
+    except UnicodeEncodeError:  # JSON and YAML cannot hold it
         raise UserError(f"{str(text)!r} is not UTF-8.") from None
-    except (RuntimeError, ValueError) as error:  # ~somebody who is not there; links in a circle; a null character
+    except (RuntimeError, ValueError) as error:  # ~ and no such user; links in a circle; a null character
         raise UserError(f"{str(text)!r} is no path: {error}.") from None
 
 
 def any_path(text: str) -> AnyPath:
-    """The path that a text names, absolute, or the place in an object store whose URL it is; UserError if unusable."""
+    """Return the absolute path that a text names, or the object store's path of a URL; UserError if unusable."""
     scheme, separator, _ = text.partition("://")
     if not separator:
         return local_path(text)
     if scheme not in STORES:
         raise unknown("kind of object store", scheme, STORES).within(text)
     try:
-        # Others write there, too: a remembered listing would hide it.
+        # Other processes write there, too: a cached listing would hide their files.
         path = UPath(text, use_listings_cache=False)
         # A bucket that cannot be listed passes for missing, so a file is asked for first: its error says more.
         there = (path / "sweep.yaml").exists() or path.fs.exists(path.drive)
     except ImportError:
         raise UserError(f"{text} needs a package that is not installed: pip install {STORES[scheme]}") from None
-    except Exception as error:  # whatever the store's own package raises: credentials, rights, the network
+    except Exception as error:  # the store's package raises many types: credentials, rights, the network
         raise UserError(f"{text} cannot be used: {error}") from error
     if not (path.drive and there):
         raise UserError(f"{text}: there is no bucket {path.drive!r}.")
@@ -47,17 +47,17 @@ def any_path(text: str) -> AnyPath:
 
 
 def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPath:
-    """`path`, once `content` has replaced whatever it held; a kill at any point leaves the old file or the new.
+    """Write `content` to `path` atomically and return the path; a kill at any point leaves the old file or the new.
 
-    With `new`, on a disk alone, FileExistsError where there is a file: of several writers only the first gets through.
+    With `new`, on a disk only, FileExistsError if the file exists: of several writers the first succeeds.
     """
     data = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
         assert not new
-        path.fs.pipe_file(path.path, data)  # which a store takes whole or not at all
+        path.fs.pipe_file(path.path, data)  # a store writes an object whole or not at all
         return path
     path.parent.mkdir(parents=True, exist_ok=True)
-    # No two writers of one file share a temporary name, on whatever machines they are.
+    # Two writers of one file never share a temporary name, even on different machines.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{TEMPORARY}")
     try:
         with temporary.open("wb") as file:
@@ -75,7 +75,7 @@ def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPa
 
 
 def _sync_folder(folder: Path) -> None:
-    """The renaming itself reaches the disk only with its folder; not every system can open one."""
+    """Flush a folder to disk, and a renaming in it; does nothing on a system that cannot open folders."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -22,7 +22,7 @@ def gate_reward(actions: Tensor, correct: Tensor, keep_ratio: float, policy_pena
         actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
         correct: (N,) bool, whether each image was classified correctly.
         keep_ratio: fraction of channels to keep.
-        policy_penalty: a number that is not positive.
+        policy_penalty: factor on the reward of a wrong prediction, at most 0.
     """
     actions = actions.detach() if actions.is_floating_point() else actions.float()
     cost = (keep_ratio - actions.mean(2)).square()
@@ -76,7 +76,7 @@ def gating_losses(output: Output, labels: Tensor, config: TrainConfig) -> tuple[
 
 
 def stream_terms(output: Output, labels: Tensor, config: TrainConfig, gating: bool) -> dict[str, Tensor]:
-    """The terms of a stream batch's loss: cross entropy and, where the gates are at work, their losses."""
+    """Terms of a stream batch's loss: cross entropy and, with `gating`, the losses of the gates."""
     task = F.cross_entropy(output.logits, labels)
     if not gating:
         return {"task": task}
@@ -91,7 +91,7 @@ def stream_loss(output: Output, labels: Tensor, config: TrainConfig, gating: boo
 
 def rehearsal_loss(output: Output, labels: Tensor, stored_logits: Tensor, stored_policy_logits: Tensor,
                    config: TrainConfig, gating: bool) -> Tensor:
-    """Loss of a buffer batch: its logits are to stay what they were when it was stored.
+    """Loss of a buffer batch, which keeps its logits near the stored ones.
 
     alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta * policy loss + the
     prototype loss, which beta does not scale (METHOD sections 2 and 7).

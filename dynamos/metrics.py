@@ -15,14 +15,14 @@ DECIMALS = 10  # of a mean: far finer than one image of any test set, far coarse
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskResult:
-    """What is known after a task; the only metric names there are. Accuracies are in percent."""
+    """Metrics after a task, accuracies in percent. Its field names are the only metric names of the program."""
 
     task: int  # index of the task just learned, from 0
     n_tasks: int
     evaluated_on: str  # "validation" or "test"
     class_il: float  # mean over the tasks seen, argmax over all classes; a rotating stream's one accuracy
-    task_il: float | None  # the same, argmax over the task's own classes; None in a rotating stream
-    class_il_row: tuple[float, ...]  # by task: those seen and, where there is one, the next
+    task_il: float | None  # the same, argmax over the task's classes; None in a rotating stream
+    class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
     forgetting: float | None  # of class_il, as METHOD section 4; None in a rotating stream
     backward_transfer: float | None
@@ -33,7 +33,7 @@ class TaskResult:
     policy_entropy: float  # mean entropy of a channel's keep probability, nats
     macs: float  # expected multiply-accumulates per image if dropped channels are skipped, agents included
     compute: float  # macs over those of the dense network
-    train_loss: float  # mean over the task's last epoch; unbounded below, no measure of progress
+    train_loss: float  # mean over the task's last epoch; unbounded below, not a measure of progress
     train_accuracy: float  # on stream batches before their step, last epoch
     steps: int  # training steps of the whole run so far
     train_seconds: float  # wall time of this task's training
@@ -47,7 +47,7 @@ class TaskResult:
         return self.task == self.n_tasks - 1
 
     def metrics(self) -> dict[str, float]:
-        """Every number by name; an accuracy carries what it was measured on: val_class_il or test_class_il."""
+        """Return every number by name; a prefix names the images of an accuracy: val_class_il or test_class_il."""
         accuracies = ("class_il", "task_il", "learning_accuracy")
         prefix = {"validation": "val_", "test": "test_"}[self.evaluated_on]
         values: dict[str, float] = {}
@@ -63,19 +63,19 @@ class TaskResult:
         return values
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that JSON and a checkpoint can hold."""
+        """Return plain values that JSON and a checkpoint can hold."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """The result that to_dict gave, lists turned to tuples again."""
+        """Return the TaskResult of the mapping that `to_dict` returned, its lists as tuples again."""
         def tuples(value: Any) -> Any:
             return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
         return cls(**{name: tuples(value) for name, value in values.items()})
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of several values, to DECIMALS, so that means which are equal on paper are equal; 0 of none."""
+    """Mean of several values, rounded to DECIMALS so that means that are equal on paper compare equal; 0 of none."""
     given = list(map(float, values))
     if len(given) < 2:
         return given[0] if given else 0.0
@@ -96,7 +96,7 @@ def mean_accuracy(matrix: Matrix, task: int) -> float:
 
 
 def learning_accuracy(matrix: Matrix) -> float:
-    """Mean over t of R[t][t] (Riemer et al. 2019): how well each task is known right after it was learned."""
+    """Mean over t of R[t][t] (Riemer et al. 2019): the accuracy on each task right after it was learned."""
     return mean(np.diag(matrix))
 
 
@@ -128,9 +128,9 @@ def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
 
 
 def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
-    """Multiply-accumulates per image of the four agents as METHOD section 1 writes them, 1x1 convolutions on maps.
+    """Multiply-accumulates per image of the four agents in the published form (METHOD section 1).
 
-    The agents of network.py pool first and spend far less at inference; the published form is counted.
+    That form convolves whole maps (1x1); the agents of network.py pool first and need far less at inference.
     """
     full, half = height * width, _halved(height) * _halved(width)
     wide = 2 * nf
@@ -144,13 +144,13 @@ def gated_macs(kept: Matrix, nf: int, num_classes: int, hidden_dim_ratio: int, h
     everything and multiplies by zero, saves none of this.
 
     Args:
-        kept: (N, 4), channels each gate kept of each image.
+        kept: (N, 4), number of channels that each gate kept of each image.
     """
     return _macs(kept, nf, num_classes, height, width) + agent_macs(nf, hidden_dim_ratio, height, width)
 
 
 def _macs(kept: Matrix, nf: int, num_classes: int, height: int, width: int) -> Matrix:
-    """(N,) multiply-accumulates per image without the agents', where each of four gates keeps so many channels."""
+    """(N,) multiply-accumulates per image without the agents, for the channels (N, 4) that the gates keep."""
     full, half = height * width, _halved(height) * _halved(width)
     k1, k2, k3, k4 = np.asarray(kept, dtype=np.float64).T
     first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full

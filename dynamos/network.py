@@ -19,7 +19,7 @@ GATES = 4
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a network says of N images; a dense network has G = 0 gates."""
+    """Output of a network for N images; a dense network has G = 0 gates."""
 
     logits: Tensor  # (N, K)
     policy_logits: Tensor  # (N, G * C), the gates' vectors side by side
@@ -30,9 +30,9 @@ class Output:
 class PooledNorm(torch.autograd.Function):
     """global_average_pool(batch_norm(conv1x1(x))) without the convolution's (N, C, H, W) map, in training.
 
-    Both steps are linear in the pixels but for the batch statistics, and those of the map follow exactly from its
-    input's: the mean of w x is w E[x], its variance w Cov[x] w'. The derivative is written out below because autograd
-    would take three times as many operations, all small, for what is one multiplication over the pixels either way.
+    Both steps are linear in the pixels but for the batch statistics, and the map's statistics follow exactly from those
+    of its input: the mean of w x is w E[x], its variance w Cov[x] w'. The derivative is written out below because
+    autograd would take three times as many operations, all small; either way one multiplication is over the pixels.
     """
 
     @staticmethod
@@ -41,12 +41,12 @@ class PooledNorm(torch.autograd.Function):
         """(pooled map (N, C), the map's batch mean (C,) and biased variance (C,)), the latter two without gradient.
 
         Args:
-            ctx: autograd's.
+            ctx: autograd's context.
             x: (N, Cin, H, W), cheapest in channels-last memory.
             weight: (C, Cin) of the 1x1 convolution.
             gamma: (C,) scale of the batch norm.
             beta: (C,) shift of the batch norm.
-            eps: what the batch norm adds to a variance.
+            eps: constant that the batch norm adds to a variance.
         """
         pixels = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, Cin)
         flat = pixels.flatten(0, 1)
@@ -75,7 +75,7 @@ class PooledNorm(torch.autograd.Function):
         dweight = torch.addcmul(dmap.T @ centred, dvariance, spread, value=2)
         dcovariance = weight.T @ (dvariance * weight)
         dpooled = dmap @ weight
-        # The mean is that of pooled, too: centring and covariance both pull on it.
+        # The mean depends on `pooled`, too: centring and covariance both have a gradient with respect to it.
         dpooled -= dpooled.mean(0) + dcovariance @ mean * (2 / n)
         dx = torch.baddbmm(dpooled[:, None], pixels, dcovariance.expand(n, channels, channels), beta=1 / hw,
                            alpha=2 / (n * hw))
@@ -116,7 +116,7 @@ class Agent(nn.Module):
 
 
 class Gate(nn.Module):
-    """An agent and what its policy logits decide."""
+    """An agent and the actions that its policy logits decide."""
 
     def __init__(self, channels_in: int, channels: int, config: TrainConfig) -> None:
         super().__init__()
@@ -128,7 +128,7 @@ class Gate(nn.Module):
     def forward(self, x: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor]:
         """(policy logits (N, C), actions (N, C)).
 
-        `noise` (N, C), uniform in [0, 1), decides sampled actions; thresholded ones need none.
+        `noise` (N, C), uniform in [0, 1), decides sampled actions; thresholded actions need none.
         """
         policy_logits = self.agent(x)
         with torch.no_grad():
@@ -141,7 +141,7 @@ class Gate(nn.Module):
             return policy_logits, (p >= self.threshold).to(p.dtype)
 
     def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As forward, every channel kept and the agent left alone."""
+        """The result of `forward` with every channel kept and zeros for the policy logits; the agent is not used."""
         zeros = torch.zeros(x.shape[0], self.channels, device=x.device)
         return zeros, torch.ones_like(zeros)
 
@@ -166,7 +166,7 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """conv(x) with another weight and bias."""
     if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 8:
-        # Narrow ones failed in a library below torch. To take the pixels first computes the same and steps around that.
+        # Narrow ones failed in a library below torch. Selecting the pixels first gives the same result without it.
         down, right = conv.stride
         return F.conv2d(x[:, :, ::down, ::right], weight, bias)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
@@ -193,8 +193,8 @@ class Block(nn.Module):
         self.gate2 = Gate(channels, channels, config) if gated else None
 
     def forward(self, x: Tensor, decide: "Decide") -> Tensor:
-        """The block's output (N, C, H', W'); `decide` is asked for every gate's mask."""
-        # In place where no derivative needs what is overwritten: what is in the cache is there for the next operation.
+        """The block's output (N, C, H', W'); `decide` returns the mask of each gate."""
+        # In place where no derivative needs the old values: the next operation then finds its input in the cache.
         h = conv_bn(x, self.conv1, self.bn1)
         if self.gate1 is not None:
             h *= decide(self.gate1, x)
@@ -207,7 +207,7 @@ class Block(nn.Module):
 
 
 class Decide:
-    """One forward pass's decisions, gate by gate."""
+    """Decisions of one forward pass, gate by gate."""
 
     def __init__(self, noise: Tensor | None, bypass: bool) -> None:
         self.noise, self.bypass = noise, bypass
@@ -215,7 +215,7 @@ class Decide:
         self.actions: list[Tensor] = []
 
     def __call__(self, gate: Gate, x: Tensor) -> Tensor:
-        """Mask (N, C, 1, 1) of what the gate keeps."""
+        """Mask (N, C, 1, 1) of the channels that the gate keeps."""
         noise = None if self.noise is None else self.noise[:, len(self.actions)]
         v, a = gate.bypassed(x) if self.bypass else gate(x, noise)
         self.policy_logits.append(v)
@@ -224,7 +224,7 @@ class Decide:
 
 
 class ResNet(nn.Module):
-    """Two stages of two basic blocks; with `gated` both blocks of the second are gated."""
+    """A ResNet of two stages of two basic blocks; with `gated` both blocks of the second stage are gated."""
 
     def __init__(self, config: TrainConfig, num_classes: int, gated: bool) -> None:
         super().__init__()
@@ -239,20 +239,20 @@ class ResNet(nn.Module):
 
     @property
     def num_policy_logits(self) -> int:
-        """D, the policy logits of an image; 0 in a dense network."""
+        """D, the number of policy logits of an image; 0 in a dense network."""
         return GATES * self.linear.in_features if self.gated else 0
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        """(G, C) of the noise that sampling takes per image; G = 0 where nothing is sampled."""
+        """(G, C), the shape of the noise that sampling needs per image; G = 0 without sampling."""
         samples = self.gated and (self.training or self.infer_mode == "sample")
         return GATES if samples else 0, self.linear.in_features
 
     def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
         """Output of images (N, 3, H, W) in [0, 1].
 
-        `noise` (N, G, C), uniform in [0, 1), decides sampled actions; without it torch's own generator is asked. With
-        `bypass` every channel is kept and no agent is asked (warm-up).
+        `noise` (N, G, C), uniform in [0, 1), decides sampled actions; by default torch's global generator draws it.
+        With `bypass` every channel is kept and no agent is used (warm-up).
         """
         if noise is None and not bypass:
             noise = torch.rand(len(images), *self.noise_shape, device=images.device)
@@ -267,14 +267,14 @@ class ResNet(nn.Module):
             none = logits.new_zeros(n, 0)
             return Output(logits, none, none.reshape(n, 0, channels), none)
         policy_logits, actions = torch.stack(decide.policy_logits, 1), torch.stack(decide.actions, 1)
-        # log Bernoulli(a | sigmoid(l)) is the cross entropy's negative; torch's distributions would make a GPU wait.
+        # log Bernoulli(a | sigmoid(l)) is the negative cross entropy; torch's distributions would make a GPU wait.
         log_probs = logits.new_zeros(n, GATES) if bypass else -F.binary_cross_entropy_with_logits(
             policy_logits / self.temperature, actions, reduction="none").sum(2)
         return Output(logits, policy_logits.flatten(1), actions, log_probs)
 
 
 def build_network(config: TrainConfig, num_classes: int) -> ResNet:
-    """The network of config.model on the CPU, its weights drawn from config.seed and nothing else."""
+    """Build the network of config.model on the CPU, its weights drawn from config.seed alone."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = ResNet(config, num_classes, METHODS[config.model].gated)

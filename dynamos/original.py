@@ -1,4 +1,4 @@
-"""State dicts in the names of the original program, which reads ours as we read its (METHOD section 6)."""
+"""Model files of the original program: state dicts under its names, which both programs read (METHOD section 6)."""
 
 from collections.abc import Iterator
 
@@ -10,13 +10,13 @@ _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """The network's state under the original's names: 110 entries gated, 70 dense; stem and classifier twice."""
+    """Return the network's state under the original's names: 110 entries gated, 70 dense; stem and classifier twice."""
     own = network.state_dict()
     return {theirs: own[name].detach().cpu().contiguous().clone() for theirs, name in _names(set(own))}
 
 
 def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Takes over a state dict in the original's names; UserError where its names or shapes are not the network's."""
+    """Load a state dict under the original's names; UserError if its names or shapes are not the network's."""
     own = network.state_dict()
     names = dict(_names(set(own)))
     missing, strange = sorted(set(names) - set(state)), sorted(set(state) - set(names))
@@ -32,7 +32,7 @@ def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
 
 
 def _names(own: set[str]) -> Iterator[tuple[str, str]]:
-    """(the original's name, ours) of every entry that the network with the entries `own` has."""
+    """(name in the original, name here) of every entry of a network; `own` are the names here."""
     for stem in ("", "_features."):
         conv, bn = ("conv1", "bn1") if not stem else ("_features.0", "_features.1")
         yield f"{conv}.weight", "conv.weight"

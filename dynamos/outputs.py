@@ -1,4 +1,4 @@
-"""Standard output and error that end no work where they cannot be written: a full device, a pipe whose reader left."""
+"""Standard output and error whose failures end no work: a full device, a pipe that its reader closed."""
 
 import os
 import sys
@@ -8,19 +8,19 @@ from typing import Any
 
 
 class Output:
-    """A text stream that drops what cannot be written.
+    """A text stream that drops text after its first failure to write.
 
     Attributes:
-        error: why it could not; None as long as all was.
+        error: the first failure; None without one.
     """
 
     def __init__(self, stream: Any) -> None:
-        """Writes to a stream."""
+        """Wrap a text stream."""
         self._stream = stream
         self.error: OSError | None = None
 
     def write(self, text: str) -> int:
-        """The number of characters taken."""
+        """Write or drop a text; return its number of characters."""
         try:
             self._stream.write(text)
         except OSError as error:
@@ -28,7 +28,7 @@ class Output:
         return len(text)
 
     def flush(self) -> None:
-        """Writes what is still in the buffer."""
+        """Write or drop the rest of the buffer."""
         try:
             self._stream.flush()
         except OSError as error:
@@ -38,7 +38,7 @@ class Output:
         return getattr(self._stream, name)
 
     def _drop(self, error: OSError) -> None:
-        """Has the rest, what is in the buffer too, go nowhere: Python would fail on it again at its end."""
+        """Redirect the stream, its buffer included, to os.devnull: Python would fail on it again at its exit."""
         self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
@@ -47,7 +47,7 @@ class Output:
 
 @contextmanager
 def outputs() -> Iterator[tuple[Output, Output]]:
-    """While it lasts, standard output and error are such streams."""
+    """Wrap standard output and error in Output while the context lasts; flush and restore them at its end."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the shell: the next file opened would get its number
             setattr(sys, name, open(os.devnull, mode))

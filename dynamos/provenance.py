@@ -1,4 +1,4 @@
-"""Where a result came from: versions, machine, git revision, time."""
+"""Provenance of a result: versions, machine, git revision, time."""
 
 import os
 import platform
@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # `--version` needs no torch
 
 
 def environment(device: "torch.device", threads: int) -> dict[str, Any]:
-    """What a run's numbers depend on beside its configuration, as plain values."""
+    """Return versions, machine and device as plain values; a run's numbers depend on them, too."""
     facts: dict[str, Any] = {
         "python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
         "cpus": os.cpu_count(), "device": str(device), "threads": threads,
@@ -27,7 +27,7 @@ def environment(device: "torch.device", threads: int) -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """The commit of the code that runs, with `+changes` where files differ from it; None outside a repository."""
+    """Return the commit of this code, with `+changes` where files differ from it; None outside its repository."""
     here = Path(__file__).parent
     try:
         # The root must be the one that holds this package, not a repository that merely contains an environment.
@@ -40,13 +40,13 @@ def git_revision() -> str | None:
 
 
 def release() -> str:
-    """Version and, of a checkout, commit, as `--version` prints them."""
+    """Version and, in a checkout, commit, as `--version` prints them."""
     revision = git_revision()
     return f"dynamos {_version('dynamos') or '(not installed)'}" + ("" if revision is None else f", commit {revision}")
 
 
 def now_utc() -> str:
-    """The time in UTC to the second, ISO 8601."""
+    """Current time in UTC to the second, ISO 8601."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

@@ -1,4 +1,4 @@
-"""What a run leaves behind while it goes on: checkpoints, result file, model files, CSV row, TensorBoard."""
+"""Recorders of a run: checkpoints, result file, model files, CSV row, curve file, TensorBoard."""
 
 import csv
 import fcntl
@@ -29,32 +29,32 @@ OFFERS = "dynamos.recorders"
 
 
 class Recorder:
-    """Told of the start, every step, epoch and task and the end of a run; each kind listens to what it needs."""
+    """Base of the recorders; `record` calls these methods during a run, and each recorder overrides those it needs."""
 
     def start(self, trainer: Trainer) -> None:
-        """Training begins, or goes on; what could not be written in the end is complained of here."""
+        """Called when training begins or resumes; raises here if the output could not be written at the end."""
 
     def step(self, trainer: Trainer) -> None:
-        """A training step is done."""
+        """Called after every training step."""
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
-        """An epoch is done; `means` are its loss, accuracy and keep_fraction."""
+        """Called after every epoch; `means` are its loss, accuracy and keep_fraction."""
 
     def point(self, trainer: Trainer, point: dict[str, float]) -> None:
-        """The curve has a new point (Trainer.curve)."""
+        """Called with every new point of Trainer.curve."""
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """A task is learned and evaluated."""
+        """Called after every task, which has been learned and evaluated."""
 
     def end(self, trainer: Trainer) -> None:
-        """Every task is done."""
+        """Called after the last task."""
 
     def broken_off(self, trainer: Trainer, error: BaseException) -> None:
-        """An error or an interruption ended the run before its end."""
+        """Called when an error or an interruption ends the run early."""
 
 
 def offered(name: str) -> Callable[..., Recorder]:
-    """The recorder of that name that an installed package offers (entry points of OFFERS); UserError for none."""
+    """Return the recorder of that name from an installed package (entry points of OFFERS); UserError without one."""
     found = list(entry_points(group=OFFERS, name=name))
     if not found:
         raise UserError(f"this installation has no recorder {name!r}; install this version of dynamos (pip install .).")
@@ -63,7 +63,7 @@ def offered(name: str) -> Callable[..., Recorder]:
 
 
 def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
-    """Trains what is left of a run, telling the recorders in their order."""
+    """Train the rest of a run and call the recorders in their order."""
     def step(trainer: Trainer) -> None:
         for recorder in recorders:
             recorder.step(trainer)
@@ -94,7 +94,7 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
     """(T, T) accuracies by setting: class-il and task-il, or general-continual for a rotating stream.
 
-    Settings are named as the original names their folders.
+    The original program names its folders so.
     """
     results, n_tasks = trainer.results, trainer.n_tasks
     class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
@@ -104,30 +104,30 @@ def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
 
 
 class Checkpoints(Recorder):
-    """Saves the run's state after every task and, where `every` is given, after so many steps."""
+    """Saves the run's state after every task and, with `every`, after so many steps."""
 
     def __init__(self, folder: Path, every: int | None = None) -> None:
         self.folder, self.every = folder, every
 
     def step(self, trainer: Trainer) -> None:
-        """Saves where the step's number is a multiple of `every`."""
+        """Save if the step's number is a multiple of `every`."""
         if self.every is not None and trainer.steps % self.every == 0:
             checkpoints.save(trainer.state_dict(), self.folder)
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Saves."""
+        """Save the run's state."""
         checkpoints.save(trainer.state_dict(), self.folder)
 
 
 class ResultFile(Recorder):
-    """result.json: the accuracy matrices, every TaskResult, and where they came from; renewed after every task."""
+    """result.json: the accuracy matrices, every TaskResult and their provenance; rewritten after every task."""
 
     def __init__(self, path: Path, about: Mapping[str, Any], started: str) -> None:
-        """Writes to `path` what is in `about`, too; `started` is when the run first began."""
+        """Set up the file at `path`; `about` are further entries, `started` is the time of the run's first start."""
         self.path, self.about, self.started = path, dict(about), started
 
     def start(self, trainer: Trainer) -> None:
-        """Notes what trains, for the code may change meanwhile; finds out whether the folder takes a file."""
+        """Note environment and git revision, for the code may change during the run; test if the folder is writable."""
         self.about |= {"environment": environment(trainer.device, trainer.config.threads),
                        "git_revision": git_revision()}
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -135,11 +135,11 @@ class ResultFile(Recorder):
             file.write(b"\n")
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Writes what is known so far."""
+        """Write the results so far."""
         self._write(trainer, finished=None)
 
     def end(self, trainer: Trainer) -> None:
-        """Writes the file with its `finished` time, which no unfinished run has."""
+        """Write the file with its `finished` time, which is null in an unfinished run."""
         self._write(trainer, finished=now_utc())
 
     def _write(self, trainer: Trainer, finished: str | None) -> None:
@@ -154,7 +154,7 @@ class ResultFile(Recorder):
 
 
 def finished(path: Path) -> bool:
-    """Whether the result.json at `path` is whole and of a run that came to its end; else it will be written again."""
+    """Whether the result.json at `path` is undamaged and from a finished run."""
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -169,12 +169,12 @@ class ModelFiles(Recorder):
         self.folder, self.save_all = folder, save_all
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Writes the file of a task that is not the last."""
+        """Write the file of a task before the last, with `save_all`."""
         if self.save_all and not result.final:
             self._write(trainer, f"task_{result.task + 1:02d}.pth")
 
     def end(self, trainer: Trainer) -> None:
-        """Writes the last file."""
+        """Write the last file."""
         self._write(trainer, "task_final.pth")
 
     def _write(self, trainer: Trainer, name: str) -> None:
@@ -186,20 +186,20 @@ class ModelFiles(Recorder):
 class CsvRow(Recorder):
     """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv for each setting, once the run has ended.
 
-    With `once` a row that is there already, to the last digit, is not added again: a run that was killed between its
-    row and its end repeats it.
+    With `once` a row that the file has already, to the last digit, is not added again: a resumed run may have been
+    killed between its row and its end.
     """
 
     def __init__(self, root: Path, options: Mapping[str, Any], once: bool = False) -> None:
         self.root, self.options, self.once = root, dict(options), once
 
     def start(self, trainer: Trainer) -> None:
-        """Reads the files that a row will be added to."""
+        """Read the files that will get a row; UserError if one is damaged."""
         for setting in accuracy_matrices(trainer):
             _table(self._path(trainer, setting))
 
     def end(self, trainer: Trainer) -> None:
-        """Appends the rows: mean accuracies, transfer, forgetting, then every argument."""
+        """Append the rows: mean accuracies, transfer, forgetting, then every argument."""
         config = trainer.config
         for setting, matrix in accuracy_matrices(trainer).items():
             row: dict[str, Any] = {f"task{t + 1}": metrics.mean_accuracy(matrix, t) for t in range(len(matrix))}
@@ -218,10 +218,10 @@ class CsvRow(Recorder):
 
 
 def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
-    """Adds a row to a CSV file; a column that the file or the row lacks is empty there, and task1, ... come first.
+    """Add a row to a CSV file; values missing in the file or the row are empty, and the columns task1, ... come first.
 
-    With `once`, unless the file has that row. A hidden file beside it, empty, is locked meanwhile: runs that end
-    together would lose each other's rows. It stays, for removing it would take it from under one that waits for it.
+    With `once`, a row that the file has is not added again. An empty hidden file beside it serves as a lock: runs that
+    end together would lose each other's rows. It stays, for another run may be waiting for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
@@ -241,7 +241,7 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """(columns, rows) of a CSV file, none where it is missing; UserError where it is damaged or none of ours."""
+    """(columns, rows) of a CSV file, both empty if it is missing; UserError if it is damaged or no such table."""
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte-order mark before it
             reader = csv.DictReader(file)
@@ -256,7 +256,7 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 
 
 def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
-    """Why a row cannot be added to a table, or None."""
+    """The reason that a table cannot take a row; None if it can."""
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
         return f"its column {twice[0]!r} is there {columns.count(twice[0])} times"
@@ -264,32 +264,32 @@ def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
         other = next((mark for mark in ";\t" if mark in columns[0]), None)
         return "it has no column task1" + ("" if other is None else f"; a spreadsheet may have saved it with {other!r} "
                                            "between its columns, which commas belong between")
-    # DictReader puts what is left of a line under None.
+    # DictReader puts the surplus values of a line under None.
     long = next((number for number, row in enumerate(rows, 1) if None in row), None)
     return None if long is None else f"its row {long} has more values than there are columns"
 
 
 class CurveFile(Recorder):
-    """curve.csv: a row for every point of the curve. The run's state holds them, so that it has each once."""
+    """curve.csv: a row for every point of the curve. The run's state holds the points, so each appears once."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
-        """Writes the points so far."""
+        """Write the points so far."""
         write_curve(trainer, self.path)
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Writes the points so far."""
+        """Write the points so far."""
         write_curve(trainer, self.path)
 
     def broken_off(self, trainer: Trainer, error: BaseException) -> None:
-        """Writes the points so far."""
+        """Write the points so far."""
         write_curve(trainer, self.path)
 
 
 def write_curve(trainer: Trainer, path: AnyPath) -> None:
-    """Writes the points of a run's curve as CSV, tasks counted from 1; nothing where there are none."""
+    """Write the points of a run's curve as CSV, tasks counted from 1; no file without points."""
     if trainer.curve:
         text = io.StringIO()
         writer = csv.DictWriter(text, list(trainer.curve[0]))
@@ -299,20 +299,18 @@ def write_curve(trainer: Trainer, path: AnyPath) -> None:
 
 
 class TensorBoard(Recorder):
-    """Event files by setting: an epoch's means against the epochs done, accuracies against the tasks done.
+    """Event files by setting: means over epochs done, accuracies over tasks done, the curve over steps done.
 
-    The curve's points are against the steps done.
-
-    What is told is in the file at once, which tensorboardX's SummaryWriter, a thread behind, cannot promise: the run
-    may be killed at its next step, and once resumed from there it does not tell it again.
+    Every event is in the file at once. The SummaryWriter of tensorboardX writes from a thread and cannot promise that:
+    the run may be killed at its next step, and once resumed from that step it does not repeat the event.
     """
 
     def __init__(self, folder: Callable[[str], Path]) -> None:
-        """Writes to `folder` of each setting."""
+        """Set up the files; `folder` returns the folder of a setting."""
         self.folder = folder
 
     def start(self, trainer: Trainer) -> None:
-        """Begins the files."""
+        """Open a new file for each setting."""
         from tensorboardX.event_file_writer import EventsWriter
         from tensorboardX.proto.event_pb2 import Event, SessionLog
 
@@ -320,33 +318,33 @@ class TensorBoard(Recorder):
         for setting in accuracy_matrices(trainer):
             folder = self.folder(setting)
             folder.mkdir(parents=True, exist_ok=True)
-            # The writer names its file by the second, and would begin anew one that is there.
+            # The writer names its file by the second, and would overwrite an existing one.
             self.writers[setting] = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir()))}")
-            # Points that were written after the checkpoint come again: TensorBoard shows none of those before this.
+            # A resumed run repeats points after its checkpoint: this event makes TensorBoard drop the first ones.
             self.writers[setting].write_event(Event(
                 wall_time=time(), step=trainer.steps + 1, session_log=SessionLog(status=SessionLog.START)))
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
-        """Writes the epoch's means over all its batches."""
+        """Write the epoch's means over all its batches."""
         done = trainer.task * trainer.config.n_epochs + trainer.epoch + 1
         for setting in self.writers:
             self._write(setting, {f"train/{name}": value for name, value in means.items()}, done)
 
     def point(self, trainer: Trainer, point: dict[str, float]) -> None:
-        """Writes a point of the curve."""
+        """Write a point of the curve."""
         for setting in self.writers:
             self._write(setting, {f"curve/{name}": value for name, value in point.items()
                                   if name not in ("steps", "task")}, int(point["steps"]))
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Writes mean and single accuracies and what the gates kept."""
+        """Write mean and single accuracies and the fraction of channels kept."""
         for setting, matrix in accuracy_matrices(trainer).items():
             single = {f"accuracy/task{t + 1}": float(matrix[result.task, t]) for t in range(result.task + 1)}
             self._write(setting, {"accuracy/mean": metrics.mean_accuracy(matrix, result.task), **single,
                                   "gates/keep_fraction": result.keep_fraction}, result.task + 1)
 
     def end(self, trainer: Trainer) -> None:
-        """Closes the files."""
+        """Close the files."""
         for writer in self.writers.values():
             writer.close()
 
@@ -360,5 +358,5 @@ class TensorBoard(Recorder):
 
 
 def _without_nan(matrix: Matrix) -> list[list[float | None]]:
-    """The matrix as JSON holds it: null where nothing was measured."""
+    """The matrix for JSON: None, which is null, in place of NaN."""
     return [[None if math.isnan(value) else value for value in row] for row in matrix.tolist()]

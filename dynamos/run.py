@@ -1,4 +1,4 @@
-"""A run as both command lines drive it: built, trained, shown, and recorded where its files belong."""
+"""A run of either command line: built, trained, shown and recorded."""
 
 import fcntl
 from collections.abc import Callable, Iterator, Mapping
@@ -28,7 +28,7 @@ from dynamos.trainer import Trainer
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Places:
-    """Where a run's files go."""
+    """Paths of a run's files."""
 
     result: Path
     models: Path  # a folder
@@ -38,9 +38,9 @@ class Places:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """UserError where another process trains the run in this folder; it would take away what the other writes.
+    """Lock a run's folder while the context lasts; UserError if another process trains that run.
 
-    The lock ends with its process, however that ends; its empty file stays.
+    The lock ends with its process in every case; its empty file stays.
     """
     with (folder / ".lock").open("w") as lock:
         try:
@@ -51,23 +51,23 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def build(config: TrainConfig, download: bool) -> Trainer:
-    """The run of a configuration; RunError where memory does not hold it, UserError where its data is missing."""
+    """Build the run of a configuration; RunError if memory is too small, UserError if its data is missing."""
     with _telling_of_memory(config):
         return Trainer(config, load_stream(config, pick_device(config.device), download))
 
 
 def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Mapping[str, Any], started: str,
           checkpoints: Checkpoints | None = None, mirror: Recorder | None = None) -> None:
-    """Trains what is left of a run, shows it, and leaves what belongs to every run and what `options` ask for.
+    """Train the rest of a run, show it, and write the files of every run and those that `options` ask for.
 
     Args:
         trainer: the run.
-        options: of arguments.OPTIONS.
-        places: where the files go.
-        row: what the CSV row holds beside results and configuration.
-        started: when the run first began.
-        checkpoints: what makes it resumable, if it is.
-        mirror: what shows the run elsewhere, if anything does.
+        options: values of arguments.OPTIONS.
+        places: paths of the files.
+        row: columns of the CSV row beside results and configuration.
+        started: time of the run's first start.
+        checkpoints: recorder that makes the run resumable, if it is.
+        mirror: recorder that shows the run elsewhere, if any.
     """
     with _telling_of_memory(trainer.config), Display(trainer) as display:
         recorders: list[Recorder] = [display, ModelFiles(places.models, options["save_all"])]
@@ -77,9 +77,9 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
             recorders.append(TensorBoard(places.events))
         if trainer.config.log_every:
             recorders.append(CurveFile(places.result.with_name(CURVE)))
-        # Last but the checkpoints: what a kill takes away here, a resumed run writes again.
+        # Last but the checkpoints: a resumed run writes again what a kill prevented here.
         recorders.append(ResultFile(places.result, {"notes": options["notes"]}, started))
-        # What a mirror has been sent is in a checkpoint: a resumed run does not measure it anew.
+        # The mirror comes after the checkpoint, so that a resumed run does not measure anew what the mirror has.
         recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)
@@ -87,7 +87,7 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
 
 @contextmanager
 def _telling_of_memory(config: TrainConfig) -> Iterator[None]:
-    """RunError in place of what torch raises where memory does not suffice."""
+    """Turn the errors of Python and torch for too little memory into RunError."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

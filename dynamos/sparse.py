@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from dynamos.errors import UserError
 from dynamos.network import Block, Gate, ResNet, folded
 
-# Selecting weights costs time of its own. Multiply-accumulates of a 3x3 convolution between gated layers from which
+# Selecting weights costs time, too. Multiply-accumulates of a 3x3 convolution between gated layers from which on
 # skipping won in benchmarks/sparse_inference.py (one AVX2 core, 70 % kept, 28x28 images: 1.02 of the masked time at
 # nf 32, 1.00 at 48, 0.96 at 64, 0.93 at 128; 8x8 images: 1.1 to 1.2 up to nf 32).
 SKIPPING_PAYS_FROM = 20e6
@@ -18,7 +18,7 @@ SKIPPING_PAYS_FROM = 20e6
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What the network says of one image."""
+    """Output of the network for one image."""
 
     logits: Tensor  # (K,)
     actions: Tensor  # (G, C) bool, the channels that were kept
@@ -26,7 +26,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """A convolution with the batch normalisation after it folded in."""
+    """A convolution with the following batch normalisation folded in."""
 
     weight: Tensor  # (Cout, Cin, k, k)
     bias: Tensor  # (Cout,)
@@ -34,14 +34,14 @@ class Folded:
     padding: int
 
     def __call__(self, x: Tensor, kept: Tensor | None = None, given: Tensor | None = None) -> Tensor:
-        """The output channels `kept` (all without), of an x (1, C, H, W) that holds the input channels `given`."""
-        weight, bias = self.weight.permute(0, 2, 3, 1), self.bias  # as it lies in memory, where selecting is cheap
+        """Output channels `kept` of an x (1, C, H, W) that holds the input channels `given`; None means all."""
+        weight, bias = self.weight.permute(0, 2, 3, 1), self.bias  # in memory order, in which selecting is cheap
         if kept is not None:
             weight, bias = weight.index_select(0, kept), bias.index_select(0, kept)
         if given is not None:
             weight = weight.index_select(3, given)
         weight = weight.permute(0, 3, 1, 2)
-        if weight.numel() == 0:  # no channel in or none out; convolutions refuse both
+        if weight.numel() == 0:  # no input or no output channel; convolutions refuse both
             height, width = ((size - 1) // self.stride + 1 for size in x.shape[2:])
             return bias[None, :, None, None].expand(1, -1, height, width)
         return F.conv2d(x, weight, bias, self.stride, self.padding)
@@ -59,7 +59,7 @@ class FoldedAgent:
         self.samples = gate.infer_mode == "sample"
 
     def __call__(self, x: Tensor, given: Tensor | None) -> Tensor:
-        """Actions (C,) bool on an x (1, Cin, H, W) that holds the channels `given`; missing ones are zero."""
+        """Actions (C,) bool for an x (1, Cin, H, W) that holds the channels `given`; missing channels are zero."""
         matrix = self.matrix if given is None else self.matrix.index_select(1, given)
         z = F.linear(x.mean((2, 3)), matrix, self.bias)
         v = z * torch.sigmoid(self.fc2(F.relu(self.fc1(z))))
@@ -95,7 +95,7 @@ class FoldedBlock:
         return F.relu(y * actions[-1][:, None, None])
 
     def skipped(self, x: Tensor, given: Tensor | None, actions: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(kept channels (1, k, H', W') of the output, which they are (k,)) of x, which holds the channels `given`."""
+        """(kept channels (1, k, H', W') of the output, their indices (k,)); x holds the channels `given`."""
         assert self.agent1 is not None and self.agent2 is not None
         actions.append(self.agent1(x, given))
         middle = actions[-1].nonzero().ravel()
@@ -114,12 +114,12 @@ class FoldedBlock:
 
 
 class Predictor:
-    """A gated network for single images; copies the weights it needs, so later training does not change it.
+    """A gated network for single images; it copies its weights, so later training does not change it.
 
     Args of the construction:
-        network: gated; its running statistics are folded into the weights.
-        image_size: (H, W) of the images to come.
-        skip: compute kept channels only; by default where that was measured to pay at this width and size.
+        network: gated network; its running statistics are folded into the weights.
+        image_size: (H, W) of the images.
+        skip: whether to compute kept channels only; by default `skipping_pays` at this width and size.
     """
 
     def __init__(self, network: ResNet, image_size: tuple[int, int], skip: bool | None = None) -> None:
@@ -151,7 +151,7 @@ class Predictor:
 
 
 def skipping_pays(channels: int, image_size: tuple[int, int]) -> bool:
-    """Whether a network with this many gated channels is to skip dropped ones on images of (H, W)."""
+    """Whether skipping dropped channels saves time in a network of this many gated channels, on images of (H, W)."""
     height, width = ((size + 1) // 2 for size in image_size)
     return 9 * channels * channels * height * width >= SKIPPING_PAYS_FROM
 

@@ -1,15 +1,15 @@
-"""Modules of a user's that bear the name of a package of ours and come before it, as those in the working folder do."""
+"""User modules that shadow a package of Dynamos by its name, for instance from the working folder."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
-# By package, a module of it that no other package of that name is likely to have.
+# A module of each package that another package of that name is unlikely to have.
 _OURS = {"search_spaces": "space", "results": "definition/sweep_config"}
 
 
 def strangers(*packages: str) -> Iterator[str]:
-    """An error in one line for each that comes before one of the packages."""
+    """Yield an error of one line for each of the packages that a user module shadows."""
     for package in packages:
         spec = find_spec(package)
         places = (spec and spec.submodule_search_locations) or []
@@ -19,6 +19,6 @@ def strangers(*packages: str) -> Iterator[str]:
 
 
 def refuse_strangers(*packages: str) -> None:
-    """ImportError where there is one."""
+    """Raise ImportError if a user module shadows one of the packages."""
     for error in strangers(*packages):
         raise ImportError(error)

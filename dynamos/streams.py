@@ -1,4 +1,4 @@
-"""Task streams: name -> training and evaluation images of every task, and the order a task's images come in."""
+"""Task streams: training and evaluation images of every task, and the order of a task's images."""
 
 import hashlib
 import math
@@ -23,7 +23,7 @@ VALIDATION_SEED = 20230219  # fixed: every run of a stream validates on the same
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Which images of a task come next and, in a rotating stream, how far each is turned."""
+    """Indices of a batch's images within a task and, in a rotating stream, the angle of each."""
 
     index: Tensor  # (N,)
     degrees: Tensor | None  # (N,) float64, counter-clockwise
@@ -40,7 +40,7 @@ class Stream:
     evaluation: tuple[Images, ...]
     order: Callable[[Images, int, np.random.Generator], list[Batch]]
     data_hash: str  # of the training file's images and labels, before any split
-    split_hash: str | None  # of the validation images' places in that file; None where none are held out
+    split_hash: str | None  # of the validation images' indices in that file; None if none are held out
 
     @property
     def rotating(self) -> bool:
@@ -53,12 +53,12 @@ class Stream:
         return tuple(self.train[0].pixels.shape[1:])
 
     def batches(self, task: int, epoch: int, config: TrainConfig) -> list[Batch]:
-        """The batches of one epoch, a function of (seed, task, epoch) alone: a resumed run asks again."""
+        """Return the batches of one epoch, a function of (seed, task, epoch) alone, as a resumed run needs it."""
         draws = np.random.default_rng([config.seed, task, epoch])
         return self.order(self.train[task], config.batch_size, draws)
 
     def images(self, task: int, batch: Batch) -> Images:
-        """The training images of a batch, rotated where the stream rotates."""
+        """Return the training images of a batch, rotated in a rotating stream."""
         taken = self.train[task].take(batch.index)
         if batch.degrees is None:
             return taken
@@ -66,9 +66,9 @@ class Stream:
 
 
 def read_images(config: TrainConfig, download: bool = False) -> dict[str, Images]:
-    """The images that a configuration reads: "training" and, with evaluate_on `test`, "test".
+    """Read the images of a configuration: "training" and, with evaluate_on `test`, "test".
 
-    UserError where its data is missing; TestImagesLocked is raised for `test` in a sweep.
+    Raises UserError if its data is missing, and TestImagesLocked for `test` in a sweep.
     """
     folder = None if config.data_path is None else Path(config.data_path)
     source = SOURCES[_source(config.dataset)]
@@ -77,7 +77,7 @@ def read_images(config: TrainConfig, download: bool = False) -> dict[str, Images
 
 
 def white(dataset: str) -> int:
-    """The pixel value that means 1.0 in a stream's images as they are stored."""
+    """Pixel value of 1.0 in a stream's stored images."""
     return WHITE[_source(dataset)]
 
 
@@ -88,10 +88,10 @@ def _source(dataset: str) -> str:
 
 def load_stream(config: TrainConfig, device: torch.device, download: bool = False,
                 images: dict[str, Images] | None = None) -> Stream:
-    """The stream of a configuration; UserError where its data is missing or its tasks do not fit.
+    """Load the stream of a configuration; UserError if its data is missing or its tasks do not fit.
 
-    With evaluate_on `validation` the test file is not opened. TestImagesLocked is raised for `test` in a sweep.
-    `images` are what `read_images` would read, if they are there already.
+    With evaluate_on `validation` the test file is not opened; with `test`, TestImagesLocked is raised in a sweep.
+    `images` is the result of `read_images`, if the caller has it already.
     """
     if config.evaluate_on == "test":
         refuse_locked_test_images()
@@ -141,9 +141,9 @@ def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) 
 def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
     """Pairs of slowly rotating digits (METHOD section 3).
 
-    Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j at every image of it drawn. Its images are cut into
-    six chunks, used last first; the pairs (0, 1), (1, 2), ..., (8, 0) are visited three times round, each visit using
-    one chunk of either digit and ending when one of the two is used up.
+    Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its images are cut into
+    six chunks, the last used first. Three rounds visit the pairs (0, 1), (1, 2), ..., (8, 0); each visit uses one chunk
+    of either digit and ends when one of the two is used up.
     """
     labels = images.labels.cpu().numpy()
     digits = int(labels.max()) + 1
@@ -175,15 +175,15 @@ def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) 
 def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     """Images (N, C, H, W) turned counter-clockwise by `degrees` (N,) about their centres, all at once.
 
-    Nearest neighbour, same size; what comes from outside is black.
+    Nearest neighbour, same size; pixels from outside the image are black.
     """
     n, channels, height, width = pixels.shape
     border, right, down = _grid(height, width, pixels.device)
     angle = torch.deg2rad(degrees.double()).view(n, 1, 1)
     cos, sin = angle.cos(), angle.sin()
-    # Where each pixel of the result comes from, (N, H, W), counted from one pixel outside the image: cutting the
-    # fraction off then rounds down inside it, and outside all is black. Rows grow downwards, so the inverse turn has
-    # these signs. Single precision would take a wrong neighbour now and then.
+    # Source of each pixel of the result, (N, H, W), counted from one pixel outside the image: cutting the fraction off
+    # then rounds down inside it, and all outside is black. Rows grow downwards, hence the signs of the inverse turn.
+    # Single precision would sometimes take a wrong neighbour.
     x = ((cos * right).add_(width / 2 + 1) - sin * down).int()
     y = ((sin * right).add_(height / 2 + 1) + cos * down).int()
     row = width + 2 * border
@@ -195,10 +195,10 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
 
 @cache
 def _grid(height: int, width: int, device: torch.device) -> tuple[int, Tensor, Tensor]:
-    """(border, right (W,), down (H, 1)): what turning takes at every angle, so made once for a size.
+    """(border, right (W,), down (H, 1)) of an image size, the same for every angle.
 
     `right` and `down` are distances of pixel centres from the middle. The black border is as wide as a turned image
-    reaches out of the upright one, so that no place lies beyond it.
+    reaches out of the upright one, so that no source lies beyond it.
     """
     right, down = (torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2 for size in (width, height))
     return math.ceil((math.hypot(height, width) - min(height, width)) / 2) + 1, right, down[:, None]

@@ -1,4 +1,4 @@
-"""Drives a method over a stream: a TaskResult after every task, and a state that saves and restores whole."""
+"""Trainer: trains a method on a stream, with a TaskResult after every task and a state to save and restore."""
 
 import functools
 import logging
@@ -27,36 +27,36 @@ log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 250
 TERMS = ("task", "policy", "prototype", "rehearsal")  # of a step's loss, which is their sum (METHOD section 2)
-STEPS_BETWEEN_READS = 50  # how often the host asks the device whether everything is still finite
-COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distance from 0 or 1 of what a gate keeps, and of a keep_ratio that errs
+STEPS_BETWEEN_READS = 50  # steps after which the host asks the device whether everything is still finite
+COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distances from 0 or 1: of a collapsed gate's keep fraction, of keep_ratio
 
 
 class Trainer:
-    """One run. Iterating trains the tasks that are left and yields a TaskResult after each.
+    """One run. Iterating trains the remaining tasks and yields a TaskResult after each.
 
-    Every random choice comes from generators of its own, seeded from config.seed, so that runs in one process do not
+    Every random choice comes from generators of this run, seeded from config.seed, so that runs in one process do not
     disturb each other.
 
     Attributes:
-        results: the TaskResults so far.
-        untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until they are measured.
-        channel_use: (K, G, C), of the evaluation after the last task learned here: the fraction of each class's images
-            that kept each channel, NaN for a class not seen yet; None before the first.
+        results: TaskResults so far.
+        untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until measured.
+        channel_use: (K, G, C), fraction of each class's images that kept each channel, at the evaluation after the last
+            task that this process trained; NaN for a class not seen yet; None before the first.
         curve: a point for every stretch of config.log_every steps: the "steps" done, the 0-based "task" and the
-            stretch's means of each of TERMS ("loss_TERM") and of what each gate keeps of its channels ("keep_gateN").
-        task, epoch, step: where the run stands; `step` counts within the epoch.
+            stretch's means of each of TERMS ("loss_TERM") and of each gate's fraction of kept channels ("keep_gateN").
+        task, epoch, step: position of the run; `step` counts within the epoch.
     """
 
     def __init__(self, config: TrainConfig, stream: Stream | None = None, *,
                  on_step: Callable[["Trainer"], None] | None = None,
                  on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
                  on_point: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
-        """Builds the run; UserError where configuration and data do not fit.
+        """Build the run; UserError if configuration and data do not fit.
 
         Args:
-            config: what to train.
-            stream: its stream, where it is already loaded (on the run's device).
-            on_step: called after every training step, when the trainer's state may be saved.
+            config: configuration of the run.
+            stream: its stream, if already loaded (on the run's device).
+            on_step: called after every training step; it may save the trainer's state.
             on_epoch: called after every epoch with its mean loss, accuracy and keep fraction.
             on_point: called with every new point of the curve, before `on_step`.
         """
@@ -64,7 +64,7 @@ class Trainer:
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)
-        if config.deterministic:  # cuBLAS repeats itself with a fixed workspace alone; read when it first runs
+        if config.deterministic:  # cuBLAS repeats itself only with a fixed workspace, which it reads at its first use
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.stream = load_stream(config, self.device) if stream is None else stream
         self.method = METHODS[config.model]
@@ -83,7 +83,7 @@ class Trainer:
         self.curve: list[dict[str, float]] = []
         self._since_point = 0  # steps since the last point of the curve
         gates = GATES if self.method.gated else 0
-        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)  # of them: terms, what the gates keep
+        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)  # of these: terms, keep fractions
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
@@ -91,7 +91,7 @@ class Trainer:
 
     @property
     def n_tasks(self) -> int:
-        """Tasks of the stream."""
+        """Number of tasks of the stream."""
         return len(self.stream.tasks)
 
     @property
@@ -104,13 +104,13 @@ class Trainer:
             yield self.run_task()
 
     def run_task(self) -> TaskResult:
-        """Trains what is left of the current task, evaluates, and moves to the next."""
+        """Train the rest of the current task, evaluate, and move to the next task."""
         if self.untrained is None:
             untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
             self.untrained = {"class_il": [u.class_il for u in untrained], "task_il": [u.task_il for u in untrained]}
         while self.epoch < self.config.n_epochs:
             self._train_epoch()
-        self._add_point()  # no point is of two tasks
+        self._add_point()  # no point covers two tasks
         result = self._result()
         self.results.append(result)
         for text in result.warnings:
@@ -159,7 +159,7 @@ class Trainer:
             kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
             n = len(images)
             self._sums += torch.stack([loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)])
-            # The loss tells of the policy logits; one class's logits may be infinite and it is not.
+            # The loss covers the policy logits, but it may be finite where the logits of one class are not.
             finite = torch.isfinite(output.logits).all() & torch.isfinite(loss)
             self._first_bad_step.masked_fill_((self._first_bad_step < 0) & ~finite, self.steps + 1)
 
@@ -170,7 +170,7 @@ class Trainer:
                 self._since_point += 1
 
     def _add_point(self) -> None:
-        """Ends a stretch of the curve, where one has begun; only here the host waits for its sums."""
+        """End a stretch of the curve, if one has begun; only here the host waits for its sums."""
         if self._since_point == 0:
             return
         names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]
@@ -198,10 +198,10 @@ class Trainer:
         return loss, output, terms
 
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
-        """_eager_loss, through torch.compile where it pays; eager again, with a warning, where compiling fails.
+        """Return _eager_loss through torch.compile for the usual step; eager for others, and if compiling fails.
 
-        Every shape is compiled anew, for minutes on a CPU. So only the step that nearly all steps are is: a whole
-        batch, gates at work, as many images replayed as ever will be.
+        Each shape compiles anew, for minutes on a CPU. So only the most frequent kind of step is compiled: a whole
+        batch, gates active, the full number of replayed images. A failure is a warning.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
@@ -248,13 +248,13 @@ class Trainer:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
-        self._add_point()  # which shows how it came to that
+        self._add_point()  # it shows the steps before
         raise NonFiniteError(f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
                              self.config.to_dict())
 
     @torch.inference_mode()
     def _evaluate(self, task: int, bypass: bool = False) -> "_Evaluation":
-        """What the network does on a task's evaluation images."""
+        """Evaluate the network on a task's evaluation images."""
         self.network.eval()
         images = self.stream.evaluation[task]
         others = torch.ones(self.stream.num_classes, dtype=torch.bool, device=self.device)
@@ -322,7 +322,7 @@ class Trainer:
             warnings=self._collapse(keep_per_gate))
 
     def _collapse(self, keep_per_gate: tuple[float, ...]) -> tuple[str, ...]:
-        """A warning where gates keep all of their channels or none, and keep_ratio asks for neither."""
+        """A warning if gates keep nearly all or none of their channels and keep_ratio asks for neither."""
         stuck = [f"gate {g + 1} keeps {keep:.3f}" for g, keep in enumerate(keep_per_gate) for end in (0.0, 1.0)
                  if abs(keep - end) < COLLAPSED and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE]
         if not stuck:
@@ -331,7 +331,7 @@ class Trainer:
                 f"{self.config.keep_ratio}",)
 
     def state_dict(self) -> dict[str, Any]:
-        """The run's whole state, as tensors and plain values; NonFiniteError where it is not worth keeping."""
+        """Return the run's whole state, as tensors and plain values; NonFiniteError if it is not finite."""
         self._raise_if_not_finite()
         return {
             "config": self.config.to_dict(), "data": [self.stream.data_hash, self.stream.split_hash],
@@ -344,7 +344,7 @@ class Trainer:
             "curve": self.curve, "since_point": self._since_point, "point_sums": self._point_sums}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continues from what state_dict gave; UserError if it belongs to another configuration or other data."""
+        """Restore what `state_dict` returned; UserError if it is from other configuration, data or kind of device."""
         others = differing(state["config"], self.config.to_dict())
         if others:
             raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(others)}.")
@@ -363,14 +363,14 @@ class Trainer:
         self._train_seconds, self._last_epoch = state["train_seconds"], state["last_epoch"]
         self._sums.copy_(state["sums"])
         self._first_bad_step.copy_(state["first_bad_step"])
-        if "curve" in state:  # which an older one lacks
+        if "curve" in state:  # older states have none
             self.curve, self._since_point = list(state["curve"]), state["since_point"]
             self._point_sums.copy_(state["point_sums"])
 
 
 @dataclass(frozen=True, slots=True)
 class _Evaluation:
-    """What a network does on a task's evaluation images."""
+    """Evaluation of a network on one task's evaluation images."""
 
     class_il: float
     task_il: float
@@ -380,7 +380,7 @@ class _Evaluation:
 
 
 def check_fit(config: TrainConfig, stream: Stream) -> None:
-    """UserError where a stream is too short for a configuration."""
+    """Raise UserError if the warm-up fills the first task of a stream."""
     if not (config.warmup and METHODS[config.model].gated) or config.n_epochs > config.warmup_epochs:
         return
     steps = len(stream.batches(0, 0, config)) * config.n_epochs
