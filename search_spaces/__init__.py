@@ -1,1 +1,1 @@
-"""What may vary in a sweep: data, checked against TrainConfig."""
+"""Search spaces as data, checked against TrainConfig."""

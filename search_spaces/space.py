@@ -1,4 +1,4 @@
-"""SearchSpace: what may vary in a sweep, as data, checked against TrainConfig when it is read."""
+"""SearchSpace: the searched fields of a sweep and their ranges, as data checked against TrainConfig on reading."""
 
 import math
 from collections import Counter
@@ -24,7 +24,7 @@ class Parameter:
     """One TrainConfig field's range (low, high, log) or its choices.
 
     A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`: Optuna has no
-    logarithm of a negative number. A choice that was given several times is also among `repeated`.
+    logarithm of a negative number. `repeated` holds choices that were given several times.
     """
 
     name: str
@@ -36,12 +36,12 @@ class Parameter:
 
     @property
     def negated(self) -> bool:
-        """Whether the sampler sees the magnitude."""
+        """Whether the sampler sees the magnitude instead of the value."""
         return self.log and self.high is not None and self.high < 0
 
     @property
     def stored_name(self) -> str:
-        """The name the sampler and its storage use."""
+        """The name in the sampler and its storage."""
         return f"neg_{self.name}" if self.negated else self.name
 
     def stored(self, value: Any) -> Any:
@@ -57,14 +57,14 @@ class Parameter:
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Every value, where they can be counted: choices, or the whole numbers of a range."""
+        """Every value of a parameter that has finitely many, choices or whole numbers; None for a range of reals."""
         if self.choices is None and field_type(self.name)[0] is int:
             assert self.low is not None and self.high is not None
             return range(int(self.low), int(self.high) + 1)
         return self.choices
 
     def distribution(self) -> BaseDistribution:
-        """What a sampler draws the value from that it stores."""
+        """Return the Optuna distribution of the stored value."""
         if self.choices is not None:
             return CategoricalDistribution(self.choices)
         low, high = sorted((self.stored(self.low), self.stored(self.high)))
@@ -86,7 +86,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
-        """The space of a mapping {description, parameters: {field: {low, high, log} or {choices}}}.
+        """Return the space of a mapping {description, parameters: {field: {low, high, log} or {choices}}}.
 
         UserError names the parameter, its value and what is allowed.
         """
@@ -101,7 +101,7 @@ class SearchSpace:
         return cls(name, parameters, str(content.get("description", "")))
 
     def to_dict(self) -> dict[str, Any]:
-        """The mapping that from_dict reads."""
+        """Return the mapping that `from_dict` reads."""
         def spec(p: Parameter) -> dict[str, Any]:
             if p.choices is not None:
                 return {"choices": list(p.choices)}
@@ -116,22 +116,22 @@ class SearchSpace:
 
     @property
     def size(self) -> int | None:
-        """Number of different configurations; None where a range of real numbers has no end of them."""
+        """Number of different configurations; None if a range of real numbers makes them infinitely many."""
         values = [p.values for p in self.parameters]
         return None if None in values else math.prod(len(v) for v in values if v is not None)
 
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
-        """The values of the space's fields, by which configurations are equal: 5 is 5.0, 0.1000005 is not 0.1."""
+        """Return the values of the space's fields, a key of equal configurations: 5 is 5.0, 0.1000005 is not 0.1."""
         return tuple(config[p.name] for p in self.parameters)
 
     def distributions(self) -> dict[str, BaseDistribution]:
-        """What a sampler draws from, by the names that it stores."""
+        """Return the Optuna distributions by stored name."""
         return {p.stored_name: p.distribution() for p in self.parameters}
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """The space's fields of a configuration, as the sampler sees them (to enqueue a point).
+        """Return the space's fields of a configuration as the sampler sees them (to enqueue a point).
 
-        UserError for a value that lies outside its range.
+        Raises UserError for a value outside its range.
         """
         for p in self.parameters:
             if not p.admits(values[p.name]):
@@ -139,13 +139,13 @@ class SearchSpace:
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
 
     def holds(self, stored: Mapping[str, Any]) -> bool:
-        """Whether values, as a sampler stores them, all lie in the space; some may be missing."""
+        """Whether all of the given stored values lie in the space; some may be missing."""
         parameters = {p.stored_name: p for p in self.parameters}
         return all(name in parameters and parameters[name].admits(parameters[name].stored(value))
                    for name, value in stored.items())
 
     def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Field values of what the sampler stored; what it has not drawn yet is left out."""
+        """Return the field values of a sampler's stored values; values not drawn yet are left out."""
         return {p.name: p.stored(stored[p.stored_name]) for p in self.parameters if p.stored_name in stored}
 
 
@@ -156,21 +156,21 @@ def named_spaces() -> list[str]:
 
 
 def read_space(name: str) -> SearchSpace:
-    """A named space, or the one in a YAML file."""
+    """Read a named space, or the space in a YAML file."""
     if name in named_spaces():
         with resources.as_file(resources.files("search_spaces") / f"{name}.yaml") as path:
             return SearchSpace.from_dict(name, read_yaml(path))
     path = local_path(name)
-    given = Path(name)  # after which the space is called, wherever it links to
+    given = Path(name)  # names the space, even where it is a link
     if given.suffix in (".yaml", ".yml") or path.exists():
         return SearchSpace.from_dict(given.stem, read_yaml(path))
     raise unknown("space", name, named_spaces(), " A YAML file's path serves too.")
 
 
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
-    """Configurations in a YAML file, `points:` a list of mappings {searched field: value}; a field may be left out.
+    """Read configurations from a YAML file: `points:`, a list of mappings {searched field: value}, each maybe partial.
 
-    SweepConfig says which fields and values are allowed.
+    SweepConfig checks fields and values.
     """
     content = read_yaml(path)
     for key in content:
