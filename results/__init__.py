@@ -1,4 +1,4 @@
-"""What came out of sweeps: the ledger, and what is read from it. `results.load_sweep` is for notebooks."""
+"""Results of sweeps: the ledger, and its analysis. `results.load_sweep` is for notebooks."""
 
 import os
 from pathlib import Path
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 refuse_strangers("search_spaces")
 __all__ = ["STORAGE", "Sweep", "load_sweep", "sweep_names"]
 __getattr__ = opens(__name__, {"Sweep": "results.sweep"})
-STORAGE = "runs"  # where sweeps are kept by default
+STORAGE = "runs"  # default folder of sweeps
 
 
 def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Sweep":
-    """A sweep by its folder, or by its name under `storage`, a path or URL; UserError if there is none.
+    """Load a sweep by its folder, or by its name under `storage`, a path or URL; UserError if no such sweep exists.
 
-    Needs no ray and no torch.
+    Needs neither ray nor torch.
     """
     from dynamos.files import any_path
     from results.ledger.ledger import Ledger
@@ -38,7 +38,7 @@ def sweep_names(storage: "AnyPath") -> list[str]:
 
 
 def closed_folders(storage: "AnyPath") -> list[str]:
-    """Names of the folders in a storage folder that may hold sweeps and that this process may not look into."""
+    """Names of the folders in a storage folder that may hold sweeps but that this process may not read."""
     from results.names import is_name
 
     if not isinstance(storage, Path) or not storage.is_dir():

@@ -1,4 +1,4 @@
-"""Choosing among the trials of a sweep. Only trials that saw every task are looked at."""
+"""Choice among the trials of a sweep. Only trials that saw every task count."""
 
 import dataclasses
 import math
@@ -10,20 +10,20 @@ from dynamos.errors import UserError, unknown
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.trial import TrialRecord, newest
 
-# How one of the trials that keep every constraint is chosen.
+# Rules of choice among the trials that keep every constraint.
 RULES = {"best": "the best mean of the first objective",
          "one-se": "the least compute within one standard error of the best mean"}
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """How a configuration is chosen, and the compute that it may need at most."""
+    """The rule that chooses a configuration, one of RULES, and the most compute that it may need."""
 
     rule: str = "best"
     max_compute: float | None = None
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value that is not allowed."""
+        """Check the values; UserError for one that is not allowed."""
         if self.rule not in RULES:
             raise unknown("rule", self.rule, RULES).within("--choose")
         if self.max_compute is not None and not (math.isfinite(self.max_compute) and self.max_compute > 0):
@@ -35,31 +35,31 @@ class Choice:
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The COMPLETE trials that keep every constraint, the best first; results that were imported are as good as any.
+    """Return the COMPLETE trials that keep every constraint, imported ones included, the best first.
 
-    The first objective decides, between equals the next one, then age: so the first is in the Pareto set.
+    The first objective decides, between equals the next one, then age; so the first trial is in the Pareto set.
     """
     finished = [t for t in trials if t.value is not None and t.feasible]
     return _in_order(finished, config.objectives)
 
 
 def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
-    """The first of `ranked`; None where none is, and of a confirmation, by which nothing is chosen."""
+    """Return the best trial, the first of `ranked`; None without one, and of a confirmation, which chooses nothing."""
     return None if config.confirms is not None else next(iter(ranked(trials, config)), None)
 
 
 def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The trials of `ranked` that no other one equals or beats in every objective and beats in one.
-
-    None of a confirmation, by which nothing is chosen.
-    """
+    """Return the Pareto set of `ranked`, see `front`; [] of a confirmation, which chooses nothing."""
     return [] if config.confirms is not None else front(ranked(trials, config), config.objectives)
 
 
 def front(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """The trials that no other one equals or beats in every objective and beats in one, the best in the first first."""
+    """Return the trials that no other trial dominates, the best in the first objective first.
+
+    A trial dominates another if it is at least equal in every objective and better in one.
+    """
     found: list[tuple[list[float], TrialRecord]] = []
-    for trial in _in_order(trials, objectives):  # what beats a trial comes before it
+    for trial in _in_order(trials, objectives):  # a trial that dominates another comes before it
         scores = [o.sign * trial.final(o.metric) for o in objectives]
         if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in found):
             found.append((scores, trial))
@@ -71,51 +71,51 @@ def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> lis
 
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
-    """Trial 0, the stream's preset or what the sweep's base makes of it, or its last rerun; None before it is there."""
+    """Return trial 0 (the stream's preset or the sweep's base), or its last rerun; None before it exists."""
     first = next((t for t in trials if t.number == 0), None)
     return None if first is None else dataclasses.replace(newest(trials)[0], source=first.source)
 
 
 def baseline_name(config: SweepConfig) -> str:
-    """What trial 0 is called."""
+    """Name of trial 0: "preset" or "base"."""
     return "preset" if config.base_is_preset else "base"
 
 
 def named(trial: TrialRecord) -> str:
-    """A trial's number and, where another sweep ran it, which one."""
+    """A trial's number and, of an imported trial, its source, in words."""
     return f"trial {trial.number}" + (f", {trial.source}" if trial.imported else "")
 
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
-    """The constraints that a COMPLETE trial breaks."""
+    """Return the constraints that a COMPLETE trial breaks, in words."""
     return broken_by(config.constraints, {c.metric: trial.final(c.metric) for c in config.constraints})
 
 
 def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -> list[str]:
-    """The constraints that final metrics break."""
+    """Return the constraints that final metrics break, in words."""
     return [str(c) for c in constraints if c.violation(metrics[c.metric]) > 0]
 
 
 def and_keeps(config: SweepConfig) -> str:
-    """What a trial that completed has to keep in order to be chosen, in words; "" without constraints."""
+    """The constraints on a trial that may be chosen, as the end of a clause; "" without constraints."""
     return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
 
 
 def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
-    """What the trial trained with the first of its seeds, whole."""
+    """Return the whole TrainConfig of the trial's first seed."""
     return config.base.replace(**trial.config)
 
 
 def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
-    """What the trial's choice means for the stream that is reported, which the protocol may tell from the searched."""
+    """Return the trial's TrainConfig on the reported stream, which under some protocols is not the searched one."""
     return config.reported_base.replace(**trial.config)
 
 
 def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> list[TrialRecord]:
-    """The trials of `ranked` that the choice allows, the one that it chooses first, then by rank.
+    """Return the trials of `ranked` that the choice allows, the chosen one first, then by rank.
 
-    UserError where it cannot choose. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the expected
-    multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
+    Raises UserError if no trial can be chosen. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the
+    expected multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
     """
     if config.confirms is not None:
         raise UserError(f"{config.name!r} is a confirmation, and to choose by it would be to choose on test images; "
@@ -144,7 +144,7 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
 
 
 def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """The trials of `ranked` after the best whose mean +- standard deviation over seeds overlaps with its own.
+    """Return the other trials of `ranked` whose mean +- standard deviation over seeds overlaps with that of the best.
 
     [] with one seed, whose spread is unknown.
     """

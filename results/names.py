@@ -1,4 +1,4 @@
-"""Names: of sweeps, and those by which trials and their ledger know things of each other. Every worker imports it."""
+"""Names of sweeps, and of files and reasons that trials and their ledger share. Every worker imports this module."""
 
 import re
 import unicodedata
@@ -7,30 +7,30 @@ from collections.abc import Iterable
 from dynamos.errors import UserError
 
 CHANNEL_USE = "channel_use.npy"  # file of a seed that saw every task: Trainer.channel_use
-STOPPED = "stopped on request"  # the reason of a trial that somebody stopped
+STOPPED = "stopped on request"  # reason of a trial that a user stopped
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
-NON_FINITE = "non-finite: "  # what the reason of a trial begins with that diverged
+NON_FINITE = "non-finite: "  # beginning of the reason of a diverged trial
 
 LONGEST = 120  # characters of a sweep's name
 PATTERN = f"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}$"  # of a sweep's name
 RULE = (f"a sweep's name has 1 to {LONGEST} letters (a to z, A to Z), digits, '.', '_' and '-', and begins with a "
         "letter or a digit")
-# What else lies in a storage folder: MLflow's store, pages of comparisons, single runs.
+# Other content of a storage folder: MLflow's store, pages of comparisons, single runs.
 _RESERVED = re.compile(r"mlflow\.db(-wal|-shm|-journal)?|mlartifacts|mlruns|compare-.*\.html|train", re.IGNORECASE)
 
 
 def comparison_page(sweeps: Iterable[str]) -> str:
-    """The file in a storage folder that shows sweeps side by side; no name of a file is longer than 255 bytes."""
+    """Name of the comparison page of sweeps in a storage folder, cut to stay under 255 bytes."""
     return f"compare-{'-'.join(sweeps)}"[:200] + ".html"
 
 
 def is_name(text: str) -> bool:
-    """Whether a sweep may bear a text as its name; a new one may not have that of something else (`check_name`)."""
+    """Whether a text has the form of a sweep's name; `check_name` refuses reserved names, too."""
     return re.fullmatch(PATTERN, text) is not None
 
 
 def check_name(name: str) -> str:
-    """The name, where a new sweep may have it; else UserError."""
+    """Return the name if a new sweep may have it; else UserError."""
     if not is_name(name):
         raise UserError(f"{name!r}: {RULE}; for instance {allowed_name(name)!r}.")
     if _RESERVED.fullmatch(name):
@@ -40,7 +40,7 @@ def check_name(name: str) -> str:
 
 
 def allowed_name(text: str, end: str = "") -> str:
-    """The allowed name that is most like a text, with an end such as "-1", for which a long one makes room."""
+    """Return an allowed name similar to a text, with an end such as "-1"; a long name is cut for it."""
     if is_name(text + end) and not _RESERVED.fullmatch(text + end):
         return text + end
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()

@@ -17,8 +17,8 @@ from results.ledger.ledger import Ledger
 from results.trial import TrialRecord, own
 from results.wording import count, number
 
-# Of the trials, in order; one per searched field follows, with its real value. Where a sweep's protocol is test,
-# accuracies bear test_ in place of val_.
+# Columns of `trials`, in order; one per searched field follows, with its real value. Under the protocol test,
+# accuracies have the prefix test_ in place of val_.
 COLUMNS = {
     "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
@@ -45,7 +45,7 @@ COLUMNS = {
 }
 
 
-# Of the results, in order; every number of TaskResult follows, under the names that MLflow has too.
+# Columns of `results`, in order; every number of TaskResult follows, under the same names as in MLflow.
 RESULT_COLUMNS = {
     "number": "the trial's number",
     "state": "the trial's state",
@@ -53,7 +53,7 @@ RESULT_COLUMNS = {
     "task": "tasks learned, from 1",
 }
 FORMATS = ("csv", "parquet")
-# The type of each column, whatever is in it; the rest are float64. Those that may lack a value have pandas' own types.
+# Types of columns; the rest are float64. Columns that may lack a value have the nullable types of pandas.
 TIME = "datetime64[us, UTC]"
 _TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
           "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64",
@@ -62,19 +62,22 @@ _FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 
 class Sweep:
-    """A sweep, finished or not, as it stood when it was read."""
+    """A sweep, finished or not, as of the time of reading.
+
+    `config` is its SweepConfig, `record` the rest of sweep.yaml, `records` its trials by number.
+    """
 
     def __init__(self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]) -> None:
-        """What is known of a sweep: its configuration, the rest of sweep.yaml, its trials by number."""
+        """Hold the parts of a sweep; `of` reads them from a ledger."""
         self.config, self.record, self.records = config, record, records
 
     @classmethod
     def of(cls, ledger: Ledger) -> Self:
-        """A ledger's sweep as it stands."""
+        """Read the current state of a ledger's sweep."""
         return cls(ledger.config, ledger.record, ledger.trials())
 
     def __repr__(self) -> str:
-        """One line for a notebook: what was searched on, the trials by state, the best."""
+        """One line for a notebook: stream, space, trials by state, the best."""
         config, ran = self.config, own(self.records)
         states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items())
         found = best(self.records, config)
@@ -99,15 +102,15 @@ class Sweep:
 
     @property
     def pareto(self) -> pd.DataFrame:
-        """The rows of `trials` that no other one beats in every objective, the best in the first one first."""
+        """The rows of `trials` in the Pareto set, the best in the first objective first."""
         return self._frame(pareto(self.records, self.config))
 
     def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
-        """The row of `trials` that the rule chooses (results.choice.RULES); UserError where there is none."""
+        """Return the row of `trials` that the rule chooses (results.choice.RULES); UserError if it can choose none."""
         return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
 
     def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
-        """The files trials, results and pareto of a format of FORMATS, written to a folder."""
+        """Write the files trials, results and pareto to a folder, in a format of FORMATS, and return their paths."""
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
         frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
@@ -131,21 +134,21 @@ class Sweep:
 
 
 def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
-    """The frame with each column's own type; `fields` are columns that hold values of fields of TrainConfig."""
+    """Return the frame with the type of each column set; `fields` are columns with values of TrainConfig fields."""
     return frame.astype({name: _FIELD_TYPES[field_type(name)[0]] if name in fields else _TYPES.get(name, "float64")
                          for name in frame.columns})
 
 
 def columns(metrics: dict[str, str]) -> list[str]:
-    """COLUMNS under the names that a sweep's metrics have."""
+    """Names of COLUMNS, with the prefix of a sweep's metrics."""
     on_test = {name.replace("test_", "val_"): name for name in metrics}
     return [on_test.get(name, name) for name in COLUMNS]
 
 
 def write_trials(ledger: Ledger) -> None:
-    """Writes trials.csv and, with several objectives, pareto.csv; numbers in full.
+    """Write trials.csv and, with several objectives, pareto.csv; numbers in full.
 
-    pandas reads them back exactly from 3.1 on, before with float_precision="round_trip".
+    pandas reads them back exactly from 3.1 on; earlier versions need float_precision="round_trip".
     """
     sweep = Sweep.of(ledger)
     if len(ledger.config.objectives) > 1:
@@ -154,7 +157,7 @@ def write_trials(ledger: Ledger) -> None:
 
 
 def stale(ledger: Ledger) -> bool:
-    """Whether trials.csv is not what the ledger says."""
+    """Whether trials.csv is missing or differs from the ledger."""
     file = ledger.folder / "trials.csv"
     return not file.is_file() or file.read_bytes() != _bytes(Sweep.of(ledger).trials, "csv")
 

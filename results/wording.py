@@ -1,4 +1,4 @@
-"""Values in words, as terminal and pages show them."""
+"""Text of values, for the terminal and the pages."""
 
 from typing import Any
 
@@ -8,19 +8,19 @@ FRACTIONS = ("keep_fraction", "compute")  # metrics between 0 and 1; the others 
 
 
 def parameters(config: dict[str, Any]) -> str:
-    """Searched fields with values short enough to read."""
+    """Searched fields and their values, in four significant digits."""
     return ", ".join(f"{name} {number(value)}" for name, value in config.items())
 
 
 def number(value: Any) -> str:
-    """A value in four significant digits where it is a float; true, false and none as in YAML and flags."""
+    """A value as text: a float in four significant digits; true, false and none as in YAML and flags."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def measured(metric: str, value: float) -> str:
-    """A metric's value: percents and points in hundredths, a fraction in four significant digits."""
+    """A metric's value as text: percents and points with two decimals, a fraction in four significant digits."""
     return number(float(value)) if metric in FRACTIONS else f"{value:.2f}"
 
 
@@ -34,12 +34,12 @@ def duration(seconds: float) -> str:
 
 
 def count(amount: int, what: str) -> str:
-    """An amount of things: 1 seed, 2 seeds."""
+    """An amount with its noun: 1 seed, 2 seeds."""
     return f"{amount} {what}" + "s" * (amount != 1)
 
 
 def mean_and_spread(trial: TrialRecord, metric: str) -> str:
-    """A metric's mean over seeds ± their standard deviation, where there are several; "" where there is no mean."""
+    """A metric's mean over seeds ± their standard deviation, if there are several seeds; "" without a mean."""
     mean, spread = trial.last(metric), trial.spread(metric)
     return "" if mean is None else measured(metric, mean) + (
         "" if spread is None else f" ± {measured(metric, spread)}")

@@ -1,1 +1,1 @@
-"""The analysis of a sweep: what its trials say, as plain values."""
+"""Analysis of a sweep's trials, as plain values and sentences."""

@@ -1,4 +1,4 @@
-"""How far the ranking of trials after each task agreed with the final one: whether pruning is safe on this stream."""
+"""Agreement of the trials' ranking after each task with the final one, which shows if pruning is safe on a stream."""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -11,14 +11,14 @@ from results.strategy.pruners import Measure
 from results.trial import TrialRecord, own
 from results.wording import count
 
-TRIALS_NEEDED = 5  # with fewer finished trials nothing can be told
+TRIALS_NEEDED = 5  # finished trials; fewer show nothing
 SPEARMAN_SAFE = 0.7
-DECIMALS = 2  # to which a correlation is judged, as it is printed
+DECIMALS = 2  # of a correlation, for judging it as printed
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """The ranking after some tasks against the final one, over the trials that saw every task."""
+    """Agreement of the ranking after some tasks with the final one, over the trials that saw every task."""
 
     task: int  # tasks done, from 1
     trials: int
@@ -27,13 +27,13 @@ class Agreement:
 
     @property
     def safe(self) -> bool:
-        """Whether pruning after this task would have spared what turned out well."""
+        """Whether pruning after this task would have spared the good trials."""
         return (self.spearman is not None and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
                 and self.best_kept)
 
 
 def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
-    """One Agreement for every task but the last; [] in a stream of one task and before any result.
+    """Return one Agreement for every task but the last; [] in a stream of one task and before any result.
 
     A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
     """
@@ -52,7 +52,7 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
 
 
 def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
-    """Whether pruning from `grace_tasks` tasks on was safe, or, where the pruner is "none", would have been."""
+    """Say whether pruning from `grace_tasks` tasks on was safe, or, with the pruner "none", would have been."""
     if not agreements:
         return ("Rankings cannot be compared: there are no results after a task before the last (a stream of one task "
                 "never has any).")
@@ -69,7 +69,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     is_safe, weakest = all(a.safe for a in judged), _printed(min(correlations))
     lost = [a.task for a in judged if not a.best_kept]
     place = f"below the median after task {lost[0]}" if lost else "never below the median"
-    # From the last task backwards, as long as the ranking was right.
+    # From the last task backwards, as long as pruning after the task is safe.
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
     text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
             f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
@@ -83,7 +83,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
 
 
 def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
-    """How far early rankings agreed with the final one, and what that says about pruning, in words."""
+    """Describe the agreement of early rankings with the final one, and its meaning for pruning."""
     objective = config.objectives[0]
     found = agreements(own(trials), objective.metric, objective.sign > 0)
     tasks = "; ".join(f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None)

@@ -1,4 +1,4 @@
-"""What speaks against taking a sweep's answer at its word."""
+"""Cautions about a sweep's answer, in sentences."""
 
 import math
 from collections.abc import Sequence
@@ -10,12 +10,12 @@ from results.trial import TrialRecord, own
 from results.wording import count, number
 from search_spaces.space import Parameter
 
-EDGE = 0.02  # of a range's width: as close to its end as one of fifty even steps
+EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
 TRIALS_PER_FIELD = 10  # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
 
 
 def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
-    """Each in a sentence: too few trials, ties, a best at a range's edge, collapsed policies, many failures."""
+    """Return sentences on too few trials, ties, a best value at a range's end, collapsed policies and failures."""
     complete = [t for t in trials if t.state == "COMPLETE"]
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
@@ -36,7 +36,7 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
 
 
 def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
-    """Each in a sentence: collapsed policies, the best's among them, and failures."""
+    """Return sentences on collapsed policies, with the best trial if it is among them, and on failures."""
     found = []
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
@@ -50,9 +50,9 @@ def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -
 
 
 def _edge(parameter: Parameter, value: float) -> str | None:
-    """The end of a parameter's range, "lower" or "upper", that a value lies at.
+    """The end of a parameter's range at which a value lies, "lower" or "upper"; else None.
 
-    None within, of choices, and where the field itself ends there, so that no range could be wider.
+    None also for choices, and if the range ends where the field ends, so that no range could be wider.
     """
     if parameter.choices is not None or parameter.low == parameter.high:
         return None

@@ -1,4 +1,4 @@
-"""Sweeps side by side: what each found, at equal budgets, and how far apart their best are."""
+"""Comparison of sweeps: the best trial of each, at equal budgets, and the differences between them."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -17,22 +17,22 @@ from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord, own
 from results.wording import count, duration, mean_and_spread, number
 
-BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # what a budget may be counted in
+BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # kinds of budget
 _SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
     "space": lambda c: c.space.name, "protocol": lambda c: c.protocol, "sampler": lambda c: c.sampler,
     "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
-# What sets apart what trials are measured on: values of different streams have no common scale.
+# Settings that make a stream: values of different streams have no common scale.
 _STREAM: dict[str, Callable[[TrainConfig], Any]] = {
     "stream": lambda b: b.dataset, "n_tasks": lambda b: b.n_tasks or most_tasks(b),
     "classes_per_task": lambda b: b.classes_per_task, "class_order_seed": lambda b: b.class_order_seed,
     "max_train_images_per_task": lambda b: b.max_train_images_per_task}
 
-Row = tuple[str, list[str]]  # what it tells; that of each sweep
+Row = tuple[str, list[str]]  # its label; the text of each sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What a sweep had found once a trial had ended, of all that had ended by then."""
+    """State of a sweep at the end of a trial: trials ended by then, their cost, and the best of them."""
 
     trials: int
     cpu_seconds: float
@@ -40,44 +40,44 @@ class Step:
     best: TrialRecord | None
 
     def spent(self, kind: str) -> float:
-        """How much of a budget of BUDGETS was used."""
+        """The used amount of a budget of the kind, one of BUDGETS."""
         return float(getattr(self, kind))
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """A sweep beside others."""
+    """A sweep of a comparison."""
 
     sweep: Sweep
-    steps: tuple[Step, ...]  # one per ended trial, in the order they ended, after one of imported results
+    steps: tuple[Step, ...]  # one per ended trial, in the order of their ends; before them one for imported results
 
     @property
     def config(self) -> SweepConfig:
-        """The sweep's."""
+        """The sweep's configuration."""
         return self.sweep.config
 
     @property
     def name(self) -> str:
-        """The sweep's."""
+        """The sweep's name."""
         return self.config.name
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best trial of all."""
+        """The best of all trials; None without one."""
         return self.steps[-1].best if self.steps else None
 
     def at(self, kind: str, budget: float) -> TrialRecord | None:
-        """The best trial that had ended before more than a budget was used; None if there was none."""
+        """Return the best trial that had ended within a budget; None without one."""
         within = [step for step in self.steps if step.spent(kind) <= budget]
         return within[-1].best if within else None
 
     def spent(self, kind: str) -> float:
-        """How much of a budget of BUDGETS the ended trials used."""
+        """Return the amount of a budget of the kind, one of BUDGETS, that the ended trials used."""
         return self.steps[-1].spent(kind) if self.steps else 0.0
 
 
 def compared(sweeps: list[Sweep]) -> list[Compared]:
-    """The sweeps in the order given; UserError where they seek different things, or one confirms what another found."""
+    """Return the sweeps for a comparison, in order; UserError if first objectives differ or one is a confirmation."""
     for sweep in sweeps:
         if sweep.config.confirms is not None:
             raise UserError(f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its outcome is in "
@@ -90,7 +90,7 @@ def compared(sweeps: list[Sweep]) -> list[Compared]:
 
 
 def table(sweeps: list[Compared]) -> list[list[Row]]:
-    """The rows of the comparison in its sections: settings and cost; the best, at equal budgets too; what shifted."""
+    """Return the rows by section: settings and cost; the best, also at equal budgets; the fields that differ."""
     metric = sweeps[0].config.objectives[0].metric
     states = [Counter(t.state for t in own(s.sweep.records)) for s in sweeps]
     streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
@@ -112,7 +112,7 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
 
 
 def sentences(sweeps: list[Compared]) -> list[str]:
-    """How far apart the best are, pair by pair, and why values may not mean the same."""
+    """Return sentences on the difference of the best, pair by pair, and the `cautions`."""
     texts = []
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
@@ -124,7 +124,7 @@ def sentences(sweeps: list[Compared]) -> list[str]:
 
 
 def cautions(sweeps: list[Sweep]) -> list[str]:
-    """Why values of these sweeps mean different things, where they do, in words."""
+    """Return sentences on differences of protocol, stream and images, because of which values do not compare."""
     found = []
     for one, other in pairwise(sweeps):
         pair = f"{one.config.name} and {other.config.name}"
@@ -138,15 +138,15 @@ def cautions(sweeps: list[Sweep]) -> list[str]:
 
 
 def common_budget(sweeps: list[Compared], kind: str) -> float:
-    """The most of a kind that every sweep has used; 0 where one has not begun."""
+    """Return the largest budget of a kind that every sweep has used; 0 if one has not begun."""
     return min((sweep.spent(kind) for sweep in sweeps), default=0.0)
 
 
 def lead(one: Compared, other: Compared) -> Difference | None:
-    """The difference of the best of two sweeps over the seeds that both trained.
+    """Return the difference of the best of two sweeps over the seeds that both trained.
 
-    None if there are none, and where they searched on different streams. Both were chosen by these very numbers, so it
-    flatters whichever had more trials; only a confirmation does not.
+    None without such seeds, and for sweeps on different streams. Both were chosen by these very numbers, so the
+    difference flatters the sweep with more trials; only a confirmation does not.
     """
     if one.best is None or other.best is None or _streams_apart(one.config, other.config):
         return None
@@ -157,7 +157,7 @@ def lead(one: Compared, other: Compared) -> Difference | None:
 
 
 def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
-    """The fields in which the sweeps' best configurations differ, with their values; None of one without a best."""
+    """Return the fields in which the sweeps' best configurations differ, with their values; None without a best."""
     trained = [None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps]
     known = [values for values in trained if values is not None]
     names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
@@ -173,7 +173,7 @@ def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any,
 def _anytime(sweep: Sweep) -> tuple[Step, ...]:
     ended = sorted((t for t in own(sweep.records) if t.ended_at is not None), key=lambda t: (t.ended_at, t.number))
     taken = [t for t in sweep.records if t.imported]
-    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []  # what it began with cost it nothing
+    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []  # imported results cost nothing
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]

@@ -1,4 +1,4 @@
-"""What a confirmation found: each configuration's test results on fresh seeds, paired with the baseline's."""
+"""Outcome of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -17,8 +17,8 @@ from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured
 
 CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
-BASELINE = "baseline"  # in a confirmation's record: what the baseline is, in words
-OUTCOME = "outcome"  # of a look in a sweep's ledger: what that confirmation found, once it has an answer
+BASELINE = "baseline"  # in a confirmation's record: description of the baseline, in words
+OUTCOME = "outcome"  # in a look of a sweep's ledger: `outcome` of that confirmation, once it has an answer
 CONFIRMED, NOT_CONFIRMED, REFUTED = "confirmed", "not confirmed", "refuted"
 IS_BASELINE = "is the baseline"
 _ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
@@ -29,21 +29,21 @@ class Tested:
     """A configuration of a confirmation."""
 
     trial: TrialRecord  # the confirmation's
-    of: int | None  # the sweep's trial that it was; None for a baseline that no trial of the sweep was chosen for
+    of: int | None  # number of the sweep's trial; None for a baseline that is not among the chosen trials
     is_baseline: bool
     against: Difference | None  # to the baseline, in the first objective; None for itself and where one has no result
 
     @property
     def label(self) -> str:
-        """What it is called."""
+        """Name of the configuration: its trial, "baseline", or both."""
         names = [] if self.of is None else [f"trial {self.of}"]
         return " = ".join(names + ["baseline"] * self.is_baseline)
 
 
 def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested]:
-    """The configurations that a confirmation tests: the sweep's in the order they were chosen, the baseline.
+    """Return the configurations that a confirmation tests: the sweep's in the order of choice, then the baseline.
 
-    `trials` are the confirmation's, as they were last read. Of a trial that was run again the rerun counts.
+    `trials` are the confirmation's, as last read. A rerun replaces the trial that it runs again.
     """
     metric = confirmation.config.objectives[0].metric
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
@@ -60,7 +60,7 @@ def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested
 
 
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
-    """(confirmation, its trial) that retrained a sweep's trial to the end, the latest; None where none has."""
+    """Return the latest (confirmation, its trial) that retrained a sweep's trial to the end; None without one."""
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
             there = Ledger.open(ledger.folder.parent, name)
@@ -71,7 +71,7 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
 
 
 def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """One row per configuration: test metrics as mean and std over n seeds, the paired difference to the baseline.
+    """Return one row per configuration: test metrics as mean and std over n seeds, the paired difference to baseline.
 
     ci_low and ci_high are the ends of the first objective's 95 % interval.
     """
@@ -93,7 +93,7 @@ def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
 
 
 def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
-    """Enters in a sweep's ledger what its confirmation found, once there is an answer; writes confirm.csv: `frame`."""
+    """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger; write confirm.csv and return its path."""
     name, found = confirmation.config.name, outcome(confirmation, trials)
     look = ledger.looks.get(name)
     if found and look is not None and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
@@ -102,20 +102,20 @@ def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRe
 
 
 def confirm_csv(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
-    """The content of confirm.csv: `frame`."""
+    """Return the content of confirm.csv, `frame` as text."""
     return frame(confirmation, trials).to_csv(index=False)
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The `outcome` of the latest of a sweep's confirmations that has an answer; None where none has."""
+    """Return the `outcome` of the latest of a sweep's confirmations that has an answer; None without one."""
     return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
 def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """What a confirmation found of the sweep's choice, as plain values; None while there is no answer.
+    """Return a confirmation's answer about the sweep's choice, as plain values; None without an answer yet.
 
-    "verdict" is one of the four words above, "finding" says it in sentences; "trial" is the choice's number in the
-    sweep and "tested" has those of all that were tested; "metrics" are means over seeds, by the names in MLflow.
+    "verdict" is one of the four texts above, "finding" its sentences; "trial" is the number of the choice in the sweep,
+    "tested" the numbers of all tested trials; "metrics" are means over seeds, by the names in MLflow.
     """
     config = confirmation.config
     rows = outcomes(confirmation, trials)
@@ -133,13 +133,13 @@ def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, An
 
 
 def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
-    """What a confirmation of a sweep found, and how often test images were looked at, in words."""
+    """Describe the finding of a sweep's confirmation and the number of looks at test images."""
     return (f"{finding(confirmation, trials)} Test images were looked at in "
             f"{count(len(ledger.looks), 'confirmation')} of this sweep.")
 
 
 def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
-    """What a confirmation with these trials found, in words; the sweep's choice comes first."""
+    """Describe the finding of a confirmation with these trials; the sweep's choice comes first."""
     rows, objective = outcomes(confirmation, trials), confirmation.config.objectives[0]
     first, baseline = rows[0], _baseline(rows)
     gain, verdict = first.against, _verdict(first, objective)
@@ -168,7 +168,7 @@ def _baseline(rows: Sequence[Tested]) -> Tested:
 
 
 def _verdict(choice: Tested, objective: Objective) -> str | None:
-    """What the test says of the sweep's choice; None while there is no answer."""
+    """The verdict on the sweep's choice; None without an answer yet."""
     if choice.trial.state != "COMPLETE":
         return None
     if choice.is_baseline:
@@ -181,7 +181,7 @@ def _verdict(choice: Tested, objective: Objective) -> str | None:
 
 
 def _words(gain: Difference, objective: Objective) -> str:
-    """A difference in words: whether it is better and by how much."""
+    """A difference in words: its direction and its size."""
     if gain.mean == 0:
         return "as good as the baseline"
     way = "better" if objective.sign * gain.mean > 0 else "worse"

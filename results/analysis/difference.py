@@ -1,4 +1,4 @@
-"""The difference of two configurations that trained with the same seeds, and how far it could be chance."""
+"""Difference of two configurations that trained with the same seeds: its mean, confidence interval and p-value."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from dynamos.metrics import DECIMALS, mean
 from results.wording import measured
 
 CONFIDENCE = 0.95
-SEEDS_WANTED = 5  # with fewer a t-test rests on its assumption of normal differences, which nothing then shows
-_ALLOWED = {"keep_fraction": (0.0, 1.0), "compute": (0.0, math.inf)}  # values of a metric; the others are percents
+SEEDS_WANTED = 5  # with fewer, a t-test rests on normal differences, an assumption that the data cannot support
+_ALLOWED = {"keep_fraction": (0.0, 1.0), "compute": (0.0, math.inf)}  # range of a metric; the others are percents
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,17 +24,17 @@ class Difference:
     half_width: float | None  # of the confidence interval about the mean; None where no test is defined
     p_value: float | None  # two-sided, of Student's paired t-test; None with one seed and where all are equal
     n: int
-    baseline: float  # mean of what is compared with
+    baseline: float  # mean of the baseline
 
     @property
     def could_be_chance(self) -> bool:
-        """Whether the interval holds zero, or nothing can be known."""
+        """Whether the interval holds zero, or no test is defined."""
         return self.p_value is None or not self.p_value < 1 - CONFIDENCE
 
     def interval(self, metric: str) -> tuple[float, float] | None:
-        """The confidence interval, cut where the metric could not follow: an accuracy has 100 % at most.
+        """Return the confidence interval, cut at the metric's range: an accuracy is at most 100 %.
 
-        None where no test is defined.
+        None if no test is defined.
         """
         if self.half_width is None:
             return None
@@ -43,22 +43,22 @@ class Difference:
                 min(self.mean + self.half_width, most - self.baseline))
 
     def shown_mean(self, metric: str) -> str:
-        """The mean with its sign."""
+        """The signed mean, as text."""
         return _signed(metric, self.mean)
 
     def shown(self, metric: str) -> str:
-        """The mean with its sign and, of several seeds, ± the standard deviation."""
+        """The signed mean and, with several seeds, ± the standard deviation, as text."""
         return self.shown_mean(metric) + ("" if self.spread is None else f" ± {measured(metric, self.spread)}")
 
     def shown_interval(self, metric: str) -> str:
-        """The confidence interval, and whether it was cut, in words; "" where no test is defined."""
+        """The confidence interval, and whether it was cut, as text; "" if no test is defined."""
         if (ends := self.interval(metric)) is None or self.half_width is None:
             return ""
         cut = " (cut at what the metric can be)" if ends[1] - ends[0] < 2 * self.half_width - 1e-9 else ""
         return " to ".join(_signed(metric, end) for end in ends) + cut
 
     def chance(self, metric: str) -> str:
-        """Whether the difference could be chance, in words."""
+        """Describe whether the difference could be chance."""
         if self.n < 2:
             return "one seed cannot tell that from chance"
         if self.half_width is None or self.p_value is None:
@@ -72,14 +72,14 @@ class Difference:
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference | None:
-    """The mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees).
+    """Return the mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees).
 
-    Pairs in which either is no finite number are left out; None where none is left.
+    Pairs with a number that is not finite are left out; None if no pair is left.
     """
     pairs = [(a, b) for a, b in zip(values, baseline, strict=True) if math.isfinite(a) and math.isfinite(b)]
     if not pairs:
         return None
-    gains = [round(a - b, DECIMALS) for a, b in pairs]  # what is equal on paper is equal
+    gains = [round(a - b, DECIMALS) for a, b in pairs]  # differences equal on paper compare equal
     n, gain, with_what = len(gains), mean(gains), mean(b for _, b in pairs)
     spread = stdev(gains) if n > 1 else None
     if not spread:

@@ -1,4 +1,4 @@
-"""The one answer that a sweep opens with, wherever it is shown: what a confirmation found, else what the search did."""
+"""Headline of a sweep, the same wherever it is shown: the finding of a confirmation, else of the search."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,9 +13,9 @@ from results.wording import measured
 
 def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any],
              looks: Mapping[str, Any]) -> str:
-    """What is known of a sweep's choice: the finding of its latest confirmation with an answer, else `answer`.
+    """Return the finding of a sweep's latest confirmation with an answer, else `answer`.
 
-    `record` is what sweep.yaml says beside the configuration, `looks` are the ledger's.
+    `record` is the rest of sweep.yaml beside the configuration, `looks` are the ledger's.
     """
     found, chosen = latest_outcome(looks), best(trials, config)
     if found is None:
@@ -28,7 +28,7 @@ def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any]) -> str:
-    """What the search found, in words."""
+    """Describe the best trial of a search, and its lead over trial 0."""
     chosen, first, began = best(trials, config), baseline(trials), baseline_name(config)
     complete = sum(t.state == "COMPLETE" for t in trials)
     if chosen is None or chosen.value is None:

@@ -1,4 +1,4 @@
-"""How much of an objective's variance each searched field explains."""
+"""Importance of the searched fields: the share of an objective's variance that each explains."""
 
 from collections.abc import Sequence
 
@@ -9,18 +9,18 @@ from results.definition.sweep_config import Objective
 from results.sweep import Sweep
 
 RESAMPLES = 10  # of the trials, for the uncertainty of importances
-TREES, RESAMPLED_TREES = 64, 16  # of the forest of all trials, and of a resample
-MOST_TRIALS = 200  # that are looked at, for a forest's time grows faster than its trials
-LEAST_VALUES = 10  # different ones; fewer would give shares that another trial turns over
+TREES, RESAMPLED_TREES = 64, 16  # trees in the forest of all trials, and of a resample
+MOST_TRIALS = 200  # trials in a forest, whose time grows faster than their number
+LEAST_VALUES = 10  # different values; with fewer, one more trial could turn the shares over
 
 
 def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
-    """The share of the first objective's variance that each field explains (fANOVA, Hutter et al. 2014).
+    """Return the share of the first objective's variance that each field explains (fANOVA, Hutter et al. 2014).
 
-    The least comes first, each with its uncertainty. The shares are those of the sweep's own complete trials, or of
-    MOST_TRIALS of them drawn at random; the uncertainty is the standard deviation over resamples of these with
-    replacement. None of a confirmation, where nothing was searched, where there are too few values or nothing to
-    explain, or too few resamples have anything.
+    The result is {field: (share, uncertainty)}, the smallest share first. It uses the sweep's complete trials without
+    imported ones, or MOST_TRIALS of them drawn at random; the uncertainty is the standard deviation over resamples of
+    these with replacement. None of a confirmation, which searches nothing, for too few values, without variance, and
+    if fewer than two resamples have shares.
     """
     objective = sweep.config.objectives[0]
     trials = _trials(sweep, objective)
@@ -40,7 +40,7 @@ def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
 
 
 def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial]:
-    """The sweep's own complete trials for Optuna."""
+    """The sweep's complete trials, without imported ones, for Optuna."""
     space = sweep.config.space
     return [optuna.trial.create_trial(params=space.stored(trial.config), distributions=space.distributions(),
                                       value=trial.final(objective.metric))
@@ -49,7 +49,7 @@ def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial
 
 def _importances(objective: Objective, trials: Sequence[optuna.trial.FrozenTrial],
                  trees: int) -> dict[str, float] | None:
-    """The importance of each field over trials; None where no field varies or no tree finds any variance."""
+    """The importance of each field over trials; None if no field varies or no tree finds any variance."""
     if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
         return None  # Optuna would give equal shares
     study = optuna.create_study(direction="maximize" if objective.sign > 0 else "minimize")

@@ -1,4 +1,4 @@
-"""A trial as plain values: what terminal, service and page show of it."""
+"""A trial as plain values, for terminal, service and page."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +8,7 @@ from results.trial import TrialRecord
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
-    """A trial in a table; metrics are means over seeds after the last task that all have."""
+    """Return a trial's row of a table; metrics are means over seeds after the last task that all have reported."""
     complete = trial.state == "COMPLETE"
     return {
         "number": trial.number, "state": trial.state, "source": trial.source, "attempt": trial.attempt,
@@ -22,7 +22,7 @@ def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
 
 
 def by_reason(trials: Iterable[TrialRecord]) -> dict[str, list[int]]:
-    """Numbers of the trials that ended early, by why they did, the most frequent reason first."""
+    """Return the numbers of the trials that ended early, by reason, the most frequent first."""
     found: dict[str, list[int]] = {}
     for trial in trials:
         if trial.reason:

@@ -1,4 +1,4 @@
-"""The sampling error of an accuracy: the images that it is measured on are a sample themselves."""
+"""Sampling error of an accuracy: the evaluation images are a sample, too."""
 
 import math
 from collections.abc import Mapping
@@ -7,23 +7,23 @@ from typing import Any
 from results.trial import TrialRecord
 from results.wording import count
 
-IMAGES = "evaluation_images"  # in a sweep's record: how many each task is evaluated on; older sweeps have none
+IMAGES = "evaluation_images"  # in a sweep's record: their number for each task; older sweeps do not have it
 
 
 def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> float | None:
-    """Standard error of an accuracy after the last task reported, in points; None where it is not known.
+    """Standard error of an accuracy after the last task reported, in points; None if it is unknown.
 
-    The accuracy is the unweighted mean over T tasks of the fraction of n_t images that were right, k_t. That is a
-    stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) / n_t) / T (Cochran 1977,
-    Sampling Techniques, section 5.10), and of one task sqrt(p (1 - p) / n). With p_t = k_t / n_t it would be 0 of a
-    task whose images are all right or all wrong, so p_t is (k_t + 1) / (n_t + 2), Laplace's rule of succession. All
-    seeds see the same images, so more of them make it no smaller than their agreement does; with k_t as their mean it
-    is an upper bound.
+    The accuracy is the unweighted mean over T tasks of the fraction of right images, k_t of n_t. That is a stratified
+    sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) / n_t) / T (Cochran 1977, Sampling
+    Techniques, section 5.10), for one task sqrt(p (1 - p) / n). With p_t = k_t / n_t it would be 0 for a task whose
+    images are all right or all wrong, so p_t is (k_t + 1) / (n_t + 2), Laplace's rule of succession. All seeds see the
+    same images, so more of them make it no smaller than their agreement does; with k_t as their mean it is an upper
+    bound.
 
     Args:
         trial: the trial.
-        metric: class_il, task_il or learning_accuracy, with their prefix; of others it is None.
-        record: the sweep's, which says how many images there are.
+        metric: class_il, task_il or learning_accuracy, with their prefix; None for any other metric.
+        record: the sweep's record, with the numbers of images.
     """
     images, rates = record.get(IMAGES, ()), _rates(trial, metric)
     if rates is None or len(images) < len(rates):
@@ -33,7 +33,7 @@ def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -
 
 
 def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> str:
-    """The number of images behind an accuracy and its standard error, in words; "" where they are not known."""
+    """The number of images behind an accuracy and its standard error, in words; "" if unknown."""
     error = standard_error(trial, metric, record)
     if error is None:
         return ""
@@ -41,7 +41,7 @@ def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) ->
 
 
 def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
-    """The fraction of each task's images that were right, mean over seeds; None where a task's is not known."""
+    """The fraction of right images of each task, mean over seeds; None if that of a task is unknown."""
     prefix, _, kind = metric.partition("_")
     by_task: list[list[float | None]] = []
     for task in range(1, _tasks(trial) + 1):
@@ -57,6 +57,6 @@ def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
 
 
 def _tasks(trial: TrialRecord) -> int:
-    """Tasks seen in the last result that every seed has reported."""
+    """Number of tasks seen in the last result that every seed has reported."""
     done = trial.tasks_done
     return next((int(results[done - 1]["task"]) + 1 for results in trial.results.values()), 0) if done else 0

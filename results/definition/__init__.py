@@ -1,1 +1,1 @@
-"""The definition of a sweep: its configuration, protocols and defaults."""
+"""Definition of a sweep: its configuration, protocols and defaults."""

@@ -1,4 +1,4 @@
-"""What a sweep has where neither a flag nor a request says it."""
+"""Defaults of a sweep, for settings that neither a flag nor a request gives."""
 
 from collections.abc import Mapping
 from dataclasses import fields
@@ -10,32 +10,32 @@ from results import STORAGE
 from results.definition.protocols import images_of
 from results.definition.sweep_config import Objective, SweepConfig
 
-PRESET = "preset"  # of the baselines of a confirmation the one that is no file
-# By flag or by a request's field.
+PRESET = "preset"  # name of a confirmation's baseline that is not a file
+# By flag or by field of a request.
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE, "dataset": "seq-digits", "space": "core",
     **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)}}
 
-# By field of a training, the setting of a sweep that decides it.
+# Setting of a sweep that decides a TrainConfig field, by field.
 FOLLOWS = {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
 
 
 def default_objective(protocol: str) -> Objective:
-    """What is sought under a protocol, of what is measured under it."""
+    """Return the default objective under a protocol."""
     metrics = {"val-current": "val_learning_accuracy", "test": "test_class_il"}
     return Objective.parse(metrics.get(protocol, "val_class_il"))
 
 
 def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: float, gpus: float,
                 data_path: str | None) -> TrainConfig:
-    """What every trial shares: the stream's preset at the buffer size asked for, with what `settings` changes.
+    """Return the base of all trials: the stream's preset for the wanted buffer size, changed by `settings`.
 
-    Images, threads and device are those that a sweep of the protocol and of trials of so many CPUs and GPUs has.
+    The protocol decides the images, `cpus` the threads, and `gpus` the device.
     """
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
-    # Where the paper has no preset, the stream's smallest one is where the search begins.
+    # Without a preset of the paper, the search begins at the stream's preset of the smallest buffer.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
     device = "cuda" if gpus > 0 else "cpu"
     if settings.get("device", "auto") not in ("auto", device):

@@ -1,4 +1,4 @@
-"""Tags and notes, with which people mark sweeps: what is one."""
+"""Tags and notes of sweeps: their form and their limits."""
 
 import re
 import unicodedata
@@ -8,13 +8,13 @@ from dynamos.errors import UserError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 VALUE_LENGTH, NOTE_LENGTH = 500, 5000
-# What the sweep's MLflow run has tags of by itself.
+# Tags that the sweep's MLflow run has by itself.
 RESERVED = ("space", "dataset", "protocol", "warning", "best_trial", "best_source", "confirmation", "verdict",
             "headline")
 
 
 def parsed_tags(texts: Sequence[str]) -> dict[str, str]:
-    """The tags of NAME=VALUE texts; UserError for what is none."""
+    """Return the tags of NAME=VALUE texts; UserError for a text of another form."""
     tags = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -26,7 +26,7 @@ def parsed_tags(texts: Sequence[str]) -> dict[str, str]:
 
 
 def check(tags: Mapping[str, str], note: str | None = None) -> None:
-    """UserError for a tag or a note that cannot be kept."""
+    """Raise UserError for a tag or a note that cannot be stored."""
     for name, value in tags.items():
         if not re.match(NAME, name):
             raise UserError(f"the tag's name {name!r} is not 1 to 60 letters, digits, '.', '_' and '-'.")
@@ -39,17 +39,17 @@ def check(tags: Mapping[str, str], note: str | None = None) -> None:
 def _check_text(what: str, text: str, longest: int) -> None:
     if len(text) > longest:
         raise UserError(f"{what} has {len(text)} characters; at most {longest} are kept.")
-    # What moves a terminal's cursor, and halves of characters, of which no JSON can be made.
+    # Control characters move a terminal's cursor; JSON cannot hold surrogates.
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
     if odd is not None:
         raise UserError(f"{what} holds {odd!r}, which is no text.")
 
 
 def one_line(note: str) -> str:
-    """A note in a line."""
+    """A note on one line."""
     return " ".join(note.split())
 
 
 def told(tags: Mapping[str, str]) -> str:
-    """Tags in a line."""
+    """Tags on one line."""
     return " ".join(f"{name}={value}" for name, value in tags.items())

@@ -1,6 +1,6 @@
-"""Protocols: on which images configurations are chosen. What is published is measured on test images that none saw."""
+"""Protocols: the images on which configurations are chosen. Published numbers come from test images not used before."""
 
-# By name, what it means in words. METHOD's streams; class-incremental accuracies.
+# Meaning of each protocol, by name; for METHOD's streams and class-incremental accuracies.
 PROTOCOLS = {
     "val-all-seen": "chosen on held-out training images of every task",
     # Each task's held-out images are looked at once, when it has just been learned: no memory of the past is assumed.
@@ -11,10 +11,10 @@ PROTOCOLS = {
     "two-stream": "chosen on held-out training images of one stream, then applied to another",
     "test": "chosen on test images",
 }
-CONFIRMATION = "confirmation"  # of a study that tests what a sweep chose; no sweep of a user's own has it
+CONFIRMATION = "confirmation"  # protocol of a sweep that tests another sweep's choice; users cannot ask for it
 NOT_PUBLISHABLE = "NOT PUBLISHABLE: configurations were chosen on test images"
 
 
 def images_of(protocol: str) -> str:
-    """What a protocol's trials are evaluated on: "validation" or "test"."""
+    """The images on which a protocol evaluates trials: "validation" or "test"."""
     return "test" if protocol in ("test", CONFIRMATION) else "validation"

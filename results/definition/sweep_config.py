@@ -1,4 +1,4 @@
-"""SweepConfig: a sweep, whole, as sweep.yaml holds it; objectives and constraints on TaskResult's metrics."""
+"""SweepConfig, the whole definition of a sweep as in sweep.yaml; objectives and constraints on TaskResult's metrics."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
 from results.strategy.samplers import RANGE_SAMPLERS, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, UNCONSTRAINED_SAMPLERS, grid
 from search_spaces.space import SearchSpace
 
-# What may be an objective or be constrained, and which way is better. The total loss is not here: REINFORCE makes it
+# Metrics for objectives and constraints, and the better direction. The total loss is not here: REINFORCE makes it
 # meaningless.
 _DIRECTIONS = {"class_il": "max", "task_il": "max", "learning_accuracy": "max", "forgetting": "min",
                "keep_fraction": "min", "compute": "min"}
@@ -26,12 +26,12 @@ _NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")  # a rotating stre
 
 
 def metrics_on(images: str) -> dict[str, str]:
-    """By metric, measured on "validation" or "test" images, which way is better."""
+    """Return the better direction, "max" or "min", of each metric on "validation" or "test" images, by metric."""
     return {_PREFIXES[images] * (name in _ACCURACIES) + name: direction for name, direction in _DIRECTIONS.items()}
 
 
 OBJECTIVES = metrics_on("validation")
-# What may change from one session of a sweep to the next: by flag, the field of SweepConfig.
+# Fields of SweepConfig that may change from one session of a sweep to the next, by flag.
 SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
            "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
            "pack_gpus": "pack_gpus", "max_concurrent": "max_concurrent", "retries": "retries"}
@@ -40,14 +40,14 @@ _KNOWN = OBJECTIVES | metrics_on("test")
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A TaskResult metric after the last task trained, mean over seeds, and which way is better."""
+    """A TaskResult metric after the last task trained, mean over seeds, and its better direction."""
 
     metric: str
     direction: str  # "max" or "min"
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The objective of FIELD, FIELD:max or FIELD:min."""
+        """Parse FIELD, FIELD:max or FIELD:min; UserError for any other text."""
         metric, colon, direction = text.partition(":")
         if metric not in _KNOWN:
             raise unknown("metric", metric, OBJECTIVES).within(f"--objective {text!r}")
@@ -57,9 +57,9 @@ class Objective:
 
     @property
     def confirmed(self) -> Self:
-        """What a confirmation tests for it, on test images."""
+        """The objective that a confirmation tests in its place, on test images."""
         metric = self.metric.replace(_PREFIXES["validation"], _PREFIXES["test"])
-        if metric == "test_learning_accuracy":  # what the protocol val-current has to choose by is not what counts
+        if metric == "test_learning_accuracy":  # the protocol val-current must choose by it, but class-il counts
             metric = "test_class_il"
         return type(self)(metric, self.direction)
 
@@ -82,7 +82,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The constraint of FIELD<=NUMBER or FIELD>=NUMBER."""
+        """Parse FIELD<=NUMBER or FIELD>=NUMBER; UserError for any other text."""
         match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
         if not match:
             raise UserError(f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
@@ -98,7 +98,7 @@ class Constraint:
         return cls(match[1], match[2], bound)
 
     def violation(self, value: float) -> float:
-        """By how much a value breaks the bound; zero or less where it keeps it."""
+        """Return the amount by which a value breaks the bound; zero or less if it keeps the bound."""
         return value - self.bound if self.relation == "<=" else self.bound - value
 
     def __str__(self) -> str:
@@ -107,23 +107,23 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepConfig:
-    """A sweep, whole: what varies, what does not, what is sought, how, how long, on what."""
+    """Whole definition of a sweep: space, base, objectives, protocol, strategy, budget and resources."""
 
     name: str
     space: SearchSpace
-    base: TrainConfig  # what every trial shares, and trial 0 whole
+    base: TrainConfig  # shared by all trials; the configuration of trial 0
     objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # best and pruning use the first
     constraints: tuple[Constraint, ...] = ()
-    protocol: str = "val-all-seen"  # what configurations are chosen on
-    report_on: dict[str, Any] = field(default_factory=dict)  # fields that what is reported has otherwise than the base
+    protocol: str = "val-all-seen"  # decides the images on which configurations are chosen
+    report_on: dict[str, Any] = field(default_factory=dict)  # fields in which the reported stream differs from the base
     confirms: str | None = None  # the sweep whose choice a confirmation tests
     sampler: str = "tpe"
     grid_levels: int = 3  # values of each range that the sampler grid tries
     pruner: str = "none"
-    grace_tasks: int = 2  # tasks a trial is given before it may be pruned
-    seeds: int = 1  # training seeds of each trial: base.seed and those that follow it
+    grace_tasks: int = 2  # tasks that a trial trains before it may be pruned
+    seeds: int = 1  # number of training seeds of each trial, from base.seed on
     points: tuple[dict[str, Any], ...] = ()  # configurations to try right after trial 0: searched fields, real values
-    warm_start: str | None = None  # the earlier sweep whose results or configurations this one begins with
+    warm_start: str | None = None  # earlier sweep whose results or configurations this one begins with
     trials: int = 20
     time_budget_seconds: float | None = None  # of one driver session
     cpu_budget_seconds: float | None = None  # CPUs times seconds that trials held them, over all sessions
@@ -133,14 +133,14 @@ class SweepConfig:
     deterministic_order: bool = False
     cpus_per_trial: float = 1
     gpus_per_trial: float = 0
-    pack_gpus: bool = False  # each session measures how many trials a GPU takes best; they get no more than the above
+    pack_gpus: bool = False  # each session measures the best number of trials per GPU; gpus_per_trial is the most
     retries: int = 3  # of a trial whose worker or node was lost
     max_concurrent: int | None = None  # trials at a time; None: as many as the resources hold
     ledger_url: str | None = None  # an Optuna storage; None: ledger.db in the sweep's folder
     tracking_uri: str | None = None  # MLflow's; None: the store beside the sweep's folder
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value that is not allowed."""
+        """Check every value; UserError for one that is not allowed."""
         for spec in dataclasses.fields(self):
             value = plain(getattr(self, spec.name))
             if spec.type in (int, int | None) and isinstance(value, float):
@@ -242,12 +242,12 @@ class SweepConfig:
             raise UserError(f"--target {self.target} is no number.")
 
     def _check_reported(self) -> None:
-        """Whatever is chosen can be trained, and its first objective tested, on the stream that is reported."""
+        """Check that every choice can be trained, and its first objective tested, on the reported stream."""
         reported = self.reported_base
         for parameter in self.space.parameters:
             for value in parameter.choices or (parameter.low, parameter.high):
                 change = {parameter.name: value}
-                # What the searched stream refuses too fails as a trial, and is not chosen.
+                # A value that the searched stream refuses, too, fails as a trial and is never chosen.
                 if (why := _refusal(reported, change)) is not None and _refusal(self.base, change) is None:
                     named = " ".join(f"{name}={of}" for name, of in self.report_on.items())
                     raise UserError(f"--report-on {named}: a value of the space {self.space.name} does not fit. {why}")
@@ -285,22 +285,22 @@ class SweepConfig:
 
     @property
     def metrics(self) -> dict[str, str]:
-        """By metric that its results have, which way is better."""
+        """The better direction of each metric of the sweep's results, by metric."""
         return metrics_on(images_of(self.protocol))
 
     @property
     def publishable(self) -> bool:
-        """Whether nothing was chosen on test images."""
+        """Whether no configuration is chosen on test images."""
         return self.protocol != "test"
 
     @property
     def reported_base(self) -> TrainConfig:
-        """What a chosen configuration is applied to: the base, but for what the protocol searched on instead."""
+        """The base on the reported stream, to which a chosen configuration is applied."""
         return self.base.replace(**self.report_on)
 
     @property
     def accuracy_prefix(self) -> str:
-        """What its accuracies' names begin with."""
+        """Prefix of the names of accuracies: "val_" or "test_"."""
         return _PREFIXES[self.base.evaluate_on]
 
     @property
@@ -313,11 +313,11 @@ class SweepConfig:
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
-        """The seeds that every trial trains."""
+        """Training seeds of every trial."""
         return tuple(range(self.base.seed, self.base.seed + self.seeds))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, as sweep.yaml holds them."""
+        """Return plain values for sweep.yaml."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         return values | {"space": {"name": self.space.name} | self.space.to_dict(), "base": self.base.to_dict(),
                          "objectives": [str(o) for o in self.objectives],
@@ -325,7 +325,7 @@ class SweepConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """What to_dict gave; an unknown key is a UserError."""
+        """Return the SweepConfig of the values that `to_dict` returned; UserError for an unknown key."""
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
@@ -339,7 +339,7 @@ class SweepConfig:
 
 
 def refuse_in_vain(config: SweepConfig) -> None:
-    """UserError where a new sweep would do something else than it says; one that is there is read all the same."""
+    """Raise UserError if a setting of a new sweep would have no effect; an existing sweep is read all the same."""
     space, models = config.space, [config.base.model]
     if config.constraints and config.sampler in UNCONSTRAINED_SAMPLERS:
         raise UserError(f"--sampler {config.sampler} knows no constraint, and would search as if there were none; with "
@@ -351,7 +351,7 @@ def refuse_in_vain(config: SweepConfig) -> None:
         if parameter.name == "model":
             models = list(parameter.choices or ())
     idle = [p.name for p in space.parameters if all(p.name in unused(model) for model in models)]
-    if idle and config.confirms is None:  # which varies all in which a baseline differs
+    if idle and config.confirms is None:  # a confirmation varies every field in which a baseline differs
         used = [p.name for p in space.parameters if p.name not in idle]
         instead = f"; give --space a file of {', '.join(used)} alone." if used else "."
         raise UserError(f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
@@ -359,7 +359,7 @@ def refuse_in_vain(config: SweepConfig) -> None:
 
 
 def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
-    """Why a configuration cannot be changed so, or None."""
+    """The message of the UserError that a change of a configuration raises, or None."""
     try:
         config.replace(**change)
     except UserError as error:
@@ -368,7 +368,7 @@ def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
 
 
 def _without_tasks(objective: Objective) -> bool:
-    """Whether a stream without tasks has what a confirmation tests for an objective."""
+    """Whether a stream without tasks has the metric that a confirmation tests for an objective."""
     return objective.confirmed.metric.removeprefix(_PREFIXES["test"]) not in _NEEDS_TASKS
 
 

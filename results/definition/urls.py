@@ -1,4 +1,4 @@
-"""URLs of ledgers and MLflow servers, which stand in files and command lines for all to read."""
+"""URLs of ledgers and MLflow servers. They are public: files and command lines hold them."""
 
 import os
 import re
@@ -12,20 +12,20 @@ from dynamos.files import AnyPath
 
 
 def sqlite_url(file: AnyPath) -> str:
-    """The URL of an SQLite database; a path may hold ?, #, % and whatever else a file system takes."""
+    """Return the URL of an SQLite database; its path may hold ?, #, % and any other character."""
     url = URL.create("sqlite", database=str(file))
     if url.render_as_string() != f"sqlite:///{file}":
-        # MLflow takes what follows sqlite:/// for a path as it stands, and makes its folder. It leaves this form alone.
+        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It leaves this form alone.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
 
 
 def readable_url(file: AnyPath) -> str:
-    """The URL of a ledger's SQLite database as this process may use it: only to read, where it may not write there."""
+    """Return the URL of a ledger's SQLite database, read-only if this process may not write the file or its folder."""
     if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
         return sqlite_url(file)
-    # SQLite cannot share a database in WAL mode where it may write no files beside it: one that nobody has open does
-    # not change, and of one that is open those files are there.
+    # SQLite cannot share a database in WAL mode if it may write no files beside it. A database that no process has open
+    # does not change; one that is open has these files already.
     shared = file.with_name(f"{file.name}-wal").exists()
     query = {"mode": "ro", "uri": "true"} | ({} if shared else {"immutable": "1"})
     return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query).render_as_string()
@@ -35,9 +35,9 @@ _STORES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def refuse_unmirrored(given: str, uri: str | None) -> None:
-    """UserError for what is no MLflow server and no database; `given` is the flag or the variable that says it.
+    """Raise UserError for a URI of neither an MLflow server nor a database; `given` is its flag or variable.
 
-    MLflow starts on no folder any more. At Databricks an experiment's name is a path, which ours is not.
+    MLflow no longer starts on a folder. Databricks wants paths as names of experiments, which Dynamos does not use.
     """
     scheme = (uri or "").partition(":")[0].partition("+")[0]
     if uri is None or (scheme in ("http", "https", *_STORES) and "://" in uri):
@@ -49,7 +49,7 @@ def refuse_unmirrored(given: str, uri: str | None) -> None:
 
 
 def refuse_password(flag: str, url: str | None) -> None:
-    """UserError for a URL with a password or a token in it, or one that is none."""
+    """Raise UserError for an invalid URL and for one that holds a password or a token."""
     try:
         parts = urlsplit(url or "")
     except ValueError as error:
@@ -61,7 +61,7 @@ def refuse_password(flag: str, url: str | None) -> None:
 
 
 def refuse_unusable(flag: str, url: str | None) -> None:
-    """The same, and UserError for an SQLite file that not every command would find."""
+    """Raise UserError as `refuse_password` does, and for an SQLite file with a relative path."""
     refuse_password(flag, url)
     if re.match(r"sqlite(?!(\+\w+)?:////)", url or ""):
         raise UserError(f"{flag} {url}: give the file by its whole path, for instance sqlite:////home/me/sweeps.db; "
@@ -69,7 +69,7 @@ def refuse_unusable(flag: str, url: str | None) -> None:
 
 
 def tracking_uri(given: str | None) -> str | None:
-    """MLflow's server or store: as given, else MLFLOW_TRACKING_URI; UserError, naming which of them, for none."""
+    """Return the URI of MLflow: as given, else MLFLOW_TRACKING_URI, else None; UserError for an unusable one."""
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
     name = "--tracking-uri" if given else "MLFLOW_TRACKING_URI"
     refuse_unusable(name, uri)

@@ -1,1 +1,1 @@
-"""The ledger: the record of a sweep, and what may write to it."""
+"""The ledger: the record of a sweep, its storage and its lease."""

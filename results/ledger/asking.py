@@ -1,8 +1,8 @@
-"""Asking a sweep's sampler for the next configuration: what it learns of the trials so far, and that none is repeated.
+"""Suggestions: ask a sweep's sampler for the next configuration, without repetition.
 
-Optuna's samplers learn from COMPLETE trials, TPE from pruned ones too, and from none that failed: a model would ask
-for what diverges or is pruned again and again. So a sampler is asked over a view of the study, in which a trial that
-ended early has values that stand for those it never came to. The ledger itself keeps what happened.
+Optuna's samplers learn from COMPLETE trials, TPE also from pruned ones, none from failed ones: a model would suggest
+again and again configurations that diverge or get pruned. So the sampler sees a view of the study in which a trial that
+ended early has stand-ins for its missing final values. The ledger itself keeps the facts.
 """
 
 import copy
@@ -24,31 +24,31 @@ from search_spaces.space import SearchSpace
 
 _GENERATION = NSGAIISampler._get_generation_key()
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
-GIVEN = (IMPORTED, "points:", "warm-start:")  # what the sources of trials begin with that a sweep was given
+GIVEN = (IMPORTED, "points:", "warm-start:")  # beginnings of the sources of trials that a sweep was given
 
 
 def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
-    """The study's next trial: one that waits, with its parameters, or trial `number`, with those of the sampler."""
+    """Return the study's next trial: a waiting one with its parameters, or trial `number` with the sampler's."""
     told = _Told(study, config)
     told.sampler = _Asking(config, number, told.given)
     return told.ask(config.space.distributions())
 
 
 class _Told(optuna.Study):
-    """A study as a sampler sees it; what is written to it is written to the study."""
+    """View of a study for a sampler, with stand-ins for trials that ended early; writes go to the study."""
 
     def __init__(self, study: optuna.Study, config: SweepConfig) -> None:
         super().__init__(study.study_name, study._storage)
         trials = super()._get_trials(deepcopy=False)
         self._instead = stand_ins(trials, self.directions)
         known = [self._instead.get(t.number, t) for t in trials]
-        if config.sampler == "nsga2":  # what it did not draw itself is of its first generation
+        if config.sampler == "nsga2":  # trials that it did not draw join its first generation
             self._instead |= {t.number: _with(t, system_attrs={**t.system_attrs, _GENERATION: 0}) for t in known
                               if t.state == TrialState.COMPLETE and _GENERATION not in t.system_attrs}
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         base = [t for t in complete if t.number == 0]
         given = [t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)]
-        self.given = base + given if given else []  # the base alone says nothing of where to begin
+        self.given = base + given if given else []  # the base alone is no guide to a good beginning
 
     def _get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None,
                     use_cache: bool = False) -> list[FrozenTrial]:
@@ -58,7 +58,7 @@ class _Told(optuna.Study):
 
 
 class _Asking(BaseSampler):
-    """The sweep's sampler; for a configuration that was tried before it gives one that was not, drawn at random."""
+    """The sweep's sampler, except that a random untried configuration replaces one that was tried before."""
 
     def __init__(self, config: SweepConfig, number: int, given: Sequence[FrozenTrial]) -> None:
         draw = Draw(config.seed, number, config.trials, given)
@@ -66,12 +66,12 @@ class _Asking(BaseSampler):
         self._sampler = SAMPLERS[config.sampler](draw)
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """The whole space: whether a configuration is new is seen of all its values together."""
+        """Return the whole space: only all values together show whether a configuration is new."""
         return self._space.distributions()
 
     def sample_relative(self, study: optuna.Study, trial: FrozenTrial,
                         search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
-        """A configuration that no other trial has, if there is one left."""
+        """Return a configuration that no other trial has, if one is left."""
         joint = self._sampler.sample_relative(study, trial, self._sampler.infer_relative_search_space(study, trial))
         drawn = {name: joint[name] if name in joint else self._sampler.sample_independent(
             study, trial, name, distribution) for name, distribution in search_space.items()}
@@ -83,20 +83,20 @@ class _Asking(BaseSampler):
 
     def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
                            param_distribution: BaseDistribution) -> Any:
-        """A value of one parameter; `sample_relative` has given them all."""
+        """Return a value of one parameter; usually `sample_relative` has given all of them."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Lets the sampler know of a trial that begins."""
+        """Notify the sampler of a trial that begins."""
         self._sampler.before_trial(study, trial)
 
 
 def stand_ins(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> dict[int, FrozenTrial]:
-    """By number, the trials that ended early as COMPLETE ones, with values that stand for those they never came to.
+    """Return COMPLETE copies of the trials that ended early, with stand-ins for their final values, by number.
 
-    A pruned trial is taken to have ended like the worst of those that were no worse than it after the same task. Of
-    one that failed, and where there are none, the worst value of all counts. {} before a trial is COMPLETE. What was
-    run again says nothing more.
+    A pruned trial gets the worst final value of the COMPLETE trials that were no worse than it after the same task. A
+    failed one, and a pruned one without such trials, gets the worst value of all. {} before any trial is COMPLETE. A
+    trial that has a rerun is left out.
     """
     again = {source.removeprefix(RERUN) for t in trials if (source := t.user_attrs.get("source", "")).startswith(RERUN)}
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
@@ -109,7 +109,7 @@ def stand_ins(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection
 
     def value(trial: FrozenTrial) -> list[float]:
         task = trial.last_step
-        if trial.state == TrialState.FAIL or task is None:  # a study of several objectives has no values in between
+        if trial.state == TrialState.FAIL or task is None:  # a study of several objectives has no intermediate values
             return worst(complete)
         sign, then = signs[0], trial.intermediate_values[task]
         above = [t for t in complete if sign * t.intermediate_values.get(task, -sign * np.inf) >= sign * then]
@@ -120,13 +120,13 @@ def stand_ins(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection
 
 
 def configs(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """The configurations, real values, of those trials that have one: drawn or enqueued."""
+    """Return the configurations, real values, of the trials that have a whole one, drawn or enqueued."""
     real = [space.real(t.params or t.system_attrs.get("fixed_params", {})) for t in trials]
     return [config for config in real if len(config) == len(space.parameters)]
 
 
 def untried(space: SearchSpace, taken: Container[tuple[Any, ...]], seed: int) -> dict[str, Any] | None:
-    """A configuration of a space at random, as a sampler stores it, that is not taken; None where all are."""
+    """Return a random configuration of a space that is not taken, as a sampler stores it; None if all are taken."""
     if space.size is not None and space.size <= GRID_LIMIT:
         left = [point for point in itertools.product(*(p.values or () for p in space.parameters)) if point not in taken]
         if not left:

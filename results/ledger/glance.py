@@ -1,4 +1,4 @@
-"""A sweep at a glance: what a list shows of it, by a few small questions. To open its ledger costs far more."""
+"""Summary of a sweep for a list, from a few small queries; opening its ledger costs far more."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -23,11 +23,11 @@ _OF_STUDY = "FROM {} JOIN trials USING (trial_id) WHERE trials.study_id = :study
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """What a list shows of a sweep, the same as its ledger says."""
+    """Summary of a sweep for a list; its values equal those of the ledger."""
 
     config: SweepConfig
     state: str
-    ended: int  # trials of its own
+    ended: int  # trials, without imported ones
     budget: int
     best: float | None  # of the first objective
     tags: Mapping[str, str]
@@ -36,7 +36,7 @@ class Glance:
 
 
 def glance(storage: AnyPath, name: str) -> Glance:
-    """A sweep under a storage; UserError or an error of the database where it is damaged."""
+    """Read the summary of a sweep under a storage; UserError or one of DATABASE_ERRORS if it is damaged."""
     config, record = known_sweep(storage / name)
     engine = create_engine(config.ledger_url or readable_url(storage / name / "ledger.db"), poolclass=NullPool)
     with closing(engine.connect()) as database:
@@ -52,7 +52,7 @@ def glance(storage: AnyPath, name: str) -> Glance:
             return database.execute(text(f"SELECT {columns} {_OF_STUDY.format(table)} {also}"),
                                     {"study": study, **values})
         seen = _glance(config, database, study, ask)
-    if countable(config):  # which of its configurations are left takes all trials to know
+    if countable(config):  # the number of configurations left depends on all trials
         with closing(Ledger.open(storage, name)) as ledger:
             return replace(seen, budget=ledger.budget, state=ledger.state)
     return seen

@@ -1,4 +1,4 @@
-"""The right to drive a sweep: one process holds it, the rest are refused while it lives."""
+"""Lease of a sweep: one process at a time may drive it, and others are refused while that process lives."""
 
 import json
 import logging
@@ -21,31 +21,31 @@ from dynamos.errors import RunError, UserError
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
-LAPSE_SECONDS = 30.0  # without a heartbeat, after which another driver may take over
-TRUST_SECONDS = 20.0  # without a heartbeat of its own, after which a driver no longer writes
-# Study attribute: {"owner": "HOST:PID" or None, "processes": what tells whether that PID can be looked up from here,
-# "epoch": drivers so far, "heartbeat": a counter}
+LAPSE_SECONDS = 30.0  # time without a heartbeat after which another driver may take over
+TRUST_SECONDS = 20.0  # time without renewing its heartbeat after which a driver checks the lease before it writes
+# Study attribute: {"owner": "HOST:PID" or None, "processes": see _processes, "epoch": number of drivers so far,
+# "heartbeat": a counter}
 LEASE = "lease"
-_OUT_OF_REACH = (SQLAlchemyError, StorageInternalError)  # the latter is what Optuna makes of the former
+_OUT_OF_REACH = (SQLAlchemyError, StorageInternalError)  # Optuna turns the former into the latter
 
 _ATTRIBUTES = sqlalchemy.table("study_user_attributes", sqlalchemy.column("study_id"), sqlalchemy.column("key"),
                                sqlalchemy.column("value_json"))
 
 
 class LeaseLost(RunError):
-    """This process no longer holds the sweep it was driving."""
+    """This process no longer holds the lease of the sweep that it was driving."""
 
 
 class Lease:
-    """One driver's claim on a study, renewed from a thread of its own.
+    """One driver's claim on a study; a separate thread renews it.
 
-    Taking and renewing are compare-and-set on one row, so of two drivers that reach for it one gets it. A heartbeat
-    is a counter that others watch, so clocks need not agree. A driver that was paused for longer than others wait
-    finds its claim gone before it writes again.
+    Taking and renewing are compare-and-set on one row, so only one of two drivers gets the lease. The heartbeat is a
+    counter that others watch, so clocks need not agree. A driver that was paused for longer than others wait finds out
+    before it writes again.
     """
 
     def __init__(self, storage: RDBStorage, study_id: int, sweep: str, command: Callable[[str], str]) -> None:
-        """Not held yet: `take` it. `command` gives the command line of a verb for the sweep."""
+        """Prepare a lease, which `take` acquires; `command` returns the command line of a verb for the sweep."""
         self._storage, self._study_id, self._sweep, self._command = storage, study_id, sweep, command
         self._value: dict[str, Any] = {}
         self._renewed = -math.inf
@@ -55,13 +55,13 @@ class Lease:
 
     @property
     def epoch(self) -> int:
-        """How many drivers the sweep has had, this one included."""
+        """Number of drivers that the sweep has had, this one included."""
         return int(self._value["epoch"])
 
     def take(self) -> None:
-        """Takes the lease; UserError while another driver lives.
+        """Take the lease; UserError while another driver lives.
 
-        A driver on this host whose process is gone has none. One elsewhere is watched for LAPSE_SECONDS.
+        The lease of a driver on this host whose process is gone is free at once; others are watched for LAPSE_SECONDS.
         """
         before = read(self._storage, self._study_id)
         if before["owner"] is not None and not gone(before):
@@ -74,13 +74,13 @@ class Lease:
         self._thread.start()
 
     def check(self) -> None:
-        """Nothing while the lease is held; LeaseLost once another has it."""
+        """Raise LeaseLost once another driver has the lease."""
         if time.monotonic() - self._renewed > TRUST_SECONDS and not self._renew():
             raise LeaseLost(f"another process has taken over the sweep {self._sweep!r} while this one was held up; "
                             "nothing more is written from here. See: " + self._command("show"))
 
     def release(self) -> None:
-        """Gives the lease up, where it is still held."""
+        """Give the lease up, if it is still held."""
         self.end()
         try:
             self._change({"owner": None})
@@ -88,12 +88,12 @@ class Lease:
             log.warning("the lease of %s could not be given up: %s", self._sweep, error)
 
     def end(self) -> None:
-        """Renews it no more; without a release others wait until it lapses."""
+        """Stop renewing the lease; without `release`, others wait until it lapses."""
         self._ended.set()
         self._thread.join()
 
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
-        """The lease, unchanged for LAPSE_SECONDS or given up; UserError as soon as its holder shows life."""
+        """Wait until the lease is given up or unchanged for LAPSE_SECONDS, and return it; UserError if it changes."""
         until = time.monotonic() + LAPSE_SECONDS
         while time.monotonic() < until:
             time.sleep(0.2)
@@ -113,11 +113,11 @@ class Lease:
             try:
                 if not self._renew():
                     self._renewed = -math.inf  # so that the next check() finds out, and not only after TRUST_SECONDS
-            except _OUT_OF_REACH as error:  # locked or out of reach: check() tells once it has lasted
+            except _OUT_OF_REACH as error:  # locked or out of reach: check() raises if it lasts
                 log.warning("the lease of %s could not be renewed: %s", self._sweep, error)
 
     def _renew(self) -> bool:
-        """Whether the lease is still held, renewed."""
+        """Renew the lease; return whether it is still held."""
         with self._renewing:
             asked = time.monotonic()
             if not self._change({"heartbeat": self._value["heartbeat"] + 1}):
@@ -126,9 +126,9 @@ class Lease:
             return True
 
     def _change(self, changes: Mapping[str, Any]) -> bool:
-        """Whether the lease is still held, changed."""
+        """Change the lease; return whether it is still held."""
         if not self._swap(self._value, {**self._value, **changes}):
-            # A change whose answer was lost may have been made.
+            # The change may have been made although its answer was lost.
             now = read(self._storage, self._study_id)
             if any(now[name] != self._value[name] for name in ("owner", "processes", "epoch")):
                 return False
@@ -138,7 +138,7 @@ class Lease:
         return True
 
     def _swap(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-        """Whether the lease was `old` and now is `new`."""
+        """Replace the lease `old` by `new` in one step; return whether it was `old`."""
         columns = _ATTRIBUTES.c
         change = (sqlalchemy.update(_ATTRIBUTES).values(value_json=json.dumps(new)).where(
             columns.study_id == self._study_id, columns.key == LEASE, columns.value_json == json.dumps(old)))
@@ -147,26 +147,26 @@ class Lease:
 
 
 def free(storage: RDBStorage, study_id: int) -> None:
-    """Gives a new study a lease that nobody holds."""
+    """Give a new study a lease that no driver holds."""
     storage.set_study_user_attr(study_id, LEASE, {"owner": None, "processes": None, "epoch": 0, "heartbeat": 0})
 
 
 def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
-    """The lease as it stands."""
+    """Read the current lease."""
     lease: dict[str, Any] = storage.get_study_user_attrs(study_id)[LEASE]
     return lease
 
 
 def _processes() -> str:
-    """What is equal for two processes that see each other: containers may share a host's name and not its processes."""
+    """Identifier of this process's PID namespace: containers may share a host name without seeing each other."""
     try:
         return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux: no containers that share a name
+    except OSError:  # not Linux: no containers share a host name
         return socket.gethostname()
 
 
 def gone(lease: Mapping[str, Any]) -> bool:
-    """Whether a lease's owner was a process of this host that is no more."""
+    """Whether a lease's owner was a process of this host that has ended."""
     host, _, pid = lease["owner"].rpartition(":")
     if host != socket.gethostname() or lease["processes"] != _processes():
         return False

@@ -1,6 +1,6 @@
-"""The durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage. The single source of truth.
+"""Durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage. The single source of truth.
 
-One driver writes, and holds the lease while it does (lease.py). What it writes of a trial is in stored.py.
+One driver writes, and holds the lease meanwhile (lease.py). stored_trial.py describes the attributes of a trial.
 """
 
 import dataclasses
@@ -42,49 +42,49 @@ log = logging.getLogger(__name__)
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
-REMARKS = "remarks"  # of the record: what the sweep begins or searches with otherwise than one may expect, in sentences
-LOOK = "look/"  # study attributes, by confirmation: when and with what test images were looked at
-NOTE = "note"  # study attribute: what somebody has written about the sweep
-TAG = "tag/"  # study attributes, by name: what somebody has marked it with; "" where the tag was removed
-STOP = "stop"  # study attribute: the epoch of the driver that is asked to stop
-WORST_VIOLATION = 1e12  # of the constraints of a trial that came to nothing
+REMARKS = "remarks"  # key of the record: unexpected traits of the sweep's beginning and search, in sentences
+LOOK = "look/"  # study attributes, by confirmation: time and configurations of a look at test images
+NOTE = "note"  # study attribute: a user's note on the sweep
+TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
+STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
+WORST_VIOLATION = 1e12  # violation of each constraint by a trial without a usable value
 
 
 class NameTaken(UserError):
-    """A new sweep's name is that of a folder that is there."""
+    """The name of a new sweep is that of an existing folder."""
 
 
 class LedgerLost(UserError):
-    """A sweep's folder without its ledger."""
+    """A sweep's folder has lost its ledger."""
 
 
 class Ledger:
     """One sweep's record, open for reading and, by one driver at a time, for writing.
 
     Attributes:
-        folder: the sweep's.
-        config: what it is. A driver may set other resources for its session.
-        record: what sweep.yaml says beside the configuration: id, versions, revision, data hashes.
+        folder: the sweep's folder.
+        config: its configuration; a driver may set other resources for its session.
+        record: the rest of sweep.yaml: id, versions, revision, data hashes.
     """
 
     def __init__(self, folder: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> None:
-        """Opens the storage of an existing sweep folder; use `create` or `open`."""
+        """Open the storage of an existing sweep folder; call `create` or `open` instead."""
         self.folder, self.config, self.record = folder, config, dict(record)
         self._database = open_database(config.ledger_url, folder)
         self._use(self._database)
         self._database_id = self._study_id
         self._lease: lease.Lease | None = None
         self._ended: dict[int, TrialRecord] = {}
-        self._ignored: set[int] = set()  # numbers of trials that are not ours
+        self._ignored: set[int] = set()  # numbers of foreign trials
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
     def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any],
                beside: AnyPath | None = None) -> Self:
-        """A new sweep's ledger under `storage`, its first trials enqueued; NameTaken where another has its name.
+        """Create a new sweep's ledger under `storage`, its first trials enqueued; NameTaken if its name is in use.
 
-        `record` goes into sweep.yaml beside the configuration. The sweep of a warm start lies `beside`, by default in
-        the same storage. UserError for a name that is not allowed.
+        `record` goes into sweep.yaml beside the configuration. `beside` is the storage of a warm start's sweep, by
+        default the same. Raises UserError for a name that is not allowed.
         """
         cls.refuse_taken(storage, config.name)
         refuse_in_vain(config)
@@ -97,7 +97,7 @@ class Ledger:
         begins = beginning(config, record, before)
         record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: begins.notes} if begins.notes else {})
         content = _sweep_file(config, record)
-        # A sweep is there whole, its first trials enqueued, or not at all.
+        # A sweep appears whole, its first trials enqueued, or not at all.
         try:
             if isinstance(folder, Path):
                 making = folder.with_name(f".{config.name}.{uuid.uuid4().hex}")
@@ -108,19 +108,19 @@ class Ledger:
                     making.rename(folder)
                 finally:
                     shutil.rmtree(making, ignore_errors=True)
-            else:  # nothing can be renamed, so the file that makes it a sweep comes last, and replaces no other
+            else:  # a store cannot rename, so the file that makes it a sweep comes last, and replaces no other
                 make_study(folder, begins, record)
                 file = folder / "sweep.yaml"
                 file.fs.pipe_file(file.path, content.encode(), mode="create")
         except OSError as error:
-            if folder.exists():  # another process has been faster
+            if folder.exists():  # another process was faster
                 raise NameTaken(f"{folder} has just been made by another process; choose another --name.") from None
             raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
         return cls(folder, config, record)
 
     @staticmethod
     def refuse_taken(storage: AnyPath, name: str) -> None:
-        """UserError where no sweep of that name can be made, NameTaken where there is one."""
+        """Raise UserError for a name that is not allowed, NameTaken for a name in use."""
         folder = storage / check_name(name)
         if (folder / "sweep.yaml").exists():
             raise NameTaken(f"a sweep {name!r} exists in {storage}. Go on with it: "
@@ -131,22 +131,22 @@ class Ledger:
 
     @classmethod
     def open(cls, storage: AnyPath, name: str) -> Self:
-        """An existing sweep's ledger; UserError if there is none of that name or its files are damaged."""
+        """Open an existing sweep's ledger; UserError if it does not exist or its files are damaged."""
         folder = storage / name
         config, record = known_sweep(folder)
         try:
             return cls(folder, config, record)
-        except RuntimeError as error:  # its tables are those of another Optuna
+        except RuntimeError as error:  # another version of Optuna made its tables
             raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
         except (SQLAlchemyError, KeyError) as error:
-            # A database that does not answer may have it.
+            # A database that does not answer may still hold it.
             lost = config.ledger_url is None or isinstance(error, KeyError)
             raise (LedgerLost if lost else UserError)(
                 f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
                 f"{' '.join(str(error).split())}.") from None
 
     def use_tracking(self, uri: str) -> None:
-        """Has the sweep mirrored to another MLflow server or store from now on; UserError while a driver runs it."""
+        """Mirror the sweep to another MLflow server or store from now on; UserError while a driver runs it."""
         if self.driver is not None and not self.driver_gone:
             raise UserError(f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to the "
                             f"MLflow that it began with; stop it first: {self.command('stop')}")
@@ -155,13 +155,13 @@ class Ledger:
 
     @contextmanager
     def driving(self) -> Iterator[None]:
-        """While it lasts, this process alone may write; UserError if another does (lease.py)."""
+        """Let this process alone write while the context lasts; UserError if another drives the sweep (lease.py)."""
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
         self._lease = held
         self._asked.clear()
         try:
-            self._ours()  # with a warning of what is ignored
+            self._ours()  # warns of ignored trials
             self._use(WriteThrough(self._database, self._database_id, lambda trial: foreign(trial, self.config)))
             yield
         finally:
@@ -170,11 +170,11 @@ class Ledger:
             held.release()
 
     def command(self, verb: str, *flags: str, sweep: str | None = None) -> str:
-        """The command line that does something with this sweep, or with another one beside it."""
+        """Return the command line of a verb for this sweep, or for another sweep in the same storage."""
         return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
 
     def remove_study(self) -> None:
-        """Removes the study with all trials; UserError while a driver has it. Nothing can be asked of it afterwards."""
+        """Remove the study with all trials; UserError while a driver holds it. The ledger is unusable afterwards."""
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
         held.end()
@@ -184,24 +184,24 @@ class Ledger:
 
     @property
     def driver(self) -> str | None:
-        """HOST:PID of the driver that holds the sweep or held it when it was killed; None where it let go."""
+        """HOST:PID of the driver that holds the sweep, or held it when it was killed; None if it released the sweep."""
         owner: str | None = self._stored_lease["owner"]
         return owner
 
     @property
     def heartbeat(self) -> tuple[int, int] | None:
-        """(sessions, beats) of the driver that holds the sweep; changes while it lives. None where none holds it."""
+        """(sessions, beats) of the driver that holds the sweep, which change while it lives; None without a driver."""
         held = self._stored_lease
         return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
 
     @property
     def sessions(self) -> int:
-        """Drivers so far."""
+        """Number of drivers so far."""
         return int(self._stored_lease["epoch"])
 
     @property
     def budget(self) -> int:
-        """Trials asked for, extensions and reruns included; each configuration counts once, apart from reruns."""
+        """Number of trials to run, extensions and reruns included; a finite space limits it to its configurations."""
         space, trials = self.config.space, self.trials()
         asked = asked_for(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials))
         if not countable(self.config):
@@ -209,7 +209,7 @@ class Ledger:
         tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
         if self.config.sampler == "grid":
             left = sum(space.key(point) not in tried for point in grid(space, self.config.grid_levels))
-        else:  # a trial that a kill left without values will have one of those that are left
+        else:  # a trial that a kill left without values will get one of the remaining configurations
             left = (space.size or 0) - len(tried) - sum(len(t.config) < len(space.parameters) for t in trials)
         return min(asked, len(own(trials)) + max(left, 0))
 
@@ -221,21 +221,21 @@ class Ledger:
 
     @property
     def state(self) -> str:
-        """Whether the sweep runs, and where; else whether it has anything left to do."""
+        """State of the sweep in words: running, killed, stopped or finished, with the driver or the trials left."""
         return state(self._stored_lease, self.left)
 
     @property
     def left(self) -> int:
-        """Trials of the budget that have not ended, those that a driver has begun too."""
+        """Number of trials of the budget that have not ended, running ones included."""
         return self.budget - sum(t.ended_at is not None for t in own(self.trials()))
 
     def extend(self, trials: int) -> None:
-        """Adds to the budget."""
+        """Add trials to the budget."""
         self._check()
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
 
     def refuse_rerun(self, numbers: Sequence[int]) -> None:
-        """UserError where one of these trials cannot be run again: it did not fail, or has been."""
+        """Raise UserError if one of these trials cannot be run again: it did not fail, or has a rerun."""
         trials = self.trials()
         for number in numbers:
             trial = self.asked_for(number)
@@ -251,41 +251,41 @@ class Ledger:
                                 "was stopped by hand, can be run again.")
 
     def rerun(self, numbers: Sequence[int]) -> None:
-        """Adds a trial with the configuration of each of these, to be run next, and to the budget."""
+        """Enqueue a trial with the configuration of each of these trials; the budget grows by them."""
         self._check()
         self.refuse_rerun(numbers)
         for number in numbers:
             enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
 
     def begin(self) -> None:
-        """Readies the ledger for a driver: trials left running are to be resumed. Repeatable."""
+        """Prepare the ledger for a driver: put back trials left running, to be resumed. Repeatable."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.interrupt(trial.number)
 
     def remaining(self) -> int:
-        """Trials that may still be started."""
+        """Return the number of trials that may still be started."""
         begun = [t for t in self._ours() if t.state != TrialState.WAITING]
         return self.budget - sum(not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun)
 
     def spent(self, kind: str) -> float:
-        """CPU seconds ("cpu") or GPU seconds ("gpu"): how many were held, times how long, by all trials so far."""
+        """Return the CPU seconds ("cpu") or GPU seconds ("gpu") that all trials have held so far."""
         return sum(t.cpu_seconds if kind == "cpu" else t.gpu_seconds for t in self.trials())
 
     def batch_size(self, slots: int) -> int:
-        """Trials of a batch in deterministic order: the slots of the sweep's first driver, whatever later ones have."""
+        """Return the size of a batch in deterministic order, the number of slots of the sweep's first driver."""
         if BATCH not in self._study.user_attrs:
             self._check()
             self._study.set_user_attr(BATCH, slots)
         return int(self._study.user_attrs[BATCH])
 
     def ask(self, gpus: float | None = None) -> TrialRecord:
-        """The next trial, RUNNING: an enqueued or interrupted one before a new suggestion; it trains from `start` on.
+        """Return the next trial, RUNNING: an enqueued or interrupted one, else a new suggestion. `start` begins it.
 
-        `gpus` are those it gets, if they are not as many as the configuration says.
+        `gpus` is its number of GPUs, if that differs from the configuration's.
         """
         self._check()
         trials = self._study.get_trials(deepcopy=False)
-        # One that waits comes first; a kill may have left it without parameters, which its number then determines.
+        # A waiting trial comes first; a kill may have left it without parameters, which its number then determines.
         assert isinstance(self._storage, WriteThrough)
         new = self._storage.next_number
         number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
@@ -302,7 +302,7 @@ class Ledger:
         return self.trial(trial.number)
 
     def start(self, number: int, attempt: int) -> None:
-        """Notes that an attempt begins to train: its time counts from now. One that is over is not heard."""
+        """Note that an attempt begins to train; its time counts from now. No effect for an attempt that is over."""
         self._check()
         attributes = self._stored(number).user_attrs
         current = attributes["attempt"]
@@ -315,10 +315,10 @@ class Ledger:
 
     def add_result(self, number: int, attempt: int, seed: int, result: Mapping[str, Any],
                    metrics: Mapping[str, float]) -> bool:
-        """Enters a TaskResult; False if it is not taken.
+        """Enter a TaskResult; return False if it is refused.
 
-        That is so where the attempt is no longer the current one (a worker that lived on unnoticed), and where the
-        task's result is there already: the first stands, and one that differs is a warning.
+        Refused are results of an attempt that is no longer the current one (a worker lived on unnoticed), and second
+        results of a task: the first stands, and a different one is a warning.
         """
         self._check()
         trial = self._stored(number)
@@ -340,9 +340,9 @@ class Ledger:
         return is_new
 
     def finish(self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None) -> None:
-        """Ends a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added after.
+        """End a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added afterwards.
 
-        `at` is when it ended, if that was not just now.
+        `at` is the time of its end, by default now.
         """
         self._check()
         before = self._stored(number)
@@ -353,9 +353,9 @@ class Ledger:
         self._storage.set_trial_user_attr(self._id(number), "ended_at", ended)
         for constraint in self.config.constraints:
             value = None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
-            # Where nothing is known Optuna takes a constraint for kept, and TPE would seek what diverges.
+            # Without a value Optuna takes a constraint for kept, and TPE would seek configurations that diverge.
             violation = WORST_VIOLATION if value is None else constraint.violation(value)
-            # Not through set_constraint: what a kill left of an earlier end is to be replaced.
+            # Not through set_constraint: the value must replace that of an earlier end, which a kill interrupted.
             self._storage.set_trial_system_attr(self._id(number), f"{_CONSTRAINTS_KEY}:{constraint}", violation)
         if state == "COMPLETE":
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
@@ -363,15 +363,15 @@ class Ledger:
             self._study.tell(number, state=TrialState[state])
 
     def hold(self, number: int, at: dt.datetime) -> None:
-        """Notes when a trial's training was over that is not to be ended before others; it holds nothing any more."""
+        """Note the end of a trial's training, where the trial must wait for others to end; it frees its resources."""
         self._check()
         attempt = self._stored(number).user_attrs["attempt"]
         self._storage.set_trial_user_attr(self._id(number), "attempt", attempt | {"ended_at": at.isoformat()})
 
     def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
-        """Puts a running trial back: the next `ask` returns it first, with its number and parameters.
+        """Put a running trial back: the next `ask` returns it first, with its number and parameters.
 
-        `at` is when it ended, if that was not just now; `lost` says that its worker or node was lost.
+        `at` is the end of its attempt, by default now; `lost` means that its worker or node was lost.
         """
         self._check()
         attributes = self._stored(number).user_attrs
@@ -393,90 +393,90 @@ class Ledger:
 
     @property
     def remarks(self) -> list[str]:
-        """What the sweep begins or searches with otherwise than one may expect, in sentences."""
+        """Unexpected traits of the sweep's beginning and search, in sentences."""
         return list(self.record.get(REMARKS, ()))
 
     @property
     def looks(self) -> dict[str, Any]:
-        """What confirmations looked at test images with: {"at", "configurations", "seeds"} by name, oldest first."""
+        """Looks of confirmations at test images: {"at", "configurations", "seeds"} by name, oldest first."""
         return looks_of(self._study.user_attrs)
 
     def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
-        """Notes that a confirmation looks at test images; any process may."""
+        """Record that a confirmation looks at test images; any process may."""
         self._study.set_user_attr(LOOK + confirmation, dict(look))
 
     @property
     def note(self) -> str:
-        """What somebody has written about the sweep."""
+        """A user's note on the sweep; "" without one."""
         return str(self._study.user_attrs.get(NOTE, ""))
 
     @property
     def tags(self) -> dict[str, str]:
-        """What somebody has marked the sweep with, by name."""
+        """Tags of the sweep, values by name."""
         return tags_of(self._study.user_attrs)
 
     def label(self, tags: Mapping[str, str], note: str | None) -> None:
-        """Sets tags, a text that is empty removes one, and the note, if it is one; any process may, at any time."""
+        """Set tags (an empty text removes one) and, unless None, the note; any process may, at any time."""
         for name, value in tags.items():
             self._study.set_user_attr(TAG + name, value)
         if note is not None:
             self._study.set_user_attr(NOTE, note)
 
     def request_stop(self) -> None:
-        """Asks the driver to put back what runs and end; any process may."""
+        """Ask the driver to put back the running trials and end; any process may."""
         self._study.set_user_attr(STOP, self._stored_lease["epoch"])
 
     def stop_requested(self) -> bool:
-        """Whether this driver was asked to end; LeaseLost where it no longer is one, even if it only waits."""
+        """Whether this driver was asked to end; LeaseLost if it no longer holds the sweep, even if it only waits."""
         self._check()
         assert self._lease is not None
         return bool(self._study.user_attrs.get(STOP) == self._lease.epoch)
 
     @property
     def stopping(self) -> bool:
-        """Whether the sweep's driver was asked to end, and lives."""
+        """Whether the sweep has a driver that was asked to end."""
         held = self._stored_lease
         return held["owner"] is not None and self._study.user_attrs.get(STOP) == held["epoch"]
 
     def request_trial_stop(self, number: int) -> None:
-        """Asks a running trial to end; any process may."""
+        """Ask a running trial to end; any process may."""
         write_whole(self.trial_folder(number) / STOP_FILE, "")
 
     def trial_folder(self, number: int) -> AnyPath:
-        """Where a trial's attempts keep their files."""
+        """Folder of a trial, with its attempts' files."""
         return self.folder / "trials" / f"{number:04d}"
 
     def attempts(self, trial: TrialRecord) -> list[AnyPath]:
-        """Folders of a trial's attempts, the newest first, then those of the trial that it runs again."""
+        """Folders of a trial's attempts, the newest first; of a rerun, then those of the trial that it runs again."""
         folder = self.trial_folder(trial.number)
         own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
         return own if trial.reruns is None else own + self.attempts(self.trial(trial.reruns))
 
     def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
-        """(K, G, C): the fraction of a class's evaluation images that kept a channel, after one seed's training.
+        """(K, G, C), fraction of a class's evaluation images that kept a channel, after one seed's training.
 
-        None where there is none: the training is not over, or the network has no gates.
+        None if no file holds it: the training is not over, or the network has no gates.
         """
         files = [folder / f"seed-{seed}" / CHANNEL_USE for folder in self.attempts(trial)]
         return next((np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None)
 
     def trials(self) -> list[TrialRecord]:
-        """All trials, by number."""
+        """Return all trials, by number."""
         now = self._now()
         records = []
         for trial in self._ours():
             record = self._ended.get(trial.number) or read(trial, self.config, now)
-            if trial.state.is_finished():  # nothing is written to it any more
+            if trial.state.is_finished():  # it does not change any more
                 self._ended[trial.number] = record
             records.append(record)
         return records
 
     def trial(self, number: int) -> TrialRecord:
-        """One trial."""
+        """Return one trial."""
         return read(self._stored(number), self.config, self._now())
 
     def asked_for(self, number: int) -> TrialRecord:
-        """The trial that --trial names; UserError where it is none of the sweep's."""
+        """Return the trial that --trial names; UserError if the sweep does not have it."""
         trials = self.trials()
         found = next((t for t in trials if t.number == number), None)
         if found is None:
@@ -484,7 +484,7 @@ class Ledger:
         return found
 
     def close(self) -> None:
-        """Gives the files of an SQLite ledger back; the next use opens them anew. A server's connections are few."""
+        """Close the files of an SQLite ledger; the next use reopens them. A server's connections are few and stay."""
         if self.config.ledger_url is None:
             self._database.engine.dispose()
 
@@ -493,7 +493,7 @@ class Ledger:
         return lease.read(self._database, self._database_id)
 
     def _now(self) -> dt.datetime | None:
-        """Until when trials have run that are RUNNING; None where no driver is there that runs them."""
+        """Time until which RUNNING trials have run: now, or None if no driver runs them."""
         if self._lease is None:
             held = self._stored_lease
             if held["owner"] is None or lease.gone(held):
@@ -501,18 +501,18 @@ class Ledger:
         return dt.datetime.now(dt.UTC)
 
     def _check(self) -> None:
-        """Nothing where this process may write; LeaseLost where another may have taken over."""
+        """Raise LeaseLost if another process has taken over; call it before each write."""
         assert self._lease is not None, "write only while driving()"
         self._lease.check()
 
     def _use(self, storage: BaseStorage) -> None:
-        """Reads and writes through a storage of the study from now on."""
+        """Read and write through a storage of the study from now on."""
         self._storage = storage
         self._study = optuna.load_study(storage=storage, study_name=study_name(self.config, self.record))
         self._study_id = storage.get_study_id_from_name(self._study.study_name)
 
     def _ours(self) -> list[FrozenTrial]:
-        """The study's trials, without those that another program put there or ended; it warns of these, once."""
+        """The study's trials without the foreign ones (`foreign`); warns of each of these once."""
         trials, ours = self._study.get_trials(deepcopy=False), list[FrozenTrial]()
         strange = []
         for trial in trials:
@@ -534,7 +534,7 @@ class Ledger:
         return self._storage.get_trial(self._id(number))
 
     def _enqueue_grid_point(self) -> None:
-        """Enqueues the next point of the grid in an order of its own, so that a part of the grid is spread over it."""
+        """Enqueue the grid's next point in a random order, so that a part of the grid is spread over the whole."""
         points, space = grid(self.config.space, self.config.grid_levels), self.config.space
         tried = {space.key(trial.config) for trial in self.trials()}
         order = np.random.default_rng(self.config.seed).permutation(len(points))
@@ -542,7 +542,7 @@ class Ledger:
         enqueue(self._study, self.config, f"grid:{number}", points[number])
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
-        """Makes a task's objective an intermediate value, if it is none yet, once every seed has reported it."""
+        """Store a task's objective as an intermediate value, once every seed has reported it and if not stored yet."""
         # In a study of several objectives one intermediate value makes TPE raise for good.
         if len(self.config.objectives) > 1 or task in trial.intermediate_values:
             return
@@ -558,7 +558,7 @@ def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
 
 
 def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
-    """(configuration, record) of the sweep in a folder; UserError where there is none or something is missing."""
+    """(configuration, record) of the sweep in a folder; UserError if it is no sweep or a file is missing."""
     if not (folder / "sweep.yaml").is_file():
         raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
     config, record = read_sweep_file(folder / "sweep.yaml")
@@ -571,17 +571,17 @@ def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
 
 
 def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Trials asked for, extensions and reruns included, where trials have these sources."""
+    """Number of trials asked for, extensions and reruns included; `sources` are those of the trials."""
     return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
 
 
 def countable(config: SweepConfig) -> bool:
-    """Whether a sweep has a number of configurations, which its budget cannot exceed."""
+    """Whether a sweep has finitely many configurations, which limit its budget."""
     return config.sampler == "grid" or config.space.size is not None
 
 
 def state(held: Mapping[str, Any], left: int) -> str:
-    """Whether a sweep with a lease runs, and where; else whether it has anything left to do."""
+    """State of a sweep in words, from its lease and its number of trials left."""
     driver = held["owner"]
     if driver is not None:
         return f"killed ({driver} is gone)" if lease.gone(held) else f"running ({driver})"
@@ -589,13 +589,13 @@ def state(held: Mapping[str, Any], left: int) -> str:
 
 
 def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """The looks of confirmations among the attributes of a study, by name, the oldest first."""
+    """Looks of confirmations among the attributes of a study, by name, the oldest first."""
     found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
     return dict(sorted(found, key=lambda look: look[1]["at"]))
 
 
 def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """The tags among the attributes of a study, by name."""
+    """Tags among the attributes of a study, by name."""
     return {key.removeprefix(TAG): value for key, value in sorted(attributes.items()) if key.startswith(TAG) and value}
 
 
@@ -604,7 +604,7 @@ def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:
 
 
 def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
-    """(configuration, record) of a sweep.yaml; UserError where it is damaged."""
+    """(configuration, record) of a sweep.yaml; UserError if it is damaged."""
     values = read_yaml(path)
     try:
         record = dict(values.pop("record"))

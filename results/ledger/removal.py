@@ -1,4 +1,4 @@
-"""Sweeps removed whole: the study, wherever it is, and the folder."""
+"""Removal of a whole sweep: its study, in any database, and its folder."""
 
 import shutil
 import uuid
@@ -24,27 +24,27 @@ class Removal:
     config: SweepConfig
     record: dict[str, Any]
     trials: int | None
-    ledger: Ledger | None  # None where it is lost or torn, and the folder is all that is left
+    ledger: Ledger | None  # None if it is lost or damaged and only the folder is left
 
     def carry_out(self) -> None:
-        """Removes the sweep; UserError where a driver has taken it meanwhile."""
+        """Remove the sweep; UserError if a driver has taken it meanwhile."""
         if self.ledger is not None:
             self.ledger.remove_study()
         if isinstance(self.folder, Path):
             gone = self.folder.with_name(f".{self.folder.name}.{uuid.uuid4().hex}")
-            self.folder.rename(gone)  # so that nobody sees it half removed
+            self.folder.rename(gone)  # so that no process sees it half removed
             shutil.rmtree(gone)
         else:
-            self.folder.fs.rm_file((self.folder / "sweep.yaml").path)  # which makes it a sweep
+            self.folder.fs.rm_file((self.folder / "sweep.yaml").path)  # this file makes it a sweep
             if self.folder.fs.exists(self.folder.path):
                 self.folder.fs.rm(self.folder.path, recursive=True)
 
 
 def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
-    """The sweeps of these names, each before those that it is about.
+    """Return the sweeps of these names, each before those that it needs.
 
-    UserError where one runs, and where a sweep that is to stay needs one: a confirmation what it confirms, a sweep what
-    it began with, whose seeds a confirmation of it has to avoid.
+    Raises UserError if one runs, or if a sweep that stays needs one: a confirmation needs the sweep that it confirms, a
+    warm-started sweep the earlier one, whose seeds a confirmation of it has to avoid.
     """
     found = {name: _removal(storage, name) for name in names}
     for other in sweep_names(storage):
@@ -70,7 +70,7 @@ def _removal(storage: AnyPath, name: str) -> Removal:
 
 
 def _needs(storage: AnyPath, name: str) -> dict[str, str | None]:
-    """The sweeps that a sweep needs, by what for; {} of one that cannot be read."""
+    """The sweeps that a sweep needs, by purpose; {} if its sweep.yaml cannot be read."""
     try:
         config, _ = read_sweep_file(storage / name / "sweep.yaml")
     except UserError:

@@ -1,19 +1,19 @@
-"""How a trial stands in its Optuna storage.
+"""Form of a trial in its Optuna storage.
 
-What a trial said stands in its user attributes, written before its state:
+The user attributes of a trial, written before its state:
 
-    source              where its parameters come from: "preset", "base" (the preset, altered), "points:N" (of
-                        --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its
-                        results too), "grid:N", "rerun:N" (of a trial of this sweep) or "sampler"
-    started_at          when it was first trained, ISO 8601, UTC; the start of its worker came before
-    attempt             {"number", "cpus", "gpus"}: how often it was asked for and what it holds; "started_at" once it
-                        trains, "ended_at" where it waits for its batch's end
-    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of those that were interrupted
-    losses              how many of them lost their worker or node
+    source              origin of its parameters: "preset", "base" (the preset, altered), "points:N" (of --points),
+                        "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its results,
+                        too), "grid:N", "rerun:N" (of a trial of this sweep) or "sampler"
+    started_at          first start of its training, ISO 8601, UTC; the start of its worker came before
+    attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources that it holds; "started_at"
+                        once it trains, "ended_at" while it waits for the end of its batch
+    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted attempts
+    losses              number of attempts that lost their worker or node
     result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
-    ended_at, reason    written just before the state that ends it, without which they mean nothing
+    ended_at, reason    written just before the state that ends it; without that state they mean nothing
 
-After that state nothing is written to a trial; what comes later stands in the study's attributes.
+After that state a trial does not change; later facts are in the study's attributes.
 """
 
 import dataclasses
@@ -26,11 +26,11 @@ from optuna.trial import FrozenTrial, TrialState
 from results.definition.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord
 
-_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # of a result: what a second run measures anew
+_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # parts of a result that differ in a second run
 
 
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
-    """The record of an Optuna trial of a sweep; `now` is until when it runs, if it does. None: its driver is gone."""
+    """Return the record of a sweep's Optuna trial; a running one has trained until `now`, None if no driver lives."""
     attributes = trial.user_attrs
     attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
     earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
@@ -57,7 +57,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
 
 
 def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
-    """Whether another program put a trial into the study, or ended it: nothing can be read from it."""
+    """Whether another program put a trial into the study or ended it; such a trial cannot be read."""
     source = trial.user_attrs.get("source")
     if source is None:
         return True
@@ -69,7 +69,7 @@ def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
 
 
 def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
-    """When an attempt that began then last reported: all that is known of one whose driver was killed."""
+    """Time of an attempt's last report, or its beginning; the best estimate of its end if its driver was killed."""
     reported = [entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")]
     return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
 
@@ -85,7 +85,7 @@ def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
 
 
 def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-    """TaskResults by seed, in the order of seeds and tasks, of the attributes result/SEED/TASK."""
+    """TaskResults of the attributes result/SEED/TASK, by seed, in the order of seeds and tasks."""
     results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
     entries = sorted((int(seed), int(task), key) for key in attributes if key.startswith("result/")
                      for _, seed, task in [key.split("/")])

@@ -1,4 +1,4 @@
-"""The Optuna study of a sweep in its database: opened, and made with its first trials enqueued."""
+"""The Optuna study of a sweep: its database, its creation and its first trials."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -19,12 +19,12 @@ from results.definition.urls import readable_url, sqlite_url
 from results.ledger import lease
 from results.ledger.warm_start import Beginning
 
-DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # what a ledger's database that cannot be used raises
+DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # raised by a ledger's database that cannot be used
 
 
 def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
-    """The Optuna storage at a URL; without one, ledger.db in a sweep's folder."""
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # its lines would break the display
+    """Open the Optuna storage at a URL; without one, ledger.db in a sweep's folder."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # log lines would break the display
     if url is not None:
         try:
             return _opened(url, {"pool_pre_ping": True})
@@ -41,32 +41,32 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
 
-    storage.engine.dispose()  # those opened before the listener was there
+    storage.engine.dispose()  # connections from before the listener
     return storage
 
 
 def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
-    """The storage at a URL; RuntimeError if another version of Optuna made its tables and they differ."""
+    """Open the storage at a URL; RuntimeError if another version of Optuna made its tables and they differ."""
     storage = RDBStorage(url, engine_kwargs, skip_compatibility_check=True)
     if storage.get_current_version() == known_tables():
         return storage
     storage.engine.dispose()
-    return RDBStorage(url, engine_kwargs)  # which says what is wrong
+    return RDBStorage(url, engine_kwargs)  # it raises an error that explains the difference
 
 
 @cache
 def known_tables() -> str | None:
-    """The version of the tables that this Optuna reads; to find it takes longer than all else in opening a ledger."""
+    """Version of the tables that this Optuna reads; cached, for finding it takes most of the time to open a ledger."""
     return ScriptDirectory(Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic").get_current_head()
 
 
 def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
-    """The name of a sweep's study; `record` is what sweep.yaml says beside the configuration."""
+    """Name of a sweep's study; `record` is the rest of sweep.yaml beside the configuration."""
     return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
 
 
 def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) -> None:
-    """Makes a new sweep's study with its first trials, in `folder` where its ledger has no URL."""
+    """Create a new sweep's study with its first trials, in `folder` if its ledger has no URL."""
     config = begins.config
     database = open_database(config.ledger_url, folder)
     study = optuna.create_study(storage=database, study_name=study_name(config, record), directions=[
@@ -81,12 +81,12 @@ def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) ->
 
 
 def enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
-    """Has the study ask for the sweep's base with some fields changed."""
-    # Whether the values go together is the trial's to find out: of a grid some combinations may not.
+    """Enqueue the sweep's base with some fields changed."""
+    # The trial checks whether the values go together: some combinations of a grid may not.
     study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
 
 
 def unusable(error: Exception) -> str:
-    """What a database's error says, in one line."""
-    # Optuna says only that something failed, its cause says what.
+    """Return the message of a database's error, in one line."""
+    # Optuna's message says only that something failed; that of its cause says what.
     return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"

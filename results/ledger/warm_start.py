@@ -1,6 +1,6 @@
-"""What a sweep begins with: trial 0, the points that are tried first, and what an earlier sweep brings.
+"""Beginning of a sweep: trial 0, the points to try first, and the warm start from an earlier sweep.
 
-Of an earlier sweep the results are taken over where they mean the same, else its configurations.
+A warm start imports the results of the earlier sweep where they mean the same, else its configurations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,44 +17,44 @@ from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
 from results.trial import IMPORTED, TrialRecord, own
 from results.wording import count
 
-DATA = ("data_hash", "validation_hash")  # of a sweep's record: what its results were measured on
-# Of a configuration: what does not change what a result means.
+DATA = ("data_hash", "validation_hash")  # keys of a sweep's record: hashes of the images behind its results
+# Fields of a configuration that do not change the meaning of a result.
 WHERE = ("data_path", "device", "threads", "seed", "log_every")
 
 
 @dataclass
 class Beginning:
-    """What a sweep begins with, in the order of its trials' numbers.
+    """First trials of a sweep, in the order of their numbers.
 
     Attributes:
-        config: the sweep's.
-        trials: a source and the space's fields of a configuration to try, or a trial that another sweep finished.
-        notes: what was left out or will be otherwise than one may expect, in sentences.
+        config: the sweep's configuration.
+        trials: (source, configuration) to try, or a trial that another sweep finished.
+        notes: omissions and unexpected traits of the search, in sentences.
     """
 
     config: SweepConfig
     trials: list[tuple[str, dict[str, Any]] | optuna.trial.FrozenTrial] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)  # of what is there, by the space's key
+    _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)  # of the trials so far, by the space's key
 
     def same(self, values: Mapping[str, Any]) -> str | None:
-        """The source of what is there already and has these values; None where nothing has."""
+        """Return the source of the trial so far that has these values; None without one."""
         return self._sources.get(self.config.space.key(values))
 
     def add(self, source: str, values: Mapping[str, Any], finished: optuna.trial.FrozenTrial | None = None) -> None:
-        """Adds a configuration that is not there yet, or its results."""
+        """Add a new configuration, or a finished trial of it."""
         self._sources[self.config.space.key(values)] = source
         self.trials.append(finished or (source, dict(values)))
 
 
 def beginning(config: SweepConfig, record: Mapping[str, Any],
               earlier: tuple[SweepConfig, Mapping[str, Any], list[TrialRecord]] | None) -> Beginning:
-    """What a new sweep begins with, each configuration once.
+    """Return the first trials of a new sweep, each configuration once.
 
-    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names; UserError where
-    nothing of it lies in the new space. Its results are added as finished trials, which no budget counts, where
-    images, seeds and everything but the new space's fields agree. Otherwise the configurations, the best first, become
-    points that are tried again, as many as leave half of the budget to the sampler.
+    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names; UserError if none
+    of its trials lies in the new space. Its results are added as finished trials, which no budget counts, if images,
+    seeds and everything but the new space's fields agree. Otherwise its configurations, the best first, are tried
+    again, as many as leave half of the budget to the sampler.
     """
     begins, base = Beginning(config), config.base.to_dict()
     taken = [] if earlier is None else _taken(config, *earlier)
@@ -87,7 +87,7 @@ def beginning(config: SweepConfig, record: Mapping[str, Any],
 
 
 def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> None:
-    """Adds an earlier sweep's configurations, the best first, as many as leave half of the budget to the sampler."""
+    """Add an earlier sweep's configurations, the best first, as many as leave half of the budget to the sampler."""
     config, added = begins.config, 0
     for trial, values in taken:
         if added == max((config.trials - len(begins.trials) + added) // 2, 1):
@@ -101,7 +101,7 @@ def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, A
 
 
 def _of_sampler(begins: Beginning) -> list[str]:
-    """What a sampler does otherwise than its name and the budget may make one expect."""
+    """Notes on traits of a sampler that its name and the budget do not suggest."""
     config, space, notes = begins.config, begins.config.space, list[str]()
     if config.confirms is not None:
         return notes
@@ -129,7 +129,7 @@ def _of_sampler(begins: Beginning) -> list[str]:
 
 def _taken(config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any],
            trials: list[TrialRecord]) -> list[tuple[TrialRecord, dict[str, Any]]]:
-    """The earlier sweep's own finished trials that lie in the new space, the best first, each with all its fields."""
+    """The earlier sweep's finished trials in the new space, without imported ones, the best first, with all fields."""
     if config.publishable and images_of(earlier.protocol) == "test":
         raise UserError(f"--warm-start {earlier.name}: it looked at test images, and what begins with that cannot "
                         "be published; say --protocol test, or begin with another sweep.")
@@ -143,14 +143,14 @@ def _taken(config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any],
 
 def _means_the_same(config: SweepConfig, record: Mapping[str, Any], earlier: SweepConfig,
                     earlier_record: Mapping[str, Any], taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> bool:
-    """Whether the results of these trials are what the new sweep would measure, each over as many seeds or more."""
+    """Whether the new sweep would measure the results of these trials, and over no more seeds."""
     return earlier.seeds >= config.seeds and all(
         earlier_record.get(hash_) == record.get(hash_) for hash_ in DATA) and all(
         _same_setting(trial, values, config) for trial, values in taken)
 
 
 def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
-    """Whether a trial trained what the new sweep's base trains, but for the new space's fields."""
+    """Whether a trial has the new sweep's metrics and agrees with its base in all fields but those of the new space."""
     searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(

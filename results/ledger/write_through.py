@@ -1,4 +1,4 @@
-"""A study as its one driver sees it: read from memory, written to the database first."""
+"""Storage of a sweep's driver: reads from memory, writes to the database first."""
 
 import json
 from collections.abc import Callable, Container, Sequence
@@ -10,18 +10,18 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynamos.errors import RunError
 
-SUGGESTED = {"source": "sampler"}  # attribute that a trial of ours has from the start
+SUGGESTED = {"source": "sampler"}  # attribute of a suggested trial from its creation on
 
 
 class WriteThrough(InMemoryStorage):
-    """An Optuna storage of one study in a database that nobody else writes trials to.
+    """An Optuna storage of one study in a database to which no other process writes trials.
 
-    Optuna reads a study's running trials from the database a dozen times per trial, which costs more than all that is
-    written. Here only what others may write is read there: the attributes of the study.
+    Optuna reads a study's running trials from the database a dozen times per trial, which costs more than all writes.
+    This storage reads only the study's attributes there, which others may write.
     """
 
     def __init__(self, database: RDBStorage, study_id: int, foreign: Callable[[FrozenTrial], bool]) -> None:
-        """Reads the study. Trials that are `foreign` keep their numbers, and nobody sees them."""
+        """Read the study. Trials that are `foreign` keep their numbers but stay hidden."""
         super().__init__()
         self._database, self._its_study_id, self._foreign = database, study_id, foreign
         self._hidden: set[int] = set()
@@ -31,10 +31,10 @@ class WriteThrough(InMemoryStorage):
             self._take_in(trial)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
-        """The id of a new trial."""
+        """Create a trial and return its id."""
         made = self._database.get_trial(self._database.create_new_trial(
             self._its_study_id, template_trial or create_trial(state=TrialState.RUNNING, user_attrs=SUGGESTED)))
-        for number in range(len(self._its_ids), made.number):  # meanwhile another program has added some
+        for number in range(len(self._its_ids), made.number):  # another program has added trials meanwhile
             there = self._database.get_trial(
                 self._database.get_trial_id_from_study_id_trial_number(self._its_study_id, number))
             if not self._foreign(there):
@@ -49,51 +49,51 @@ class WriteThrough(InMemoryStorage):
 
     def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float,
                         distribution: BaseDistribution) -> None:
-        """Sets a parameter."""
+        """Set a parameter."""
         self._database.set_trial_param(self._its_ids[trial_id], param_name, param_value_internal, distribution)
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
-        """Whether the state was set."""
+        """Set the state and the values; return whether that was possible."""
         done = self._database.set_trial_state_values(self._its_ids[trial_id], state, values)
         return done and super().set_trial_state_values(trial_id, state, values)
 
     def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
-        """Sets an intermediate value."""
+        """Set an intermediate value."""
         self._database.set_trial_intermediate_value(self._its_ids[trial_id], step, intermediate_value)
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Sets an attribute."""
+        """Set an attribute of a trial."""
         self._database.set_trial_user_attr(self._its_ids[trial_id], key, value)
         super().set_trial_user_attr(trial_id, key, _stored(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
-        """Sets an attribute of Optuna's own."""
+        """Set a system attribute of a trial."""
         self._database.set_trial_system_attr(self._its_ids[trial_id], key, value)
         super().set_trial_system_attr(trial_id, key, _stored(value))
 
     def get_all_trials(self, study_id: int, deepcopy: bool = True,
                        states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-        """The trials that are not foreign, by number."""
-        # Given as a tuple, WAITING trials would be looked for behind the last that was found: ours are put back.
+        """Return the trials that are not foreign, by number."""
+        # For a tuple Optuna would look for WAITING trials only after the last one; here they are put back.
         wanted = None if states is None else frozenset(state for state in TrialState if state in states)
         return [t for t in super().get_all_trials(study_id, deepcopy, wanted) if t.number not in self._hidden]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Sets an attribute of the study."""
+        """Set an attribute of the study."""
         self._database.set_study_user_attr(self._its_study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
-        """Sets an attribute of the study, of Optuna's own."""
+        """Set a system attribute of the study."""
         self._database.set_study_system_attr(self._its_study_id, key, value)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
-        """The study's attributes, whoever set them."""
+        """Return the study's attributes, also those that other processes set."""
         return self._database.get_study_user_attrs(self._its_study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
-        """The study's attributes of Optuna's own."""
+        """Return the study's system attributes."""
         return self._database.get_study_system_attrs(self._its_study_id)
 
     def _take_in(self, trial: FrozenTrial) -> int:
@@ -105,5 +105,5 @@ class WriteThrough(InMemoryStorage):
 
 
 def _stored(value: Any) -> Any:
-    """A value as a later reader of the database finds it."""
+    """The value that a later reader of the database gets."""
     return json.loads(json.dumps(value))

@@ -1,1 +1,1 @@
-"""Pages and files that are written of a sweep."""
+"""Pages and files about sweeps."""

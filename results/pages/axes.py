@@ -1,4 +1,4 @@
-"""Where the values of a searched field lie on a chart's axis, and which of them are written beside it."""
+"""Axes of charts: the place of a searched field's values, and the ticks."""
 
 import math
 from collections.abc import Iterable
@@ -10,16 +10,16 @@ from dynamos.config import field_type
 from results.wording import number
 from search_spaces.space import Parameter
 
-TICKS = 5  # about so many on a linear axis
+TICKS = 5  # approximate number on a linear axis
 _FACTORS = (1, 2, 5)
-_DECADES = 3  # of a logarithmic range, from which on only powers of ten are written
+_DECADES = 3  # a longer logarithmic range has ticks at powers of ten only
 
 
 @dataclass(frozen=True)
 class Axis:
-    """The axis of a searched field: its range, widened by values that lie outside, or its choices.
+    """Axis of a searched field: its range, widened by values outside, or its choices.
 
-    A logarithmic range has a logarithmic axis, one of negative numbers too. A choice lies at its index.
+    A logarithmic range has a logarithmic axis, also if its numbers are negative. A choice lies at its index.
     """
 
     parameter: Parameter
@@ -32,7 +32,7 @@ class Axis:
 
     @cached_property
     def choices(self) -> list[Any] | None:
-        """The choices in their order, then other values; None of a range."""
+        """The choices in their order, then other values; None for a range."""
         given = self.parameter.choices
         return None if given is None else list(dict.fromkeys([*given, *self.values]))
 
@@ -46,7 +46,7 @@ class Axis:
         return self.place(min(values)), self.place(max(values))
 
     def place(self, value: Any) -> float:
-        """Where a value lies."""
+        """Return the place of a value on the axis."""
         if self.choices is not None:
             return float(self.choices.index(value))
         if not self.parameter.log:
@@ -54,7 +54,7 @@ class Axis:
         return math.log10(value) if value > 0 else -math.log10(-value)
 
     def ticks(self) -> list[tuple[float, str]]:
-        """(place, text) of the values written beside the axis."""
+        """Return the ticks of the axis, (place, text) each."""
         if self.choices is not None:
             return [(float(place), number(value)) for place, value in enumerate(self.choices)]
         low, high = self.ends
@@ -66,7 +66,7 @@ class Axis:
 
 
 def round_values(low: float, high: float, whole: bool = False) -> list[float]:
-    """About TICKS values from low to high that are 1, 2 or 5 times a power of ten apart; whole numbers if asked for."""
+    """Return about TICKS values from low to high, 1, 2 or 5 times a power of ten apart; with `whole`, whole numbers."""
     if low == high:
         return [low]
     raw = (high - low) / TICKS
@@ -79,7 +79,7 @@ def round_values(low: float, high: float, whole: bool = False) -> list[float]:
 
 
 def _round_logarithms(low: float, high: float, negated: bool) -> Iterable[float]:
-    """The values 1, 2 and 5 times powers of ten about an axis that begins and ends at logarithms."""
+    """The values 1, 2 and 5 times powers of ten around an axis with these logarithms as ends."""
     low, high, sign = (-high, -low, -1) if negated else (low, high, 1)
     factors = _FACTORS if high - low <= _DECADES else (1,)
     return [sign * factor * 10.0 ** power for power in range(math.floor(low), math.ceil(high) + 1)

@@ -1,4 +1,4 @@
-"""The chosen configuration in the forms it is used in: YAML, command lines, a Python mapping."""
+"""Export of the chosen configuration as YAML, command lines and a Python mapping."""
 
 import pprint
 import shlex
@@ -17,16 +17,16 @@ from results.sweep import write_trials
 from results.trial import TrialRecord
 from results.wording import measured
 
-# Not of the configuration but of one run of it.
+# Fields of a single run, not of the configuration.
 _MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed", "log_every")
-_KEYS = ("model", "dataset", "buffer_size")  # under which best_args has the rest
+_KEYS = ("model", "dataset", "buffer_size")  # keys of best_args, which hold the other fields
 
 
 def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
-    """Writes a trial's configuration, as it applies to the stream that is reported, and where it is from.
+    """Write a trial's configuration for the reported stream, and its provenance, to best_config.yaml and best_args.py.
 
-    best_config.yaml has `exported`, which `dynamos --config` trains; best_args.py is the mapping
-    {stream: {method: {buffer size: fields}}}, as the original program keeps its settings.
+    best_config.yaml holds `exported`, which `dynamos --config` trains; best_args.py holds the mapping
+    {stream: {method: {buffer size: fields}}}, as in the original program.
     """
     content = exported(ledger, trial, choice)
     write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
@@ -34,16 +34,16 @@ def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
 
 
 def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
-    """A trial's configuration, the same as command lines, which images these look at, and where it is from."""
+    """Return a trial's configuration for the reported stream, its command lines, a note on these, its provenance."""
     config = reported_config(ledger.config, trial)
     return {"config": config.to_dict(), "commands": commands(config), "note": note(config, ledger),
             "provenance": provenance(ledger, trial, choice)}
 
 
 def write_views(ledger: Ledger) -> None:
-    """Writes trials.csv and, where there is a choice to make, the files of the best and of the Pareto set.
+    """Write trials.csv, with several objectives pareto.csv, and the files of the best trial, if one can be chosen.
 
-    What a confirmation found is entered in the sweep that it confirms.
+    Of a confirmation, also enter the outcome in the sweep that it confirms.
     """
     confirms, storage = ledger.config.confirms, ledger.folder.parent
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
@@ -52,11 +52,11 @@ def write_views(ledger: Ledger) -> None:
     found = best(ledger.trials(), ledger.config)  # None of a confirmation: that would be to choose on test images
     if found is not None:
         export(ledger, found, Choice())
-    write_trials(ledger)  # last: where it is as it should be, so is the rest
+    write_trials(ledger)  # last: if it is up to date, so is the rest
 
 
 def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
-    """Where a configuration is from, and what it was chosen by."""
+    """Return the origin of a configuration and the rule and metric of its choice."""
     config = ledger.config
     stamp = {} if config.publishable else {"warning": NOT_PUBLISHABLE}
     searched = {"searched_on": {name: getattr(config.base, name) for name in config.report_on}} if (
@@ -70,14 +70,14 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
 
 
 def commands(config: TrainConfig) -> dict[str, str]:
-    """Command lines that train this very configuration, by program."""
+    """Return the command lines that train this configuration, by program."""
     flags = " ".join(_flag(name, value) for name, value in config.to_dict().items()
                      if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default)
     return {"dynamos": f"dynamos {flags}", "main_policy": f"python main_policy.py --csv-log {flags}"}
 
 
 def note(config: TrainConfig, ledger: Ledger) -> str:
-    """Which images the `commands` of a sweep's choice look at, in words."""
+    """Describe the images that the `commands` of a sweep's choice look at."""
     if config.evaluate_on == "test":
         return "These commands look at test images, and no sweep counts that."
     return ("These commands measure on validation images, as the sweep did. The test is: "
@@ -93,7 +93,7 @@ def _flag(name: str, value: Any) -> str:
 
 
 def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
-    """A configuration as the mapping of best_args.py; `about` is its provenance."""
+    """Return the content of best_args.py for a configuration; `about` is its provenance."""
     fields = {name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS}
     mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
     warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""

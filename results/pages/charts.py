@@ -1,6 +1,6 @@
-"""A sweep in plotly figures. A trial always bears the sweep's number, and looks the same in every chart.
+"""Plotly figures of a sweep. A trial has its number in the sweep, and looks the same in every chart.
 
-Colours are the names of palette.css, so that the page gives a figure those of the reader's colour scheme.
+Colours are the names of palette.css, so that the page can set those of the reader's colour scheme.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -36,7 +36,7 @@ TEMPLATE = go.layout.Template(layout={
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How trials of a group are drawn; shapes and dashes differ, so that colour is never alone."""
+    """Style of a group of trials; shapes and dashes differ, so that colour is never the only difference."""
 
     colour: str
     symbol: str
@@ -63,7 +63,7 @@ _GROUPS = {"PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": RUNNING, "INTERRUPTED": 
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Trials that a legend has one entry for."""
+    """Trials with one entry in the legend."""
 
     name: str
     look: Look
@@ -71,9 +71,9 @@ class Group:
 
 
 def groups(sweep: Sweep, *only: str) -> list[Group]:
-    """The trials that have begun by how they stand, or of these only some; the chosen and the first, by their numbers.
+    """Return the trials that have begun, by state, or only those of some groups; the chosen and the first are apart.
 
-    Each is in one group. What another sweep ran is shown only if it is the chosen.
+    Each trial is in one group. An imported trial is shown only if it is the chosen one.
     """
     chosen, first = best(sweep.records, sweep.config), baseline(sweep.records)
     baseline_at, source = (None, "") if first is None else (first.number, first.source)
@@ -95,7 +95,7 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
 
 
 def history(sweep: Sweep) -> go.Figure:
-    """The first objective of each complete trial by its number, and the best so far."""
+    """Draw the first objective of each complete trial over its number, and the best so far."""
     objective = sweep.config.objectives[0]
     figure = go.Figure()
     shown = groups(sweep, *FINAL)
@@ -117,7 +117,7 @@ def history(sweep: Sweep) -> go.Figure:
 
 
 def curves(sweep: Sweep) -> go.Figure:
-    """The first objective of each trial after each task, also of trials that were cut short or still run."""
+    """Draw the first objective of each trial after each task, also of trials that were cut short or still run."""
     objective = sweep.config.objectives[0]
     figure, most = go.Figure(), 1
     for group in groups(sweep):
@@ -141,7 +141,7 @@ def curves(sweep: Sweep) -> go.Figure:
 
 
 def slices(sweep: Sweep) -> dict[str, go.Figure]:
-    """By searched field, the first objective of the complete trials over it."""
+    """Draw the first objective of the complete trials over each searched field, a figure by field."""
     objective, figures = sweep.config.objectives[0], {}
     shown = groups(sweep, *FINAL)
     for axis in _axes(sweep, shown):
@@ -155,7 +155,7 @@ def slices(sweep: Sweep) -> dict[str, go.Figure]:
 
 
 def parallel(sweep: Sweep) -> go.Figure:
-    """Each complete trial a line over the searched fields and the first objective, in the order of the space."""
+    """Draw each complete trial as a line over the searched fields, in the space's order, and the first objective."""
     objective = sweep.config.objectives[0]
     shown = groups(sweep, *FINAL)
     axes = _axes(sweep, shown)
@@ -201,7 +201,7 @@ def parallel(sweep: Sweep) -> go.Figure:
 
 
 def trade_off(sweep: Sweep, x: Objective, y: Objective) -> go.Figure:
-    """One metric against another, and the trials that keep every constraint and that no other one beats in both."""
+    """Draw one metric against another, and the Pareto set of the trials that keep every constraint."""
     figure = go.Figure()
     shown = [Group(group.name, group.look, [t for t in group.trials if _has(t, x, y)])
              for group in groups(sweep, *FINAL)]
@@ -220,7 +220,7 @@ def trade_off(sweep: Sweep, x: Objective, y: Objective) -> go.Figure:
 
 
 def trade_offs(config: SweepConfig) -> list[tuple[Objective, Objective]]:
-    """(x, y) of the charts of trade-offs: the first objective over each other one, and accuracy over compute.
+    """Return (x, y) of each trade-off chart: the first objective over each other one, and accuracy over compute.
 
     Compute is always x.
     """
@@ -231,13 +231,13 @@ def trade_offs(config: SweepConfig) -> list[tuple[Objective, Objective]]:
 
 
 def accuracy(config: SweepConfig) -> str:
-    """The first objective that is an accuracy; class-il where none is."""
+    """Return the metric of the first objective that is an accuracy; class-il if none is."""
     prefix = config.accuracy_prefix
     return next((o.metric for o in config.objectives if o.metric.startswith(prefix)), f"{prefix}class_il")
 
 
 def importance(shares: Mapping[str, tuple[float, float]], metric: str) -> go.Figure:
-    """The share of the objective's variance that each field explains, with lines of one standard deviation."""
+    """Draw the share of the objective's variance that each field explains, with lines of one standard deviation."""
     bars = go.Bar(x=[share for share, _ in shares.values()], y=list(shares), orientation="h",
                   marker={"color": "var(--accent)"}, hovertemplate="%{y}: %{x:.2f}<extra></extra>",
                   error_x={"type": "data", "array": [spread for _, spread in shares.values()],
@@ -246,7 +246,7 @@ def importance(shares: Mapping[str, tuple[float, float]], metric: str) -> go.Fig
 
 
 def tested(rows: Sequence[Tested], metric: str) -> go.Figure:
-    """A confirmation's results: each configuration's value with each seed, and the mean."""
+    """Draw a confirmation's results: each configuration's value with each seed, and the mean."""
     figure = go.Figure()
     labels = [row.label for row in rows]
     points = [(row.label, seed, value) for row in rows if row.trial.state == "COMPLETE"
@@ -266,12 +266,12 @@ def tested(rows: Sequence[Tested], metric: str) -> go.Figure:
 
 
 def matrix(trial: TrialRecord) -> go.Figure:
-    """Class-il accuracy on each task after each training task, mean over seeds."""
+    """Draw the class-il accuracy on each task after each training task, mean over seeds."""
     return _heat(_accuracies(trial), "evaluated on task", "after training task", "%{z:.1f}", 100)
 
 
 def per_task(trial: TrialRecord) -> go.Figure:
-    """Class-il accuracy on each task from the time it was learned, mean over seeds."""
+    """Draw the class-il accuracy on each task from its training on, mean over seeds."""
     values = _accuracies(trial)
     figure = go.Figure()
     symbols = ("circle", "square", "diamond", "triangle-up", "x", "star")
@@ -285,13 +285,13 @@ def per_task(trial: TrialRecord) -> go.Figure:
 
 
 def kept(trial: TrialRecord) -> go.Figure:
-    """The fraction of its channels that each gate keeps on each task's images after the last task, mean over seeds."""
+    """Draw each gate's fraction of channels kept on each task's images after the last task, mean over seeds."""
     values = np.mean([results[trial.tasks_done - 1]["keep_per_task"] for results in trial.results.values()], axis=0)
     return _heat(values.T, "images of task", "gate", "%{z:.2f}", 1)
 
 
 def channels(use: np.ndarray) -> go.Figure:
-    """Which channels each class uses, a panel per gate. use: (K, G, C) fractions of a class's images."""
+    """Draw the use of channels by class, a panel per gate. use: (K, G, C) fractions of a class's images."""
     gates = use.shape[1]
     figure = make_subplots(gates, 1, shared_xaxes=True, vertical_spacing=0.04,
                            row_titles=[f"gate {g + 1}" for g in range(gates)])
@@ -308,7 +308,7 @@ def channels(use: np.ndarray) -> go.Figure:
 
 
 def anytime(curves: Mapping[str, Sequence[tuple[float, float, int]]], spent: str, metric: str) -> go.Figure:
-    """The best value so far of each sweep over what it had spent. curves: by name, (spent, value, trial) in order."""
+    """Draw the best value so far of each sweep over its cost. curves: by name, (spent, value, trial) in order."""
     figure = go.Figure()
     for (name, points), dash in zip(curves.items(), cycle(("solid", "dash", "dot", "dashdot")), strict=False):
         figure.add_scatter(x=[p[0] for p in points], y=[p[1] for p in points], name=name, mode="lines+markers",
@@ -320,7 +320,7 @@ def anytime(curves: Mapping[str, Sequence[tuple[float, float, int]]], spent: str
 
 def _points(figure: go.Figure, sweep: Sweep, group: Group, x: list[Any], y: list[float],
             metrics: Sequence[Objective] = ()) -> None:
-    """Adds a group's trials as points, which say who they are."""
+    """Add a group's trials as points with their descriptions."""
     look = group.look
     figure.add_scatter(x=x, y=y, mode="markers", name=group.name, opacity=look.opacity,
                        marker={"color": f"var({look.colour})", "symbol": look.symbol, "size": look.size},
@@ -330,7 +330,7 @@ def _points(figure: go.Figure, sweep: Sweep, group: Group, x: list[Any], y: list
 
 def _told(sweep: Sweep, group: Group, trials: Sequence[TrialRecord],
           metrics: Sequence[Objective] = ()) -> Iterable[str]:
-    """What is said of each complete trial under the pointer."""
+    """Description of each complete trial, shown under the pointer."""
     for t in trials:
         who = f"trial {t.number}" + (f", {group.name.partition(':')[0]}" if group.look in (_CHOSEN, _FIRST) else "")
         values = ", ".join(f"{o.metric} {measured(o.metric, t.final(o.metric))}"
@@ -361,7 +361,7 @@ def _whole(low: int, high: int) -> dict[str, Any]:
 
 
 def _better(objective: Objective) -> str:
-    """An objective's name and which way is better."""
+    """An objective's name and its better direction."""
     return f"{objective.metric} ({'higher' if objective.sign > 0 else 'lower'} is better)"
 
 
@@ -370,12 +370,12 @@ def _has(trial: TrialRecord, *objectives: Objective) -> bool:
 
 
 def _share(value: float, low: float, high: float) -> float:
-    """Where a value lies between two others, from 0 to 1; in the middle where these are equal."""
+    """The place of a value between two others, from 0 to 1; 0.5 if these are equal."""
     return 0.5 if low == high else (value - low) / (high - low)
 
 
 def _accuracies(trial: TrialRecord) -> np.ndarray:
-    """(tasks learned, tasks) class-il accuracies, mean over seeds; NaN where nothing was measured."""
+    """(tasks learned, tasks) class-il accuracies, mean over seeds; NaN if not measured."""
     tasks, seeds = trial.tasks_done, list(trial.results.values())
     values = np.full((tasks, max(len(seeds[0][t]["class_il_row"]) for t in range(tasks))), np.nan)
     for task in range(tasks):
@@ -385,7 +385,7 @@ def _accuracies(trial: TrialRecord) -> np.ndarray:
 
 
 def _heat(values: np.ndarray, x: str, y: str, text: str, high: float) -> go.Figure:
-    """A heat map of values[y, x], from 0 to `high`, both counted from 1; each cell has its value written in it."""
+    """A heat map of values[y, x] from 0 to `high`, rows and columns counted from 1, with the value in each cell."""
     rows, columns = values.shape
     cells = go.Heatmap(z=values, x=[str(i + 1) for i in range(columns)], y=[str(i + 1) for i in range(rows)], zmin=0,
                        zmax=high, colorscale=[[0, "var(--panel)"], [1, "var(--heat)"]], showscale=False,

@@ -13,7 +13,7 @@ _SPENT = {"trials": "trials ended", "cpu_seconds": "CPU seconds", "gpu_seconds":
 
 
 def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
-    """The page: what each sweep found, at equal budgets too, the best so far over what it cost, what shifted."""
+    """Write the page: the best of each sweep, also at equal budgets, its course over cost, the fields that differ."""
     names = [sweep.name for sweep in sweeps]
     settings, found, shifted = table(sweeps)
     parts = [heading(f"Sweeps {', '.join(names)}", 1),

@@ -1,4 +1,4 @@
-"""Self-contained HTML pages: they open from a file, need no network and follow the reader's colour scheme."""
+"""Parts of self-contained HTML pages, which need no network and follow the reader's colour scheme."""
 
 import html
 import re
@@ -47,8 +47,8 @@ summary {cursor: pointer; font-weight: 700}
 }
 @media print {nav {display: none} .wide {max-height: none}}
 """
-# Gives every figure the colours of the scheme, now and when it changes; a figure names them as a style sheet would.
-# One at a time, so that the page can be read meanwhile.
+# Sets the colours of every figure from the scheme, also when it changes; a figure names them as a style sheet would.
+# Draws one figure at a time, so that the page can be read meanwhile.
 _DRAW = """
 const dark = matchMedia('(prefers-color-scheme: dark)');
 async function draw() {
@@ -68,7 +68,7 @@ draw();
 
 
 def page(title: str, parts: Iterable[str]) -> str:
-    """The page of parts, which are HTML, with a list of its headings; the charting library if any part is a chart."""
+    """Return the page of HTML parts, with links to its headings and, if a part is a chart, the charting library."""
     body = "\n".join(parts)
     drawn = '<div class="chart' in body
     library, draw = (f"<script>{get_plotlyjs()}</script>", f"<script>{_DRAW}</script>") if drawn else ("", "")
@@ -79,7 +79,7 @@ def page(title: str, parts: Iterable[str]) -> str:
 
 
 def _contents(body: str) -> str:
-    """Links to the headings of a page: those of its sections, and under each those within it."""
+    """Links to the headings of a page, level 2 and under each of them level 3."""
     sections: list[tuple[str, list[str]]] = []
     for level, place, text in re.findall(r'<h([23]) id="([^"]*)">(.*?)</h\1>', body):
         link = f'<a href="#{place}">{text}</a>'
@@ -92,7 +92,7 @@ def _contents(body: str) -> str:
 
 
 def heading(text: str, level: int = 2) -> str:
-    """A heading, which may be linked to."""
+    """A heading, from level 2 on with an anchor for links."""
     place = f' id="{_place(text)}"' if level > 1 else ""
     return f"<h{level}{place}>{html.escape(text)}</h{level}>"
 
@@ -103,12 +103,12 @@ def paragraph(text: str, kind: str = "") -> str:
 
 
 def preformatted(text: str) -> str:
-    """Text as it stands."""
+    """Preformatted text."""
     return f'<pre tabindex="0">{html.escape(text)}</pre>'
 
 
 def folded(title: str, *parts: str) -> str:
-    """Parts that open on demand."""
+    """Parts that a click unfolds."""
     return f"<details><summary>{html.escape(title)}</summary>{''.join(parts)}</details>"
 
 
@@ -119,7 +119,7 @@ def frame(content: pd.DataFrame) -> str:
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], marked: Collection[int] = ()) -> str:
-    """Rows under columns as a table that scrolls by itself where it is too large; `marked` are indices of rows."""
+    """Rows under columns as a table, which scrolls if it is too large; `marked` are indices of rows to highlight."""
     content = [list(row) for row in rows]
     kinds = ["num" if all(map(_figure, cells)) else "text" if any(len(str(cell)) > 24 for cell in cells) else ""
              for cells in ([row[i] for row in content] for i in range(len(columns)))]
@@ -135,7 +135,7 @@ def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], marked: Collect
 
 
 def chart(figure: "Figure", name: str, tall: bool = False, least: int = 0) -> str:
-    """A figure that follows the page's width; `name` tells it from the page's others and says what it shows.
+    """A figure as wide as the page; `name` describes it and is unique on the page.
 
     It scrolls sideways in a window narrower than `least` rem.
     """
@@ -149,7 +149,7 @@ def chart(figure: "Figure", name: str, tall: bool = False, least: int = 0) -> st
 
 
 def grid(charts: Iterable[str]) -> str:
-    """Charts side by side, as many as the window is wide."""
+    """Charts side by side, as many as fit into the window."""
     return f'<div class="grid">{"".join(charts)}</div>'
 
 
@@ -162,11 +162,11 @@ def _kind(name: str) -> str:
 
 
 def _figure(value: Any) -> bool:
-    """Whether a cell holds a number, or nothing."""
+    """Whether a cell holds a number or is empty."""
     return value is None or value == "" or (isinstance(value, int | float) and not isinstance(value, bool)) or (
         isinstance(value, str) and re.match(r"[-+−±]?\d", value) is not None and len(value) < 24)
 
 
 def _shown(value: Any) -> str:
-    """A cell as text, empty where there is no value."""
+    """A cell as text, "" for None."""
     return "" if value is None else number(value)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page about a sweep, finished or not."""
+"""Report of a sweep, finished or not: one self-contained HTML page."""
 
 from collections import Counter
 from contextlib import closing
@@ -27,12 +27,12 @@ from results.wording import count, duration, mean_and_spread, measured, number
 
 
 def write_report(ledger: Ledger) -> AnyPath:
-    """report.html in the sweep's folder: `report`."""
+    """Write `report` to report.html in the sweep's folder and return its path."""
     return write_whole(ledger.folder / "report.html", report(ledger))
 
 
 def report(ledger: Ledger) -> str:
-    """The page: the answer, what speaks against it, charts, every trial and setting."""
+    """Return the page: the answer, cautions about it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = best(sweep.records, config)
     parts = [heading(f"Sweep {config.name}", 1), *_labels(ledger), *_head(ledger, sweep), *_confirmations(ledger)]
@@ -50,13 +50,13 @@ def report(ledger: Ledger) -> str:
 
 
 def _labels(ledger: Ledger) -> list[str]:
-    """What people have marked the sweep with and written about it."""
+    """Tags and note of the sweep."""
     texts = [told(ledger.tags), ledger.note]
     return [paragraph(text) for text in texts if text]
 
 
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
-    """What was run and under which protocol, the answer, what speaks against it."""
+    """Headline, setting, state, space, protocol, remarks and cautions."""
     config = ledger.config
     ran, taken = own(sweep.records), sum(t.imported for t in sweep.records)
     states = Counter(t.state.lower() for t in ran)
@@ -78,7 +78,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
 
 
 def _confirmations(ledger: Ledger) -> list[str]:
-    """What confirmations found on test images."""
+    """Findings of the confirmations, on test images."""
     parts = [heading("On test images")]
     if not ledger.looks:
         return [*parts, paragraph("Test images have not been looked at; confirm the choice before it is published: "
@@ -98,7 +98,7 @@ def _confirmations(ledger: Ledger) -> list[str]:
 
 
 def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
-    """The best and where the sweep began, side by side."""
+    """The best trial and trial 0, side by side."""
     first = baseline(sweep.records)
     columns = {f"best ({named(chosen)})": chosen}
     if first is not None and first.number != chosen.number:
@@ -110,7 +110,7 @@ def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
 
 
 def _search(sweep: Sweep) -> list[str]:
-    """How the search went and what mattered."""
+    """Charts of the search: its course, the importance of fields, trade-offs."""
     objective = sweep.config.objectives[0]
     metric = objective.metric
     complete = [t for t in sweep.records if t.state == "COMPLETE" and not t.imported]
@@ -151,12 +151,12 @@ def _search(sweep: Sweep) -> list[str]:
 
 
 def _trade_off(x: Objective, y: Objective) -> str:
-    """The heading of the chart of two metrics."""
+    """Heading of the chart of two metrics."""
     return "Accuracy against compute" if x.metric == "compute" and y.sign > 0 else f"{y.metric} against {x.metric}"
 
 
 def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
-    """Every trial in a row that can be read."""
+    """Table of all trials, with values short enough to read."""
     config = sweep.config
     if not sweep.records:
         return []
@@ -178,7 +178,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
 
 
 def _standing(config: SweepConfig, trial: TrialRecord) -> str:
-    """A trial's state and whether what it has is final."""
+    """A trial's state, and whether it breaks a constraint or its values are not final."""
     state = trial.state.lower()
     if trial.state == "COMPLETE" and not trial.feasible:
         return f"{state}, breaks {' and '.join(broken(config, trial))}"
@@ -186,7 +186,7 @@ def _standing(config: SweepConfig, trial: TrialRecord) -> str:
 
 
 def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
-    """The best trial's tasks and gates."""
+    """Charts of the best trial's tasks and gates."""
     if "class_il_row" not in next(iter(chosen.results.values()))[0]:
         return []
     parts = [heading(f"The best, trial {chosen.number}")]

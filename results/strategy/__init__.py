@@ -1,1 +1,1 @@
-"""The strategy of a search: samplers and pruners by name."""
+"""Strategy of a search: samplers and pruners by name."""

@@ -1,13 +1,13 @@
-"""Pruners by name, and Judge: whether a trial should be stopped after a task.
+"""Pruners by name, and Judge, which decides whether a trial should be stopped after a task.
 
-Optuna's pruners decide; this module decides what they see. A metric such as class-il falls as tasks arrive, so that an
-early value looks better than any late one, and Optuna takes the best over all steps for a trial's standing. So each
-task count has a shadow study of its own, in memory, in which a trial has a single step: values are compared at equal
-task counts only. The studies have one direction, whatever the sweep has (Optuna's pruners refuse several), and nothing
-in them needs to be kept: they follow from the trials' records.
+Optuna's pruners decide; this module gives them their data. A metric such as class-il falls as tasks arrive, so an early
+value looks better than any late one, and Optuna judges a trial by its best value over all steps. So each task count has
+a separate shadow study in memory, in which a trial has a single step: values are compared at equal task counts only.
+The studies have one direction even if the sweep has several objectives (Optuna's pruners refuse several). They need no
+storage: they follow from the trials' records.
 
-A trial is compared with what was known when its last seed reported the task, however late it is judged: one that was
-let pass, and is judged again after a stop or a lost worker, must not be pruned for what has finished since.
+A trial is compared with the values known when its last seed reported the task, however late it is judged. A trial that
+passed, and is judged again after a stop or a lost worker, must not be pruned for results since then.
 """
 
 import math
@@ -26,7 +26,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 from dynamos.metrics import mean
 from results.trial import TrialRecord
 
-STARTUP_TRIALS = 5  # finished ones that median, percentile and patient wait for; Optuna's default
+STARTUP_TRIALS = 5  # finished trials that median, percentile and patient wait for; Optuna's default
 REDUCTION = 2  # halving lets one of so many pass a rung
 WILCOXON_P = 0.1  # Optuna's default threshold
 WILCOXON_SEEDS = 4  # with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
@@ -34,10 +34,10 @@ STEP = 0  # a shadow trial's only step
 
 
 class Judge:
-    """Whether trials should be stopped, by one pruner's rule. Rebuilt from the records, it decides as before.
+    """Judge of running trials by one pruner's rule. Rebuilt from the records, it decides as before.
 
-    On a resume, `learn` is called with every trial that has ended, and with the interrupted ones: their values after
-    earlier tasks stand in the rungs of halving.
+    On a resume, the caller passes every ended trial to `learn`, and the interrupted ones: halving needs their values
+    after earlier tasks.
     """
 
     def __init__(self, pruner: str, grace_tasks: int, metric: str, maximize: bool) -> None:
@@ -45,11 +45,11 @@ class Judge:
         self._rule = PRUNERS[pruner](self._measure)
 
     def learn(self, trial: TrialRecord) -> None:
-        """Takes a trial that has ended into the comparison; a second time changes nothing."""
+        """Add an ended trial to the comparison; a second call with it changes nothing."""
         self._rule.learn(trial)
 
     def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
-        """Why the trial should be pruned after so many tasks, by default all it has done; None: it should not.
+        """Return the reason to prune the trial after so many tasks, by default `tasks_done`; None if it should go on.
 
         A trial that lacks the metric after this task cannot be compared and goes on.
         """
@@ -61,14 +61,14 @@ class Judge:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """What trials are compared by, and from which task count on."""
+    """Metric by which trials are compared, its direction, and the first task count of a comparison."""
 
     metric: str
     maximize: bool
     grace_tasks: int
 
     def by_seed(self, trial: TrialRecord, tasks: int) -> dict[int, float] | None:
-        """The metric after so many tasks, by seed; None if a seed has no finite value there."""
+        """The metric after so many tasks, by seed; None if a seed has no finite value."""
         if trial.tasks_done < tasks:
             return None
         values = {seed: results[tasks - 1]["metrics"].get(self.metric) for seed, results in trial.results.items()}
@@ -81,23 +81,23 @@ class Measure:
 
     def shadow(self) -> optuna.Study:
         """A new study in memory."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # as the ledger: its lines would break the display
+        optuna.logging.set_verbosity(optuna.logging.WARNING)  # as in the ledger: log lines would break the display
         return optuna.create_study(direction="maximize" if self.maximize else "minimize")
 
     def worse(self, tasks: int, value: float, than: str, bar: float) -> str:
-        """The words for a value on the wrong side of a bar."""
+        """The reason for pruning a value on the wrong side of a bar."""
         return (f"{self.metric} {_number(value)} after task {tasks} is {'below' if self.maximize else 'above'} {than}, "
                 f"{_number(bar)}")
 
 
 class Rule(Protocol):
-    """A pruner at work: what it remembers of trials, and what it holds against one."""
+    """Interface of a pruner's rule."""
 
     def learn(self, trial: TrialRecord) -> None:
-        """Takes in a trial; repeatable."""
+        """Add a trial to the comparison; repeatable."""
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Why a running trial should be pruned, `tasks` being from grace on and before the last; or None."""
+        """Return the reason to prune a running trial, or None; `tasks` is at least grace and below the last."""
 
 
 class Never:
@@ -107,25 +107,25 @@ class Never:
         pass
 
     def learn(self, trial: TrialRecord) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def objection(self, trial: TrialRecord, tasks: int) -> None:
-        """None."""
+        """Return None."""
 
 
 class Quantile:
-    """Prunes what is worse than a quantile of the finished trials after as many tasks, once STARTUP_TRIALS finished."""
+    """Prunes a trial worse than a quantile of the finished trials at equal tasks, once STARTUP_TRIALS have finished."""
 
     def __init__(self, measure: Measure, name: str, kept: float) -> None:
         self._measure, self._name, self._kept = measure, name, kept
         # Optuna's `percentile` is the share of trials that is kept, from the best: 25.0 would prune three of four.
         self._pruner = PercentilePruner(kept, n_startup_trials=STARTUP_TRIALS)
-        self._finished: dict[int, list[tuple[float, float]]] = {}  # by task count: when a trial ended, its value
+        self._finished: dict[int, list[tuple[float, float]]] = {}  # by task count: end of a trial, its value
         self._studies: dict[int, optuna.Study] = {}  # by task count, of all that finished
         self._learned: set[int] = set()
 
     def learn(self, trial: TrialRecord) -> None:
-        """Takes in a COMPLETE trial; Optuna lets no others count."""
+        """Add a COMPLETE trial to the comparison; Optuna ignores all others."""
         if trial.state != "COMPLETE" or trial.number in self._learned:
             return
         self._learned.add(trial.number)
@@ -139,11 +139,11 @@ class Quantile:
             _add_finished(self._studies[tasks], value)
 
     def values(self, tasks: int, until: float) -> list[float]:
-        """What the trials that had finished by then had after so many tasks."""
+        """Values after so many tasks of the trials that had finished by the time `until`."""
         return [value for ended, value in self._finished.get(tasks, ()) if ended <= until]
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Why the trial should be pruned, or None."""
+        """Return the reason to prune the trial, or None."""
         value, values = self._measure.mean(trial, tasks), self.values(tasks, _recorded_at(trial, tasks))
         if value is None or not values or not self._pruner.prune(self._study(tasks, values), _running({STEP: value})):
             return None
@@ -155,34 +155,34 @@ class Quantile:
     def _study(self, tasks: int, values: list[float]) -> optuna.Study:
         if len(values) == len(self._finished[tasks]):
             return self._studies[tasks]
-        study = self._measure.shadow()  # of a trial judged again: rare enough to be made anew
+        study = self._measure.shadow()  # for a trial judged again, which is rare
         for value in values:
             _add_finished(study, value)
         return study
 
 
 class Patient:
-    """Prunes what is below the median now and stands worse against the finished trials than after an earlier task.
+    """Prunes a trial below the median whose standing among the finished trials is worse than after an earlier task.
 
-    A trial's standing is its value minus the mean of the finished trials after as many tasks, which takes out the fall
-    that all share. Standings are compared from grace on, so the first task at which a trial can be pruned is the one
-    after grace: a trial has one task more than with median to catch up.
+    A trial's standing is its value minus the mean of the finished trials after as many tasks, which removes the fall
+    that all share. Standings are compared from grace on, so a trial can first be pruned one task after grace: it has
+    one task more than with median to catch up.
     """
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
         self._median = Quantile(measure, "patient", kept=50)
-        self._study = measure.shadow()  # stays empty: the standings of one trial are all that is looked at
-        # Optuna's `patience` counts the tasks without improvement after the first such; it is not wrapped around the
-        # median, which would be given the best standing in place of the value. min_delta absorbs rounding.
+        self._study = measure.shadow()  # stays empty: the rule needs the standings of one trial only
+        # Optuna's `patience` counts the tasks without improvement after the first such. It does not wrap the median
+        # pruner, which would get the best standing in place of the value. min_delta absorbs rounding.
         self._pruner = _quietly(lambda: PatientPruner(None, patience=0, min_delta=1e-9))
 
     def learn(self, trial: TrialRecord) -> None:
-        """Takes in a COMPLETE trial."""
+        """Add a COMPLETE trial to the comparison."""
         self._median.learn(trial)
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Why the trial should be pruned, or None."""
+        """Return the reason to prune the trial, or None."""
         below, now = self._median.objection(trial, tasks), _recorded_at(trial, tasks)
         if below is None:
             return None
@@ -202,8 +202,8 @@ class Patient:
 class Halving:
     """Asynchronous successive halving: after grace, 2 grace, 4 grace, ... tasks only the better half goes on.
 
-    Half of those whose values were recorded before, whatever has become of them, and the trial itself; the first is
-    alone and passes. Nothing waits for others to finish.
+    The comparison is with all trials whose values were recorded before, in any state; the first trial is alone and
+    passes. No trial waits for others to finish.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -211,7 +211,7 @@ class Halving:
         self._rungs: dict[int, Rung] = {}  # by task count
 
     def learn(self, trial: TrialRecord) -> None:
-        """Enters a trial of any state into the rungs that it has reached."""
+        """Enter a trial of any state into the rungs that it has reached."""
         tasks = self._measure.grace_tasks
         while tasks <= trial.tasks_done and tasks < trial.n_tasks:
             value = self._measure.mean(trial, tasks)
@@ -222,10 +222,10 @@ class Halving:
             tasks *= REDUCTION
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Why the trial should be pruned, or None."""
+        """Return the reason to prune the trial, or None."""
         self.learn(trial)
         value, rung = self._measure.mean(trial, tasks), self._rungs.get(tasks)
-        if value is None or rung is None:  # no rung is at this task count
+        if value is None or rung is None:  # this task count has no rung
             return None
         trials, stopped = rung.outcome((_recorded_at(trial, tasks), trial.number, value))
         if not stopped:
@@ -238,8 +238,8 @@ class Halving:
 class Rung:
     """The values of one task count, judged in the order in which they were recorded.
 
-    An entry is (recorded_at, trial number, value). A trial meets only those recorded before it, so a judge rebuilt from
-    records, to which all entries are known at once, decides as one that saw them come.
+    An entry is (recorded_at, trial number, value). A trial is compared only with those recorded before it, so a judge
+    rebuilt from records, which has all entries at once, decides as one that got them in time.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -251,7 +251,7 @@ class Rung:
         self._pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
 
     def enter(self, entry: tuple[float, int, float]) -> None:
-        """Adds an entry, unless it is there."""
+        """Add an entry, unless the rung has it."""
         place = bisect_left(self._entries, entry)
         if entry in self._entries[place:place + 1]:
             return
@@ -260,34 +260,34 @@ class Rung:
             self._stopped, self._study = [], self._measure.shadow()
 
     def outcome(self, entry: tuple[float, int, float]) -> tuple[int, bool]:
-        """How many trials were compared, the entry's own among them, and whether it should be stopped."""
+        """(number of trials compared, this one included; whether it should be stopped)."""
         place = bisect_left(self._entries, entry)
         for _, _, value in self._entries[len(self._stopped):place + 1]:
             self._study.add_trial(_running({1: value}))
-            # The pruner writes into the study that this trial has reached the rung.
+            # The pruner notes in the study that this trial has reached the rung.
             self._stopped.append(self._pruner.prune(self._study, self._study.get_trials(deepcopy=False)[-1]))
         return place + 1, self._stopped[place]
 
 
 class Wilcoxon:
-    """Prunes what is worse, seed by seed, than the best finished trial was after as many tasks (signed-rank test).
+    """Prunes a trial worse, seed by seed, than the best finished trial was after as many tasks (signed-rank test).
 
     The best is the COMPLETE trial with the best final mean over seeds, the earliest of equals.
     """
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
-        self._finished: dict[int, tuple[float, TrialRecord]] = {}  # by number: more is better, however it is measured
+        self._finished: dict[int, tuple[float, TrialRecord]] = {}  # by number; values negated if less is better
         self._pruner = _quietly(lambda: WilcoxonPruner(p_threshold=WILCOXON_P))
 
     def learn(self, trial: TrialRecord) -> None:
-        """Takes in a COMPLETE trial."""
+        """Add a COMPLETE trial to the comparison."""
         final = self._measure.mean(trial, trial.tasks_done) if trial.state == "COMPLETE" and trial.tasks_done else None
         if final is not None:
             self._finished[trial.number] = final if self._measure.maximize else -final, trial
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Why the trial should be pruned, or None."""
+        """Return the reason to prune the trial, or None."""
         now = _recorded_at(trial, tasks)
         earlier = [(final, -other.number, other) for final, other in self._finished.values() if _ended_at(other) <= now]
         if not earlier:
@@ -316,7 +316,7 @@ PRUNERS: dict[str, Callable[[Measure], Rule]] = {
 
 
 def _recorded_at(trial: TrialRecord, tasks: int) -> float:
-    """When the last seed's result after so many tasks was recorded."""
+    """Time at which the last seed's result after so many tasks was recorded, in seconds since the epoch."""
     return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
 
 
@@ -334,12 +334,12 @@ def _running(values: dict[int, float]) -> FrozenTrial:
 
 
 def _number(value: float, sign: str = "") -> str:
-    """Four digits that count, which serve percentages as well as fractions."""
+    """A value in four significant digits, for percentages and fractions alike."""
     return f"{value:{sign}#.4g}"
 
 
 def _quietly(make: Callable[[], BasePruner]) -> BasePruner:
-    """What `make` makes, without Optuna's warning that the class is experimental, which would break the display."""
+    """Return the pruner of `make` without Optuna's warning of an experimental class, which would break the display."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return make()

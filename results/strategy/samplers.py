@@ -1,4 +1,4 @@
-"""Samplers by name: what suggests the next configuration from the results so far."""
+"""Samplers by name. A sampler suggests the next configuration from the results so far."""
 
 import itertools
 import math
@@ -22,7 +22,7 @@ GRID_LIMIT = 10_000  # points; a larger grid is never finished and only slow to 
 
 @dataclass(frozen=True, slots=True)
 class Draw:
-    """What a sampler is made for: one suggestion."""
+    """Data of one suggestion, from which a sampler is built."""
 
     seed: int  # the sweep's
     number: int  # the trial's
@@ -31,12 +31,12 @@ class Draw:
 
     @property
     def mixed(self) -> int:
-        """A seed of this trial's own."""
+        """Seed of this trial, mixed from the sweep's seed and the trial's number."""
         return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
 
 
-# A sampler is made anew for every suggestion, seeded from the sweep's seed and the trial's number, so that a resumed
-# sweep draws what an undisturbed one would have drawn. Each keeps what else it has to remember in the storage.
+# Every suggestion builds a new sampler, seeded from the sweep's seed and the trial's number, so that a resumed sweep
+# draws what an undisturbed one would have drawn. Samplers keep the rest of their state in the storage.
 SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
     "tpe": lambda draw: TPESampler(n_startup_trials=MODEL_TRIALS, multivariate=True, constant_liar=True,
                                    seed=draw.mixed),
@@ -45,29 +45,29 @@ SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
     "nsga2": lambda draw: NSGAIISampler(population_size=population(draw.trials), seed=draw.mixed),
     "random": lambda draw: RandomSampler(seed=draw.mixed),
     "qmc": lambda draw: _qmc(draw),
-    # The ledger enqueues the grid's points itself; nothing is left to draw.
+    # The ledger enqueues the points of the grid, so that nothing is left to draw.
     "grid": lambda draw: RandomSampler(seed=draw.mixed),
 }
-MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian process model what they saw
+MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian process fit a model
 SINGLE_OBJECTIVE_SAMPLERS = ("cmaes",)
 UNCONSTRAINED_SAMPLERS = ("cmaes",)
-RANGE_SAMPLERS = ("cmaes", "qmc")  # those that draw the value of a field with choices at random
+RANGE_SAMPLERS = ("cmaes", "qmc")  # they draw the value of a field with choices at random
 
 
 def population(trials: int) -> int:
-    """Individuals in a generation of NSGA-II: a quarter of the budget, so that several generations fit into it."""
+    """Size of a generation of NSGA-II: a quarter of the budget, from 4 to 20, so that several generations fit."""
     return min(max(trials // 4, 4), 20)
 
 
 def random_trials(sampler: str, trials: int) -> int:
-    """Number of trials that must have ended before a sampler that learns does better than to draw at random."""
+    """Number of trials that must have ended before a sampler that learns stops drawing at random."""
     return {"tpe": MODEL_TRIALS, "gp": MODEL_TRIALS, "nsga2": population(trials)}.get(sampler, 0)
 
 
 def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
-    """Every combination of every parameter's values: all its choices, or `levels` values from low to high.
+    """Return every combination of the parameters' values: all choices, or `levels` values from low to high.
 
-    UserError if there are more than GRID_LIMIT.
+    Raises UserError for more than GRID_LIMIT combinations.
     """
     values = [_levels(parameter, levels) for parameter in space.parameters]
     size = math.prod(len(v) for v in values)
@@ -79,13 +79,13 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
 
 
 class _NumberedQMC(QMCSampler):
-    """A sampler of one sequence with one scrambling, of which a trial takes the point of its number.
+    """A sampler of one scrambled sequence; a trial takes the point of its number.
 
-    Optuna counts the points drawn; a trial that a kill caught between two parameters would take another point.
+    Optuna counts the points drawn; a trial that was killed between two parameters would take another point.
     """
 
     def __init__(self, draw: Draw) -> None:
-        # Until a trial has ended well it draws independently, and not the same again each time.
+        # Until a trial is COMPLETE it draws with the independent sampler, whose seed differs from trial to trial.
         super().__init__(scramble=True, seed=draw.seed, warn_independent_sampling=False,
                          independent_sampler=RandomSampler(seed=draw.mixed))
         self._number = draw.number
@@ -101,11 +101,11 @@ def _qmc(draw: Draw) -> BaseSampler:
 
 
 def _cmaes(draw: Draw) -> BaseSampler:
-    """CMA-ES; it begins where trials that were given to the sweep were good (Nomura et al. 2021), else in the middle.
+    """CMA-ES, warm-started from the trials that the sweep was given (Nomura et al. 2021), else from the middle.
 
-    It learns of no trial that it did not draw itself, so this is how they count.
+    It learns only from trials that it drew itself, so given trials can count in no other way.
     """
-    # It takes the best tenth of them and fails where that is none: of fewer than ten the best alone.
+    # It takes the best tenth of them and fails if that is none: of fewer than ten it gets the best one alone.
     given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
@@ -118,7 +118,7 @@ def _levels(parameter: Parameter, levels: int) -> list[Any]:
         return list(parameter.choices)
     assert parameter.low is not None and parameter.high is not None
     spaced = (np.geomspace if parameter.log else np.linspace)(parameter.low, parameter.high, levels)
-    # Rounding must not carry an end out of its range.
+    # Rounding must not move an end out of the range.
     inside: list[float] = np.clip(spaced, parameter.low, parameter.high).tolist()
     if field_type(parameter.name)[0] is int:
         return sorted({round(value) for value in inside})
