@@ -61,7 +61,7 @@ def complete(parser: "Parser") -> None:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose complaints are UserErrors and whose flags take `-` and `_` alike."""
+    """An argparse parser that raises UserError, and that takes `-` and `_` in flags alike."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(allow_abbrev=False, **options)
@@ -75,7 +75,7 @@ class Parser(argparse.ArgumentParser):
         for text in arguments:
             try:
                 text.encode()
-            except UnicodeEncodeError:  # it would end the run where the text is first written
+            except UnicodeEncodeError:  # it would end the run at the first write of the text
                 raise UserError(f"{text!r} is not UTF-8.") from None
         return self.parse_args(_dashed(arguments))
 
@@ -147,7 +147,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
 
 
 def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
-    """The TrainConfig fields among parsed arguments."""
+    """Return the TrainConfig fields among parsed arguments."""
     return {name: value for name, value in vars(arguments).items() if name in FIELDS}
 
 
@@ -169,7 +169,7 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
 
 
 def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
-    """The fields given, `--validation` among them; UserError if they contradict each other."""
+    """Return the given fields with `--validation` applied; UserError if they contradict each other."""
     if not validation:
         return given
     if given.get("evaluate_on") == "test":

@@ -1,4 +1,4 @@
-"""A Trainer's state in files: atomic, checksummed, the last two kept."""
+"""Checkpoint files of a Trainer's state: atomic, checksummed, the last two kept."""
 
 import hashlib
 import io

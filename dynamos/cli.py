@@ -34,7 +34,7 @@ Of several values the later wins: default, --preset, --config, --set, the field'
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
 SAVE_PATH = Path("runs/train")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
-# Stands beside `config` in a run's config.yaml.
+# Entries beside `config` in a run's config.yaml.
 KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}
 
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def train_parser() -> Parser:
-    """The parser of `dynamos` without a subcommand."""
+    """Return the parser of `dynamos` without a subcommand."""
     parser = Parser(prog="dynamos", description="Train one configuration on a stream of tasks.", epilog=EPILOG,
                     formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_version()

@@ -1,4 +1,4 @@
-"""TrainConfig: every hyperparameter of a run, once. Flags, YAML files and search spaces are views of it."""
+"""TrainConfig: every hyperparameter of a run. Flags, YAML files and search spaces derive from its fields."""
 
 import dataclasses
 import math

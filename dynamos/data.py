@@ -32,11 +32,11 @@ class Images:
         return len(self.labels)
 
     def take(self, index: Tensor) -> "Images":
-        """The images at `index`."""
+        """Return the images at `index`."""
         return Images(self.pixels.index_select(0, index), self.labels.index_select(0, index), self.white)
 
     def to(self, device: torch.device) -> "Images":
-        """The same images on another device."""
+        """Return the same images on another device."""
         return Images(self.pixels.to(device), self.labels.to(device), self.white)
 
     def digest(self) -> str:

@@ -61,7 +61,7 @@ def task_line(result: TaskResult) -> str:
 def print_summary(trainer: Trainer) -> None:
     """Print a finished run's accuracy matrix, transfer, forgetting, kept channels and compute."""
     result = trainer.results[-1]
-    # A file or pipe has no width of its own; the table must not break there.
+    # A file or pipe has no width; the table must not wrap in it.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     matrices = accuracy_matrices(trainer)
     table = Table(title=f"{trainer.config.model} on {trainer.config.dataset}: {' / '.join(matrices)} accuracy in "

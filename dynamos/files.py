@@ -35,7 +35,7 @@ def any_path(text: str) -> AnyPath:
     try:
         # Other processes write there, too: a cached listing would hide their files.
         path = UPath(text, use_listings_cache=False)
-        # A bucket that cannot be listed passes for missing, so a file is asked for first: its error says more.
+        # A bucket that cannot be listed looks missing, so a file is tried first: its error says more.
         there = (path / "sweep.yaml").exists() or path.fs.exists(path.drive)
     except ImportError:
         raise UserError(f"{text} needs a package that is not installed: pip install {STORES[scheme]}") from None

@@ -50,7 +50,7 @@ def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
 def masked_prototype_loss(policy_logits: Tensor, labels: Tensor, correct: Tensor) -> Tensor:
     """prototype_loss over the rows where `correct` (N,) holds; the mask keeps a GPU from waiting for the host."""
     n, d = policy_logits.shape
-    # |v_i - v_j|^2 = |v_i|^2 + |v_j|^2 - 2 v_i v_j: no (N, N, D); from vectors about zero, where least cancels.
+    # |v_i - v_j|^2 = |v_i|^2 + |v_j|^2 - 2 v_i v_j needs no (N, N, D) tensor; centred vectors reduce cancellation.
     centred = policy_logits - policy_logits.detach().mean(0)
     products = centred @ centred.T
     squares = products.diagonal()

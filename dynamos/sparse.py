@@ -1,4 +1,4 @@
-"""One image at a time through a trained gated network, computing only the channels that its gates keep."""
+"""Sparse inference: a trained gated network on single images, computing only the channels that its gates keep."""
 
 from copy import deepcopy
 from dataclasses import dataclass

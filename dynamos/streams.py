@@ -159,7 +159,7 @@ def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) 
 
     for visit in range(3 * digits):
         pair = (visit % digits, (visit + 1) % digits)
-        # Few images make fewer than six chunks of n // 6 + 1 (12 make four, 30 five): the last visits find nothing.
+        # Few images make fewer than six chunks of n // 6 + 1 (12 make four, 30 five): the last visits are empty.
         first, second = (draws.permutation(chunks[j].pop()) if chunks[j] else np.empty(0, np.int64) for j in pair)
         while len(first) and len(second):
             n = min(round(len(first) / (len(first) + len(second)) * batch_size), len(first))

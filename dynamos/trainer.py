@@ -375,7 +375,7 @@ class _Evaluation:
     class_il: float
     task_il: float
     kept: np.ndarray  # (N, G) channels that each gate kept of each image
-    entropy: float  # of the policy: mean of a channel's, nats
+    entropy: float  # of the policy: mean over channels, nats
     use: np.ndarray  # (K, G, C) images of each class that kept each channel
 
 

@@ -157,7 +157,7 @@ def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
 
 
 def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
-    """Whether the best stands out, in words."""
+    """Describe whether the best trial stands out from the others."""
     if config.seeds < 2:
         return "With one seed a trial, what lies close to the best cannot be told from it."
     if len(ranked(trials, config)) < 2:

@@ -543,7 +543,7 @@ class Ledger:
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
         """Store a task's objective as an intermediate value, once every seed has reported it and if not stored yet."""
-        # In a study of several objectives one intermediate value makes TPE raise for good.
+        # In a study of several objectives one intermediate value makes every later suggestion of TPE raise.
         if len(self.config.objectives) > 1 or task in trial.intermediate_values:
             return
         record = read(trial, self.config, dt.datetime.now(dt.UTC))

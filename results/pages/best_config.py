@@ -49,7 +49,7 @@ def write_views(ledger: Ledger) -> None:
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
         with closing(Ledger.open(storage, confirms)) as sweep:
             enter_outcome(sweep, ledger, ledger.trials())
-    found = best(ledger.trials(), ledger.config)  # None of a confirmation: that would be to choose on test images
+    found = best(ledger.trials(), ledger.config)  # None of a confirmation: it would be a choice on test images
     if found is not None:
         export(ledger, found, Choice())
     write_trials(ledger)  # last: if it is up to date, so is the rest

@@ -197,7 +197,7 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
                   chart(charts.matrix(chosen), "accuracy matrix"),
                   heading("Accuracy on each task", 3), chart(charts.per_task(chosen), "accuracy on each task")]
     seed = next(iter(chosen.results))
-    use = ledger.channel_use(chosen, seed)  # of one seed: another's channels are others
+    use = ledger.channel_use(chosen, seed)  # of one seed: channels differ between seeds
     if any(chosen.results[seed][-1]["keep_per_task"][0]):
         parts += [heading("Channels kept", 3), paragraph("The fraction of its channels that each gate keeps."),
                   chart(charts.kept(chosen), "channels kept")]
