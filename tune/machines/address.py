@@ -1,6 +1,6 @@
 """Addresses of Ray clusters: HOST:PORT of the cluster itself, http://HOST:PORT of its job server."""
 
-JOB_SERVER = "http://127.0.0.1:8265"  # where Ray has it by default
+JOB_SERVER = "http://127.0.0.1:8265"  # Ray's default
 
 
 def is_server(address: object) -> bool:

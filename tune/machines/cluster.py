@@ -1,4 +1,4 @@
-"""The Ray that a sweep runs on: one of this machine's own, or a cluster that is there."""
+"""The Ray cluster that a sweep runs on: a private one on this machine, or an existing one."""
 
 import logging
 import os
@@ -25,16 +25,16 @@ from results.definition.sweep_config import SweepConfig
 from tune.machines.places import Node
 from tune.machines.probe import apart, gpu_count
 
-PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # what workers need of ours
+PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # our packages that workers import
 CONNECT_SECONDS = 10.0
-REFRESH_SECONDS = 1.0  # how old the list of nodes may be
+REFRESH_SECONDS = 1.0  # largest age of the list of nodes
 log = logging.getLogger(__name__)
-_LONG_PATH = "AF_UNIX path length"  # in what Ray says of a socket whose path is too long
-_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started, whose packages came with the job
+_LONG_PATH = "AF_UNIX path length"  # part of Ray's error for a socket path that is too long
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started; its packages came with the job
 
 
 def cluster_address(given: str | None) -> str | None:
-    """The address of the cluster to use: as given, else RAY_ADDRESS; None for a Ray of this machine's own."""
+    """The address of the cluster to use: `given`, else RAY_ADDRESS; None for a private Ray on this machine."""
     address = given or os.environ.get("RAY_ADDRESS") or None
     name = "--address" if given else "RAY_ADDRESS"
     hint = "" if given else " Unset the variable to run on this machine alone."
@@ -48,10 +48,10 @@ def cluster_address(given: str | None) -> str | None:
 
 @contextmanager
 def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
-    """While it lasts, Ray is there; gives what lists the nodes that take trials.
+    """Keeps Ray running in a `with` block; yields a function that lists the nodes that take trials.
 
-    Without an address it is a Ray of this machine's own, with what is `here`, which listens on loopback only.
-    Token authentication is on, by Ray's default; it reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
+    Without an address it starts a Ray on this machine, with the resources of `here`, that listens on loopback only.
+    Token authentication is on, Ray's default; Ray reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
     RunError where no cluster answers.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _Job()}
@@ -70,7 +70,7 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """While it lasts, Ray leaves the handler of SIGTERM as it is; its own would end the process, at whatever it is."""
+    """Keeps Ray from replacing the handler of SIGTERM; Ray's handler would end the process at any point."""
     before = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda _: None
     try:
@@ -80,20 +80,20 @@ def _own_sigterm() -> Iterator[None]:
 
 
 class _Job(JobConfig):
-    """The job of a driver whose working folder stays out of its workers' path, where a user's tune.py may lie."""
+    """Job of a driver that keeps its working folder, in which a user's tune.py may lie, off its workers' path."""
 
     def __init__(self) -> None:
-        # Where our packages lie in that folder and nowhere else, workers need it.
+        # Workers need that folder if our packages lie in it and nowhere else.
         ours = str(Path(__file__).resolve().parents[1])
         super().__init__(_py_driver_sys_path=[ours] * (ours == str(Path.cwd())))
 
     def _runtime_env_has_working_dir(self) -> bool:
-        return True  # else Ray puts the folder of the driver, and that of its script, before all others
+        return True  # else Ray puts the folders of the driver and of its script before all others
 
 
 def _start(here: Node, quiet: dict[str, Any]) -> None:
-    # Where Ray takes the machine for one that is never part of a cluster, its processes listen on 127.0.0.1 alone; by
-    # itself it takes only Windows and macOS for such.
+    # Ray's processes listen on 127.0.0.1 alone if Ray takes the machine for one that never joins a cluster. By default
+    # it does so only on Windows and macOS.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     check_token()
     try:
@@ -104,29 +104,29 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
         name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)  # /tmp is short
         raise UserError(f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be longer than "
                         "the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp.") from None
-    except Exception as error:  # whatever Ray raises: where the machine is busy, a plain Exception
+    except Exception as error:  # on a busy machine Ray raises a plain Exception
         raise RunError(f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was begun; on a "
                        "machine that is busy, try again.") from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
     token = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it for all to read
+    if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it readable by all
         token.chmod(0o600)
 
 
 def this_machine(config: SweepConfig) -> Node:
-    """CPUs that this process may use, by affinity and container, and, where the sweep wants any, GPUs."""
+    """This machine as a node: the CPUs that affinity and container allow and, if the sweep uses GPUs, its GPUs."""
     return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    # Ray merges what a job brought with what its driver asks for, and refuses to where both name packages.
+    # Ray merges the runtime environments of a job and its driver, and refuses if both name packages.
     ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
     try:
         found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
         if wants_a_token(found):
             let_in()
-        else:  # a driver that demands one of such a cluster is taken for dead by it, and its actors with it
+        else:  # such a cluster takes a driver that demands a token for dead, and its actors too
             os.environ["RAY_AUTH_MODE"] = "disabled"
             Config.initialize("")
         ray.init(address=found, runtime_env=ours, **quiet)
@@ -139,8 +139,8 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def wants_a_token(address: str) -> bool:
-    """Whether a cluster lets in only who shows its token; an error of gRPC where none answers."""
-    if os.environ.get("RAY_USE_TLS") == "1":  # not asked, for it would take the cluster's certificates
+    """Whether a cluster demands its token; RpcError if no cluster answers."""
+    if os.environ.get("RAY_USE_TLS") == "1":  # no request is sent: it would need the cluster's certificates
         return True
     with grpc.insecure_channel(address, options=ray_constants.GLOBAL_GRPC_OPTIONS) as channel:
         try:
@@ -153,13 +153,13 @@ def wants_a_token(address: str) -> bool:
 
 
 def package_folders() -> list[str]:
-    """Where our packages lie, for Ray to carry them to other machines."""
+    """The folders of our packages, which Ray carries to other machines."""
     specs = [find_spec(name) for name in PACKAGES]
     return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]
 
 
 def check_token() -> None:
-    """UserError where the environment names a file with Ray's token that cannot be read."""
+    """Raises UserError if the environment names a file with Ray's token that cannot be read."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     try:
@@ -171,9 +171,9 @@ def check_token() -> None:
 
 
 def let_in() -> None:
-    """Has this process show the cluster's token wherever it has one, as Ray does only where it starts the cluster.
+    """Makes this process send the cluster's token if it has one; Ray does so only where it starts the cluster.
 
-    Ray says nothing of it, nor of what it does from then on unless it fails.
+    From then on Ray logs nothing but errors.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     check_token()
@@ -181,11 +181,11 @@ def let_in() -> None:
 
 
 class _Nodes:
-    """Lists the nodes that take trials: those that live and are not about to leave."""
+    """Lists the nodes that take trials: those that are alive and not about to leave."""
 
     def __init__(self) -> None:
         self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
-        self.over = False  # whether Ray is going, or gone
+        self.over = False  # whether Ray is shutting down
 
     def __call__(self) -> list[Node]:
         if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
@@ -193,7 +193,7 @@ class _Nodes:
             try:
                 leaving = state.get_draining_nodes()
                 entries = state.node_table()  # type: ignore[no-untyped-call]
-            except ray.exceptions.RayError as error:  # the head is away: what was known last holds until it answers
+            except ray.exceptions.RayError as error:  # the head is away: the last list holds until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
             self._nodes = [_node(entry) for entry in entries if entry["Alive"] and entry["NodeID"] not in leaving]

@@ -1,4 +1,4 @@
-"""The images of a sweep's stream on their way from the driver to the trials on other nodes."""
+"""Images of a sweep's stream, sent from the driver to the trials on other nodes."""
 
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,12 +14,12 @@ RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"  # (N, C, H, W) uint
 
 
 def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
-    """The images that trials of a base train and are measured on, to be sent to nodes; None for embedded ones."""
+    """The images that trials train and are evaluated on, to send to nodes; None for embedded ones."""
     return None if base.data_path is None else apart(raw_images, base)
 
 
 def raw_images(base: TrainConfig) -> dict[str, RawImages]:
-    """The images that a configuration reads, by "training" and, where it is measured on them, "test"."""
+    """The images that a configuration reads: "training" and, if it is evaluated on them, "test"."""
     from dynamos.streams import read_images
 
     return {name: (images.pixels.numpy(), images.labels.numpy(), images.white)
@@ -27,7 +27,7 @@ def raw_images(base: TrainConfig) -> dict[str, RawImages]:
 
 
 def received(images: dict[str, RawImages] | None) -> "dict[str, Images] | None":
-    """Images that a driver has sent, for load_stream: copies, for those in the object store cannot be written."""
+    """The driver's images for load_stream, as copies: arrays in the object store are read-only."""
     import torch
 
     from dynamos.data import Images

@@ -1,4 +1,4 @@
-"""Commands that run on a cluster through Ray Jobs, while the machine that sent them may go away."""
+"""Commands that run on a cluster through Ray Jobs; the machine that sent them may go away."""
 
 import asyncio
 import logging
@@ -20,9 +20,9 @@ from tune.machines.screen import SCREEN, width
 from tune.machines.status import ASKED_FOR, began, error, for_people
 
 SWEEP = "sweep"  # metadata of a job: the name of the sweep that it drives
-START_SECONDS = 180.0  # how long a submission is watched for a failure at its start
+START_SECONDS = 180.0  # for which a submission is watched for a failure at its start
 POLL_SECONDS = 0.5
-# What Ray puts before a command's own first line.
+# Ray's lines before the first line of a command.
 _RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d \S+\s+INFO job_manager\.py|Running entrypoint for job ")
 
 
@@ -30,9 +30,9 @@ class Jobs:
     """A cluster's job server."""
 
     def __init__(self, address: str) -> None:
-        """Connects; RunError where no server answers or it does not let this user in."""
+        """Connects; RunError if no server answers or the server refuses this user."""
         let_in()
-        for name in ("dashboard_sdk", "job.sdk"):  # which set their own levels, and tell of every upload
+        for name in ("dashboard_sdk", "job.sdk"):  # these set their levels themselves, and log every upload
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
         self._address = address
         with self._told():
@@ -47,15 +47,15 @@ class Jobs:
             return str(self._client.submit_job(
                 entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
                 metadata={} if sweep is None else {SWEEP: sweep},
-                # Its tables are to fit the screen here.
+                # Its tables must fit the screen here.
                 runtime_env={"py_modules": package_folders(), **sent, "env_vars": {
                     ASKED_FOR: "1"} | ({} if (columns := width()) is None else {SCREEN: str(columns)})}))
 
     def started(self, arguments: Sequence[str], sweep: str, files: Sequence[Path] = ()) -> str:
         """The id of a job whose sweep has started, or is about to.
 
-        A submission that fails at its start is made once more, for loading what it needs may fail once. RunError where
-        the second fails as well, or the command itself refused.
+        A submission that fails at its start is repeated once, because loading its packages may fail once. RunError if
+        the second fails too, or if the command itself refuses.
         """
         for last in (False, True):
             job = self.submit(arguments, sweep, files)
@@ -69,7 +69,7 @@ class Jobs:
         raise AssertionError
 
     def run(self, arguments: Sequence[str], files: Iterable[Path] = ()) -> int:
-        """The exit status of a command there, once it has ended; what it says is printed."""
+        """Runs a command on the cluster to its end, prints its output and returns its exit status."""
         job = self.submit(arguments, None, files)
         self.follow(job)
         while not (details := self._details(job)).status.is_terminal():
@@ -78,7 +78,7 @@ class Jobs:
         return int(code) if code is not None else 0 if details.status == JobStatus.SUCCEEDED else 1
 
     def follow(self, job: str) -> None:
-        """Prints what a job says, until its end."""
+        """Prints a job's output until its end."""
 
         async def tail() -> None:
             async for lines in self._client.tail_job_logs(job):
@@ -88,12 +88,12 @@ class Jobs:
             asyncio.run(tail())
 
     def show(self, job: str) -> None:
-        """Prints what a job has said."""
+        """Prints a job's output so far."""
         with self._told():
             _print(self._client.get_job_logs(job))
 
     def of(self, name: str) -> str:
-        """The id of a job, given as such or as the sweep whose newest driver it is; UserError if there is none."""
+        """The id of a job, given its id or the sweep whose newest driver it is; UserError if no job matches."""
         with self._told():
             jobs = [job for job in self._client.list_jobs() if job.submission_id is not None]
         if any(job.submission_id == name for job in jobs):
@@ -105,7 +105,7 @@ class Jobs:
         return str(max(drivers, key=lambda job: job.start_time or 0).submission_id)
 
     def _watched(self, job: str) -> tuple[JobStatus, str]:
-        """(status, what it said) of a job once its trials start, once it has ended, or after START_SECONDS."""
+        """(status, output) of a job once its trials start, once it has ended, or after START_SECONDS."""
         until = time.monotonic() + START_SECONDS
         while True:
             status = self._details(job).status
@@ -121,7 +121,7 @@ class Jobs:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """While it lasts, an error of the server's is one line."""
+        """Turns an error of the server into a RunError of one line."""
         try:
             yield
         except ray.exceptions.AuthenticationError:

@@ -1,4 +1,4 @@
-"""How many trials to put on a GPU: measured on one node of each kind before a session's first trial.
+"""Number of trials on a GPU: measured on one node of each kind before a session's first trial.
 
 All trials of a sweep train equally many steps, so the packing with the most steps a second has the most trials an hour.
 """
@@ -20,11 +20,11 @@ from tune.machines.places import Node
 if TYPE_CHECKING:
     from dynamos.trainer import Trainer
 
-PACKINGS = (1, 2, 4, 8, 16)  # trials on a GPU that are tried
+PACKINGS = (1, 2, 4, 8, 16)  # trials on a GPU to try
 PROBE_SECONDS = 10.0  # of training, for each packing
-START_SECONDS = 300.0  # in which the processes of a packing have to be ready
-GAIN = 1.05  # by which more trials on a GPU have to be faster together, to be worth their memory
-MEMORY = 0.9  # of a GPU that trials may fill
+START_SECONDS = 300.0  # limit until the processes of a packing are ready
+GAIN = 1.05  # least speed-up at which more trials on a GPU are worth their memory
+MEMORY = 0.9  # share of a GPU's memory that trials may fill
 
 
 class _Probe:
@@ -44,7 +44,7 @@ class _Probe:
         self.train(1.0)
 
     def train(self, seconds: float) -> float:
-        """Steps a second."""
+        """Trains for so many seconds and returns the steps a second."""
         from dynamos.trainer import Trainer
 
         self._until, self._steps, began = time.monotonic() + seconds, 0, time.monotonic()
@@ -56,7 +56,7 @@ class _Probe:
         return self._steps / (time.monotonic() - began)
 
     def memory(self) -> float:
-        """The part of its GPU's memory that is taken, by this process and all others."""
+        """The share of its GPU's memory in use, by this process and all others."""
         if self._cuda is None:
             return 0.0
         free, total = self._cuda.mem_get_info()
@@ -70,10 +70,10 @@ class _Probe:
 
 def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None,
             interrupted: Callable[[], bool]) -> dict[int, float]:
-    """Steps a second of all trials on a node's GPU together, by how many they are.
+    """Steps a second of all trials on a node's GPU together, by the number of trials.
 
-    Packings that do not fit its memory or its CPUs are left out, and what an interrupt leaves no time for. RunError
-    where not even one trial trains.
+    Packings that do not fit its memory or its CPUs are left out, and so are those after an interrupt. RunError if not
+    even one trial trains.
     """
     found = dict[int, float]()
     shared = ray.put(images)
@@ -89,7 +89,7 @@ def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None
             found[trials] = sum(ray.get([one.train.remote(PROBE_SECONDS) for one in probes],
                                         timeout=START_SECONDS))
             taken = max(ray.get([one.memory.remote() for one in probes], timeout=START_SECONDS))
-        except ray.exceptions.RayError as error:  # out of memory, or out of time: so many are too many
+        except ray.exceptions.RayError as error:  # out of memory or out of time: too many trials
             if not found:
                 said = str(error).strip().splitlines()[-1]
                 raise RunError(f"a trial on a GPU of {node.host}, to measure its speed, failed: {said}") from None
@@ -103,7 +103,7 @@ def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None
 
 
 def best_packing(found: Mapping[int, float]) -> int:
-    """Trials on a GPU that are the fastest together; of those within GAIN of each other the fewest."""
+    """Number of trials on a GPU with the most steps a second; of those within GAIN of each other the fewest."""
     chosen = min(found)
     for trials in sorted(found):
         if found[trials] > GAIN * found[chosen]:

@@ -1,4 +1,4 @@
-"""Where trials go: how many each node of a Ray cluster holds, and how large a part of its GPUs each gets."""
+"""Places of trials: how many each node of a Ray cluster holds, and the share of a GPU that each gets."""
 
 import math
 from collections import Counter
@@ -22,11 +22,11 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a trial holds, and where."""
+    """Resources that a trial holds, and its node."""
 
     cpus: float
     gpus: float
-    node: str | None  # the id of the one node that it may run on; None: any
+    node: str | None  # id of the only node that it may run on; None: any
 
 
 class Places:
@@ -36,26 +36,26 @@ class Places:
     """
 
     def __init__(self, config: SweepConfig, nodes: Callable[[], Sequence[Node]]) -> None:
-        """`nodes` gives those that take trials at the moment."""
+        """`nodes` lists the nodes that take trials at the moment."""
         self._config, self._nodes = config, nodes
-        # GPUs of a trial, where they are not those of the configuration: by kind of GPU, and by node.
+        # GPUs of a trial that differ from the configuration: by kind of GPU, and by node.
         self._of_kind: dict[str | None, float] = {}
         self._of_node: dict[str, float] = {}
-        self.packings = 0  # how often the packing of a node has changed
+        self.packings = 0  # number of changes of packing so far
 
     def count(self) -> int:
-        """Trials that may run at a time."""
+        """Number of trials that may run at a time."""
         return self._count(self._nodes())
 
     def _count(self, nodes: Sequence[Node]) -> int:
         return int(min(sum(map(self.on, nodes)), self._config.max_concurrent or math.inf))
 
     def on(self, node: Node) -> int:
-        """Trials that a node holds at a time."""
+        """Number of trials that a node holds at a time."""
         return fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node))
 
     def free(self, taken: Iterable[Place]) -> Place | None:
-        """A place for one more trial beside those taken; None where there is none."""
+        """A place for one more trial beside those taken; None if all are taken."""
         places, nodes = list(taken), self._nodes()
         if len(places) >= self._count(nodes):
             return None
@@ -69,22 +69,22 @@ class Places:
         return Place(cpus, self.gpus(node), node.id) if left[node] > 0 else None
 
     def gone(self, place: Place) -> bool:
-        """Whether no trial can start at a place any more, for its node is not there."""
+        """Whether the node of a place has left, so that no trial can start on it."""
         return place.node is not None and place.node not in {node.id for node in self._nodes()}
 
     def gpus(self, node: Node) -> float:
-        """GPUs that a trial on a node gets."""
+        """Number of GPUs of a trial on a node."""
         return self._of_node.get(node.id, self._of_kind.get(node.kind, self._config.gpus_per_trial))
 
     def pack(self, kind: str | None, trials: int) -> None:
-        """Puts so many trials on each GPU of a kind, on nodes that are there and on those to come."""
+        """Puts so many trials on each GPU of a kind, on present and on future nodes."""
         self._of_kind[kind] = 1 / trials
         self.packings += 1
 
     def thin_out(self, place: Place, node: str) -> bool:
-        """Halves the trials on each GPU of a node where one at such a place ran out of memory; False if it was alone.
+        """Halves the trials on each GPU of a node after one at `place` ran out of memory; False if it was alone.
 
-        A second trial of the same packing changes nothing more.
+        A second such trial of the same packing changes nothing more.
         """
         if not 0 < place.gpus < 1:
             return False
@@ -96,18 +96,18 @@ class Places:
 
 
 def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
-    """Trials that a node with so many CPUs and GPUs holds at a time."""
+    """Number of trials that a node with so many CPUs and GPUs holds at a time."""
     fits = math.inf
     for there, wanted, whole in ((cpus, cpus_per_trial, False), (gpus, gpus_per_trial, gpus_per_trial < 1)):
         if wanted:
-            # A fraction of a GPU is on one GPU; 1 / 0.2 is to be 5.
+            # A fraction of a GPU lies on one GPU; 1 / 0.2 must be 5.
             units = int(there) if whole else 1
             fits = min(fits, units * math.floor(there / units / wanted + 1e-9) if units else 0)
     return int(fits)
 
 
 def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
-    """UserError if no node holds a trial; says of what there is too little."""
+    """Raises UserError if no node holds a trial; it names the scarce resource."""
     for kind, wanted, most in (("cpus", config.cpus_per_trial, max((n.cpus for n in nodes), default=0)),
                                ("gpus", config.gpus_per_trial, max((n.gpus for n in nodes), default=0))):
         if wanted > most:

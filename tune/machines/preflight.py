@@ -1,4 +1,4 @@
-"""What is looked at on every node of a cluster before anything is spent: resources, versions, storage, data."""
+"""Checks of every node of a cluster before a sweep spends anything: resources, versions, storage, data."""
 
 import datetime as dt
 import hashlib
@@ -31,31 +31,31 @@ from tune.machines.images import RawImages, shipped_images
 from tune.machines.places import Node, Places, refuse_unless_fit
 from tune.tracking.store import one_line, reachable
 
-SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # what every node must have as the driver has it
-NODE_SECONDS = 180.0  # in which a node has to answer; its first worker imports much
-CLOCK_SECONDS = 60.0  # by how much a node's clock may differ
+SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # versions in which every node must equal the driver
+NODE_SECONDS = 180.0  # limit for a node's answer; its first worker imports much
+CLOCK_SECONDS = 60.0  # largest difference of a node's clock
 FREE_BYTES = 1e9
-# Where SQLite's locks do not hold.
+# SQLite's locks do not hold on these.
 NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "beegfs", "9p", "fuse")
 
 
 @dataclass(frozen=True, slots=True)
 class NodeReport:
-    """What a node said of itself."""
+    """Report of a node on itself."""
 
     node: Node
     gpus: str  # kinds and memory
     versions: Mapping[str, str]
     clock: float  # seconds that its clock is ahead of the driver's
     free_bytes: float  # on the disk of its storage
-    storage: str | None  # why the storage cannot be written and read there; None if it can
+    storage: str | None  # reason why the node cannot write and read the storage; None if it can
     data: str  # "embedded", or the digest of the images that reached it
 
 
 def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig) -> None:
-    """Prints what a sweep will find on each node; RunError for what would not do, with its remedy.
+    """Prints the resources, versions, storage and data of each node; RunError for faults, with their remedies.
 
-    `base` says which images its trials need.
+    `base` decides which images its trials need.
     """
     console = Console(stderr=True)
     with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
@@ -78,7 +78,7 @@ def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: 
 
 
 def versions() -> dict[str, str]:
-    """This process's version of everything in SAME; that of our own code is a hash of its files."""
+    """The version of everything in SAME in this process; that of our code is a hash of its files."""
     known = {"python": platform.python_version(), "code": code_version(map(Path, package_folders()))}
     return {name: known.get(name) or version(name) for name in SAME}
 
@@ -102,7 +102,7 @@ def digest(images: Mapping[str, tuple[Any, Any, int]]) -> str:
 
 
 def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
-    """What of a node would not do, each in a sentence or two."""
+    """The faults of a node, each in a sentence or two."""
     host, found = report.node.host, []
     for name in SAME:
         if report.versions[name] != own[name]:
@@ -120,7 +120,7 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
 
 
 def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
-    """What of the ledger's place would not do."""
+    """The faults of the ledger's place."""
     url = None if config.ledger_url is None else make_url(config.ledger_url)
     if url is None or url.get_backend_name() == "sqlite":
         place = storage if url is None else Path(str(url.database))
@@ -138,7 +138,7 @@ def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
 
 
 def file_system(path: Path) -> str:
-    """The kind of the file system that a path is or would be on; "" where the system does not say."""
+    """The kind of the file system that a path is or would be on; "" if the system lists none."""
     mounts = Path("/proc/self/mounts")
     if not mounts.exists():
         return ""
@@ -148,7 +148,7 @@ def file_system(path: Path) -> str:
 
 
 class _Inspector:
-    """Looks around on the node that it runs on."""
+    """Inspects the node that it runs on."""
 
     def look(self, probe: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
         return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(probe),
@@ -160,7 +160,7 @@ class _Inspector:
 
 def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
              nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
-    """(what each node said, what is to be said of those that did not)."""
+    """(the nodes' reports, a sentence for each node that did not answer)."""
     probe = storage / f".preflight-{uuid.uuid4().hex}"
     try:
         write_whole(probe / "driver", probe.name)
@@ -196,7 +196,7 @@ def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
 
 
 def _written(probe: AnyPath, name: str) -> str | None:
-    """Why a node can not read what the driver wrote and write something of its own; None if it can."""
+    """Reads the driver's file and writes another beside it; the reason if this node cannot, else None."""
     try:
         if (probe / "driver").read_text() != probe.name:
             return f"{probe.parent} holds another file there"
@@ -214,13 +214,13 @@ def _read(path: AnyPath, text: str) -> bool:
 
 
 def _free(probe: AnyPath) -> float:
-    """Bytes that are free on the disk of a node's own files: the storage's, where that is one."""
+    """Free bytes on the disk of the storage or, if the storage is no folder here, of temporary files."""
     place = probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
     return float(shutil.disk_usage(place).free)
 
 
 def _gpus() -> str:
-    """Kinds and memory of a node's GPUs, as its driver names them."""
+    """Kinds and memory of a node's GPUs, as nvidia-smi names them."""
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
@@ -230,7 +230,7 @@ def _gpus() -> str:
 
 
 def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
-    """What the nodes said; of versions only what differs from the driver's, so that it fits a narrow screen."""
+    """Table of the nodes' reports, of versions only those unlike the driver's, so that it fits a narrow screen."""
     table = Table(title=f"{len(reports)} nodes, {places.count()} trials at a time "
                   f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)")
     for column in ("node", "CPUs", "GPUs", "trials", "versions", "clock", "disk", "storage", "data"):

@@ -1,4 +1,4 @@
-"""What a sweep has to know of data and machine before it begins, found out in a process of its own.
+"""Facts about data and machine that a sweep needs before it begins, read in a separate process.
 
 The driver lives as long as the sweep and has no use for torch, which would double its memory.
 """
@@ -18,23 +18,23 @@ from results.definition.sweep_config import SweepConfig
 if TYPE_CHECKING:
     from dynamos.streams import Stream
 
-# What decides whether a configuration can train at all.
+# Fields that decide whether a configuration can train at all.
 FITTING = ("model", "warmup", "warmup_epochs", "warmup_steps", "n_epochs", "batch_size", "nf", "hidden_dim_ratio")
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
 
 
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """What a function gives that is run in a new process; it may import what this one must not."""
+    """Runs a function in a new process and returns its result; it may import what this process must not."""
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
 
 def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
-    """What sweep.yaml says beside the configuration; UserError where the base's data is missing.
+    """The record in sweep.yaml beside the configuration; UserError if the base's data is missing.
 
-    So it is, where trials train `here`, for a device that this machine lacks, and for values of a sweep's points and
-    space with which no trial could train on these images.
+    UserError also, if trials train `here`, for a device that this machine lacks, and for values of a sweep's points
+    and space with which no trial could train on these images.
     """
     from dynamos.device import pick_device
     from dynamos.provenance import git_revision, now_utc
@@ -53,7 +53,7 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
 
 
 def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
-    """UserError where the images of a sweep are not where its base says, or are others."""
+    """Raises UserError if the images of a sweep are missing from the base's folder, or differ."""
     from dynamos.device import pick_device
     from dynamos.streams import load_stream
 
@@ -63,7 +63,7 @@ def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
 
 
 def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any]) -> str | None:
-    """In what the images of a base's stream are not those with a sweep's hashes, in words; None where they are."""
+    """A sentence on how the images of a stream differ from a sweep's hashes; None if they agree."""
     for name, found in (("data_hash", stream.data_hash), ("validation_hash", stream.split_hash)):
         if hashes.get(name) not in (None, found):
             where = "" if base.data_path is None else f" under data_path {base.data_path}"
@@ -73,7 +73,7 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
 
 
 def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:
-    """UserError where a point, or an end or a choice of a parameter whatever the others have, fails a check."""
+    """Raises UserError if a point fails a check, or an end or choice of a parameter for all values of the others."""
 
     def refusal(changes: Mapping[str, Any]) -> str | None:
         try:
@@ -96,7 +96,7 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
 
 
 def gpu_count() -> int:
-    """GPUs that torch sees."""
+    """Number of GPUs that torch sees."""
     import torch
 
     return torch.cuda.device_count()

@@ -1,14 +1,14 @@
-"""The width of the screen that a command is read on, on this machine or through a cluster's job server."""
+"""The width of the screen that shows a command's output, here or through a cluster's job server."""
 
 import os
 import shutil
 import sys
 
-SCREEN = "DYNAMOS_COLUMNS"  # environment variable: columns of the screen on which a command on a cluster is read
+SCREEN = "DYNAMOS_COLUMNS"  # environment variable: columns of the screen that shows a cluster's output
 
 
 def width() -> int | None:
-    """Columns of the screen; None where nothing is to be cut."""
+    """Number of columns of the screen; None if the output has no screen."""
     if sys.stdout.isatty():
         return shutil.get_terminal_size().columns
     return int(os.environ[SCREEN]) if SCREEN in os.environ else None
