@@ -1,4 +1,4 @@
-"""Limits that outlast a session: once a sweep has come to one, it goes on only with another."""
+"""Limits that outlast a session: a sweep that has reached one goes on only with another value."""
 
 from collections.abc import Callable
 
@@ -9,19 +9,19 @@ from results.trial import TrialRecord
 
 
 def reached(ledger: Ledger) -> dict[str, str]:
-    """Those that the sweep has come to, in words, by the flag that sets another."""
+    """The limits that a sweep has reached, in words, by the flag that changes them."""
     return spent(ledger.config, ledger.spent) | on_target(ledger.config, ledger.trials())
 
 
 def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
-    """The same of budgets; `seconds` gives what was held of "cpu" and "gpu" so far."""
+    """The budgets that are spent, likewise; `seconds` gives the seconds of "cpu" and "gpu" held so far."""
     budgets = {"cpu": config.cpu_budget_seconds, "gpu": config.gpu_budget_seconds}
     return {f"--{kind}-budget": f"the {kind.upper()} budget is spent" for kind, budget in budgets.items()
             if budget is not None and seconds(kind) >= budget}
 
 
 def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
-    """The same of the target."""
+    """The target, likewise, if the best trial has reached it."""
     objective, chosen = config.objectives[0], best(trials, config)
     if config.target is None or chosen is None:
         return {}

@@ -1,4 +1,4 @@
-"""What hears of a sweep while it runs: the command line's live table, or nobody."""
+"""Listeners to a running sweep: the interface, and one that does nothing."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -7,25 +7,25 @@ from results.trial import TrialRecord
 
 
 class Listener(Protocol):
-    """Told by run_sweep, which prints nothing itself; entered before Ray is started, left when the sweep has ended."""
+    """Receiver of run_sweep's events; entered before Ray starts, left when the sweep has ended."""
 
     def __enter__(self) -> object:
-        """A session begins."""
+        """Begins a session."""
 
     def __exit__(self, *_: object) -> None:
-        """It is over."""
+        """Ends the session."""
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Trials start from here on, as many at a time as `slots` gives at the moment."""
+        """Takes the start of the trials, of which `slots()` run at a time at the moment."""
 
     def note(self, text: str) -> None:
-        """Something goes on beside the trials, until the next note."""
+        """Takes the activity beside the trials, until the next note."""
 
     def say(self, line: str) -> None:
-        """Something is known that is worth a line."""
+        """Takes a line of text for the user."""
 
     def __call__(self, trial: TrialRecord) -> None:
-        """A trial has changed."""
+        """Takes a trial that has changed."""
 
 
 class Silent:

@@ -1,4 +1,4 @@
-"""Logs that a full disk or a store that is away does not turn into tracebacks on the screen."""
+"""Logs that print no traceback if a disk is full or a store is away."""
 
 import logging
 from contextlib import suppress
@@ -12,14 +12,14 @@ TAIL_BYTES = 20_000
 
 
 def log_file(path: AnyPath) -> logging.Handler:
-    """A file made with its first line; lines that cannot be written are dropped: whatever follows from it is said."""
+    """A log whose file is made with its first line; lines that cannot be written are dropped."""
     handler = LogFile(path, delay=True) if isinstance(path, Path) else LogObject(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler
 
 
 def tail(path: AnyPath) -> str:
-    """The last TAIL_BYTES of a text file; "" where there is none."""
+    """The last TAIL_BYTES of a text file; "" if it does not exist."""
     if not path.is_file():
         return ""
     with path.open("rb") as file:
@@ -29,19 +29,19 @@ def tail(path: AnyPath) -> str:
 
 
 class LogFile(logging.FileHandler):
-    """One on a disk."""
+    """A log on a disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing; the default prints a traceback."""
+        """Does nothing; the default prints a traceback."""
 
     def close(self) -> None:
-        """Closes the file, whether or not what is left can be written."""
+        """Closes the file, even if its last lines cannot be written."""
         with suppress(OSError):
             super().close()
 
 
 class LogObject(logging.Handler):
-    """One in an object store, put anew with each line: nothing can be added to it there, and lines are few."""
+    """A log in an object store, rewritten with each line: objects cannot grow, and lines are few."""
 
     def __init__(self, path: UPath) -> None:
         super().__init__()
@@ -52,8 +52,8 @@ class LogObject(logging.Handler):
         try:
             before = self._path.read_text() if self._path.exists() else ""
             write_whole(self._path, f"{before}{self.format(record)}\n")
-        except Exception:  # whatever the store's package raises; what every handler of logging does with it
+        except Exception:  # whatever the store's package raises, as in every handler of logging
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Nothing; the default prints a traceback."""
+        """Does nothing; the default prints a traceback."""

@@ -1,7 +1,7 @@
-"""Retraining what a sweep chose, and a baseline, on fresh seeds and all training images; each is tested once.
+"""Confirmation: retraining of a sweep's choice and a baseline on fresh seeds and all training images, each tested once.
 
-A confirmation is a sweep of its own beside the one it confirms, NAME-confirm-1: its trials are the configurations,
-its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep is.
+A confirmation is itself a sweep beside the one it confirms, NAME-confirm-1: its trials are the configurations, its
+seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep is.
 """
 
 import dataclasses
@@ -25,23 +25,23 @@ from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import create_sweep
 
-# What may differ in a confirmation resumed.
+# Fields that may differ when a confirmation is resumed.
 _WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent", "tracking_uri")
 
 
 def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: str | None,
                  session: Mapping[str, Any], address: str | None = None) -> Ledger:
-    """The confirmation of a sweep that these arguments mean: the one that is there, else a new one.
+    """The confirmation of a sweep with these arguments: the existing one, else a new one.
 
     Args:
         ledger: the sweep's.
-        seeds: fresh seeds to train each configuration with; neither the sweep, nor another confirmation, nor a sweep
-            that it began with had them.
-        top: configurations of the sweep, the chosen one among them.
-        choice: how the first of them is chosen; the others follow by rank.
+        seeds: number of fresh seeds of each configuration, which neither the sweep, nor another confirmation, nor an
+            earlier sweep of its warm start has used.
+        top: number of configurations of the sweep, the chosen one among them.
+        choice: rule for the first of them; the others follow by rank.
         baseline: a file of TrainConfig fields, or PRESET for that of stream and buffer; None for the sweep's trial 0.
-        session: SweepConfig's fields that say with what resources.
-        address: of the cluster that it will run on, if it is not this machine alone.
+        session: SweepConfig's fields for the resources.
+        address: the cluster to run on; None for this machine alone.
     """
     config = ledger.config
     if config.confirms is not None:
@@ -87,9 +87,9 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
 
 
 def _used_seeds(ledger: Ledger) -> set[int]:
-    """The seeds that anything was chosen or tested on: by the sweep, and by those that it began with.
+    """The seeds used to choose or test anything, by the sweep and by the earlier sweeps of its warm start.
 
-    Of an earlier sweep that is gone, only the seeds of results that were imported are known: what chose the
+    Of an earlier sweep that is gone, only the seeds of imported results are known: the seeds that chose the
     configurations that were merely tried again went with it.
     """
     seeds, names = set[int](), list[str]()
@@ -105,7 +105,7 @@ def _used_seeds(ledger: Ledger) -> set[int]:
 
 
 def _config(config: SweepConfig, tested: list[TrainConfig], seeds: int, session: Mapping[str, Any]) -> SweepConfig:
-    """The confirmation's: its base is the baseline, its points are the others, and nothing else is in its space."""
+    """The confirmation's configuration: the baseline is its base, the others are its points and its whole space."""
     values = [train.to_dict() for train in tested]
     searched = [p.name for p in config.space.parameters]
     varied = [f for f in FIELDS if f in searched or any(v[f] != values[0][f] for v in values)]
@@ -132,9 +132,9 @@ def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
 
 
 def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str]:
-    """(what a sweep's choice is compared with, on the same stream and machine; what it is, in words).
+    """(the baseline of a sweep's choice, on the same stream and machine; its description in words).
 
-    The words name what it has otherwise than all trials of the sweep: no search could have made up for that.
+    The words name the fields in which it differs from all trials of the sweep: no search could have made up for them.
     """
     own = config.reported_base
     if wanted is None:

@@ -12,21 +12,21 @@ from tune.machines.places import Places
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Has a trial's results entered, then asks whether it is to be pruned: in that order."""
+    """Enters a trial's results, then decides whether to prune it: in that order."""
 
     def __init__(self, searcher: LedgerSearcher, places: Places) -> None:
         """A scheduler for one driver session."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher, self._places = searcher, places
-        self._kept: Counter[Any] = Counter()  # by what trials hold, how many idle workers Ray was told to keep
+        self._kept: Counter[Any] = Counter()  # number of idle workers that Ray keeps, by the resources of a trial
         self._packings = places.packings
 
     def __reduce__(self) -> Any:
         return FIFOScheduler, ()  # for the pickled Tuner that is never restored
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Has Ray keep the workers of as many trials as ever ran at a time for those that follow."""
-        # By itself it keeps one unless trials already wait, and ours never do: a suggestion is drawn for a free place.
+        """Makes Ray keep as many workers as trials ever ran at a time, for those that follow."""
+        # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is for a free place.
         # A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory
         live = sum(other.placement_group_factory == held for other in tune_controller.get_live_trials())
@@ -35,14 +35,14 @@ class LedgerScheduler(FIFOScheduler):
             self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """None: Ray starts what waits by itself, and leaves a trial whose own worker is on its way to that worker.
+        """Returns None, after stopping trials whose node has left: Ray starts waiting trials by itself.
 
-        FIFO's choice would take an idle worker for such a trial and throw its own away: trials shorter than a
-        worker's start would never get more than one.
+        Ray leaves a trial to the worker that is starting for it. FIFO's choice would take an idle worker and discard
+        that one: trials shorter than a worker's start would never get more than one.
         """
         if self._packings != self._places.packings:
             self._packings = self._places.packings
-            for held, kept in self._kept.items():  # idle, they would hold what the trials to come are to get
+            for held, kept in self._kept.items():  # idle, they would hold the resources of the trials to come
                 tune_controller._actor_cache.decrease_max(held, by=kept)
             self._kept.clear()
         for trial in [t for t in tune_controller.get_live_trials() if t.status == "PENDING"]:
@@ -50,6 +50,6 @@ class LedgerScheduler(FIFOScheduler):
                 tune_controller.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """STOP to prune, else CONTINUE."""
+        """Enters a result and returns STOP to prune the trial, else CONTINUE."""
         prune = self._searcher.enter(trial.trial_id, json.loads(result[REPORT]))
         return str(FIFOScheduler.STOP if prune else FIFOScheduler.CONTINUE)

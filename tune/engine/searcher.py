@@ -1,4 +1,4 @@
-"""Ray's Searcher over the ledger: asks it for trials, enters what they report, tells it how they end."""
+"""Ray's Searcher over the ledger: asks it for trials, and enters their results and their ends."""
 
 import dataclasses
 import datetime as dt
@@ -22,16 +22,16 @@ from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 from tune.machines.places import Place, Places
 
 Listener = Callable[[TrialRecord], None]
-LOST_IN_A_ROW = 10  # workers, and twice as many as run at a time: more is no accident
-POLL_SECONDS = 0.5  # how often the ledger is asked whether someone wants the sweep to stop
+LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is no accident
+POLL_SECONDS = 0.5  # between two looks in the ledger for a request to stop
 
 
 class LedgerSearcher(Searcher):
     """Suggests the ledger's next trial when a slot is free, never ahead of it.
 
     Attributes:
-        over: why nothing new starts and what runs is put back; None while the sweep goes on.
-        failure: the error of ledger or machine that ended the session; None if there was none.
+        over: the reason why no trial starts and running ones are put back; None while the sweep goes on.
+        failure: the error of ledger or machine that ended the session, or None.
     """
 
     def __init__(self, ledger: Ledger, places: Places, listener: Listener) -> None:
@@ -49,13 +49,13 @@ class LedgerSearcher(Searcher):
         objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
-        # By Ray's trial id, the record as it was when the trial started, and where it runs.
+        # By Ray's trial id, the record at the trial's start, and its place.
         self._running: dict[str, tuple[TrialRecord, Place]] = {}
-        self._retried: set[int] = set()  # numbers of the trials that were given more room after memory ran out
-        self._pruned: dict[str, str] = {}  # by Ray's trial id, why
-        # When trials of a batch that is not over ended, and their reports.
+        self._retried: set[int] = set()  # numbers of the trials that got more room after memory ran out
+        self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
+        # By number, the end and the report of each ended trial of a batch that is not over.
         self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
-        self._lost_in_a_row = 0  # workers, since one last reported
+        self._lost_in_a_row = 0  # workers, since the last report of one
         self._polled = -POLL_SECONDS
         self._deadline = math.inf  # until the first trial trains
         self._begun = False  # whether one has
@@ -68,13 +68,13 @@ class LedgerSearcher(Searcher):
         return {}  # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: all state is in the ledger."""
+        """Does nothing: all state is in the ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Nothing: all state is in the ledger."""
+        """Does nothing: all state is in the ledger."""
 
     def poll(self) -> bool:
-        """Whether the session is over: a budget is spent, the target reached, or someone asked for it."""
+        """Whether the session is over: a budget is spent, the target reached, or a stop requested."""
         if self.over is None and time.monotonic() >= self._deadline:
             self.over = "the time budget is spent"
         if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
@@ -87,7 +87,7 @@ class LedgerSearcher(Searcher):
         return self.over is not None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while no slot is free; FINISHED when there is nothing to start."""
+        """The next trial's configuration; None while no slot is free; FINISHED when no trial is left to start."""
         while not self.poll():
             place = self._places.free(place for _, place in self._running.values())
             if place is None:
@@ -95,11 +95,11 @@ class LedgerSearcher(Searcher):
             with self._guarded():
                 record = self._ask(place)
                 if record is None:
-                    # What runs may come back: its worker or its node may be lost. Or a batch waits for its end.
+                    # Running trials may come back, if they lose worker or node. Or a batch waits for its end.
                     return None if self._running else Searcher.FINISHED
                 try:
                     train_config(self._config, record)
-                except UserError as error:  # values that do not go together, which no range can say
+                except UserError as error:  # a combination of values that no range can exclude
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
                 # A crash or the end of a session may have come between its last task and the decision.
@@ -113,7 +113,7 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
-        """Enters that a trial trains, or its results; whether it is to be pruned."""
+        """Enters the start of a trial's training, or its results; returns whether to prune it."""
         with self._guarded():
             record, place = self._running[trial_id]
             number = record.number
@@ -135,10 +135,10 @@ class LedgerSearcher(Searcher):
         return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Nothing: the scheduler entered it, before it decided."""
+        """Does nothing: the scheduler entered the result before its decision."""
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends the trial in the ledger, or puts it back where its worker, its node or its place was lost."""
+        """Ends the trial in the ledger, or puts it back if it lost its worker, its node or its place."""
         with self._guarded():
             started, place = self._running.pop(trial_id)
             report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
@@ -174,11 +174,11 @@ class LedgerSearcher(Searcher):
             self._end(started.number, report)
 
     def stranded(self, trial_id: str) -> bool:
-        """Whether a trial that has not started waits for a node that is not there any more."""
+        """Whether a trial that has not started waits for a node that has left."""
         return trial_id in self._running and self._places.gone(self._running[trial_id][1])
 
     def interrupt(self) -> None:
-        """Puts what still runs back, for a later driver to go on with."""
+        """Puts running trials back, for a later driver to go on with."""
         with self._guarded():
             ended: dict[int, dt.datetime | None] = {record.number: None for record, _ in self._running.values()}
             for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
@@ -200,13 +200,13 @@ class LedgerSearcher(Searcher):
         return next((reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))), None)
 
     def _put_back(self, number: int, lost: bool = False) -> None:
-        """Has a trial asked for again, in its batch where there are batches; it goes on from its checkpoints."""
+        """Puts a trial back, to be asked for again, in its batch if any; it goes on from its checkpoints."""
         self._ledger.interrupt(number, lost=lost)
         self._batch_left += self._config.deterministic_order
         self._tell(self._ledger.trial(number))
 
     def _ask(self, place: Place) -> TrialRecord | None:
-        """The ledger's next trial, None where there is none; in deterministic order, none before a batch is over."""
+        """The ledger's next trial; None if none is left or, in deterministic order, until the batch is over."""
         if not self._config.deterministic_order:
             return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
@@ -221,7 +221,7 @@ class LedgerSearcher(Searcher):
         return self._ledger.ask(place.gpus)
 
     def _end(self, number: int, report: dict[str, Any]) -> None:
-        """Ends a trial, or, in deterministic order, all of a batch in the order of their numbers once all are over."""
+        """Ends a trial; in deterministic order, ends all trials of a batch by number once the last is over."""
         self._add(number, report)
         at = dt.datetime.now(dt.UTC)
         self._ended[number] = at, report
@@ -241,7 +241,7 @@ class LedgerSearcher(Searcher):
         self._tell(trial)
 
     def _learn(self, trial: TrialRecord) -> None:
-        """Takes in what a trial that does not run means for pruning and for the target."""
+        """Updates the pruner's judge and the target with a trial that does not run."""
         if not trial.imported:
             self._judge.learn(trial)
         for reason in on_target(self._config, [trial]).values():

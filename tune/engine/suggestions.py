@@ -1,4 +1,4 @@
-"""What a sweep would try first, without one."""
+"""First suggestions of a sweep that is not started."""
 
 import tempfile
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ FIRST = 6
 
 def first_suggestions(storage: AnyPath, config: SweepConfig,
                       record: Mapping[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """(trials, {"source", "config"} of the first) as the sampler gives them before it knows a result of its own.
+    """(number of trials, {"source", "config"} of the first FIRST), as the sampler suggests them before any result.
 
-    The storage holds the sweep of a warm start; `record` is of the data that this sweep would have.
+    The storage holds the sweep of a warm start; `record` describes the data of the new sweep.
     """
     with tempfile.TemporaryDirectory() as folder:
         tried = replace(config, ledger_url=None, tracking_uri=None)

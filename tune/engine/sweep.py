@@ -1,4 +1,4 @@
-"""run_sweep: the one function that drives Ray, and what a sweep needs before and after it."""
+"""run_sweep, the one function that drives Ray, and the steps of a sweep before and after it."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ from tune.tracking.store import mlflow_uri
 
 # After a first signal, before another counts: SLURM signals every process of a job, and the job's script its driver.
 TWICE_SECONDS = 2.0
-INTERRUPTED = "interrupted"  # how a session ended that a signal ended
+INTERRUPTED = "interrupted"  # reason of a session that a signal ended
 log = logging.getLogger(__name__)
 
 
@@ -44,24 +44,24 @@ def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] 
                  address: str | None = None) -> Ledger:
     """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
 
-    `more` goes into sweep.yaml's record. With the address of a cluster it is the preflight that says what fits.
+    `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the fit.
     """
     Ledger.refuse_taken(storage, config.name)  # before the images are looked at, which takes seconds
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
 
 
 def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
-    """What is recorded of a new sweep's data; UserError if that is missing or no trial fits the machine."""
+    """The record of a new sweep's data; UserError if the data is missing or no trial fits the machine."""
     if address is None:
         refuse_unless_fit(config, [this_machine(config)])
     record = apart(data_record, config.base, address is None, config)
     if config.report_on:
-        apart(data_record, config.reported_base, address is None)  # what is reported in the end is to be there, too
+        apart(data_record, config.reported_base, address is None)  # the data of the final report must exist, too
     return record
 
 
 def check_images(ledger: Ledger) -> None:
-    """UserError where a sweep's images have gone, or are others than those that it began with."""
+    """Raises UserError if a sweep's images are missing or differ from those that it began with."""
     base = ledger.config.base
     if base.data_path is None:  # embedded
         return
@@ -74,13 +74,13 @@ def check_images(ledger: Ledger) -> None:
 
 def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = (),
               listener: Listener | None = None) -> str | None:
-    """Adds `more` trials to the budget, runs what it still holds, writes the views; why it ended early, or None.
+    """Adds `more` trials to the budget, runs all that are left, writes the views; the reason of an early end, or None.
 
-    The trials whose numbers are in `again` are run once more. `listener` hears of what happens.
+    The trials whose numbers are in `again` run once more. `listener` receives the events.
 
-    It runs on the cluster at an address (cluster.py), else on a Ray of this machine's own. A first SIGINT or SIGTERM
-    ends it: what runs is put back for `resume`, the views are written. KeyboardInterrupt where it came before Ray was
-    ready, or where a second one came.
+    It runs on the cluster at an address (cluster.py), else on a private Ray on this machine. A first SIGINT or SIGTERM
+    ends it: running trials are put back for `resume`, the views are written. KeyboardInterrupt if the signal comes
+    before Ray is ready, or if a second one comes.
     """
     config, listener = ledger.config, listener or Silent()
     interrupted = threading.Event()
@@ -93,13 +93,13 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         "RAY_AIR_NEW_OUTPUT": "0",
         # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
         "TUNE_GLOBAL_CHECKPOINT_S": "inf",
-        # A trial that is stopped has saved itself, and what it was in the middle of is trained again.
+        # A stopped trial has saved its whole tasks, and trains the interrupted one again.
         "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-        # All places may get their workers at a time; the searcher suggests no more than there are.
+        # All places may get their workers at once; the searcher suggests no more trials than places.
         "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
     with (_told_in_one_line(ledger), _signals(interrupted), ledger.driving(), listener,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
-          # Of Ray's own files, which serve a restore that is never used; trials on other nodes do without them.
+          # For Ray's files, which serve a restore that is never used; trials on other nodes do without them.
           TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
         if interrupted.is_set():
             raise KeyboardInterrupt
@@ -123,7 +123,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
                     searcher.failure = _written(ledger)
                 listener.note("MLflow is catching up")
         over = INTERRUPTED if interrupted.is_set() else searcher.over  # a signal that comes later finds nothing to end
-    if mirror.error is not None and searcher.failure is None:  # else `resume` is the next thing to do, and repairs it
+    if mirror.error is not None and searcher.failure is None:  # else `resume` comes next, and repairs it
         log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
                     ledger.command("sync"))
     if searcher.failure is not None:
@@ -133,7 +133,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
 
 def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
           listener: Listener, interrupted: threading.Event) -> None:
-    """Measures, and says, how many trials each kind of GPU takes."""
+    """Measures and reports the number of trials that each kind of GPU takes."""
     listener.note("measuring how many trials a GPU takes")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
     for kind, node in sorted(of_kind.items()):
@@ -156,7 +156,7 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
 
 @contextmanager
 def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
-    """While it lasts, an error of the ledger's storage is one that says how to go on, and so is an interruption."""
+    """Makes errors of the ledger's storage, and interruptions, say how to go on."""
     try:
         yield
     except KeyboardInterrupt:
@@ -166,7 +166,7 @@ def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
 
 
 def _written(ledger: Ledger) -> RunError | None:
-    """Writes the views; what went wrong where there is no room for them, or None."""
+    """Writes the views; returns the error if a file cannot be written, else None."""
     try:
         write_views(ledger)
     except OSError as error:
@@ -177,7 +177,7 @@ def _written(ledger: Ledger) -> RunError | None:
 def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
            rays: str, images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
-        """Ends the run, and with it what still trains, at an interrupt or when the searcher says so."""
+        """Ends the run and its running trials at an interrupt or when the session is over."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
@@ -188,7 +188,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
         def __reduce__(self) -> Any:
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
-    # What is a parameter lies once in each node's object store, and the node's trials share it.
+    # A parameter lies once in each node's object store, and the node's trials share it.
     trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images,
                                          hashes=hashes)
     return ray.tune.Tuner(
@@ -207,7 +207,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
 
 @contextmanager
 def _log_file(path: AnyPath) -> Iterator[None]:
-    """While it lasts, what Ray's and our own loggers say goes into a file; it would break the listener."""
+    """Sends the messages of Ray's and our loggers to a file; on the screen they would break the listener."""
     handler = log_file(path)
     loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
     for name, level in loggers.items():
@@ -226,7 +226,7 @@ def _log_file(path: AnyPath) -> Iterator[None]:
 
 @contextmanager
 def _signals(interrupted: threading.Event) -> Iterator[None]:
-    """While it lasts, a first SIGINT or SIGTERM sets the event instead of ending the process."""
+    """Makes a first SIGINT or SIGTERM set the event instead of ending the process."""
     first = math.inf
 
     def handle(*_: object) -> None:

@@ -43,17 +43,17 @@ _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StopRequested(Exception):
-    """Someone asked this trial to end."""
+    """A request to stop this trial."""
 
 
 class SweepTrial(ray.tune.Trainable):
-    """One trial: its seeds, in lockstep, task by task, in the first of its folders, as seed-S.
+    """A trial: trains its seeds in lockstep, task by task, in the first of its folders, as seed-S.
 
-    It goes on from the newest checkpoints found in its folders. Its configuration, as the searcher gives it:
+    It goes on from the newest checkpoints in its folders. Its configuration, as the searcher gives it:
     {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes": JSON of the fields
-    that the base has otherwise, "place": JSON of the Place that it holds}.
-    Ray keeps copies of it and statistics of its numbers to the sweep's end, so it says no more.
-    The method's own errors travel in a step's report, so that Ray counts only failures of workers and nodes.
+    that differ from the base, "place": JSON of the Place that it holds}.
+    Ray keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more.
+    Errors of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
@@ -71,7 +71,7 @@ class SweepTrial(ray.tune.Trainable):
 
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
-        """What Ray is to reserve for a trial, and where."""
+        """The resources that Ray reserves for a trial, and their node if it is fixed."""
         place = json.loads(config["place"])
         holds = [{"CPU": place["cpus"], "GPU": place["gpus"]}]
         if place["node"] is None:
@@ -81,10 +81,10 @@ class SweepTrial(ray.tune.Trainable):
 
     def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
               images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> None:
-        """Readies the worker process for its first trial.
+        """Prepares the worker process for its first trial.
 
-        `base` and `seeds` are the sweep's; `images` those that the driver has sent, None where they are on this disk;
-        `hashes` those that they must have.
+        `base` and `seeds` are the sweep's; `images` are those that the driver has sent, None if they are on this disk;
+        `hashes` are those that the images must have.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
@@ -148,7 +148,7 @@ class SweepTrial(ray.tune.Trainable):
         self._log = log_file(self._attempt / "log.txt")
 
     def _prepare(self) -> tuple[str | None, str | None]:
-        """Loads what training needs; (state, reason) of a trial that it cannot have here, else (None, None)."""
+        """Loads the images and torch; (state, reason) of a trial that cannot train here, else (None, None)."""
         from dynamos.trainer import Trainer
 
         try:
@@ -163,7 +163,7 @@ class SweepTrial(ray.tune.Trainable):
         return (None, None) if lack is None else (PUT_BACK, lack)
 
     def _train_task(self) -> None:
-        """Brings every seed to the end of the first task that not all have done."""
+        """Trains every seed to the end of the first task that not all seeds have done."""
         from dynamos import checkpoints
         from dynamos.recorders import CURVE, write_curve
 
@@ -183,11 +183,11 @@ class SweepTrial(ray.tune.Trainable):
                 checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
 
     def _train(self) -> TrainConfig:
-        """What the trial trains with the first of its seeds."""
+        """The trial's training configuration, with the first of its seeds."""
         return self._base.replace(**json.loads(self._config["changes"]))
 
     def _resumed(self, seed: int) -> "Trainer":
-        """A seed's trainer, from the newest checkpoint of any attempt where there is one."""
+        """The trainer of a seed, from the newest checkpoint of any attempt if one exists."""
         from dynamos import checkpoints
         from dynamos.trainer import Trainer
 
@@ -201,7 +201,7 @@ class SweepTrial(ray.tune.Trainable):
         return trainer
 
     def _stream(self, train: TrainConfig) -> "Stream":
-        """The trial's stream, loaded once per process; a space may not vary what it depends on."""
+        """The trial's stream, loaded once per process; a space may not vary the fields that it depends on."""
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
 
@@ -211,7 +211,7 @@ class SweepTrial(ray.tune.Trainable):
         return self._streams[key]
 
     def _stop_if_asked(self, _: "Trainer") -> None:
-        """StopRequested if the trial's folder says so; looked at about once a second."""
+        """Raises StopRequested if the trial's folder has the stop file; looks about once a second."""
         if (began := time.monotonic()) >= self._look_at:
             if (self._attempt.parent / STOP_FILE).exists():
                 raise StopRequested
@@ -219,7 +219,7 @@ class SweepTrial(ray.tune.Trainable):
             self._look_at = now + max(STOP_POLL_SECONDS, (now - began) / STOP_POLL_SHARE)
 
     def _failure(self, error: Exception) -> tuple[str, str]:
-        """(state, reason) of a trial that an error ended; where the disk has room, its traceback in a file."""
+        """(state, reason) of a trial that an error ended; writes its traceback to a file if the disk has room."""
         from dynamos.device import lacks_memory
 
         try:
@@ -237,7 +237,7 @@ class SweepTrial(ray.tune.Trainable):
 
 
 def _free_memory() -> None:
-    """Gives a GPU's memory back for the trials that share it; torch would keep it for this process."""
+    """Releases a GPU's memory for the trials that share it; torch would keep it for this process."""
     import torch
 
     if torch.cuda.is_initialized():
@@ -245,7 +245,7 @@ def _free_memory() -> None:
 
 
 def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
-    """Writes which channels each class uses, for the report; before the checkpoint, after which none looks again."""
+    """Writes the channels that each class uses, for the report; before the checkpoint, so that no crash loses them."""
     content = io.BytesIO()
     assert trainer.channel_use is not None  # it has just evaluated
     np.save(content, trainer.channel_use)
