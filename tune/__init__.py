@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from tune.engine.sweep import run_sweep
 
 _NEEDED = ("search_spaces", "results")
-# In `python -m tune.cli` Python puts the working folder first, of which that needs nothing.
+# `python -m tune.cli` puts the working folder first on the path, but needs nothing in it.
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and any(strangers(*_NEEDED)):
     del sys.path[0]
 refuse_strangers(*_NEEDED)

@@ -1,4 +1,4 @@
-"""Client of the service, with its verbs: what a notebook or the command line says to it."""
+"""Client of the service, for notebooks and for the command line."""
 
 import json
 import math
@@ -17,12 +17,12 @@ from results.definition.sweep_config import SweepConfig
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0
 POLL_SECONDS = 1.0
 _OVER = ("finished", "stopped", "killed")
-TOKEN = "DYNAMOS_TOKEN"  # variable of the environment that may hold the service's token
-_NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # what is the service's own
+TOKEN = "DYNAMOS_TOKEN"  # environment variable that may hold the service's token
+_NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # fields that the service sets
 
 
 class Client:
-    """A service at a URL. UserError where it refuses, RunError where it does not answer."""
+    """A service at a URL. UserError if it refuses a request, RunError if it does not answer."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
         """`token` is the service's, by default that of the variable DYNAMOS_TOKEN."""
@@ -37,13 +37,13 @@ class Client:
 
     def create(self, sweep: SweepConfig | Mapping[str, Any], dry_run: bool = False,
                tags: Mapping[str, str] | None = None, note: str = "") -> dict[str, Any]:
-        """Starts a sweep, or finds the very same one by its name; of a dry run, what would be tried first."""
+        """Starts a sweep, or returns the identical one of its name; a dry run returns the first suggestions."""
         body = dict(sweep) if isinstance(sweep, Mapping) else _body(sweep)
         body |= ({} if tags is None else {"tags": dict(tags)}) | ({"note": note} if note else {})
         return self._post("/sweeps", body, dry_run=str(dry_run).lower())
 
     def label(self, name: str, tags: Mapping[str, str] | None = None, note: str | None = None) -> dict[str, Any]:
-        """Sets tags of a sweep, "" removes one, and its note."""
+        """Sets the note and tags of a sweep; the value "" removes a tag."""
         body = {"tags": dict(tags or {})} | ({} if note is None else {"note": note})
         found: dict[str, Any] = self._answer("PATCH", _of(name), json=body).json()
         return found
@@ -63,7 +63,7 @@ class Client:
 
     def trials(self, name: str, state: str = "", q: str = "", sort: str = "number",
                order: str = "asc") -> Iterator[dict[str, Any]]:
-        """A sweep's trials."""
+        """Yields a sweep's trials."""
         offset = 0
         while True:
             page = self._get(f"{_of(name)}/trials", state=state, q=q, sort=sort, order=order, limit=1000, offset=offset)
@@ -77,11 +77,11 @@ class Client:
         return self._answer("GET", f"{_of(name)}/trials", params={"format": "csv"}).text
 
     def trial(self, name: str, number: int) -> dict[str, Any]:
-        """A trial, whole."""
+        """A trial with all its results."""
         return self._get(f"{_of(name)}/trials/{number}")
 
     def stop(self, name: str) -> dict[str, Any]:
-        """Asks a sweep to put back what runs and end."""
+        """Asks a sweep to put back its running trials and end."""
         return self._post(f"{_of(name)}/stop")
 
     def stop_trial(self, name: str, number: int) -> dict[str, Any]:
@@ -102,7 +102,7 @@ class Client:
 
     def confirm(self, name: str, seeds: int = 5, top: int = 3, choose: str = "best",
                 max_compute: float | None = None, baseline: str | None = None) -> dict[str, Any]:
-        """The confirmation of what a sweep chose, started; `baseline` is "preset", or None for the sweep's trial 0."""
+        """Starts the confirmation of a sweep's choice; `baseline` is "preset", or None for the sweep's trial 0."""
         return self._post(f"{_of(name)}/confirm", {"seeds": seeds, "top": top, "choose": choose,
                                                    "max_compute": max_compute, "baseline": baseline})
 
@@ -116,7 +116,7 @@ class Client:
         return found
 
     def report(self, name: str) -> str:
-        """The report, a page."""
+        """The report, an HTML page."""
         return self._answer("GET", f"{_of(name)}/report").text
 
     def compare(self, *names: str) -> dict[str, Any]:
@@ -124,9 +124,9 @@ class Client:
         return self._get("/compare", sweeps=",".join(names))
 
     def wait(self, name: str, timeout: float | None = None) -> dict[str, Any]:
-        """A sweep as it stands once nothing of it runs any more: finished, or stopped before.
+        """Waits until a sweep is finished or stopped, and returns it.
 
-        RunError where its driver failed or was killed, and after `timeout` seconds.
+        RunError if its driver failed or was killed, and after `timeout` seconds.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         while (sweep := self.sweep(name))["state"] not in _OVER:
@@ -138,9 +138,9 @@ class Client:
         return sweep
 
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """(event, what it says): a snapshot, then what changes; RunError where the service was lost.
+        """Yields (event, content): a snapshot, then changes; RunError if the service is lost.
 
-        Those of one sweep end with it, after the event `end`; those of all sweeps with the service.
+        Events of one sweep end with it, after the event `end`; those of all sweeps end with the service.
         """
         with self._answer("GET", "/events", params={"sweep": name} if name else {}, stream=True) as answer:
             event = ""
@@ -185,6 +185,6 @@ def _of(name: str) -> str:
 
 
 def _body(config: SweepConfig) -> dict[str, Any]:
-    """What a service takes of a configuration: all but what is the service's own."""
+    """The fields of a configuration that a service takes: all but those that it sets."""
     values = {name: value for name, value in config.to_dict().items() if name not in _NOT_SENT}
     return values | {"base": {name: value for name, value in values["base"].items() if name != "data_path"}}

@@ -1,4 +1,4 @@
-"""Commands that are done on a cluster, through the job server that --address names. Ray is imported once needed."""
+"""Commands that run on a cluster, through the job server at --address. Ray is imported once needed."""
 
 import argparse
 from collections.abc import Sequence
@@ -7,14 +7,14 @@ from pathlib import Path
 from dynamos.errors import UserError, command_line
 from dynamos.files import local_path
 
-AT_A_SERVER = ("submit", "logs")  # these have no other place to be done
+AT_A_SERVER = ("submit", "logs")  # these run nowhere else
 DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
 
 
 def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
-    """Does a command there, `texts` as parsed into `arguments`; its exit status.
+    """Runs a command on the cluster and returns its exit status; `arguments` are the parsed `texts`.
 
-    Raises UserError for what cannot be done there.
+    Raises UserError for commands and paths that the cluster cannot use.
     """
     command, address, what = arguments.command, arguments.address, _without_address(texts)
     if command == "run":
@@ -32,17 +32,17 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
             raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
                             "path.")
     if command not in DRIVES:
-        return Jobs(address).run(what)  # nothing that it reads lies here
+        return Jobs(address).run(what)  # it reads no file of this machine
     if command == "submit":
         from tune.cli.flags import sweep_config
 
         if arguments.name is None:
             raise UserError("submit needs --name, by which the sweep and its logs are found again.")
-        config = sweep_config(arguments)  # what is wrong with the flags is said here
+        config = sweep_config(arguments)  # wrong flags are refused here
         what[0] = "run"
-        if config.tracking_uri is not None:  # it may be this machine's environment that names it
+        if config.tracking_uri is not None:  # this machine's environment may name it
             what += ["--tracking-uri", config.tracking_uri]
-    # By the names that were given, wherever these link to.
+    # By the given names, wherever these link to.
     files = {flag: Path(given).expanduser() for flag in ("config", "space", "points", "baseline")
              if (given := getattr(arguments, flag, None)) and isinstance(given, str) and local_path(given).is_file()}
     for flag, path in files.items():

@@ -1,4 +1,4 @@
-"""Commands that a service does, which --server names."""
+"""Commands that run through the service at --server."""
 
 import argparse
 from collections.abc import Callable, Iterable, Sequence
@@ -14,16 +14,16 @@ from results.wording import count
 from tune.cli import tables
 from tune.client import Client
 
-# Flags that say what is the service's own.
+# Flags of settings that belong to the service.
 _ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "register", "page", "preflight_only")
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
-    """Has the service do a command; its exit status. UserError for what it cannot do."""
+    """Makes the service run a command; returns the exit status. UserError for flags that it does not take."""
     given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
     if arguments.storage != STORAGE:
         given.append("storage")
-    if arguments.command == "confirm":  # whose first session has the resources of the sweep's
+    if arguments.command == "confirm":  # its first session has the resources of the sweep's
         given += [flag for flag in SESSION if getattr(arguments, flag) is not None]
         if arguments.baseline not in (None, PRESET):
             given.append("baseline")
@@ -76,7 +76,7 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
-    """The trials as `show` has them here: ranked (results.choice), those that run, the others."""
+    """The trials in the order of `show`: ranked (results.choice), running, all others."""
 
     def place(t: dict[str, Any]) -> tuple[float, ...]:
         if t["state"] == "COMPLETE" and t["feasible"]:

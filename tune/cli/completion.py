@@ -1,4 +1,4 @@
-"""What a shell may put in for a word of `dynamos-sweep`'s command line that has been begun."""
+"""Shell completion for the words of `dynamos-sweep`'s command line."""
 
 import argparse
 import importlib
@@ -9,7 +9,7 @@ from dynamos.errors import DynamosError
 from dynamos.files import any_path
 from results import STORAGE, sweep_names
 
-# By flag, where what it may be called stands; imported once it is asked for.
+# By flag, the registry of its allowed values; imported once needed.
 _REGISTRIES = {
     "dataset": "dynamos.config:DATASETS", "settings": "dynamos.config:FIELDS", "report_on": "dynamos.config:FIELDS",
     "objectives": "results.definition.sweep_config:OBJECTIVES",
@@ -19,7 +19,7 @@ _REGISTRIES = {
 
 
 def add_completions(command: argparse.ArgumentParser) -> None:
-    """Has a command's arguments be completed that name something: sweeps, and what is in a registry."""
+    """Adds completion to the arguments of a command that name a sweep or an entry of a registry."""
     for action in command._actions:
         if action.dest == "warm_start" or action.metavar == "NAME" and not action.option_strings:
             action.completer = _sweeps  # type: ignore[attr-defined]
@@ -30,7 +30,7 @@ def add_completions(command: argparse.ArgumentParser) -> None:
 def _sweeps(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     try:
         return sweep_names(any_path(getattr(parsed_args, "storage", None) or STORAGE))
-    except (DynamosError, OSError):  # there is nobody to tell
+    except (DynamosError, OSError):  # a completion shows no errors
         return []
 
 

@@ -1,4 +1,4 @@
-"""`dynamos-sweep run`'s flags and the SweepConfig that they mean."""
+"""Flags of `dynamos-sweep run`, and their SweepConfig."""
 
 import argparse
 from dataclasses import fields
@@ -20,7 +20,7 @@ from tune.cli.session import add, add_session_flags, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
-    """Adds everything that says what a sweep is."""
+    """Adds the flags that define a sweep."""
 
     def section(title: str) -> Any:
         return run.add_argument_group(title)
@@ -81,7 +81,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
 
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
-    """The sweep that the flags mean; UserError for what is not allowed."""
+    """The SweepConfig of the flags; UserError for values that are not allowed."""
     uri = tracking_uri(arguments.tracking_uri)
     if "://" in arguments.storage:
         for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", uri)):
@@ -107,7 +107,7 @@ def _add(group: Any, flag: str, text: str, **more: Any) -> None:
 
 
 def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
-    """(the preset of the dataset at the buffer size asked for, with what --set changes; what is reported otherwise)."""
+    """(the preset of dataset and buffer size, with the changes of --set; the fields that the report changes)."""
     settings = parsed_settings(arguments.settings)
     for name, flag in (("dataset", "--dataset"), ("data_path", "--data-path"), ("evaluate_on", "--protocol")):
         if name in settings:
@@ -129,7 +129,7 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
 
 
 def sweep_name(arguments: argparse.Namespace) -> str:
-    """The sweep's name; by default of stream and space, with the first number that is free."""
+    """The sweep's name; by default stream, space and the first free number."""
     if arguments.name is not None:
         try:
             return check_name(arguments.name)

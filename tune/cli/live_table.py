@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: counts, the best so far, what is training, the time left."""
+"""Live table of a running sweep: counts, the best so far, the running trials, the time left."""
 
 import time
 from collections import Counter
@@ -43,21 +43,21 @@ class Display:
             self._live.stop()
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Trials start from here on, as many at a time as `slots` gives at the moment."""
+        """Takes the start of the trials, of which `slots()` run at a time at the moment."""
         status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
-        self._budget = self._ledger.budget  # of a grid it may be less than was asked for
+        self._budget = self._ledger.budget  # a grid may have fewer trials than asked for
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
         if self._ledger.sessions == 1:
             for text in self._ledger.remarks:
                 self.say(f"note: {text}")
 
     def note(self, text: str) -> None:
-        """Says what goes on beside the trials."""
+        """Shows the activity beside the trials."""
         self._note = text
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Takes in a changed trial."""
+        """Takes a trial that has changed."""
         self._trials[trial.number] = trial
         if self._started is None and trial.state == "RUNNING" and not trial.starting:
             self._started, self._note = time.monotonic(), ""
@@ -97,7 +97,7 @@ class Display:
                 f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
 
     def _left(self, counts: Counter[str]) -> str:
-        trials = list(self._trials.values())  # the screen's own thread reads while trials come in
+        trials = list(self._trials.values())  # the screen's thread reads while trials come in
         took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
         slots = self._slots and self._slots()
         if slots == 0:
@@ -115,10 +115,10 @@ class Display:
         return f"about {duration(left)} left"
 
     def say(self, line: str) -> None:
-        """Says something once."""
+        """Prints a line once."""
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _say(self, line: str) -> None:
-        """Says what the live picture shows."""
+        """Prints a line, unless the live picture shows it."""
         if self._live is None:
             self.say(line)

@@ -46,8 +46,8 @@ def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
 
 
 def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
-    """Whether anything was printed of files; until `over`, if it is given, what they grow by is printed, too."""
-    places: dict[AnyPath, int] = {}  # bytes of each that were printed
+    """Prints files, and their growth until `over` if it is given; returns whether anything was printed."""
+    places: dict[AnyPath, int] = {}  # bytes printed of each
     latest = None
     while True:
         last = over is None or over()  # asked before reading, so that nothing is missed

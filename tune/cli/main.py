@@ -1,4 +1,4 @@
-"""`dynamos-sweep`: run a sweep, go on with it, stop it, read what came out. Heavy imports wait until needed."""
+"""`dynamos-sweep`: run a sweep, go on with it, stop it, read its results. Heavy imports wait until needed."""
 
 import argparse
 import codecs
@@ -36,7 +36,7 @@ PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit status: 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
+    """Runs a command; exit status 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
     if "COMP_LINE" in os.environ:
         complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
     texts = sys.argv[1:] if argv is None else list(argv)
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def spell_out(stream: Any) -> None:
-    """Has a text stream whose encoding lacks ± write +-, and a ? for anything else that it lacks."""
+    """Makes a text stream whose encoding lacks ± write +-, and ? for any other character that it lacks."""
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
         return "".join("+-" if sign == "±" else "?" for sign in error.object[error.start:error.end]), error.end
@@ -58,7 +58,7 @@ def spell_out(stream: Any) -> None:
 
 
 def _done(texts: list[str]) -> int:
-    """The status of a command line; RunError where a ledger's file is damaged or its server does not answer."""
+    """Runs a command line; RunError if a ledger's file is damaged or its server does not answer."""
     asked = _asked(texts)
     arguments = parser_of(asked).parse(texts)
     if getattr(arguments, "config", None) is not None:
@@ -92,7 +92,7 @@ def _done(texts: list[str]) -> int:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """While it lasts, SIGTERM raises KeyboardInterrupt."""
+    """Makes SIGTERM raise KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -104,7 +104,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _asked(texts: Sequence[str]) -> str | None:
-    """The command that is named on a command line."""
+    """The command on a command line; None without one."""
     return next((text for text in texts if text in COMMANDS), None)
 
 
@@ -175,7 +175,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
         from tune.engine.sweep import check_images
 
         there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
-        if there.sessions and there.left:  # those of a new one were looked at
+        if there.sessions and there.left:  # those of a new one were checked before
             check_images(there)
     if there.left:
         return _drive(there, address)
@@ -216,7 +216,7 @@ def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again
     ledger.config = with_data_path(arguments, changed)
     if not arguments.preflight_only:
         left = ledger.left + more + len(again)
-        if left <= 0 and ledger.driver is None:  # one that was killed has left things to tidy up
+        if left <= 0 and ledger.driver is None:  # a killed driver has left things to tidy up
             return _nothing_left(ledger)
         _refuse_at_a_limit(ledger, left)
         with _status("looking at the images"):
@@ -228,7 +228,7 @@ def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again
 
 
 def _nothing_left(ledger: "Ledger") -> int:
-    """Says that a sweep is finished and what can be done with it; its files are made to agree with its ledger."""
+    """Prints that a sweep is finished, and the commands to go on; makes its files agree with its ledger."""
     from results.pages.best_config import write_views
     from results.sweep import stale
     from results.wording import count
@@ -245,24 +245,24 @@ def _nothing_left(ledger: "Ledger") -> int:
 
 
 def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
-    """UserError where a session would end before it began a trial, because of what earlier ones have come to."""
+    """Raises UserError if a limit that earlier sessions reached would end a session before its first trial."""
     from tune.engine.limits import reached
 
     limits = reached(ledger)
-    # A driver that was killed has left things to tidy up, and its successor does.
+    # A killed driver has left things to tidy up, and its successor does so.
     if not limits or ledger.driver is not None or left <= 0:
         return
     from results.pages.best_config import write_views
 
-    write_views(ledger)  # there may have been no room for them
+    write_views(ledger)  # an earlier session may have had no room for them
     raise UserError(f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; to go on "
                     f"set another {' and another '.join(limits)}.")
 
 
 def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig") -> str | None:
-    """The address of the cluster to run on, once every node of it will do; None for this machine alone.
+    """The address of the cluster to run on, after a preflight of its nodes; None for this machine alone.
 
-    `base` says which images the trials need.
+    `base` decides which images the trials need.
     """
     from tune.machines.cluster import check_token, cluster_address
 
@@ -276,7 +276,7 @@ def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainC
 
 
 def _status(text: str) -> "Status":
-    """On a terminal, what goes on, while it lasts."""
+    """A line on the terminal that names a slow step while it runs."""
     from rich.console import Console
 
     return Console(stderr=True).status(text)
@@ -470,7 +470,7 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
 
     with _status(f"reading {name}"):
         ledger = Ledger.open(storage(arguments), name)
-        ledger.trials()  # of thousands it takes seconds, once
+        ledger.trials()  # thousands of trials take seconds, once
     return ledger
 
 

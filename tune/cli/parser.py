@@ -37,9 +37,9 @@ BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "exp
 
 
 def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parser:
-    """The parser; only the command asked for has its flags, for those of `run` take an import of Optuna.
+    """The parser; only the command `asked` has its flags, because those of `run` import Optuna.
 
-    `file` is what a file of `run --config` has in place of the flags' defaults.
+    `file` holds the values of `run --config` that replace the flags' defaults.
     """
     parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
                      "Optuna, choose on validation images, export the best configuration.")

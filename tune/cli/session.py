@@ -1,4 +1,4 @@
-"""What may change from one session of a sweep to the next, as flags. Imports nothing heavy: `--help` shows them."""
+"""Flags of the settings that may change between sessions. Imports nothing heavy: `--help` shows them."""
 
 import argparse
 import dataclasses
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    """Adds the flags that may change between sessions of a sweep; without a default, the earlier value holds."""
     add(parser, defaults, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h",
         type=seconds, metavar="30m")
     add(parser, defaults, "--cpu-budget", "stop when the sweep's trials have held CPUs for so long together, for "
@@ -37,7 +37,7 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
 
 
 class _Share(argparse.Action):
-    """Takes a number of GPUs, or "auto": at most one, and how many trials share it is measured."""
+    """Takes a number of GPUs, or "auto": at most one, shared by a measured number of trials."""
 
     def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
         """Sets gpus_per_trial and pack_gpus."""
@@ -49,15 +49,15 @@ class _Share(argparse.Action):
 
 
 def add_data_path(parser: Any) -> None:
-    """Adds where a later session finds the images."""
+    """Adds the flag for the images' folder in a later session."""
     parser.add_argument("--data-path", metavar="DIR", help="where the images are now; they must be those that the "
                         "sweep began with")
 
 
 def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reported: bool = False) -> "SweepConfig":
-    """A sweep's configuration with the images where --data-path says; those of the `reported` stream or the searched.
+    """A sweep's configuration with the images at --data-path: those of the `reported` stream or the searched one.
 
-    UserError where there are none on disk.
+    UserError if the stream's images are in a package.
     """
     if arguments.data_path is None:
         return config
@@ -72,7 +72,7 @@ def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reporte
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
-    """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    """SweepConfig fields that a later session's flags change; UserError for a change between CPU and GPU."""
     from results.definition.sweep_config import SESSION
 
     given = {field: value for flag, field in SESSION.items() if (value := getattr(arguments, flag)) is not None}
@@ -85,19 +85,19 @@ def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dic
 
 
 def storage(arguments: argparse.Namespace) -> AnyPath:
-    """The folder that holds the sweeps; UserError where it is a URL that cannot be used."""
+    """The folder that holds the sweeps; UserError for a URL that cannot be used."""
     return any_path(arguments.storage)
 
 
 def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:
-    """Adds a flag, with its default where it has one."""
+    """Adds a flag, with its default if it has one."""
     default = defaults.get(flag.lstrip("-").replace("-", "_"))
     group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
                        **more)
 
 
 def seconds(text: str) -> float:
-    """The length of time written as 90s, 30m, 2h or 1d, in seconds."""
+    """The seconds of a duration written as 90, 90s, 30m, 2h or 1d."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
     if not match:
         raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
@@ -105,7 +105,7 @@ def seconds(text: str) -> float:
 
 
 def amount(text: str) -> float:
-    """The finite number that a text is."""
+    """The finite number in a text."""
     try:
         value = float(text)
     except ValueError:

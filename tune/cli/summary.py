@@ -1,4 +1,4 @@
-"""What the command line says of sweeps: a list, one sweep, one trial, and the end of a session."""
+"""Output of the command line about sweeps: a list, one sweep, one trial, and the end of a session."""
 
 import shutil
 import sys
@@ -54,12 +54,12 @@ def listing(storage: AnyPath) -> None:
 
 
 def _no_row(name: str, state: str, why: str) -> list[str]:
-    """The row of a sweep of which nothing is known."""
+    """The row of a sweep that cannot be read."""
     return [name, "", "", "", state, *[""] * (len(tables.SWEEPS) - 6), why]
 
 
 def show_sweep(ledger: Ledger) -> None:
-    """Prints a sweep's state, its best trials and those that run, and why others ended early."""
+    """Prints a sweep's state, its best and running trials, and the reasons of those that failed."""
     trials = ledger.trials()
     config = ledger.config
     counts = Counter(t.state.lower() for t in own(trials))
@@ -91,7 +91,7 @@ def show_sweep(ledger: Ledger) -> None:
 
 
 def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
-    """Prints why trials ended early, each reason once."""
+    """Prints the reasons of trials that ended early, each reason once."""
     for reason, numbers in list(reasons.items())[:SHOWN_REASONS]:
         tables.say(f"{count(len(numbers), 'trial')}: {reason}", "  ")
     if len(reasons) > SHOWN_REASONS:
@@ -107,7 +107,7 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:
-    """Prints what a session came to and what to do next; whether there is a best trial."""
+    """Prints the result of a session and the next commands; returns whether a best trial exists."""
     trials, config = ledger.trials(), ledger.config
     name, folder = config.name, ledger.folder
     rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
@@ -162,7 +162,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
-    """Prints and writes what a confirmation came to; whether it is complete."""
+    """Prints and writes the result of a confirmation; returns whether it is complete."""
     config, trials = confirmation.config, confirmation.trials()
     rows = outcomes(confirmation, trials)
     left = sum(row.trial.ended_at is None for row in rows)
@@ -231,7 +231,7 @@ def _open_mlflow(uri: str) -> str:
 
 
 def _here(line: str) -> str:
-    """A command line with its program's path where the shell would not find it by its name."""
+    """A command line, with its program's path if the shell would not find it by name."""
     name, _, rest = line.partition(" ")
     beside = Path(sys.executable).parent / name
     return line if shutil.which(name) or not beside.exists() else f"{command_line(beside)} {rest}"

@@ -13,19 +13,19 @@ from results.definition.sweep_config import SESSION, SweepConfig
 from search_spaces.space import SearchSpace
 
 _HINTS = typing.get_type_hints(SweepConfig)
-# What a file has otherwise than the configuration.
+# Types in a file that differ from those in the configuration.
 _SHAPES: dict[str, tuple[type, ...]] = {
     "space": (str, dict), "base": (dict,), "objectives": (list,), "constraints": (list,), "points": (list,),
     "report_on": (dict,)}
 _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping",
           list: "a list", NoneType: "null"}
-_MERGED = ("base", "report_on", "objectives", "constraints")  # which more than one flag may change
+_MERGED = ("base", "report_on", "objectives", "constraints")  # fields that more than one flag may change
 
 
 def flags_of(path: Path) -> dict[str, Any]:
-    """What a file says, by the attributes that `run`'s flags set; `file` has what several flags may change.
+    """The values of a file, by the attributes that `run`'s flags set; `file` has those that several flags may change.
 
-    Of a sweep's own sweep.yaml its name and what it records are left out. UserError for what is no field of a sweep.
+    The name and the record of a sweep.yaml are left out. UserError for names that are no field of a sweep.
     """
     values = read_yaml(path)
     own = values.pop("record", None) is not None
@@ -47,7 +47,7 @@ def flags_of(path: Path) -> dict[str, Any]:
     file = {name: given.pop(name) for name in _MERGED if name in given}
     base = file["base"] = {name: number_of_text(name, value) for name, value in file.get("base", {}).items()}
     _leave_to_flags(base, given)
-    if given.get("protocol") == "first-k":  # which the flags tell from the other side
+    if given.get("protocol") == "first-k":  # the flags state it the other way round
         given["first_k"], base["n_tasks"] = base.get("n_tasks"), file.pop("report_on", {}).get("n_tasks")
     fields = {field: flag for flag, field in SESSION.items()}
     return {fields.get(name, name): value for name, value in given.items()} | {
@@ -55,7 +55,7 @@ def flags_of(path: Path) -> dict[str, Any]:
 
 
 def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Takes out of a base what follows from the sweep's other fields, so that their flags may change it."""
+    """Removes base fields that follow from the sweep's other fields, so that their flags may change them."""
     follows = {"evaluate_on": "test" if given.get("protocol") == "test" else "validation",
                "threads": max(int(given.get("cpus_per_trial", DEFAULTS["cpus_per_trial"])), 1),
                "device": "cuda" if given.get("gpus_per_trial", 0) > 0 else "cpu"}
@@ -65,7 +65,7 @@ def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _fitting(name: str, value: Any) -> Any:
-    """A field's value; UserError where it is of another type."""
+    """A field's value; UserError if its type is wrong."""
     hint = _HINTS[name]
     kinds = _SHAPES.get(name) or typing.get_args(hint) or (hint,)
     if float in kinds and isinstance(value, str):  # YAML 1.1 takes 1e3 for a text

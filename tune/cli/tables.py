@@ -1,7 +1,7 @@
-"""The command line's prose and tables of sweeps and trials, be they of a ledger here or told by a service.
+"""Prose and tables of the command line about sweeps and trials, from a ledger here or from a service.
 
 On a terminal prose is wrapped at words, and a table that is too wide becomes a paragraph a row. In a file or pipe,
-which has no width of its own, each paragraph and each row is a line, however long.
+which has no width, each paragraph and each row is a line, however long.
 """
 
 import sys
@@ -25,18 +25,18 @@ from tune.machines.screen import width
 SHOWN_TRIALS = 30
 SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
           "error")
-LEAST_PROSE = 30  # columns of the screen that prose in a table is given at least
-QUIET_SECONDS = 2.0  # before something that takes time says how far it is
+LEAST_PROSE = 30  # least columns of the screen for prose in a table
+QUIET_SECONDS = 2.0  # before a slow step shows its progress
 PIPE_WIDTH = 100_000
 
 
 def console() -> Console:
-    """What prints tables."""
+    """The console that prints tables."""
     return Console(width=width() or PIPE_WIDTH, markup=False, emoji=False, highlight=False)  # data may look like markup
 
 
 def say(text: str, indent: str = "") -> None:
-    """Prints prose, wrapped at words where it has a screen; a word longer than that, a path for one, stays whole."""
+    """Prints prose, on a screen wrapped at words; a longer word, for instance a path, stays whole."""
     columns = width()
     for line in text.splitlines() or [""]:
         print(f"{indent}{line}" if columns is None else textwrap.fill(
@@ -45,7 +45,7 @@ def say(text: str, indent: str = "") -> None:
 
 
 def asked(question: str) -> bool:
-    """Whether the person at the terminal says yes; UserError where there is none."""
+    """Whether the user at the terminal answers yes; UserError without a terminal."""
     if not sys.stdin.isatty():
         raise UserError("nobody is here to be asked; say --yes to go ahead.")
     try:
@@ -55,7 +55,7 @@ def asked(question: str) -> bool:
 
 
 def show(table: Table) -> None:
-    """Prints a table where it fits the screen; else each of its rows as a paragraph."""
+    """Prints a table if it fits the screen, else each of its rows as a paragraph."""
     if Console(width=PIPE_WIDTH).measure(table).maximum <= (width() or PIPE_WIDTH):
         console().print(table)
         return
@@ -69,7 +69,7 @@ def plain(*columns: str | Column) -> Table:
 
 
 def progress(items: Sequence[str], what: str) -> Iterator[str]:
-    """The items; on a terminal a line says how far they are once they have taken a while."""
+    """Yields the items; on a terminal, after QUIET_SECONDS, a line shows the progress."""
     screen = Console(stderr=True)
     line = Progress(TextColumn(what), MofNCompleteColumn(), console=screen, transient=True,
                     disable=not screen.is_terminal)
@@ -129,7 +129,7 @@ def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
 
 def print_trials(trials: Sequence[Mapping[str, Any]], objectives: Sequence[Objective],
                  constraints: Sequence[Constraint]) -> None:
-    """Prints trials, rows of an overview: every objective and what constraints bound, all parameters, why one ended."""
+    """Prints trials, rows of an overview: objectives, constrained metrics, all parameters, reasons."""
     metrics = list(dict.fromkeys([o.metric for o in objectives] + [c.metric for c in constraints]))
     rows = [[str(t["number"]), t["state"].lower(), t["source"],
              f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
@@ -140,7 +140,7 @@ def print_trials(trials: Sequence[Mapping[str, Any]], objectives: Sequence[Objec
 
 def print_trial(trial: Mapping[str, Any], sweep: str, metrics: Sequence[str],
                 constraints: Sequence[Constraint]) -> None:
-    """Prints everything about a trial; beside what a row has of it, it has results by seed and warnings."""
+    """Prints everything about a trial: the fields of a row, results by seed, and warnings."""
     tasks = f", {trial['tasks_done']} of {trial['n_tasks']} tasks" if trial["n_tasks"] else ""
     say(f"trial {trial['number']} of {sweep}: {trial['state'].lower()}{tasks}, from {trial['source']}, attempt "
         f"{trial['attempt']}, {trial['seconds'] or 0:.0f} s")
@@ -156,7 +156,7 @@ def print_trial(trial: Mapping[str, Any], sweep: str, metrics: Sequence[str],
 
 
 def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[str, Any]]) -> None:
-    """Prints what a sweep would be, as a file may hold it, and what it would try first."""
+    """Prints the configuration of a sweep that is not started, as YAML, and its first suggestions."""
     print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
     say(f"All is well: {config['name']} would try {count(trials, 'trial')}, these first. Nothing was written.")
     print_rows(["trial", "source", "parameters"], [
@@ -164,7 +164,7 @@ def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[
 
 
 def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
-    """Why a trial cannot be chosen, as far as it is known."""
+    """The reason why a trial cannot be chosen, as far as it is known."""
     if trial["feasible"] is False:
         return f"infeasible: {', '.join(broken_by(constraints, trial['metrics']))}"
     return trial["reason"] or ("waits for the end of its batch" if trial["held"] else "")
@@ -172,7 +172,7 @@ def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
 
 def print_comparison(names: Iterable[str], sections: Iterable[Iterable[tuple[str, Iterable[str]]]],
                      sentences: Iterable[str]) -> None:
-    """Prints sweeps side by side: what each found, at equal budgets too, and how far apart their best are."""
+    """Prints sweeps side by side: a table in sections, and sentences below it."""
     table = Table("")
     for name in names:
         table.add_column(name, justify="right")
@@ -186,5 +186,5 @@ def print_comparison(names: Iterable[str], sections: Iterable[Iterable[tuple[str
 
 
 def cell(value: float | None) -> str:
-    """A number, where there is one."""
+    """A number as text; "" for None."""
     return "" if value is None else number(value)
