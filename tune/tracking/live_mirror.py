@@ -23,9 +23,9 @@ CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 
 
 class LiveMirror:
-    """Mirrors a running sweep from a process of its own, which reads the ledger as anybody may.
+    """Mirrors a running sweep from a separate process, which only reads the ledger.
 
-    So a slow or dead server holds nothing up, and the driver does without MLflow, a third of its memory.
+    So a slow or dead server delays nothing, and the driver does without MLflow, a third of its memory.
     """
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
@@ -43,14 +43,14 @@ class LiveMirror:
 
     @property
     def error(self) -> str | None:
-        """Why MLflow is behind the ledger, in one line; None where it is not."""
+        """The reason why MLflow is behind the ledger, in one line; None if it is not."""
         with suppress(EOFError, OSError):
             while self._pipe.poll():
                 self._error = self._pipe.recv()
         return self._error
 
     def close(self, patience_seconds: float = 20) -> None:
-        """Has the rest sent, all of it compared, and ends the process; unless no answer comes for so long."""
+        """Sends the rest, compares everything and ends the process; gives up after so long without an answer."""
         closed_at = time.monotonic()
         with suppress(OSError):  # it has died
             self._pipe.send(closed_at + patience_seconds)
@@ -69,19 +69,19 @@ class LiveMirror:
 
 
 def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
-    """Mirrors a sweep until it is told the end, or whoever would tell is gone.
+    """Mirrors a sweep until the driver announces the end or is gone.
 
     It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
-    comparison, which makes up for what was missed; and it ends with one.
+    comparison, which catches up; and it ends with one.
 
     Args:
-        pipe: gives, once, the time at which to give up, on the clock of time.monotonic(); takes, whenever it changes,
+        pipe: delivers, once, the time at which to give up, on the clock of time.monotonic(); takes, at each change,
             the error that keeps MLflow behind the ledger, in one line, or None.
         answered_at: its `value` is kept at the time of MLflow's last answer.
-        folder: the sweep's.
-        uri: where its runs are to be.
+        folder: the sweep's folder.
+        uri: the server or store for its runs.
     """
-    logging.getLogger("results").setLevel(logging.ERROR)  # the driver warns of what the ledger holds
+    logging.getLogger("results").setLevel(logging.ERROR)  # the driver warns of faults in the ledger
     driver, mirror, pause, give_up_at = _Driver(pipe), None, FIRST_PAUSE_SECONDS, math.inf
     with suppress(_DriverGone):  # the next one repairs what is missing
         while True:
@@ -109,7 +109,7 @@ def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> Non
 
 
 class _DriverGone(Exception):
-    """Nobody is at the other end of the pipe."""
+    """The driver has left the other end of the pipe."""
 
 
 class _Driver:
@@ -120,21 +120,21 @@ class _Driver:
         self._said: str | None = None
 
     def say(self, error: str | None) -> None:
-        """Tells the driver what is wrong, where it has changed: what nobody reads until the end fills the pipe."""
+        """Sends the driver an error if it has changed: messages that wait until the end would fill the pipe."""
         if error != self._said:
             self._said = error
             with _gone_at_its_end():
                 self._pipe.send(error)
 
     def told(self, seconds: float) -> float | None:
-        """The time at which to give up, waited for so long; None where nothing was told."""
+        """Waits so long for the time at which to give up; None if the driver sends none."""
         with _gone_at_its_end():
             return self._pipe.recv() if self._pipe.poll(seconds) else None
 
 
 @contextmanager
 def _gone_at_its_end() -> Iterator[None]:
-    """While it lasts, an error of the pipe is _DriverGone; a store's or a server's of the same kind is not."""
+    """Turns an error of the pipe into _DriverGone, unlike an error of the same kind of a store or server."""
     try:
         yield
     except (EOFError, OSError) as error:
@@ -143,7 +143,7 @@ def _gone_at_its_end() -> Iterator[None]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """A process started while it lasts gets no Ctrl-C and no SIGTERM: the driver tells it when to end."""
+    """Keeps Ctrl-C and SIGTERM from a process started meanwhile: the driver decides when it ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,7 +1,7 @@
 """MLflow runs, made to agree with the ledger: one parent run per sweep, one child run per trial.
 
-A run says in its tags what has been sent of it. So one comparison serves a live sweep, a resumed one and repair: it
-looks the sweep's runs up, and sends what the ledger has and they do not.
+The tags of a run record the results already sent. So one comparison serves a live sweep, a resumed one and repair: it
+looks the sweep's runs up, and sends everything in the ledger that they lack.
 """
 
 import hashlib
@@ -32,12 +32,12 @@ if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's p
     from mlflow.entities import Metric, Run
 
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
-SWEEP_TAG = "dynamos.sweep_id"  # tells sweeps apart that bore one name at different times
+SWEEP_TAG = "dynamos.sweep_id"  # tells apart sweeps that had one name at different times
 ATTEMPT_TAG = "dynamos.attempt"
 RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
 LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the sweep
-NOTE_TAG = "mlflow.note.content"  # what MLflow shows as a run's description
+NOTE_TAG = "mlflow.note.content"  # MLflow shows it as a run's description
 FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv", "confirm.csv")
 CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
 CONFIRMS_TAG = "confirms"  # the name of the sweep, on the parent of a confirmation
@@ -50,7 +50,7 @@ _STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISH
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """What is known of a run on the server."""
+    """A run as the server has it."""
 
     run_id: str
     status: str
@@ -66,7 +66,7 @@ class Mirror:
         """Connects.
 
         Args:
-            ledger: the sweep's, to read.
+            ledger: the sweep's ledger, to read.
             uri: the server or store.
             answered_at: its `value` is kept at time.monotonic() of the last answer.
         """
@@ -75,14 +75,14 @@ class Mirror:
         self._client, self._experiment = connected(uri, ledger.folder.parent)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
-        self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, what tells whether it has changed since
+        self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, its _mark when it was sent
         self._answered_at = answered_at
         self._answered()
 
     def sync(self) -> int:
-        """The number of runs that had to be changed to agree with the ledger: 0 when called again.
+        """Makes the runs agree with the ledger; returns the number of changed runs: 0 when called again.
 
-        With a confirmation's runs that of the sweep which it confirms is made to say what it found.
+        With the runs of a confirmation, the run of the sweep that it confirms gets the outcome.
         """
         self._changed = set()
         self._look()  # anew: a request that failed may have been carried out
@@ -97,22 +97,22 @@ class Mirror:
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """The same of the sweep's own run alone, which has to be there: trials are left as they are."""
+        """Does the same for the sweep's run alone, if it exists: trials are left as they are."""
         self._changed = set()
         if self._name in self._look():
             self._sync_parent(self._ledger.trials())
         return len(self._changed)
 
     def sync_changes(self) -> None:
-        """Sends the trials that have changed in the ledger since this sent them."""
+        """Sends the trials that have changed in the ledger since they were sent."""
         for trial in self._ledger.trials():
             if self._sent.get(trial.number) != _mark(trial):
                 self.sync_trial(trial)
 
     def sync_trial(self, trial: TrialRecord) -> None:
-        """Makes the trial's run say what the ledger says. Repeatable: what was sent is not sent again.
+        """Makes a trial's run agree with the ledger. Repeatable: nothing is sent twice.
 
-        One that another sweep ran, or that has not begun, has no run.
+        An imported trial, or one that has not begun, has no run.
         """
         started = trial.started_at or trial.ended_at
         if trial.imported or started is None:
@@ -136,7 +136,7 @@ class Mirror:
         self._sent[trial.number] = _mark(trial)
 
     def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
-        """Makes the parent run say what the sweep has come to, its files among the run's artifacts."""
+        """Makes the parent run agree with the state of the sweep, its files among the run's artifacts."""
         config = self._ledger.config
         ran = own(trials)
         states = [t.state for t in ran]
@@ -191,7 +191,7 @@ class Mirror:
         elif not begun:
             status = "SCHEDULED"
         else:
-            # Of a sweep that was ended early what is there may all be over.
+            # In a sweep that ended early all trials may be over before the budget.
             status = "FINISHED" if sum(t.ended_at is not None for t in ran) >= self._ledger.budget else "KILLED"
         self._set_status(self._name, status, ended or None)
 
@@ -222,7 +222,7 @@ class Mirror:
         return self._runs
 
     def _run(self, tag: str, name: str, tags: Mapping[str, str], started: datetime | None) -> _Run:
-        """The run of that tag, made where there is none."""
+        """The run of that tag, made if it is missing."""
         runs = self._look() if self._runs is None else self._runs
         if tag not in runs:
             tags = {TAG: tag, SWEEP_TAG: self._sweep, **tags}
@@ -231,7 +231,7 @@ class Mirror:
         return runs[tag]
 
     def _send(self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
-        """Logs what the run does not have: the metrics, and of the rest what differs."""
+        """Logs the metrics, the params that the run lacks, and the tags that differ."""
         from mlflow.entities import Param, RunTag
 
         assert self._runs is not None
@@ -265,7 +265,7 @@ class Mirror:
             self._answered_at.value = time.monotonic()
 
     def _know(self, tag: str, run: _Run) -> None:
-        """Notes what MLflow now says of a run."""
+        """Records the new state of a run on the server."""
         assert self._runs is not None
         self._runs[tag] = run
         self._changed.add(run.run_id)
@@ -273,9 +273,9 @@ class Mirror:
 
 
 def sync(ledger: Ledger, uri: str | None = None) -> str:
-    """Makes MLflow agree with the ledger; what was to be done, in words.
+    """Makes MLflow agree with the ledger; returns a sentence on the changes.
 
-    With a `uri` it is the MLflow there, which the sweep uses from then on.
+    With a `uri` it is the MLflow at that address, which the sweep uses from then on.
     """
     try:
         mirror = Mirror(ledger, uri or mlflow_uri(ledger))  # which answers, or nothing is changed
@@ -291,9 +291,9 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
 
 
 def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
-    """The number of a sweep's runs on an MLflow server or store, which are deleted there; RunError if it is away.
+    """Deletes a sweep's runs on an MLflow server or store and returns their number; RunError if it is away.
 
-    MLflow keeps what is deleted until `mlflow gc`.
+    Unless `really`, it only counts them. MLflow keeps deleted runs until `mlflow gc`.
     """
     if uri.startswith("sqlite") and not Path(str(make_url(uri).database)).exists():
         return 0
@@ -319,12 +319,12 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
 
 
 def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:
-    """The trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
+    """Yields the trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
 
-    Of several seeds (the record has them all from the start, without results), the mean under the plain name once all
-    have reported a task, and each one's own under seed_SEED/.
-    Of those in `spread_of` their standard deviation too, under NAME_std.
-    The time is the ledger's own: a store drops a second row with the same key, step, value and time.
+    With several seeds (the record has them all from the start, without results), the mean has the plain name, once all
+    have reported a task, and the value of each seed has the prefix seed_SEED/.
+    Metrics in `spread_of` have their standard deviation too, as NAME_std.
+    The time is the ledger's: a store drops a second row with the same key, step, value and time.
     """
     several = len(trial.results) > 1
     for seed, results in trial.results.items():
@@ -345,19 +345,19 @@ def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, i
 
 
 def _mark(trial: TrialRecord) -> tuple[Any, ...]:
-    """What changes whenever there is something new to send of a trial."""
+    """A value that changes whenever a trial has something new to send."""
     return trial.state, trial.attempt, *(len(results) for results in trial.results.values())
 
 
 def metric(name: str, value: float, at: int, step: int) -> "Metric":
-    """A metric's value at a step, and when it was measured in milliseconds since the epoch."""
+    """A metric's value at a step, and its time in milliseconds since the epoch."""
     from mlflow.entities import Metric
 
     return Metric(name, float(value), at, step)
 
 
 def _recorded(result: Mapping[str, Any]) -> int:
-    """When a result was entered, in milliseconds since the epoch."""
+    """The time of a result's entry, in milliseconds since the epoch."""
     return int(result["recorded_at"] * 1000)
 
 
@@ -366,5 +366,5 @@ def _milliseconds(time: datetime | None) -> int | None:
 
 
 def counts(text: str) -> dict[int, int]:
-    """Results sent, by seed, of a RESULTS_TAG."""
+    """Number of results sent, by seed, in a RESULTS_TAG."""
     return {int(seed): int(count) for seed, count in (entry.split(":") for entry in text.split())}

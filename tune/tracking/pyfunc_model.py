@@ -1,4 +1,4 @@
-"""What MLflow runs of a registered network. This file travels with the model, and the package dynamos beside it."""
+"""MLflow code of a registered network. This file travels with the model, and the package dynamos beside it."""
 
 from typing import Any, NoReturn
 
@@ -19,7 +19,7 @@ IMAGES_AT_A_TIME = 250
 class GatedNetwork(PythonModel):
     """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
 
-    Floats lie in [0, 1]; uint8 is pixels as the data set has them, to `white`. Grey images may have one channel.
+    Floats lie in [0, 1]; uint8 pixels are those of the data set, up to `white`. Grey images may have one channel.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -29,14 +29,14 @@ class GatedNetwork(PythonModel):
 
     # MLflow reads type hints of model_input as a schema, which would refuse what can be converted.
     def predict(self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]
-        """The class of each image and the logits that say so; MlflowException for what is no images."""
+        """The class and the logits of each image; MlflowException for input that is no images."""
         images = self._images(model_input)
         with torch.inference_mode():
             logits = torch.cat([self.network(part).logits for part in images.split(IMAGES_AT_A_TIME)])
         return {"class": logits.argmax(1).numpy(), "logits": logits.numpy()}
 
     def _images(self, given: Any) -> Tensor:
-        """(N, 3, H, W) in [0, 1] of what was given: an array, a tensor, lists."""
+        """Images (N, 3, H, W) in [0, 1] of an array, a tensor or lists."""
         if isinstance(given, Tensor):
             given = given.detach().cpu()
             given = given.float() if given.dtype == torch.bfloat16 else given  # which numpy does not have

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def served_sweep(uri: str, name: str) -> Sweep:
-    """The newest sweep of a name on an MLflow server; of each trial and seed only the last result is read.
+    """The newest sweep of a name on an MLflow server, with only the last result of each trial and seed.
 
     UserError if there is none, RunError if the server does not answer.
     """
@@ -47,7 +47,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
             file = client.download_artifacts(parent.info.run_id, "sweep.yaml", folder)
             config, record = read_sweep_file(Path(file))
         runs = _runs(client, experiment.experiment_id, f"tags.`{SWEEP_TAG}` = '{parent.data.tags[SWEEP_TAG]}'")
-        # One that was made just now has no tags yet; of two for one trial the older counts, as for the mirror.
+        # A run made just now has no tags yet; of two for one trial the older counts, as for the mirror.
         told = {run.data.tags[TAG]: run for run in runs if RESULTS_TAG in run.data.tags}
         trials = [_trial(run, config) for tag, run in told.items() if "/" in tag]
     except UserError:
@@ -58,7 +58,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
 
 
 def _runs(client: "MlflowClient", experiment: str, wanted: str) -> Iterator["Run"]:
-    """The runs of an experiment that a filter lets through, the newest first."""
+    """Yields the runs of an experiment that match a filter, the newest first."""
     token = None
     while True:
         page = client.search_runs([experiment], wanted, max_results=RUNS_PER_PAGE, page_token=token)

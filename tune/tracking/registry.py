@@ -1,4 +1,4 @@
-"""The network that a confirmation trained, in the MLflow model registry."""
+"""Registration of a confirmation's network in the MLflow model registry."""
 
 import re
 import warnings
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dynamos.network import ResNet
 
 CODE = Path(__file__).with_name("pyfunc_model.py")
-# What the model's code imports; MLflow itself adds its own version.
+# Packages that the model's code imports, beside MLflow.
 REQUIREMENTS = ("numpy", "pyyaml", "safetensors", "scikit-learn", "torch")
 
 
@@ -44,10 +44,10 @@ def parse(text: str) -> tuple[str, str]:
 
 
 def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
-    """The version under which the registry has the network of a sweep's trial, at an alias from now on.
+    """Registers the network of a sweep's trial at an alias, and returns its version in the registry.
 
-    It is the one that the trial's latest confirmation trained on all training images with the first of its seeds; no
-    test result decides which. The same one again is the same version. UserError where no confirmation has trained it.
+    The trial's latest confirmation trained it on all training images with the first of its seeds; no test result
+    decides which. The same network again is the same version. UserError if no confirmation has trained the trial.
     """
     found = trained(ledger, trial.number)
     if found is None:
@@ -98,7 +98,7 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
 
 
 def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str]) -> str | None:
-    """The version of a registered model, made where there is none, that has these tags and its files still."""
+    """The version of a model that has these tags and still its files, or None; makes the model if it is missing."""
     from mlflow.artifacts import list_artifacts
 
     if not client.search_registered_models(f"name = '{model}'"):
@@ -109,7 +109,7 @@ def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str])
 
 
 def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") -> str:
-    """The id of a confirmation's trial's run, made to agree with its ledger."""
+    """The id of the MLflow run of a confirmation's trial, after a sync with its ledger."""
     Mirror(there, uri).sync()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
@@ -119,7 +119,7 @@ def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") ->
 
 
 def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
-    """The network as an MLflow model in a folder."""
+    """Saves the network as an MLflow model in a folder, and returns its path."""
     from importlib.metadata import version
 
     import mlflow.pyfunc

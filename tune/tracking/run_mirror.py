@@ -24,20 +24,20 @@ log = logging.getLogger(__name__)
 
 
 class RunMirror(Recorder):
-    """Makes an MLflow run agree with what a run has come to: at its start, after every task and at its end.
+    """Makes an MLflow run agree with a run of `dynamos`: at its start, after every task and at its end.
 
-    A server or store that fails costs no training: what it lacks is sent with the next task, or by `dynamos --resume`.
-    The metrics have the names that a sweep's have.
+    A server or store that fails costs no training: missing results go with the next task, or with `dynamos --resume`.
+    The metrics have the same names as in a sweep.
     """
 
     def __init__(self, uri: str, flag: str, folder: Path, about: Mapping[str, Any]) -> None:
-        """UserError for a URI that no run can be kept at.
+        """Checks the URI; UserError if it cannot keep runs.
 
         Args:
             uri: the server or store.
-            flag: what the URI was given by.
-            folder: the run's.
-            about: what its config.yaml says of it beside the configuration: `id`, `started` and `notes`.
+            flag: the flag or variable that holds the URI.
+            folder: the run's folder.
+            about: entries of its config.yaml beside the configuration: `id`, `started` and `notes`.
         """
         refuse_unusable(flag, uri)
         if "://" not in uri or uri.startswith("file:"):
@@ -48,7 +48,7 @@ class RunMirror(Recorder):
         self._failing = False
 
     def start(self, trainer: Trainer) -> None:
-        """Says that the run goes on, and with what."""
+        """Marks the run as running, with its environment."""
         self._about |= {"environment": environment(trainer.device, trainer.config.threads), "revision": git_revision()}
         if not trainer.done:
             self._tell(trainer, "RUNNING")
@@ -62,7 +62,7 @@ class RunMirror(Recorder):
         self._tell(trainer, "FINISHED")
 
     def broken_off(self, trainer: Trainer, error: BaseException) -> None:
-        """Says why the run ended."""
+        """Records the reason why the run ended early."""
         self._tell(trainer, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED",
                    str(error) or type(error).__name__)
 

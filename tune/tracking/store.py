@@ -1,4 +1,4 @@
-"""The MLflow server or store of a sweep: which it is, whether it answers, made where there is none."""
+"""The MLflow server or store of a sweep: its URI, whether it answers, its creation."""
 
 import logging
 import os
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "dynamos"
 ERROR_LENGTH = 500
-DATABASES = ("postgresql", "mysql", "mssql")  # what the URIs of stores begin with that are reached without a server
-# Where an MLflow 3 store has paths of its files, columns by table.
+DATABASES = ("postgresql", "mysql", "mssql")  # beginnings of the URIs of stores without a server
+# Columns in which an MLflow 3 store has paths of its files, by table.
 _LOCATIONS = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
               "model_versions": ("source", "storage_location")}
 _ENVIRONMENT = {
@@ -36,17 +36,17 @@ _ENVIRONMENT = {
 
 
 def mlflow_uri(ledger: Ledger) -> str:
-    """The sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
+    """The URI of the sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
     return store_uri(ledger.config, ledger.folder.parent)
 
 
 def store_uri(config: SweepConfig, storage: AnyPath) -> str:
-    """The same of a sweep in a storage folder whose ledger may be lost."""
+    """The same for a sweep in a storage folder, whose ledger may be lost."""
     return config.tracking_uri or sqlite_url(storage / "mlflow.db")
 
 
 def prepare() -> None:
-    """Imports MLflow, and has it fail soon and say nothing of its own."""
+    """Imports MLflow, and makes it fail soon and log nothing."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401 (it sets the levels that are set anew here)
@@ -56,7 +56,7 @@ def prepare() -> None:
 
 
 def reachable(uri: str) -> str | None:
-    """Why an MLflow server or store does not answer, in one line; None if it does."""
+    """The reason why an MLflow server or store does not answer, in one line; None if it does."""
     prepare()
     from mlflow import MlflowClient
 
@@ -68,10 +68,10 @@ def reachable(uri: str) -> str | None:
 
 
 def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
-    """A client and the id of EXPERIMENT, made where there is none; a database's files are kept in a folder of `beside`.
+    """A client and the id of EXPERIMENT, made if it is missing; a database's files are kept in a folder of `beside`.
 
-    A client makes the tables of a store that is not there as soon as it is made itself, and two at once fail: so the
-    store is made first.
+    A new client makes the tables of a missing store, and two clients that do so at once fail: so the store is made
+    first.
     """
     prepare()
     from mlflow import MlflowClient
@@ -88,7 +88,7 @@ def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, without the user and the password of a URL in it."""
+    """The type and text of an error in one line, without the user and the password of a URL in it."""
     text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
     text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)
     return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
@@ -97,7 +97,7 @@ def one_line(error: Exception) -> str:
 def make_store(uri: str) -> str:
     """The URI of the folder beside an SQLite store in which it keeps files.
 
-    Where there is no store it is made: whole or not at all, however many processes do so at once.
+    A missing store is made: whole or not at all, however many processes do so at once.
     """
     path = Path(str(make_url(uri).database)).resolve()
     artifacts = path.with_name("mlartifacts").as_uri()
@@ -122,7 +122,7 @@ def make_store(uri: str) -> str:
 
 
 def _follow(path: Path, artifacts: str) -> None:
-    """Has an SQLite store whose folder was moved or copied know where its files are now.
+    """Updates the paths of files in an SQLite store whose folder was moved or copied.
 
     MLflow writes whole paths into each experiment, run and model, and has no command that changes them.
     """
