@@ -24,13 +24,13 @@ from tune.service.state.changes import Changes
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 
-SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may hold up one that answers
-GRACE_SECONDS = 10  # that requests under way are given when the service is told to end
+SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may delay one that answers
+GRACE_SECONDS = 10  # for requests under way when the service must end
 _LEAST_TOKEN = 16  # characters
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds them."""
+    """Adds the flags of `serve`."""
     parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on; one that other "
                         f"machines reach needs a token, in --token-file or {TOKEN} (default: %(default)s)")
     parser.add_argument("--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)")
@@ -106,7 +106,7 @@ def _token(file: str | None) -> str | None:
 
 
 def listening_on(host: str, port: int) -> socket.socket:
-    """A socket that listens; UserError where that cannot be."""
+    """A socket that listens; UserError if the port cannot be used."""
     if not 0 <= port < 2**16:
         raise UserError(f"--port {port} is out of range; it must be from 0 to 65535.")
     try:
@@ -120,10 +120,10 @@ def listening_on(host: str, port: int) -> socket.socket:
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line."""
+    """Formats a log record as a line with one JSON object."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line."""
+        """The line of a record."""
         entry = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname,
                  "logger": record.name, "message": record.getMessage(), **getattr(record, "audit", {})}
         if record.exc_info:

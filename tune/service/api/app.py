@@ -1,4 +1,4 @@
-"""The application: what each address answers. What it tells is read from ledgers, what it does is done by drivers."""
+"""The application and its routes. It reads its answers from ledgers; drivers carry out its changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -60,7 +60,7 @@ from tune.service.wire.bodies import (
 from tune.service.wire.problems import MEDIA_TYPE, Problem, ProblemDocument, add_handlers
 
 STATIC = Path(__file__).parents[1] / "static"
-# Of a report, which is a page of its own with its scripts inside: it may run them, and reach nothing.
+# For a report, a page with its scripts inside: it may run them, and reach nothing.
 REPORT_POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
                  "font-src data:; frame-ancestors 'none'; sandbox allow-scripts allow-downloads")
 PROBLEMS: dict[int | str, dict[str, Any]] = {
@@ -85,7 +85,7 @@ class EventStream(StreamingResponse):
 
 
 def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Callable[[], bool]) -> FastAPI:
-    """The application over the sweeps of a storage; it wants the token, if any. `stopping` says when streams end."""
+    """The application over the sweeps of a storage; it demands the token, if any. `stopping` ends streams."""
     measures, watcher = Measures(sweeps), Watcher(sweeps, stopping)
 
     @asynccontextmanager
@@ -106,7 +106,7 @@ def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Ca
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """The description, with what FastAPI does not know: problem documents, YAML bodies, the token."""
+        """The API's description, with additions to FastAPI's: problem documents, YAML bodies, the token."""
         if app.openapi_schema is None:
             found = describe()
             found["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
@@ -145,7 +145,7 @@ def _pages(sweeps: Sweeps, measures: Measures) -> APIRouter:
 
     @router.get("/readyz", tags=["service"], response_class=PlainTextResponse, responses={503: PROBLEMS[503]})
     def readyz() -> str:
-        """Whether it can do what it is for: the storage is there and is read."""
+        """Whether the service is ready: its storage exists and can be read."""
         try:
             there, names = sweeps.storage.exists(), sweeps.names()
         except Exception as error:  # whatever the storage's package raises
@@ -169,10 +169,10 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     def over(task: asyncio.Task[bytes]) -> None:
         tasks.discard(task)
-        task.exception()  # what went wrong is told to whoever asks next, and waits
+        task.exception()  # the next request, which waits, gets the error
 
     async def whole(name: str) -> bytes:
-        # Reading a large ledger takes a while: what was read last is told until it is done, so that no poll waits.
+        # Reading a large ledger takes a while: until then the last reading is the answer, so that no poll waits.
         content, again = sweeps.told(name)
         if content is None:
             return await run_in_threadpool(sweeps.read, name)
@@ -203,12 +203,12 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
     async def get_sweep(name: Name) -> Response:
-        """A sweep: state, counts, best, settings, what speaks against it; not its trials."""
+        """A sweep: state, counts, best, settings, cautions; not its trials."""
         return Response(await whole(name), media_type="application/json")
 
     @router.patch("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
     def patch_sweep(name: Name, body: Annotated[Labels, Body()]) -> Response:
-        """Sets tags of a sweep, "" removes one, and its note."""
+        """Sets the note and tags of a sweep; the value "" removes a tag."""
         view = sweeps.newest(name)
         with closing(view.ledger):
             view.ledger.label(body.tags, body.note)
@@ -255,7 +255,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=Whole)
     def stop(name: Name) -> Response:
-        """Asks a running sweep to put back what runs and end."""
+        """Asks a running sweep to put back its running trials and end."""
         view = sweeps.newest(name)
         _runs(view)
         view.ledger.request_stop()
@@ -277,7 +277,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=Whole)
     def confirm(name: Name, body: Annotated[Confirmation | None, Body()] = None) -> Response:
-        """Retrains what the sweep chose, and a baseline, on fresh seeds, and tests them: a sweep of its own."""
+        """Starts a confirmation: retrains the sweep's choice and a baseline on fresh seeds, and tests them."""
         return _changed(sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation())))
 
     @router.get("/sweeps/{name}/best", tags=["sweeps"], response_model=Best, responses={
@@ -309,7 +309,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.get("/sweeps/{name}/importance", tags=["sweeps"], response_model=Importance)
     def importance(name: Name) -> Response:
-        """How much of the first objective's variance each field explains; no shares where nothing can be told."""
+        """The share of the first objective's variance that each field explains; no shares if none can be computed."""
         view = sweeps.get(name)
         complete = sum(t.state == "COMPLETE" and not t.imported for t in view.trials)
         found = shares(Sweep(view.ledger.config, {}, list(view.trials))) or {}
@@ -343,12 +343,12 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
     @router.get("/options", tags=["service"], response_model=Options)
     def get_options() -> Response:
-        """What a request may ask for: streams, spaces, fields and their ranges, presets, samplers, pruners, metrics."""
+        """Options of a request: streams, spaces, fields and their ranges, presets, samplers, pruners, metrics."""
         return _json(options())
 
     @router.get("/events", tags=["events"], response_class=EventStream)
     async def events(sweep: Annotated[SweepName | None, Query()] = None) -> Response:
-        """Server-sent events: a snapshot of all sweeps, or of one with its trials, then what changes, as it does."""
+        """Server-sent events: a snapshot of all sweeps, or of one with its trials, then each change."""
         if sweep is not None:
             await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins
         return EventStream(watcher.stream(sweep))
@@ -360,7 +360,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
 
 
 def _runs(view: View) -> None:
-    """Problem 409 where nothing runs that could be stopped."""
+    """Raises Problem 409 if the sweep does not run."""
     if view.summary["state"] not in ("running", "stopping"):
         raise Problem(409, f"{view.summary['name']} does not run: it is {view.summary['state']}.")
 

@@ -1,4 +1,4 @@
-"""What stands before the application: who may ask, from where, how much; and what every answer says to browsers."""
+"""Checks before the application: token, origin, size of each request; and the headers of every answer."""
 
 import asyncio
 import hmac
@@ -23,8 +23,8 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1_000_000  # of a body
-BODY_SECONDS = 20.0  # in which it has to come
-# What needs no token, for it tells nothing of any sweep: the page itself, its files, the description of the API.
+BODY_SECONDS = 20.0  # limit until it has arrived
+# Paths without a token, which show nothing of any sweep: the page itself, its files, the API's description.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 SAFE = ("GET", "HEAD", "OPTIONS")
 METHODS = (*SAFE, "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT")
@@ -41,11 +41,11 @@ class Guard:
     """ASGI middleware. With a token every request for data needs it; without, every request must name this machine."""
 
     def __init__(self, app: App, token: str | None, observe: Callable[[str, str, int, float], None]) -> None:
-        """`observe` is told of each request: method, route, status, seconds."""
+        """`observe` takes method, route, status and seconds of each request."""
         self._app, self._token, self._observe = app, token, observe
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answers, or has the application answer."""
+        """Answers a refused request, and passes any other to the application."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -90,10 +90,10 @@ class Guard:
         await (refusal or self._app)(scope, receive, send)
 
     def _refusal(self, scope: Mapping[str, Any], headers: Headers) -> Any:
-        """The answer to a request that is not let in; None for any other."""
+        """The answer to a request that is refused; None for any other."""
         host, path, changes = headers.get("host", ""), scope["path"], scope["method"] not in SAFE
         if self._token is None:
-            # A page elsewhere whose name was made to lead here would otherwise read and write as its own origin.
+            # A page elsewhere whose name resolves to this machine would otherwise read and write as its origin.
             if not is_local(_name(host)):
                 return answer(421, f"the host {host!r} is not this service's, which is for this machine alone.")
         elif not (path in OPEN or path.startswith("/static/")):
@@ -110,7 +110,7 @@ class Guard:
 
 
 async def _body(headers: Headers, receive: Receive) -> Any:
-    """A request's body, whole and in JSON; the answer to one that is too large, too slow or of no known kind."""
+    """A request's whole body as JSON; the answer to one that is too large, too slow or of an unknown kind."""
     too_large = answer(413, f"a body may have {MOST_BYTES} bytes at most.")
     if int(headers.get("content-length") or 0) > MOST_BYTES:
         return too_large
@@ -128,7 +128,7 @@ async def _body(headers: Headers, receive: Receive) -> Any:
                     return too_large
     except TimeoutError:
         return answer(408, f"a body has to come within {BODY_SECONDS:g} s.")
-    # Browsers send no other page's request of such a kind without asking first, and are told no.
+    # Before another page's request of such a kind browsers ask for permission, and get none.
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content and kind not in ("application/json", *YAML_KINDS):
         return answer(415, f"content of the kind {kind or 'none'!r} is not read; send application/json or "
@@ -141,7 +141,7 @@ async def _body(headers: Headers, receive: Receive) -> Any:
 
 
 def _with_plain_keys(body: bytes) -> bytes:
-    """The body itself; DoubledKey where a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair."""
+    """The body itself; DoubledKey if a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair."""
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content: dict[str, Any] = {}
@@ -162,7 +162,7 @@ def _with_plain_keys(body: bytes) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """Gives a body that was read, then what comes after it."""
+    """A `receive` that gives a body already read, then the messages after it."""
     first = True
 
     async def give() -> Message:
@@ -176,7 +176,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def is_local(host: str) -> bool:
-    """Whether a name or an address is this machine's for itself alone."""
+    """Whether a name or an address is a loopback one."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -1,4 +1,4 @@
-"""What Prometheus may ask of the service."""
+"""Measures of the service for Prometheus."""
 
 from typing import cast
 
@@ -10,10 +10,10 @@ from tune.service.state.sweeps import Sweeps
 
 
 class Measures:
-    """Counts of requests, and gauges of sweeps read when they are asked for."""
+    """Counts of requests, and gauges of sweeps, which are read on demand."""
 
     def __init__(self, sweeps: Sweeps) -> None:
-        """Everything at nothing."""
+        """Starts with all counts at zero."""
         self._registry = CollectorRegistry()
         self._requests = Counter("dynamos_http_requests", "requests answered", ["method", "route", "status"],
                                  registry=self._registry)
@@ -28,7 +28,7 @@ class Measures:
             self._seconds.labels(route).observe(seconds)
 
     def exposed(self) -> bytes:
-        """All of it in Prometheus' format."""
+        """All measures in Prometheus' format."""
         return generate_latest(self._registry)
 
 
@@ -50,5 +50,5 @@ class _OfSweeps(Collector):
         return [trials, running, best]
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Nothing: sweeps are not read before they are asked for."""
+        """Empty: sweeps are read only on demand."""
         return []

@@ -11,9 +11,9 @@ Part = Literal["metrics", "config"]
 
 
 def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descending: bool) -> list[TrialRow]:
-    """The rows of a state (any, where it is "") that hold a text, by a column; what has no value comes last.
+    """The rows of a state ("" for any) that hold a text, sorted by a column; rows without a value come last.
 
-    Problem where there is no such column.
+    Problem for an unknown column.
     """
     columns = _columns(rows)
     if sort not in columns:
@@ -32,7 +32,7 @@ def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descend
 
 
 def _columns(rows: Sequence[TrialRow]) -> dict[str, Part | None]:
-    """By name that a table may be sorted by, in which part of a row it stands."""
+    """The columns that a table may be sorted by, each with its part of a row, None for the row itself."""
     if not rows:
         return {"number": None}
     first = rows[0]

@@ -1,4 +1,4 @@
-"""YAML that anybody may have sent, as JSON."""
+"""YAML from untrusted senders, as JSON."""
 
 import json
 from typing import Any
@@ -13,10 +13,10 @@ _MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a se
 
 
 class _Plain(UniqueKeys, yaml.SafeLoader):
-    """Reads YAML without anchors, by which a small body could mean a huge one."""
+    """Reads YAML without aliases, by which a small body could mean a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """As its base does, where there is no alias and not too much depth."""
+        """Composes a node; ValueError for an alias or too many levels."""
         if self.check_event(yaml.events.AliasEvent):
             raise ValueError("aliases are not read")
         self.depth = getattr(self, "depth", 0) + 1

@@ -1,4 +1,4 @@
-"""What requests change: sweeps are made, gone on with and confirmed; drivers do the work."""
+"""Changes that requests make: sweeps are created, resumed and confirmed; drivers do the work."""
 
 import threading
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ _RUNS = ("starting", "running", "stopping")
 
 
 class Changes:
-    """Makes them, one at a time: what two requests want at once, the second finds done."""
+    """Makes changes one at a time: of two equal requests at once, the second changes nothing."""
 
     def __init__(self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]) -> None:
         """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep that is made here."""
@@ -31,7 +31,7 @@ class Changes:
         self._lock = threading.Lock()
 
     def tried(self, config: SweepConfig) -> tuple[int, list[dict[str, Any]]]:
-        """(trials, the first of them) of a sweep; the errors of `create`, where it would have any."""
+        """(number of trials, the first of them) of a sweep; raises the errors that `create` would raise."""
         from tune.engine.sweep import recorded
 
         there = self._there(config)
@@ -39,7 +39,7 @@ class Changes:
         return first_suggestions(self._sweeps.storage, config, record)
 
     def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
-        """Whether a sweep was made and started; False where the very same one is there. Problem 409 for another."""
+        """Makes and starts a sweep; False if the identical one exists. Problem 409 if another has its name."""
         from tune.engine.sweep import create_sweep
 
         with self._lock:
@@ -55,7 +55,7 @@ class Changes:
             return True
 
     def _there(self, config: SweepConfig) -> View | None:
-        """The very same sweep, where it is there; Problem 409 where another one has its name."""
+        """The identical sweep, or None; Problem 409 if another one has its name."""
         if not (self._sweeps.storage / config.name / "sweep.yaml").is_file():
             return None
         view = self._sweeps.newest(config.name)
@@ -67,7 +67,7 @@ class Changes:
         return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
-        """Has a driver go on with a sweep; Problem 409 where one has it or nothing is left."""
+        """Starts a driver to go on with a sweep; Problem 409 if one has it or nothing is left."""
         name = view.summary["name"]
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
@@ -87,22 +87,22 @@ class Changes:
             self._drivers.start(command, name, flags, view.ledger.sessions)
 
     def delete(self, name: str) -> None:
-        """Removes a sweep with its MLflow runs; Problem 409 where it runs or another one needs it."""
+        """Removes a sweep with its MLflow runs; Problem 409 if it runs or another one needs it."""
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
             if state in _RUNS:
                 raise Problem(409, f"{name} is {state}; stop it first.")
-            # In a process of its own, for MLflow's import takes memory and seconds.
+            # In a separate process, because MLflow's import takes memory and seconds.
             if (why := self._drivers.done("delete", name, "--yes")) is not None:
                 raise Problem(409, f"{name} cannot be deleted: {why}")
 
     def confirm(self, view: View, asked: Confirmation) -> str:
-        """The name of the confirmation, which is made, if it is not there, and started, if it does not run."""
+        """Makes a confirmation if it is missing, starts it if it does not run, and returns its name."""
         from tune.engine.retraining import confirmation
 
         choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]
         with self._lock:
-            # While a driver starts nobody has the lease, by which `confirmation` knows.
+            # While a driver starts nobody has the lease, which `confirmation` checks.
             if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
                 raise Problem(409, f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or stop "
                               f"it: {view.ledger.command('stop')}")

@@ -1,4 +1,4 @@
-"""Starts the drivers of sweeps, each a process or a job of its own: the service may go away, they do not."""
+"""Starts the drivers of sweeps, each a separate process or job, which outlives the service."""
 
 import os
 import subprocess
@@ -16,18 +16,18 @@ from tune.machines.address import is_server
 
 
 class Drivers:
-    """What this service has started; what runs otherwise is known from the ledgers."""
+    """The drivers that this service has started; all others are known from the ledgers."""
 
     def __init__(self, storage: AnyPath, address: str | None) -> None:
-        """`address` is the cluster's or its job server's; None has drivers use this machine alone."""
+        """`address` is the cluster's or its job server's; with None drivers use this machine alone."""
         self._storage, self._address = storage, address
         self._running: dict[str, subprocess.Popen[bytes] | threading.Thread] = {}
-        self._sessions: dict[str, int] = {}  # drivers that a sweep had had when its newest was started
+        self._sessions: dict[str, int] = {}  # drivers that a sweep had before its newest was started
         self._errors: dict[str, str] = {}  # of drivers that were submitted
 
     @property
     def cluster(self) -> str | None:
-        """What trials are told of a cluster."""
+        """The address of the cluster or its job server; None for this machine alone."""
         return self._address
 
     def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
@@ -50,7 +50,7 @@ class Drivers:
                 stderr=subprocess.STDOUT, start_new_session=True, env=_environment())
 
     def done(self, *arguments: str) -> str | None:
-        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end; why it ended badly, or None."""
+        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end; the reason of a failure, or None."""
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "tune.cli", *arguments, "--storage", str(self._storage)],
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
@@ -58,25 +58,25 @@ class Drivers:
         return None if ended.returncode == 0 else status.error(ended.stdout) or f"status {ended.returncode}"
 
     def alive(self, name: str) -> bool:
-        """Whether a driver that this service has started lives, or is still being submitted."""
+        """Whether a driver that this service has started is alive, or is still being submitted."""
         running = self._running.get(name)
         return running is not None and (
             running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None)
 
     def starting(self, name: str, sessions: int) -> bool:
-        """The same of one that has not taken a sweep over yet, which has had so many drivers."""
+        """Whether such a driver has yet to take over its sweep, which has had so many drivers."""
         return self.alive(name) and self._sessions[name] == sessions
 
     def error(self, name: str, sessions: int) -> str | None:
-        """Why the last driver of a sweep that has had so many ended badly, where it was ours and said so."""
+        """The reason why the last driver of a sweep with so many failed, if it was ours and gave one."""
         if name in self._errors:
             return self._errors[name]
-        # One that ended before it took the sweep over has the number that the next would have.
+        # A driver that ended before it took the sweep over has the number of the next one.
         last = next((log for number in (sessions + 1, sessions) if (log := self._log(name, number)).is_file()), None)
         return None if last is None else status.error(tail(last))
 
     def _log(self, name: str, number: int) -> AnyPath:
-        """What a sweep's driver of a number says, from 1."""
+        """The log of a sweep's driver of a number, from 1."""
         return self._storage / name / f"driver-{number}.log"
 
     def _submit(self, name: str, arguments: list[str]) -> None:

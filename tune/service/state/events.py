@@ -1,4 +1,4 @@
-"""Server-sent events: what changed in any sweep, told to all who listen."""
+"""Server-sent events: the changes of sweeps, for all listeners."""
 
 import asyncio
 import logging
@@ -19,10 +19,10 @@ _PIECE = 65_536  # bytes sent at a time, so that a slow reader fills no buffer
 
 
 class Watcher:
-    """Looks at all sweeps while anyone listens, once for all of them."""
+    """Reads all sweeps while anyone listens, once for all listeners."""
 
     def __init__(self, sweeps: Sweeps, stopping: Callable[[], bool]) -> None:
-        """`stopping` says when streams are to end."""
+        """`stopping` returns whether streams must end."""
         self._sweeps, self._stopping = sweeps, stopping
         self._views: dict[str, View] = {}
         self._listeners = 0
@@ -31,7 +31,7 @@ class Watcher:
         self._looked_at = -math.inf
 
     async def watch(self) -> None:
-        """Looks, until it is cancelled."""
+        """Reads the sweeps at intervals, until it is cancelled."""
         while True:
             if self._listeners:
                 try:
@@ -41,7 +41,7 @@ class Watcher:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
-        """The events of one sweep with its trials, or of all sweeps. What was sent last is all that it remembers."""
+        """Yields the events of one sweep with its trials, or of all sweeps. It remembers only the last views sent."""
         self._listeners += 1
         try:
             await self._look()
@@ -74,7 +74,7 @@ class Watcher:
             self._listeners -= 1
 
     async def _look(self, anew: bool = False) -> None:
-        """Looks, unless somebody just did: many may come at once."""
+        """Reads the sweeps, unless they were just read: many listeners may come at once."""
         async with self._looking:
             if not anew and time.monotonic() - self._looked_at < LOOK_SECONDS / 2:
                 return
@@ -92,7 +92,7 @@ class Watcher:
         return _event("snapshot", b'{"sweep":' + view.whole_json + b',"trials":' + view.rows_json + b"}")
 
     def _changes(self, name: str | None, seen: dict[str, View], now: dict[str, View]) -> list[bytes]:
-        """What tells a listener who knows some views of the newest ones."""
+        """The events that lead a listener from the views seen to the newest ones."""
         events = [_event("removed", f'{{"name":"{gone}"}}'.encode()) for gone in seen
                   if gone not in now and name in (None, gone)]
         for known, view in now.items():
@@ -109,7 +109,7 @@ class Watcher:
 
 
 def _end(name: str | None, seen: Mapping[str, View], now: Mapping[str, View]) -> list[bytes]:
-    """What tells who follows one sweep that it has come to its end, after all else; it may be gone on with."""
+    """The last event for a listener to one sweep that has just ended, else none; the sweep may be resumed."""
     if name is None or name not in now or not now[name].over or (name in seen and seen[name].over):
         return []
     return [_event("end", now[name].summary_json)]

@@ -1,4 +1,4 @@
-"""What a request for a sweep may say, for forms."""
+"""Options of a request for a sweep, for forms."""
 
 from dataclasses import MISSING
 from functools import cache

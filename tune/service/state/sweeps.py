@@ -1,4 +1,4 @@
-"""The sweeps of a storage folder as the service shows them, each read again only once its ledger has changed."""
+"""The sweeps of a storage folder as the service shows them, each read again only after its ledger has changed."""
 
 import datetime as dt
 import gc
@@ -27,10 +27,10 @@ from tune.service.state.views import View
 from tune.service.wire.answers import Look, Summary, SweepState
 from tune.service.wire.problems import Problem
 
-FRESH_SECONDS = 0.5  # how old a view of a ledger that has changed may be
-STALE_SECONDS = 2.0  # how old one that is told while a newer one is read
-UNSEEN_SECONDS = 2.0  # how old one may be where only reading a ledger tells whether it has changed
-TICK_SECONDS = 10.0  # how far the time of a running trial may lag behind
+FRESH_SECONDS = 0.5  # largest age of a view whose ledger has changed
+STALE_SECONDS = 2.0  # the same of a view that is served while a newer one is read
+UNSEEN_SECONDS = 2.0  # the same if only a reading of the ledger shows a change
+TICK_SECONDS = 10.0  # largest lag of the time of a running trial
 _NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
 _DRIVEN = ("running", "stopping")
 log = logging.getLogger(__name__)
@@ -38,16 +38,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Kept:
-    """What is kept of a sweep. Times are of the monotonic clock; `lock` is held while its ledger is read."""
+    """Cached state of a sweep. Times are of the monotonic clock; `lock` is held while its ledger is read."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
-    stamp: Any = None  # what its files were like before it was read
+    stamp: Any = None  # the state of its files before it was read
     read_at: float = -math.inf  # when that reading began
     wanted_at: float = -math.inf  # readings that began before this are too old
-    told: View | None = None  # a view whose whole_json is there
+    told: View | None = None  # a view whose whole_json is made
     current_at: float = -math.inf  # when that was last known to be the newest
-    reading: bool = False  # whether somebody makes a newer one
+    reading: bool = False  # whether a newer one is being made
     beat: tuple[int, int] | None = None  # its driver's heartbeat,
     beat_at: float = -math.inf  # and since when it has been that
 
@@ -60,7 +60,7 @@ class Sweeps:
         self.storage, self._drivers = storage, drivers
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()
-        self._said: dict[str, str] = {}  # why a sweep cannot be read
+        self._said: dict[str, str] = {}  # errors of sweeps that cannot be read
         self._revision = time.time_ns() // 1_000_000
 
     def names(self) -> list[str]:
@@ -68,13 +68,13 @@ class Sweeps:
         return [name for name in sweep_names(self.storage) if is_name(name)]
 
     def newest(self, name: str) -> View:
-        """A sweep as things are now, not a moment ago."""
+        """The view of a sweep as of now, not of a moment ago."""
         kept = self._of(name)
         kept.wanted_at, kept.told = time.monotonic(), None
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
-        """(all of a sweep but its trials, where it was current lately; whether it is time to `read` it again)."""
+        """(all of a sweep but its trials, or None if that is too old; whether it is time to `read` it again)."""
         kept = self._kept.get(name)
         if kept is None or (view := kept.told) is None:
             return None, True
@@ -87,7 +87,7 @@ class Sweeps:
         return view.whole_json, not kept.reading
 
     def read(self, name: str) -> bytes:
-        """All of a sweep but its trials, as new as may be; one thread at a time makes it, the others wait."""
+        """The newest state of a sweep without its trials; one thread at a time makes it, the others wait."""
         kept = self._of(name)
         kept.reading = True
         try:
@@ -101,7 +101,7 @@ class Sweeps:
             kept.reading = False
 
     def get(self, name: str) -> View:
-        """A sweep; Problem 404 if there is none."""
+        """The view of a sweep; Problem 404 if it does not exist."""
         kept = self._of(name)
         if (view := self._current(kept)) is not None:
             return view
@@ -149,7 +149,7 @@ class Sweeps:
             gc.unfreeze()
 
     def _current(self, kept: _Kept) -> View | None:
-        """The view of a sweep where it is as new as may be, without reading a ledger; else None."""
+        """The cached view of a sweep if it is new enough, without reading a ledger; else None."""
         view, age = kept.view, time.monotonic() - kept.read_at
         if view is None or kept.read_at < kept.wanted_at:
             return None
@@ -163,7 +163,7 @@ class Sweeps:
         return Problem.of(unknown("sweep", name, self.names()), status=404)
 
     def _stamp(self, ledger: Ledger) -> Any:
-        """What changes whenever the ledger does; None where nothing tells but reading it."""
+        """A value that changes whenever the ledger does; None if only a reading shows changes."""
         if ledger.config.ledger_url is not None or not isinstance(ledger.folder, Path):
             return None
         found: list[Any] = [_identity(ledger.folder / "sweep.yaml"), self._drivers.alive(ledger.config.name)]
@@ -223,7 +223,7 @@ class Sweeps:
         if (beat := ledger.heartbeat) is not None:
             if beat != kept.beat:
                 kept.beat, kept.beat_at = beat, time.monotonic()
-            # Of a driver elsewhere only its silence tells; another may then take over.
+            # Only silence reveals the end of a driver elsewhere; another may then take over.
             silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
             return "killed" if silent or ledger.driver_gone else "stopping" if ledger.stopping else "running"
         if self._drivers.starting(ledger.config.name, ledger.sessions):
@@ -232,13 +232,13 @@ class Sweeps:
 
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:
-    """What of a trial changes while it has not ended; its time, in ticks."""
+    """The parts of a trial that change until its end; its time, in ticks."""
     return (trial.state, trial.attempt, trial.held, trial.reason, tuple(trial.config.items()),
             tuple(len(results) for results in trial.results.values()), (trial.seconds or 0) // TICK_SECONDS)
 
 
 def _identity(file: AnyPath) -> Any:
-    """What tells a file from another of its name; None in an object store, where nothing does, or where it is gone."""
+    """A value that tells a file from another of its name; None in an object store or if the file is gone."""
     if not isinstance(file, Path):
         return None
     try:

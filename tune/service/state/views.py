@@ -1,4 +1,4 @@
-"""What is told of a sweep and of its trials, as they stood when their ledger was read."""
+"""Views of a sweep and of its trials, as they stood when their ledger was read."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -46,12 +46,12 @@ class View:
 
     @cached_property
     def summary_json(self) -> bytes:
-        """The summary."""
+        """The summary as JSON."""
         return encoded(self.summary)
 
     @cached_property
     def whole_json(self) -> bytes:
-        """Everything but the trials."""
+        """Everything but the trials, as JSON."""
         return encoded(self.whole)
 
     @cached_property
@@ -61,16 +61,16 @@ class View:
 
     @cached_property
     def rows_json(self) -> bytes:
-        """The rows."""
+        """The rows as JSON."""
         return encoded(self.rows)
 
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:
-        """The trials by their numbers, of which one that another program used is missing."""
+        """The trials by number; numbers that another program used are missing."""
         return {trial.number: trial for trial in self.trials}
 
     def row_json(self, place: int) -> bytes:
-        """The row of the trial at a place."""
+        """The row of the trial at an index, as JSON."""
         return encoded(row(self.trials[place], self.ledger.config))
 
     @cached_property
@@ -88,7 +88,7 @@ class View:
 
 
 def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any]) -> Findings:
-    """What a search found, and what speaks against it."""
+    """The findings of a search, and cautions about them."""
     config = ledger.config
     return {"answer": headline(trials, config, ledger.record, looks),
             "ties": tie_sentence(trials, config) if best(trials, config) else "", "ranking": ranking(trials, config),
@@ -96,13 +96,13 @@ def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any
 
 
 def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
-    """What a confirmation found and what went wrong in it; nothing in it is chosen."""
+    """The findings and the troubles of a confirmation; it chooses nothing."""
     return {"answer": finding(confirmation, trials), "ties": "", "ranking": "", "cautions": troubles(trials),
             "pareto": []}
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
-    """A trial in a table."""
+    """The row of a trial in a table."""
     return cast(TrialRow, overview.row(trial, config))
 
 
@@ -119,7 +119,7 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
 
 
 def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
-    """What trains the trial's configuration; None where values are missing or, for which it failed, disagree."""
+    """The command that trains a trial's configuration; None if values are missing or contradict each other."""
     if len(trial.config) < len(config.space.parameters):
         return None
     try:
@@ -129,18 +129,18 @@ def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
 
 
 def parameter(p: Searched) -> Parameter:
-    """A searched field and what it may be."""
+    """A searched field, with its range or choices."""
     return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
             "choices": None if p.choices is None else list(p.choices)}
 
 
 def encoded(content: Any) -> bytes:
-    """JSON, with null for what is no number."""
+    """The content as JSON, with null for NaN and infinity."""
     return to_json(content, inf_nan_mode="null", fallback=_text)
 
 
 def _link(uri: str | None) -> str | None:
-    """What a browser can open of it."""
+    """The URI if a browser can open it, else None."""
     return uri if uri is not None and uri.startswith(("http://", "https://")) else None
 
 

@@ -1,4 +1,4 @@
-"""What the service answers with: the kinds of its JSON, for those who make it and for the API's description."""
+"""Answers of the service: the types of its JSON, for the code and for the API's description."""
 
 import datetime as dt
 from typing import Any, Literal, NotRequired
@@ -79,7 +79,7 @@ class Parameter(_Answer):
 
 
 class Outcome(_Answer):
-    """What a confirmation found of the sweep's choice, with the numbers of the trials that were chosen and tested."""
+    """Outcome of a confirmation, with the numbers of the trials that were chosen and tested."""
 
     at: str
     confirmation: str
@@ -100,14 +100,14 @@ class Look(_Answer):
 
 
 class Links(_Answer):
-    """Where else a sweep is shown."""
+    """Links to other pages about a sweep."""
 
     mlflow: str | None
     ray: str | None
 
 
 class Findings(_Answer):
-    """What a sweep or a confirmation found, in words, and the numbers of the trials in the Pareto set."""
+    """Findings of a sweep or a confirmation, in words, and the numbers of the trials in the Pareto set."""
 
     answer: str
     ties: str
@@ -169,7 +169,7 @@ class TrialPage(_Answer):
 
 
 class Trial(TrialRow):
-    """A trial, whole."""
+    """A trial with all its results."""
 
     by_task: dict[str, list[float | None]]
     results: dict[str, list[dict[str, Any]]]  # by seed
@@ -187,7 +187,7 @@ class Suggestion(_Answer):
 
 
 class DryRun(_Answer):
-    """A sweep as it would be made, and what it would try first."""
+    """A sweep that is not started, and its first suggestions."""
 
     config: dict[str, Any]
     trials: int
@@ -200,7 +200,7 @@ class Best(_Answer):
     trial: TrialRow
     config: dict[str, Scalar]
     commands: dict[str, str]
-    note: str  # which images the commands look at
+    note: str  # on the images that the commands use
     provenance: dict[str, Any]
 
 
@@ -212,7 +212,7 @@ class ParetoSet(_Answer):
 
 
 class Share(_Answer):
-    """Of a metric's variance, what a field explains: the share in all trials, its deviation over resamples of them."""
+    """A field's share of a metric's variance in all trials, and its deviation over resamples of them."""
 
     name: str
     share: float
@@ -220,7 +220,7 @@ class Share(_Answer):
 
 
 class Importance(_Answer):
-    """The shares of all fields, the largest first; [] where nothing can be told."""
+    """The shares of all fields, the largest first; [] if none can be computed."""
 
     metric: str
     trials: int
@@ -261,12 +261,12 @@ class Field(_Answer):
     group: str
     default: Scalar
     searchable: bool
-    follows: str | None  # the setting of the sweep that decides it, where it is left as it is
+    follows: str | None  # the setting of the sweep that decides it by default
     choices: list[Scalar] | None
 
 
 class Options(_Answer):
-    """What a request for a sweep may say."""
+    """Options of a request for a sweep."""
 
     streams: dict[str, Stream]
     models: list[str]

@@ -1,4 +1,4 @@
-"""Request bodies, and the SweepConfig that one means. Data only: nothing in one is imported or run, no path taken."""
+"""Request bodies, and their SweepConfig. Data only: nothing in a body is imported or run, no path taken."""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -31,7 +31,7 @@ from results.strategy.samplers import SAMPLERS
 from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
 from tune.service.wire.problems import TAGS, Problem
 
-OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # a request may not say them
+OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # fields that a request may not set
 MAPPING, CHOICES, TEXT = TAGS
 
 Made = TypeVar("Made")
@@ -45,12 +45,12 @@ def _sweep_name(name: str) -> str:
     return name
 
 
-# Of a sweep that is there or is to be; the pattern would make an error that no one can read.
+# Of an existing or a new sweep; the pattern would make an error that no one can read.
 SweepName = Annotated[str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})]
 
 
 class _Strict(BaseModel):
-    """Takes no name that it does not have, and no text for a number."""
+    """A body without unknown names, and without text for a number."""
 
     model_config = _STRICT
 
@@ -61,7 +61,7 @@ class _Strict(BaseModel):
 
 
 class Limits(_Strict):
-    """What a session may be given otherwise than the one before."""
+    """Settings of a session that may differ from the one before."""
 
     time_budget_seconds: Annotated[float, Field(gt=0)] | None = None
     cpu_budget_seconds: Annotated[float, Field(gt=0)] | None = None
@@ -80,7 +80,7 @@ class Extension(Limits):
 
 
 def _label(value: Any) -> Any:
-    """Tags or a note, where they can be kept."""
+    """The tags or the note; PydanticCustomError if they are not allowed."""
     try:
         labels.check(*(({}, value) if isinstance(value, str) else (value, None)))
     except UserError as error:
@@ -93,14 +93,14 @@ Note = Annotated[str, AfterValidator(_label), Field(max_length=labels.NOTE_LENGT
 
 
 class Labels(_Strict):
-    """What people mark a sweep with, and write about it."""
+    """Tags and note of a sweep."""
 
     tags: Tags = {}
     note: Note | None = None
 
 
 class Confirmation(_Strict):
-    """Which configurations to retrain on fresh seeds and test."""
+    """Configurations to retrain on fresh seeds and test."""
 
     seeds: Annotated[int, Field(ge=1, le=1000)] = 5
     top: Annotated[int, Field(ge=1, le=1000)] = 3
@@ -110,7 +110,7 @@ class Confirmation(_Strict):
 
 
 def _named(what: str, allowed: list[str], value: Any) -> Any:
-    """The value, a name or a mapping of names, where all are allowed; the error has what the nearest one is told by."""
+    """The value, a name or a mapping of names, if all are allowed; the error helps to find the nearest name."""
     if isinstance(value, Mapping):
         for name in OF_THE_SERVICE:
             if value.get(name) is not None:
@@ -125,12 +125,12 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
 
 
 def among(what: str, allowed: list[str]) -> BeforeValidator:
-    """Has pydantic refuse another name in a way from which a problem document can name the nearest."""
+    """Makes pydantic refuse other names with an error from which a problem document can give the nearest."""
     return BeforeValidator(lambda value: _named(what, allowed, value))
 
 
 def _shape(value: Any) -> str:
-    """Which of two kinds of value it is, so that an error is told of that kind alone."""
+    """The kind of a value, so that an error concerns that kind alone."""
     if isinstance(value, ChoicesSpec) or (isinstance(value, Mapping) and "choices" in value):
         return CHOICES
     return TEXT if isinstance(value, str) else MAPPING
@@ -181,7 +181,7 @@ Parameters = Annotated[dict[str, Spec], among("field", _VARIED),
 
 
 class Space(_Strict):
-    """What varies."""
+    """A search space: the fields that vary."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "own"
     description: Annotated[str, Field(max_length=2000)] = ""
@@ -193,7 +193,7 @@ def _names(what: str, names: list[str]) -> Any:
 
 
 class SweepRequest(Limits):
-    """A SweepConfig; what is left out has the default that the command line has."""
+    """A SweepConfig; fields that are left out have the defaults of the command line."""
 
     name: SweepName
     space: Annotated[Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
@@ -222,7 +222,7 @@ class SweepRequest(Limits):
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
-    """The SweepConfig of a request; `of_the_service` says what no request may: data_path, ledger_url, tracking_uri.
+    """The SweepConfig of a request; `of_the_service` sets data_path, ledger_url, tracking_uri.
 
     Raises Problem, which names the field.
     """
@@ -230,7 +230,7 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     base = dict(given.pop("base", {}))
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
     report_on = given.pop("report_on", {})
-    for name in ("tags", "note"):  # which may change, and are no part of the configuration
+    for name in ("tags", "note"):  # they may change, and are no part of the configuration
         given.pop(name, None)
     streams = dataset, report_on.get("dataset", dataset)
     _at("name", partial(check_name, request.name))
@@ -263,7 +263,7 @@ def _space(given: str | Space) -> SearchSpace:
 
 
 def _at(field: str | None, make: Callable[[], Made]) -> Made:
-    """What `make` gives; its UserError as a Problem at a field of the body."""
+    """The result of `make`; its UserError becomes a Problem at a field of the body."""
     try:
         return make()
     except UserError as error:

@@ -1,4 +1,4 @@
-"""What goes wrong, as problem documents (RFC 9457)."""
+"""Errors as problem documents (RFC 9457)."""
 
 import json
 import logging
@@ -20,21 +20,21 @@ TITLES = {400: "the request cannot be read", 401: "a token is needed", 403: "not
           405: "not a method of this resource", 408: "the request came too slowly", 409: "not as things stand",
           413: "the request is too large", 415: "not a kind of content that is read", 421: "not this host",
           422: "not allowed", 500: "a fault of the service", 503: "out of reach"}
-TAGS = ("{mapping}", "{choices}", "{text}")  # parts of where an error is that are no names
+TAGS = ("{mapping}", "{choices}", "{text}")  # parts of an error's place that are no names
 log = logging.getLogger(__name__)
 
 
 class Problem(DynamosError):
-    """A request that is answered with a problem document."""
+    """An error whose answer is a problem document."""
 
     def __init__(self, status: int, detail: str, field: str | None = None, near: str | None = None) -> None:
-        """`field` is the path of what is wrong in the body or query, `near` the right name that is most like it."""
+        """`field` is the path of the fault in the body or query, `near` the right name that is most like it."""
         super().__init__(detail)
         self.status, self.field, self.near = status, field, near
 
     @classmethod
     def of(cls, error: UserError, field: str | None = None, status: int = 422) -> "Problem":
-        """The problem that a user's error is, in a field of the request."""
+        """The problem of a user's error, in a field of the request."""
         return cls(status, str(error), field, error.near)
 
 
@@ -51,19 +51,19 @@ class ProblemDocument(BaseModel):
 
 def answer(status: int, detail: str, field: str | None = None, near: str | None = None,
            headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """The response."""
+    """The response with a problem document."""
     content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=_utf8(detail), field=field,
                               nearest=near)
     return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
 
 
 def _utf8(text: str) -> str:
-    """Text that can be sent: half of a surrogate pair, which UTF-8 does not have, is written as an escape."""
+    """Text that can be sent: half of a surrogate pair, which UTF-8 does not have, becomes an escape."""
     return text.encode(errors="backslashreplace").decode()
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Has the application answer with problem documents, whatever goes wrong."""
+    """Makes the application answer every error with a problem document."""
 
     @app.exception_handler(Problem)
     def _(_: Request, error: Problem) -> JSONResponse:
@@ -97,14 +97,14 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
-    """What pydantic found first."""
+    """The answer to pydantic's first error."""
     where, kind, context = list(error["loc"]), error["type"], error.get("ctx") or {}
     if kind == "json_invalid":
         return answer(400, f"the body is not readable: {context.get('error', 'not JSON')}.")
     inside = [str(part) for part in where[1:] if part not in TAGS]
     field = ".".join(inside) or None
     given = error.get("input")
-    if "allowed" in context:  # a name that is not among those there are
+    if "allowed" in context:  # an unknown name
         name, allowed = context["name"], context["allowed"]
         if isinstance(given, Mapping):
             field = ".".join([*inside, name])
