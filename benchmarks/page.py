@@ -17,7 +17,7 @@ new PerformanceObserver((list) => long.push(...list.getEntries().map((e) => e.du
 
 
 def main() -> None:
-    """Prints what came of it."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=30.0)

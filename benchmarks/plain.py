@@ -1,4 +1,4 @@
-"""The method written down as it reads, for comparison: no folding, no pooling first, no whole-batch rotation.
+"""A plain version of the method, for comparison: no folding, no pooling first, no whole-batch rotation.
 
 Its state dict has the original program's names, so that weights pass between it and dynamos.network.
 """
@@ -30,7 +30,7 @@ class Agent(nn.Module):
 
 
 class Gate(nn.Module):
-    """Samples in training, thresholds at evaluation."""
+    """A gate that samples in training and thresholds at evaluation."""
 
     def __init__(self, channels_in: int, channels: int, config: TrainConfig) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Block(nn.Module):
             self.gate2 = Gate(channels, channels, config)
 
     def forward(self, x: Tensor, noise: list[Tensor | None], said: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """The block's output; what its gates say is added to `said`."""
+        """The block's output; the results of its gates are added to `said`."""
         h = self.bn1(self.conv1(x))
         if self.gated:
             said.append(self.gate1(x, noise[len(said)]))
@@ -83,7 +83,7 @@ class Block(nn.Module):
 
 
 class PlainResNet(nn.Module):
-    """The dense or the gated network, forward in evaluation and training as METHOD writes it."""
+    """The dense or the gated network, with the forward pass of METHOD in evaluation and training."""
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
@@ -100,16 +100,16 @@ class PlainResNet(nn.Module):
 
     @property
     def num_policy_logits(self) -> int:
-        """D."""
+        """Number D of policy logits."""
         return 4 * self.linear.in_features if self.gated else 0
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        """(G, C) of the noise a trainer is to pass: none, this network draws its own."""
+        """(G, C) of the noise that a trainer passes: G is 0, because this network draws its noise itself."""
         return 0, self.linear.in_features
 
     def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
-        """Output of images (N, 3, H, W); `noise` (N, 4, C) decides sampled actions. There is no warm-up here."""
+        """Output of images (N, 3, H, W); `noise` (N, 4, C) decides sampled actions. It has no warm-up."""
         assert not bypass
         given = noise is not None and noise.shape[1] > 0
         drawn: list[Tensor | None] = [noise[:, g] if given and noise is not None else None for g in range(4)]
@@ -127,7 +127,7 @@ class PlainResNet(nn.Module):
 
 
 def rotate_singly(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Grey images (N, 1, H, W) uint8 turned counter-clockwise one at a time by PIL."""
+    """Grey images (N, 1, H, W) uint8, turned counter-clockwise by PIL, one at a time."""
     turned = [np.asarray(Image.fromarray(image[0].numpy()).rotate(float(angle)))
               for image, angle in zip(pixels, degrees, strict=True)]
     return torch.from_numpy(np.stack(turned))[:, None]

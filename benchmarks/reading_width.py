@@ -31,7 +31,7 @@ class SlippedBuffer(Buffer):
     @torch.no_grad()
     def offer(self, images: Tensor, labels: Tensor, logits: Tensor, policy_logits: Tensor, correct: Tensor,
               generator: torch.Generator) -> None:
-        """Draws a slot for every image, and leaves it as it is where the image was classified wrongly."""
+        """Draws a slot for every image, and leaves the slot as it is if the image was classified wrongly."""
         for i, right in enumerate(correct.tolist()):
             seen = int(self.seen)
             slot = seen if seen < self.capacity else int(torch.randint(seen + 1, (), generator=generator))
@@ -42,10 +42,10 @@ class SlippedBuffer(Buffer):
 
 
 def drawn_with_replacement(images: Images, batches: list[Batch], draws: np.random.Generator) -> list[Batch]:
-    """The batches of a rotating stream, each image in place of any of the same visit's chunk of its digit.
+    """The batches of a rotating stream, each image redrawn with replacement from its digit's chunk of the same visit.
 
-    A visit is a run of batches of the same two digits; what it draws of a digit is that digit's chunk, but for what
-    is left over at its end.
+    A visit is a sequence of batches of the same two digits. The images of a digit in it are that digit's chunk, without
+    the remainder at its end.
     """
     index = torch.cat([batch.index for batch in batches]).numpy()
     digit = images.labels[torch.from_numpy(index)].numpy()

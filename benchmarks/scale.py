@@ -29,7 +29,7 @@ from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
 
 SAMPLE_SECONDS = 5.0
-# A process of its own: where one process is both a cluster's nodes and a driver, Ray loses the driver's actors.
+# A separate process: if one process is both a cluster's nodes and a driver, Ray loses the driver's actors.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -44,7 +44,7 @@ cluster.shutdown()
 
 
 class Sampler(threading.Thread):
-    """What a process takes, every SAMPLE_SECONDS."""
+    """Samples this process's CPU seconds and memory every SAMPLE_SECONDS."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -60,7 +60,7 @@ class Sampler(threading.Thread):
 
 
 def main() -> None:
-    """Prints what came of it."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--slots", type=int, default=8, help="trials on the GPU of a node")
@@ -98,7 +98,7 @@ def main() -> None:
 
 
 def show(ledger: Ledger, places: int, seconds: float, taken: list[tuple[float, float, float]], ended: float) -> None:
-    """Prints utilisation, rates and what the driver took."""
+    """Prints utilisation, rates, and the driver's CPU and memory."""
     trials = ledger.trials()
     assert all(t.state == "COMPLETE" and t.attempt == 1 for t in trials), "every trial once"
     slept = sorted((r[0]["began"], r[0]["ended"]) for t in trials for r in t.results.values())

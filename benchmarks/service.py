@@ -34,7 +34,7 @@ NAME = "large"
 
 
 def main() -> None:
-    """Prints what came of it."""
+    """Prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--trials", type=int, default=5000)
@@ -103,7 +103,7 @@ def _grow(folder: str, number: int, grows: Event, over: Event) -> None:
 
 
 async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[list[float], int]:
-    """(seconds of each poll, events that came)."""
+    """(seconds of each poll, number of events)."""
     until = time.monotonic() + seconds
     took: list[float] = []
     events = 0

@@ -1,4 +1,4 @@
-"""A trial that sleeps. In a module of its own, for each of its workers imports it: no torch, no MLflow."""
+"""A trial that sleeps, in a module without torch and MLflow, because each of its workers imports it."""
 
 import json
 import random
@@ -11,10 +11,10 @@ from tune.engine.trainable import REPORT, SweepTrial
 
 
 class SleepingTrial(SweepTrial):
-    """Sleeps in place of training; `images` carries for how long, and what it reports."""
+    """A trial that sleeps instead of training; `images` carries the seconds and the report."""
 
     def step(self) -> dict[str, Any]:
-        """One task: all there is."""
+        """Sleeps for the only task and reports it."""
         seconds, places, folder, result, metrics = self._images["sleep"]
         if self._config["number"] < places:
             (folder / str(self._config["number"])).touch()

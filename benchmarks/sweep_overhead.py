@@ -53,7 +53,7 @@ def show(name: str, trials: int, wall: float, own: float, peak: float, slots: in
 
 
 def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
-    """(trials, seconds from first start to last end, own seconds per trial, driver's peak MB) of our command line."""
+    """(trials, seconds from first start to last end, training seconds per trial, driver's peak MB), our side."""
     from results.ledger.ledger import Ledger
 
     (folder / "space.yaml").write_text(SPACE)
@@ -70,7 +70,7 @@ def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
 
 
 def stock(folder: Path, trials: int) -> tuple[int, float, float, float]:
-    """The same of stock Ray Tune, in a process of its own."""
+    """The same of stock Ray Tune, in a separate process."""
     peak = peak_of([sys.executable, "-m", "benchmarks.sweep_overhead", "--stock-trials", str(trials), "--stock-side",
                     str(folder / "stock.json")], folder)
     told = json.loads((folder / "stock.json").read_text())
@@ -78,7 +78,7 @@ def stock(folder: Path, trials: int) -> tuple[int, float, float, float]:
 
 
 def peak_of(command: list[str], folder: Path) -> float:
-    """The peak resident memory of a command's own process, MB; it must end well."""
+    """The peak resident memory of a command's process in MB; the command must succeed."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     peak = 0
     with (folder / "output.txt").open("w") as output:
@@ -92,7 +92,7 @@ def peak_of(command: list[str], folder: Path) -> float:
 
 
 def stock_run(trials: int) -> dict[str, float]:
-    """{"wall", "own"}: seconds from the first trial's start to the last one's end, own seconds per trial."""
+    """{"wall", "own"}: seconds from the first trial's start to the last one's end, training seconds per trial."""
     import ray
     import ray.tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback

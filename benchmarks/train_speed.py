@@ -35,7 +35,7 @@ from dynamos.streams import Batch, Stream, load_stream
 from dynamos.trainer import EVALUATION_BATCH, Trainer
 
 TURN = 10  # steps of one variant before the other's turn
-PEAK_SIZE = 1024  # rows of the square matrices whose product is taken for the most that a machine gives
+PEAK_SIZE = 1024  # rows of the square matrices whose product gives the peak rate of a machine
 PASS = "forward or backward pass"  # the profiler's name for either
 # Operations that allocate or describe memory, or hand their work on to another, and compute nothing themselves.
 NO_KERNELS = frozenset("""
@@ -61,7 +61,7 @@ class Pause(Exception):
 
 
 class Racer:
-    """A run that trains so many steps at a time and says what they took."""
+    """A run that trains so many steps at a time and measures them."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.wanted = trainer, 0
@@ -76,7 +76,7 @@ class Racer:
             raise Pause
 
     def run(self, steps: int, clock: Callable[[], float] = time.process_time) -> float:
-        """Seconds of the next steps, CPU seconds without another clock."""
+        """Trains the next steps and returns their seconds, by default CPU seconds."""
         self.wanted = self.trainer.steps + steps
         started = clock()
         try:
@@ -97,7 +97,7 @@ class Racer:
 
 
 def plain(config: TrainConfig, stream: Stream) -> Trainer:
-    """A Trainer of the plain variant, with the weights that ours begins with."""
+    """A Trainer of the plain variant, with the initial weights of ours."""
     values = {spec.name: getattr(stream, spec.name) for spec in dataclasses.fields(stream)}
     trainer = Trainer(config, PlainStream(**values))
     network = PlainResNet(config, stream.num_classes)
@@ -109,10 +109,10 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
 
 @contextmanager
 def passes(trainer: Trainer) -> Iterator[list[float]]:
-    """The seconds of each forward and backward pass while it lasts; both are marked for the profiler.
+    """Yields a list that collects the seconds of each forward and backward pass; marks both for the profiler.
 
-    Forward is from the images to the loss, the buffer's images included; backward is autograd's. What else a step
-    does, drawing its images, the buffer, the noise, the optimizer, the means of an epoch, is in neither.
+    Forward is from the images to the loss, the buffer's images included; backward is autograd's. The rest of a
+    step, drawing its images, the buffer, the noise, the optimizer, the means of an epoch, is in neither.
     """
     took: list[float] = []
     forward, backward = trainer._loss, torch.Tensor.backward
@@ -135,7 +135,7 @@ def passes(trainer: Trainer) -> Iterator[list[float]]:
 
 
 def kernel_seconds(events: Iterable[FunctionEvent]) -> float:
-    """Seconds of the operations that compute inside forward and backward passes, without what calls them."""
+    """Seconds of the operations that compute inside forward and backward passes, without their callers."""
     def in_pass(event: FunctionEvent) -> bool:
         parent = event.cpu_parent
         return parent is not None and (parent.name == PASS or in_pass(parent))
@@ -189,7 +189,7 @@ def evaluated_images(stream: Stream) -> int:
 
 
 def race(config: TrainConfig, stream: Stream, steps: int) -> str:
-    """One line: ours, its ratio to the plain variant, and what a whole run comes to."""
+    """One line: our times, their ratios to the plain variant, and the estimate of a whole run."""
     ours, other = Racer(Trainer(config, stream)), Racer(plain(config, stream))
     for racer in (ours, other):
         racer.run(2 * TURN)  # the buffer fills, memory is allocated
@@ -210,7 +210,7 @@ def race(config: TrainConfig, stream: Stream, steps: int) -> str:
 
 
 def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
-    """How many times as long drawing a rotating stream's batches takes image by image as batch by batch."""
+    """The time to draw a rotating stream's batches image by image over that batch by batch."""
     values = {spec.name: getattr(stream, spec.name) for spec in dataclasses.fields(stream)}
     single = PlainStream(**values)
     batches = stream.batches(0, 0, config)[:300]
