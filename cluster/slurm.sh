@@ -5,7 +5,7 @@
 #   sbatch --nodes=4 --gpus-per-node=2 cluster/slurm.sh --name mnist --storage /shared/runs --dataset seq-mnist \
 #     --trials 200 --gpus-per-trial 0.5 --ledger-url postgresql+psycopg://sweeps@db.example.org/sweeps
 #
-# All flags are those of `dynamos-sweep run`. Requeued, or submitted again with the name of a sweep that is there, it
+# All flags are those of `dynamos-sweep run`. Requeued, or submitted again with the name of an existing sweep, it
 # goes on with that sweep; then only --name and --storage count.
 #
 # Before its time limit the job puts the sweep back and ends well, with status 0, so that the next one of a chain
@@ -17,7 +17,7 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
-# Of a node that fails the trials go on elsewhere.
+# The trials of a node that fails go on elsewhere.
 #SBATCH --no-kill
 # The end is near: five minutes before the time limit. For this at preemption, too, the cluster needs
 # PreemptParameters=send_user_signal; without, `resume` goes on from what the ledger has.
@@ -37,11 +37,11 @@ done
 # A name that a requeued job has again.
 [[ $name ]] || { name=slurm-$SLURM_JOB_ID; flags+=(--name "$name"); }
 
-temporary=/tmp/dynamos-$SLURM_JOB_ID  # of this job, for /tmp/ray may belong to somebody else
+temporary=/tmp/dynamos-$SLURM_JOB_ID  # of this job: /tmp/ray may belong to somebody else
 steps=() driver='' token='' status=1
 say() { echo "slurm.sh: $*" >&2; }
 
-# Processes of its own are all that it ends: others may run Ray on these nodes, and `ray stop` would end theirs.
+# The script ends only its processes: others may run Ray on these nodes, and `ray stop` would end theirs.
 finish() {
   trap '' TERM INT USR1
   rm -f -- ${token:+"$token"}
@@ -56,7 +56,7 @@ finish() {
 }
 trap finish EXIT
 
-# A driver puts its sweep back when it is told to end; no process starts from then on that would need the token.
+# A driver puts its sweep back at SIGTERM; no process that starts from then on needs the token.
 interrupt() {
   say "$1"
   rm -f -- ${token:+"$token"}
@@ -64,9 +64,9 @@ interrupt() {
 }
 trap "interrupt 'told to end' 143" TERM INT
 
-# SLURM says so at once in a job that is shorter than what the signal comes before its end; of such a job the last fifth
-# is enough.
-due='' over=''  # when the sweep is to be put back (seconds since 1970), and whether that was
+# In a job that is shorter than the signal's lead SLURM sends the signal at once; of such a job the last fifth is
+# enough.
+due='' over=''  # when the sweep must be put back (seconds since 1970), and whether it was
 end_is_near() {
   local start end
   read -r start end < <(SLURM_TIME_FORMAT=%s squeue --noheader --jobs="$SLURM_JOB_ID" --format='%S %e')
@@ -85,7 +85,7 @@ tick() {
 }
 
 export RAY_AUTH_MODE=token
-unset RAY_AUTH_TOKEN  # it would come first, and be in the environment of every process
+unset RAY_AUTH_TOKEN  # it would take precedence, and be in the environment of every process
 if [[ ! ${RAY_AUTH_TOKEN_PATH:-} ]]; then
   case $storage in *://*) folder=$HOME ;; *) folder=$storage ;; esac
   mkdir -p "$folder"
@@ -94,8 +94,8 @@ if [[ ! ${RAY_AUTH_TOKEN_PATH:-} ]]; then
   export RAY_AUTH_TOKEN_PATH=$token
 fi
 
-# Ports that are free, for another job may have a Ray on this node. Ray's core listens on all addresses, behind the
-# token; dashboard, metrics and autoscaler are left out, where there is a way to.
+# Free ports, because another job may have a Ray on this node. Ray's core listens on all addresses, behind the token;
+# dashboard, metrics and autoscaler are off as far as possible.
 read -r port client_port dashboard_port < <(python -c '
 import socket
 sockets = [socket.create_server(("", 0)) for _ in range(3)]
@@ -105,8 +105,8 @@ export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 address_of() { local address; read -r address _ < <(getent ahostsv4 "$1") && echo "$address"; }
-# scancel sends SIGTERM to every process of the job and 30 s later (KillWait) SIGKILL. Ray's processes do not take the
-# former, so that the driver has a Ray to put the sweep back with.
+# scancel sends SIGTERM to every process of the job and 30 s later (KillWait) SIGKILL. Ray's processes block the
+# former, so that the driver can still put the sweep back.
 deaf='
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
@@ -123,7 +123,7 @@ start_ray() {
     --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
   steps+=($!)
 }
-# Fails once one of the steps has ended, for what was to come then never comes.
+# Fails once one of the steps has ended: the cluster will then never be complete.
 all_run() {
   for step in "${steps[@]}"; do
     kill -0 "$step" 2> /dev/null || { say 'Ray did not start on all nodes'; return 1; }

@@ -17,7 +17,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no chromi
 
 @contextmanager
 def opened(url: str, width: int, scheme: Literal["light", "dark"] = "light") -> Iterator[tuple[Page, list[str]]]:
-    """(the page, what it complained of so far) in a window of a width and a colour scheme."""
+    """Yields (the page, its errors and warnings so far) in a window of a width and a colour scheme."""
     expect.set_options(timeout=SLOW_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

@@ -1,8 +1,8 @@
-"""Sweeps disturbed on purpose: watched, struck, resumed; and what must hold of them in the end.
+"""Sweeps disturbed on purpose: watched, killed, resumed; and checks of their results.
 
     python -m tests.helpers.crashes 100 [--seed S]
 
-kills one sweep so often, prints a line per kill and, at the end, what came of it.
+kills one sweep so often, prints a line per kill and, at the end, a summary.
 """
 
 import argparse
@@ -29,11 +29,11 @@ from tests.helpers.sweeps import runs_of
 TASKS, SEED = 5, 42  # of every trial
 # Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
 SHORT = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=30", "warmup_steps=2", "n_epochs=3"]
-# Tasks of a second or two, so that a trial is still in one when what a test waited for has been seen.
+# Tasks of a second or two, so that a trial is still in one when a test has seen the state that it waits for.
 LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
 ENDLESS = 10**6  # epochs
 MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
-AT_A_BORDER = 0.3  # how many of the kills come as soon as a task is saved, likely before the ledger has it
+AT_A_BORDER = 0.3  # share of the kills that come as soon as a task is saved, likely before the ledger has it
 
 
 def endless(folder: Path, others: int) -> list[str]:
@@ -50,7 +50,7 @@ def endless(folder: Path, others: int) -> list[str]:
 
 
 class Watched:
-    """A sweep seen from outside, before and after it is there."""
+    """A sweep seen from outside, before and after it exists."""
 
     def __init__(self, storage: Path, name: str) -> None:
         self.storage, self.name = storage, name
@@ -64,7 +64,7 @@ class Watched:
 
     @property
     def there(self) -> bool:
-        """Whether it has been made."""
+        """Whether the sweep exists."""
         return (self.folder / "sweep.yaml").exists()
 
     @property
@@ -74,11 +74,11 @@ class Watched:
         return self._ledger
 
     def trials(self) -> list[TrialRecord]:
-        """Its trials; none before it is there."""
+        """Its trials; none before it exists."""
         return self.ledger.trials() if self.there else []
 
     def state(self, number: int) -> str | None:
-        """A trial's state; None before it is there."""
+        """A trial's state; None before it exists."""
         trials = self.trials()
         return trials[number].state if number < len(trials) else None
 
@@ -88,7 +88,7 @@ class Watched:
             self.folder / "trials" / f"{number:04d}" / f"attempt-{attempt}" / "config.yaml").exists()
 
     def running(self, tasks: int) -> list[TrialRecord]:
-        """Trials that run, have so many tasks in the ledger and some before them."""
+        """Running trials with at least so many tasks in the ledger and some left."""
         return [t for t in self.trials() if t.state == "RUNNING" and tasks <= t.tasks_done < TASKS]
 
     def checkpoints(self, number: int) -> list[Path]:
@@ -96,20 +96,20 @@ class Watched:
         return sorted(self.ledger.trial_folder(number).glob("attempt-*/seed-*/checkpoint-*.pt"))
 
     def saved(self, trial: TrialRecord, attempt: int | None = None) -> int:
-        """Tasks that are in a trial's newest checkpoint, of one attempt or of all."""
+        """Number of tasks in a trial's newest checkpoint, of one attempt or of all."""
         attempts = range(1, trial.attempt + 1) if attempt is None else [attempt]
         folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
         return max(len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders)
 
     def tasks_saved(self) -> int:
-        """Checkpoints written so far, those that were deleted since among them."""
+        """Number of checkpoints written so far, deleted ones included."""
         newest: dict[Path, int] = {}
         for path in self.folder.glob("trials/*/attempt-*/seed-*/checkpoint-*.pt"):
             newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.partition("-")[2]))
         return sum(newest.values())
 
     def events(self, driver: Driver) -> int:
-        """How much has happened: a driver that is there, attempts, tasks saved, tasks entered, trials ended."""
+        """Number of events so far: a driver at work, attempts, tasks saved, tasks entered, trials ended."""
         if not self.there:
             return 0
         return (str(self.ledger.driver).endswith(f":{driver.pid}") + self.tasks_saved()
@@ -118,7 +118,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Kill:
-    """What a kill struck."""
+    """The state of a sweep at a kill."""
 
     events: int  # of its session, when it struck
     running: int  # trials that this session had begun or gone on with
@@ -132,9 +132,9 @@ class Kill:
 
 def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print,
               flags: Sequence[str] = ()) -> tuple[Watched, list[Kill]]:
-    """(a sweep that was killed so often and then left to end, the kills); each one must strike it at work.
+    """(a sweep that was killed so often and then resumed to its end, the kills); each one must strike it at work.
 
-    `flags` are more of `run`.
+    `flags` are further flags of `run`.
     """
     say(f"seed {seed}")
     draws = random.Random(seed)
@@ -155,7 +155,7 @@ def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = 
 
 
 def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
-    """What it struck to kill a driver at a moment that the draws say."""
+    """Kills a driver at a random moment and returns the state of the sweep."""
     before, attempts = seen.events(driver), {t.number: t.attempt for t in seen.trials()}
     wanted, at_a_border = before + draws.randint(1, MOST_EVENTS), draws.random() < AT_A_BORDER
     driver.until(lambda: seen.events(driver) >= wanted)
@@ -191,7 +191,7 @@ def check_undisturbed(seen: Watched) -> None:
 
 
 def facts(result: dict[str, Any]) -> dict[str, Any]:
-    """What of a stored result every training of its configuration must give."""
+    """The part of a stored result that every training of its configuration must repeat."""
     return {name: facts(value) if name == "metrics" else value for name, value in result.items()
             if name not in ("train_seconds", "eval_seconds", "recorded_at")}
 
@@ -212,7 +212,7 @@ def check_mirrored(seen: Watched, uri: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Kills a sweep as often as asked and says what came of it."""
+    """Kills a sweep as often as asked and prints a summary."""
     parser = argparse.ArgumentParser(description="Kill a sweep at random moments, resume it, compare it with an "
                                      "undisturbed one.")
     parser.add_argument("kills", type=int)

@@ -1,8 +1,8 @@
-"""A sweep whose disk is full, on disks of its own: run in a mount namespace (`unshare -m`), which others do not see.
+"""A sweep on full disks, mounted in a mount namespace (`unshare -m`) that other processes do not see.
 
     unshare -m python -m tests.helpers.full_disk KIND FOLDER
 
-The trials' files and the rest, the ledger first, lie on two disks: KIND says which one is full, "trials", "ledger" or
+The trials' files and the rest, the ledger first, lie on two disks: KIND is the one that is full, "trials", "ledger" or
 both.
 """
 
@@ -18,7 +18,7 @@ TRIALS = 2
 
 
 def main(kind: str, folder: Path) -> None:
-    """Fills a disk under a running sweep, makes room, resumes; AssertionError where anything is lost."""
+    """Fills a disk under a running sweep, makes room, resumes; AssertionError if anything is lost."""
     seen = Watched(folder / "runs", "hit")
     mount(folder / "runs", 64)
     with Driver("run", "--name=hit", f"--trials={TRIALS}", "--set", *LONG, cwd=folder) as driver:
@@ -37,7 +37,7 @@ def main(kind: str, folder: Path) -> None:
     assert "Traceback" not in ended.err + ended.out, ended
 
     for disk in full:
-        fill(disk)  # what its end has freed
+        fill(disk)  # the driver's end has freed some room
     ended = sweep("resume", "hit", cwd=folder)
     assert ended.status == 1 and len(ended.errors) == 1 and "Traceback" not in ended.err, ended
     for file in filled:
@@ -57,7 +57,7 @@ def mount(folder: Path, megabytes: int) -> None:
 
 
 def fill(disk: Path) -> Path:
-    """The file that takes all the room that a disk has left."""
+    """Fills the room left on a disk with a file, and returns the file."""
     path = disk / "filled"
     with path.open("ab", buffering=0) as file:
         for size in (1 << 20, 4096):

@@ -1,4 +1,4 @@
-"""Ledgers for tests, filled by hand: what no driver has trained."""
+"""Ledgers for tests, filled by hand, without a driver."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,14 +28,14 @@ def config(name: str = "s", **changes: object) -> SweepConfig:
 
 @contextmanager
 def driven(ledger: Ledger) -> Iterator[Ledger]:
-    """The ledger, readied for a driver."""
+    """Yields the ledger, prepared for a driver."""
     with ledger.driving():
         ledger.begin()
         yield ledger
 
 
 def begun(ledger: Ledger) -> TrialRecord:
-    """The ledger's next trial, which trains."""
+    """Starts the ledger's next trial and returns it."""
     asked = ledger.ask()
     ledger.start(asked.number, asked.attempt)
     return ledger.trial(asked.number)
@@ -78,7 +78,7 @@ def confirmed(folder: Path, *rows: list[float] | str, of: dict[str, int] | None 
 
 
 def result(task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
-    """What the ledger keeps of a task of three, but its metrics; accuracies and keep fractions grow with the seed."""
+    """The ledger's entry of a task of three, without metrics; accuracies and keep fractions grow with the seed."""
     return {"task": task, "n_tasks": 3, "class_il_row": [value + 2 * seed for value in row], "warnings": warnings,
             "keep_per_task": [[keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)]}
 

@@ -1,7 +1,7 @@
-"""Real Ray clusters on one machine: a head and further nodes, each with processes of its own.
+"""Real Ray clusters on one machine: a head and further nodes, each with separate processes.
 
-Every node is a network namespace of its own, joined by a bridge; without the right to make them, all share this
-machine's. Token authentication is on. What a test started it stops by process id.
+Every node is a separate network namespace, joined by a bridge; without the right to make them, all share this
+machine's. Token authentication is on. A test stops its processes by their ids.
 """
 
 import itertools
@@ -39,9 +39,9 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a driver or a client needs to be let in."""
+        """The environment variables that let a driver or a client in."""
         return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_ADDRESS": "",
-                # As in the image of a node: `python` is the one that has everything.
+                # As in the image of a node: `python` is the one with all packages.
                 "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
     @property
@@ -62,8 +62,8 @@ class Cluster:
             blind_to: Path | None = None) -> Session:
         """A new node, the first one the head, with a job server if asked; it joins some seconds later.
 
-        Its GPUs are of a kind, in name. What is in the folder `blind_to` is hidden from it, as from a machine that does
-        not share a disk.
+        Its GPUs are of a kind, in name. The content of the folder `blind_to` is hidden from it, as from a machine that
+        does not share a disk.
         """
         number = len(self.nodes)
         own = self.networks.address(number)
@@ -138,7 +138,7 @@ class Networks:
             _ip("-n", space, "link", "set", device, "up")
 
     def inside(self, number: int) -> list[str]:
-        """What a command line begins with that runs in a node's namespace."""
+        """The beginning of a command line that runs in a node's namespace."""
         return ["ip", "netns", "exec", f"{self._name}-{number}"] if self.there else []
 
     @staticmethod
@@ -150,7 +150,7 @@ class Networks:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A cluster without nodes; those that are added end with it."""
+    """Yields a cluster without nodes; added nodes end with it."""
     # Ray's sockets lie in it, and their paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     token = folder / "token"
@@ -164,7 +164,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def until_there(made: Cluster, count: int) -> None:
-    """Returns once so many nodes live."""
+    """Waits until so many nodes are alive."""
     script = f"import ray; ray.init('{made.address}', log_to_driver=False, logging_level=40); " \
         "print(sum(n['Alive'] for n in ray.nodes()))"
 
@@ -177,7 +177,7 @@ def until_there(made: Cluster, count: int) -> None:
 
 
 def until_jobs(made: Cluster) -> None:
-    """Returns once the job server answers."""
+    """Waits until the job server answers."""
     request = urllib.request.Request(f"{made.jobs}/api/version",
                                      headers={"Authorization": f"Bearer {made.token.read_text()}"})
 

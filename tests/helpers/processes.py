@@ -1,4 +1,4 @@
-"""Commands as real processes that a test watches and strikes."""
+"""Commands as real processes that a test watches and kills."""
 
 import os
 import re
@@ -14,16 +14,16 @@ from typing import Self
 
 from tests.helpers.sweeps import command
 
-PATIENCE_SECONDS = 600.0  # after which a state that does not come is a failure
+PATIENCE_SECONDS = 600.0  # limit for a state to come
 POLL_SECONDS = 0.05
-PREFLIGHT = (*" ┏┃┡│└", "here: ")  # what lines of its table begin with
+PREFLIGHT = (*" ┏┃┡│└", "here: ")  # beginnings of the lines of its table
 # Ray calls the process of a trial by what it does.
 WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is what with_parameters calls it
 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended."""
+    """The end of a command: its status and output."""
 
     status: int | None  # None: it has not
     out: str
@@ -37,10 +37,10 @@ class Ended:
 
 
 class Session:
-    """A command in a session of its own, to which every process belongs that it starts; killed with them at the end."""
+    """A command in a new session with all processes that it starts; all are killed at the end."""
 
     def __init__(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
-        """Starts the command, its environment this process's own and `environment`."""
+        """Starts the command, with the environment of this process and `environment`."""
         # Files, for a pipe would stay open as long as any of its processes lives.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(arguments, cwd=cwd, stdout=self._out, stderr=self._err, start_new_session=True,
@@ -67,7 +67,7 @@ class Session:
         return self.status is None
 
     def until(self, condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
-        """Returns once the condition holds; the command must not end before."""
+        """Waits until the condition holds; the command must not end before."""
         def seen() -> bool:
             if condition():
                 return True
@@ -77,8 +77,8 @@ class Session:
         wait_for(seen, poll_seconds)
 
     def kill(self) -> None:
-        """SIGKILL for the command and all that it has started; nothing of it is left."""
-        # Stopped first: what does not run cannot start another that would be missed.
+        """Kills the command and all processes that it has started; none is left."""
+        # Stopped first: a stopped process cannot start another that would be missed.
         if self.alive:
             self.send(signal.SIGSTOP)
         told: set[int] = set()
@@ -97,7 +97,7 @@ class Session:
         os.kill(self.pid, kind)
 
     def end(self) -> Ended:
-        """How it ended, once it has, by itself, and with it all that it had started."""
+        """Waits until the command and all its processes end by themselves, and returns its end."""
         self._process.wait(PATIENCE_SECONDS)
         self._gone()
         return self._said()
@@ -145,7 +145,7 @@ def _ps(columns: str) -> list[list[str]]:
 
 
 def send(pid: int, kind: signal.Signals) -> bool:
-    """Whether a process was there to be sent a signal."""
+    """Sends a signal; returns whether the process exists."""
     try:
         os.kill(pid, kind)
     except ProcessLookupError:
@@ -154,7 +154,7 @@ def send(pid: int, kind: signal.Signals) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
-    """Returns once the condition holds."""
+    """Waits until the condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
@@ -162,6 +162,6 @@ def wait_for(condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) 
 
 
 def sweep(*arguments: str, cwd: Path) -> Ended:
-    """How `dynamos-sweep` ended."""
+    """Runs `dynamos-sweep` and returns its end."""
     with Driver(*arguments, cwd=cwd) as driver:
         return driver.end()

@@ -1,4 +1,4 @@
-"""The service for tests: in a thread, with drivers that only note what they are to do; or as a process of its own."""
+"""The service for tests: in a thread, with drivers that only record their commands; or as a separate process."""
 
 import re
 import threading
@@ -25,7 +25,7 @@ BASE = {"nf": 4, "hidden_dim_ratio": 4, "max_train_images_per_task": 60, "n_epoc
 
 
 class NotedDrivers(Drivers):
-    """Starts nothing."""
+    """Drivers that record their commands and start nothing."""
 
     def __init__(self, storage: Path) -> None:
         super().__init__(storage, None)
@@ -36,7 +36,7 @@ class NotedDrivers(Drivers):
 
 
 class Served:
-    """A service that runs."""
+    """A running service."""
 
     def __init__(self, url: str, drivers: NotedDrivers) -> None:
         self.url, self.drivers, self.client = url, drivers, Client(url)
@@ -59,7 +59,7 @@ def served(storage: Path, token: str | None = None) -> Iterator[Served]:
     while not server.started:
         time.sleep(0.01)
     try:
-        # The data is looked at in this process, which has torch already; otherwise it takes one of its own seconds.
+        # This process, which has torch already, reads the data; a new process would take seconds.
         with patch("tune.engine.sweep.apart", lambda function, *arguments: function(*arguments)):
             yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", drivers)
     finally:
@@ -78,7 +78,7 @@ class Service(Session):
         self.client = Client(self.url)
 
     def over(self) -> None:
-        """Returns once the service itself has ended; what it has started lives on."""
+        """Waits until the service itself has ended; its drivers live on."""
         wait_for(lambda: not self.alive)
 
     def _url(self) -> str | None:

@@ -20,7 +20,7 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
 missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
 needs_slurm = pytest.mark.skipif(bool(missing), reason=f"there is no {', '.join(missing)} here (Debian: apt install "
                                  "slurm-wlm munge)")
-# A cancelled job has much longer until it is killed than by default (30 s), for the sake of machines that are busy.
+# A cancelled job has much longer than the default (30 s) until it is killed, because machines may be busy.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -51,14 +51,14 @@ PartitionName=all Nodes=ALL Default=YES State=UP
 
 
 class Slurm:
-    """Commands of a SLURM that runs."""
+    """Commands of a running SLURM."""
 
     def __init__(self, folder: Path) -> None:
         """Its configuration lies in the folder."""
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
 
     def say(self, *arguments: str, cwd: Path | None = None) -> str:
-        """What a command prints."""
+        """The output of a command."""
         done = subprocess.run(arguments, cwd=cwd, env=os.environ | self.environment, capture_output=True, text=True)
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout.strip()
@@ -69,23 +69,23 @@ class Slurm:
                         cwd=cwd)
 
     def job(self, number: str) -> dict[str, str]:
-        """What SLURM knows of a job, by SLURM's names."""
+        """The facts about a job, by SLURM's names."""
         return dict(word.split("=", 1) for word in self.say("scontrol", "show", "job", "-o", number).split()
                     if "=" in word)
 
     def until(self, number: str, *states: str) -> dict[str, str]:
-        """What it knows of the job, once that is in one of the states."""
+        """Waits until a job is in one of the states, and returns its facts."""
         wait_for(lambda: self.job(number)["JobState"] in states, 0.5)
         return self.job(number)
 
     def until_empty(self) -> None:
-        """Returns once no job waits, runs or is about to end."""
+        """Waits until no job waits, runs or is about to end."""
         wait_for(lambda: not self.say("squeue", "--noheader"), 0.5)
 
 
 @contextmanager
 def slurm() -> Iterator[Slurm]:
-    """While it lasts, it runs; its jobs end with it."""
+    """Runs SLURM and yields it; its jobs end with it."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path must be short
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

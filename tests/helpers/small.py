@@ -25,12 +25,12 @@ def small_flags(**changes: Any) -> list[str]:
 
 
 def facts(result: TaskResult) -> dict[str, Any]:
-    """What a repeated run must repeat to the last digit."""
+    """The part of a result that a repeated run must repeat to the last digit."""
     return {name: value for name, value in dataclasses.asdict(result).items() if name not in TIMINGS}
 
 
 def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """(facts of every task, final network) of a run, once it is at its end."""
+    """Trains a run to its end; returns (facts of every task, final network)."""
     for _ in trainer:
         pass
     return [facts(r) for r in trainer.results], trainer.network.state_dict()
