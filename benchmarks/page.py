@@ -11,7 +11,7 @@ from benchmarks.service import NAME, running
 from tests.helpers.browser import opened
 
 ROW = "[data-testid=trial-row]"
-# Tasks of more than 50 ms hold up what the reader does (W3C, Long Tasks API).
+# Tasks of more than 50 ms delay the reader's input (W3C, Long Tasks API).
 WATCH = """window.long = [];
 new PerformanceObserver((list) => long.push(...list.getEntries().map((e) => e.duration))).observe({type: 'longtask'})"""
 

@@ -69,7 +69,7 @@ class Block(nn.Module):
             self.gate2 = Gate(channels, channels, config)
 
     def forward(self, x: Tensor, noise: list[Tensor | None], said: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-        """The block's output; the results of its gates are added to `said`."""
+        """The block's output; `said` receives the results of its gates."""
         h = self.bn1(self.conv1(x))
         if self.gated:
             said.append(self.gate1(x, noise[len(said)]))

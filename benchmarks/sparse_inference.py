@@ -55,7 +55,7 @@ def main() -> None:
                 prediction = predictor(image)
                 times[skip].append(1000 * (time.perf_counter() - started))
             kept.append(prediction.actions.float().mean().item())
-        # The median of turn by turn ratios: what disturbs one turn disturbs both halves of it.
+        # The median of turn by turn ratios: a disturbance of a turn affects both halves of it.
         ratio = statistics.median(b / a for a, b in zip(times[False], times[True], strict=True))
         used = "skipping" if skipping_pays(2 * nf, (size, size)) else "masking"
         print(f"{nf:4d} {size:5d} {statistics.mean(kept):5.2f} {statistics.median(times[False]):10.3f} "

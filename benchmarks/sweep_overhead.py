@@ -70,7 +70,7 @@ def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
 
 
 def stock(folder: Path, trials: int) -> tuple[int, float, float, float]:
-    """The same of stock Ray Tune, in a separate process."""
+    """The numbers of `ours` for stock Ray Tune, in a separate process."""
     peak = peak_of([sys.executable, "-m", "benchmarks.sweep_overhead", "--stock-trials", str(trials), "--stock-side",
                     str(folder / "stock.json")], folder)
     told = json.loads((folder / "stock.json").read_text())

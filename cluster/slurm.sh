@@ -47,7 +47,7 @@ finish() {
   rm -f -- ${token:+"$token"}
   ((${#steps[@]} == 0)) || kill -USR1 "${steps[@]}" 2> /dev/null || true
   wait
-  # Ray's own logs are of use only where something went wrong. In a job that is cancelled no step begins any more.
+  # Ray's logs are of use only after a failure. In a cancelled job no step begins any more.
   if ((status == 0 || status == 130 || status == 143)); then
     rm -rf "$temporary"
     ((${#steps[@]} < 2)) || srun --ntasks-per-node=1 rm -rf "$temporary" || true

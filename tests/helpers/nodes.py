@@ -85,7 +85,7 @@ class Cluster:
 
 
     def drain(self, number: int) -> None:
-        """Tells the cluster that a node is to leave, as an autoscaler or a spot market's notice does."""
+        """Announces to the cluster that a node will leave, as an autoscaler or a spot market does."""
         script = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); print(*(" \
             f"n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == '{self.networks.address(number)}'))"
         node = subprocess.run(self.inside(_beside("python"), "-c", script), capture_output=True, text=True, check=True,

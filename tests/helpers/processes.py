@@ -17,8 +17,8 @@ from tests.helpers.sweeps import command
 PATIENCE_SECONDS = 600.0  # limit for a state to come
 POLL_SECONDS = 0.05
 PREFLIGHT = (*" ┏┃┡│└", "here: ")  # beginnings of the lines of its table
-# Ray calls the process of a trial by what it does.
-WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is what with_parameters calls it
+# Ray's names for the process of a trial.
+WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is its name under with_parameters
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Driver(Session):
     """A `dynamos-sweep`."""
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
-        """Starts it."""
+        """Starts the command."""
         super().__init__(command(*arguments), cwd)
 
     def workers(self) -> list[int]:

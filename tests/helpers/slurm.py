@@ -54,7 +54,7 @@ class Slurm:
     """Commands of a running SLURM."""
 
     def __init__(self, folder: Path) -> None:
-        """Its configuration lies in the folder."""
+        """Takes the configuration in a folder."""
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
 
     def say(self, *arguments: str, cwd: Path | None = None) -> str:

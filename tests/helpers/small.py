@@ -20,7 +20,7 @@ def small(**changes: Any) -> TrainConfig:
 
 
 def small_flags(**changes: Any) -> list[str]:
-    """The same as command-line flags."""
+    """The configuration of `small` as command-line flags."""
     return [f"--set={name}={value}" for name, value in (SMALL | changes).items()]
 
 

@@ -43,7 +43,7 @@ class Display:
             self._live.stop()
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Takes the start of the trials, of which `slots()` run at a time at the moment."""
+        """Takes the start of the trials; `slots` returns how many run at a time at the moment."""
         status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # a grid may have fewer trials than asked for
@@ -67,7 +67,7 @@ class Display:
                       f"[{self._summary()}]")
 
     def render(self) -> RenderableType:
-        """The live picture."""
+        """The live picture of the sweep."""
         trials = list(self._trials.values())
         counts = Counter(t.state for t in own(trials))
         done = sum(counts[state] for state in ENDED)

@@ -14,14 +14,14 @@ def reached(ledger: Ledger) -> dict[str, str]:
 
 
 def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
-    """The budgets that are spent, likewise; `seconds` gives the seconds of "cpu" and "gpu" held so far."""
+    """The budgets that are spent, by flag; `seconds` gives the seconds of "cpu" and "gpu" held so far."""
     budgets = {"cpu": config.cpu_budget_seconds, "gpu": config.gpu_budget_seconds}
     return {f"--{kind}-budget": f"the {kind.upper()} budget is spent" for kind, budget in budgets.items()
             if budget is not None and seconds(kind) >= budget}
 
 
 def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
-    """The target, likewise, if the best trial has reached it."""
+    """The target, by its flag, if the best trial has reached it."""
     objective, chosen = config.objectives[0], best(trials, config)
     if config.target is None or chosen is None:
         return {}

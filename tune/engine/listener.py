@@ -16,7 +16,7 @@ class Listener(Protocol):
         """Ends the session."""
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Takes the start of the trials, of which `slots()` run at a time at the moment."""
+        """Takes the start of the trials; `slots` returns how many run at a time at the moment."""
 
     def note(self, text: str) -> None:
         """Takes the activity beside the trials, until the next note."""

@@ -1,4 +1,4 @@
-"""Ray's scheduler over the ledger: first come, first served; a trial is stopped where the searcher's judge says so."""
+"""Ray's scheduler over the ledger: first come, first served; it stops the trials that the searcher prunes."""
 
 import json
 from collections import Counter

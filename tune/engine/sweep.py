@@ -88,7 +88,7 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
     if address is None:
         refuse_unless_fit(config, [here])
     os.environ.update({
-        # Ray's own loggers would write a second, partial record and load torch into the driver for TensorBoard.
+        # Ray's loggers would write a second, partial record and load torch into the driver for TensorBoard.
         "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
         "RAY_AIR_NEW_OUTPUT": "0",
         # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
@@ -199,7 +199,7 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
         run_config=ray.tune.RunConfig(
             name="sweep", storage_path=rays, verbose=0, stop=Stop(),
-            # A trial that lost its worker is put back in the ledger, and has a new attempt wherever there is room.
+            # A trial that lost its worker is put back in the ledger, and has a new attempt as soon as a node has room.
             failure_config=ray.tune.FailureConfig(max_failures=0),
             # The trial saves itself at every task border; setup() goes on from there.
             checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))

@@ -201,7 +201,7 @@ def _written(probe: AnyPath, name: str) -> str | None:
         if (probe / "driver").read_text() != probe.name:
             return f"{probe.parent} holds another file there"
         write_whole(probe / name, name)
-    except Exception as error:  # whatever a store's own package raises
+    except Exception as error:  # whatever a store's package raises
         return one_line(error)
     return None
 

@@ -83,7 +83,7 @@ def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> Non
     """
     logging.getLogger("results").setLevel(logging.ERROR)  # the driver warns of faults in the ledger
     driver, mirror, pause, give_up_at = _Driver(pipe), None, FIRST_PAUSE_SECONDS, math.inf
-    with suppress(_DriverGone):  # the next one repairs what is missing
+    with suppress(_DriverGone):  # the next mirror repairs the rest
         while True:
             try:
                 mirror = mirror or Mirror(Ledger.open(folder.parent, folder.name), uri, answered_at)
@@ -143,7 +143,7 @@ def _gone_at_its_end() -> Iterator[None]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Keeps Ctrl-C and SIGTERM from a process started meanwhile: the driver decides when it ends."""
+    """Keeps Ctrl-C and SIGTERM from a process started in the block: the driver decides when it ends."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

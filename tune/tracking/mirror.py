@@ -97,7 +97,7 @@ class Mirror:
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """Does the same for the sweep's run alone, if it exists: trials are left as they are."""
+        """Makes the sweep's run alone agree, if it exists, and leaves trials as they are; returns the same number."""
         self._changed = set()
         if self._name in self._look():
             self._sync_parent(self._ledger.trials())
@@ -241,7 +241,7 @@ class Mirror:
         tags = {k: v for k, v in tags.items() if run.tags.get(k) != v}
         if not (metrics or params or tags):
             return
-        # The tags go last: they say that everything else is there. MLflow's stores keep that order within a batch.
+        # The tags go last: they say that everything else has arrived. MLflow's stores keep that order within a batch.
         while len(metrics) > METRICS_PER_BATCH:
             self._client.log_batch(run.run_id, metrics[:METRICS_PER_BATCH], synchronous=True)
             metrics = metrics[METRICS_PER_BATCH:]

@@ -1,4 +1,4 @@
-"""A sweep read back from an MLflow server, where its ledger is out of reach."""
+"""A sweep read back from an MLflow server, because its ledger is out of reach."""
 
 import dataclasses
 import datetime as dt
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def served_sweep(uri: str, name: str) -> Sweep:
     """The newest sweep of a name on an MLflow server, with only the last result of each trial and seed.
 
-    UserError if there is none, RunError if the server does not answer.
+    UserError if none exists, RunError if the server does not answer.
     """
     prepare()
     from mlflow import MlflowClient

@@ -130,7 +130,7 @@ def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
     from dynamos.export import write
 
     assert dynamos.__file__ is not None
-    with warnings.catch_warnings(action="ignore"):  # advice on examples: the signature says what they would
+    with warnings.catch_warnings(action="ignore"):  # advice on examples: the signature serves their purpose
         mlflow.pyfunc.save_model(
             folder / "model", python_model=str(CODE), code_paths=[str(Path(dynamos.__file__).parent)],
             artifacts={"network": str(write(train, network, folder / "network"))},

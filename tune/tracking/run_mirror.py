@@ -96,7 +96,7 @@ class RunMirror(Recorder):
                 **{name: value for name, value in facts.items() if name != "versions"},
                 RESULTS_TAG: f"{seed}:{len(trainer.results)}"}
         params = {name: str(value) for name, value in trainer.config.to_dict().items() if name not in run.data.params}
-        # The tags go last: they say that everything else is there. MLflow's stores keep that order within a batch.
+        # The tags go last: they say that everything else has arrived. MLflow's stores keep that order within a batch.
         client.log_batch(run_id, metrics, [Param(name, value) for name, value in params.items()],
                          [RunTag(name, str(value)) for name, value in tags.items() if value is not None],
                          synchronous=True)
@@ -110,7 +110,7 @@ class RunMirror(Recorder):
         client.set_terminated(run_id, status)
 
     def _found(self) -> "Run":
-        """The MLflow run of this run, looked for each time: it may have been made by a request that seemed to fail."""
+        """The MLflow run of this run, searched each time: a request that seemed to fail may have made it."""
         client, place = self._connected()
         found = client.search_runs([place], f"tags.`{RUN_TAG}` = '{self._about['id']}'")
         return found[0] if found else client.create_run(place, self._began_at, {RUN_TAG: self._about["id"]},

@@ -41,7 +41,7 @@ def mlflow_uri(ledger: Ledger) -> str:
 
 
 def store_uri(config: SweepConfig, storage: AnyPath) -> str:
-    """The same for a sweep in a storage folder, whose ledger may be lost."""
+    """The URI of the MLflow server or store of a sweep in a storage folder, whose ledger may be lost."""
     return config.tracking_uri or sqlite_url(storage / "mlflow.db")
 
 
@@ -51,7 +51,7 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401 (it sets the levels that are set anew here)
 
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs a traceback of what it also raises
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs tracebacks of errors that it also raises
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 

@@ -226,7 +226,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
                    order: Literal["asc", "desc"] = "asc", limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
                    offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
                    format: Literal["json", "csv"] = "json") -> Response:
-        """Trials; as CSV with every column of trials.csv, and all that are found."""
+        """Trials from an offset on; as CSV all that match, with every column of trials.csv."""
         view = sweeps.get(name)
         rows = sorted_rows(view.rows, state, q, sort, order == "desc")
         if format == "csv":
@@ -284,7 +284,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
         200: {"content": {"text/plain": {}}}})
     def best(name: Name, choose: Rule = "best", max_compute: MaxCompute = None,
              format: Literal["json", "yaml", "args", "command"] = "json") -> Response:
-        """The configuration that the sweep chooses; 409 while there is none."""
+        """The configuration that the sweep chooses; 409 if no trial can be chosen."""
         view = sweeps.get(name)
         ledger, choice = view.ledger, Choice(choose, max_compute)
         try:
@@ -329,7 +329,7 @@ def _api(sweeps: Sweeps, changes: Changes, watcher: Watcher) -> APIRouter:
     @router.get("/compare", tags=["sweeps"], response_model=Comparison)
     def compare(sweeps_: Annotated[str, Query(alias="sweeps", max_length=2000, description="names, with commas")]
                 ) -> Response:
-        """Sweeps side by side: settings, what each found, what shifted, and the best so far over what was spent."""
+        """Sweeps side by side: settings, results, shifts, and the best so far over the budget spent."""
         names = sweeps_.split(",")
         if len(names) < 2 or len(set(names)) < len(names):
             raise Problem(422, "name two or more sweeps, each once.", "sweeps")

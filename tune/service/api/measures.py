@@ -24,7 +24,7 @@ class Measures:
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts a request."""
         self._requests.labels(method, route, str(status)).inc()
-        if not route.endswith("/events"):  # which last as long as somebody listens
+        if not route.endswith("/events"):  # streams last as long as somebody listens
             self._seconds.labels(route).observe(seconds)
 
     def exposed(self) -> bytes:

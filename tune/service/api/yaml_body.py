@@ -29,11 +29,11 @@ class _Plain(UniqueKeys, yaml.SafeLoader):
 
 
 def json_of_yaml(body: bytes | bytearray) -> bytes:
-    """A YAML document in JSON; ValueError where it cannot be read."""
+    """A YAML document in JSON; ValueError if it cannot be read."""
     if len(body) > _MOST_YAML:
         raise ValueError(f"{len(body)} bytes of YAML; {_MOST_YAML} are read, send more as JSON")
     try:
         return json.dumps(yaml.load(bytes(body), _Plain), default=str).encode()
-    # A scalar with a tag that it does not fit makes the reader fail in ways of its own.
+    # A scalar with a tag that it does not fit makes the reader fail in many ways.
     except (yaml.YAMLError, RecursionError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

@@ -43,7 +43,7 @@ class Drivers:
         log_file = self._log(name, sessions + 1)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
         with log_file.open("wb") as log:
-            # A session of its own: what ends the service does not reach it. -P: nothing in the folder where the service
+            # A separate session: signals to the service do not reach it. -P: nothing in the folder where the service
             # was started is taken for a module.
             self._running[name] = subprocess.Popen(
                 [sys.executable, "-P", "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
@@ -64,11 +64,11 @@ class Drivers:
             running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None)
 
     def starting(self, name: str, sessions: int) -> bool:
-        """Whether such a driver has yet to take over its sweep, which has had so many drivers."""
+        """Whether such a driver is yet to take over its sweep, which has had so many drivers."""
         return self.alive(name) and self._sessions[name] == sessions
 
     def error(self, name: str, sessions: int) -> str | None:
-        """The reason why the last driver of a sweep with so many failed, if it was ours and gave one."""
+        """The reason why the last of a sweep's `sessions` drivers failed; None if it was not ours or gave none."""
         if name in self._errors:
             return self._errors[name]
         # A driver that ended before it took the sweep over has the number of the next one.

@@ -115,12 +115,12 @@ class Sweeps:
             if before is not None and before.identity != identity:  # it was removed, and another one made
                 before = None
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
-            began, stamp = time.monotonic(), self._stamp(ledger)  # what is written meanwhile is read the next time
+            began, stamp = time.monotonic(), self._stamp(ledger)  # the next reading sees what is written meanwhile
             with closing(ledger):  # no file and no connection is held for each sweep that was ever looked at
                 kept.view = view = self._read(kept, ledger, before, identity)
             kept.stamp, kept.read_at = stamp, began
             if before is None:
-                gc.collect()  # what stays for long is looked through now, not again and again while requests wait
+                gc.collect()  # long-lived objects are scanned now, not again and again while requests wait
                 gc.freeze()
             return view
 

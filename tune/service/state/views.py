@@ -41,7 +41,7 @@ class View:
 
     @property
     def over(self) -> bool:
-        """Whether nothing runs."""
+        """Whether no driver runs the sweep."""
         return self.summary["state"] in OVER
 
     @cached_property

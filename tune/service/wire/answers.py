@@ -30,7 +30,7 @@ class Counts(_Answer):
 
 
 class BestTrial(_Answer):
-    """The best trial: its first objective's mean over seeds, the standard deviation, what it was trained with."""
+    """The best trial: its first objective's mean over seeds, the standard deviation, its configuration."""
 
     number: int
     value: float
@@ -130,7 +130,7 @@ class Sweep(Summary, Findings):
 
 
 class SweepPage(_Answer):
-    """Sweeps from an offset on, and how many there are."""
+    """Sweeps from an offset on, and their total number."""
 
     total: int
     sweeps: list[Summary]
@@ -162,7 +162,7 @@ class TrialRow(_Answer):
 
 
 class TrialPage(_Answer):
-    """Trials from an offset on, and how many there are."""
+    """Trials from an offset on, and their total number."""
 
     total: int
     trials: list[TrialRow]
@@ -195,7 +195,7 @@ class DryRun(_Answer):
 
 
 class Best(_Answer):
-    """The chosen trial, and what trains its configuration."""
+    """The chosen trial, and the commands that train its configuration."""
 
     trial: TrialRow
     config: dict[str, Scalar]
@@ -239,7 +239,7 @@ class Comparison(_Answer):
 
 
 class Stream(_Answer):
-    """A stream that can be learned."""
+    """A stream to learn."""
 
     buffer_sizes: list[int]
     rotating: bool

@@ -222,7 +222,7 @@ class SweepRequest(Limits):
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
-    """The SweepConfig of a request; `of_the_service` sets data_path, ledger_url, tracking_uri.
+    """The SweepConfig of a request; data_path, ledger_url and tracking_uri come from `of_the_service` alone.
 
     Raises Problem, which names the field.
     """
