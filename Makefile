@@ -11,7 +11,7 @@ KEEP_TORCH ?=
 SWEEP_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: sweep test test-all lint lock
+.PHONY: sweep test test-all lint lock reference
 
 sweep: $(READY)
 	$(BIN)/dynamos-sweep run $(SWEEP_ARGS)
@@ -27,6 +27,10 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
+
+# The page of all fields; a test says when it has to be made anew.
+reference: $(READY)
+	$(BIN)/python -m results.pages.reference > docs/reference.md
 
 # PyPI's torch for Linux pulls in its CUDA libraries at versions of its own choosing, so the lock leaves them to it.
 $(READY): requirements-dev.txt setup.cfg pyproject.toml

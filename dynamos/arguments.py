@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dynamos.config import FIELDS, Range, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
+from dynamos.config import FIELDS, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
 from dynamos.errors import DynamosError, UserError
+from dynamos.fields import Range
 from dynamos.files import local_path
 from dynamos.outputs import outputs
 
@@ -134,7 +135,7 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
     for group, title in TITLES.items():
         section = parser.add_argument_group(title)
         for name, spec in FIELDS.items():
-            if spec.metadata["group"] != group:
+            if spec.group != group:
                 continue
             flag = "--" + name.replace("_", "-")
             kind, _ = field_type(name)
@@ -204,7 +205,7 @@ def _reader(name: str) -> Any:
 
 def _help(name: str) -> str:
     spec = FIELDS[name]
-    allowed, usual = spec.metadata["allowed"], spec.default
+    allowed, usual = spec.allowed, spec.default
     notes = []
     if isinstance(allowed, tuple):
         notes.append(", ".join(allowed))
@@ -212,4 +213,4 @@ def _help(name: str) -> str:
         notes.append(str(allowed))
     if usual is not None:
         notes.append(f"default: {usual}")
-    return f"{spec.metadata['help']} [{'; '.join(notes)}]".replace(" []", "").replace("%", "%%")
+    return f"{spec.help} [{'; '.join(notes)}]".replace(" []", "").replace("%", "%%")

@@ -3,10 +3,8 @@
 import dataclasses
 import math
 import re
-import types
-import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Self
@@ -14,6 +12,7 @@ from typing import Any, Self
 import yaml
 
 from dynamos.errors import UserError, unknown
+from dynamos.fields import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SEEDS, Range, setting, settings, words
 from dynamos.files import AnyPath
 
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
@@ -38,35 +37,7 @@ METHODS = {
 }
 
 
-@dataclass(frozen=True)
-class Range:
-    """Range of allowed numbers, ends included; an open low end is excluded."""
-
-    low: float = -math.inf
-    high: float = math.inf
-    open_low: bool = False
-
-    def __contains__(self, value: float) -> bool:
-        return (value > self.low if self.open_low else value >= self.low) and value <= self.high
-
-    def __str__(self) -> str:
-        low, high = f"{self.low:.10g}", f"{self.high:.10g}"
-        if math.isinf(self.high):
-            return f"greater than {low}" if self.open_low else f"at least {low}"
-        if math.isinf(self.low):
-            return f"at most {high}"
-        return f"{'above' if self.open_low else 'from'} {low} to {high}"
-
-
-POSITIVE = Range(0, open_low=True)
-NOT_NEGATIVE = Range(0)
-AT_LEAST_ONE = Range(1, 10**14)  # more than any memory holds, and torch can still count its bytes
-SEEDS = Range(0, 2**63 - 1)  # torch accepts these
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
-
-
-def _field(default: Any, group: str, text: str, allowed: Range | tuple[str, ...] | None = None) -> Any:
-    return field(default=default, metadata={"group": group, "help": text, "allowed": allowed})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,55 +47,55 @@ class TrainConfig:
     The construction checks every value (UserError). The metadata of each field holds its description, `help`.
     """
 
-    model: str = _field("dynamos", "what", "method: gated network with rehearsal, gated without, dense with, "
-                        "dense without", tuple(METHODS))
-    dataset: str = _field("seq-digits", "what", "stream of tasks", DATASETS)
-    data_path: str | None = _field(None, "what", "folder that holds MNIST or SVHN (the digits are embedded)")
-    buffer_size: int = _field(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
-    seed: int = _field(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
-    evaluate_on: str = _field("test", "what", "images to evaluate on; with `validation` a fixed 10 % of the "
-                              "training images is held out for it, with `test` all are trained on",
-                              ("validation", "test"))
+    model: str = setting("dynamos", "what", "method: gated network with rehearsal, gated without, dense with, "
+                         "dense without", tuple(METHODS))
+    dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)
+    data_path: str | None = setting(None, "what", "folder that holds MNIST or SVHN (the digits are embedded)")
+    buffer_size: int = setting(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
+    seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
+    evaluate_on: str = setting("test", "what", "images to evaluate on; with `validation` a fixed 10 % of the "
+                               "training images is held out for it, with `test` all are trained on",
+                               ("validation", "test"))
 
-    n_epochs: int = _field(1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE)
-    batch_size: int = _field(10, "stream", "stream images per step", AT_LEAST_ONE)
-    classes_per_task: int = _field(2, "stream", "classes each task brings (seq-*)", AT_LEAST_ONE)
-    n_tasks: int | None = _field(None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)",
-                                 AT_LEAST_ONE)
-    class_order_seed: int | None = _field(None, "stream", "seed that shuffles which classes come when; default: "
-                                          "0, 1, 2, ... (seq-*)", SEEDS)
-    max_train_images_per_task: int | None = _field(
+    n_epochs: int = setting(1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE)
+    batch_size: int = setting(10, "stream", "stream images per step", AT_LEAST_ONE)
+    classes_per_task: int = setting(2, "stream", "classes each task brings (seq-*)", AT_LEAST_ONE)
+    n_tasks: int | None = setting(None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)",
+                                  AT_LEAST_ONE)
+    class_order_seed: int | None = setting(None, "stream", "seed that shuffles which classes come when; default: "
+                                           "0, 1, 2, ... (seq-*)", SEEDS)
+    max_train_images_per_task: int | None = setting(
         None, "stream", "train on the first so many images of each task only; rotating streams share them "
         "evenly among the digits", AT_LEAST_ONE)
 
-    lr: float = _field(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
-    minibatch_size: int = _field(10, "optimisation", "buffer images per step", AT_LEAST_ONE)
-    alpha: float = _field(0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE)
-    beta: float = _field(2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE)
-    policy_alpha: float = _field(0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE)
+    lr: float = setting(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
+    minibatch_size: int = setting(10, "optimisation", "buffer images per step", AT_LEAST_ONE)
+    alpha: float = setting(0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE)
+    beta: float = setting(2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE)
+    policy_alpha: float = setting(0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE)
 
-    keep_ratio: float = _field(0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1))
-    policy_penalty: float = _field(-500.0, "gates", "factor on the reward of a wrong prediction; never positive",
-                                   Range(high=0))
-    reward_weight: float = _field(0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE)
-    prototype_loss: float = _field(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
-    temperature: float = _field(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
-    hidden_dim_ratio: int = _field(16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE)
-    infer_mode: str = _field("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
-    inf_thresh: float = _field(0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1))
-    warmup: bool = _field(False, "gates", "bypass the gates at the start of the first task")
-    warmup_epochs: int = _field(10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE)
-    warmup_steps: int = _field(10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE)
+    keep_ratio: float = setting(0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1))
+    policy_penalty: float = setting(-500.0, "gates", "factor on the reward of a wrong prediction; never positive",
+                                    Range(high=0))
+    reward_weight: float = setting(0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE)
+    prototype_loss: float = setting(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
+    temperature: float = setting(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
+    hidden_dim_ratio: int = setting(16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE)
+    infer_mode: str = setting("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
+    inf_thresh: float = setting(0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1))
+    warmup: bool = setting(False, "gates", "bypass the gates at the start of the first task")
+    warmup_epochs: int = setting(10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE)
+    warmup_steps: int = setting(10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE)
 
-    nf: int = _field(32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16))
+    nf: int = setting(32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16))
 
-    device: str = _field("auto", "machine", "auto, cpu, cuda or cuda:N")
-    threads: int = _field(1, "machine", "CPU threads of one training run", Range(1, 1024))
-    precision: str = _field("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
-    step_mode: str = _field("eager", "machine", "how a training step is executed", ("eager", "compile"))
-    deterministic: bool = _field(False, "machine", "refuse operations that may differ from run to run")
-    log_every: int = _field(0, "machine", "keep the means of the loss's terms and of what each gate keeps over every "
-                            "so many steps, in curve.csv and event files; 0: none", Range(0, 10**14))
+    device: str = setting("auto", "machine", "auto, cpu, cuda or cuda:N")
+    threads: int = setting(1, "machine", "CPU threads of one training run", Range(1, 1024))
+    precision: str = setting("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
+    step_mode: str = setting("eager", "machine", "how a training step is executed", ("eager", "compile"))
+    deterministic: bool = setting(False, "machine", "refuse operations that may differ from run to run")
+    log_every: int = setting(0, "machine", "keep the means of the loss's terms and of what each gate keeps over every "
+                             "so many steps, in curve.csv and event files; 0: none", Range(0, 10**14))
 
     def __post_init__(self) -> None:
         """Check every field; UserError for a value of the wrong type or outside its range."""
@@ -169,8 +140,7 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     return sorted(name for name in FIELDS if name not in ("data_path", "log_every") and a.get(name) != b.get(name))
 
 
-FIELDS: dict[str, dataclasses.Field[Any]] = {f.name: f for f in dataclasses.fields(TrainConfig)}
-_HINTS = typing.get_type_hints(TrainConfig)
+FIELDS = settings(TrainConfig)
 
 
 def default(name: str) -> Any:
@@ -181,67 +151,26 @@ def default(name: str) -> Any:
 def unused(model: str) -> list[str]:
     """Names of the fields that a method does not use."""
     method = METHODS[model]
-    gates = () if method.gated else (*(n for n, f in FIELDS.items() if f.metadata["group"] == "gates"), "policy_alpha")
+    gates = () if method.gated else (*(n for n, f in FIELDS.items() if f.group == "gates"), "policy_alpha")
     rehearsal = () if method.rehearses else ("buffer_size", "minibatch_size", "alpha", "beta", "policy_alpha")
     return [name for name in FIELDS if name in gates or name in rehearsal]
 
 
 def field_type(name: str) -> tuple[type, bool]:
     """(type of a field's values, whether it may also be None)."""
-    hint = _HINTS[name]
-    if isinstance(hint, types.UnionType):
-        return next(t for t in typing.get_args(hint) if t is not types.NoneType), True
-    return hint, False
+    return FIELDS[name].kind, FIELDS[name].optional
 
 
 def checked(name: str, value: Any) -> Any:
-    """Return `value` in the field's type; UserError if it does not fit the field's type or range.
-
-    A number of numpy, pandas or torch becomes a Python number, and 8.0 becomes 8 in a field of whole numbers.
-    """
-    kind, optional = field_type(name)
-    value = plain(value)
-    if value is None and optional:
-        return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:
-            raise UserError(f"{name} {value} is too large.") from None
-    if kind is int and isinstance(value, float) and value.is_integer():
-        value = int(value)
-    fits: bool = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
-    if not fits:
-        raise UserError(f"{name} {value!r} is not {_WORDS[kind]}.")
-    allowed = FIELDS[name].metadata["allowed"]
-    if isinstance(allowed, tuple) and value not in allowed:
-        raise unknown(name, value, allowed)
-    if isinstance(allowed, Range):
-        if kind is float and not math.isfinite(value):
-            raise UserError(f"{name} {value} is not a finite number.")
-        if kind is float and abs(value) > LARGEST:
-            raise UserError(f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}.")
-        if value not in allowed:
-            raise UserError(f"{name} {value} is out of range; it must be {allowed}.")
+    """`value` in the field's own type; UserError if it does not fit the field's type or range."""
+    field = FIELDS[name]
+    value = field.typed(value)
+    if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
+        raise UserError(f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}.")
+    value = field.within(value)
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
-    if type(value) is not kind:  # a member of an enum, for one; torch.load refuses a checkpoint with it
-        return str.__str__(value) if kind is str else kind(value)
     return value
-
-
-def plain(value: Any) -> Any:
-    """Return the value in types that YAML and JSON know, also within containers: no numpy, pandas or torch type."""
-    if isinstance(value, Mapping):
-        return {plain(name): plain(one) for name, one in value.items()}
-    if hasattr(value, "tolist"):  # an array, a Series, a tensor, or a scalar of these
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value] if isinstance(value, list) else tuple(map(plain, value))
-    return value
-
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
 
 
 def parsed(name: str, text: str) -> Any:
@@ -254,23 +183,23 @@ def parsed(name: str, text: str) -> Any:
     if kind is str:
         return checked(name, text)
     if kind is bool:
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        return checked(name, words.get(text.lower(), text))
+        truths = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        return checked(name, truths.get(text.lower(), text))
     for number in dict.fromkeys((kind, float)):  # 1e3 is a whole number, too
         try:
             return checked(name, number(text))
         except ValueError:
             continue
-    raise UserError(f"{name} {text!r} is not {_WORDS[kind]}.")
+    raise UserError(f"{name} {text!r} is not {words(kind)}.")
 
 
-def parsed_settings(settings: list[str]) -> dict[str, Any]:
-    """Return the fields that `--set field=value ...` arguments set."""
+def parsed_settings(texts: list[str]) -> dict[str, Any]:
+    """Fields of `--set field=value ...` arguments."""
     values = {}
-    for setting in settings:
-        name, equals, text = setting.partition("=")
+    for given in texts:
+        name, equals, text = given.partition("=")
         if not equals:
-            raise UserError(f"--set {setting!r} is not of the form field=value.")
+            raise UserError(f"--set {given!r} is not of the form field=value.")
         name = name.strip().replace("-", "_")
         values[name] = parsed(name, text.strip())
     return values

@@ -10,8 +10,9 @@ from typing import Any, Self
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
-from dynamos.config import FIELDS, checked, field_type, number_of_text, plain, read_yaml
+from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
+from dynamos.fields import plain
 from dynamos.files import local_path
 
 NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",

@@ -10,8 +10,8 @@ from urllib.parse import quote
 
 import requests
 
-from dynamos.config import plain
 from dynamos.errors import RunError, UserError
+from dynamos.fields import plain
 from results.definition.sweep_config import SweepConfig
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 300.0

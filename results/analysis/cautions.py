@@ -3,7 +3,8 @@
 import math
 from collections.abc import Sequence
 
-from dynamos.config import FIELDS, Range
+from dynamos.config import FIELDS
+from dynamos.fields import Range
 from results.choice import best, tie_sentence, ties
 from results.definition.sweep_config import SweepConfig
 from results.trial import TrialRecord, own
@@ -62,7 +63,7 @@ def _edge(parameter: Parameter, value: float) -> str | None:
         low, high, at = -high, -low, -at
     if parameter.log:
         low, high, at = math.log(low), math.log(high), math.log(at)
-    allowed = FIELDS[parameter.name].metadata["allowed"]
+    allowed = FIELDS[parameter.name].allowed
     widest = allowed if isinstance(allowed, Range) else Range()
     place = (at - low) / (high - low)
     if parameter.negated:

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, plain, preset, preset_names, unused
+from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
+from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
@@ -31,10 +32,6 @@ def metrics_on(images: str) -> dict[str, str]:
 
 
 OBJECTIVES = metrics_on("validation")
-# Fields of SweepConfig that may change from one session of a sweep to the next, by flag.
-SESSION = {"time_budget": "time_budget_seconds", "cpu_budget": "cpu_budget_seconds", "gpu_budget": "gpu_budget_seconds",
-           "target": "target", "cpus_per_trial": "cpus_per_trial", "gpus_per_trial": "gpus_per_trial",
-           "pack_gpus": "pack_gpus", "max_concurrent": "max_concurrent", "retries": "retries"}
 _KNOWN = OBJECTIVES | metrics_on("test")
 
 
@@ -114,50 +111,75 @@ class SweepConfig:
     base: TrainConfig  # shared by all trials; the configuration of trial 0
     objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # best and pruning use the first
     constraints: tuple[Constraint, ...] = ()
-    protocol: str = "val-all-seen"  # decides the images on which configurations are chosen
-    report_on: dict[str, Any] = field(default_factory=dict)  # fields in which the reported stream differs from the base
+    protocol: str = setting("val-all-seen", "main", "what configurations are chosen on: " + "; ".join(
+        f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()) + " (not publishable)",
+        tuple(PROTOCOLS), label="Protocol", flag="protocol", metavar="P")
+    report_on: dict[str, Any] = field(default_factory=dict)  # fields that what is reported has otherwise than the base
     confirms: str | None = None  # the sweep whose choice a confirmation tests
-    sampler: str = "tpe"
-    grid_levels: int = 3  # values of each range that the sampler grid tries
-    pruner: str = "none"
-    grace_tasks: int = 2  # tasks that a trial trains before it may be pruned
-    seeds: int = 1  # number of training seeds of each trial, from base.seed on
+    sampler: str = setting("tpe", "main", ", ".join(SAMPLERS), tuple(SAMPLERS), label="Sampler", flag="sampler",
+                           metavar="NAME")
+    seed: int = setting(0, "search", "seed of the suggestions; --set seed=S is the first of the trials' own",
+                        Range(0, 2**31 - 1), label="Sampler’s seed", flag="seed", metavar="S")
+    grid_levels: int = setting(3, "search", "values of each range that the sampler grid tries", Range(2, 10_000),
+                               label="Levels of the sampler grid", flag="grid-levels", metavar="L")
+    pruner: str = setting("none", "main", f"what stops trials early: {', '.join(PRUNERS)}", tuple(PRUNERS),
+                          label="Pruner", flag="pruner", metavar="NAME")
+    grace_tasks: int = setting(2, "search", "tasks that a trial is given before it may be pruned", Range(1, 1000),
+                               label="Tasks before pruning", flag="grace-tasks", metavar="G")
+    seeds: int = setting(1, "main", "training seeds of each trial, in lockstep; a trial counts by their mean",
+                         Range(1, 1000), label="Seeds per trial", flag="seeds", metavar="K")
     points: tuple[dict[str, Any], ...] = ()  # configurations to try right after trial 0: searched fields, real values
-    warm_start: str | None = None  # earlier sweep whose results or configurations this one begins with
-    trials: int = 20
-    time_budget_seconds: float | None = None  # of one driver session
-    cpu_budget_seconds: float | None = None  # CPUs times seconds that trials held them, over all sessions
-    gpu_budget_seconds: float | None = None
-    target: float | None = None  # value of the first objective at which the sweep may end
-    seed: int = 0  # of the sampler
-    deterministic_order: bool = False
-    cpus_per_trial: float = 1
-    gpus_per_trial: float = 0
-    pack_gpus: bool = False  # each session measures the best number of trials per GPU; gpus_per_trial is the most
-    retries: int = 3  # of a trial whose worker or node was lost
-    max_concurrent: int | None = None  # trials at a time; None: as many as the resources hold
-    ledger_url: str | None = None  # an Optuna storage; None: ledger.db in the sweep's folder
-    tracking_uri: str | None = None  # MLflow's; None: the store beside the sweep's folder
+    warm_start: str | None = setting(
+        None, "search", "begin with an earlier sweep's results, or with its configurations where its results mean "
+        "something else", label="Begin with the results of sweep", flag="warm-start", metavar="SWEEP")
+    deterministic_order: bool = setting(
+        False, "search", "the same seed gives the same configurations whatever the timing: trials are asked for in "
+        "batches, and each batch waits for its slowest", label="Deterministic order", flag="deterministic-order")
+    trials: int = setting(20, "main", "configurations to try, the preset included", Range(1, 100_000), label="Trials",
+                          flag="trials", metavar="T")
+    time_budget_seconds: float | None = setting(
+        None, "budgets", "end the session after this long, for instance 90s, 30m or 2h", POSITIVE, unit="s",
+        label="Time, seconds", flag="time-budget", metavar="30m", session=True)
+    cpu_budget_seconds: float | None = setting(
+        None, "budgets", "stop when the sweep's trials have held CPUs for so long together, for instance 8h", POSITIVE,
+        unit="s", label="CPU seconds", flag="cpu-budget", metavar="8h", session=True)
+    gpu_budget_seconds: float | None = setting(
+        None, "budgets", "the same of GPUs", POSITIVE, unit="s", label="GPU seconds", flag="gpu-budget", metavar="8h",
+        session=True)
+    target: float | None = setting(None, "budgets", "stop when the first objective has come this far",
+                                   label="Target value", flag="target", metavar="VALUE", session=True)
+    cpus_per_trial: float = setting(
+        1.0, "resources", "CPU cores of a trial, and at the sweep's start its threads", Range(0.01, 1024),
+        label="CPUs per trial", flag="cpus-per-trial", metavar="C", session=True)
+    gpus_per_trial: float = setting(
+        0.0, "resources", "GPUs of a trial; 0.125 packs eight on one, auto measures which packing has the most trials "
+        "an hour on each kind of GPU, with 0 trials train on CPUs", Range(0, 64), label="GPUs per trial",
+        flag="gpus-per-trial", metavar="G|auto", session=True)
+    pack_gpus: bool = setting(False, "resources", "each session measures how many trials a GPU takes best (auto)",
+                              label="Pack trials on GPUs", session=True)
+    max_concurrent: int | None = setting(
+        None, "resources", "trials at a time (default: as many as there is room for)", Range(1, 100_000),
+        label="Trials at a time", flag="max-concurrent", metavar="M", session=True)
+    retries: int = setting(
+        3, "resources", "how often a trial is started again whose worker or node was lost; its own errors are not "
+        "retried", Range(0, 1000), label="Retries of a lost trial", flag="retries", metavar="R", session=True)
+    ledger_url: str | None = setting(
+        None, "where", "database that keeps the ledger, for instance postgresql+psycopg://host/name (default: a file "
+        "in the sweep's folder)", flag="ledger-url", metavar="URL")
+    tracking_uri: str | None = setting(
+        None, "where", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)", flag="tracking-uri",
+        metavar="URI")
 
     def __post_init__(self) -> None:
-        """Check every value; UserError for one that is not allowed."""
-        for spec in dataclasses.fields(self):
-            value = plain(getattr(self, spec.name))
-            if spec.type in (int, int | None) and isinstance(value, float):
-                if not value.is_integer():
-                    raise UserError(f"{_flag(spec.name)} {value} is not a whole number.")
-                value = int(value)
-            object.__setattr__(self, spec.name, value)
-        for name, least in (("trials", 1), ("max_concurrent", 1), ("cpus_per_trial", 0.01), ("gpus_per_trial", 0),
-                            ("seed", 0), ("seeds", 1), ("retries", 0), ("grace_tasks", 1), ("grid_levels", 2)):
-            value = getattr(self, name)
-            if value is not None and not (value >= least and math.isfinite(value)):
-                raise UserError(f"{_flag(name)} {value:g} is out of range; it must be at least {least:g}.")
-        for name in ("time_budget_seconds", "cpu_budget_seconds", "gpu_budget_seconds"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{_flag(name).removesuffix('-seconds')} {value:g}s is out of range; it must be more "
-                                "than 0.")
+        """Raises UserError for a value that is not allowed."""
+        for name in ("report_on", "points"):
+            object.__setattr__(self, name, plain(getattr(self, name)))
+        described: type = type(self)
+        for about in settings(described).values():
+            flag = _flag(about.flag or about.name)
+            value = about.typed(getattr(self, about.name), flag)
+            # Names are looked at below: what a confirmation has none may ask for.
+            object.__setattr__(self, about.name, value if about.kind is str else about.within(value, flag))
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise UserError(f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number.")
         if self.pack_gpus and self.gpus_per_trial != 1:

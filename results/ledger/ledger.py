@@ -609,5 +609,7 @@ def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     try:
         record = dict(values.pop("record"))
         return SweepConfig.from_dict(values), record
+    except UserError as error:
+        raise error.within(str(path)) from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None

@@ -376,7 +376,7 @@ def test_help_needs_no_torch():
     text = " ".join(done.stdout.split())
     for name, spec in FIELDS.items():
         assert f"--{name.replace('_', '-')}" in text
-        assert " ".join(spec.metadata["help"].split()[:4]) in text, name
+        assert " ".join(spec.help.split()[:4]) in text, name
     assert "a fixed 10 % of the training images" in text  # a bare % is no format
 
 

@@ -14,13 +14,13 @@ from dynamos.config import (
     default,
     parsed,
     parsed_settings,
-    plain,
     preset,
     preset_names,
     preset_sizes,
     read_config,
 )
 from dynamos.errors import UserError
+from dynamos.fields import plain
 
 
 def test_goes_through_a_mapping_and_yaml(tmp_path):
@@ -183,5 +183,5 @@ def test_presets_where_there_are_none():
 
 def test_every_field_describes_itself():
     for name, spec in FIELDS.items():
-        assert spec.metadata["help"] and spec.metadata["group"]
+        assert spec.help and spec.group
         assert default(name) is spec.default

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dynamos.errors import UserError, command_line
+from dynamos.fields import settings
 from results import STORAGE
 from results.definition.defaults import PRESET
 from results.definition.labels import one_line, parsed_tags, told
-from results.definition.sweep_config import SESSION, Constraint, Objective
+from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.wording import count
 from tune.cli import tables
 from tune.client import Client
@@ -23,8 +24,9 @@ def done_by_service(arguments: argparse.Namespace) -> int:
     given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
     if arguments.storage != STORAGE:
         given.append("storage")
-    if arguments.command == "confirm":  # its first session has the resources of the sweep's
-        given += [flag for flag in SESSION if getattr(arguments, flag) is not None]
+    if arguments.command == "confirm":  # whose first session has the resources of the sweep's
+        given += [about.flag or name for name, about in settings(SweepConfig).items()
+                  if about.session and getattr(arguments, name) is not None]
         if arguments.baseline not in (None, PRESET):
             given.append("baseline")
     if given:
@@ -156,8 +158,8 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.pack_gpus:
         raise UserError("--gpus-per-trial auto is not for a later session at --server; say a number.")
-    return {name: value for flag, name in SESSION.items()
-            if name != "pack_gpus" and (value := getattr(arguments, flag)) is not None}
+    return {name: value for name, about in settings(SweepConfig).items()
+            if about.session and name != "pack_gpus" and (value := getattr(arguments, name)) is not None}
 
 
 def _line(sweep: dict[str, Any]) -> str:

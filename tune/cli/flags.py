@@ -7,16 +7,15 @@ from typing import Any
 
 from dynamos.config import DATASETS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
+from dynamos.fields import settings
 from dynamos.files import STORES, local_path
 from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.protocols import PROTOCOLS
-from results.definition.sweep_config import OBJECTIVES, SESSION, Constraint, Objective, SweepConfig
+from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from results.definition.urls import tracking_uri
 from results.names import allowed_name, check_name
-from results.strategy.pruners import PRUNERS
-from results.strategy.samplers import SAMPLERS
 from search_spaces.space import named_spaces, read_points, read_space
-from tune.cli.session import add, add_session_flags, storage
+from tune.cli.session import add, add_session_flags, add_setting, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
@@ -40,12 +39,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(what, "--space", f"what varies: a YAML file or one of {', '.join(named_spaces())}", metavar="SPACE")
     what.add_argument("--set", dest="settings", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
                       help="fields of every trial, in place of the preset's; `dynamos --help` lists them")
-    _add(what, "--seeds", "training seeds of each trial, in lockstep; a trial counts by their mean", type=int,
-         metavar="K")
     what = section("what is sought")
-    _add(what, "--protocol", "what configurations are chosen on: " + "; ".join(
-        f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()) + " (not publishable)",
-        metavar="P")
     _add(what, "--first-k", "tasks that --protocol first-k searches on", type=int, metavar="K")
     what.add_argument("--report-on", nargs="+", action="extend", default=[], metavar="FIELD=VALUE",
                       help="fields of what is confirmed and exported that are not those of the search, for --protocol "
@@ -56,28 +50,17 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     what.add_argument("--constraint", dest="constraints", action="append", default=[], metavar="METRIC<=NUMBER",
                       help="a bound that the best configuration must keep, for instance 'keep_fraction<=0.6'; "
                            "repeatable")
-    how = section("how it is searched")
-    _add(how, "--sampler", ", ".join(SAMPLERS), metavar="NAME")
-    _add(how, "--seed", "seed of the suggestions; --set seed=S is the first of the trials' own", type=int, metavar="S")
-    _add(how, "--grid-levels", "values of each range that the sampler grid tries", type=int, metavar="L")
-    _add(how, "--pruner", f"what stops trials early: {', '.join(PRUNERS)}", metavar="NAME")
-    _add(how, "--grace-tasks", "tasks that a trial is given before it may be pruned", type=int, metavar="G")
-    _add(how, "--points", "configurations to try first, a YAML file: `points: [{lr: 0.05}, ...]`", metavar="FILE")
-    _add(how, "--warm-start", "begin with an earlier sweep's results, or with its configurations where its results "
-         "mean something else", metavar="SWEEP")
-    how.add_argument("--deterministic-order", action="store_true",
-                     help="the same seed gives the same configurations whatever the timing: trials are asked for in "
-                          "batches, and each batch waits for its slowest")
-    budget = section("how long, whichever comes first")
-    _add(budget, "--trials", "configurations to try, the preset included", type=int, metavar="T")
-    add_session_flags(budget, DEFAULTS)
-    where = section("where")
-    _add(where, "--storage", "folder for this and other sweeps and their MLflow store, or, for the "
+    groups = {group: section(title) for group, title in (
+        ("main", "how it is searched"), ("search", "how it is searched, in detail"), 
+        ("session", "how long, whichever comes first, and with what"), ("where", "where"))}
+    for about in settings(SweepConfig).values():
+        if not about.session:
+            add_setting(groups[about.group], DEFAULTS, about)
+    add_session_flags(groups["session"], DEFAULTS)
+    _add(groups["search"], "--points", "configurations to try first, a YAML file: `points: [{lr: 0.05}, ...]`",
+         metavar="FILE")
+    _add(groups["where"], "--storage", "folder for this and other sweeps and their MLflow store, or, for the "
          f"sweeps alone, the URL of one in an object store ({', '.join(STORES)})", metavar="DIR")
-    _add(where, "--ledger-url", "database that keeps the ledger, for instance postgresql+psycopg://host/name "
-         "(default: a file in the sweep's folder)", metavar="URL")
-    _add(where, "--tracking-uri", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
-         metavar="URI")
 
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
@@ -92,8 +75,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
     base, report_on = _base(arguments)
     objectives = arguments.objectives or file.get("objectives", ())
     constraints = arguments.constraints or file.get("constraints", ())
-    flags = {SESSION.get(flag, flag): value for flag, value in vars(arguments).items()}
-    return SweepConfig(**{f.name: flags[f.name] for f in fields(SweepConfig) if f.name in flags} | {
+    return SweepConfig(**{f.name: vars(arguments)[f.name] for f in fields(SweepConfig) if f.name in arguments} | {
         "name": sweep_name(arguments), "space": space, "base": base, "report_on": report_on,
         "objectives": tuple(map(Objective.parse, objectives)) or (default_objective(arguments.protocol),),
         "constraints": tuple(map(Constraint.parse, constraints)),

@@ -4,9 +4,11 @@ import argparse
 import dataclasses
 import math
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dynamos.errors import UserError
+from dynamos.fields import Setting, settings
 from dynamos.files import AnyPath, any_path, local_path
 
 if TYPE_CHECKING:
@@ -14,26 +16,32 @@ if TYPE_CHECKING:
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds the flags that may change between sessions of a sweep; without a default, the earlier value holds."""
-    add(parser, defaults, "--time-budget", "end the session after this long, for instance 90s, 30m or 2h",
-        type=seconds, metavar="30m")
-    add(parser, defaults, "--cpu-budget", "stop when the sweep's trials have held CPUs for so long together, for "
-        "instance 8h", type=seconds, metavar="8h")
-    add(parser, defaults, "--gpu-budget", "the same of GPUs", type=seconds, metavar="8h")
-    add(parser, defaults, "--target", "stop when the first objective has come this far", type=amount, metavar="VALUE")
-    add(parser, defaults, "--cpus-per-trial", "CPU cores of a trial, and at the sweep's start its threads",
-        type=amount, metavar="C")
-    add(parser, defaults, "--gpus-per-trial", "GPUs of a trial; 0.125 packs eight on one, auto measures which packing "
-        "has the most trials an hour on each kind of GPU, with 0 trials train on CPUs", action=_Share, metavar="G|auto")
+    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    from results.definition.sweep_config import SweepConfig
+
+    for about in settings(SweepConfig).values():
+        if about.session:
+            add_setting(parser, defaults, about)
     parser.set_defaults(pack_gpus=defaults.get("pack_gpus"))
-    add(parser, defaults, "--max-concurrent", "trials at a time (default: as many as there is room for)", type=int,
-        metavar="M")
-    add(parser, defaults, "--retries", "how often a trial is started again whose worker or node was lost; its own "
-        "errors are not retried", type=int, metavar="R")
     add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
         "machine alone); at http://HOST:PORT its job server runs the whole command", metavar="A")
     parser.add_argument("--preflight-only", action="store_true", help="show what would be found on each node, and run "
                         "nothing")
+
+
+def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> None:
+    """Adds a field's flag, under the field's name, if it has one; its default is that of `defaults`, if any."""
+    if about.flag is None:
+        return
+    flag, default = f"--{about.flag}", defaults.get(about.name)
+    text = about.help.replace("%", "%%") + ("" if default is None else " (default: %(default)s)")
+    if about.kind is bool:
+        parser.add_argument(flag, dest=about.name, action="store_true", help=about.help)
+    elif about.name == "gpus_per_trial":
+        parser.add_argument(flag, default=default, action=_Share, help=text, metavar=about.metavar)
+    else:
+        reader = seconds if about.unit == "s" else {int: int, float: amount, str: str}[about.kind]
+        parser.add_argument(flag, dest=about.name, default=default, type=reader, help=text, metavar=about.metavar)
 
 
 class _Share(argparse.Action):
@@ -72,10 +80,11 @@ def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reporte
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
-    """SweepConfig fields that a later session's flags change; UserError for a change between CPU and GPU."""
-    from results.definition.sweep_config import SESSION
+    """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    from results.definition.sweep_config import SweepConfig
 
-    given = {field: value for flag, field in SESSION.items() if (value := getattr(arguments, flag)) is not None}
+    given = {name: value for name, about in settings(SweepConfig).items()
+             if about.session and (value := getattr(arguments, name)) is not None}
     gpus = given.get("gpus_per_trial", config.gpus_per_trial)
     if (gpus > 0) != (config.gpus_per_trial > 0):
         where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"

@@ -9,7 +9,7 @@ from typing import Any
 from dynamos.config import number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from results.definition.defaults import DEFAULTS
-from results.definition.sweep_config import SESSION, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from search_spaces.space import SearchSpace
 
 _HINTS = typing.get_type_hints(SweepConfig)
@@ -49,8 +49,7 @@ def flags_of(path: Path) -> dict[str, Any]:
     _leave_to_flags(base, given)
     if given.get("protocol") == "first-k":  # the flags state it the other way round
         given["first_k"], base["n_tasks"] = base.get("n_tasks"), file.pop("report_on", {}).get("n_tasks")
-    fields = {field: flag for flag, field in SESSION.items()}
-    return {fields.get(name, name): value for name, value in given.items()} | {
+    return given | {
         name: base.pop(name) for name in ("dataset", "data_path") if name in base} | {"file": file}
 
 

@@ -486,7 +486,7 @@ def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> N
 
 
 @pytest.mark.parametrize("changes, message", [
-    ({"trials": 0}, "--trials 0 is out of range; it must be at least 1"),
+    ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000"),
     ({"max_concurrent": 0}, "--max-concurrent 0"),
     ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0"),
     ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
@@ -561,7 +561,7 @@ def say(folder: Path, **changes: object) -> None:
     (lambda f: (f / "sweep.yaml").write_text("record:"), "sweep.yaml is damaged"),
     (lambda f: (f / "sweep.yaml").write_text("name: ["), "is not readable YAML"),
     (lambda f: say(f, objectives=[5]), "sweep.yaml is damaged"),
-    (lambda f: say(f, tracking_uri=5), "sweep.yaml is damaged"),
+    (lambda f: say(f, tracking_uri=5), "sweep.yaml: --tracking-uri 5 is not a text"),
     (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
     (lambda f: say(f, name=None), "holds the sweep None"),
     (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),

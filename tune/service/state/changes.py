@@ -7,8 +7,9 @@ from dataclasses import fields, replace
 from typing import Any
 
 from dynamos.errors import UserError
+from dynamos.fields import settings
 from results.choice import Choice
-from results.definition.sweep_config import SESSION, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from tune.engine.suggestions import first_suggestions
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
@@ -16,8 +17,8 @@ from tune.service.state.views import View
 from tune.service.wire.bodies import Confirmation, Extension, Limits
 from tune.service.wire.problems import Problem
 
-_OF_A_SESSION = {field: "--" + flag.replace("_", "-") for flag, field in SESSION.items()
-                 if field in Limits.model_fields}
+_OF_A_SESSION = {name: f"--{about.flag}" for name, about in settings(SweepConfig).items()
+                 if about.session and about.flag}
 _RUNS = ("starting", "running", "stopping")
 
 

@@ -4,15 +4,16 @@ from dataclasses import MISSING
 from functools import cache
 from typing import Any
 
-from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, field_type, preset_names, preset_sizes
+from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, preset_names, preset_sizes
+from dynamos.fields import settings
 from results.definition.defaults import DEFAULTS, FOLLOWS, base_config
 from results.definition.protocols import PROTOCOLS
-from results.definition.sweep_config import OBJECTIVES
+from results.definition.sweep_config import OBJECTIVES, SweepConfig
 from results.strategy.pruners import PRUNERS
 from results.strategy.samplers import SAMPLERS
 from search_spaces.space import NOT_VARIED, named_spaces, read_space
 from tune.service.state.views import parameter
-from tune.service.wire.answers import Field, Options
+from tune.service.wire.answers import Field, Options, SweepSetting
 from tune.service.wire.bodies import OF_THE_SERVICE, SweepRequest
 
 
@@ -33,14 +34,22 @@ def options() -> Options:
                    for name, space in spaces.items()},
         "fields": {name: _field(name) for name in FIELDS if name not in OF_THE_SERVICE}, "presets": presets,
         "samplers": list(SAMPLERS), "pruners": list(PRUNERS), "protocols": PROTOCOLS, "metrics": OBJECTIVES,
+        "settings": settings_of(SweepConfig),
         "defaults": {name: value for name, value in DEFAULTS.items() if name in SweepRequest.model_fields} | {
             "dataset": DEFAULTS["dataset"]}}
 
 
+def settings_of(config: type) -> dict[str, SweepSetting]:
+    """The fields of a sweep that a form asks for, by name."""
+    return {name: {"type": about.kind.__name__, "label": about.label, "help": about.help, "group": about.group,
+                   "default": about.default,
+                   "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None}
+            for name, about in settings(config).items() if about.label}
+
+
 def _field(name: str) -> Field:
-    (kind, optional), about = field_type(name), FIELDS[name].metadata
-    allowed, default = about["allowed"], FIELDS[name].default
-    assert default is not MISSING
-    return {"type": kind.__name__, "optional": optional, "help": about["help"], "group": about["group"],
-            "default": default, "searchable": name not in NOT_VARIED, "follows": FOLLOWS.get(name),
-            "choices": list(allowed) if isinstance(allowed, tuple) else None}
+    about = FIELDS[name]
+    assert about.default is not MISSING
+    return {"type": about.kind.__name__, "optional": about.optional, "help": about.help, "group": about.group,
+            "default": about.default, "searchable": name not in NOT_VARIED, "follows": FOLLOWS.get(name),
+            "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None}

@@ -5,18 +5,11 @@ import {spaceEditor} from './space.js';
 import {shown, typed} from './text.js';
 import {action, announce, errorPlace, showError} from './ui.js';
 
-// What the form asks beside name, stream and space: [key, label, kind, hint]. Times are in seconds, as the service's are.
-const MAIN = [['trials', 'Trials', 'number'], ['seeds', 'Seeds per trial', 'number', 'A trial’s value is the mean over its seeds.'],
-  ['protocol', 'Protocol', 'protocols'], ['sampler', 'Sampler', 'samplers'], ['pruner', 'Pruner', 'pruners']];
-const BUDGETS = [['time_budget_seconds', 'Time, seconds', 'number', 'Of one run; resume goes on.'],
-  ['cpu_budget_seconds', 'CPU seconds', 'number'], ['gpu_budget_seconds', 'GPU seconds', 'number'],
-  ['target', 'Target value', 'number', 'The sweep may end when the first objective reaches it.']];
-const SEARCH = [['seed', 'Sampler’s seed', 'number'], ['grid_levels', 'Levels of the sampler grid', 'number'],
-  ['grace_tasks', 'Tasks before pruning', 'number'], ['warm_start', 'Begin with the results of sweep', 'text'],
-  ['points', 'Points to try first', 'json', 'A JSON list of {field: value}.'],
-  ['report_on', 'Report on', 'json', 'JSON: fields that the reported numbers have otherwise.'], ['deterministic_order', 'Deterministic order', 'flag']];
-const RESOURCES = [['max_concurrent', 'Trials at a time', 'number'], ['cpus_per_trial', 'CPUs per trial', 'number'],
-  ['gpus_per_trial', 'GPUs per trial', 'number'], ['pack_gpus', 'Pack trials on GPUs', 'flag'], ['retries', 'Retries of a lost trial', 'number']];
+// Settings that are no single number, name or flag: [key, label, kind, hint].
+const LISTS = [['points', 'Points to try first', 'json', 'A JSON list of {field: value}.'],
+  ['report_on', 'Report on', 'json', 'JSON: fields that the reported numbers have otherwise.']];
+// By type of a setting, the kind of its input.
+const KINDS = {int: 'number', float: 'number', bool: 'flag', str: 'text'};
 
 /** A labelled input, with a hint, to which errors of `path` belong. */
 function field(path, label, input, hint) {
@@ -34,7 +27,7 @@ export function formPage(root, params, {signal, fail}) {
 
 /** Fills the page with the form. */
 function build(root, options) {
-  const {streams, models, fields, presets, metrics, defaults} = options;
+  const {streams, models, fields, presets, metrics, defaults, settings} = options;
   const readers = {}; // by key of the body: what its input says, undefined where it was left as it is
   const problem = errorPlace('form-error'), suggestions = h('div', {'aria-live': 'polite'});
   const name = h('input', {required: true, pattern: '[A-Za-z0-9][A-Za-z0-9._\\-]*', autocomplete: 'off', test: 'form-name'});
@@ -43,11 +36,15 @@ function build(root, options) {
   const buffer = h('input', {type: 'number', min: 0, list: 'buffer-sizes'}), sizes = h('datalist', {id: 'buffer-sizes'});
   const space = spaceEditor(options, field), overrides = new Map();
 
-  /** An input of one of the tables above. */
+  /** The settings of a group, as `setting` takes them. */
+  const ofGroup = (wanted) => Object.entries(settings).filter(([, {group}]) => group === wanted)
+    .map(([key, {label, type, help, choices}]) => [key, label, choices ?? KINDS[type], choices ? null : help]);
+
+  /** An input of a setting: [key, label, the names to choose from or the kind of the input, hint]. */
   function setting([key, label, kind, hint]) {
-    const start = defaults[key] ?? null, choices = options[kind];
+    const start = defaults[key] ?? null, choices = Array.isArray(kind) ? kind : null;
     let input;
-    if (choices) input = select({value: start}, Array.isArray(choices) ? choices : Object.entries(choices).map(([k, v]) => [k, `${k}: ${v}`]));
+    if (choices) input = select({value: start}, key === 'protocol' ? choices.map((k) => [k, `${k}: ${options.protocols[k]}`]) : choices);
     else if (kind === 'json') input = h('textarea', {rows: 2, spellcheck: 'false'});
     else if (kind === 'flag') input = h('input', {type: 'checkbox', checked: start === true});
     else input = h('input', {type: kind, step: 'any', value: start ?? '', test: key === 'trials' && 'form-trials'});
@@ -66,7 +63,7 @@ function build(root, options) {
       [...i ? [['', 'none']] : [], ...Object.entries(metrics).map(([m, d]) => [`${m}:${d}`, `${m} (${d === 'max' ? 'higher' : 'lower'} is better)`])]);
     return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides what is best and what is pruned.')];
   });
-  const labels = Object.fromEntries([...MAIN, ...RESOURCES].map(([key, label]) => [key, label]));
+  const labels = Object.fromEntries(Object.entries(settings).map(([key, {label}]) => [key, label]));
   const constraints = h('input', {placeholder: 'keep_fraction<=0.6'});
 
   /** An override of one TrainConfig field; its placeholder says what the preset has. */
@@ -159,8 +156,8 @@ function build(root, options) {
       field('base.buffer_size', 'Buffer size', buffer, 'Images kept for rehearsal.'), sizes, field('base.model', 'Model', model)),
     space.node,
     part('Goal', objectives.map(([, node]) => node), field('constraints', 'Constraints', constraints, 'Separate several by commas.')),
-    part('How', MAIN.map(setting)), part('Budgets (each optional)', BUDGETS.map(setting)),
-    folded('Search, in detail', SEARCH.map(setting)), folded('Resources', RESOURCES.map(setting)),
+    part('How', ofGroup('main').map(setting)), part('Budgets (each optional)', ofGroup('budgets').map(setting)),
+    folded('Search, in detail', [...ofGroup('search'), ...LISTS].map(setting)), folded('Resources', ofGroup('resources').map(setting)),
     h('details', {}, h('summary', {}, 'Other settings of every trial'), [...groups].map(([group, list]) => part(group, list.map(override)))),
     h('div.row', {}, check, start), suggestions);
   stream.addEventListener('change', preset);

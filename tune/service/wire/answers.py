@@ -265,6 +265,17 @@ class Field(_Answer):
     choices: list[Scalar] | None
 
 
+class SweepSetting(TypedDict):
+    """A field of a sweep, as a form asks for it."""
+
+    type: str
+    label: str
+    help: str
+    group: str
+    default: Scalar
+    choices: list[str] | None
+
+
 class Options(_Answer):
     """Options of a request for a sweep."""
 
@@ -277,4 +288,5 @@ class Options(_Answer):
     pruners: list[str]
     protocols: dict[str, str]
     metrics: dict[str, str]
+    settings: dict[str, SweepSetting]  # those of the sweep itself, in the order of a form
     defaults: dict[str, Any]

@@ -18,16 +18,14 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dynamos.config import FIELDS, Range, field_type
+from dynamos.config import FIELDS
 from dynamos.errors import UserError, unknown
+from dynamos.fields import Range, Setting, settings
 from results.choice import RULES
 from results.definition import labels
 from results.definition.defaults import DEFAULTS, base_config, default_objective
-from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
-from results.strategy.pruners import PRUNERS
-from results.strategy.samplers import SAMPLERS
 from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
 from tune.service.wire.problems import TAGS, Problem
 
@@ -58,25 +56,6 @@ class _Strict(BaseModel):
     @classmethod
     def _known(cls, values: Any) -> Any:
         return _named("field", list(cls.model_fields), values)
-
-
-class Limits(_Strict):
-    """Settings of a session that may differ from the one before."""
-
-    time_budget_seconds: Annotated[float, Field(gt=0)] | None = None
-    cpu_budget_seconds: Annotated[float, Field(gt=0)] | None = None
-    gpu_budget_seconds: Annotated[float, Field(gt=0)] | None = None
-    target: float | None = None
-    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] | None = None
-    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] | None = None
-    max_concurrent: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    retries: Annotated[int, Field(ge=0, le=1000)] | None = None
-
-
-class Extension(Limits):
-    """Trials to add to a sweep."""
-
-    trials: Annotated[int, Field(ge=1, le=100_000)]
 
 
 def _label(value: Any) -> Any:
@@ -136,19 +115,19 @@ def _shape(value: Any) -> str:
     return TEXT if isinstance(value, str) else MAPPING
 
 
-def _type_of(name: str) -> Any:
-    """The type of a TrainConfig field, with its range."""
-    kind, optional = field_type(name)
-    allowed = FIELDS[name].metadata["allowed"]
-    limits: dict[str, Any] = {"description": FIELDS[name].metadata["help"]}
+def _type(about: Setting) -> Any:
+    """The type of a described field, with its range."""
+    allowed, limits = about.allowed, dict[str, Any](description=about.help)
     if isinstance(allowed, tuple):
-        return Annotated[Literal[allowed], among(name, list(allowed)), Field(**limits)]
+        return Annotated[Literal[allowed], among(about.name, list(allowed)), Field(**limits)]
     if isinstance(allowed, Range):
         ends = {"gt" if allowed.open_low else "ge": allowed.low, "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
     whole = (BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
-             ) if kind is int else ()  # 8.0, as pandas writes 8 into JSON
-    return Annotated[(kind | None if optional else kind, Field(**limits), *whole)]
+             ) if about.kind is int else ()  # 8.0, as pandas writes 8 into JSON
+    if about.name == "warm_start":
+        return SweepName | None
+    return Annotated[(about.kind | None if about.optional else about.kind, Field(**limits), *whole)]
 
 
 _BASE = [name for name in FIELDS if name != "data_path"]
@@ -157,7 +136,7 @@ if TYPE_CHECKING:
     Base = BaseModel
 else:
     Base = create_model("Base", __config__=_STRICT, __doc__="Fields of every trial; the rest is the stream's preset.",
-                        **{name: (_type_of(name), None) for name in _BASE})
+                        **{name: (_type(FIELDS[name]), None) for name in _BASE})
 
 
 class RangeSpec(_Strict):
@@ -188,12 +167,8 @@ class Space(_Strict):
     parameters: Parameters
 
 
-def _names(what: str, names: list[str]) -> Any:
-    return Field(json_schema_extra={"enum": list[Any](names)}), among(what, names)
-
-
-class SweepRequest(Limits):
-    """A SweepConfig; fields that are left out have the defaults of the command line."""
+class _Request(_Strict):
+    """The fields of a request that SweepConfig has in another form."""
 
     name: SweepName
     space: Annotated[Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
@@ -201,24 +176,48 @@ class SweepRequest(Limits):
     base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
-    protocol: Annotated[str, *_names("protocol", list(PROTOCOLS))] = DEFAULTS["protocol"]
     report_on: Annotated[Base, among("field", _BASE)] = Base()
-    sampler: Annotated[str, *_names("sampler", list(SAMPLERS))] = DEFAULTS["sampler"]
-    grid_levels: Annotated[int, Field(ge=2, le=10_000)] = DEFAULTS["grid_levels"]
-    pruner: Annotated[str, *_names("pruner", list(PRUNERS))] = DEFAULTS["pruner"]
-    grace_tasks: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["grace_tasks"]
-    seeds: Annotated[int, Field(ge=1, le=1000)] = DEFAULTS["seeds"]
     points: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = []
-    warm_start: SweepName | None = None
-    trials: Annotated[int, Field(ge=1, le=100_000)] = DEFAULTS["trials"]
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = DEFAULTS["seed"]
-    deterministic_order: bool = False
-    cpus_per_trial: Annotated[float, Field(ge=0.01, le=1024)] = DEFAULTS["cpus_per_trial"]
-    gpus_per_trial: Annotated[float, Field(ge=0, le=64)] = DEFAULTS["gpus_per_trial"]
-    pack_gpus: bool = False
     tags: Tags = {}
     note: Note = ""
-    retries: Annotated[int, Field(ge=0, le=1000)] = DEFAULTS["retries"]
+
+
+def request_model(config: type) -> type[BaseModel]:
+    """The body that asks for a sweep of a configuration class; a field left out has the command line's default."""
+    fields: dict[str, Any] = {name: (_type(about), about.default) for name, about in settings(config).items()
+                              if name not in OF_THE_SERVICE}
+    made: type[BaseModel] = create_model("SweepRequest", __base__=_Request, **fields)
+    made.__doc__ = "A SweepConfig; a field that is left out has the default that the command line has."
+    return made
+
+
+def limits_model(config: type) -> type[BaseModel]:
+    """The body that gives a session of a sweep other limits than the one before had."""
+    fields: dict[str, Any] = {name: (_type(about) | None, None) for name, about in settings(config).items()
+                              if about.session and about.flag}
+    made: type[BaseModel] = create_model("Limits", __base__=_Strict, **fields)
+    made.__doc__ = "Limits of a session in which it differs from the one before."
+    return made
+
+
+if TYPE_CHECKING:
+    class SweepRequest(_Request):
+        """A request's fields that this module reads by name."""
+
+        protocol: str
+        cpus_per_trial: float
+        gpus_per_trial: float
+
+    class Limits(_Strict):
+        """Described by SweepConfig."""
+else:
+    SweepRequest, Limits = request_model(SweepConfig), limits_model(SweepConfig)
+
+
+class Extension(Limits):
+    """Trials to add to a sweep."""
+
+    trials: Annotated[int, Field(ge=1, le=100_000)]
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
