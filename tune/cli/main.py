@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
@@ -84,8 +84,7 @@ def _done(texts: list[str]) -> int:
 
     try:
         with sigterm_as_ctrl_c() if command in _DRIVING else nullcontext():
-            status: int = globals()[f"_{command}"](arguments)
-        return status
+            return _HERE[command](arguments)
     except DATABASE_ERRORS as error:
         raise RunError(unusable(error)) from error
 
@@ -474,5 +473,8 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
     return ledger
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+# By command, what does it here; `submit` is done by a cluster alone.
+_HERE: dict[str, Callable[[argparse.Namespace], int]] = {
+    "run": _run, "resume": _resume, "extend": _extend, "rerun": _rerun, "confirm": _confirm, "export": _export,
+    "stop": _stop, "compare": _compare, "note": _note, "tag": _tag, "delete": _delete, "list": _list, "show": _show,
+    "sync": _sync, "report": _report, "logs": _logs, "serve": _serve}

@@ -1,0 +1,128 @@
+"""Routes of sweeps: listed, made, marked, steered and deleted."""
+
+import asyncio
+from contextlib import closing
+from typing import Annotated
+
+from fastapi import APIRouter, Body, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from tune.service.api.parameters import (
+    PROBLEMS,
+    Name,
+    OfSweep,
+    Text,
+    TheChanges,
+    TheSweeps,
+    changed,
+    json_of,
+    refuse_unless_running,
+)
+from tune.service.state.sweeps import Sweeps
+from tune.service.wire.answers import DryRun, SweepPage
+from tune.service.wire.answers import Sweep as Whole
+from tune.service.wire.bodies import Confirmation, Extension, Labels, Limits, SweepRequest, sweep_config
+
+router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
+
+
+class Reader:
+    """Reads whole sweeps, so that no poll waits for a large ledger: until it is read again the last reading stands."""
+
+    def __init__(self, sweeps: Sweeps) -> None:
+        """Starts without a reading."""
+        self._sweeps = sweeps
+        self._tasks: set[asyncio.Task[bytes]] = set()  # the loop itself keeps no hold of them
+
+    async def whole(self, name: str) -> bytes:
+        """A sweep as JSON."""
+        content, again = self._sweeps.told(name)
+        if content is None:
+            return await run_in_threadpool(self._sweeps.read, name)
+        if again:
+            self._tasks.add(task := asyncio.create_task(run_in_threadpool(self._sweeps.read, name)))
+            task.add_done_callback(self._over)
+        return content
+
+    def _over(self, task: asyncio.Task[bytes]) -> None:
+        self._tasks.discard(task)
+        task.exception()  # the next request, which waits, gets the error
+
+
+@router.get("/sweeps", tags=["sweeps"], response_model=SweepPage)
+def list_sweeps(sweeps: TheSweeps, state: OfSweep = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+                offset: Annotated[int, Query(ge=0, le=10**6)] = 0) -> Response:
+    """Sweeps, the newest first, of a state and with a text in their name, stream or space where one is given."""
+    found = [v.summary for v in sweeps.all() if state in ("", v.summary["state"]) and q.lower() in " ".join(
+        str(v.summary[field]) for field in ("name", "stream", "space", "model")).lower()]
+    return json_of({"total": len(found), "sweeps": found[offset:offset + limit]})
+
+
+@router.post("/sweeps", tags=["sweeps"], status_code=201, response_model=Whole, responses={200: {
+    "model": Whole | DryRun, "description": "the very same sweep is there already, or it was a dry run"}})
+def post_sweep(sweeps: TheSweeps, changes: TheChanges, request: Request, body: Annotated[SweepRequest, Body()],
+               dry_run: bool = False) -> Response:
+    """Starts a sweep. Its name is the idempotency key: the same request again finds the sweep that it made."""
+    request.scope["sweep"] = body.name
+    config = sweep_config(body, changes.of_the_service)
+    if dry_run:
+        trials, first = changes.tried(config)
+        return json_of({"config": config.to_dict(), "trials": trials, "suggestions": first})
+    made = changes.create(config, body.tags, body.note)
+    return Response(sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json")
+
+
+@router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
+async def get_sweep(request: Request, name: Name) -> Response:
+    """A sweep: state, counts, best, settings, cautions; not its trials."""
+    reader: Reader = request.app.state.reader
+    return Response(await reader.whole(name), media_type="application/json")
+
+
+@router.patch("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
+def patch_sweep(sweeps: TheSweeps, name: Name, body: Annotated[Labels, Body()]) -> Response:
+    """Sets the note and tags of a sweep; the value "" removes a tag."""
+    view = sweeps.newest(name)
+    with closing(view.ledger):
+        view.ledger.label(body.tags, body.note)
+    return Response(sweeps.newest(name).whole_json, media_type="application/json")
+
+
+@router.delete("/sweeps/{name}", tags=["sweeps"], status_code=204)
+def delete_sweep(changes: TheChanges, name: Name) -> Response:
+    """Removes a sweep that does not run, with its MLflow runs."""
+    changes.delete(name)
+    return Response(status_code=204)
+
+
+@router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=Whole)
+def stop(sweeps: TheSweeps, name: Name) -> Response:
+    """Asks a running sweep to put back its running trials and end."""
+    view = sweeps.newest(name)
+    refuse_unless_running(view)
+    view.ledger.request_stop()
+    return changed(sweeps, view)
+
+
+@router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202, response_model=Whole)
+def resume(sweeps: TheSweeps, changes: TheChanges, name: Name,
+           body: Annotated[Limits | None, Body()] = None) -> Response:
+    """Goes on with a sweep that was stopped or killed."""
+    view = sweeps.newest(name)
+    changes.go_on("resume", view, body or Limits())
+    return changed(sweeps, view)
+
+
+@router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202, response_model=Whole)
+def extend(sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]) -> Response:
+    """Adds trials to a sweep that does not run, and goes on with it."""
+    view = sweeps.newest(name)
+    changes.go_on("extend", view, body)
+    return changed(sweeps, view)
+
+
+@router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=Whole)
+def confirm(sweeps: TheSweeps, changes: TheChanges, name: Name,
+            body: Annotated[Confirmation | None, Body()] = None) -> Response:
+    """Starts a confirmation: retrains the sweep's choice and a baseline on fresh seeds, and tests them."""
+    return changed(sweeps, sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation())))
