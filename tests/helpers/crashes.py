@@ -99,7 +99,8 @@ class Watched:
         """Number of tasks in a trial's newest checkpoint, of one attempt or of all."""
         attempts = range(1, trial.attempt + 1) if attempt is None else [attempt]
         folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
-        return max(len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders)
+        return max((len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders),
+                   default=0)
 
     def tasks_saved(self) -> int:
         """Number of checkpoints written so far, deleted ones included."""

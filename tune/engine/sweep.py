@@ -100,7 +100,8 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
     with (_told_in_one_line(ledger), _signals(interrupted), ledger.driving(), listener,
           _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
           # For Ray's files, which serve a restore that is never used; trials on other nodes do without them.
-          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays):
+          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
+          _signals(interrupted)):  # again: where it joins a cluster, Ray's core puts a handler of its own in place
         if interrupted.is_set():
             raise KeyboardInterrupt
         ledger.begin()

@@ -327,11 +327,15 @@ def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
 def test_a_signal_before_a_sweep_is_driven_ends_the_command_in_one_line(
         kind: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         capsys: pytest.CaptureFixture[str]) -> None:
-    before = signal.getsignal(kind)
-    monkeypatch.setattr("tune.engine.sweep.create_sweep", lambda *_, **__: signal.raise_signal(kind))
-    assert main(["run", "--storage", str(tmp_path)]) == 130
-    assert capsys.readouterr().err == "dynamos-sweep: interrupted\n"
-    assert signal.getsignal(kind) == before
+    at_first = signal.signal(signal.SIGINT, signal.default_int_handler)  # which a process in the background may lack
+    try:
+        before = signal.getsignal(kind)
+        monkeypatch.setattr("tune.engine.sweep.create_sweep", lambda *_, **__: signal.raise_signal(kind))
+        assert main(["run", "--storage", str(tmp_path)]) == 130
+        assert capsys.readouterr().err == "dynamos-sweep: interrupted\n"
+        assert signal.getsignal(kind) == before
+    finally:
+        signal.signal(signal.SIGINT, at_first)
 
 
 @pytest.mark.parametrize("flags, changes", [
