@@ -143,8 +143,8 @@ def test_out_of_memory_fails_its_trial_alone(seen: Watched, tmp_path: Path) -> N
     assert "Traceback" in (seen.ledger.trial_folder(1) / "attempt-1" / "traceback.txt").read_text()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("kind", ["trials", "ledger", "both"])
+@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("trials", "ledger")),
+                                  pytest.param("both", marks=pytest.mark.long)])
 def test_a_full_disk_ends_the_session_in_one_line_and_loses_nothing(kind: str, tmp_path: Path) -> None:
     probe = subprocess.run([*PRIVATE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, text=True)
     if probe.returncode:
