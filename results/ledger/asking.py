@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler, NSGAIISampler
+from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from results.definition.sweep_config import SweepConfig
+from results.ledger.optuna_names import GENERATION_KEY, storage_of
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
 from results.trial import IMPORTED, RERUN
 from search_spaces.space import SearchSpace
 
-_GENERATION = NSGAIISampler._get_generation_key()
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
 GIVEN = (IMPORTED, "points:", "warm-start:")  # beginnings of the sources of trials that a sweep was given
 
@@ -38,13 +38,13 @@ class _Told(optuna.Study):
     """View of a study for a sampler, with stand-ins for trials that ended early; writes go to the study."""
 
     def __init__(self, study: optuna.Study, config: SweepConfig) -> None:
-        super().__init__(study.study_name, study._storage)
+        super().__init__(study.study_name, storage_of(study))
         trials = super()._get_trials(deepcopy=False)
         self._instead = stand_ins(trials, self.directions)
         known = [self._instead.get(t.number, t) for t in trials]
         if config.sampler == "nsga2":  # trials that it did not draw join its first generation
-            self._instead |= {t.number: _with(t, system_attrs={**t.system_attrs, _GENERATION: 0}) for t in known
-                              if t.state == TrialState.COMPLETE and _GENERATION not in t.system_attrs}
+            self._instead |= {t.number: _with(t, system_attrs={**t.system_attrs, GENERATION_KEY: 0}) for t in known
+                              if t.state == TrialState.COMPLETE and GENERATION_KEY not in t.system_attrs}
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         base = [t for t in complete if t.number == 0]
         given = [t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)]

@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from sqlalchemy import Connection, NullPool, create_engine, text
 
 from dynamos.errors import UserError
@@ -15,6 +14,7 @@ from results.definition.sweep_config import SweepConfig
 from results.definition.urls import readable_url
 from results.ledger.lease import LEASE
 from results.ledger.ledger import EXTENDED, NOTE, Ledger, asked_for, countable, known_sweep, looks_of, state, tags_of
+from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.study import known_tables, study_name
 from results.trial import ENDED, IMPORTED
 
@@ -71,7 +71,7 @@ def _glance(config: SweepConfig, database: Connection, study: int, ask: Callable
     ended = {trial for trial in own if states[trial] in ENDED and trial in noted["ended_at"]}
     imported = noted["source"].keys() - own.keys()
     broken = {trial for trial, value in ask("trial_id, value_json", "trial_system_attributes", "AND key LIKE :key",
-                                            key=f"{_CONSTRAINTS_KEY}:%") if json.loads(value) > 0}
+                                            key=f"{CONSTRAINTS_KEY}:%") if json.loads(value) > 0}
     values = [value for trial, value in ask("trial_id, value", "trial_values", "AND objective = 0")
               if trial in (ended | imported) - broken and states[trial] == "COMPLETE"]
     asked = asked_for(config, attributes.get(EXTENDED, 0), (s for t, s in own.items()

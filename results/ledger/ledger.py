@@ -19,7 +19,6 @@ import numpy as np
 import optuna
 import yaml
 from optuna.storages import BaseStorage
-from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -30,6 +29,7 @@ from results import STORAGE, sweep_names
 from results.definition.sweep_config import SweepConfig, refuse_in_vain
 from results.ledger import lease
 from results.ledger.asking import asked
+from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.stored_trial import foreign, last_heard, read, repeatable
 from results.ledger.study import enqueue, make_study, open_database, study_name
 from results.ledger.warm_start import beginning
@@ -356,7 +356,7 @@ class Ledger:
             # Without a value Optuna takes a constraint for kept, and TPE would seek configurations that diverge.
             violation = WORST_VIOLATION if value is None else constraint.violation(value)
             # Not through set_constraint: the value must replace that of an earlier end, which a kill interrupted.
-            self._storage.set_trial_system_attr(self._id(number), f"{_CONSTRAINTS_KEY}:{constraint}", violation)
+            self._storage.set_trial_system_attr(self._id(number), f"{CONSTRAINTS_KEY}:{constraint}", violation)
         if state == "COMPLETE":
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
         else:

@@ -1,0 +1,24 @@
+"""What of Optuna is not public still does what we use it for."""
+
+import inspect
+
+import optuna
+from optuna.samplers import NSGAIISampler
+
+from results.ledger.optuna_names import CONSTRAINTS_KEY, GENERATION_KEY, storage_of
+
+
+def test_the_keys_are_those_that_optuna_writes() -> None:
+    study = optuna.create_study(sampler=NSGAIISampler(population_size=2, seed=0))
+    for _ in range(3):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        trial.set_constraint("c", 1.5)
+        study.tell(trial, 0.0)
+    told = storage_of(study).get_all_trials(study._study_id)
+    assert told[0].system_attrs[f"{CONSTRAINTS_KEY}:c"] == 1.5, "Optuna keeps violations elsewhere: CONSTRAINTS_KEY"
+    assert GENERATION_KEY in told[0].system_attrs, "Optuna keeps generations elsewhere: GENERATION_KEY"
+
+
+def test_a_view_of_a_study_may_say_which_trials_it_has() -> None:
+    taken = list(inspect.signature(optuna.Study._get_trials).parameters)
+    assert taken == ["self", "deepcopy", "states", "use_cache"], "results/ledger/asking.py overrides Study._get_trials"
