@@ -75,7 +75,7 @@ def test_a_killed_sweep_goes_on_from_the_store(bucket: None, tmp_path: Path) -> 
     assert {path.name for path in seen.folder.iterdir()} == {
         "sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "report.html", "trials"}
     assert {path.name for path in tmp_path.iterdir() if path.suffix not in (".db-wal", ".db-shm")} == {
-        "ledger.db", "mlflow.db", "mlartifacts"}
+        "ledger.db", "mlflow.db", "mlartifacts", "space.yaml", "points.yaml"}
 
 
 @pytest.mark.slow
