@@ -166,7 +166,7 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
         second = submitted(f"--dependency=afterok:{first}", "--hold")  # until the first has been looked at
         until_at_work(first, 1)
         minutes = [int(part) for part in there.job(first)["RunTime"].split(":")]
-        there.say("scontrol", "update", f"JobId={first}", f"TimeLimit={minutes[0] * 60 + minutes[1] + 2}")
+        there.say("scontrol", "update", f"JobId={first}", f"TimeLimit={minutes[0] * 60 + minutes[1] + 3}")
         ended = there.until(first, "COMPLETED", "FAILED", "TIMEOUT")
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said(first)
         assert "submitted again with --name chain, it goes on" in said(first) and is_put_back(first), said(first)
