@@ -105,7 +105,7 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
             content = loadmat(file)
         pixels, labels = content["X"], content["y"].ravel().astype(np.int64) % 10  # label 10 means class 0
     except (OSError, EOFError, ValueError, KeyError, TypeError, NotImplementedError, MatReadError,
-            zlib.error) as error:
+            zlib.error) as error:  # NotImplementedError: scipy reads no files of MATLAB 7.3
         raise UserError(f"{path} is not an SVHN file with X and y: {error}.") from None
     if pixels.ndim != 4 or pixels.shape[2] != 3 or pixels.dtype != np.uint8:  # (H, W, C, N)
         raise UserError(f"{path} is not an SVHN file: its X is {pixels.dtype} of shape {pixels.shape}.")

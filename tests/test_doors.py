@@ -1,4 +1,4 @@
-"""What the packages offer by their own names, without importing it before it is used."""
+"""Names that the three packages offer. Their modules are imported when a name is first used."""
 
 import subprocess
 import sys

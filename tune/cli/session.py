@@ -1,4 +1,4 @@
-"""Flags of the settings that may change between sessions. Imports nothing heavy: `--help` shows them."""
+"""Flags of the settings that may change between sessions. SweepConfig is imported when a command has them."""
 
 import argparse
 import dataclasses

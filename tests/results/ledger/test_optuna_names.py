@@ -1,4 +1,4 @@
-"""What of Optuna is not public still does what we use it for."""
+"""Private names of Optuna that we use: an upgrade that changes one fails here."""
 
 import inspect
 

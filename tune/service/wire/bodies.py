@@ -214,10 +214,16 @@ else:
     SweepRequest, Limits = request_model(SweepConfig), limits_model(SweepConfig)
 
 
+if TYPE_CHECKING:
+    _Trials = int
+else:
+    _Trials = _type(settings(SweepConfig)["trials"])  # as many as a sweep may have from the start
+
+
 class Extension(Limits):
     """Trials to add to a sweep."""
 
-    trials: Annotated[int, Field(ge=1, le=100_000)]
+    trials: _Trials
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
