@@ -17,9 +17,10 @@ from tests.helpers.service import BASE, Served, served
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    storage = tmp_path_factory.mktemp("schema")
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Served]:
+    """A service with one sweep of one complete trial; each test has its own, since a request may delete the sweep."""
+    storage = tmp_path / "runs"
     with driven(Ledger.create(storage, config(), {})) as ledger:
         number = begun(ledger).number
         for task, value in enumerate((10.0, 20.0)):  # with all that a real trial reports
