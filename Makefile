@@ -11,7 +11,7 @@ KEEP_TORCH ?=
 SWEEP_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: sweep test test-all lint lock reference
+.PHONY: sweep test test-all lint format lock reference
 
 sweep: $(READY)
 	$(BIN)/dynamos-sweep run $(SWEEP_ARGS)
@@ -25,8 +25,13 @@ test-all: $(READY)
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --config setup.cfg
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 # The page of all fields; a test says when it has to be made anew.
 reference: $(READY)

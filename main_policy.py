@@ -1,4 +1,4 @@
-"""The original Dynamos project's command line: its flags, its folders, its file names, over this trainer."""
+"""The original Dynamos project's command line: its flags, folders and file names."""
 
 import sys
 from collections.abc import Sequence
@@ -26,12 +26,22 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="main_policy", description="Train as the original project did. `dynamos` does more.",
-                    epilog="An explicit flag wins over --load-best-args. Flags take `-` and `_` alike.")
-    parser.add_argument("--load-best-args", action="store_true", help="the paper's settings of stream and buffer size")
+    parser = Parser(
+        prog="main_policy",
+        description="Train as the original project did. `dynamos` does more.",
+        epilog="An explicit flag wins over --load-best-args. Flags take `-` and `_` alike.",
+    )
+    parser.add_argument(
+        "--load-best-args",
+        action="store_true",
+        help="the paper's settings of stream and buffer size",
+    )
     add_run_flags(
-        parser, save_path="where results, models and tensorboard_runs are written [default: %(default)s]",
-        exp_name="name of the run; an earlier run's files of that name are overwritten [default: time and seed]")
+        parser,
+        save_path="where results, models and tensorboard_runs are written [default: %(default)s]",
+        exp_name="name of the run; an earlier run's files of that name are overwritten [default: "
+        "time and seed]",
+    )
     parser.set_defaults(save_path=Path("runs/original"), **OPTIONS)
     add_fields(parser)
     return parser
@@ -39,8 +49,10 @@ def _parser() -> Parser:
 
 def _train(arguments: list[str]) -> int:
     parsed = _parser().parse(arguments)
-    config = merged(use_preset=parsed.load_best_args,
-                    layers=[with_validation(fields_given(parsed), parsed.validation)])
+    config = merged(
+        use_preset=parsed.load_best_args,
+        layers=[with_validation(fields_given(parsed), parsed.validation)],
+    )
     experiment = parsed.exp_name or f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.seed}"
     place = Path(config.dataset, config.model)
     if METHODS[config.model].rehearses:
@@ -58,12 +70,23 @@ def _train(arguments: list[str]) -> int:
     models.mkdir(parents=True, exist_ok=bool(parsed.exp_name))
     events = parsed.save_path / "tensorboard_runs"
     with alone(models):
-        for old in (*models.glob("task_*.pth"), *events.glob(f"*/{escape(str(place))}/events.out.tfevents.*")):
+        for old in (
+            *models.glob("task_*.pth"),
+            *events.glob(f"*/{escape(str(place))}/events.out.tfevents.*"),
+        ):
             old.unlink()  # with this run's they would be taken for those of one
-        train(trainer, vars(parsed), Places(
-            result=models / "result.json", models=models, tables=parsed.save_path,
-            events=lambda setting: events / setting / place),
-            others | {"exp_name": experiment}, started)
+        train(
+            trainer,
+            vars(parsed),
+            Places(
+                result=models / "result.json",
+                models=models,
+                tables=parsed.save_path,
+                events=lambda setting: events / setting / place,
+            ),
+            others | {"exp_name": experiment},
+            started,
+        )
     return 0
 
 

@@ -1,6 +1,7 @@
-"""A plain version of the method, for comparison: no folding, no pooling first, no whole-batch rotation.
+"""A plain version of the method, without folding, pooling first or whole-batch rotation.
 
-Its state dict has the original program's names, so that weights pass between it and dynamos.network.
+Its state dict has the original program's names, so that weights pass between it and
+dynamos.network.
 """
 
 import numpy as np
@@ -21,7 +22,9 @@ class Agent(nn.Module):
         self.pw_conv = nn.Conv2d(channels_in, channels, 1, bias=False)
         self.bn = nn.BatchNorm2d(channels)
         hidden = channels // hidden_dim_ratio
-        self.prototype = nn.Sequential(nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels))
+        self.prototype = nn.Sequential(
+            nn.Linear(channels, hidden), nn.ReLU(), nn.Linear(hidden, channels)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """The pooled map z times sigmoid(W2 relu(W1 z + b1) + b2)."""
@@ -53,7 +56,9 @@ class Gate(nn.Module):
 class Block(nn.Module):
     """A basic residual block, gated or not."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int, config: TrainConfig, gated: bool) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, config: TrainConfig, gated: bool
+    ) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -61,14 +66,17 @@ class Block(nn.Module):
         self.bn2 = nn.BatchNorm2d(channels)
         self.shortcut = nn.Sequential()
         if stride != 1 or channels_in != channels:
-            self.shortcut = nn.Sequential(nn.Conv2d(channels_in, channels, 1, stride, bias=False),
-                                          nn.BatchNorm2d(channels))
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
         self.gated = gated
         if gated:
             self.gate1 = Gate(channels_in, channels, config)
             self.gate2 = Gate(channels, channels, config)
 
-    def forward(self, x: Tensor, noise: list[Tensor | None], said: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    def forward(
+        self, x: Tensor, noise: list[Tensor | None], said: list[tuple[Tensor, Tensor, Tensor]]
+    ) -> Tensor:
         """The block's output; `said` receives the results of its gates."""
         h = self.bn1(self.conv1(x))
         if self.gated:
@@ -83,7 +91,7 @@ class Block(nn.Module):
 
 
 class PlainResNet(nn.Module):
-    """The dense or the gated network, with the forward pass of METHOD in evaluation and training."""
+    """The dense or the gated network, in evaluation and in training, as METHOD describes it."""
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
         super().__init__()
@@ -92,9 +100,14 @@ class PlainResNet(nn.Module):
         self.conv1 = nn.Conv2d(3, nf, 3, 1, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(nf)
         self._features = nn.Sequential(
-            self.conv1, self.bn1, nn.ReLU(),
+            self.conv1,
+            self.bn1,
+            nn.ReLU(),
             nn.ModuleList([Block(nf, nf, 1, config, False), Block(nf, nf, 1, config, False)]),
-            nn.ModuleList([Block(nf, 2 * nf, 2, config, gated), Block(2 * nf, 2 * nf, 1, config, gated)]))
+            nn.ModuleList(
+                [Block(nf, 2 * nf, 2, config, gated), Block(2 * nf, 2 * nf, 1, config, gated)]
+            ),
+        )
         self.linear = nn.Linear(2 * nf, num_classes)
         self.classifier = self.linear
 
@@ -105,14 +118,22 @@ class PlainResNet(nn.Module):
 
     @property
     def noise_shape(self) -> tuple[int, int]:
-        """(G, C) of the noise that a trainer passes: G is 0, because this network draws its noise itself."""
+        """(G, C) of the noise that a trainer passes.
+
+        G is 0, because this network draws its noise itself.
+        """
         return 0, self.linear.in_features
 
     def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
-        """Output of images (N, 3, H, W); `noise` (N, 4, C) decides sampled actions. It has no warm-up."""
+        """Output of images (N, 3, H, W); `noise` (N, 4, C) decides sampled actions.
+
+        It has no warm-up.
+        """
         assert not bypass
         given = noise is not None and noise.shape[1] > 0
-        drawn: list[Tensor | None] = [noise[:, g] if given and noise is not None else None for g in range(4)]
+        drawn: list[Tensor | None] = [
+            noise[:, g] if given and noise is not None else None for g in range(4)
+        ]
         x = F.relu(self.bn1(self.conv1(images)))
         said: list[tuple[Tensor, Tensor, Tensor]] = []
         for stage in (self._features[3], self._features[4]):
@@ -122,12 +143,18 @@ class PlainResNet(nn.Module):
         if not said:
             none = logits.new_zeros(len(images), 0)
             return Output(logits, none, none.reshape(len(images), 0, self.linear.in_features), none)
-        return Output(logits, torch.cat([v for v, _, _ in said], 1), torch.stack([a for _, a, _ in said], 1),
-                      torch.stack([p for _, _, p in said], 1))
+        return Output(
+            logits,
+            torch.cat([v for v, _, _ in said], 1),
+            torch.stack([a for _, a, _ in said], 1),
+            torch.stack([p for _, _, p in said], 1),
+        )
 
 
 def rotate_singly(pixels: Tensor, degrees: Tensor) -> Tensor:
     """Grey images (N, 1, H, W) uint8, turned counter-clockwise by PIL, one at a time."""
-    turned = [np.asarray(Image.fromarray(image[0].numpy()).rotate(float(angle)))
-              for image, angle in zip(pixels, degrees, strict=True)]
+    turned = [
+        np.asarray(Image.fromarray(image[0].numpy()).rotate(float(angle)))
+        for image, angle in zip(pixels, degrees, strict=True)
+    ]
     return torch.from_numpy(np.stack(turned))[:, None]

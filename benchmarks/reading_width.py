@@ -1,12 +1,15 @@
-"""How far a final accuracy depends on the step it is read at: the accuracy after every few of a run's last steps.
+"""How much a final accuracy depends on the step it is read at.
 
-    python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500 --seeds 42 1 2
+    python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500 --seeds
+    42 1 2
 
-Batch norm's running statistics follow the last twenty passes, so near-equal networks can read far apart.
+Batch norm's running statistics follow the last twenty passes, so near-equal networks can read far
+apart.
 
-With --slips the run repeats what the original program did otherwise than its method (METHOD sections 3 and 7): a
-rotating stream's images are drawn with replacement, the reservoir counts wrongly classified images too, and the slots
-that they skip while it fills are replayed as black images of class 0.
+With --slips the run repeats what the original program did otherwise than its method (METHOD
+sections 3 and 7): a rotating stream's images are drawn with replacement, the reservoir counts
+wrongly classified images too, and the slots that they skip while it fills are replayed as black
+images of class 0.
 """
 
 import argparse
@@ -29,28 +32,46 @@ class SlippedBuffer(Buffer):
     """The original program's reservoir."""
 
     @torch.no_grad()
-    def offer(self, images: Tensor, labels: Tensor, logits: Tensor, policy_logits: Tensor, correct: Tensor,
-              generator: torch.Generator) -> None:
-        """Draws a slot for every image, and leaves the slot as it is if the image was classified wrongly."""
+    def offer(
+        self,
+        images: Tensor,
+        labels: Tensor,
+        logits: Tensor,
+        policy_logits: Tensor,
+        correct: Tensor,
+        generator: torch.Generator,
+    ) -> None:
+        """Draws a slot for every image and drops it if the image was classified wrongly."""
         for i, right in enumerate(correct.tolist()):
             seen = int(self.seen)
-            slot = seen if seen < self.capacity else int(torch.randint(seen + 1, (), generator=generator))
+            slot = (
+                seen
+                if seen < self.capacity
+                else int(torch.randint(seen + 1, (), generator=generator))
+            )
             self.seen += 1
             if right and slot < self.capacity:
                 self.images[slot], self.labels[slot] = images[i], labels[i]
                 self.logits[slot], self.policy_logits[slot] = logits[i], policy_logits[i]
 
 
-def drawn_with_replacement(images: Images, batches: list[Batch], draws: np.random.Generator) -> list[Batch]:
-    """The batches of a rotating stream, each image redrawn with replacement from its digit's chunk of the same visit.
+def drawn_with_replacement(
+    images: Images, batches: list[Batch], draws: np.random.Generator
+) -> list[Batch]:
+    """The batches of a rotating stream, each image redrawn from its digit's chunk of a visit.
 
-    A visit is a sequence of batches of the same two digits. The images of a digit in it are that digit's chunk, without
-    the remainder at its end.
+    A visit is a sequence of batches of the same two digits. The images of a digit in it are that
+    digit's chunk, without the remainder at its end.
     """
     index = torch.cat([batch.index for batch in batches]).numpy()
     digit = images.labels[torch.from_numpy(index)].numpy()
-    pairs = [frozenset(part.tolist()) for part in np.split(digit, np.cumsum([len(b.index) for b in batches])[:-1])]
-    visits = np.cumsum([a != b and len(b) > 1 for a, b in zip([pairs[0], *pairs], pairs, strict=False)])
+    pairs = [
+        frozenset(part.tolist())
+        for part in np.split(digit, np.cumsum([len(b.index) for b in batches])[:-1])
+    ]
+    visits = np.cumsum(
+        [a != b and len(b) > 1 for a, b in zip([pairs[0], *pairs], pairs, strict=False)]
+    )
     visit = np.repeat(visits, [len(batch.index) for batch in batches])
     for v in range(visit.max() + 1):
         for j in np.unique(digit[visit == v]):
@@ -63,23 +84,37 @@ def drawn_with_replacement(images: Images, batches: list[Batch], draws: np.rando
 def slipped(trainer: Trainer) -> Trainer:
     """The trainer with the original program's slips in place of the method's rules."""
     b, order = trainer.buffer, trainer.stream.order
-    trainer.buffer = SlippedBuffer(b.capacity, tuple(b.images.shape[1:]), b.logits.shape[1], b.policy_logits.shape[1],
-                                   trainer.device)
+    trainer.buffer = SlippedBuffer(
+        b.capacity,
+        tuple(b.images.shape[1:]),
+        b.logits.shape[1],
+        b.policy_logits.shape[1],
+        trainer.device,
+    )
     if trainer.stream.rotating:
-        trainer.stream = dataclasses.replace(trainer.stream, order=lambda images, size, draws: drawn_with_replacement(
-            images, order(images, size, draws), draws))
+        trainer.stream = dataclasses.replace(
+            trainer.stream,
+            order=lambda images, size, draws: drawn_with_replacement(
+                images, order(images, size, draws), draws
+            ),
+        )
     return trainer
 
 
-def readings(trainer: Trainer, last: int, every: int, images: int) -> tuple[TaskResult, list[float]]:
-    """(the run's result, accuracies in percent on a fixed random choice of all tasks' images over the last steps)."""
+def readings(
+    trainer: Trainer, last: int, every: int, images: int
+) -> tuple[TaskResult, list[float]]:
+    """(the run's result, percent accuracies on a fixed sample of all tasks over the last steps)."""
     found: list[float] = []
     config = trainer.config
     steps = len(trainer.stream.batches(trainer.n_tasks - 1, 0, config))
 
     def read(trainer: Trainer) -> None:
-        if trainer.task == trainer.n_tasks - 1 and trainer.epoch == config.n_epochs - 1 and (
-                trainer.step >= steps - last and trainer.step % every == 0):
+        if (
+            trainer.task == trainer.n_tasks - 1
+            and trainer.epoch == config.n_epochs - 1
+            and (trainer.step >= steps - last and trainer.step % every == 0)
+        ):
             found.append(_accuracy(trainer, images))
 
     trainer.on_step = read
@@ -101,8 +136,10 @@ def _accuracy(trainer: Trainer, images: int) -> float:
 
 
 def main() -> None:
-    """Prints each run's reported accuracy and its readings' least, quartiles, greatest, mean and last."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Prints each run's reported accuracy, and the range, mean and last of its readings."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-path")
     parser.add_argument("--model", default="dynamos")
     parser.add_argument("--dataset", default="seq-mnist")
@@ -115,15 +152,28 @@ def main() -> None:
     given = parser.parse_args()
     for seed in given.seeds:
         # The trainer asks for a warm-up of gated networks alone.
-        config = TrainConfig.from_dict(preset(given.dataset, given.buffer_size) | {
-            "model": given.model, "seed": seed, "data_path": given.data_path, "evaluate_on": "test", "device": "cpu"})
+        config = TrainConfig.from_dict(
+            preset(given.dataset, given.buffer_size)
+            | {
+                "model": given.model,
+                "seed": seed,
+                "data_path": given.data_path,
+                "evaluate_on": "test",
+                "device": "cpu",
+            }
+        )
         trainer = Trainer(config)
-        result, found = readings(slipped(trainer) if given.slips else trainer, given.last, given.every, given.images)
+        result, found = readings(
+            slipped(trainer) if given.slips else trainer, given.last, given.every, given.images
+        )
         task_il = "" if result.task_il is None else f", task-il {result.task_il:.2f}"
         low, middle, high = quantiles(found)
-        print(f"seed {seed}: reported {result.class_il:.2f}{task_il}; {len(found)} readings of {given.images} test "
-              f"images: least {min(found):.2f}, quartiles {low:.2f} {middle:.2f} {high:.2f}, greatest "
-              f"{max(found):.2f}, mean {mean(found):.2f}, last {found[-1]:.2f}", flush=True)
+        print(
+            f"seed {seed}: reported {result.class_il:.2f}{task_il}; {len(found)} readings of "
+            f"{given.images} test images: least {min(found):.2f}, quartiles {low:.2f} {middle:.2f} "
+            f"{high:.2f}, greatest {max(found):.2f}, mean {mean(found):.2f}, last {found[-1]:.2f}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""How many trials one driver keeps going: a sweep of sleeping trials on a simulated cluster of many nodes.
+"""How many trials one driver keeps going on a simulated cluster of many nodes.
 
-    python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5] [--sampler random]
+    python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5] [--sampler
+    random]
 
-Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many trials. Trials sleep
-and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite, mirrored by another process) are those
-of every sweep. The first trial of every place waits for those of all others, for workers that start take what CPU there
-is, and then sleeps anything from no time to twice the others'. Utilisation is GPU seconds slept over GPU seconds there
-were, from when every place had a trial to the start of the last trial.
+Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many
+trials. Trials sleep and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite,
+mirrored by another process) are those of every sweep. The first trial of every place waits for
+those of all others, for workers that start take what CPU there is, and then sleeps anything from no
+time to twice the others'. Utilisation is GPU seconds slept over GPU seconds there were, from when
+every place had a trial to the start of the last trial.
 """
 
 import argparse
@@ -29,7 +31,8 @@ from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
 
 SAMPLE_SECONDS = 5.0
-# A separate process: if one process is both a cluster's nodes and a driver, Ray loses the driver's actors.
+# A separate process: if one process is both a cluster's nodes and a driver, Ray loses the driver's
+# actors.
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
@@ -55,36 +58,57 @@ class Sampler(threading.Thread):
         while True:
             used = resource.getrusage(resource.RUSAGE_SELF)
             pages = int(Path("/proc/self/statm").read_text().split()[1])
-            self.taken.append((time.time(), used.ru_utime + used.ru_stime, pages * resource.getpagesize() / 1e6))
+            self.taken.append(
+                (time.time(), used.ru_utime + used.ru_stime, pages * resource.getpagesize() / 1e6)
+            )
             time.sleep(SAMPLE_SECONDS)
 
 
 def main() -> None:
     """Prints the measurements."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--slots", type=int, default=8, help="trials on the GPU of a node")
     parser.add_argument("--trials", type=int, default=2000)
     parser.add_argument("--seconds", type=float, default=5.0, help="that a trial sleeps")
     parser.add_argument("--sampler", default="random")
     given = parser.parse_args()
-    from dynamos.trainer import Trainer  # here, for processes that this one spawns import this module
+    # here, for processes that this one spawns import this module
+    from dynamos.trainer import Trainer
 
     places = given.nodes * given.slots
-    base = TrainConfig.from_dict(preset("seq-digits", 200) | {
-        "evaluate_on": "validation", "threads": 1, "device": "cpu"} | TRIVIAL)
+    base = TrainConfig.from_dict(
+        preset("seq-digits", 200)
+        | {"evaluate_on": "validation", "threads": 1, "device": "cpu"}
+        | TRIVIAL
+    )
     result = next(iter(Trainer(base)))
-    config = SweepConfig(name="scale", space=SearchSpace.from_dict("scale", yaml.safe_load(SPACE)), base=base,
-                         sampler=given.sampler, trials=given.trials, cpus_per_trial=0.1,
-                         gpus_per_trial=1 / given.slots)
+    config = SweepConfig(
+        name="scale",
+        space=SearchSpace.from_dict("scale", yaml.safe_load(SPACE)),
+        base=base,
+        sampler=given.sampler,
+        trials=given.trials,
+        cpus_per_trial=0.1,
+        gpus_per_trial=1 / given.slots,
+    )
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder, "places")
         here.mkdir()
         reported = {"sleep": (given.seconds, places, here, result.to_dict(), result.metrics())}
-        tune.engine.sweep.SweepTrial, tune.engine.sweep.shipped_images = SleepingTrial, lambda _: reported
+        tune.engine.sweep.SweepTrial, tune.engine.sweep.shipped_images = (
+            SleepingTrial,
+            lambda _: reported,
+        )
         ledger = Ledger.create(Path(folder), config, {})
-        cluster = subprocess.Popen([sys.executable, "-c", CLUSTER, str(given.nodes)], stdin=subprocess.PIPE,
-                                   stdout=subprocess.PIPE, text=True)
+        cluster = subprocess.Popen(
+            [sys.executable, "-c", CLUSTER, str(given.nodes)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert cluster.stdout is not None
         address = next(line.split()[1] for line in cluster.stdout if line.startswith("address "))
         sampler = Sampler()
@@ -97,7 +121,13 @@ def main() -> None:
         show(ledger, places, given.seconds, sampler.taken, ended)
 
 
-def show(ledger: Ledger, places: int, seconds: float, taken: list[tuple[float, float, float]], ended: float) -> None:
+def show(
+    ledger: Ledger,
+    places: int,
+    seconds: float,
+    taken: list[tuple[float, float, float]],
+    ended: float,
+) -> None:
     """Prints utilisation, rates, and the driver's CPU and memory."""
     trials = ledger.trials()
     assert all(t.state == "COMPLETE" and t.attempt == 1 for t in trials), "every trial once"
@@ -107,16 +137,30 @@ def show(ledger: Ledger, places: int, seconds: float, taken: list[tuple[float, f
     full = slept[places - 1][0]  # by then every place has had its first
     last = slept[-1][0]
     busy = sum(max(0.0, min(end, last) - max(begin, full)) for begin, end in slept)
-    print(f"{len(trials)} trials of {seconds:g} s, {places} at a time: {over[-1] - started[0]:.0f} s in all, ideally "
-          f"{len(trials) * seconds / places:.0f}; all places had a trial after {full - started[0]:.0f} s")
-    print(f"utilisation after that: {100 * busy / (places * (last - full)):.1f} % over {last - full:.0f} s; "
-          f"{sum(full < end <= last for _, end in slept) / (last - full):.1f} trials a second")
+    print(
+        f"{len(trials)} trials of {seconds:g} s, {places} at a time: {over[-1] - started[0]:.0f} s "
+        f"in all, ideally {len(trials) * seconds / places:.0f}; all places had a trial after "
+        f"{full - started[0]:.0f} s"
+    )
+    print(
+        f"utilisation after that: {100 * busy / (places * (last - full)):.1f} % over "
+        f"{last - full:.0f} s; {sum(full < end <= last for _, end in slept) / (last - full):.1f} "
+        "trials a second"
+    )
     for quarter in range(1, 5):
-        window = [t for t in taken if full + (quarter - 1) * (last - full) / 4 <= t[0] <= full + quarter * (
-            last - full) / 4]
+        window = [
+            t
+            for t in taken
+            if full + (quarter - 1) * (last - full) / 4
+            <= t[0]
+            <= full + quarter * (last - full) / 4
+        ]
         if len(window) > 1:
             cpu = (window[-1][1] - window[0][1]) / (window[-1][0] - window[0][0])
-            print(f"quarter {quarter}: the driver takes {100 * cpu:.0f} % of a CPU and {window[-1][2]:.0f} MB")
+            print(
+                f"quarter {quarter}: the driver takes {100 * cpu:.0f} % of a CPU and "
+                f"{window[-1][2]:.0f} MB"
+            )
     print(f"MLflow had caught up {ended - over[-1]:.0f} s after the last trial")
 
 

@@ -1,10 +1,11 @@
-"""How the service bears many clients: polls and streams while a sweep of many trials is in its ledger.
+"""How many clients the service bears while a sweep of many trials is in its ledger.
 
     python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
 
-The service is a process of its own, the clients are another, and what grows the ledger by a trial each second is a
-third, on the same machine. Half of the clients poll the sweep, each so often; half of them listen to events: every
-other one to those of the sweep with its trials, as its page does, the rest to those of all sweeps.
+The service is a process of its own, the clients are another, and what grows the ledger by a trial
+each second is a third, on the same machine. Half of the clients poll the sweep, each so often; half
+of them listen to events: every other one to those of the sweep with its trials, as its page does,
+the rest to those of all sweeps.
 """
 
 import argparse
@@ -35,37 +36,60 @@ NAME = "large"
 
 def main() -> None:
     """Prints the measurements."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--trials", type=int, default=5000)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--every", type=float, default=2.0, help="seconds between a client's polls")
     given = parser.parse_args()
     with running(given.trials) as (url, process):
-        took, events = asyncio.run(_load(int(url.rpartition(":")[2]), given.clients, given.seconds, given.every))
-        memory = next(line.split()[1] for line in Path(f"/proc/{process}/status").read_text().splitlines()
-                      if line.startswith("VmRSS"))
+        took, events = asyncio.run(
+            _load(int(url.rpartition(":")[2]), given.clients, given.seconds, given.every)
+        )
+        memory = next(
+            line.split()[1]
+            for line in Path(f"/proc/{process}/status").read_text().splitlines()
+            if line.startswith("VmRSS")
+        )
     cuts = statistics.quantiles(took, n=100)
-    print(f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: {len(took)} polls, "
-          f"{len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} ms, p95 {cuts[94] * 1e3:.0f} ms, "
-          f"p99 {cuts[98] * 1e3:.0f} ms, worst {max(took) * 1e3:.0f} ms")
-    print(f"{events} events came, {events / given.seconds:.0f} a second; the service takes {int(memory) / 1e3:.0f} MB")
+    print(
+        f"{given.clients // 2} clients poll every {given.every:g} s, {given.clients // 2} listen: "
+        f"{len(took)} polls, {len(took) / given.seconds:.0f} a second; p50 {cuts[49] * 1e3:.0f} "
+        f"ms, p95 {cuts[94] * 1e3:.0f} ms, p99 {cuts[98] * 1e3:.0f} ms, worst "
+        f"{max(took) * 1e3:.0f} ms"
+    )
+    print(
+        f"{events} events came, {events / given.seconds:.0f} a second; the service takes "
+        f"{int(memory) / 1e3:.0f} MB"
+    )
 
 
 @contextmanager
 def running(trials: int) -> Iterator[tuple[str, int]]:
-    """(address, process id) of a service whose storage has a sweep NAME of so many trials, which grows."""
-    base = TrainConfig.from_dict(preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"})
-    config = SweepConfig(name=NAME, space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)), base=base,
-                         sampler="random", trials=trials + 10_000)
+    """(address, process id) of a service with a growing sweep NAME of so many trials."""
+    base = TrainConfig.from_dict(
+        preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"}
+    )
+    config = SweepConfig(
+        name=NAME,
+        space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)),
+        base=base,
+        sampler="random",
+        trials=trials + 10_000,
+    )
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(Path(folder), config, {})
         with ledger.driving():
             for number in range(trials):
                 _trial(ledger, number)
         print(f"{trials} trials are in the ledger", flush=True)
-        server = subprocess.Popen([sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
-                                  stdout=subprocess.PIPE, text=True)
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tune.cli", "serve", "--storage", folder, "--port", "0"],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert server.stdout is not None
         url = server.stdout.readline().split()[3]
         processes = get_context("spawn")
@@ -88,7 +112,9 @@ def running(trials: int) -> Iterator[tuple[str, int]]:
 def _trial(ledger: Ledger, number: int) -> None:
     asked = ledger.ask()
     metrics = {name: 50.0 + number % 40 for name in ledger.config.metrics}
-    ledger.add_result(asked.number, asked.attempt, ledger.config.base.seed, {"task": 0, "n_tasks": 1}, metrics)
+    ledger.add_result(
+        asked.number, asked.attempt, ledger.config.base.seed, {"task": 0, "n_tasks": 1}, metrics
+    )
     ledger.finish(asked.number, "COMPLETE")
 
 
@@ -116,8 +142,11 @@ async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[
             writer.write(f"GET /api/v1/sweeps/{NAME} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             head = await reader.readuntil(b"\r\n\r\n")
             assert head.startswith(b"HTTP/1.1 200"), head
-            length = next(int(line.split(b":")[1]) for line in head.split(b"\r\n")
-                          if line.startswith(b"content-length"))
+            length = next(
+                int(line.split(b":")[1])
+                for line in head.split(b"\r\n")
+                if line.startswith(b"content-length")
+            )
             json.loads(await reader.readexactly(length))
             took.append(time.monotonic() - began)
             await asyncio.sleep(every)
@@ -135,8 +164,10 @@ async def _load(port: int, clients: int, seconds: float, every: float) -> tuple[
                 break
         writer.close()
 
-    await asyncio.gather(*(poll(every * i / clients) for i in range(clients // 2)),
-                         *(listen(b"?sweep=large" if i % 2 else b"") for i in range(clients - clients // 2)))
+    await asyncio.gather(
+        *(poll(every * i / clients) for i in range(clients // 2)),
+        *(listen(b"?sweep=large" if i % 2 else b"") for i in range(clients - clients // 2)),
+    )
     return took, events
 
 

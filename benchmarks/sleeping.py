@@ -1,4 +1,4 @@
-"""A trial that sleeps, in a module without torch and MLflow, because each of its workers imports it."""
+"""A trial that sleeps, in a module without torch and MLflow: each worker imports it."""
 
 import json
 import random
@@ -25,5 +25,15 @@ class SleepingTrial(SweepTrial):
         time.sleep(seconds)
         slept = {**result, "began": began, "ended": time.time()}
         results = [{"seed": seed, "result": slept, "metrics": metrics} for seed in self._seeds]
-        return {REPORT: json.dumps({"attempt": self._config["attempt"], "results": results, "state": "COMPLETE",
-                                    "reason": None, "node": ray.get_runtime_context().get_node_id()}), "done": True}
+        return {
+            REPORT: json.dumps(
+                {
+                    "attempt": self._config["attempt"],
+                    "results": results,
+                    "state": "COMPLETE",
+                    "reason": None,
+                    "node": ray.get_runtime_context().get_node_id(),
+                }
+            ),
+            "done": True,
+        }

@@ -1,9 +1,10 @@
-"""Milliseconds per image of a gated network that skips dropped channels, beside one that masks them.
+"""Milliseconds per image of a gated network that skips or masks dropped channels.
 
 Run: python -m benchmarks.sparse_inference [--keep 0.7] [--repeat 40]
 
-Both fold batch normalisation beforehand and take turns on the same images, so that the ratio means something on a
-machine whose speed drifts. The agents are untrained; their threshold is set so that the wanted fraction is kept.
+Both fold batch normalisation beforehand and take turns on the same images, so that the ratio means
+something on a machine whose speed drifts. The agents are untrained; their threshold is set so that
+the wanted fraction is kept.
 """
 
 import argparse
@@ -16,7 +17,19 @@ from dynamos.config import TrainConfig
 from dynamos.network import ResNet, build_network
 from dynamos.sparse import Predictor, skipping_pays
 
-SIZES = ((8, 8), (16, 8), (32, 8), (8, 28), (16, 28), (32, 28), (48, 28), (64, 28), (128, 28), (32, 32), (64, 32))
+SIZES = (
+    (8, 8),
+    (16, 8),
+    (32, 8),
+    (8, 28),
+    (16, 28),
+    (32, 28),
+    (48, 28),
+    (64, 28),
+    (128, 28),
+    (32, 32),
+    (64, 32),
+)
 
 
 def network_that_keeps(keep: float, nf: int, images: torch.Tensor) -> ResNet:
@@ -34,12 +47,17 @@ def network_that_keeps(keep: float, nf: int, images: torch.Tensor) -> ResNet:
 
 def main() -> None:
     """Prints one line per width and image size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--keep", type=float, default=0.7)
     parser.add_argument("--repeat", type=int, default=40)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    print(f"{'nf':>4} {'size':>5} {'kept':>5} {'masked ms':>10} {'skipped ms':>11} {'skipped/masked':>15}  used")
+    print(
+        f"{'nf':>4} {'size':>5} {'kept':>5} {'masked ms':>10} {'skipped ms':>11} "
+        f"{'skipped/masked':>15}  used"
+    )
     for nf, size in SIZES:
         images = torch.rand(20, 3, size, size)
         network = network_that_keeps(arguments.keep, nf, images)
@@ -58,8 +76,12 @@ def main() -> None:
         # The median of turn by turn ratios: a disturbance of a turn affects both halves of it.
         ratio = statistics.median(b / a for a, b in zip(times[False], times[True], strict=True))
         used = "skipping" if skipping_pays(2 * nf, (size, size)) else "masking"
-        print(f"{nf:4d} {size:5d} {statistics.mean(kept):5.2f} {statistics.median(times[False]):10.3f} "
-              f"{statistics.median(times[True]):11.3f} {ratio:15.2f}  {used}", flush=True)
+        print(
+            f"{nf:4d} {size:5d} {statistics.mean(kept):5.2f} "
+            f"{statistics.median(times[False]):10.3f} {statistics.median(times[True]):11.3f} "
+            f"{ratio:15.2f}  {used}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
-"""What a sweep costs beside the training: seconds per trial and the driver's memory, ours beside stock Ray Tune.
+"""The cost of a sweep beside the training: seconds per trial and memory, ours and stock Ray Tune's.
 
     python -m benchmarks.sweep_overhead [--trials 1000] [--stock-trials 1000]
 
-Both sides train the same trivial configuration, on as many CPUs at a time as there are, through the command line as a
-user would (ours, with ledger, checkpoints and MLflow) and through Tuner, OptunaSearch and MLflowLoggerCallback as their
-guides show them (stock). Overhead is the slots' time from the first trial's start to the last one's end, divided by the
-trials, less the mean of what a trial's own training and evaluation took.
+Both sides train the same trivial configuration, on as many CPUs at a time as there are, through the
+command line as a user would (ours, with ledger, checkpoints and MLflow) and through Tuner,
+OptunaSearch and MLflowLoggerCallback as their guides show them (stock). Overhead is the slots' time
+from the first trial's start to the last one's end, divided by the trials, less the mean of what a
+trial's own training and evaluation took.
 """
 
 import argparse
@@ -25,16 +26,27 @@ SPACE = """parameters:
   alpha: {low: 0.05, high: 3.0, log: true}
   beta: {low: 0.5, high: 4.0}
 """
-TRIVIAL = {"model": "multi_scale", "nf": 4, "hidden_dim_ratio": 4, "max_train_images_per_task": 20, "n_epochs": 1,
-           "n_tasks": 1, "warmup": False, "batch_size": 10}
+TRIVIAL = {
+    "model": "multi_scale",
+    "nf": 4,
+    "hidden_dim_ratio": 4,
+    "max_train_images_per_task": 20,
+    "n_epochs": 1,
+    "n_tasks": 1,
+    "warmup": False,
+    "batch_size": 10,
+}
 
 
 def main() -> None:
     """Prints a line per side."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--trials", type=int, default=1000)
     parser.add_argument("--stock-trials", type=int, default=None, help="default: as many")
-    parser.add_argument("--stock-side", metavar="FILE", help=argparse.SUPPRESS)  # this process is the stock driver
+    # this process is the stock driver
+    parser.add_argument("--stock-side", metavar="FILE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     stock_trials = arguments.stock_trials or arguments.trials
     if arguments.stock_side:
@@ -48,31 +60,64 @@ def main() -> None:
 
 def show(name: str, trials: int, wall: float, own: float, peak: float, slots: int) -> None:
     """Prints one side's overhead per trial and its driver's memory."""
-    print(f"{name:15} {trials:5d} trials, {slots} at a time: {wall:7.1f} s, of a trial {own:.3f} s its own and "
-          f"{wall * slots / trials - own:.3f} s overhead; driver's peak {peak:.0f} MB", flush=True)
+    print(
+        f"{name:15} {trials:5d} trials, {slots} at a time: {wall:7.1f} s, of a trial {own:.3f} s "
+        f"its own and {wall * slots / trials - own:.3f} s overhead; driver's peak {peak:.0f} MB",
+        flush=True,
+    )
 
 
 def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
-    """(trials, seconds from first start to last end, training seconds per trial, driver's peak MB), our side."""
+    """(trials, seconds from first start to last end, training seconds per trial, peak MB), ours."""
     from results.ledger.ledger import Ledger
 
     (folder / "space.yaml").write_text(SPACE)
-    peak = peak_of([sys.executable, "-m", "tune.cli", "run", "--name", "overhead", "--trials", str(trials),
-                    "--space", "space.yaml", "--set",
-                    *(f"{name}={value}" for name, value in TRIVIAL.items())], folder)
+    peak = peak_of(
+        [
+            sys.executable,
+            "-m",
+            "tune.cli",
+            "run",
+            "--name",
+            "overhead",
+            "--trials",
+            str(trials),
+            "--space",
+            "space.yaml",
+            "--set",
+            *(f"{name}={value}" for name, value in TRIVIAL.items()),
+        ],
+        folder,
+    )
     records = Ledger.open(folder / "runs", "overhead").trials()
-    assert len(records) == trials and all(r.state == "COMPLETE" for r in records), "every trial completes"
+    assert len(records) == trials and all(r.state == "COMPLETE" for r in records), (
+        "every trial completes"
+    )
     began = min(r.started_at for r in records if r.started_at)
     ended = max(r.ended_at for r in records if r.ended_at)
-    own = [result["train_seconds"] + result["eval_seconds"] for r in records for of_seed in r.results.values()
-           for result in of_seed]
+    own = [
+        result["train_seconds"] + result["eval_seconds"]
+        for r in records
+        for of_seed in r.results.values()
+        for result in of_seed
+    ]
     return trials, (ended - began).total_seconds(), sum(own) / trials, peak
 
 
 def stock(folder: Path, trials: int) -> tuple[int, float, float, float]:
     """The numbers of `ours` for stock Ray Tune, in a separate process."""
-    peak = peak_of([sys.executable, "-m", "benchmarks.sweep_overhead", "--stock-trials", str(trials), "--stock-side",
-                    str(folder / "stock.json")], folder)
+    peak = peak_of(
+        [
+            sys.executable,
+            "-m",
+            "benchmarks.sweep_overhead",
+            "--stock-trials",
+            str(trials),
+            "--stock-side",
+            str(folder / "stock.json"),
+        ],
+        folder,
+    )
     told = json.loads((folder / "stock.json").read_text())
     return trials, told["wall"], told["own"], peak
 
@@ -82,17 +127,23 @@ def peak_of(command: list[str], folder: Path) -> float:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[1])}
     peak = 0
     with (folder / "output.txt").open("w") as output:
-        process = subprocess.Popen(command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        process = subprocess.Popen(
+            command, cwd=folder, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
         while process.poll() is None:
             status = Path(f"/proc/{process.pid}/status").read_text()
-            peak = max(peak, *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")), 0)
+            peak = max(
+                peak,
+                *(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")),
+                0,
+            )
             time.sleep(0.2)
     assert process.returncode == 0, (folder / "output.txt").read_text()[-2000:]
     return peak / 1024
 
 
 def stock_run(trials: int) -> dict[str, float]:
-    """{"wall", "own"}: seconds from the first trial's start to the last one's end, training seconds per trial."""
+    """{"wall", "own"}: seconds from first start to last end, and training seconds per trial."""
     import ray
     import ray.tune
     from ray.air.integrations.mlflow import MLflowLoggerCallback
@@ -100,17 +151,30 @@ def stock_run(trials: int) -> dict[str, float]:
     from ray.tune.search.optuna import OptunaSearch
 
     ray.init(include_dashboard=False, log_to_driver=False)
-    search = ConcurrencyLimiter(OptunaSearch(metric="class_il", mode="max"), max_concurrent=joblib.cpu_count())
-    callback = MLflowLoggerCallback(tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}", experiment_name="stock")
+    search = ConcurrencyLimiter(
+        OptunaSearch(metric="class_il", mode="max"), max_concurrent=joblib.cpu_count()
+    )
+    callback = MLflowLoggerCallback(
+        tracking_uri=f"sqlite:///{Path('mlflow.db').resolve()}", experiment_name="stock"
+    )
     tuner = ray.tune.Tuner(
-        train, param_space={"lr": ray.tune.loguniform(0.005, 0.2), "alpha": ray.tune.loguniform(0.05, 3.0),
-                            "beta": ray.tune.uniform(0.5, 4.0)},
+        train,
+        param_space={
+            "lr": ray.tune.loguniform(0.005, 0.2),
+            "alpha": ray.tune.loguniform(0.05, 3.0),
+            "beta": ray.tune.uniform(0.5, 4.0),
+        },
         tune_config=ray.tune.TuneConfig(search_alg=search, num_samples=trials),
-        run_config=ray.tune.RunConfig(storage_path=str(Path("stock").resolve()), callbacks=[callback]))
+        run_config=ray.tune.RunConfig(
+            storage_path=str(Path("stock").resolve()), callbacks=[callback]
+        ),
+    )
     results = [result.metrics for result in tuner.fit()]
     assert len(results) == trials
-    return {"wall": max(r["ended"] for r in results) - min(r["began"] for r in results),
-            "own": sum(r["own"] for r in results) / trials}
+    return {
+        "wall": max(r["ended"] for r in results) - min(r["began"] for r in results),
+        "own": sum(r["own"] for r in results) / trials,
+    }
 
 
 def train(config: dict[str, Any]) -> None:
@@ -121,10 +185,21 @@ def train(config: dict[str, Any]) -> None:
     from dynamos.config import TrainConfig, preset
     from dynamos.trainer import Trainer
 
-    fields = preset("seq-digits", 200) | {"evaluate_on": "validation", "threads": 1, "device": "cpu"} | TRIVIAL | config
+    fields = (
+        preset("seq-digits", 200)
+        | {"evaluate_on": "validation", "threads": 1, "device": "cpu"}
+        | TRIVIAL
+        | config
+    )
     result = next(iter(Trainer(TrainConfig.from_dict(fields))))
-    ray.tune.report({"class_il": result.class_il, "own": result.train_seconds + result.eval_seconds, "began": began,
-                     "ended": time.time()})
+    ray.tune.report(
+        {
+            "class_il": result.class_il,
+            "own": result.train_seconds + result.eval_seconds,
+            "began": began,
+            "ended": time.time(),
+        }
+    )
 
 
 if __name__ == "__main__":

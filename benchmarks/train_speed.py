@@ -1,15 +1,19 @@
 """Training speed per method, beside a plain re-write of the same method (benchmarks/plain.py).
 
-Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--streams seq-mnist mnist-360] [--methods ...]
-     python -m benchmarks.train_speed --data-path DIR --full       whole runs of ours, evaluations included
+Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--streams seq-mnist mnist-360]
+[--methods ...]
+     python -m benchmarks.train_speed --data-path DIR --full       whole runs of ours, evaluations
+     included
 
-The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not the absolute
-times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm unfolded at evaluation, an unfused
-optimizer, and draws a rotating stream's images one at a time with PIL. Presets at buffer 500, fp32, one thread.
+The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not
+the absolute times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm
+unfolded at evaluation, an unfused optimizer, and draws a rotating stream's images one at a time
+with PIL. Presets at buffer 500, fp32, one thread.
 
-`kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside those two passes with
-the Python between their operations (kernel_share says how they are measured). `of peak` is a step's rate of multiply-
-accumulates, whatever else it does included, over that of one large matrix product, the most that the machine gives.
+`kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside
+those two passes with the Python between their operations (kernel_share says how they are measured).
+`of peak` is a step's rate of multiply- accumulates, whatever else it does included, over that of
+one large matrix product, the most that the machine gives.
 """
 
 import argparse
@@ -37,12 +41,16 @@ from dynamos.trainer import EVALUATION_BATCH, Trainer
 TURN = 10  # steps of one variant before the other's turn
 PEAK_SIZE = 1024  # rows of the square matrices whose product gives the peak rate of a machine
 PASS = "forward or backward pass"  # the profiler's name for either
-# Operations that allocate or describe memory, or hand their work on to another, and compute nothing themselves.
-NO_KERNELS = frozenset("""
-    empty empty_strided empty_like as_strided as_strided_ view reshape expand transpose t numpy_T permute slice select
-    detach unsqueeze squeeze squeeze_ resize_ alias flatten unflatten split narrow item _local_scalar_dense to _to_copy
-    contiguous clone resolve_conj result_type conv2d convolution _convolution batch_norm _batch_norm_impl_index linear
-    """.split())
+# Operations that allocate or describe memory, or hand their work on to another, and compute nothing
+# themselves.
+NO_KERNELS = frozenset(
+    """
+    empty empty_strided empty_like as_strided as_strided_ view reshape expand transpose t numpy_T
+    permute slice select detach unsqueeze squeeze squeeze_ resize_ alias flatten unflatten split
+    narrow item _local_scalar_dense to _to_copy contiguous clone resolve_conj result_type conv2d
+    convolution _convolution batch_norm _batch_norm_impl_index linear
+    """.split()
+)
 
 
 class PlainStream(Stream):
@@ -65,10 +73,14 @@ class Racer:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.wanted = trainer, 0
-        # A whole run orders its images once an epoch; here every turn would, and a rotating stream's order takes 30 ms.
+        # A whole run orders its images once an epoch; here every turn would, and a rotating
+        # stream's order takes 30 ms.
         order = trainer.stream.batches(0, 0, trainer.config)
         trainer.stream = dataclasses.replace(trainer.stream, order=lambda *_: order)
-        self.trainer.untrained = {"class_il": [0.0] * trainer.n_tasks, "task_il": [0.0] * trainer.n_tasks}
+        self.trainer.untrained = {
+            "class_il": [0.0] * trainer.n_tasks,
+            "task_il": [0.0] * trainer.n_tasks,
+        }
         self.trainer.on_step = self._on_step
 
     def _on_step(self, trainer: Trainer) -> None:
@@ -109,10 +121,13 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
 
 @contextmanager
 def passes(trainer: Trainer) -> Iterator[list[float]]:
-    """Yields a list that collects the seconds of each forward and backward pass; marks both for the profiler.
+    """Yields a list that collects the seconds of each forward and backward pass.
 
-    Forward is from the images to the loss, the buffer's images included; backward is autograd's. The rest of a
-    step, drawing its images, the buffer, the noise, the optimizer, the means of an epoch, is in neither.
+    Marks both for the profiler.
+
+    Forward is from the images to the loss, the buffer's images included; backward is autograd's.
+    The rest of a step, drawing its images, the buffer, the noise, the optimizer, the means of an
+    epoch, is in neither.
     """
     took: list[float] = []
     forward, backward = trainer._loss, torch.Tensor.backward
@@ -124,6 +139,7 @@ def passes(trainer: Trainer) -> Iterator[list[float]]:
                 result = function(*arguments)
                 took.append(time.perf_counter() - started)
             return result
+
         return call
 
     trainer._loss = timed(forward)
@@ -135,22 +151,27 @@ def passes(trainer: Trainer) -> Iterator[list[float]]:
 
 
 def kernel_seconds(events: Iterable[FunctionEvent]) -> float:
-    """Seconds of the operations that compute inside forward and backward passes, without their callers."""
+    """Seconds of the operations inside forward and backward passes, without their callers."""
+
     def in_pass(event: FunctionEvent) -> bool:
         parent = event.cpu_parent
         return parent is not None and (parent.name == PASS or in_pass(parent))
 
-    return 1e-6 * sum(event.self_cpu_time_total for event in events
-                      if event.name.startswith("aten::") and event.name[6:] not in NO_KERNELS and in_pass(event))
+    return 1e-6 * sum(
+        event.self_cpu_time_total
+        for event in events
+        if event.name.startswith("aten::") and event.name[6:] not in NO_KERNELS and in_pass(event)
+    )
 
 
 def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float]:
-    """(share of a training step spent in forward and backward kernels, share spent in those two passes).
+    """(share of a training step spent in the kernels of both passes, share spent in both passes).
 
-    Both are shares of the wall time of whole steps that no profiler slows, everything counted: the Python between
-    operations, drawing the images, the buffer, the optimizer. The second is what the passes take, Python included;
-    the first only the operations that compute inside them (kernel_seconds), as the profiler finds them in steps of
-    their own. Steps with and without the profiler take turns; medians over the turns.
+    Both are shares of the wall time of whole steps that no profiler slows, everything counted: the
+    Python between operations, drawing the images, the buffer, the optimizer. The second is what the
+    passes take, Python included; the first only the operations that compute inside them
+    (kernel_seconds), as the profiler finds them in steps of their own. Steps with and without the
+    profiler take turns; medians over the turns.
     """
     shares = []
     for _ in range(turns):
@@ -167,7 +188,8 @@ def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float
 def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
     """A training step's rate of floating-point operations over that of one large matrix product.
 
-    Convolutions and matrix products are counted, forward and backward; the two take turns; the median over the turns.
+    Convolutions and matrix products are counted, forward and backward; the two take turns; the
+    median over the turns.
     """
     with FlopCounterMode(display=False) as counted:
         racer.run(1)
@@ -178,14 +200,14 @@ def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
         rate = steps * counted.get_total_flops() / racer.run(steps)
         started = time.process_time()
         a @ a
-        shares.append(rate / (2 * PEAK_SIZE ** 3 / (time.process_time() - started)))
+        shares.append(rate / (2 * PEAK_SIZE**3 / (time.process_time() - started)))
     return statistics.median(shares)
 
 
 def evaluated_images(stream: Stream) -> int:
-    """Images that a whole run evaluates: all tasks at first, then those seen and the next after each."""
+    """Images that a whole run evaluates: all tasks first, then those seen and the next one."""
     sizes = [len(part) for part in stream.evaluation]
-    return sum(sizes) + sum(sum(sizes[:task + 2]) for task in range(len(sizes)))
+    return sum(sizes) + sum(sum(sizes[: task + 2]) for task in range(len(sizes)))
 
 
 def race(config: TrainConfig, stream: Stream, steps: int) -> str:
@@ -201,12 +223,18 @@ def race(config: TrainConfig, stream: Stream, steps: int) -> str:
     ratio = statistics.median(b / a for a, b in zip(*times.values(), strict=True))
     evaluation = [(ours.evaluation(500), other.evaluation(500)) for _ in range(3)]
     evaluation_ratio = statistics.median(b / a for a, b in evaluation)
-    total = config.n_epochs * sum(len(stream.batches(t, 0, config)) for t in range(len(stream.tasks)))
-    whole = total * step + evaluated_images(stream) * statistics.median(a for a, _ in evaluation) / 500
+    total = config.n_epochs * sum(
+        len(stream.batches(t, 0, config)) for t in range(len(stream.tasks))
+    )
+    whole = (
+        total * step + evaluated_images(stream) * statistics.median(a for a, _ in evaluation) / 500
+    )
     kernels, both = kernel_share(ours, 7)
-    return (f"{config.dataset:10s} {config.model:12s} {config.batch_size / step:9.0f} {1000 * step:9.1f} "
-            f"{1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} {100 * kernels:7.0f}% {100 * both:6.0f}% "
-            f"{100 * of_peak(ours, 7):7.0f}% {whole:9.0f}")
+    return (
+        f"{config.dataset:10s} {config.model:12s} {config.batch_size / step:9.0f} "
+        f"{1000 * step:9.1f} {1000 * plain_step:9.1f} {ratio:8.2f} {evaluation_ratio:8.2f} "
+        f"{100 * kernels:7.0f}% {100 * both:6.0f}% {100 * of_peak(ours, 7):7.0f}% {whole:9.0f}"
+    )
 
 
 def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
@@ -226,7 +254,9 @@ def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
 
 def main() -> None:
     """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data-path", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--streams", nargs="+", default=["seq-mnist", "mnist-360"])
@@ -235,23 +265,39 @@ def main() -> None:
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, 1 thread, {torch.get_num_threads()} available")
     if not arguments.full:
-        print("stream     method         images/s   ms/step  plain ms    ratio evaluation kernels passes  of peak  "
-              "whole run, CPU s")
+        print(
+            "stream     method         images/s   ms/step  plain ms    ratio evaluation kernels "
+            "passes  of peak  whole run, CPU s"
+        )
     for dataset in arguments.streams:
         for method in arguments.methods:
             # The plain variant knows no warm-up.
-            config = TrainConfig.from_dict(preset(dataset, 500) | {
-                "model": method, "data_path": str(arguments.data_path), "warmup": arguments.full, "device": "cpu"})
+            config = TrainConfig.from_dict(
+                preset(dataset, 500)
+                | {
+                    "model": method,
+                    "data_path": str(arguments.data_path),
+                    "warmup": arguments.full,
+                    "device": "cpu",
+                }
+            )
             started = time.process_time()
             stream = load_stream(config, torch.device("cpu"))
             if arguments.full:
                 results = [*Trainer(config, stream)]
                 took = time.process_time() - started
-                print(f"{dataset:10s} {method:12s} {took:8.0f} CPU s, class-il {results[-1].class_il:.2f}", flush=True)
+                print(
+                    f"{dataset:10s} {method:12s} {took:8.0f} CPU s, class-il "
+                    f"{results[-1].class_il:.2f}",
+                    flush=True,
+                )
                 continue
             print(race(config, stream, arguments.steps), flush=True)
         if stream.rotating and not arguments.full:
-            print(f"{dataset:10s} drawing image by image takes {drawing_ratio(stream, config):.1f} times as long")
+            print(
+                f"{dataset:10s} drawing image by image takes {drawing_ratio(stream, config):.1f} "
+                "times as long"
+            )
 
 
 if __name__ == "__main__":

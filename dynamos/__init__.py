@@ -1,4 +1,7 @@
-"""Dynamos: a dynamically modular and sparse network that learns a stream of tasks. Knows torch, not sweeps."""
+"""Dynamos: a dynamically modular and sparse network that learns a stream of tasks.
+
+Knows torch, not sweeps.
+"""
 
 from typing import TYPE_CHECKING
 
@@ -10,5 +13,7 @@ if TYPE_CHECKING:
     from dynamos.trainer import Trainer
 
 __all__ = ["TrainConfig", "Trainer", "load"]
-__getattr__ = opens(__name__, {
-    "TrainConfig": "dynamos.config", "Trainer": "dynamos.trainer", "load": "dynamos.export"})
+__getattr__ = opens(
+    __name__,
+    {"TrainConfig": "dynamos.config", "Trainer": "dynamos.trainer", "load": "dynamos.export"},
+)

@@ -1,4 +1,7 @@
-"""Shared parts of the command lines: TrainConfig as flags, the precedence of values, exit on an error."""
+"""Shared parts of the command lines.
+
+TrainConfig as flags, the precedence of values, exit on an error.
+"""
 
 import argparse
 import difflib
@@ -8,23 +11,41 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from dynamos.config import FIELDS, TrainConfig, checked, default, field_type, parsed, preset, preset_sizes
+from dynamos.config import (
+    FIELDS,
+    TrainConfig,
+    checked,
+    default,
+    field_type,
+    parsed,
+    preset,
+    preset_sizes,
+)
 from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
 from dynamos.outputs import outputs
 
-TITLES = {"what": "what to train", "stream": "the stream", "optimisation": "optimisation and rehearsal",
-          "gates": "gates", "network": "the network", "machine": "the machine"}
+TITLES = {
+    "what": "what to train",
+    "stream": "the stream",
+    "optimisation": "optimisation and rehearsal",
+    "gates": "gates",
+    "network": "the network",
+    "machine": "the machine",
+}
 # Options for the files that a run leaves behind, by flag.
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
 
 
-def exit_status(program: str, work: Callable[[], int], tell_error: Callable[[str], None] = lambda _: None) -> int:
-    """Run `work` and return its exit status: 1 or 2 and one line on stderr for an error, 130 for an interruption.
+def exit_status(
+    program: str, work: Callable[[], int], tell_error: Callable[[str], None] = lambda _: None
+) -> int:
+    """Run `work` and return its exit status: 0, 1 or 2 for an error, 130 for an interruption.
 
-    UserError gives 2; any other DynamosError and OSError give 1. `tell_error` gets that line, too. A failure to write
-    standard output gives 1 at the end; a pipe that its reader closed is no failure.
+    UserError gives 2; any other DynamosError and OSError give 1. `tell_error` gets that line, too.
+    A failure to write standard output gives 1 at the end; a pipe that its reader closed is no
+    failure.
     """
     with outputs() as (out, _):
         status = _status(program, work, tell_error)
@@ -54,7 +75,10 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
 
 
 def complete(parser: "Parser") -> None:
-    """Answer a shell's request for completions of the command line and end the program; otherwise do nothing."""
+    """Answer a shell's request for completions of the command line and end the program.
+
+    Otherwise do nothing.
+    """
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
@@ -72,7 +96,10 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the given arguments; UserError for an unknown flag (it names the nearest) and for invalid UTF-8."""
+        """Return the given arguments.
+
+        UserError for an unknown flag (it names the nearest) and for invalid UTF-8.
+        """
         for text in arguments:
             try:
                 text.encode()
@@ -81,7 +108,7 @@ class Parser(argparse.ArgumentParser):
         return self.parse_args(_dashed(arguments))
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parse as argparse does, but raise UserError for an unknown argument, with the flags of this command."""
+        """Parse as argparse does, but raise UserError for an unknown argument."""
         known, rest = super().parse_known_args(args, namespace)
         flags = [text.partition("=")[0] for text in rest if text.startswith("-")]
         if flags:
@@ -89,7 +116,9 @@ class Parser(argparse.ArgumentParser):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"unknown flag {flags[0]}.{hint} `{self.prog} --help` lists them all.")
         if rest:
-            raise UserError(f"unexpected argument {rest[0]!r}. `{self.prog} --help` tells what there is.")
+            raise UserError(
+                f"unexpected argument {rest[0]!r}. `{self.prog} --help` tells what there is."
+            )
         return known, []
 
     def error(self, message: str) -> NoReturn:
@@ -109,18 +138,28 @@ class _Version(argparse.Action):
 
 
 def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_name: str) -> None:
-    """Add the flags that both commands take beside fields; OPTIONS that are not given leave no attribute behind.
+    """Add the flags that both commands take beside fields.
+
+    OPTIONS that are not given leave no attribute behind.
 
     `save_path` and `exp_name` are the help texts of these two flags.
     """
-    parser.add_argument("--validation", action="store_true", help="the same as --evaluate-on validation")
-    parser.add_argument("--download", action="store_true", help="fetch missing data with torchvision")
+    parser.add_argument(
+        "--validation", action="store_true", help="the same as --evaluate-on validation"
+    )
+    parser.add_argument(
+        "--download", action="store_true", help="fetch missing data with torchvision"
+    )
     parser.add_argument("--save-path", type=Path, metavar="DIR", help=save_path)
     parser.add_argument("--exp-name", type=_folder_name, metavar="NAME", help=exp_name)
-    parser.add_argument("--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results")
-    for flag, text in (("--tensorboard", "write event files (means of every epoch)"),
-                       ("--csv-log", "add a row to mean_accs.csv under DIR/results"),
-                       ("--save-all", "write a model file after every task, not after the last alone")):
+    parser.add_argument(
+        "--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results"
+    )
+    for flag, text in (
+        ("--tensorboard", "write event files (means of every epoch)"),
+        ("--csv-log", "add a row to mean_accs.csv under DIR/results"),
+        ("--save-all", "write a model file after every task, not after the last alone"),
+    ):
         parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
@@ -140,11 +179,20 @@ def add_fields(parser: argparse.ArgumentParser) -> None:
             flag = "--" + name.replace("_", "-")
             kind, _ = field_type(name)
             if kind is bool:
-                section.add_argument(flag, action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS,
-                                     help=_help(name))
+                section.add_argument(
+                    flag,
+                    action=argparse.BooleanOptionalAction,
+                    default=argparse.SUPPRESS,
+                    help=_help(name),
+                )
             else:
-                section.add_argument(flag, default=argparse.SUPPRESS, help=_help(name), type=_reader(name),
-                                     metavar={int: "N", float: "X", str: "NAME"}[kind])
+                section.add_argument(
+                    flag,
+                    default=argparse.SUPPRESS,
+                    help=_help(name),
+                    type=_reader(name),
+                    metavar={int: "N", float: "X", str: "NAME"}[kind],
+                )
 
 
 def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -153,9 +201,12 @@ def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
-    """Return the configuration of several layers of fields; a later layer wins, and any layer over preset and default.
+    """Return the configuration of several layers of fields.
 
-    A preset belongs to a stream and a buffer size; without a size it is the stream's preset of the smallest buffer.
+    A later layer wins, and any layer over preset and default.
+
+    A preset belongs to a stream and a buffer size; without a size it is the stream's preset of the
+    smallest buffer.
     """
     chosen: dict[str, Any] = {}
     for layer in layers:
@@ -170,7 +221,10 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
 
 
 def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
-    """Return the given fields with `--validation` applied; UserError if they contradict each other."""
+    """Return the given fields with `--validation` applied.
+
+    UserError if they contradict each other.
+    """
     if not validation:
         return given
     if given.get("evaluate_on") == "test":
@@ -179,7 +233,10 @@ def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
 
 
 def _dashed(arguments: Sequence[str]) -> list[str]:
-    """The arguments with `-` for `_` in flags and `=` before negative numbers, which argparse may take for flags."""
+    """The arguments with `-` for `_` in flags and with `=` before negative numbers.
+
+    Argparse may take a negative number for a flag.
+    """
     texts: list[str] = []
     for text in arguments:
         if text.startswith("--"):

@@ -18,19 +18,25 @@ _NAME = re.compile(r"checkpoint-(\d{6,})\.pt")
 
 
 def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
-    """Write `state` (Trainer.state_dict) to a new checkpoint file in `folder`; keep the last KEPT, return the new path.
+    """Write `state` (Trainer.state_dict) to a new checkpoint file in `folder`.
 
-    The file is MAGIC, the SHA-256 of the payload in hexadecimal, a line break and the payload of torch.save.
+    Keep the last KEPT, return the new path.
+
+    The file is MAGIC, the SHA-256 of the payload in hexadecimal, a line break and the payload of
+    torch.save.
     """
     payload = io.BytesIO()
     torch.save(state, payload)
     content = payload.getvalue()
     present = _numbered(folder)
     number = present[-1][0] + 1 if present else 1
-    path = write_whole(folder / f"checkpoint-{number:06d}.pt",
-                       MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
-    # The new file is safe only now; so only now the old ones go, and temporary files of a killed writer.
-    for _, old in present[:len(present) + 1 - KEPT]:
+    path = write_whole(
+        folder / f"checkpoint-{number:06d}.pt",
+        MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content,
+    )
+    # The new file is safe only now; so only now the old ones go, and temporary files of a killed
+    # writer.
+    for _, old in present[: len(present) + 1 - KEPT]:
         old.unlink(missing_ok=True)
     for scrap in folder.glob(f".checkpoint-*{TEMPORARY}"):
         scrap.unlink(missing_ok=True)
@@ -55,7 +61,7 @@ def _read(path: AnyPath) -> dict[str, Any]:
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError("it does not begin as a checkpoint does")
-    checksum, _, payload = content[len(MAGIC):].partition(b"\n")
+    checksum, _, payload = content[len(MAGIC) :].partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != checksum:
         raise ValueError("its checksum does not fit")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)

@@ -22,7 +22,14 @@ from dynamos.arguments import (
     merged,
     with_validation,
 )
-from dynamos.config import TrainConfig, differing, most_tasks, parsed_settings, read_config, read_yaml
+from dynamos.config import (
+    TrainConfig,
+    differing,
+    most_tasks,
+    parsed_settings,
+    read_config,
+    read_yaml,
+)
 from dynamos.errors import UserError, command_line
 from dynamos.files import any_path, local_path, write_whole
 
@@ -39,7 +46,7 @@ KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run `dynamos` and return its exit status: 0, 1 for a failed run, 2 for bad input, 130 when interrupted."""
+    """Run `dynamos` and return its status: 0, 1 (failed), 2 (bad input), 130 (interrupted)."""
     complete(train_parser())
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["export"]:
@@ -49,22 +56,59 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def train_parser() -> Parser:
     """Return the parser of `dynamos` without a subcommand."""
-    parser = Parser(prog="dynamos", description="Train one configuration on a stream of tasks.", epilog=EPILOG,
-                    formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(
+        prog="dynamos",
+        description="Train one configuration on a stream of tasks.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_version()
     run = parser.add_argument_group("the run")
-    run.add_argument("--config", metavar="FILE", help="YAML file of fields, or one with a `config` section "
-                     "(best_config.yaml, a run's config.yaml)")
-    run.add_argument("--preset", "--load-best-args", action="store_true",
-                     help="fill in the preset of stream and buffer size; without --buffer-size the stream's smallest")
-    run.add_argument("--set", action="append", nargs="+", default=[], metavar="FIELD=VALUE", help="set fields by name")
-    run.add_argument("--resume", type=local_path, metavar="RUN", help="go on with a run's folder where it stopped")
-    add_run_flags(run, save_path=f"where the run's folder is made [default: {SAVE_PATH}]",
-                  exp_name="name of the run's folder [default: stream, method, seed and time]")
-    run.add_argument("--checkpoint-every", type=_steps, default=argparse.SUPPRESS, metavar="N",
-                     help="write a checkpoint every N steps beside those after every task")
-    run.add_argument("--tracking-uri", default=argparse.SUPPRESS, metavar="URI",
-                     help=f"MLflow server or store that shows the run [default: {TRACKING}, or none]")
+    run.add_argument(
+        "--config",
+        metavar="FILE",
+        help="YAML file of fields, or one with a `config` section "
+        "(best_config.yaml, a run's config.yaml)",
+    )
+    run.add_argument(
+        "--preset",
+        "--load-best-args",
+        action="store_true",
+        help="fill in the preset of stream and buffer size; without --buffer-size the stream's "
+        "smallest",
+    )
+    run.add_argument(
+        "--set",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="set fields by name",
+    )
+    run.add_argument(
+        "--resume",
+        type=local_path,
+        metavar="RUN",
+        help="go on with a run's folder where it stopped",
+    )
+    add_run_flags(
+        run,
+        save_path=f"where the run's folder is made [default: {SAVE_PATH}]",
+        exp_name="name of the run's folder [default: stream, method, seed and time]",
+    )
+    run.add_argument(
+        "--checkpoint-every",
+        type=_steps,
+        default=argparse.SUPPRESS,
+        metavar="N",
+        help="write a checkpoint every N steps beside those after every task",
+    )
+    run.add_argument(
+        "--tracking-uri",
+        default=argparse.SUPPRESS,
+        metavar="URI",
+        help=f"MLflow server or store that shows the run [default: {TRACKING}, or none]",
+    )
     add_fields(parser)
     return parser
 
@@ -81,21 +125,38 @@ def _train(arguments: list[str]) -> int:
     layers = [parsed_settings([setting for group in parsed.set for setting in group]), given]
     options = {name: value for name, value in vars(parsed).items() if name in KEPT}
     if parsed.resume is not None:
-        for flag, used in (("--config", parsed.config), ("--preset", parsed.preset), ("--exp-name", parsed.exp_name),
-                           ("--save-path", parsed.save_path)):
+        for flag, used in (
+            ("--config", parsed.config),
+            ("--preset", parsed.preset),
+            ("--exp-name", parsed.exp_name),
+            ("--save-path", parsed.save_path),
+        ):
             if used:
-                raise UserError(f"--resume goes on with the run's own configuration and folder; leave out {flag}.")
+                raise UserError(
+                    "--resume goes on with the run's own configuration and folder; leave out "
+                    f"{flag}."
+                )
         stored = _stored(parsed.resume)
         config = merged(use_preset=False, layers=[stored["config"], *layers])
         others = differing(TrainConfig.from_dict(stored["config"]).to_dict(), config.to_dict())
         if others:
-            raise UserError(f"--resume {parsed.resume}: the run has another configuration; these differ: "
-                            f"{', '.join(others)}.")
-        return _run(config, {name: stored[name] for name in KEPT} | options, parsed.resume, download=parsed.download,
-                    stored=stored)
+            raise UserError(
+                f"--resume {parsed.resume}: the run has another configuration; these differ: "
+                f"{', '.join(others)}."
+            )
+        return _run(
+            config,
+            {name: stored[name] for name in KEPT} | options,
+            parsed.resume,
+            download=parsed.download,
+            stored=stored,
+        )
     file = {} if parsed.config is None else read_config(any_path(parsed.config))
     config = merged(use_preset=parsed.preset, layers=[file, *layers])
-    name = parsed.exp_name or f"{config.dataset}-{config.model}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = (
+        parsed.exp_name
+        or f"{config.dataset}-{config.model}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+    )
     folder = (parsed.save_path or SAVE_PATH) / name
     if (folder / "config.yaml").exists():
         raise _taken(folder)
@@ -104,44 +165,69 @@ def _train(arguments: list[str]) -> int:
 
 
 def _taken(folder: Path) -> UserError:
-    return UserError(f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
-                     + command_line("dynamos", "--resume", folder))
+    return UserError(
+        f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
+        + command_line("dynamos", "--resume", folder)
+    )
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """The content of a run's config.yaml: `config`, KEPT and `started`; UserError if no run wrote it."""
+    """The content of a run's config.yaml.
+
+    `config`, KEPT and `started`; UserError if no run wrote it.
+    """
     path = folder / "config.yaml"
     if not path.is_file():
         raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
     stored = KEPT | read_yaml(path) | {"config": read_config(path)}
     if not isinstance(stored.get("started"), str):  # an exported network has a config.yaml, too
-        raise UserError(f"--resume {folder}: no run there (its config.yaml does not say when one `started`).")
+        raise UserError(
+            f"--resume {folder}: no run there (its config.yaml does not say when one `started`)."
+        )
     for name, usual in KEPT.items():
         value = stored[name]
         steps = name == "checkpoint_every" and type(value) is int and value >= 1
         text = name == "tracking_uri" and isinstance(value, str)
         if not (steps or text) and type(value) is not type(usual):
-            raise UserError(f"{name} {value!r} in {path} is not what --{name.replace('_', '-')} can be.")
+            raise UserError(
+                f"{name} {value!r} in {path} is not what --{name.replace('_', '-')} can be."
+            )
     return stored
 
 
-def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download: bool,
-         stored: dict[str, Any] | None = None) -> int:
-    """Train the rest of the run in `folder` and return the exit status; `stored`: its config.yaml, if it has one."""
+def _run(
+    config: TrainConfig,
+    options: dict[str, Any],
+    folder: Path,
+    *,
+    download: bool,
+    stored: dict[str, Any] | None = None,
+) -> int:
+    """Train the rest of the run in `folder` and return the exit status.
+
+    `stored`: its config.yaml, if it has one.
+    """
     from dynamos import checkpoints
     from dynamos.provenance import now_utc
     from dynamos.recorders import Checkpoints, Recorder, finished, offered
     from dynamos.run import Places, alone, build, train
 
     trainer = build(config, download)
-    places = Places(result=folder / "result.json", models=folder / "models", tables=folder.parent,
-                    events=lambda setting: folder / "tensorboard" / setting)
+    places = Places(
+        result=folder / "result.json",
+        models=folder / "models",
+        tables=folder.parent,
+        events=lambda setting: folder / "tensorboard" / setting,
+    )
     about = {"id": uuid.uuid4().hex, "started": now_utc()} | {
-        name: value for name, value in (stored or {}).items() if name in ("id", "started")}
+        name: value for name, value in (stored or {}).items() if name in ("id", "started")
+    }
     mirror: Recorder | None = None
     if options["tracking_uri"] is not None:
         flag = TRACKING if options["tracking_uri"] == os.environ.get(TRACKING) else "--tracking-uri"
-        mirror = offered("mlflow")(options["tracking_uri"], flag, folder, about | {"notes": options["notes"]})
+        mirror = offered("mlflow")(
+            options["tracking_uri"], flag, folder, about | {"notes": options["notes"]}
+        )
     if stored is not None and finished(places.result) and _ended(trainer, options, folder, stored):
         if mirror is not None:  # it may be incomplete
             mirror.start(trainer)
@@ -155,37 +241,65 @@ def _run(config: TrainConfig, options: dict[str, Any], folder: Path, *, download
         elif stored is not None:
             print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
         try:
-            # Also on a resume: options may have changed, and the images may be in another folder now.
-            write_whole(folder / "config.yaml", yaml.safe_dump(
-                {"config": config.to_dict(), **options, **about}, sort_keys=False), new=stored is None)
+            # Also on a resume: options may have changed, and the images may be in another folder
+            # now.
+            write_whole(
+                folder / "config.yaml",
+                yaml.safe_dump({"config": config.to_dict(), **options, **about}, sort_keys=False),
+                new=stored is None,
+            )
         except FileExistsError:  # another run of that name began while this one read its images
             raise _taken(folder) from None
-        print(f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, {trainer.device}; "
-              f"in {folder}", flush=True)
+        print(
+            f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, "
+            f"{trainer.device}; in {folder}",
+            flush=True,
+        )
         try:
             row = {name: value for name, value in options.items() if name != "tracking_uri"}
-            train(trainer, options, places, {"exp_name": folder.name, **row}, about["started"],
-                  Checkpoints(folder / "checkpoints", options["checkpoint_every"]), mirror)
+            train(
+                trainer,
+                options,
+                places,
+                {"exp_name": folder.name, **row},
+                about["started"],
+                Checkpoints(folder / "checkpoints", options["checkpoint_every"]),
+                mirror,
+            )
         except KeyboardInterrupt:
-            print(f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}", file=sys.stderr)
+            print(
+                f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}",
+                file=sys.stderr,
+            )
             return 130
     print(f"written to {folder}")
     return 0
 
 
-def _ended(trainer: "Trainer", options: dict[str, Any], folder: Path, stored: dict[str, Any]) -> bool:
-    """Whether a finished run has no task left; prints its summary then. False if its last checkpoint is damaged."""
+def _ended(
+    trainer: "Trainer", options: dict[str, Any], folder: Path, stored: dict[str, Any]
+) -> bool:
+    """Whether a finished run has no task left; prints its summary then.
+
+    False if its last checkpoint is damaged.
+    """
     from dynamos import checkpoints
     from dynamos.display import print_summary
 
     state = checkpoints.latest(folder / "checkpoints")
     if state is None:  # training it anew would lose its results
-        raise UserError(f"the run in {folder} is finished and has no checkpoint any more: nothing to go on with.")
+        raise UserError(
+            f"the run in {folder} is finished and has no checkpoint any more: nothing to go on "
+            "with."
+        )
     trainer.load_state_dict(state)
     if not trainer.done:
         return False
-    late = [f"--{name.replace('_', '-')}" for name in KEPT
-            if options[name] != stored[name] and name != "tracking_uri"]
+    late = [
+        f"--{name.replace('_', '-')}"
+        for name in KEPT
+        if options[name] != stored[name] and name != "tracking_uri"
+    ]
     if late:
         raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
     print_summary(trainer)
@@ -193,7 +307,10 @@ def _ended(trainer: "Trainer", options: dict[str, Any], folder: Path, stored: di
 
 
 def _export(arguments: list[str]) -> int:
-    parser = Parser(prog="dynamos export", description="Write a run's network as safetensors and its configuration.")
+    parser = Parser(
+        prog="dynamos export",
+        description="Write a run's network as safetensors and its configuration.",
+    )
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     parsed = parser.parse(arguments)
@@ -202,8 +319,14 @@ def _export(arguments: list[str]) -> int:
     config, network, tasks = export.trained(parsed.run)
     of = most_tasks(config) if config.n_tasks is None else config.n_tasks
     folder = export.write(config, network, parsed.to)
-    print(f"written to {folder}: {export.WEIGHTS}, {export.ABOUT}"
-          + ("" if tasks == of else f"; the run is not finished, the network has learned {tasks} of {of} tasks"))
+    print(
+        f"written to {folder}: {export.WEIGHTS}, {export.ABOUT}"
+        + (
+            ""
+            if tasks == of
+            else f"; the run is not finished, the network has learned {tasks} of {of} tasks"
+        )
+    )
     return 0
 
 

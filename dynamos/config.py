@@ -1,4 +1,7 @@
-"""TrainConfig: every hyperparameter of a run. Flags, YAML files and search spaces derive from its fields."""
+"""TrainConfig: every hyperparameter of a run.
+
+Flags, YAML files and search spaces derive from its fields.
+"""
 
 import dataclasses
 import math
@@ -12,7 +15,16 @@ from typing import Any, Self
 import yaml
 
 from dynamos.errors import UserError, unknown
-from dynamos.fields import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, SEEDS, Range, setting, settings, words
+from dynamos.fields import (
+    AT_LEAST_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SEEDS,
+    Range,
+    setting,
+    settings,
+    words,
+)
 from dynamos.files import AnyPath
 
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
@@ -23,7 +35,10 @@ CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turn
 
 @dataclass(frozen=True)
 class Method:
-    """A method: the kind of its network and its use of the buffer; one training step serves all (trainer.py)."""
+    """A method: the kind of its network and its use of the buffer.
+
+    One training step serves all (trainer.py).
+    """
 
     gated: bool
     rehearses: bool
@@ -42,77 +57,140 @@ LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainConfig:
-    """Every hyperparameter of a run: the same values on the same kind of device, threads and versions repeat it.
+    """Every hyperparameter of a run.
 
-    The construction checks every value (UserError). The metadata of each field holds its description, `help`.
+    The same values on the same kind of device, with the same threads and versions, repeat the run.
+
+    The construction checks every value (UserError). The metadata of each field holds its
+    description, `help`.
     """
 
-    model: str = setting("dynamos", "what", "method: gated network with rehearsal, gated without, dense with, "
-                         "dense without", tuple(METHODS))
+    model: str = setting(
+        "dynamos",
+        "what",
+        "method: gated network with rehearsal, gated without, dense with, dense without",
+        tuple(METHODS),
+    )
     dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)
-    data_path: str | None = setting(None, "what", "folder that holds MNIST or SVHN (the digits are embedded)")
+    data_path: str | None = setting(
+        None, "what", "folder that holds MNIST or SVHN (the digits are embedded)"
+    )
     buffer_size: int = setting(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
     seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
-    evaluate_on: str = setting("test", "what", "images to evaluate on; with `validation` a fixed 10 % of the "
-                               "training images is held out for it, with `test` all are trained on",
-                               ("validation", "test"))
+    evaluate_on: str = setting(
+        "test",
+        "what",
+        "images to evaluate on; with `validation` a fixed 10 % of the "
+        "training images is held out for it, with `test` all are trained on",
+        ("validation", "test"),
+    )
 
-    n_epochs: int = setting(1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE)
+    n_epochs: int = setting(
+        1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE
+    )
     batch_size: int = setting(10, "stream", "stream images per step", AT_LEAST_ONE)
     classes_per_task: int = setting(2, "stream", "classes each task brings (seq-*)", AT_LEAST_ONE)
-    n_tasks: int | None = setting(None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)",
-                                  AT_LEAST_ONE)
-    class_order_seed: int | None = setting(None, "stream", "seed that shuffles which classes come when; default: "
-                                           "0, 1, 2, ... (seq-*)", SEEDS)
+    n_tasks: int | None = setting(
+        None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)", AT_LEAST_ONE
+    )
+    class_order_seed: int | None = setting(
+        None,
+        "stream",
+        "seed that shuffles which classes come when; default: 0, 1, 2, ... (seq-*)",
+        SEEDS,
+    )
     max_train_images_per_task: int | None = setting(
-        None, "stream", "train on the first so many images of each task only; rotating streams share them "
-        "evenly among the digits", AT_LEAST_ONE)
+        None,
+        "stream",
+        "train on the first so many images of each task only; rotating streams share them "
+        "evenly among the digits",
+        AT_LEAST_ONE,
+    )
 
     lr: float = setting(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
     minibatch_size: int = setting(10, "optimisation", "buffer images per step", AT_LEAST_ONE)
-    alpha: float = setting(0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE)
-    beta: float = setting(2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE)
-    policy_alpha: float = setting(0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE)
+    alpha: float = setting(
+        0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE
+    )
+    beta: float = setting(
+        2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE
+    )
+    policy_alpha: float = setting(
+        0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE
+    )
 
-    keep_ratio: float = setting(0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1))
-    policy_penalty: float = setting(-500.0, "gates", "factor on the reward of a wrong prediction; never positive",
-                                    Range(high=0))
-    reward_weight: float = setting(0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE)
+    keep_ratio: float = setting(
+        0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1)
+    )
+    policy_penalty: float = setting(
+        -500.0, "gates", "factor on the reward of a wrong prediction; never positive", Range(high=0)
+    )
+    reward_weight: float = setting(
+        0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE
+    )
     prototype_loss: float = setting(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
     temperature: float = setting(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
-    hidden_dim_ratio: int = setting(16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE)
+    hidden_dim_ratio: int = setting(
+        16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE
+    )
     infer_mode: str = setting("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
-    inf_thresh: float = setting(0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1))
+    inf_thresh: float = setting(
+        0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1)
+    )
     warmup: bool = setting(False, "gates", "bypass the gates at the start of the first task")
-    warmup_epochs: int = setting(10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE)
-    warmup_steps: int = setting(10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE)
+    warmup_epochs: int = setting(
+        10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE
+    )
+    warmup_steps: int = setting(
+        10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE
+    )
 
-    nf: int = setting(32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16))
+    nf: int = setting(
+        32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16)
+    )
 
     device: str = setting("auto", "machine", "auto, cpu, cuda or cuda:N")
     threads: int = setting(1, "machine", "CPU threads of one training run", Range(1, 1024))
-    precision: str = setting("fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16"))
-    step_mode: str = setting("eager", "machine", "how a training step is executed", ("eager", "compile"))
-    deterministic: bool = setting(False, "machine", "refuse operations that may differ from run to run")
-    log_every: int = setting(0, "machine", "keep the means of the loss's terms and of what each gate keeps over every "
-                             "so many steps, in curve.csv and event files; 0: none", Range(0, 10**14))
+    precision: str = setting(
+        "fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16")
+    )
+    step_mode: str = setting(
+        "eager", "machine", "how a training step is executed", ("eager", "compile")
+    )
+    deterministic: bool = setting(
+        False, "machine", "refuse operations that may differ from run to run"
+    )
+    log_every: int = setting(
+        0,
+        "machine",
+        "keep the means of the loss's terms and of what each gate keeps over every "
+        "so many steps, in curve.csv and event files; 0: none",
+        Range(0, 10**14),
+    )
 
     def __post_init__(self) -> None:
         """Check every field; UserError for a value of the wrong type or outside its range."""
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
         if METHODS[self.model].gated and 2 * self.nf // self.hidden_dim_ratio < 1:
-            raise UserError(f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
-                            f"with nf {self.nf} it may be at most {2 * self.nf}.")
+            raise UserError(
+                f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
+                f"with nf {self.nf} it may be at most {2 * self.nf}."
+            )
         if self.dataset in ROTATING:
             for name in ("n_epochs", "classes_per_task", "n_tasks", "class_order_seed"):
                 if getattr(self, name) != default(name):
-                    raise UserError(f"{name} {getattr(self, name)} does not apply to {self.dataset}, which is one "
-                                    f"pass without task borders; leave it at {default(name)}.")
+                    raise UserError(
+                        f"{name} {getattr(self, name)} does not apply to {self.dataset}, which is "
+                        f"one pass without task borders; leave it at {default(name)}."
+                    )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the TrainConfig of a mapping; UserError for an unknown key, naming the nearest field."""
+        """Return the TrainConfig of a mapping.
+
+        UserError for an unknown key, naming the nearest field.
+        """
         for key in values:
             if key not in FIELDS:
                 raise unknown("field", key, FIELDS)
@@ -123,7 +201,10 @@ class TrainConfig:
         return dataclasses.asdict(self)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with some fields changed; UserError for an unknown name, as in `from_dict`."""
+        """Return a copy with some fields changed.
+
+        UserError for an unknown name, as in `from_dict`.
+        """
         return type(self).from_dict(self.to_dict() | changes)
 
 
@@ -137,7 +218,11 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
     `data_path` may differ, for a checkpoint holds the hashes of its images, and so may `log_every`.
     """
-    return sorted(name for name in FIELDS if name not in ("data_path", "log_every") and a.get(name) != b.get(name))
+    return sorted(
+        name
+        for name in FIELDS
+        if name not in ("data_path", "log_every") and a.get(name) != b.get(name)
+    )
 
 
 FIELDS = settings(TrainConfig)
@@ -151,8 +236,16 @@ def default(name: str) -> Any:
 def unused(model: str) -> list[str]:
     """Names of the fields that a method does not use."""
     method = METHODS[model]
-    gates = () if method.gated else (*(n for n, f in FIELDS.items() if f.group == "gates"), "policy_alpha")
-    rehearsal = () if method.rehearses else ("buffer_size", "minibatch_size", "alpha", "beta", "policy_alpha")
+    gates = (
+        ()
+        if method.gated
+        else (*(n for n, f in FIELDS.items() if f.group == "gates"), "policy_alpha")
+    )
+    rehearsal = (
+        ()
+        if method.rehearses
+        else ("buffer_size", "minibatch_size", "alpha", "beta", "policy_alpha")
+    )
     return [name for name in FIELDS if name in gates or name in rehearsal]
 
 
@@ -166,7 +259,9 @@ def checked(name: str, value: Any) -> Any:
     field = FIELDS[name]
     value = field.typed(value)
     if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
-        raise UserError(f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}.")
+        raise UserError(
+            f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}."
+        )
     value = field.within(value)
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")
@@ -174,7 +269,10 @@ def checked(name: str, value: Any) -> Any:
 
 
 def parsed(name: str, text: str) -> Any:
-    """Return the field's value that `text` on a command line stands for; UserError if it stands for none."""
+    """Return the field's value that `text` on a command line stands for.
+
+    UserError if it stands for none.
+    """
     if name not in FIELDS:
         raise unknown("field", name, FIELDS)
     kind, optional = field_type(name)
@@ -218,7 +316,9 @@ class UniqueKeys:
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
-                raise DoubledKey(f"{name} stands twice, in lines {lines[name]} and {line}; leave one of them")
+                raise DoubledKey(
+                    f"{name} stands twice, in lines {lines[name]} and {line}; leave one of them"
+                )
             lines[name] = line
         return super().construct_mapping(node, deep)  # type: ignore[misc]
 
@@ -228,7 +328,10 @@ class _Reader(UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # typ
 
 
 def read_yaml(path: AnyPath) -> dict[str, Any]:
-    """Return the mapping in a YAML file; UserError if the file is missing, unreadable or no mapping."""
+    """Return the mapping in a YAML file.
+
+    UserError if the file is missing, unreadable or no mapping.
+    """
     try:
         content = yaml.load(path.read_bytes(), _Reader)
     except FileNotFoundError:
@@ -245,7 +348,7 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
 
 
 def read_config(path: AnyPath) -> dict[str, Any]:
-    """Return the TrainConfig fields in a YAML file: its section `config`, or the whole file without that section."""
+    """Return the TrainConfig fields in a YAML file: its section `config`, else the whole file."""
     content = read_yaml(path)
     values = content.get("config", content)
     if not isinstance(values, dict):
@@ -277,10 +380,17 @@ def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, 
     sizes = _presets()["streams"].get(dataset, {})
     if buffer_size not in sizes or model != "dynamos":
         known = ", ".join(f"{name} {size}" for name, size in preset_names())
-        raise UserError(f"no preset for {model} on {dataset} with buffer_size {buffer_size}. "
-                        f"Presets of dynamos (stream, buffer_size): {known}.")
-    return {**_presets()["everywhere"], **sizes[buffer_size],
-            "model": model, "dataset": dataset, "buffer_size": buffer_size}
+        raise UserError(
+            f"no preset for {model} on {dataset} with buffer_size {buffer_size}. "
+            f"Presets of dynamos (stream, buffer_size): {known}."
+        )
+    return {
+        **_presets()["everywhere"],
+        **sizes[buffer_size],
+        "model": model,
+        "dataset": dataset,
+        "buffer_size": buffer_size,
+    }
 
 
 def preset_sizes(dataset: str) -> list[int]:

@@ -3,7 +3,14 @@
 import sys
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from dynamos import metrics
@@ -19,11 +26,21 @@ class Display(Recorder):
         steps = [len(trainer.stream.batches(t, 0, trainer.config)) for t in range(trainer.n_tasks)]
         console = Console(stderr=True)
         self.progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"),
-            TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(), console=console, transient=True,
-            disable=not console.is_terminal, redirect_stdout=sys.stdout.isatty())
-        self.bar = self.progress.add_task(_place(trainer), total=sum(steps) * trainer.config.n_epochs,
-                                          completed=trainer.steps)
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("steps"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            redirect_stdout=sys.stdout.isatty(),
+        )
+        self.bar = self.progress.add_task(
+            _place(trainer), total=sum(steps) * trainer.config.n_epochs, completed=trainer.steps
+        )
 
     def __enter__(self) -> "Display":
         self.progress.start()
@@ -38,7 +55,9 @@ class Display(Recorder):
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Update the bar's description."""
-        self.progress.update(self.bar, description=f"{_place(trainer)}  accuracy {means['accuracy']:.1f}")
+        self.progress.update(
+            self.bar, description=f"{_place(trainer)}  accuracy {means['accuracy']:.1f}"
+        )
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Print the task's line."""
@@ -64,34 +83,51 @@ def print_summary(trainer: Trainer) -> None:
     # A file or pipe has no width; the table must not wrap in it.
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     matrices = accuracy_matrices(trainer)
-    table = Table(title=f"{trainer.config.model} on {trainer.config.dataset}: {' / '.join(matrices)} accuracy in "
-                        f"percent on {result.evaluated_on} images")
+    table = Table(
+        title=f"{trainer.config.model} on {trainer.config.dataset}: {' / '.join(matrices)} "
+        f"accuracy in percent on {result.evaluated_on} images"
+    )
     table.add_column("after task")
     for classes in trainer.stream.tasks:
         table.add_column(f"classes {','.join(map(str, classes))}", justify="right")
     table.add_column("mean", justify="right")
     assert trainer.untrained is not None
-    columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][:len(matrices)]
-    table.add_row("untrained", *(_slashed(values) for values in zip(*columns, strict=True)), "", style="dim")
+    columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][: len(matrices)]
+    table.add_row(
+        "untrained", *(_slashed(values) for values in zip(*columns, strict=True)), "", style="dim"
+    )
     for i in range(trainer.n_tasks):
-        table.add_row(str(i + 1), *(_slashed([m[i, t] for m in matrices.values()]) if t <= i else ""
-                                    for t in range(trainer.n_tasks)),
-                      _slashed([metrics.mean_accuracy(m, i) for m in matrices.values()]))
+        table.add_row(
+            str(i + 1),
+            *(
+                _slashed([m[i, t] for m in matrices.values()]) if t <= i else ""
+                for t in range(trainer.n_tasks)
+            ),
+            _slashed([metrics.mean_accuracy(m, i) for m in matrices.values()]),
+        )
     console.print(table)
     if result.forgetting is not None:
-        console.print(f"class-il: forgetting {result.forgetting:.2f}, backward transfer "
-                      f"{result.backward_transfer:.2f}, forward transfer {result.forward_transfer:.2f}")
+        console.print(
+            f"class-il: forgetting {result.forgetting:.2f}, backward transfer "
+            f"{result.backward_transfer:.2f}, forward transfer {result.forward_transfer:.2f}"
+        )
     size = trainer.stream.image_shape[1:]
     dense = metrics.dense_macs(trainer.config.nf, trainer.stream.num_classes, *size)
     if not result.keep_per_gate:
         console.print(f"compute: {dense / 1e6:.2f} M multiply-accumulates per image (no gates)")
         return
-    console.print(f"channels kept: {result.keep_fraction:.3f} of the gated ones (by gate "
-                  f"{', '.join(f'{k:.3f}' for k in result.keep_per_gate)}); keep_ratio {trainer.config.keep_ratio}")
-    console.print(f"compute: {result.macs / 1e6:.2f} M multiply-accumulates per image, agents included, if dropped "
-                  f"channels are skipped; the dense network's {dense / 1e6:.2f} M times {result.compute:.3f}. That is "
-                  "saved in principle only: the network trained and evaluated here masks its channels, computes all of "
-                  "them and saves nothing.", soft_wrap=True)
+    console.print(
+        f"channels kept: {result.keep_fraction:.3f} of the gated ones (by gate "
+        f"{', '.join(f'{k:.3f}' for k in result.keep_per_gate)}); keep_ratio "
+        f"{trainer.config.keep_ratio}"
+    )
+    console.print(
+        f"compute: {result.macs / 1e6:.2f} M multiply-accumulates per image, agents included, if "
+        f"dropped channels are skipped; the dense network's {dense / 1e6:.2f} M times "
+        f"{result.compute:.3f}. That is saved in principle only: the network trained and evaluated "
+        "here masks its channels, computes all of them and saves nothing.",
+        soft_wrap=True,
+    )
 
 
 def _place(trainer: Trainer) -> str:

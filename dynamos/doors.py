@@ -12,6 +12,7 @@ def opens(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
         package: name of the package, for AttributeError.
         homes: module that defines each name, by name.
     """
+
     def find(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")

@@ -1,4 +1,7 @@
-"""Exceptions of Dynamos. A message names the fault, the value, the allowed values and the nearest right name."""
+"""Exceptions of Dynamos.
+
+A message names the fault, the value, the allowed values and the nearest right name.
+"""
 
 import difflib
 import shlex
@@ -55,7 +58,10 @@ def command_line(*words: object) -> str:
 
 
 def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> UserError:
-    """Return the error for a name that is not in `allowed`; it names the nearest one, and `more` ends its message."""
+    """Return the error for a name that is not in `allowed`.
+
+    It names the nearest one, and `more` ends its message.
+    """
     names = list(allowed)
     near = nearest(name, names)
     hint = "" if near is None else f" Did you mean '{near}'?"

@@ -1,6 +1,7 @@
 """Export of a trained network: safetensors and its configuration.
 
-`network = dynamos.export.load("DIR")`; then `network(images).logits`, images (N, 3, H, W) in [0, 1].
+`network = dynamos.export.load("DIR")`; then `network(images).logits`, images (N, 3, H, W) in [0,
+1].
 """
 
 from pathlib import Path
@@ -17,7 +18,7 @@ WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
 
 
 def trained(run: Path) -> tuple[TrainConfig, ResNet, int]:
-    """(configuration, network in evaluation mode, tasks learned) of the newest checkpoint in a run's folder."""
+    """(configuration, network in evaluation mode, tasks learned) of a run's newest checkpoint."""
     if not run.is_dir():
         raise UserError(f"no run in {run}: there is no such folder.")
     found = from_checkpoints(run / "checkpoints")
@@ -27,7 +28,10 @@ def trained(run: Path) -> tuple[TrainConfig, ResNet, int]:
 
 
 def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
-    """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint; None without one."""
+    """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint.
+
+    None without one.
+    """
     state = checkpoints.latest(folder)
     if state is None:
         return None
@@ -41,7 +45,9 @@ def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
     """Write model.safetensors and config.yaml to `folder` and return it."""
     from safetensors.torch import save
 
-    state = {name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}
+    state = {
+        name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
+    }
     about = {"num_classes": network.linear.out_features, "config": config.to_dict()}
     write_whole(folder / WEIGHTS, save(state))
     write_whole(folder / ABOUT, yaml.safe_dump(about, sort_keys=False))
@@ -54,14 +60,19 @@ def load(folder: str | Path) -> ResNet:
 
 
 def read(folder: str | Path) -> tuple[TrainConfig, ResNet]:
-    """(configuration, network on the CPU in evaluation mode) that `write` put in a folder; UserError if damaged."""
+    """(configuration, network on the CPU in evaluation mode) that `write` put in a folder.
+
+    UserError if damaged.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     folder = Path(folder)
     about = read_yaml(folder / ABOUT)
     if not isinstance(about.get("num_classes"), int) or not isinstance(about.get("config"), dict):
-        raise UserError(f"{folder / ABOUT} is not an exported configuration with num_classes and config.")
+        raise UserError(
+            f"{folder / ABOUT} is not an exported configuration with num_classes and config."
+        )
     config = TrainConfig.from_dict(about["config"])
     network = build_network(config, about["num_classes"])
     try:

@@ -53,7 +53,8 @@ class Setting:
         help: its meaning, in a phrase.
         allowed: the range or the names that are allowed; None for any value of its type.
         label: its name in a form; "" for a field that forms show by `name`.
-        flag: its name on the command line, without dashes; None for a field that has no flag of its own.
+        flag: its name on the command line, without dashes; None for a field that has no flag of its
+            own.
         metavar: the value's name in `--help`.
         session: whether it may change from one session of a sweep to the next.
         unit: the unit of its values, "s" or "".
@@ -73,9 +74,12 @@ class Setting:
     unit: str = ""
 
     def typed(self, value: Any, shown: str | None = None) -> Any:
-        """Return the value in the field's own type; UserError, with `shown` for the name, if it has another one.
+        """Return the value in the field's own type.
 
-        A number of numpy's, pandas' or torch's becomes Python's, and 8.0 a whole one where the field's are.
+        UserError, with `shown` for the name, if it has another one.
+
+        A number of numpy's, pandas' or torch's becomes Python's, and 8.0 a whole one where the
+        field's are.
         """
         value, name = plain(value), shown or self.name
         if value is None and self.optional:
@@ -106,11 +110,32 @@ class Setting:
         return value
 
 
-def setting(default: Any, group: str, help: str, allowed: Range | tuple[str, ...] | None = None, *, label: str = "",
-            flag: str | None = None, metavar: str | None = None, session: bool = False, unit: str = "") -> Any:
-    """Return a dataclass field with a description (Setting); MISSING as the default makes it required."""
-    about = {"group": group, "help": help, "allowed": allowed, "label": label, "flag": flag, "metavar": metavar,
-             "session": session, "unit": unit}
+def setting(
+    default: Any,
+    group: str,
+    help: str,
+    allowed: Range | tuple[str, ...] | None = None,
+    *,
+    label: str = "",
+    flag: str | None = None,
+    metavar: str | None = None,
+    session: bool = False,
+    unit: str = "",
+) -> Any:
+    """Return a dataclass field with a description (Setting).
+
+    MISSING as the default makes it required.
+    """
+    about = {
+        "group": group,
+        "help": help,
+        "allowed": allowed,
+        "label": label,
+        "flag": flag,
+        "metavar": metavar,
+        "session": session,
+        "unit": unit,
+    }
     return dataclasses.field(default=default, metadata=about)
 
 
@@ -118,8 +143,11 @@ def setting(default: Any, group: str, help: str, allowed: Range | tuple[str, ...
 def settings(config: type) -> dict[str, Setting]:
     """Return the described fields of a configuration class, by name."""
     hints = typing.get_type_hints(config)
-    return {f.name: Setting(f.name, *_kind(hints[f.name]), f.default, **f.metadata)
-            for f in dataclasses.fields(config) if f.metadata}
+    return {
+        f.name: Setting(f.name, *_kind(hints[f.name]), f.default, **f.metadata)
+        for f in dataclasses.fields(config)
+        if f.metadata
+    }
 
 
 def words(kind: type) -> str:
@@ -128,13 +156,18 @@ def words(kind: type) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as Python, YAML and JSON have it, with whatever it holds: numpy's, pandas' and torch's are not."""
+    """The value with Python's own types, as YAML and JSON need them.
+
+    Numbers and arrays of numpy, pandas and torch are converted, inside containers too.
+    """
     if isinstance(value, Mapping):
         return {plain(name): plain(one) for name, one in value.items()}
     if hasattr(value, "tolist"):  # an array, a Series, a tensor, or one number of theirs
         return value.tolist()
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value] if isinstance(value, list) else tuple(map(plain, value))
+        return (
+            [plain(one) for one in value] if isinstance(value, list) else tuple(map(plain, value))
+        )
     return value
 
 

@@ -8,7 +8,8 @@ from upath import UPath
 
 from dynamos.errors import UserError, unknown
 
-AnyPath = Path | UPath  # on this machine's disks, or in an object store; the code uses only methods that both have
+# on this machine's disks, or in an object store; the code uses only methods that both have
+AnyPath = Path | UPath
 STORES = {"s3": "'.[s3]'", "gs": "gcsfs", "az": "adlfs"}  # pip requirement of each scheme
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 
@@ -21,12 +22,16 @@ def local_path(text: str | Path) -> Path:
         return path
     except UnicodeEncodeError:  # JSON and YAML cannot hold it
         raise UserError(f"{str(text)!r} is not UTF-8.") from None
-    except (RuntimeError, ValueError) as error:  # ~ and no such user; links in a circle; a null character
+    except (RuntimeError, ValueError) as error:
+        # ~ and no such user; links in a circle; a null character
         raise UserError(f"{str(text)!r} is no path: {error}.") from None
 
 
 def any_path(text: str) -> AnyPath:
-    """Return the absolute path that a text names, or the object store's path of a URL; UserError if unusable."""
+    """Return the absolute path that a text names, or the object store's path of a URL.
+
+    UserError if unusable.
+    """
     scheme, separator, _ = text.partition("://")
     if not separator:
         return local_path(text)
@@ -35,11 +40,15 @@ def any_path(text: str) -> AnyPath:
     try:
         # Other processes write there, too: a cached listing would hide their files.
         path = UPath(text, use_listings_cache=False)
-        # A bucket that cannot be listed looks missing, so a file is tried first: its error says more.
+        # A bucket that cannot be listed looks missing, so a file is tried first: its error says
+        # more.
         there = (path / "sweep.yaml").exists() or path.fs.exists(path.drive)
     except ImportError:
-        raise UserError(f"{text} needs a package that is not installed: pip install {STORES[scheme]}") from None
-    except Exception as error:  # the store's package raises many types: credentials, rights, the network
+        raise UserError(
+            f"{text} needs a package that is not installed: pip install {STORES[scheme]}"
+        ) from None
+    except Exception as error:
+        # the store's package raises many types: credentials, rights, the network
         raise UserError(f"{text} cannot be used: {error}") from error
     if not (path.drive and there):
         raise UserError(f"{text}: there is no bucket {path.drive!r}.")
@@ -47,9 +56,12 @@ def any_path(text: str) -> AnyPath:
 
 
 def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPath:
-    """Write `content` to `path` atomically and return the path; a kill at any point leaves the old file or the new.
+    """Write `content` to `path` atomically and return the path.
 
-    With `new`, on a disk only, FileExistsError if the file exists: of several writers the first succeeds.
+    A kill at any point leaves the old file or the new.
+
+    With `new`, on a disk only, FileExistsError if the file exists: of several writers the first
+    succeeds.
     """
     data = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
@@ -75,7 +87,10 @@ def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPa
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, and a renaming in it; does nothing on a system that cannot open folders."""
+    """Flush a folder to disk, and a renaming in it.
+
+    Does nothing on a system that cannot open folders.
+    """
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:

@@ -13,10 +13,13 @@ from dynamos.config import TrainConfig
 from dynamos.network import Output
 
 
-def gate_reward(actions: Tensor, correct: Tensor, keep_ratio: float, policy_penalty: float) -> Tensor:
+def gate_reward(
+    actions: Tensor, correct: Tensor, keep_ratio: float, policy_penalty: float
+) -> Tensor:
     """Reward of every gate, (N, G), without gradient.
 
-    r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly (METHOD section 2).
+    r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly
+    (METHOD section 2).
 
     Args:
         actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
@@ -35,10 +38,12 @@ def policy_loss(log_probs: Tensor, rewards: Tensor) -> Tensor:
 
 
 def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
-    """(1 + same) / (1 + different) of correctly classified images, a scalar; 0 for fewer than three.
+    """(1 + same) / (1 + different) of correctly classified images, a scalar.
 
-    `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal and of different
-    label, each divided by D (METHOD section 2).
+    0 for fewer than three.
+
+    `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal
+    and of different label, each divided by D (METHOD section 2).
 
     Args:
         policy_logits: (N, D), of images already known to be classified correctly.
@@ -48,9 +53,13 @@ def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def masked_prototype_loss(policy_logits: Tensor, labels: Tensor, correct: Tensor) -> Tensor:
-    """prototype_loss over the rows where `correct` (N,) holds; the mask keeps a GPU from waiting for the host."""
+    """prototype_loss over the rows where `correct` (N,) holds.
+
+    The mask keeps a GPU from waiting for the host.
+    """
     n, d = policy_logits.shape
-    # |v_i - v_j|^2 = |v_i|^2 + |v_j|^2 - 2 v_i v_j needs no (N, N, D) tensor; centred vectors reduce cancellation.
+    # |v_i - v_j|^2 = |v_i|^2 + |v_j|^2 - 2 v_i v_j needs no (N, N, D) tensor; centred vectors
+    # reduce cancellation.
     centred = policy_logits - policy_logits.detach().mean(0)
     products = centred @ centred.T
     squares = products.diagonal()
@@ -71,11 +80,15 @@ def gating_losses(output: Output, labels: Tensor, config: TrainConfig) -> tuple[
     """(reward_weight * policy loss, prototype_loss * T) of a gated network's batch, scalars."""
     correct = correctness(output, labels)
     rewards = gate_reward(output.actions, correct, config.keep_ratio, config.policy_penalty)
-    return (config.reward_weight * policy_loss(output.log_probs, rewards),
-            config.prototype_loss * masked_prototype_loss(output.policy_logits, labels, correct))
+    return (
+        config.reward_weight * policy_loss(output.log_probs, rewards),
+        config.prototype_loss * masked_prototype_loss(output.policy_logits, labels, correct),
+    )
 
 
-def stream_terms(output: Output, labels: Tensor, config: TrainConfig, gating: bool) -> dict[str, Tensor]:
+def stream_terms(
+    output: Output, labels: Tensor, config: TrainConfig, gating: bool
+) -> dict[str, Tensor]:
     """Terms of a stream batch's loss: cross entropy and, with `gating`, the losses of the gates."""
     task = F.cross_entropy(output.logits, labels)
     if not gating:
@@ -89,17 +102,27 @@ def stream_loss(output: Output, labels: Tensor, config: TrainConfig, gating: boo
     return functools.reduce(torch.add, stream_terms(output, labels, config, gating).values())
 
 
-def rehearsal_loss(output: Output, labels: Tensor, stored_logits: Tensor, stored_policy_logits: Tensor,
-                   config: TrainConfig, gating: bool) -> Tensor:
+def rehearsal_loss(
+    output: Output,
+    labels: Tensor,
+    stored_logits: Tensor,
+    stored_policy_logits: Tensor,
+    config: TrainConfig,
+    gating: bool,
+) -> Tensor:
     """Loss of a buffer batch, which keeps its logits near the stored ones.
 
-    alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta * policy loss + the
-    prototype loss, which beta does not scale (METHOD sections 2 and 7).
+    alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta *
+    policy loss + the prototype loss, which beta does not scale (METHOD sections 2 and 7).
     """
     loss = config.alpha * F.mse_loss(output.logits, stored_logits)
     own = F.cross_entropy(output.logits, labels)
     if gating:
         policy, prototype = gating_losses(output, labels, config)
         own = own + policy
-        loss = loss + config.policy_alpha * F.mse_loss(output.policy_logits, stored_policy_logits) + prototype
+        loss = (
+            loss
+            + config.policy_alpha * F.mse_loss(output.policy_logits, stored_policy_logits)
+            + prototype
+        )
     return loss + config.beta * own

@@ -1,4 +1,7 @@
-"""Accuracy matrix -> class-il, task-il, transfer, forgetting; multiply-accumulates of a gated network."""
+"""Accuracy matrix -> class-il, task-il, transfer, forgetting.
+
+Multiply-accumulates of a gated network.
+"""
 
 import dataclasses
 import math
@@ -10,17 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
-DECIMALS = 10  # of a mean: far finer than one image of any test set, far coarser than the rounding of float64
+# of a mean: far finer than one image of any test set, far coarser than the rounding of float64
+DECIMALS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TaskResult:
-    """Metrics after a task, accuracies in percent. Its field names are the only metric names of the program."""
+    """Metrics after a task, accuracies in percent.
+
+    Its field names are the only metric names of the program.
+    """
 
     task: int  # index of the task just learned, from 0
     n_tasks: int
     evaluated_on: str  # "validation" or "test"
-    class_il: float  # mean over the tasks seen, argmax over all classes; a rotating stream's one accuracy
+    # mean over the tasks seen, argmax over all classes; a rotating stream's one accuracy
+    class_il: float
     task_il: float | None  # the same, argmax over the task's classes; None in a rotating stream
     class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
@@ -31,14 +39,16 @@ class TaskResult:
     keep_per_gate: tuple[float, ...]  # (G,)
     keep_per_task: tuple[tuple[float, ...], ...]  # (tasks seen, G)
     policy_entropy: float  # mean entropy of a channel's keep probability, nats
-    macs: float  # expected multiply-accumulates per image if dropped channels are skipped, agents included
+    # expected multiply-accumulates per image if dropped channels are skipped, agents included
+    macs: float
     compute: float  # macs over those of the dense network
     train_loss: float  # mean over the task's last epoch; unbounded below, not a measure of progress
     train_accuracy: float  # on stream batches before their step, last epoch
     steps: int  # training steps of the whole run so far
     train_seconds: float  # wall time of this task's training
     eval_seconds: float
-    learning_accuracy: float | None = None  # of the class-il rows; None in a rotating stream and in older files
+    # of the class-il rows; None in a rotating stream and in older files
+    learning_accuracy: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -47,7 +57,10 @@ class TaskResult:
         return self.task == self.n_tasks - 1
 
     def metrics(self) -> dict[str, float]:
-        """Return every number by name; a prefix names the images of an accuracy: val_class_il or test_class_il."""
+        """Return every number by name.
+
+        A prefix names the images of an accuracy: val_class_il or test_class_il.
+        """
         accuracies = ("class_il", "task_il", "learning_accuracy")
         prefix = {"validation": "val_", "test": "test_"}[self.evaluated_on]
         values: dict[str, float] = {}
@@ -68,14 +81,19 @@ class TaskResult:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Self:
-        """Return the TaskResult of the mapping that `to_dict` returned, its lists as tuples again."""
+        """Return the TaskResult of the mapping that `to_dict` returned, its lists as tuples."""
+
         def tuples(value: Any) -> Any:
             return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
+
         return cls(**{name: tuples(value) for name, value in values.items()})
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of several values, rounded to DECIMALS so that means that are equal on paper compare equal; 0 of none."""
+    """Mean of several values, rounded to DECIMALS; 0 of none.
+
+    The rounding makes means equal that are equal on paper.
+    """
     given = list(map(float, values))
     if len(given) < 2:
         return given[0] if given else 0.0
@@ -83,20 +101,23 @@ def mean(values: Iterable[float]) -> float:
 
 
 def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
-    """(T, T) matrix R[i][t] of accuracy on task t after training task i; NaN where nothing was measured."""
+    """(T, T) matrix R[i][t] of accuracy on task t after training task i.
+
+    NaN where nothing was measured.
+    """
     matrix = np.full((n_tasks, n_tasks), np.nan)
     for i, row in enumerate(rows):
-        matrix[i, :len(row)] = row
+        matrix[i, : len(row)] = row
     return matrix
 
 
 def mean_accuracy(matrix: Matrix, task: int) -> float:
     """Unweighted mean accuracy on the tasks seen after `task`."""
-    return mean(matrix[task, :task + 1])
+    return mean(matrix[task, : task + 1])
 
 
 def learning_accuracy(matrix: Matrix) -> float:
-    """Mean over t of R[t][t] (Riemer et al. 2019): the accuracy on each task right after it was learned."""
+    """Mean over t of R[t][t] (Riemer et al. 2019): accuracy on each task when it was learned."""
     return mean(np.diag(matrix))
 
 
@@ -117,7 +138,10 @@ def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (METHOD section 4); never negative, 0 for one task."""
+    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (METHOD section 4).
+
+    Never negative, 0 for one task.
+    """
     last = len(matrix) - 1
     return mean(matrix[t:, t].max() - matrix[last, t] for t in range(last))
 
@@ -130,27 +154,32 @@ def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
 def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
     """Multiply-accumulates per image of the four agents in the published form (METHOD section 1).
 
-    That form convolves whole maps (1x1); the agents of network.py pool first and need far less at inference.
+    That form convolves whole maps (1x1); the agents of network.py pool first and need far less at
+    inference.
     """
     full, half = height * width, _halved(height) * _halved(width)
     wide = 2 * nf
     return nf * wide * full + 3 * wide * wide * half + 4 * 2 * wide * (wide // hidden_dim_ratio)
 
 
-def gated_macs(kept: Matrix, nf: int, num_classes: int, hidden_dim_ratio: int, height: int, width: int) -> Matrix:
-    """(N,) multiply-accumulates per image of the gated network when dropped channels are skipped, agents included.
+def gated_macs(
+    kept: Matrix, nf: int, num_classes: int, hidden_dim_ratio: int, height: int, width: int
+) -> Matrix:
+    """(N,) multiply-accumulates per image if dropped channels are skipped, agents included.
 
-    A dropped channel is neither computed nor used as an input downstream. A masked network, which computes
-    everything and multiplies by zero, saves none of this.
+    A dropped channel is neither computed nor used as an input downstream. A masked network, which
+    computes everything and multiplies by zero, saves none of this.
 
     Args:
         kept: (N, 4), number of channels that each gate kept of each image.
     """
-    return _macs(kept, nf, num_classes, height, width) + agent_macs(nf, hidden_dim_ratio, height, width)
+    return _macs(kept, nf, num_classes, height, width) + agent_macs(
+        nf, hidden_dim_ratio, height, width
+    )
 
 
 def _macs(kept: Matrix, nf: int, num_classes: int, height: int, width: int) -> Matrix:
-    """(N,) multiply-accumulates per image without the agents, for the channels (N, 4) that the gates keep."""
+    """(N,) multiply-accumulates per image, without the agents, for the kept channels (N, 4)."""
     full, half = height * width, _halved(height) * _halved(width)
     k1, k2, k3, k4 = np.asarray(kept, dtype=np.float64).T
     first_stage = 9 * 3 * nf * full + 4 * 9 * nf * nf * full

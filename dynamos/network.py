@@ -28,17 +28,19 @@ class Output:
 
 
 class PooledNorm(torch.autograd.Function):
-    """global_average_pool(batch_norm(conv1x1(x))) without the convolution's (N, C, H, W) map, in training.
+    """global_average_pool(batch_norm(conv1x1(x))) without the (N, C, H, W) map, in training.
 
-    Both steps are linear in the pixels but for the batch statistics, and the map's statistics follow exactly from those
-    of its input: the mean of w x is w E[x], its variance w Cov[x] w'. The derivative is written out below because
-    autograd would take three times as many operations, all small; either way one multiplication is over the pixels.
+    Both steps are linear in the pixels but for the batch statistics, and the map's statistics
+    follow exactly from those of its input: the mean of w x is w E[x], its variance w Cov[x] w'. The
+    derivative is written out below because autograd would take three times as many operations, all
+    small; either way one multiplication is over the pixels.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor,
-                eps: float) -> tuple[Tensor, Tensor, Tensor]:
-        """(pooled map (N, C), the map's batch mean (C,) and biased variance (C,)), the latter two without gradient.
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor, gamma: Tensor, beta: Tensor, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """(pooled map (N, C), mean (C,), biased variance (C,)), the last two without gradient.
 
         Args:
             ctx: autograd's context.
@@ -66,7 +68,7 @@ class PooledNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """The gradients of x, weight, gamma and beta, by the chain rule through forward's lines in reverse."""
+        """The gradients of x, weight, gamma and beta, by the chain rule through `forward`."""
         pixels, weight, gamma, mean, spread, scale, centred, normal = ctx.saved_tensors
         dz, (n, hw, channels) = gradients[0], pixels.shape
         dgamma = (dz * normal).sum(0)
@@ -75,10 +77,16 @@ class PooledNorm(torch.autograd.Function):
         dweight = torch.addcmul(dmap.T @ centred, dvariance, spread, value=2)
         dcovariance = weight.T @ (dvariance * weight)
         dpooled = dmap @ weight
-        # The mean depends on `pooled`, too: centring and covariance both have a gradient with respect to it.
+        # The mean depends on `pooled`, too: centring and covariance both have a gradient with
+        # respect to it.
         dpooled -= dpooled.mean(0) + dcovariance @ mean * (2 / n)
-        dx = torch.baddbmm(dpooled[:, None], pixels, dcovariance.expand(n, channels, channels), beta=1 / hw,
-                           alpha=2 / (n * hw))
+        dx = torch.baddbmm(
+            dpooled[:, None],
+            pixels,
+            dcovariance.expand(n, channels, channels),
+            beta=1 / hw,
+            alpha=2 / (n * hw),
+        )
         return dx.unflatten(1, ctx.size).permute(0, 3, 1, 2), dweight, dgamma, dz.sum(0), None
 
 
@@ -94,7 +102,8 @@ class Agent(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Policy logits (N, C) of x (N, Cin, H, W)."""
-        with torch.autocast(x.device.type, enabled=False):  # a policy in half precision would lose its small steps
+        # a policy in half precision would lose its small steps
+        with torch.autocast(x.device.type, enabled=False):
             z = self._pooled(x.float())
             return z * torch.sigmoid(self.fc2(F.relu(self.fc1(z))))
 
@@ -132,8 +141,8 @@ class Gate(nn.Module):
         """
         policy_logits = self.agent(x)
         with torch.no_grad():
-            # Actions carry no gradient: the task losses reach the agents only through REINFORCE, the prototype
-            # loss and the replay of policy logits.
+            # Actions carry no gradient: the task losses reach the agents only through REINFORCE,
+            # the prototype loss and the replay of policy logits.
             p = torch.sigmoid(policy_logits / self.temperature)
             if self.training or self.infer_mode == "sample":
                 assert noise is not None
@@ -141,7 +150,10 @@ class Gate(nn.Module):
             return policy_logits, (p >= self.threshold).to(p.dtype)
 
     def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The result of `forward` with every channel kept and zeros for the policy logits; the agent is not used."""
+        """The result of `forward` with every channel kept and zeros for the policy logits.
+
+        The agent is not used.
+        """
         zeros = torch.zeros(x.shape[0], self.channels, device=x.device)
         return zeros, torch.ones_like(zeros)
 
@@ -159,14 +171,17 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
         normalised: Tensor = bn(convolution(x, conv, conv.weight))
         return normalised
     scale, shift = folded(bn)
-    weight = (conv.weight * scale[:, None, None, None]).contiguous(memory_format=torch.channels_last)
+    weight = (conv.weight * scale[:, None, None, None]).contiguous(
+        memory_format=torch.channels_last
+    )
     return convolution(x, conv, weight, shift)
 
 
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """conv(x) with another weight and bias."""
     if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 8:
-        # Narrow ones failed in a library below torch. Selecting the pixels first gives the same result without it.
+        # Narrow ones failed in a library below torch. Selecting the pixels first gives the same
+        # result without it.
         down, right = conv.stride
         return F.conv2d(x[:, :, ::down, ::right], weight, bias)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
@@ -179,7 +194,9 @@ def _conv3x3(channels_in: int, channels: int, stride: int = 1) -> nn.Conv2d:
 class Block(nn.Module):
     """A basic residual block, gated or not."""
 
-    def __init__(self, channels_in: int, channels: int, stride: int, config: TrainConfig, gated: bool) -> None:
+    def __init__(
+        self, channels_in: int, channels: int, stride: int, config: TrainConfig, gated: bool
+    ) -> None:
         super().__init__()
         self.conv1 = _conv3x3(channels_in, channels, stride)
         self.bn1 = nn.BatchNorm2d(channels)
@@ -188,13 +205,15 @@ class Block(nn.Module):
         self.shortcut: nn.Sequential | None = None
         if stride != 1 or channels_in != channels:
             self.shortcut = nn.Sequential(
-                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
+                nn.Conv2d(channels_in, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
+            )
         self.gate1 = Gate(channels_in, channels, config) if gated else None
         self.gate2 = Gate(channels, channels, config) if gated else None
 
     def forward(self, x: Tensor, decide: "Decide") -> Tensor:
         """The block's output (N, C, H', W'); `decide` returns the mask of each gate."""
-        # In place where no derivative needs the old values: the next operation then finds its input in the cache.
+        # In place where no derivative needs the old values: the next operation then finds its input
+        # in the cache.
         h = conv_bn(x, self.conv1, self.bn1)
         if self.gate1 is not None:
             h *= decide(self.gate1, x)
@@ -224,16 +243,24 @@ class Decide:
 
 
 class ResNet(nn.Module):
-    """A ResNet of two stages of two basic blocks; with `gated` both blocks of the second stage are gated."""
+    """A ResNet of two stages of two basic blocks.
+
+    With `gated` both blocks of the second stage are gated.
+    """
 
     def __init__(self, config: TrainConfig, num_classes: int, gated: bool) -> None:
         super().__init__()
         nf = config.nf
         self.conv = _conv3x3(3, nf)
         self.bn = nn.BatchNorm2d(nf)
-        self.blocks = nn.ModuleList([
-            Block(nf, nf, 1, config, False), Block(nf, nf, 1, config, False),
-            Block(nf, 2 * nf, 2, config, gated), Block(2 * nf, 2 * nf, 1, config, gated)])
+        self.blocks = nn.ModuleList(
+            [
+                Block(nf, nf, 1, config, False),
+                Block(nf, nf, 1, config, False),
+                Block(nf, 2 * nf, 2, config, gated),
+                Block(2 * nf, 2 * nf, 1, config, gated),
+            ]
+        )
         self.linear = nn.Linear(2 * nf, num_classes)
         self.gated, self.infer_mode, self.temperature = gated, config.infer_mode, config.temperature
 
@@ -251,8 +278,8 @@ class ResNet(nn.Module):
     def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
         """Output of images (N, 3, H, W) in [0, 1].
 
-        `noise` (N, G, C), uniform in [0, 1), decides sampled actions; by default torch's global generator draws it.
-        With `bypass` every channel is kept and no agent is used (warm-up).
+        `noise` (N, G, C), uniform in [0, 1), decides sampled actions; by default torch's global
+        generator draws it. With `bypass` every channel is kept and no agent is used (warm-up).
         """
         if noise is None and not bypass:
             noise = torch.rand(len(images), *self.noise_shape, device=images.device)
@@ -266,10 +293,19 @@ class ResNet(nn.Module):
         if not self.gated:
             none = logits.new_zeros(n, 0)
             return Output(logits, none, none.reshape(n, 0, channels), none)
-        policy_logits, actions = torch.stack(decide.policy_logits, 1), torch.stack(decide.actions, 1)
-        # log Bernoulli(a | sigmoid(l)) is the negative cross entropy; torch's distributions would make a GPU wait.
-        log_probs = logits.new_zeros(n, GATES) if bypass else -F.binary_cross_entropy_with_logits(
-            policy_logits / self.temperature, actions, reduction="none").sum(2)
+        policy_logits, actions = (
+            torch.stack(decide.policy_logits, 1),
+            torch.stack(decide.actions, 1),
+        )
+        # log Bernoulli(a | sigmoid(l)) is the negative cross entropy; torch's distributions would
+        # make a GPU wait.
+        log_probs = (
+            logits.new_zeros(n, GATES)
+            if bypass
+            else -F.binary_cross_entropy_with_logits(
+                policy_logits / self.temperature, actions, reduction="none"
+            ).sum(2)
+        )
         return Output(logits, policy_logits.flatten(1), actions, log_probs)
 
 

@@ -1,4 +1,4 @@
-"""Model files of the original program: state dicts under its names, which both programs read (METHOD section 6)."""
+"""Model files of the original program: state dicts under its names (METHOD section 6)."""
 
 from collections.abc import Iterator
 
@@ -10,24 +10,40 @@ _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 
 
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """Return the network's state under the original's names: 110 entries gated, 70 dense; stem and classifier twice."""
+    """Return the network's state under the original's names: 110 entries gated, 70 dense.
+
+    Stem and classifier twice.
+    """
     own = network.state_dict()
-    return {theirs: own[name].detach().cpu().contiguous().clone() for theirs, name in _names(set(own))}
+    return {
+        theirs: own[name].detach().cpu().contiguous().clone() for theirs, name in _names(set(own))
+    }
 
 
 def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
-    """Load a state dict under the original's names; UserError if its names or shapes are not the network's."""
+    """Load a state dict under the original's names.
+
+    UserError if its names or shapes are not the network's.
+    """
     own = network.state_dict()
     names = dict(_names(set(own)))
     missing, strange = sorted(set(names) - set(state)), sorted(set(state) - set(names))
     if missing or strange:
-        raise UserError("the model file does not fit this network: "
-                        + "; ".join(f"{what} {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
-                                    for what, found in (("missing", missing), ("unknown", strange)) if found) + ".")
+        raise UserError(
+            "the model file does not fit this network: "
+            + "; ".join(
+                f"{what} {', '.join(found[:3])}{', ...' if len(found) > 3 else ''}"
+                for what, found in (("missing", missing), ("unknown", strange))
+                if found
+            )
+            + "."
+        )
     for theirs, name in names.items():
         if state[theirs].shape != own[name].shape:
-            raise UserError(f"the model file's {theirs} has shape {tuple(state[theirs].shape)}, the network's "
-                            f"{tuple(own[name].shape)}: another nf, hidden_dim_ratio or number of classes.")
+            raise UserError(
+                f"the model file's {theirs} has shape {tuple(state[theirs].shape)}, the network's "
+                f"{tuple(own[name].shape)}: another nf, hidden_dim_ratio or number of classes."
+            )
     network.load_state_dict({name: state[theirs] for theirs, name in names.items()})
 
 

@@ -1,4 +1,4 @@
-"""Standard output and error whose failures end no work: a full device, a pipe that its reader closed."""
+"""Standard output and error whose failures (full device, closed pipe) do not end the work."""
 
 import os
 import sys
@@ -38,7 +38,10 @@ class Output:
         return getattr(self._stream, name)
 
     def _drop(self, error: OSError) -> None:
-        """Redirect the stream, its buffer included, to os.devnull: Python would fail on it again at its exit."""
+        """Redirect the stream, its buffer included, to os.devnull.
+
+        Python would fail on it again at its exit.
+        """
         self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, self._stream.fileno())
@@ -47,9 +50,13 @@ class Output:
 
 @contextmanager
 def outputs() -> Iterator[tuple[Output, Output]]:
-    """Wrap standard output and error in Output while the context lasts; flush and restore them at its end."""
+    """Wrap standard output and error in Output while the context lasts.
+
+    Flush and restore them at its end.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        if getattr(sys, name) is None:  # closed by the shell: the next file opened would get its number
+        # closed by the shell: the next file opened would get its number
+        if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
     before = sys.stdout, sys.stderr
     made = Output(sys.stdout), Output(sys.stderr)

@@ -15,9 +15,16 @@ if TYPE_CHECKING:  # `--version` needs no torch
 def environment(device: "torch.device", threads: int) -> dict[str, Any]:
     """Return versions, machine and device as plain values; a run's numbers depend on them, too."""
     facts: dict[str, Any] = {
-        "python": platform.python_version(), "platform": platform.platform(), "processor": platform.machine(),
-        "cpus": os.cpu_count(), "device": str(device), "threads": threads,
-        "versions": {name: _version(name) for name in ("dynamos", "torch", "numpy", "scikit-learn", "scipy")}}
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "device": str(device),
+        "threads": threads,
+        "versions": {
+            name: _version(name) for name in ("dynamos", "torch", "numpy", "scikit-learn", "scipy")
+        },
+    }
     if device.type == "cuda":
         import torch
 
@@ -27,14 +34,20 @@ def environment(device: "torch.device", threads: int) -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of this code, with `+changes` where files differ from it; None outside its repository."""
+    """Return the commit of this code, with `+changes` where files differ from it.
+
+    None outside its repository.
+    """
     here = Path(__file__).parent
     try:
-        # The root must be the one that holds this package, not a repository that merely contains an environment.
+        # The root must be the one that holds this package, not a repository that merely contains an
+        # environment.
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.parent.resolve():
             return None
         revision = _git(here, "rev-parse", "HEAD")
-        return revision + ("+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else "")
+        return revision + (
+            "+changes" if _git(here, "status", "--porcelain", "--untracked-files=no") else ""
+        )
     except (OSError, subprocess.SubprocessError):
         return None
 
@@ -42,7 +55,9 @@ def git_revision() -> str | None:
 def release() -> str:
     """Version and, in a checkout, commit, as `--version` prints them."""
     revision = git_revision()
-    return f"dynamos {_version('dynamos') or '(not installed)'}" + ("" if revision is None else f", commit {revision}")
+    return f"dynamos {_version('dynamos') or '(not installed)'}" + (
+        "" if revision is None else f", commit {revision}"
+    )
 
 
 def now_utc() -> str:
@@ -51,8 +66,13 @@ def now_utc() -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", "-C", str(folder), *arguments], check=True, capture_output=True, text=True,
-                          timeout=10).stdout.strip()
+    return subprocess.run(
+        ["git", "-C", str(folder), *arguments],
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=10,
+    ).stdout.strip()
 
 
 def _version(name: str) -> str | None:

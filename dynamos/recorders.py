@@ -29,10 +29,16 @@ OFFERS = "dynamos.recorders"
 
 
 class Recorder:
-    """Base of the recorders; `record` calls these methods during a run, and each recorder overrides those it needs."""
+    """Base of the recorders.
+
+    `record` calls these methods during a run, and each recorder overrides those it needs.
+    """
 
     def start(self, trainer: Trainer) -> None:
-        """Called when training begins or resumes; raises here if the output could not be written at the end."""
+        """Called when training begins or resumes.
+
+        Raises here if the output could not be written at the end.
+        """
 
     def step(self, trainer: Trainer) -> None:
         """Called after every training step."""
@@ -54,16 +60,23 @@ class Recorder:
 
 
 def offered(name: str) -> Callable[..., Recorder]:
-    """Return the recorder of that name from an installed package (entry points of OFFERS); UserError without one."""
+    """Return the recorder of that name from an installed package (entry points of OFFERS).
+
+    UserError without one.
+    """
     found = list(entry_points(group=OFFERS, name=name))
     if not found:
-        raise UserError(f"this installation has no recorder {name!r}; install this version of dynamos (pip install .).")
+        raise UserError(
+            f"this installation has no recorder {name!r}; install this version of dynamos (pip "
+            "install .)."
+        )
     make: Callable[..., Recorder] = found[0].load()
     return make
 
 
 def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
     """Train the rest of a run and call the recorders in their order."""
+
     def step(trainer: Trainer) -> None:
         for recorder in recorders:
             recorder.step(trainer)
@@ -92,7 +105,7 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
 
 
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
-    """(T, T) accuracies by setting: class-il and task-il, or general-continual for a rotating stream.
+    """(T, T) accuracies by setting: class-il and task-il, or general-continual if rotating.
 
     The original program names its folders so.
     """
@@ -100,7 +113,10 @@ def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
     class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
     if trainer.stream.rotating:
         return {"general-continual": class_il}
-    return {"class-il": class_il, "task-il": metrics.accuracy_matrix([r.task_il_row for r in results], n_tasks)}
+    return {
+        "class-il": class_il,
+        "task-il": metrics.accuracy_matrix([r.task_il_row for r in results], n_tasks),
+    }
 
 
 class Checkpoints(Recorder):
@@ -120,16 +136,27 @@ class Checkpoints(Recorder):
 
 
 class ResultFile(Recorder):
-    """result.json: the accuracy matrices, every TaskResult and their provenance; rewritten after every task."""
+    """result.json: the accuracy matrices, every TaskResult and their provenance.
+
+    Rewritten after every task.
+    """
 
     def __init__(self, path: Path, about: Mapping[str, Any], started: str) -> None:
-        """Set up the file at `path`; `about` are further entries, `started` is the time of the run's first start."""
+        """Set up the file at `path`.
+
+        `about` are further entries, `started` is the time of the run's first start.
+        """
         self.path, self.about, self.started = path, dict(about), started
 
     def start(self, trainer: Trainer) -> None:
-        """Note environment and git revision, for the code may change during the run; test if the folder is writable."""
-        self.about |= {"environment": environment(trainer.device, trainer.config.threads),
-                       "git_revision": git_revision()}
+        """Note environment and git revision, for the code may change during the run.
+
+        Test if the folder is writable.
+        """
+        self.about |= {
+            "environment": environment(trainer.device, trainer.config.threads),
+            "git_revision": git_revision(),
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=self.path.parent) as file:
             file.write(b"\n")
@@ -143,13 +170,22 @@ class ResultFile(Recorder):
         self._write(trainer, finished=now_utc())
 
     def _write(self, trainer: Trainer, finished: str | None) -> None:
-        matrices = {name: _without_nan(matrix) for name, matrix in accuracy_matrices(trainer).items()}
+        matrices = {
+            name: _without_nan(matrix) for name, matrix in accuracy_matrices(trainer).items()
+        }
         content = {
-            "config": trainer.config.to_dict(), "evaluated_on": trainer.config.evaluate_on,
-            "tasks": trainer.stream.tasks, "accuracy": matrices, "untrained": trainer.untrained,
+            "config": trainer.config.to_dict(),
+            "evaluated_on": trainer.config.evaluate_on,
+            "tasks": trainer.stream.tasks,
+            "accuracy": matrices,
+            "untrained": trainer.untrained,
             "results": [result.to_dict() for result in trainer.results],
-            "data_hash": trainer.stream.data_hash, "split_hash": trainer.stream.split_hash,
-            **self.about, "started": self.started, "finished": finished}
+            "data_hash": trainer.stream.data_hash,
+            "split_hash": trainer.stream.split_hash,
+            **self.about,
+            "started": self.started,
+            "finished": finished,
+        }
         write_whole(self.path, json.dumps(content, indent=1) + "\n")
 
 
@@ -163,7 +199,7 @@ def finished(path: Path) -> bool:
 
 
 class ModelFiles(Recorder):
-    """State dicts in the original's names: task_final.pth and, with `save_all`, task_01.pth, ... before it."""
+    """State dicts in the original's names: task_final.pth, with `save_all` also task_01.pth, ..."""
 
     def __init__(self, folder: Path, save_all: bool) -> None:
         self.folder, self.save_all = folder, save_all
@@ -184,10 +220,10 @@ class ModelFiles(Recorder):
 
 
 class CsvRow(Recorder):
-    """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv for each setting, once the run has ended.
+    """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv per setting, at the run's end.
 
-    With `once` a row that the file has already, to the last digit, is not added again: a resumed run may have been
-    killed between its row and its end.
+    With `once` a row that the file has already, to the last digit, is not added again: a resumed
+    run may have been killed between its row and its end.
     """
 
     def __init__(self, root: Path, options: Mapping[str, Any], once: bool = False) -> None:
@@ -202,34 +238,53 @@ class CsvRow(Recorder):
         """Append the rows: mean accuracies, transfer, forgetting, then every argument."""
         config = trainer.config
         for setting, matrix in accuracy_matrices(trainer).items():
-            row: dict[str, Any] = {f"task{t + 1}": metrics.mean_accuracy(matrix, t) for t in range(len(matrix))}
+            row: dict[str, Any] = {
+                f"task{t + 1}": metrics.mean_accuracy(matrix, t) for t in range(len(matrix))
+            }
             transfer: tuple[float | str, ...] = ("", "", "")
             if not trainer.stream.rotating:
                 assert trainer.untrained is not None
                 untrained = np.asarray(trainer.untrained[setting.replace("-", "_")])
-                transfer = (metrics.forward_transfer(matrix, untrained), metrics.backward_transfer(matrix),
-                            metrics.forgetting(matrix))
-            row |= dict(zip(("forward_transfer", "backward_transfer", "forgetting"), transfer, strict=True))
+                transfer = (
+                    metrics.forward_transfer(matrix, untrained),
+                    metrics.backward_transfer(matrix),
+                    metrics.forgetting(matrix),
+                )
+            row |= dict(
+                zip(("forward_transfer", "backward_transfer", "forgetting"), transfer, strict=True)
+            )
             row |= config.to_dict() | self.options
             append_row(self._path(trainer, setting), row, self.once)
 
     def _path(self, trainer: Trainer, setting: str) -> Path:
-        return self.root / "results" / setting / trainer.config.dataset / trainer.config.model / "mean_accs.csv"
+        return (
+            self.root
+            / "results"
+            / setting
+            / trainer.config.dataset
+            / trainer.config.model
+            / "mean_accs.csv"
+        )
 
 
 def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
-    """Add a row to a CSV file; values missing in the file or the row are empty, and the columns task1, ... come first.
+    """Add a row to a CSV file.
 
-    With `once`, a row that the file has is not added again. An empty hidden file beside it serves as a lock: runs that
-    end together would lose each other's rows. It stays, for another run may be waiting for it.
+    Values missing in the file or the row are empty, and the columns task1, ... come first.
+
+    With `once`, a row that the file has is not added again. An empty hidden file beside it serves
+    as a lock: runs that end together would lose each other's rows. It stays, for another run may be
+    waiting for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         columns, rows = _table(path)
         texts = {name: "" if value is None else str(value) for name, value in row.items()}
-        if once and any({name: value for name, value in old.items() if value or name in texts} == texts
-                        for old in rows):
+        if once and any(
+            {name: value for name, value in old.items() if value or name in texts} == texts
+            for old in rows
+        ):
             return
         columns += [name for name in row if name not in columns]
         columns.sort(key=lambda name: int(name[4:]) if re.fullmatch(r"task\d+", name) else math.inf)
@@ -241,9 +296,13 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 
 
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
-    """(columns, rows) of a CSV file, both empty if it is missing; UserError if it is damaged or no such table."""
+    """(columns, rows) of a CSV file, both empty if it is missing.
+
+    UserError if it is damaged or no such table.
+    """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:  # a spreadsheet puts a byte-order mark before it
+        # a spreadsheet puts a byte-order mark before it
+        with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError:
@@ -262,15 +321,22 @@ def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
         return f"its column {twice[0]!r} is there {columns.count(twice[0])} times"
     if columns and "task1" not in columns:
         other = next((mark for mark in ";\t" if mark in columns[0]), None)
-        return "it has no column task1" + ("" if other is None else f"; a spreadsheet may have saved it with {other!r} "
-                                           "between its columns, which commas belong between")
+        return "it has no column task1" + (
+            ""
+            if other is None
+            else f"; a spreadsheet may have saved it with {other!r} "
+            "between its columns, which commas belong between"
+        )
     # DictReader puts the surplus values of a line under None.
     long = next((number for number, row in enumerate(rows, 1) if None in row), None)
     return None if long is None else f"its row {long} has more values than there are columns"
 
 
 class CurveFile(Recorder):
-    """curve.csv: a row for every point of the curve. The run's state holds the points, so each appears once."""
+    """curve.csv: a row for every point of the curve.
+
+    The run's state holds the points, so each appears once.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -299,10 +365,11 @@ def write_curve(trainer: Trainer, path: AnyPath) -> None:
 
 
 class TensorBoard(Recorder):
-    """Event files by setting: means over epochs done, accuracies over tasks done, the curve over steps done.
+    """Event files by setting: means over epochs, accuracies over tasks, the curve over steps.
 
-    Every event is in the file at once. The SummaryWriter of tensorboardX writes from a thread and cannot promise that:
-    the run may be killed at its next step, and once resumed from that step it does not repeat the event.
+    Every event is in the file at once. The SummaryWriter of tensorboardX writes from a thread and
+    cannot promise that: the run may be killed at its next step, and once resumed from that step it
+    does not repeat the event.
     """
 
     def __init__(self, folder: Callable[[str], Path]) -> None:
@@ -319,10 +386,18 @@ class TensorBoard(Recorder):
             folder = self.folder(setting)
             folder.mkdir(parents=True, exist_ok=True)
             # The writer names its file by the second, and would overwrite an existing one.
-            self.writers[setting] = EventsWriter(str(folder / "events"), f".{len(list(folder.iterdir()))}")
-            # A resumed run repeats points after its checkpoint: this event makes TensorBoard drop the first ones.
-            self.writers[setting].write_event(Event(
-                wall_time=time(), step=trainer.steps + 1, session_log=SessionLog(status=SessionLog.START)))
+            self.writers[setting] = EventsWriter(
+                str(folder / "events"), f".{len(list(folder.iterdir()))}"
+            )
+            # A resumed run repeats points after its checkpoint: this event makes TensorBoard drop
+            # the first ones.
+            self.writers[setting].write_event(
+                Event(
+                    wall_time=time(),
+                    step=trainer.steps + 1,
+                    session_log=SessionLog(status=SessionLog.START),
+                )
+            )
 
     def epoch(self, trainer: Trainer, means: dict[str, float]) -> None:
         """Write the epoch's means over all its batches."""
@@ -333,15 +408,32 @@ class TensorBoard(Recorder):
     def point(self, trainer: Trainer, point: dict[str, float]) -> None:
         """Write a point of the curve."""
         for setting in self.writers:
-            self._write(setting, {f"curve/{name}": value for name, value in point.items()
-                                  if name not in ("steps", "task")}, int(point["steps"]))
+            self._write(
+                setting,
+                {
+                    f"curve/{name}": value
+                    for name, value in point.items()
+                    if name not in ("steps", "task")
+                },
+                int(point["steps"]),
+            )
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
         """Write mean and single accuracies and the fraction of channels kept."""
         for setting, matrix in accuracy_matrices(trainer).items():
-            single = {f"accuracy/task{t + 1}": float(matrix[result.task, t]) for t in range(result.task + 1)}
-            self._write(setting, {"accuracy/mean": metrics.mean_accuracy(matrix, result.task), **single,
-                                  "gates/keep_fraction": result.keep_fraction}, result.task + 1)
+            single = {
+                f"accuracy/task{t + 1}": float(matrix[result.task, t])
+                for t in range(result.task + 1)
+            }
+            self._write(
+                setting,
+                {
+                    "accuracy/mean": metrics.mean_accuracy(matrix, result.task),
+                    **single,
+                    "gates/keep_fraction": result.keep_fraction,
+                },
+                result.task + 1,
+            )
 
     def end(self, trainer: Trainer) -> None:
         """Close the files."""
@@ -353,7 +445,9 @@ class TensorBoard(Recorder):
         from tensorboardX.summary import scalar
 
         for name, value in values.items():
-            self.writers[setting].write_event(Event(wall_time=time(), step=step, summary=scalar(name, value)))
+            self.writers[setting].write_event(
+                Event(wall_time=time(), step=step, summary=scalar(name, value))
+            )
         self.writers[setting].flush()
 
 

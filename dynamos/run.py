@@ -51,14 +51,24 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def build(config: TrainConfig, download: bool) -> Trainer:
-    """Build the run of a configuration; RunError if memory is too small, UserError if its data is missing."""
+    """Build the run of a configuration.
+
+    RunError if memory is too small, UserError if its data is missing.
+    """
     with _telling_of_memory(config):
         return Trainer(config, load_stream(config, pick_device(config.device), download))
 
 
-def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Mapping[str, Any], started: str,
-          checkpoints: Checkpoints | None = None, mirror: Recorder | None = None) -> None:
-    """Train the rest of a run, show it, and write the files of every run and those that `options` ask for.
+def train(
+    trainer: Trainer,
+    options: Mapping[str, Any],
+    places: Places,
+    row: Mapping[str, Any],
+    started: str,
+    checkpoints: Checkpoints | None = None,
+    mirror: Recorder | None = None,
+) -> None:
+    """Train the rest of a run, show it, and write its files and those that `options` ask for.
 
     Args:
         trainer: the run.
@@ -79,7 +89,8 @@ def train(trainer: Trainer, options: Mapping[str, Any], places: Places, row: Map
             recorders.append(CurveFile(places.result.with_name(CURVE)))
         # Last but the checkpoints: a resumed run writes again what a kill prevented here.
         recorders.append(ResultFile(places.result, {"notes": options["notes"]}, started))
-        # The mirror comes after the checkpoint, so that a resumed run does not measure anew what the mirror has.
+        # The mirror comes after the checkpoint, so that a resumed run does not measure anew what
+        # the mirror has.
         recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)
@@ -93,5 +104,7 @@ def _telling_of_memory(config: TrainConfig) -> Iterator[None]:
     except (MemoryError, RuntimeError) as error:
         if not lacks_memory(error):
             raise
-        raise RunError(f"not enough memory for nf {config.nf}, buffer_size {config.buffer_size}, batch_size "
-                       f"{config.batch_size} and minibatch_size {config.minibatch_size}: {error}") from error
+        raise RunError(
+            f"not enough memory for nf {config.nf}, buffer_size {config.buffer_size}, batch_size "
+            f"{config.batch_size} and minibatch_size {config.minibatch_size}: {error}"
+        ) from error

@@ -1,4 +1,4 @@
-"""Sparse inference: a trained gated network on single images, computing only the channels that its gates keep."""
+"""Sparse inference on single images: computes only the channels that the gates keep."""
 
 from copy import deepcopy
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from dynamos.errors import UserError
 from dynamos.network import Block, Gate, ResNet, folded
 
-# Selecting weights costs time, too. Multiply-accumulates of a 3x3 convolution between gated layers from which on
-# skipping won in benchmarks/sparse_inference.py (one AVX2 core, 70 % kept, 28x28 images: 1.02 of the masked time at
-# nf 32, 1.00 at 48, 0.96 at 64, 0.93 at 128; 8x8 images: 1.1 to 1.2 up to nf 32).
+# Selecting weights costs time, too. Multiply-accumulates of a 3x3 convolution between gated layers
+# from which on skipping won in benchmarks/sparse_inference.py (one AVX2 core, 70 % kept, 28x28
+# images: 1.02 of the masked time at nf 32, 1.00 at 48, 0.96 at 64, 0.93 at 128; 8x8 images: 1.1 to
+# 1.2 up to nf 32).
 SKIPPING_PAYS_FROM = 20e6
 
 
@@ -33,9 +34,15 @@ class Folded:
     stride: int
     padding: int
 
-    def __call__(self, x: Tensor, kept: Tensor | None = None, given: Tensor | None = None) -> Tensor:
-        """Output channels `kept` of an x (1, C, H, W) that holds the input channels `given`; None means all."""
-        weight, bias = self.weight.permute(0, 2, 3, 1), self.bias  # in memory order, in which selecting is cheap
+    def __call__(
+        self, x: Tensor, kept: Tensor | None = None, given: Tensor | None = None
+    ) -> Tensor:
+        """Output channels `kept` of an x (1, C, H, W) that holds the input channels `given`.
+
+        None means all.
+        """
+        # in memory order, in which selecting is cheap
+        weight, bias = self.weight.permute(0, 2, 3, 1), self.bias
         if kept is not None:
             weight, bias = weight.index_select(0, kept), bias.index_select(0, kept)
         if given is not None:
@@ -54,12 +61,17 @@ class FoldedAgent:
         agent = gate.agent
         scale, self.bias = folded(agent.bn)
         self.matrix = agent.conv.weight.flatten(1) * scale[:, None]  # (C, Cin)
-        self.fc1, self.fc2 = (deepcopy(layer).requires_grad_(False) for layer in (agent.fc1, agent.fc2))
+        self.fc1, self.fc2 = (
+            deepcopy(layer).requires_grad_(False) for layer in (agent.fc1, agent.fc2)
+        )
         self.temperature, self.threshold = gate.temperature, gate.threshold
         self.samples = gate.infer_mode == "sample"
 
     def __call__(self, x: Tensor, given: Tensor | None) -> Tensor:
-        """Actions (C,) bool for an x (1, Cin, H, W) that holds the channels `given`; missing channels are zero."""
+        """Actions (C,) bool for an x (1, Cin, H, W) that holds the channels `given`.
+
+        Missing channels are zero.
+        """
         matrix = self.matrix if given is None else self.matrix.index_select(1, given)
         z = F.linear(x.mean((2, 3)), matrix, self.bias)
         v = z * torch.sigmoid(self.fc2(F.relu(self.fc1(z))))
@@ -71,7 +83,10 @@ class FoldedBlock:
     """A basic block for one image."""
 
     def __init__(self, block: Block) -> None:
-        self.conv1, self.conv2 = _folded_conv(block.conv1, block.bn1), _folded_conv(block.conv2, block.bn2)
+        self.conv1, self.conv2 = (
+            _folded_conv(block.conv1, block.bn1),
+            _folded_conv(block.conv2, block.bn2),
+        )
         self.shortcut: Folded | None = None
         if block.shortcut is not None:
             conv, bn = block.shortcut
@@ -94,8 +109,13 @@ class FoldedBlock:
         y = self.conv2(h) + (x if self.shortcut is None else self.shortcut(x))
         return F.relu(y * actions[-1][:, None, None])
 
-    def skipped(self, x: Tensor, given: Tensor | None, actions: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """(kept channels (1, k, H', W') of the output, their indices (k,)); x holds the channels `given`."""
+    def skipped(
+        self, x: Tensor, given: Tensor | None, actions: list[Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        """(kept channels (1, k, H', W') of the output, their indices (k,)).
+
+        X holds the channels `given`.
+        """
         assert self.agent1 is not None and self.agent2 is not None
         actions.append(self.agent1(x, given))
         middle = actions[-1].nonzero().ravel()
@@ -114,21 +134,29 @@ class FoldedBlock:
 
 
 class Predictor:
-    """A gated network for single images; it copies its weights, so later training does not change it.
+    """A gated network for single images.
+
+    It copies its weights, so later training does not change it.
 
     Args of the construction:
         network: gated network; its running statistics are folded into the weights.
         image_size: (H, W) of the images.
-        skip: whether to compute kept channels only; by default `skipping_pays` at this width and size.
+        skip: whether to compute kept channels only; by default `skipping_pays` at this width and
+            size.
     """
 
-    def __init__(self, network: ResNet, image_size: tuple[int, int], skip: bool | None = None) -> None:
+    def __init__(
+        self, network: ResNet, image_size: tuple[int, int], skip: bool | None = None
+    ) -> None:
         if not network.gated:
             raise UserError("only a gated network has channels to skip; this one is dense.")
         with torch.no_grad():
             self.stem = _folded_conv(network.conv, network.bn)
             blocks = [FoldedBlock(block) for block in network.blocks if isinstance(block, Block)]
-            self.weight, self.bias = network.linear.weight.detach().clone(), network.linear.bias.detach().clone()
+            self.weight, self.bias = (
+                network.linear.weight.detach().clone(),
+                network.linear.bias.detach().clone(),
+            )
         self.open, self.gated = blocks[:2], blocks[2:]
         self.skip = skipping_pays(network.linear.in_features, image_size) if skip is None else skip
 
@@ -151,14 +179,18 @@ class Predictor:
 
 
 def skipping_pays(channels: int, image_size: tuple[int, int]) -> bool:
-    """Whether skipping dropped channels saves time in a network of this many gated channels, on images of (H, W)."""
+    """Whether skipping channels saves time for this many gated channels and images of (H, W)."""
     height, width = ((size + 1) // 2 for size in image_size)
     return 9 * channels * channels * height * width >= SKIPPING_PAYS_FROM
 
 
 def _folded_conv(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Folded:
     scale, shift = folded(bn)
-    weight = (conv.weight * scale[:, None, None, None]).detach().contiguous(memory_format=torch.channels_last)
+    weight = (
+        (conv.weight * scale[:, None, None, None])
+        .detach()
+        .contiguous(memory_format=torch.channels_last)
+    )
     padding = conv.padding[0]
     assert isinstance(padding, int)
     return Folded(weight, shift.detach(), conv.stride[0], padding)

@@ -1,4 +1,4 @@
-"""User modules that shadow a package of Dynamos by its name, for instance from the working folder."""
+"""User modules that shadow a package of Dynamos, for instance from the working folder."""
 
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -13,9 +13,13 @@ def strangers(*packages: str) -> Iterator[str]:
     for package in packages:
         spec = find_spec(package)
         places = (spec and spec.submodule_search_locations) or []
-        if spec is not None and not any(Path(place, f"{_OURS[package]}.py").is_file() for place in places):
-            yield (f"{spec.origin or places[0]} comes before Dynamos's package {package!r}, which is needed here: "
-                   "rename it, or work in another folder")
+        if spec is not None and not any(
+            Path(place, f"{_OURS[package]}.py").is_file() for place in places
+        ):
+            yield (
+                f"{spec.origin or places[0]} comes before Dynamos's package {package!r}, which is "
+                "needed here: rename it, or work in another folder"
+            )
 
 
 def refuse_strangers(*packages: str) -> None:

@@ -40,7 +40,8 @@ class Stream:
     evaluation: tuple[Images, ...]
     order: Callable[[Images, int, np.random.Generator], list[Batch]]
     data_hash: str  # of the training file's images and labels, before any split
-    split_hash: str | None  # of the validation images' indices in that file; None if none are held out
+    # of the validation images' indices in that file; None if none are held out
+    split_hash: str | None
 
     @property
     def rotating(self) -> bool:
@@ -53,7 +54,7 @@ class Stream:
         return tuple(self.train[0].pixels.shape[1:])
 
     def batches(self, task: int, epoch: int, config: TrainConfig) -> list[Batch]:
-        """Return the batches of one epoch, a function of (seed, task, epoch) alone, as a resumed run needs it."""
+        """Return the batches of one epoch, a function of (seed, task, epoch) alone."""
         draws = np.random.default_rng([config.seed, task, epoch])
         return self.order(self.train[task], config.batch_size, draws)
 
@@ -86,12 +87,16 @@ def _source(dataset: str) -> str:
     return kind if dataset in ROTATING else data
 
 
-def load_stream(config: TrainConfig, device: torch.device, download: bool = False,
-                images: dict[str, Images] | None = None) -> Stream:
+def load_stream(
+    config: TrainConfig,
+    device: torch.device,
+    download: bool = False,
+    images: dict[str, Images] | None = None,
+) -> Stream:
     """Load the stream of a configuration; UserError if its data is missing or its tasks do not fit.
 
-    With evaluate_on `validation` the test file is not opened; with `test`, TestImagesLocked is raised in a sweep.
-    `images` is the result of `read_images`, if the caller has it already.
+    With evaluate_on `validation` the test file is not opened; with `test`, TestImagesLocked is
+    raised in a sweep. `images` is the result of `read_images`, if the caller has it already.
     """
     if config.evaluate_on == "test":
         refuse_locked_test_images()
@@ -108,27 +113,46 @@ def load_stream(config: TrainConfig, device: torch.device, download: bool = Fals
     for name, part in (("training", train), (config.evaluate_on, evaluation)):
         missing = set(chain(*tasks)) - set(part.labels.unique().tolist())
         if missing:
-            raise UserError(f"the {name} images of {config.dataset} have none of class {min(missing)}.")
+            raise UserError(
+                f"the {name} images of {config.dataset} have none of class {min(missing)}."
+            )
     cut = _first_of_each_class if config.dataset in ROTATING else _first_images
     make_evaluation = _turned if config.dataset in ROTATING else _of_classes
     order = rotating_order if config.dataset in ROTATING else shuffled_order
     return Stream(
-        config.dataset, num_classes, tasks,
-        tuple(cut(_of_classes(train, classes), config.max_train_images_per_task).to(device) for classes in tasks),
+        config.dataset,
+        num_classes,
+        tasks,
+        tuple(
+            cut(_of_classes(train, classes), config.max_train_images_per_task).to(device)
+            for classes in tasks
+        ),
         tuple(make_evaluation(evaluation, classes).to(device) for classes in tasks),
-        order, data_hash, split_hash)
+        order,
+        data_hash,
+        split_hash,
+    )
 
 
 def validation_split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(indices to train on, indices held out): a fixed tenth of every class; UserError for too few images."""
+    """(indices to train on, indices held out): a fixed tenth of every class.
+
+    UserError for too few images.
+    """
     from sklearn.model_selection import train_test_split
 
     try:
-        kept, held_out = train_test_split(np.arange(len(labels)), test_size=VALIDATION_FRACTION,
-                                          stratify=labels.numpy(), random_state=VALIDATION_SEED)
+        kept, held_out = train_test_split(
+            np.arange(len(labels)),
+            test_size=VALIDATION_FRACTION,
+            stratify=labels.numpy(),
+            random_state=VALIDATION_SEED,
+        )
     except ValueError as error:
-        raise UserError(f"{len(labels)} training images are too few to hold out a tenth of every class for "
-                        f"validation: {error}") from None
+        raise UserError(
+            f"{len(labels)} training images are too few to hold out a tenth of every class for "
+            f"validation: {error}"
+        ) from None
     return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held_out))
 
 
@@ -141,14 +165,18 @@ def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) 
 def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
     """Pairs of slowly rotating digits (METHOD section 3).
 
-    Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its images are cut into
-    six chunks, the last used first. Three rounds visit the pairs (0, 1), (1, 2), ..., (8, 0); each visit uses one chunk
-    of either digit and ends when one of the two is used up.
+    Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its
+    images are cut into six chunks, the last used first. Three rounds visit the pairs (0, 1), (1,
+    2), ..., (8, 0); each visit uses one chunk of either digit and ends when one of the two is used
+    up.
     """
     labels = images.labels.cpu().numpy()
     digits = int(labels.max()) + 1
     of_digit = [np.flatnonzero(labels == j) for j in range(digits)]
-    chunks = [[own[at:at + len(own) // 6 + 1] for at in range(0, len(own), len(own) // 6 + 1)] for own in of_digit]
+    chunks = [
+        [own[at : at + len(own) // 6 + 1] for at in range(0, len(own), len(own) // 6 + 1)]
+        for own in of_digit
+    ]
     drawn = [0] * digits
     batches: list[Batch] = []
 
@@ -159,21 +187,28 @@ def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) 
 
     for visit in range(3 * digits):
         pair = (visit % digits, (visit + 1) % digits)
-        # Few images make fewer than six chunks of n // 6 + 1 (12 make four, 30 five): the last visits are empty.
-        first, second = (draws.permutation(chunks[j].pop()) if chunks[j] else np.empty(0, np.int64) for j in pair)
+        # Few images make fewer than six chunks of n // 6 + 1 (12 make four, 30 five): the last
+        # visits are empty.
+        first, second = (
+            draws.permutation(chunks[j].pop()) if chunks[j] else np.empty(0, np.int64) for j in pair
+        )
         while len(first) and len(second):
             n = min(round(len(first) / (len(first) + len(second)) * batch_size), len(first))
             m = min(batch_size - n, len(second))
             a, b = take(pair[0], first, n), take(pair[1], second, m)
             first, second = first[n:], second[m:]
             index, degrees = np.concatenate([a[0], b[0]]), np.concatenate([a[1], b[1]])
-            batches.append(Batch(torch.from_numpy(index).to(images.labels.device),
-                                 torch.from_numpy(degrees).to(images.labels.device)))
+            batches.append(
+                Batch(
+                    torch.from_numpy(index).to(images.labels.device),
+                    torch.from_numpy(degrees).to(images.labels.device),
+                )
+            )
     return batches
 
 
 def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
-    """Images (N, C, H, W) turned counter-clockwise by `degrees` (N,) about their centres, all at once.
+    """Images (N, C, H, W) turned counter-clockwise by `degrees` (N,) about their centres.
 
     Nearest neighbour, same size; pixels from outside the image are black.
     """
@@ -181,9 +216,10 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     border, right, down = _grid(height, width, pixels.device)
     angle = torch.deg2rad(degrees.double()).view(n, 1, 1)
     cos, sin = angle.cos(), angle.sin()
-    # Source of each pixel of the result, (N, H, W), counted from one pixel outside the image: cutting the fraction off
-    # then rounds down inside it, and all outside is black. Rows grow downwards, hence the signs of the inverse turn.
-    # Single precision would sometimes take a wrong neighbour.
+    # Source of each pixel of the result, (N, H, W), counted from one pixel outside the image:
+    # cutting the fraction off then rounds down inside it, and all outside is black. Rows grow
+    # downwards, hence the signs of the inverse turn. Single precision would sometimes take a wrong
+    # neighbour.
     x = ((cos * right).add_(width / 2 + 1) - sin * down).int()
     y = ((sin * right).add_(height / 2 + 1) + cos * down).int()
     row = width + 2 * border
@@ -197,10 +233,13 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
 def _grid(height: int, width: int, device: torch.device) -> tuple[int, Tensor, Tensor]:
     """(border, right (W,), down (H, 1)) of an image size, the same for every angle.
 
-    `right` and `down` are distances of pixel centres from the middle. The black border is as wide as a turned image
-    reaches out of the upright one, so that no source lies beyond it.
+    `right` and `down` are distances of pixel centres from the middle. The black border is as wide
+    as a turned image reaches out of the upright one, so that no source lies beyond it.
     """
-    right, down = (torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2 for size in (width, height))
+    right, down = (
+        torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2
+        for size in (width, height)
+    )
     return math.ceil((math.hypot(height, width) - min(height, width)) / 2) + 1, right, down[:, None]
 
 
@@ -210,17 +249,21 @@ def _tasks(config: TrainConfig) -> tuple[int, tuple[tuple[int, ...], ...]]:
         return 9, (tuple(range(9)),)
     most = most_tasks(config)
     if most == 0:
-        raise UserError(f"classes_per_task {config.classes_per_task} is more than the {CLASSES} classes "
-                        f"of {config.dataset}.")
+        raise UserError(
+            f"classes_per_task {config.classes_per_task} is more than the {CLASSES} classes "
+            f"of {config.dataset}."
+        )
     n_tasks = most if config.n_tasks is None else config.n_tasks
     if n_tasks > most:
-        raise UserError(f"n_tasks {n_tasks} of {config.classes_per_task} classes are more than {config.dataset} has; "
-                        f"at most {most}.")
+        raise UserError(
+            f"n_tasks {n_tasks} of {config.classes_per_task} classes are more than "
+            f"{config.dataset} has; at most {most}."
+        )
     order = list(range(CLASSES))
     if config.class_order_seed is not None:
         order = np.random.default_rng(config.class_order_seed).permutation(CLASSES).tolist()
     size = config.classes_per_task
-    return CLASSES, tuple(tuple(order[t * size:(t + 1) * size]) for t in range(n_tasks))
+    return CLASSES, tuple(tuple(order[t * size : (t + 1) * size]) for t in range(n_tasks))
 
 
 def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:
@@ -228,7 +271,7 @@ def _of_classes(images: Images, classes: tuple[int, ...]) -> Images:
 
 
 def _turned(images: Images, classes: tuple[int, ...]) -> Images:
-    """Every image once, digit by digit, each digit's images turned through 360 degrees in equal steps."""
+    """Every image once, digit by digit, turned through 360 degrees in equal steps per digit."""
     own = [_of_classes(images, (j,)) for j in classes]
     degrees = torch.cat([torch.arange(len(part)).double() * (360 / len(part)) for part in own])
     pixels = torch.cat([part.pixels for part in own])

@@ -1,4 +1,4 @@
-"""Trainer: trains a method on a stream, with a TaskResult after every task and a state to save and restore."""
+"""Trainer: trains a method on a stream, with a TaskResult per task and a state to save."""
 
 import functools
 import logging
@@ -26,31 +26,42 @@ from dynamos.streams import Stream, load_stream
 log = logging.getLogger(__name__)
 
 EVALUATION_BATCH = 250
-TERMS = ("task", "policy", "prototype", "rehearsal")  # of a step's loss, which is their sum (METHOD section 2)
-STEPS_BETWEEN_READS = 50  # steps after which the host asks the device whether everything is still finite
-COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05  # distances from 0 or 1: of a collapsed gate's keep fraction, of keep_ratio
+# of a step's loss, which is their sum (METHOD section 2)
+TERMS = ("task", "policy", "prototype", "rehearsal")
+# steps after which the host asks the device whether everything is still finite
+STEPS_BETWEEN_READS = 50
+# distances from 0 or 1: of a collapsed gate's keep fraction, of keep_ratio
+COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05
 
 
 class Trainer:
     """One run. Iterating trains the remaining tasks and yields a TaskResult after each.
 
-    Every random choice comes from generators of this run, seeded from config.seed, so that runs in one process do not
-    disturb each other.
+    Every random choice comes from generators of this run, seeded from config.seed, so that runs in
+    one process do not disturb each other.
 
     Attributes:
         results: TaskResults so far.
-        untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until measured.
-        channel_use: (K, G, C), fraction of each class's images that kept each channel, at the evaluation after the last
-            task that this process trained; NaN for a class not seen yet; None before the first.
-        curve: a point for every stretch of config.log_every steps: the "steps" done, the 0-based "task" and the
-            stretch's means of each of TERMS ("loss_TERM") and of each gate's fraction of kept channels ("keep_gateN").
+        untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until
+            measured.
+        channel_use: (K, G, C), fraction of each class's images that kept each channel, at the
+            evaluation after the last task that this process trained; NaN for a class not seen yet;
+            None before the first.
+        curve: a point for every stretch of config.log_every steps: the "steps" done, the 0-based
+            "task" and the stretch's means of each of TERMS ("loss_TERM") and of each gate's
+            fraction of kept channels ("keep_gateN").
         task, epoch, step: position of the run; `step` counts within the epoch.
     """
 
-    def __init__(self, config: TrainConfig, stream: Stream | None = None, *,
-                 on_step: Callable[["Trainer"], None] | None = None,
-                 on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
-                 on_point: Callable[["Trainer", dict[str, float]], None] | None = None) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        stream: Stream | None = None,
+        *,
+        on_step: Callable[["Trainer"], None] | None = None,
+        on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
+        on_point: Callable[["Trainer", dict[str, float]], None] | None = None,
+    ) -> None:
         """Build the run; UserError if configuration and data do not fit.
 
         Args:
@@ -64,26 +75,34 @@ class Trainer:
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)
-        if config.deterministic:  # cuBLAS repeats itself only with a fixed workspace, which it reads at its first use
+        # cuBLAS repeats itself only with a fixed workspace, which it reads at its first use
+        if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.stream = load_stream(config, self.device) if stream is None else stream
         self.method = METHODS[config.model]
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
-        self.buffer = Buffer(config.buffer_size if self.method.rehearses else 0, self.stream.image_shape,
-                             self.stream.num_classes, self.network.num_policy_logits, self.device)
+        self.buffer = Buffer(
+            config.buffer_size if self.method.rehearses else 0,
+            self.stream.image_shape,
+            self.stream.num_classes,
+            self.network.num_policy_logits,
+            self.device,
+        )
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.task = self.epoch = self.step = self.steps = 0
         self.results: list[TaskResult] = []
         self.untrained: dict[str, list[float]] | None = None
         self.channel_use: np.ndarray | None = None
         self._train_seconds = 0.0
-        self._sums = torch.zeros(4, device=self.device)  # of this epoch: loss, correct, keep fraction, images
+        # of this epoch: loss, correct, keep fraction, images
+        self._sums = torch.zeros(4, device=self.device)
         self.curve: list[dict[str, float]] = []
         self._since_point = 0  # steps since the last point of the curve
         gates = GATES if self.method.gated else 0
-        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)  # of these: terms, keep fractions
+        # of these: terms, keep fractions
+        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
@@ -107,7 +126,10 @@ class Trainer:
         """Train the rest of the current task, evaluate, and move to the next task."""
         if self.untrained is None:
             untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
-            self.untrained = {"class_il": [u.class_il for u in untrained], "task_il": [u.task_il for u in untrained]}
+            self.untrained = {
+                "class_il": [u.class_il for u in untrained],
+                "task_il": [u.task_il for u in untrained],
+            }
         while self.epoch < self.config.n_epochs:
             self._train_epoch()
         self._add_point()  # no point covers two tasks
@@ -136,15 +158,22 @@ class Trainer:
                 self.on_step(self)
         self._raise_if_not_finite()
         loss, correct, keep, images = self._sums.tolist()
-        self._last_epoch = {"loss": loss / images, "accuracy": 100 * correct / images, "keep_fraction": keep / images}
+        self._last_epoch = {
+            "loss": loss / images,
+            "accuracy": 100 * correct / images,
+            "keep_fraction": keep / images,
+        }
         self._sums.zero_()
         if self.on_epoch is not None:
             self.on_epoch(self, self._last_epoch)
         self.epoch, self.step = self.epoch + 1, 0
 
     def _train_step(self, images: Images, bypass: bool) -> None:
-        replay = None if bypass or not self.method.rehearses else self.buffer.draw(
-            self.config.minibatch_size, self.generator)
+        replay = (
+            None
+            if bypass or not self.method.rehearses
+            else self.buffer.draw(self.config.minibatch_size, self.generator)
+        )
         noise = self._noise(len(images))
         replay_noise = None if replay is None else self._noise(len(replay.labels))
         loss, output, terms = self._loss(images, noise, replay, replay_noise, bypass)
@@ -154,19 +183,32 @@ class Trainer:
         with torch.no_grad():
             correct = losses.correctness(output, images.labels)
             if self.method.rehearses and not bypass:
-                self.buffer.offer(images.pixels, images.labels, output.logits, output.policy_logits, correct,
-                                  self.generator)
+                self.buffer.offer(
+                    images.pixels,
+                    images.labels,
+                    output.logits,
+                    output.policy_logits,
+                    correct,
+                    self.generator,
+                )
             kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
             n = len(images)
-            self._sums += torch.stack([loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)])
-            # The loss covers the policy logits, but it may be finite where the logits of one class are not.
+            self._sums += torch.stack(
+                [loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)]
+            )
+            # The loss covers the policy logits, but it may be finite where the logits of one class
+            # are not.
             finite = torch.isfinite(output.logits).all() & torch.isfinite(loss)
             self._first_bad_step.masked_fill_((self._first_bad_step < 0) & ~finite, self.steps + 1)
 
             if self.config.log_every:
                 none = torch.zeros_like(loss)
-                self._point_sums += torch.cat([torch.stack([terms.get(name, none) for name in TERMS]),
-                                               output.actions.mean((0, 2))])
+                self._point_sums += torch.cat(
+                    [
+                        torch.stack([terms.get(name, none) for name in TERMS]),
+                        output.actions.mean((0, 2)),
+                    ]
+                )
                 self._since_point += 1
 
     def _add_point(self) -> None:
@@ -182,8 +224,14 @@ class Trainer:
         if self.on_point is not None:
             self.on_point(self, point)
 
-    def _eager_loss(self, images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
-                    bypass: bool) -> tuple[Tensor, Output, dict[str, Tensor]]:
+    def _eager_loss(
+        self,
+        images: Images,
+        noise: Tensor,
+        replay: Replay | None,
+        replay_noise: Tensor | None,
+        bypass: bool,
+    ) -> tuple[Tensor, Output, dict[str, Tensor]]:
         """(loss of one step, the network's output on the stream images, the loss's terms)."""
         gating = self.method.gated and not bypass
         output = self._forward(images.pixels, images.white, noise, bypass)
@@ -192,45 +240,63 @@ class Trainer:
         if replay is not None:
             # A second pass: the batch statistics of stream and buffer images stay apart.
             again = self._forward(replay.images, images.white, replay_noise, bypass)
-            terms["rehearsal"] = losses.rehearsal_loss(again, replay.labels, replay.logits, replay.policy_logits,
-                                                       self.config, gating)
+            terms["rehearsal"] = losses.rehearsal_loss(
+                again, replay.labels, replay.logits, replay.policy_logits, self.config, gating
+            )
             loss = loss + terms["rehearsal"]
         return loss, output, terms
 
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
-        """Return _eager_loss through torch.compile for the usual step; eager for others, and if compiling fails.
+        """Return _eager_loss through torch.compile for the usual step.
 
-        Each shape compiles anew, for minutes on a CPU. So only the most frequent kind of step is compiled: a whole
-        batch, gates active, the full number of replayed images. A failure is a warning.
+        Eager for others, and if compiling fails.
+
+        Each shape compiles anew, for minutes on a CPU. So only the most frequent kind of step is
+        compiled: a whole batch, gates active, the full number of replayed images. A failure is a
+        warning.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
         whole = min(self.config.batch_size, len(self.stream.train[0]))
         replayed = min(self.config.minibatch_size, self.buffer.capacity)
 
-        def loss(images: Images, noise: Tensor, replay: Replay | None, replay_noise: Tensor | None,
-                 bypass: bool) -> tuple[Tensor, Output, dict[str, Tensor]]:
+        def loss(
+            images: Images,
+            noise: Tensor,
+            replay: Replay | None,
+            replay_noise: Tensor | None,
+            bypass: bool,
+        ) -> tuple[Tensor, Output, dict[str, Tensor]]:
             arguments = images, noise, replay, replay_noise, bypass
-            if bypass or len(images) < whole or (
-                    0 if replay is None else len(replay.labels)) < replayed:
+            if (
+                bypass
+                or len(images) < whole
+                or (0 if replay is None else len(replay.labels)) < replayed
+            ):
                 return self._eager_loss(*arguments)
             try:
                 return compiled(*arguments)
             except torch._dynamo.exc.TorchDynamoException as error:
-                log.warning("step_mode compile is not available here, going on with eager: %s",
-                            str(error).strip().splitlines()[0])
+                log.warning(
+                    "step_mode compile is not available here, going on with eager: %s",
+                    str(error).strip().splitlines()[0],
+                )
                 self._loss = self._eager_loss
                 return self._eager_loss(*arguments)
 
         return loss
 
     def _forward(self, pixels: Tensor, white: int, noise: Tensor | None, bypass: bool) -> Output:
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"):
+        with torch.autocast(
+            self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
+        ):
             output: Output = self.network(as_input(pixels, white), noise, bypass)
             return output
 
     def _noise(self, images: int) -> Tensor:
-        return torch.rand(images, *self.network.noise_shape, device=self.device, generator=self.generator)
+        return torch.rand(
+            images, *self.network.noise_shape, device=self.device, generator=self.generator
+        )
 
     def _warming_up(self) -> bool:
         """Whether the gates are bypassed in this step: only at the start of the first task."""
@@ -242,15 +308,19 @@ class Trainer:
 
     def _raise_if_not_finite(self) -> None:
         step = int(self._first_bad_step)
-        if step < 0 and not bool(torch.stack([p.sum() for p in self.network.parameters()]).isfinite().all()):
+        if step < 0 and not bool(
+            torch.stack([p.sum() for p in self.network.parameters()]).isfinite().all()
+        ):
             step = self.steps
         if step >= 0:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
         self._add_point()  # it shows the steps before
-        raise NonFiniteError(f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
-                             self.config.to_dict())
+        raise NonFiniteError(
+            f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
+            self.config.to_dict(),
+        )
 
     @torch.inference_mode()
     def _evaluate(self, task: int, bypass: bool = False) -> "_Evaluation":
@@ -262,97 +332,169 @@ class Trainer:
         hits = torch.zeros(2, dtype=torch.int64, device=self.device)
         finite = torch.ones((), dtype=torch.bool, device=self.device)
         kept, entropy = [], []
-        use = torch.zeros(self.stream.num_classes, GATES if self.method.gated else 0, 2 * self.config.nf,
-                          device=self.device)
-        for pixels, labels in zip(images.pixels.split(EVALUATION_BATCH), images.labels.split(EVALUATION_BATCH),
-                                  strict=True):
+        use = torch.zeros(
+            self.stream.num_classes,
+            GATES if self.method.gated else 0,
+            2 * self.config.nf,
+            device=self.device,
+        )
+        for pixels, labels in zip(
+            images.pixels.split(EVALUATION_BATCH),
+            images.labels.split(EVALUATION_BATCH),
+            strict=True,
+        ):
             output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
             own = output.logits.masked_fill(others, -math.inf)
-            hits += torch.stack([(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()])
-            finite &= torch.isfinite(output.logits).all() & torch.isfinite(output.policy_logits).all()
+            hits += torch.stack(
+                [(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()]
+            )
+            finite &= (
+                torch.isfinite(output.logits).all() & torch.isfinite(output.policy_logits).all()
+            )
             kept.append(output.actions.sum(2))
             use.index_add_(0, labels, output.actions.float())
             logits = output.policy_logits / self.config.temperature
             # H(p) = softplus(l) - p l for p = sigmoid(l)
-            entropy.append((torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum())
+            entropy.append(
+                (torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum()
+            )
         if not finite:
             self._non_finite(self.steps)
-        class_il, task_il = (100 * correct / len(images) for correct in hits.tolist())  # in Python's float64
+        # in Python's float64
+        class_il, task_il = (100 * correct / len(images) for correct in hits.tolist())
         channels = len(images) * output.policy_logits.shape[1]
         mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0
-        return _Evaluation(class_il, task_il, torch.cat(kept).cpu().double().numpy(), mean_entropy, use.cpu().numpy())
+        return _Evaluation(
+            class_il,
+            task_il,
+            torch.cat(kept).cpu().double().numpy(),
+            mean_entropy,
+            use.cpu().numpy(),
+        )
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
         task, config, rotating = self.task, self.config, self.stream.rotating
         evaluated = [self._evaluate(t) for t in range(min(task + 2, self.n_tasks))]
-        seen = evaluated[:task + 1]
-        class_row, task_row = tuple(e.class_il for e in evaluated), tuple(e.task_il for e in evaluated)
-        matrix = metrics.accuracy_matrix([r.class_il_row for r in self.results] + [class_row], self.n_tasks)
-        so_far = matrix[:task + 1, :task + 1]
+        seen = evaluated[: task + 1]
+        class_row, task_row = (
+            tuple(e.class_il for e in evaluated),
+            tuple(e.task_il for e in evaluated),
+        )
+        matrix = metrics.accuracy_matrix(
+            [r.class_il_row for r in self.results] + [class_row], self.n_tasks
+        )
+        so_far = matrix[: task + 1, : task + 1]
         assert self.untrained is not None
         channels = 2 * config.nf
         per_task = tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen)
         kept = np.concatenate([e.kept for e in seen])
         keep_per_gate = tuple((kept.mean(0) / channels).tolist())
-        counts = np.bincount(torch.cat([self.stream.evaluation[t].labels for t in range(task + 1)]).cpu(),
-                             minlength=self.stream.num_classes)
+        counts = np.bincount(
+            torch.cat([self.stream.evaluation[t].labels for t in range(task + 1)]).cpu(),
+            minlength=self.stream.num_classes,
+        )
         # A class not seen yet has no images: 0 / 0, which is NaN.
         with np.errstate(invalid="ignore"):
             self.channel_use = np.sum([e.use for e in seen], axis=0) / counts[:, None, None]
         keep = float(kept.mean() / channels) if self.method.gated else 1.0
         size = self.stream.image_shape[1:]
         dense = metrics.dense_macs(config.nf, self.stream.num_classes, *size)
-        macs = float(metrics.gated_macs(kept, config.nf, self.stream.num_classes, config.hidden_dim_ratio,
-                                        *size).mean()) if self.method.gated else float(dense)
+        macs = (
+            float(
+                metrics.gated_macs(
+                    kept, config.nf, self.stream.num_classes, config.hidden_dim_ratio, *size
+                ).mean()
+            )
+            if self.method.gated
+            else float(dense)
+        )
         return TaskResult(
-            task=task, n_tasks=self.n_tasks, evaluated_on=config.evaluate_on,
+            task=task,
+            n_tasks=self.n_tasks,
+            evaluated_on=config.evaluate_on,
             class_il=metrics.mean_accuracy(matrix, task),
-            task_il=None if rotating else metrics.mean(task_row[:task + 1]),
-            class_il_row=class_row, task_il_row=() if rotating else task_row,
+            task_il=None if rotating else metrics.mean(task_row[: task + 1]),
+            class_il_row=class_row,
+            task_il_row=() if rotating else task_row,
             learning_accuracy=None if rotating else metrics.learning_accuracy(so_far),
             forgetting=None if rotating else metrics.forgetting(so_far),
             backward_transfer=None if rotating else metrics.backward_transfer(so_far),
-            forward_transfer=None if rotating else metrics.forward_transfer(
-                so_far, np.asarray(self.untrained["class_il"])),
-            keep_fraction=keep, keep_per_gate=keep_per_gate, keep_per_task=per_task,
-            policy_entropy=metrics.mean(e.entropy for e in seen), macs=macs, compute=macs / dense,
-            train_loss=self._last_epoch["loss"], train_accuracy=self._last_epoch["accuracy"], steps=self.steps,
-            train_seconds=self._train_seconds, eval_seconds=time.perf_counter() - started,
-            warnings=self._collapse(keep_per_gate))
+            forward_transfer=None
+            if rotating
+            else metrics.forward_transfer(so_far, np.asarray(self.untrained["class_il"])),
+            keep_fraction=keep,
+            keep_per_gate=keep_per_gate,
+            keep_per_task=per_task,
+            policy_entropy=metrics.mean(e.entropy for e in seen),
+            macs=macs,
+            compute=macs / dense,
+            train_loss=self._last_epoch["loss"],
+            train_accuracy=self._last_epoch["accuracy"],
+            steps=self.steps,
+            train_seconds=self._train_seconds,
+            eval_seconds=time.perf_counter() - started,
+            warnings=self._collapse(keep_per_gate),
+        )
 
     def _collapse(self, keep_per_gate: tuple[float, ...]) -> tuple[str, ...]:
-        """A warning if gates keep nearly all or none of their channels and keep_ratio asks for neither."""
-        stuck = [f"gate {g + 1} keeps {keep:.3f}" for g, keep in enumerate(keep_per_gate) for end in (0.0, 1.0)
-                 if abs(keep - end) < COLLAPSED and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE]
+        """A warning if gates keep nearly all or no channels and keep_ratio asks for neither."""
+        stuck = [
+            f"gate {g + 1} keeps {keep:.3f}"
+            for g, keep in enumerate(keep_per_gate)
+            for end in (0.0, 1.0)
+            if abs(keep - end) < COLLAPSED and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE
+        ]
         if not stuck:
             return ()
-        return (f"policy collapse: after task {self.task + 1} {', '.join(stuck)} of its channels; keep_ratio is "
-                f"{self.config.keep_ratio}",)
+        return (
+            f"policy collapse: after task {self.task + 1} {', '.join(stuck)} of its channels; "
+            f"keep_ratio is {self.config.keep_ratio}",
+        )
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the run's whole state, as tensors and plain values; NonFiniteError if it is not finite."""
+        """Return the run's whole state, as tensors and plain values.
+
+        NonFiniteError if it is not finite.
+        """
         self._raise_if_not_finite()
         return {
-            "config": self.config.to_dict(), "data": [self.stream.data_hash, self.stream.split_hash],
-            "network": self.network.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "buffer": self.buffer.state_dict(), "generator": self.generator.get_state(),
+            "config": self.config.to_dict(),
+            "data": [self.stream.data_hash, self.stream.split_hash],
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "buffer": self.buffer.state_dict(),
+            "generator": self.generator.get_state(),
             "place": [self.task, self.epoch, self.step, self.steps],
-            "results": [r.to_dict() for r in self.results], "untrained": self.untrained,
-            "train_seconds": self._train_seconds, "sums": self._sums, "last_epoch": self._last_epoch,
+            "results": [r.to_dict() for r in self.results],
+            "untrained": self.untrained,
+            "train_seconds": self._train_seconds,
+            "sums": self._sums,
+            "last_epoch": self._last_epoch,
             "first_bad_step": self._first_bad_step,
-            "curve": self.curve, "since_point": self._since_point, "point_sums": self._point_sums}
+            "curve": self.curve,
+            "since_point": self._since_point,
+            "point_sums": self._point_sums,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned; UserError if it is from other configuration, data or kind of device."""
+        """Restore what `state_dict` returned.
+
+        UserError if it is from other configuration, data or kind of device.
+        """
         others = differing(state["config"], self.config.to_dict())
         if others:
-            raise UserError(f"the checkpoint belongs to another configuration; these differ: {', '.join(others)}.")
+            raise UserError(
+                "the checkpoint belongs to another configuration; these differ: "
+                f"{', '.join(others)}."
+            )
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
             raise UserError("the checkpoint was made on other images than these.")
         if len(state["generator"]) != len(self.generator.get_state()):
-            raise UserError(f"the checkpoint was made on another kind of device than {self.device.type}, whose random "
-                            "numbers are others; go on with --device as it was.")
+            raise UserError(
+                f"the checkpoint was made on another kind of device than {self.device.type}, whose "
+                "random numbers are others; go on with --device as it was."
+            )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.buffer.load_state_dict(state["buffer"])
@@ -381,9 +523,14 @@ class _Evaluation:
 
 def check_fit(config: TrainConfig, stream: Stream) -> None:
     """Raise UserError if the warm-up fills the first task of a stream."""
-    if not (config.warmup and METHODS[config.model].gated) or config.n_epochs > config.warmup_epochs:
+    if (
+        not (config.warmup and METHODS[config.model].gated)
+        or config.n_epochs > config.warmup_epochs
+    ):
         return
     steps = len(stream.batches(0, 0, config)) * config.n_epochs
     if config.warmup_steps >= steps:
-        raise UserError(f"warmup_steps {config.warmup_steps} would swallow the whole first task, which has {steps} "
-                        "steps; it must be less.")
+        raise UserError(
+            f"warmup_steps {config.warmup_steps} would swallow the whole first task, which has "
+            f"{steps} steps; it must be less."
+        )

@@ -18,7 +18,9 @@ STORAGE = "runs"  # default folder of sweeps
 
 
 def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Sweep":
-    """Load a sweep by its folder, or by its name under `storage`, a path or URL; UserError if no such sweep exists.
+    """Load a sweep by its folder, or by its name under `storage`, a path or URL.
+
+    UserError if no such sweep exists.
 
     Needs neither ray nor torch.
     """
@@ -34,14 +36,21 @@ def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Swee
 
 def sweep_names(storage: "AnyPath") -> list[str]:
     """Names of the sweeps in a storage folder."""
-    return sorted(path.parent.name for path in storage.glob("*/sweep.yaml") if not path.parent.name.startswith("."))
+    return sorted(
+        path.parent.name
+        for path in storage.glob("*/sweep.yaml")
+        if not path.parent.name.startswith(".")
+    )
 
 
 def closed_folders(storage: "AnyPath") -> list[str]:
-    """Names of the folders in a storage folder that may hold sweeps but that this process may not read."""
+    """Names of the folders in a storage folder that this process may not read."""
     from results.names import is_name
 
     if not isinstance(storage, Path) or not storage.is_dir():
         return []
-    return sorted(path.name for path in storage.iterdir()
-                  if is_name(path.name) and path.is_dir() and not os.access(path, os.R_OK | os.X_OK))
+    return sorted(
+        path.name
+        for path in storage.iterdir()
+        if is_name(path.name) and path.is_dir() and not os.access(path, os.R_OK | os.X_OK)
+    )

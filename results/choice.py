@@ -11,13 +11,15 @@ from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.trial import TrialRecord, newest
 
 # Rules of choice among the trials that keep every constraint.
-RULES = {"best": "the best mean of the first objective",
-         "one-se": "the least compute within one standard error of the best mean"}
+RULES = {
+    "best": "the best mean of the first objective",
+    "one-se": "the least compute within one standard error of the best mean",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The rule that chooses a configuration, one of RULES, and the most compute that it may need."""
+    """The rule that chooses a configuration, one of RULES, and the most compute allowed."""
 
     rule: str = "best"
     max_compute: float | None = None
@@ -26,30 +28,43 @@ class Choice:
         """Check the values; UserError for one that is not allowed."""
         if self.rule not in RULES:
             raise unknown("rule", self.rule, RULES).within("--choose")
-        if self.max_compute is not None and not (math.isfinite(self.max_compute) and self.max_compute > 0):
-            raise UserError(f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0.")
+        if self.max_compute is not None and not (
+            math.isfinite(self.max_compute) and self.max_compute > 0
+        ):
+            raise UserError(
+                f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0."
+            )
 
     def __str__(self) -> str:
-        within = "" if self.max_compute is None else f", with compute of at most {self.max_compute:g}"
+        within = (
+            "" if self.max_compute is None else f", with compute of at most {self.max_compute:g}"
+        )
         return RULES[self.rule] + within
 
 
 def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the COMPLETE trials that keep every constraint, imported ones included, the best first.
+    """Return the COMPLETE trials that keep every constraint, imported ones too, best first.
 
-    The first objective decides, between equals the next one, then age; so the first trial is in the Pareto set.
+    The first objective decides, between equals the next one, then age; so the first trial is in the
+    Pareto set.
     """
     finished = [t for t in trials if t.value is not None and t.feasible]
     return _in_order(finished, config.objectives)
 
 
 def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
-    """Return the best trial, the first of `ranked`; None without one, and of a confirmation, which chooses nothing."""
+    """Return the best trial, the first of `ranked`.
+
+    None without one, and of a confirmation, which chooses nothing.
+    """
     return None if config.confirms is not None else next(iter(ranked(trials, config)), None)
 
 
 def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the Pareto set of `ranked`, see `front`; [] of a confirmation, which chooses nothing."""
+    """Return the Pareto set of `ranked`, see `front`.
+
+    [] of a confirmation, which chooses nothing.
+    """
     return [] if config.confirms is not None else front(ranked(trials, config), config.objectives)
 
 
@@ -61,17 +76,25 @@ def front(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[Tr
     found: list[tuple[list[float], TrialRecord]] = []
     for trial in _in_order(trials, objectives):  # a trial that dominates another comes before it
         scores = [o.sign * trial.final(o.metric) for o in objectives]
-        if not any(other != scores and all(a >= b for a, b in zip(other, scores, strict=True)) for other, _ in found):
+        if not any(
+            other != scores and all(a >= b for a, b in zip(other, scores, strict=True))
+            for other, _ in found
+        ):
             found.append((scores, trial))
     return [trial for _, trial in found]
 
 
 def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    return sorted(trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number))
+    return sorted(
+        trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number)
+    )
 
 
 def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
-    """Return trial 0 (the stream's preset or the sweep's base), or its last rerun; None before it exists."""
+    """Return trial 0 (the stream's preset or the sweep's base), or its last rerun.
+
+    None before it exists.
+    """
     first = next((t for t in trials if t.number == 0), None)
     return None if first is None else dataclasses.replace(newest(trials)[0], source=first.source)
 
@@ -88,7 +111,9 @@ def named(trial: TrialRecord) -> str:
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
     """Return the constraints that a COMPLETE trial breaks, in words."""
-    return broken_by(config.constraints, {c.metric: trial.final(c.metric) for c in config.constraints})
+    return broken_by(
+        config.constraints, {c.metric: trial.final(c.metric) for c in config.constraints}
+    )
 
 
 def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -> list[str]:
@@ -97,7 +122,10 @@ def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -
 
 
 def and_keeps(config: SweepConfig) -> str:
-    """The constraints on a trial that may be chosen, as the end of a clause; "" without constraints."""
+    """The constraints on a trial that may be chosen, as the end of a clause.
+
+    "" without constraints.
+    """
     return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
 
 
@@ -107,44 +135,60 @@ def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
 
 
 def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
-    """Return the trial's TrainConfig on the reported stream, which under some protocols is not the searched one."""
+    """Return the trial's TrainConfig on the reported stream.
+
+    Under some protocols that is not the searched one.
+    """
     return config.reported_base.replace(**trial.config)
 
 
 def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> list[TrialRecord]:
     """Return the trials of `ranked` that the choice allows, the chosen one first, then by rank.
 
-    Raises UserError if no trial can be chosen. "one-se" is the rule of Breiman et al. 1984, section 3.4.3, with the
-    expected multiply-accumulates as the size of a model; the standard error is that of the best mean over its seeds.
+    Raises UserError if no trial can be chosen. "one-se" is the rule of Breiman et al. 1984, section
+    3.4.3, with the expected multiply-accumulates as the size of a model; the standard error is that
+    of the best mean over its seeds.
     """
     if config.confirms is not None:
-        raise UserError(f"{config.name!r} is a confirmation, and to choose by it would be to choose on test images; "
-                        f"choose from the sweep that it confirms, {config.confirms!r}.")
+        raise UserError(
+            f"{config.name!r} is a confirmation, and to choose by it would be to choose on test "
+            f"images; choose from the sweep that it confirms, {config.confirms!r}."
+        )
     allowed = ranked(trials, config)
     if not allowed:
-        raise UserError(f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to choose.")
+        raise UserError(
+            f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to "
+            "choose."
+        )
     if choice.max_compute is not None:
         least = min(t.final("compute") for t in allowed)
         allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
         if not allowed:
-            raise UserError(f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} needs so little; the "
-                            f"least is {least:.4g}.")
+            raise UserError(
+                f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} needs so "
+                f"little; the least is {least:.4g}."
+            )
     if choice.rule == "one-se":
         if config.seeds < 2:
-            raise UserError(f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed a trial; "
-                            "run it with --seeds 3 or more.")
+            raise UserError(
+                f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed a "
+                "trial; run it with --seeds 3 or more."
+            )
         objective = config.objectives[0]
         lead = allowed[0]
         error = (lead.spread(objective.metric) or 0.0) / math.sqrt(config.seeds)
-        near = [t for t in allowed if objective.sign * (lead.final(objective.metric) - t.final(objective.metric))
-                <= error]
+        near = [
+            t
+            for t in allowed
+            if objective.sign * (lead.final(objective.metric) - t.final(objective.metric)) <= error
+        ]
         first = min(near, key=lambda t: t.final("compute"))  # of equals, the first in rank
         allowed = [first, *(t for t in allowed if t is not first)]
     return allowed
 
 
 def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the other trials of `ranked` whose mean +- standard deviation over seeds overlaps with that of the best.
+    """Return the trials of `ranked` whose mean +- standard deviation overlaps with the best's.
 
     [] with one seed, whose spread is unknown.
     """
@@ -153,7 +197,11 @@ def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
         return []
     spread = {t.number: t.spread(metric) or 0.0 for t in order}
     lead = order[0]
-    return [t for t in order[1:] if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]]
+    return [
+        t
+        for t in order[1:]
+        if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]
+    ]
 
 
 def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
@@ -166,5 +214,7 @@ def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
     if not found:
         return "No other trial's spread over seeds overlaps with that of the best."
     many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"
-    return (f"Within their spread over seeds {many} with the best: {', '.join(str(t.number) for t in found[:10])}"
-            f"{', ...' if len(found) > 10 else ''}.")
+    return (
+        f"Within their spread over seeds {many} with the best: "
+        f"{', '.join(str(t.number) for t in found[:10])}{', ...' if len(found) > 10 else ''}."
+    )

@@ -1,4 +1,7 @@
-"""Names of sweeps, and of files and reasons that trials and their ledger share. Every worker imports this module."""
+"""Names of sweeps, and of files and reasons that trials and their ledger share.
+
+Every worker imports this module.
+"""
 
 import re
 import unicodedata
@@ -13,10 +16,14 @@ NON_FINITE = "non-finite: "  # beginning of the reason of a diverged trial
 
 LONGEST = 120  # characters of a sweep's name
 PATTERN = f"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}$"  # of a sweep's name
-RULE = (f"a sweep's name has 1 to {LONGEST} letters (a to z, A to Z), digits, '.', '_' and '-', and begins with a "
-        "letter or a digit")
+RULE = (
+    f"a sweep's name has 1 to {LONGEST} letters (a to z, A to Z), digits, '.', '_' and '-', and "
+    "begins with a letter or a digit"
+)
 # Other content of a storage folder: MLflow's store, pages of comparisons, single runs.
-_RESERVED = re.compile(r"mlflow\.db(-wal|-shm|-journal)?|mlartifacts|mlruns|compare-.*\.html|train", re.IGNORECASE)
+_RESERVED = re.compile(
+    r"mlflow\.db(-wal|-shm|-journal)?|mlartifacts|mlruns|compare-.*\.html|train", re.IGNORECASE
+)
 
 
 def comparison_page(sweeps: Iterable[str]) -> str:
@@ -34,17 +41,25 @@ def check_name(name: str) -> str:
     if not is_name(name):
         raise UserError(f"{name!r}: {RULE}; for instance {allowed_name(name)!r}.")
     if _RESERVED.fullmatch(name):
-        raise UserError(f"{name!r}: a storage folder keeps this name for something else; for instance "
-                        f"{allowed_name(name)!r} is allowed.")
+        raise UserError(
+            f"{name!r}: a storage folder keeps this name for something else; for instance "
+            f"{allowed_name(name)!r} is allowed."
+        )
     return name
 
 
 def allowed_name(text: str, end: str = "") -> str:
-    """Return an allowed name similar to a text, with an end such as "-1"; a long name is cut for it."""
+    """Return an allowed name similar to a text, with an end such as "-1".
+
+    A long name is cut for it.
+    """
     if is_name(text + end) and not _RESERVED.fullmatch(text + end):
         return text + end
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).lstrip("._-")[:LONGEST - len(end)].rstrip("._-") + end
+    name = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", plain).lstrip("._-")[: LONGEST - len(end)].rstrip("._-")
+        + end
+    )
     if is_name(name) and not _RESERVED.fullmatch(name):
         return name
     return f"sweep-{name.lstrip('-')}".rstrip("-")[:LONGEST]

@@ -17,18 +17,21 @@ from results.ledger.ledger import Ledger
 from results.trial import TrialRecord, own
 from results.wording import count, number
 
-# Columns of `trials`, in order; one per searched field follows, with its real value. Under the protocol test,
-# accuracies have the prefix test_ in place of val_.
+# Columns of `trials`, in order; one per searched field follows, with its real value. Under the
+# protocol test, accuracies have the prefix test_ in place of val_.
 COLUMNS = {
-    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base makes of it",
+    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base "
+    "makes of it",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
-    "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, imported:SWEEP/N (another "
-              "sweep's result), grid:N, rerun:N (of a trial of this sweep) or sampler",
-    "val_class_il": "validation class-il after the last task, percent; like every metric a mean over seeds, and only "
-                    "of a COMPLETE trial, because class-il falls as tasks arrive and a trial cut short looks better "
-                    "than it is",
+    "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, "
+    "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
+    "sweep) or sampler",
+    "val_class_il": "validation class-il after the last task, percent; like every metric a mean "
+    "over seeds, and only of a COMPLETE trial, because class-il falls as tasks "
+    "arrive and a trial cut short looks better than it is",
     "val_task_il": "validation task-il after the last task, percent",
-    "val_learning_accuracy": "validation class-il accuracy on each task right after it was learned, percent, mean",
+    "val_learning_accuracy": "validation class-il accuracy on each task right after it was "
+    "learned, percent, mean",
     "forgetting": "percentage points lost since each task's best, mean",
     "keep_fraction": "gated channels kept at evaluation",
     "compute": "expected multiply-accumulates over the dense network's",
@@ -45,7 +48,8 @@ COLUMNS = {
 }
 
 
-# Columns of `results`, in order; every number of TaskResult follows, under the same names as in MLflow.
+# Columns of `results`, in order; every number of TaskResult follows, under the same names as in
+# MLflow.
 RESULT_COLUMNS = {
     "number": "the trial's number",
     "state": "the trial's state",
@@ -53,11 +57,25 @@ RESULT_COLUMNS = {
     "task": "tasks learned, from 1",
 }
 FORMATS = ("csv", "parquet")
-# Types of columns; the rest are float64. Columns that may lack a value have the nullable types of pandas.
+# Types of columns; the rest are float64. Columns that may lack a value have the nullable types of
+# pandas.
 TIME = "datetime64[us, UTC]"
-_TYPES = {"number": "int64", "state": "string", "source": "string", "feasible": "boolean", "tasks_done": "int64",
-          "attempts": "int64", "started_at": TIME, "ended_at": TIME, "reason": "string", "seed": "int64",
-          "task": "int64", "configuration": "string", "trial": "Int64", "n": "int64"}
+_TYPES = {
+    "number": "int64",
+    "state": "string",
+    "source": "string",
+    "feasible": "boolean",
+    "tasks_done": "int64",
+    "attempts": "int64",
+    "started_at": TIME,
+    "ended_at": TIME,
+    "reason": "string",
+    "seed": "int64",
+    "task": "int64",
+    "configuration": "string",
+    "trial": "Int64",
+    "n": "int64",
+}
 _FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
 
 
@@ -67,7 +85,9 @@ class Sweep:
     `config` is its SweepConfig, `record` the rest of sweep.yaml, `records` its trials by number.
     """
 
-    def __init__(self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]) -> None:
+    def __init__(
+        self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]
+    ) -> None:
         """Hold the parts of a sweep; `of` reads them from a ledger."""
         self.config, self.record, self.records = config, record, records
 
@@ -79,12 +99,19 @@ class Sweep:
     def __repr__(self) -> str:
         """One line for a notebook: stream, space, trials by state, the best."""
         config, ran = self.config, own(self.records)
-        states = ", ".join(f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items())
+        states = ", ".join(
+            f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items()
+        )
         found = best(self.records, config)
-        chosen = "" if found is None else (f"; best: {named(found)}, {config.objectives[0].metric} "
-                                           f"{number(found.value)}")
-        return (f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
-                f"{count(len(ran), 'trial')} ({states}){chosen}>")
+        chosen = (
+            ""
+            if found is None
+            else (f"; best: {named(found)}, {config.objectives[0].metric} {number(found.value)}")
+        )
+        return (
+            f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
+            f"{count(len(ran), 'trial')} ({states}){chosen}>"
+        )
 
     @property
     def trials(self) -> pd.DataFrame:
@@ -94,9 +121,18 @@ class Sweep:
     @property
     def results(self) -> pd.DataFrame:
         """One row per trial, seed and task: RESULT_COLUMNS, then every metric."""
-        rows = [{"number": trial.number, "state": trial.state, "seed": seed, "task": result["task"] + 1,
-                 **{name: value for name, value in result["metrics"].items() if name != "task"}}
-                for trial in self.records for seed, results in trial.results.items() for result in results]
+        rows = [
+            {
+                "number": trial.number,
+                "state": trial.state,
+                "seed": seed,
+                "task": result["task"] + 1,
+                **{name: value for name, value in result["metrics"].items() if name != "task"},
+            }
+            for trial in self.records
+            for seed, results in trial.results.items()
+            for result in results
+        ]
         names = dict.fromkeys(name for row in rows for name in row) or RESULT_COLUMNS
         return typed(pd.DataFrame(rows, columns=list(names), dtype=object))
 
@@ -106,37 +142,70 @@ class Sweep:
         return self._frame(pareto(self.records, self.config))
 
     def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
-        """Return the row of `trials` that the rule chooses (results.choice.RULES); UserError if it can choose none."""
+        """Return the row of `trials` that the rule chooses (results.choice.RULES).
+
+        UserError if it can choose none.
+        """
         return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
 
     def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
-        """Write the files trials, results and pareto to a folder, in a format of FORMATS, and return their paths."""
+        """Write trials, results and pareto to a folder in one of FORMATS and return the paths."""
         if kind not in FORMATS:
             raise unknown("format", kind, FORMATS)
         frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
         place = any_path(str(folder))
-        return [write_whole(place / f"{name}.{kind}", _bytes(frame, kind)) for name, frame in frames.items()]
+        return [
+            write_whole(place / f"{name}.{kind}", _bytes(frame, kind))
+            for name, frame in frames.items()
+        ]
 
     def _frame(self, trials: list[TrialRecord]) -> pd.DataFrame:
         rows: list[dict[str, Any]] = []
         first = self.config.objectives[0].metric
         for trial in trials:
             complete = trial.state == "COMPLETE"
-            finals = {metric: trial.last(metric) if complete else None for metric in self.config.metrics}
-            rows.append({"number": trial.number, "state": trial.state, "source": trial.source, **finals,
-                         "spread": trial.spread(first) if complete else None, "feasible": trial.feasible if complete
-                         else None, "tasks_done": trial.tasks_done, "attempts": trial.attempt,
-                         "seconds": trial.seconds, "cpu_seconds": trial.cpu_seconds,
-                         "gpu_seconds": trial.gpu_seconds, "started_at": trial.started_at, "ended_at": trial.ended_at,
-                         "reason": trial.reason, **trial.config})
+            finals = {
+                metric: trial.last(metric) if complete else None for metric in self.config.metrics
+            }
+            rows.append(
+                {
+                    "number": trial.number,
+                    "state": trial.state,
+                    "source": trial.source,
+                    **finals,
+                    "spread": trial.spread(first) if complete else None,
+                    "feasible": trial.feasible if complete else None,
+                    "tasks_done": trial.tasks_done,
+                    "attempts": trial.attempt,
+                    "seconds": trial.seconds,
+                    "cpu_seconds": trial.cpu_seconds,
+                    "gpu_seconds": trial.gpu_seconds,
+                    "started_at": trial.started_at,
+                    "ended_at": trial.ended_at,
+                    "reason": trial.reason,
+                    **trial.config,
+                }
+            )
         fields = [p.name for p in self.config.space.parameters]
-        return typed(pd.DataFrame(rows, columns=[*columns(self.config.metrics), *fields], dtype=object), fields)
+        return typed(
+            pd.DataFrame(rows, columns=[*columns(self.config.metrics), *fields], dtype=object),
+            fields,
+        )
 
 
 def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the frame with the type of each column set; `fields` are columns with values of TrainConfig fields."""
-    return frame.astype({name: _FIELD_TYPES[field_type(name)[0]] if name in fields else _TYPES.get(name, "float64")
-                         for name in frame.columns})
+    """Return the frame with the type of each column set.
+
+    `fields` are columns with values of TrainConfig fields.
+    """
+    return frame.astype(
+        {
+            name: _FIELD_TYPES[field_type(name)[0]]
+            if name in fields
+            else _TYPES.get(name, "float64")
+            for name in frame.columns
+        }
+    )
 
 
 def columns(metrics: dict[str, str]) -> list[str]:

@@ -4,7 +4,8 @@ from typing import Any
 
 from results.trial import TrialRecord
 
-FRACTIONS = ("keep_fraction", "compute")  # metrics between 0 and 1; the others are percents and points of them
+# metrics between 0 and 1; the others are percents and points of them
+FRACTIONS = ("keep_fraction", "compute")
 
 
 def parameters(config: dict[str, Any]) -> str:
@@ -13,14 +14,17 @@ def parameters(config: dict[str, Any]) -> str:
 
 
 def number(value: Any) -> str:
-    """A value as text: a float in four significant digits; true, false and none as in YAML and flags."""
+    """A value as text: a float in four significant digits.
+
+    True, false and none as in YAML and flags.
+    """
     if isinstance(value, bool) or value is None:
         return str(value).lower()
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def measured(metric: str, value: float) -> str:
-    """A metric's value as text: percents and points with two decimals, a fraction in four significant digits."""
+    """A metric's value as text: two decimals, of a fraction four significant digits."""
     return number(float(value)) if metric in FRACTIONS else f"{value:.2f}"
 
 
@@ -39,7 +43,13 @@ def count(amount: int, what: str) -> str:
 
 
 def mean_and_spread(trial: TrialRecord, metric: str) -> str:
-    """A metric's mean over seeds ± their standard deviation, if there are several seeds; "" without a mean."""
+    """A metric's mean over seeds ± their standard deviation, if there are several seeds.
+
+    "" without a mean.
+    """
     mean, spread = trial.last(metric), trial.spread(metric)
-    return "" if mean is None else measured(metric, mean) + (
-        "" if spread is None else f" ± {measured(metric, spread)}")
+    return (
+        ""
+        if mean is None
+        else measured(metric, mean) + ("" if spread is None else f" ± {measured(metric, spread)}")
+    )

@@ -1,4 +1,4 @@
-"""SearchSpace: the searched fields of a sweep and their ranges, as data checked against TrainConfig on reading."""
+"""SearchSpace: the searched fields of a sweep and their ranges, checked on reading."""
 
 import math
 from collections import Counter
@@ -8,24 +8,43 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 
 from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.fields import plain
 from dynamos.files import local_path
 
-NOT_VARIED = ("dataset", "data_path", "seed", "evaluate_on", "classes_per_task", "n_tasks", "class_order_seed",
-              "max_train_images_per_task", "device", "threads", "precision", "step_mode", "deterministic",
-              "log_every")
+NOT_VARIED = (
+    "dataset",
+    "data_path",
+    "seed",
+    "evaluate_on",
+    "classes_per_task",
+    "n_tasks",
+    "class_order_seed",
+    "max_train_images_per_task",
+    "device",
+    "threads",
+    "precision",
+    "step_mode",
+    "deterministic",
+    "log_every",
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
     """One TrainConfig field's range (low, high, log) or its choices.
 
-    A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`: Optuna has no
-    logarithm of a negative number. `repeated` holds choices that were given several times.
+    A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`:
+    Optuna has no logarithm of a negative number. `repeated` holds choices that were given several
+    times.
     """
 
     name: str
@@ -58,7 +77,10 @@ class Parameter:
 
     @property
     def values(self) -> Sequence[Any] | None:
-        """Every value of a parameter that has finitely many, choices or whole numbers; None for a range of reals."""
+        """Every value of a parameter that has finitely many, choices or whole numbers.
+
+        None for a range of reals.
+        """
         if self.choices is None and field_type(self.name)[0] is int:
             assert self.low is not None and self.high is not None
             return range(int(self.low), int(self.high) + 1)
@@ -69,7 +91,9 @@ class Parameter:
         if self.choices is not None:
             return CategoricalDistribution(self.choices)
         low, high = sorted((self.stored(self.low), self.stored(self.high)))
-        return (IntDistribution if field_type(self.name)[0] is int else FloatDistribution)(low, high, self.log)
+        return (IntDistribution if field_type(self.name)[0] is int else FloatDistribution)(
+            low, high, self.log
+        )
 
     def __str__(self) -> str:
         if self.choices is not None:
@@ -87,7 +111,7 @@ class SearchSpace:
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
-        """Return the space of a mapping {description, parameters: {field: {low, high, log} or {choices}}}.
+        """Return the space of {description, parameters: {field: {low, high, log} or {choices}}}.
 
         UserError names the parameter, its value and what is allowed.
         """
@@ -97,32 +121,49 @@ class SearchSpace:
                 raise unknown("key", key, ("description", "parameters")).within(f"space {name}")
         given = content.get("parameters")
         if not isinstance(given, Mapping) or not given:
-            raise UserError(f"space {name} has no parameters; it needs `parameters: {{field: {{low, high}}}}`.")
+            raise UserError(
+                f"space {name} has no parameters; it needs `parameters: {{field: {{low, high}}}}`."
+            )
         parameters = tuple(_parameter(name, field, spec) for field, spec in given.items())
         return cls(name, parameters, str(content.get("description", "")))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` reads."""
+
         def spec(p: Parameter) -> dict[str, Any]:
             if p.choices is not None:
                 return {"choices": list(p.choices)}
             return {"low": p.low, "high": p.high, "log": p.log}
-        return {"description": self.description, "parameters": {p.name: spec(p) for p in self.parameters}}
+
+        return {
+            "description": self.description,
+            "parameters": {p.name: spec(p) for p in self.parameters},
+        }
 
     @property
     def notes(self) -> list[str]:
         """Sentences on choices that were given several times."""
-        return [f"the space {self.name} has the choice {value} of {p.name} more than once; it counts once."
-                for p in self.parameters for value in p.repeated]
+        return [
+            f"the space {self.name} has the choice {value} of {p.name} more than once; it counts "
+            "once."
+            for p in self.parameters
+            for value in p.repeated
+        ]
 
     @property
     def size(self) -> int | None:
-        """Number of different configurations; None if a range of real numbers makes them infinitely many."""
+        """Number of different configurations.
+
+        None if a range of real numbers makes them infinitely many.
+        """
         values = [p.values for p in self.parameters]
         return None if None in values else math.prod(len(v) for v in values if v is not None)
 
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the values of the space's fields, a key of equal configurations: 5 is 5.0, 0.1000005 is not 0.1."""
+        """Return the space's values as a key of equal configurations.
+
+        In it 5 is 5.0, but 0.1000005 is not 0.1.
+        """
         return tuple(config[p.name] for p in self.parameters)
 
     def distributions(self) -> dict[str, BaseDistribution]:
@@ -130,24 +171,35 @@ class SearchSpace:
         return {p.stored_name: p.distribution() for p in self.parameters}
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the space's fields of a configuration as the sampler sees them (to enqueue a point).
+        """Return the space's fields of a configuration as the sampler sees them.
 
         Raises UserError for a value outside its range.
         """
         for p in self.parameters:
             if not p.admits(values[p.name]):
-                raise UserError(f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}.")
+                raise UserError(
+                    f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}."
+                )
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
 
     def holds(self, stored: Mapping[str, Any]) -> bool:
         """Whether all of the given stored values lie in the space; some may be missing."""
         parameters = {p.stored_name: p for p in self.parameters}
-        return all(name in parameters and parameters[name].admits(parameters[name].stored(value))
-                   for name, value in stored.items())
+        return all(
+            name in parameters and parameters[name].admits(parameters[name].stored(value))
+            for name, value in stored.items()
+        )
 
     def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the field values of a sampler's stored values; values not drawn yet are left out."""
-        return {p.name: p.stored(stored[p.stored_name]) for p in self.parameters if p.stored_name in stored}
+        """Return the field values of a sampler's stored values.
+
+        Values not drawn yet are left out.
+        """
+        return {
+            p.name: p.stored(stored[p.stored_name])
+            for p in self.parameters
+            if p.stored_name in stored
+        }
 
 
 def named_spaces() -> list[str]:
@@ -169,7 +221,9 @@ def read_space(name: str) -> SearchSpace:
 
 
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
-    """Read configurations from a YAML file: `points:`, a list of mappings {searched field: value}, each maybe partial.
+    """Read configurations from a YAML file.
+
+    `points:`, a list of mappings {searched field: value}, each maybe partial.
 
     SweepConfig checks fields and values.
     """
@@ -178,18 +232,28 @@ def read_points(path: Path) -> tuple[dict[str, Any], ...]:
         if key != "points":
             raise unknown("key", key, ("points",)).within(str(path))
     points = content.get("points")
-    if not isinstance(points, list) or not points or not all(isinstance(point, dict) for point in points):
+    if (
+        not isinstance(points, list)
+        or not points
+        or not all(isinstance(point, dict) for point in points)
+    ):
         raise UserError(f"{path} needs `points:`, a list of mappings of searched fields to values.")
-    return tuple({field: number_of_text(field, value) for field, value in point.items()} for point in points)
+    return tuple(
+        {field: number_of_text(field, value) for field, value in point.items()} for point in points
+    )
 
 
 def _parameter(space: str, field: str, spec: Any) -> Parameter:
     where = f"space {space}: "
     if field not in FIELDS:
-        raise unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]).within(f"space {space}")
+        raise unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]).within(
+            f"space {space}"
+        )
     if field in NOT_VARIED:
-        raise UserError(f"{where}{field} says what is trained or where, and cannot be searched; "
-                        f"set it with --set {field}=VALUE.")
+        raise UserError(
+            f"{where}{field} says what is trained or where, and cannot be searched; "
+            f"set it with --set {field}=VALUE."
+        )
     if not isinstance(spec, Mapping):
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
     for key in spec:
@@ -204,9 +268,13 @@ def _parameter(space: str, field: str, spec: Any) -> Parameter:
 def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
     if len(spec) > 1 or not isinstance(choices, list | tuple) or not choices:
-        raise UserError(f"{field} must have either choices, a list that is not empty, or low and high.")
+        raise UserError(
+            f"{field} must have either choices, a list that is not empty, or low and high."
+        )
     times = Counter(checked(field, number_of_text(field, choice)) for choice in choices)
-    return Parameter(field, choices=tuple(times), repeated=tuple(value for value, n in times.items() if n > 1))
+    return Parameter(
+        field, choices=tuple(times), repeated=tuple(value for value, n in times.items() if n > 1)
+    )
 
 
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:

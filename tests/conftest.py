@@ -1,4 +1,5 @@
-"""Every test has an empty folder and an empty home of its own, and an environment in which nobody has set anything."""
+"""Every test has an empty folder and an empty home of its own, and an environment in which nobody
+has set anything."""
 
 import os
 import site
@@ -8,9 +9,9 @@ from unittest.mock import patch
 
 import pytest
 
-CLEARED = ("CUDA_VISIBLE_DEVICES", "DYNAMOS_", "MLFLOW_", "OMP_", "OPTUNA_", "RAY_")  # names, or what they begin with
+# names, or what they begin with
+CLEARED = ("CUDA_VISIBLE_DEVICES", "DYNAMOS_", "MLFLOW_", "OMP_", "OPTUNA_", "RAY_")
 KEPT = {"DYNAMOS_TEST_DATA"}  # where tests find the real MNIST
-
 
 
 def _clear() -> None:
@@ -18,7 +19,8 @@ def _clear() -> None:
         del os.environ[name]
 
 
-# Now, for libraries read some of them when they are imported; processes that tests start inherit what is left.
+# Now, for libraries read some of them when they are imported; processes that tests start inherit
+# what is left.
 _clear()
 # Packages that a user has installed for himself are found by his home.
 os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())

@@ -2,7 +2,8 @@
 
     python -m tests.odd FOLDER COMMAND...
 
-fills a storage folder with odd sweeps and runs a command with variables set that our libraries and commands heed.
+fills a storage folder with odd sweeps and runs a command with variables set that our libraries and
+commands heed.
 """
 
 import os
@@ -15,16 +16,30 @@ from results.ledger.ledger import Ledger
 from tests.helpers.ledgers import config, swept
 
 VARIABLES = {
-    "CUDA_VISIBLE_DEVICES": "7", "DYNAMOS_TEST_IMAGES": "locked", "DYNAMOS_TOKEN": "of nobody's service",
-    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9", "OMP_NUM_THREADS": "3", "OPTUNA_STORAGE": "sqlite:////nowhere/at/all.db",
-    "RAY_ADDRESS": "127.0.0.1:9", "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9", "RAY_AUTH_TOKEN_PATH": "/nowhere"}
+    "CUDA_VISIBLE_DEVICES": "7",
+    "DYNAMOS_TEST_IMAGES": "locked",
+    "DYNAMOS_TOKEN": "of nobody's service",
+    "MLFLOW_TRACKING_URI": "http://127.0.0.1:9",
+    "OMP_NUM_THREADS": "3",
+    "OPTUNA_STORAGE": "sqlite:////nowhere/at/all.db",
+    "RAY_ADDRESS": "127.0.0.1:9",
+    "RAY_API_SERVER_ADDRESS": "http://127.0.0.1:9",
+    "RAY_AUTH_TOKEN_PATH": "/nowhere",
+}
 
 
 def make_odd_sweeps(storage: Path) -> None:
-    """Makes a finished sweep, one that has not begun under the default name, damaged ones, and what is no sweep."""
+    """Makes a finished sweep, one that has not begun under the default name, damaged ones, and what
+    is no sweep."""
     swept(storage, {"lr": 0.1}, values=(60, 70))
     shutil.copytree(storage / "s", storage / "of-another-name")
-    for name in ("seq-digits-core-7", "without-ledger", "torn-ledger", "torn-configuration", "no-configuration"):
+    for name in (
+        "seq-digits-core-7",
+        "without-ledger",
+        "torn-ledger",
+        "torn-configuration",
+        "no-configuration",
+    ):
         Ledger.create(storage, config(name), {})
     (storage / "without-ledger" / "ledger.db").unlink()
     (storage / "torn-ledger" / "ledger.db").write_bytes(b"SQLite format 3\0 and no more")

@@ -12,12 +12,14 @@ from tests.odd import VARIABLES, make_odd_sweeps
 
 LOOK = """
 import os, pathlib, sys
-print(*os.listdir(), *os.listdir(pathlib.Path.home()), *(n for n in os.environ if n.startswith(tuple(sys.argv[1:]))))
+variables = (name for name in os.environ if name.startswith(tuple(sys.argv[1:])))
+print(*os.listdir(), *os.listdir(pathlib.Path.home()), *variables)
 """
 
 
 def around() -> set[str]:
-    """What a process that starts now finds in its folder, its home and, of what is to be gone, its environment."""
+    """What a process that starts now finds in its folder, its home and, of what is to be gone, its
+    environment."""
     look = [sys.executable, "-c", LOOK, "LEFT", *CLEARED]
     out = subprocess.run(look, capture_output=True, text=True, check=True).stdout
     return {*out.split()} - KEPT
@@ -41,6 +43,18 @@ def test_it_is_nothing(number: int, around_a_shared_fixture: set[str]) -> None:
 @pytest.mark.slow
 def test_it_is_nothing_where_much_is_around_the_tests(tmp_path: Path) -> None:
     make_odd_sweeps(tmp_path / "runs")
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", f"{__file__}::test_it_is_nothing"],
-                          cwd=tmp_path, env=os.environ | VARIABLES, capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "no:cacheprovider",
+            f"{__file__}::test_it_is_nothing",
+        ],
+        cwd=tmp_path,
+        env=os.environ | VARIABLES,
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and "2 passed" in done.stdout, done.stdout + done.stderr

@@ -21,4 +21,9 @@ def test_each_name_is_there_once_it_is_asked_for(package: object) -> None:
 
 def test_to_import_them_loads_nothing_heavy() -> None:
     code = f"import sys, dynamos, results, tune; print(*({HEAVY!r} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == ""
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == ""
+    )

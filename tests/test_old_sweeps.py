@@ -45,4 +45,6 @@ def test_it_goes_on_from_its_checkpoints(storage: Path) -> None:
     assert [*trials["state"]] == ["COMPLETE"] * 3 and [*trials["attempts"]] == [1, 1, 2]
     again = storage / "old" / "trials" / "0002" / "attempt-2"
     saved = {seed: max(again.glob(f"seed-{seed}/checkpoint-*.pt")).name for seed in (42, 43)}
-    assert saved == {42: "checkpoint-000001.pt", 43: "checkpoint-000002.pt"}, "no saved task is trained again"
+    assert saved == {42: "checkpoint-000001.pt", 43: "checkpoint-000002.pt"}, (
+        "no saved task is trained again"
+    )

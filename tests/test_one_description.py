@@ -1,4 +1,5 @@
-"""A field of a sweep is described in one line of one file; flags, requests, forms and the reference page follow."""
+"""A field of a sweep is described in one line of one file; flags, requests, forms and the reference
+page follow."""
 
 import argparse
 import dataclasses
@@ -24,18 +25,29 @@ ROOT = Path(__file__).parents[1]
 class More(SweepConfig):
     """A sweep with one field more."""
 
-    patience: int = setting(7, "search", "trials without a better one before the sweep ends", Range(1, 100),
-                            label="Patience", flag="patience", metavar="P")
+    patience: int = setting(
+        7,
+        "search",
+        "trials without a better one before the sweep ends",
+        Range(1, 100),
+        label="Patience",
+        flag="patience",
+        metavar="P",
+    )
 
 
 def more(**changes: Any) -> More:
     plain = config()
-    return More(**{f.name: getattr(plain, f.name) for f in dataclasses.fields(SweepConfig)} | changes)
+    return More(
+        **{f.name: getattr(plain, f.name) for f in dataclasses.fields(SweepConfig)} | changes
+    )
 
 
 def test_a_new_field_is_checked() -> None:
     assert more().patience == 7 and more(patience=8.0).patience == 8
-    with pytest.raises(UserError, match=r"--patience 0 is out of range; it must be from 1 to 100\."):
+    with pytest.raises(
+        UserError, match=r"--patience 0 is out of range; it must be from 1 to 100\."
+    ):
         more(patience=0)
     with pytest.raises(UserError, match="--patience 'x' is not a whole number"):
         more(patience="x")
@@ -44,8 +56,12 @@ def test_a_new_field_is_checked() -> None:
 def test_it_is_a_flag() -> None:
     parser = argparse.ArgumentParser()
     add_setting(parser, {"patience": 7}, settings(More)["patience"])
-    assert parser.parse_args([]).patience == 7 and parser.parse_args(["--patience", "9"]).patience == 9
-    assert "trials without a better one before the sweep ends (default: 7)" in " ".join(parser.format_help().split())
+    assert (
+        parser.parse_args([]).patience == 7 and parser.parse_args(["--patience", "9"]).patience == 9
+    )
+    assert "trials without a better one before the sweep ends (default: 7)" in " ".join(
+        parser.format_help().split()
+    )
 
 
 def test_it_is_in_requests() -> None:
@@ -57,13 +73,20 @@ def test_it_is_in_requests() -> None:
 
 def test_it_is_in_forms() -> None:
     assert settings_of(More)["patience"] == {
-        "type": "int", "label": "Patience", "help": "trials without a better one before the sweep ends",
-        "group": "search", "default": 7, "choices": None}
+        "type": "int",
+        "label": "Patience",
+        "help": "trials without a better one before the sweep ends",
+        "group": "search",
+        "default": 7,
+        "choices": None,
+    }
 
 
 def test_it_is_in_the_reference() -> None:
-    assert ("| `patience` | `--patience` | `7` | from 1 to 100 | trials without a better one before the sweep ends |"
-            in reference(sweep=More).splitlines())
+    assert (
+        "| `patience` | `--patience` | `7` | from 1 to 100 | trials without a better one before "
+        "the sweep ends |" in reference(sweep=More).splitlines()
+    )
 
 
 def test_the_reference_is_that_of_the_code() -> None:

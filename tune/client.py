@@ -28,21 +28,33 @@ class Client:
         """`token` is the service's, by default that of the variable DYNAMOS_TOKEN."""
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
-            raise UserError(f"{url!r} is no service's URL; write for instance http://127.0.0.1:8700.")
+            raise UserError(
+                f"{url!r} is no service's URL; write for instance http://127.0.0.1:8700."
+            )
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, and no .netrc that would replace the token
         token = token or os.environ.get(TOKEN)
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def create(self, sweep: SweepConfig | Mapping[str, Any], dry_run: bool = False,
-               tags: Mapping[str, str] | None = None, note: str = "") -> dict[str, Any]:
-        """Starts a sweep, or returns the identical one of its name; a dry run returns the first suggestions."""
+    def create(
+        self,
+        sweep: SweepConfig | Mapping[str, Any],
+        dry_run: bool = False,
+        tags: Mapping[str, str] | None = None,
+        note: str = "",
+    ) -> dict[str, Any]:
+        """Starts a sweep, or returns the identical one of its name.
+
+        A dry run returns the first suggestions.
+        """
         body = dict(sweep) if isinstance(sweep, Mapping) else _body(sweep)
         body |= ({} if tags is None else {"tags": dict(tags)}) | ({"note": note} if note else {})
         return self._post("/sweeps", body, dry_run=str(dry_run).lower())
 
-    def label(self, name: str, tags: Mapping[str, str] | None = None, note: str | None = None) -> dict[str, Any]:
+    def label(
+        self, name: str, tags: Mapping[str, str] | None = None, note: str | None = None
+    ) -> dict[str, Any]:
         """Sets the note and tags of a sweep; the value "" removes a tag."""
         body = {"tags": dict(tags or {})} | ({} if note is None else {"note": note})
         found: dict[str, Any] = self._answer("PATCH", _of(name), json=body).json()
@@ -61,12 +73,21 @@ class Client:
         """A sweep without its trials."""
         return self._get(_of(name))
 
-    def trials(self, name: str, state: str = "", q: str = "", sort: str = "number",
-               order: str = "asc") -> Iterator[dict[str, Any]]:
+    def trials(
+        self, name: str, state: str = "", q: str = "", sort: str = "number", order: str = "asc"
+    ) -> Iterator[dict[str, Any]]:
         """Yields a sweep's trials."""
         offset = 0
         while True:
-            page = self._get(f"{_of(name)}/trials", state=state, q=q, sort=sort, order=order, limit=1000, offset=offset)
+            page = self._get(
+                f"{_of(name)}/trials",
+                state=state,
+                q=q,
+                sort=sort,
+                order=order,
+                limit=1000,
+                offset=offset,
+            )
             yield from page["trials"]
             offset += len(page["trials"])
             if offset >= page["total"] or not page["trials"]:
@@ -100,13 +121,33 @@ class Client:
         """Removes a sweep for good, with its MLflow runs."""
         self._answer("DELETE", _of(name))
 
-    def confirm(self, name: str, seeds: int = 5, top: int = 3, choose: str = "best",
-                max_compute: float | None = None, baseline: str | None = None) -> dict[str, Any]:
-        """Starts the confirmation of a sweep's choice; `baseline` is "preset", or None for the sweep's trial 0."""
-        return self._post(f"{_of(name)}/confirm", {"seeds": seeds, "top": top, "choose": choose,
-                                                   "max_compute": max_compute, "baseline": baseline})
+    def confirm(
+        self,
+        name: str,
+        seeds: int = 5,
+        top: int = 3,
+        choose: str = "best",
+        max_compute: float | None = None,
+        baseline: str | None = None,
+    ) -> dict[str, Any]:
+        """Starts the confirmation of a sweep's choice.
 
-    def best(self, name: str, choose: str = "best", max_compute: float | None = None) -> dict[str, Any]:
+        `baseline` is "preset", or None for the sweep's trial 0.
+        """
+        return self._post(
+            f"{_of(name)}/confirm",
+            {
+                "seeds": seeds,
+                "top": top,
+                "choose": choose,
+                "max_compute": max_compute,
+                "baseline": baseline,
+            },
+        )
+
+    def best(
+        self, name: str, choose: str = "best", max_compute: float | None = None
+    ) -> dict[str, Any]:
         """The chosen configuration: trial, config, commands, provenance."""
         return self._get(f"{_of(name)}/best", choose=choose, max_compute=max_compute)
 
@@ -140,9 +181,12 @@ class Client:
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields (event, content): a snapshot, then changes; RunError if the service is lost.
 
-        Events of one sweep end with it, after the event `end`; those of all sweeps end with the service.
+        Events of one sweep end with it, after the event `end`; those of all sweeps end with the
+        service.
         """
-        with self._answer("GET", "/events", params={"sweep": name} if name else {}, stream=True) as answer:
+        with self._answer(
+            "GET", "/events", params={"sweep": name} if name else {}, stream=True
+        ) as answer:
             event = ""
             try:
                 for line in answer.iter_lines(chunk_size=None):
@@ -160,24 +204,39 @@ class Client:
         found: dict[str, Any] = self._answer("GET", path, params=query).json()
         return found
 
-    def _post(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> dict[str, Any]:
-        found: dict[str, Any] = self._answer("POST", path, json=plain(body or {}), params=query).json()
+    def _post(
+        self, path: str, body: Mapping[str, Any] | None = None, **query: Any
+    ) -> dict[str, Any]:
+        found: dict[str, Any] = self._answer(
+            "POST", path, json=plain(body or {}), params=query
+        ).json()
         return found
 
     def _answer(self, method: str, path: str, **more: Any) -> requests.Response:
         try:
-            answer = self._session.request(method, f"{self.url}/api/v1{path}", allow_redirects=False,
-                                           timeout=(CONNECT_SECONDS, READ_SECONDS), **more)
+            answer = self._session.request(
+                method,
+                f"{self.url}/api/v1{path}",
+                allow_redirects=False,
+                timeout=(CONNECT_SECONDS, READ_SECONDS),
+                **more,
+            )
         except requests.RequestException as error:
-            raise RunError(f"no service answers at {self.url}: {error.__class__.__name__}. Start one: dynamos-sweep "
-                           "serve.") from None
+            raise RunError(
+                f"no service answers at {self.url}: {error.__class__.__name__}. Start one: "
+                "dynamos-sweep serve."
+            ) from None
         if answer.ok and not answer.is_redirect:
             return answer
         try:
             detail = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
-            raise RunError(f"{self.url} is no service of Dynamos: it answered {answer.status_code}.") from None
-        raise (RunError if answer.status_code >= 500 else UserError)(f"{detail} ({answer.status_code} at {self.url})")
+            raise RunError(
+                f"{self.url} is no service of Dynamos: it answered {answer.status_code}."
+            ) from None
+        raise (RunError if answer.status_code >= 500 else UserError)(
+            f"{detail} ({answer.status_code} at {self.url})"
+        )
 
 
 def _of(name: str) -> str:
@@ -187,4 +246,6 @@ def _of(name: str) -> str:
 def _body(config: SweepConfig) -> dict[str, Any]:
     """The fields of a configuration that a service takes: all but those that it sets."""
     values = {name: value for name, value in config.to_dict().items() if name not in _NOT_SENT}
-    return values | {"base": {name: value for name, value in values["base"].items() if name != "data_path"}}
+    return values | {
+        "base": {name: value for name, value in values["base"].items() if name != "data_path"}
+    }

@@ -1,4 +1,4 @@
-"""Agreement of the trials' ranking after each task with the final one, which shows if pruning is safe on a stream."""
+"""Agreement of the ranking after each task with the final one: is pruning safe on a stream?"""
 
 from dataclasses import dataclass
 from itertools import takewhile
@@ -18,22 +18,29 @@ DECIMALS = 2  # of a correlation, for judging it as printed
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """Agreement of the ranking after some tasks with the final one, over the trials that saw every task."""
+    """Agreement of the ranking after some tasks with the final one, over the complete trials."""
 
     task: int  # tasks done, from 1
     trials: int
-    spearman: float | None  # rank correlation; None with fewer than 3 trials, or where all are equal
-    best_kept: bool  # whether the finally best trial, the earliest of equals, was not below the median
+    # rank correlation; None with fewer than 3 trials, or where all are equal
+    spearman: float | None
+    # whether the finally best trial, the earliest of equals, was not below the median
+    best_kept: bool
 
     @property
     def safe(self) -> bool:
         """Whether pruning after this task would have spared the good trials."""
-        return (self.spearman is not None and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
-                and self.best_kept)
+        return (
+            self.spearman is not None
+            and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
+            and self.best_kept
+        )
 
 
 def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
-    """Return one Agreement for every task but the last; [] in a stream of one task and before any result.
+    """Return one Agreement for every task but the last.
+
+    [] in a stream of one task and before any result.
 
     A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
     """
@@ -43,8 +50,11 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
     found = []
     for tasks in range(1, n_tasks):
         values = [(measure.mean(t, tasks), measure.mean(t, n_tasks), t.number) for t in complete]
-        compared = sorted((number, sign * then, sign * final) for then, final, number in values
-                          if then is not None and final is not None)
+        compared = sorted(
+            (number, sign * then, sign * final)
+            for then, final, number in values
+            if then is not None and final is not None
+        )
         then, final = [c[1] for c in compared], [c[2] for c in compared]
         kept = len(then) > 0 and bool(then[final.index(max(final))] >= np.median(then))
         found.append(Agreement(tasks, len(compared), _spearman(then, final), kept))
@@ -52,33 +62,51 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
 
 
 def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
-    """Say whether pruning from `grace_tasks` tasks on was safe, or, with the pruner "none", would have been."""
+    """Say whether pruning from `grace_tasks` tasks on was safe, or would have been."""
     if not agreements:
-        return ("Rankings cannot be compared: there are no results after a task before the last (a stream of one task "
-                "never has any).")
+        return (
+            "Rankings cannot be compared: there are no results after a task before the last (a "
+            "stream of one task never has any)."
+        )
     judged = [a for a in agreements if a.task >= grace_tasks]
     if not judged:
-        return (f"With a grace of {count(grace_tasks, 'task')} nothing can be pruned in a stream of "
-                f"{count(len(agreements) + 1, 'task')}.")
+        return (
+            f"With a grace of {count(grace_tasks, 'task')} nothing can be pruned in a stream of "
+            f"{count(len(agreements) + 1, 'task')}."
+        )
     trials = min(a.trials for a in judged)
     correlations = [a.spearman for a in judged if a.spearman is not None]
     if trials < TRIALS_NEEDED or len(correlations) < len(judged):
-        why = (f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, {TRIALS_NEEDED} are needed"
-               if trials < TRIALS_NEEDED else f"the {trials} finished trials are all equal after a task")
-        return f"Whether pruning after {count(grace_tasks, 'task')} is safe here cannot be told: {why}."
+        why = (
+            f"{trials} finished {'trial is' if trials == 1 else 'trials are'} too few, "
+            f"{TRIALS_NEEDED} are needed"
+            if trials < TRIALS_NEEDED
+            else f"the {trials} finished trials are all equal after a task"
+        )
+        tasks = count(grace_tasks, "task")
+        return f"Whether pruning after {tasks} is safe here cannot be told: {why}."
     is_safe, weakest = all(a.safe for a in judged), _printed(min(correlations))
     lost = [a.task for a in judged if not a.best_kept]
     place = f"below the median after task {lost[0]}" if lost else "never below the median"
     # From the last task backwards, as long as pruning after the task is safe.
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
-    text = (f"Pruning after {count(grace_tasks, 'task')} {'would have been' if pruner == 'none' else 'was'} "
-            f"{'safe' if is_safe else 'unsafe'}: from then on the ranking of the {trials} finished trials correlated "
-            f"with the final one by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
-            f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best was {place}")
-    text += f"; a grace of {count(right[-1], 'task')} would have been safe." if right and not is_safe else "."
+    text = (
+        f"Pruning after {count(grace_tasks, 'task')} "
+        f"{'would have been' if pruner == 'none' else 'was'} {'safe' if is_safe else 'unsafe'}: "
+        f"from then on the ranking of the {trials} finished trials correlated with the final one "
+        f"by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
+        f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best was {place}"
+    )
+    text += (
+        f"; a grace of {count(right[-1], 'task')} would have been safe."
+        if right and not is_safe
+        else "."
+    )
     if pruner != "none":
-        text += (" Only trials that were let finish are compared: among them the correlation tends to be too low, and "
-                 "a good trial that was pruned is not seen.")
+        text += (
+            " Only trials that were let finish are compared: among them the correlation tends to "
+            "be too low, and a good trial that was pruned is not seen."
+        )
     return text
 
 
@@ -86,9 +114,13 @@ def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
     """Describe the agreement of early rankings with the final one, and its meaning for pruning."""
     objective = config.objectives[0]
     found = agreements(own(trials), objective.metric, objective.sign > 0)
-    tasks = "; ".join(f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None)
+    tasks = "; ".join(
+        f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None
+    )
     said = sentence(found, config.grace_tasks, config.pruner)
-    return f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
+    return (
+        f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
+    )
 
 
 def _printed(correlation: float) -> str:

@@ -12,17 +12,21 @@ from results.wording import count, number
 from search_spaces.space import Parameter
 
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
-TRIALS_PER_FIELD = 10  # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
+# Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
+TRIALS_PER_FIELD = 10
 
 
 def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
-    """Return sentences on too few trials, ties, a best value at a range's end, collapsed policies and failures."""
+    """Return sentences on few trials, ties, a best at an end, collapsed policies, failures."""
     complete = [t for t in trials if t.state == "COMPLETE"]
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
     if len(complete) < wanted and config.sampler != "grid":
-        found.append(f"{count(len(complete), 'completed trial')} for {count(fields, 'searched field')} "
-                     f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a field.")
+        found.append(
+            f"{count(len(complete), 'completed trial')} for {count(fields, 'searched field')} "
+            f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a "
+            "field."
+        )
     chosen = best(trials, config)
     if chosen is not None:
         if config.seeds < 2 or ties(trials, config):
@@ -30,20 +34,28 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
         for parameter in config.space.parameters:
             side = _edge(parameter, chosen.config[parameter.name])
             if side is not None:
-                found.append(f"The best, trial {chosen.number}, has {parameter.name} "
-                             f"{number(chosen.config[parameter.name])} at the {side} end of its range ({parameter}): "
-                             "a wider one may hold better.")
+                found.append(
+                    f"The best, trial {chosen.number}, has {parameter.name} "
+                    f"{number(chosen.config[parameter.name])} at the {side} end of its range "
+                    f"({parameter}): a wider one may hold better."
+                )
     return found + troubles(own(trials), chosen)
 
 
 def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
-    """Return sentences on collapsed policies, with the best trial if it is among them, and on failures."""
+    """Return sentences on failures and on collapsed policies, above all that of the best trial."""
     found = []
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
-        which = f", among them the best, trial {chosen.number}" if chosen and chosen.number in collapsed else ""
-        found.append(f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a gate or "
-                     "more keeps nearly all of its channels or nearly none.")
+        which = (
+            f", among them the best, trial {chosen.number}"
+            if chosen and chosen.number in collapsed
+            else ""
+        )
+        found.append(
+            f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a "
+            "gate or more keeps nearly all of its channels or nearly none."
+        )
     failed = sum(t.state == "FAIL" for t in trials)
     if failed:
         found.append(f"{count(failed, 'trial')} of {len(trials)} failed.")
@@ -53,7 +65,8 @@ def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -
 def _edge(parameter: Parameter, value: float) -> str | None:
     """The end of a parameter's range at which a value lies, "lower" or "upper"; else None.
 
-    None also for choices, and if the range ends where the field ends, so that no range could be wider.
+    None also for choices, and if the range ends where the field ends, so that no range could be
+    wider.
     """
     if parameter.choices is not None or parameter.low == parameter.high:
         return None

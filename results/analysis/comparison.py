@@ -1,4 +1,4 @@
-"""Comparison of sweeps: the best trial of each, at equal budgets, and the differences between them."""
+"""Comparison of sweeps: the best trial of each, at equal budgets, and the differences."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -19,20 +19,27 @@ from results.wording import count, duration, mean_and_spread, number
 
 BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # kinds of budget
 _SETTINGS: dict[str, Callable[[SweepConfig], Any]] = {
-    "space": lambda c: c.space.name, "protocol": lambda c: c.protocol, "sampler": lambda c: c.sampler,
-    "pruner": lambda c: c.pruner, "seeds": lambda c: c.seeds}
+    "space": lambda c: c.space.name,
+    "protocol": lambda c: c.protocol,
+    "sampler": lambda c: c.sampler,
+    "pruner": lambda c: c.pruner,
+    "seeds": lambda c: c.seeds,
+}
 # Settings that make a stream: values of different streams have no common scale.
 _STREAM: dict[str, Callable[[TrainConfig], Any]] = {
-    "stream": lambda b: b.dataset, "n_tasks": lambda b: b.n_tasks or most_tasks(b),
-    "classes_per_task": lambda b: b.classes_per_task, "class_order_seed": lambda b: b.class_order_seed,
-    "max_train_images_per_task": lambda b: b.max_train_images_per_task}
+    "stream": lambda b: b.dataset,
+    "n_tasks": lambda b: b.n_tasks or most_tasks(b),
+    "classes_per_task": lambda b: b.classes_per_task,
+    "class_order_seed": lambda b: b.class_order_seed,
+    "max_train_images_per_task": lambda b: b.max_train_images_per_task,
+}
 
 Row = tuple[str, list[str]]  # its label; the text of each sweep
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """State of a sweep at the end of a trial: trials ended by then, their cost, and the best of them."""
+    """State of a sweep when a trial ended: trials ended, their cost, and the best of them."""
 
     trials: int
     cpu_seconds: float
@@ -49,7 +56,8 @@ class Compared:
     """A sweep of a comparison."""
 
     sweep: Sweep
-    steps: tuple[Step, ...]  # one per ended trial, in the order of their ends; before them one for imported results
+    # one per ended trial, in the order of their ends; before them one for imported results
+    steps: tuple[Step, ...]
 
     @property
     def config(self) -> SweepConfig:
@@ -77,37 +85,60 @@ class Compared:
 
 
 def compared(sweeps: list[Sweep]) -> list[Compared]:
-    """Return the sweeps for a comparison, in order; UserError if first objectives differ or one is a confirmation."""
+    """Return the sweeps for a comparison, in order.
+
+    UserError if first objectives differ or one is a confirmation.
+    """
     for sweep in sweeps:
         if sweep.config.confirms is not None:
-            raise UserError(f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its outcome is in "
-                            f"the report of {sweep.config.confirms!r}.")
+            raise UserError(
+                f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its "
+                f"outcome is in the report of {sweep.config.confirms!r}."
+            )
     for one, other in pairwise(sweeps):
         if one.config.objectives[0] != other.config.objectives[0]:
-            raise UserError(f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "
-                            f"{other.config.objectives[0]}: they cannot be compared.")
+            raise UserError(
+                f"{one.config.name!r} seeks {one.config.objectives[0]} and {other.config.name!r} "
+                f"{other.config.objectives[0]}: they cannot be compared."
+            )
     return [Compared(sweep, _anytime(sweep)) for sweep in sweeps]
 
 
 def table(sweeps: list[Compared]) -> list[list[Row]]:
-    """Return the rows by section: settings and cost; the best, also at equal budgets; the fields that differ."""
+    """Return the rows by section: settings and cost.
+
+    The best, also at equal budgets; the fields that differ.
+    """
     metric = sweeps[0].config.objectives[0].metric
     states = [Counter(t.state for t in own(s.sweep.records)) for s in sweeps]
     streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
-    settings = [(what, values) for what, values in streams if what == "stream" or len(set(values)) > 1]
+    settings = [
+        (what, values) for what, values in streams if what == "stream" or len(set(values)) > 1
+    ]
     settings += [(what, [str(of(s.config)) for s in sweeps]) for what, of in _SETTINGS.items()]
     ended = [(state.lower(), [str(of[state]) for of in states]) for state in ENDED]
-    cost = [(f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps]) for kind in BUDGETS[1:]]
+    cost = [
+        (f"{kind[:3].upper()} time", [duration(s.spent(kind)) for s in sweeps])
+        for kind in BUDGETS[1:]
+    ]
     found = [(f"best {metric}", [_of(s.best, metric) for s in sweeps])]
-    images = ["" if s.best is None else images_behind(s.best, metric, s.sweep.record) for s in sweeps]
+    images = [
+        "" if s.best is None else images_behind(s.best, metric, s.sweep.record) for s in sweeps
+    ]
     found += [("measured on", images)] if any(images) else []
     for kind in BUDGETS:
         budget = common_budget(sweeps, kind)
         if budget > 0:
-            amount = f"{budget:g} trials" if kind == "trials" else f"{duration(budget)} of {kind[:3].upper()}s"
+            amount = (
+                f"{budget:g} trials"
+                if kind == "trials"
+                else f"{duration(budget)} of {kind[:3].upper()}s"
+            )
             found.append((f"after {amount}", [_of(s.at(kind, budget), metric) for s in sweeps]))
-    shifted = [(name, ["" if value is None else number(value) for value in values])
-               for name, values in shifts(sweeps).items()]
+    shifted = [
+        (name, ["" if value is None else number(value) for value in values])
+        for name, values in shifts(sweeps).items()
+    ]
     return [[*settings, *ended, *cost], found, shifted]
 
 
@@ -117,21 +148,28 @@ def sentences(sweeps: list[Compared]) -> list[str]:
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
             metric = one.config.objectives[0].metric
-            texts.append(f"The best of {one.name} over the best of {other.name}: {found.shown_mean(metric)} on "
-                         f"{count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by these numbers; "
-                         "only dynamos-sweep confirm tells how they generalise.")
+            texts.append(
+                f"The best of {one.name} over the best of {other.name}: {found.shown_mean(metric)} "
+                f"on {count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by "
+                "these numbers; only dynamos-sweep confirm tells how they generalise."
+            )
     return texts + cautions([s.sweep for s in sweeps])
 
 
 def cautions(sweeps: list[Sweep]) -> list[str]:
-    """Return sentences on differences of protocol, stream and images, because of which values do not compare."""
+    """Return sentences on differences that make values incomparable: protocol, stream, images."""
     found = []
     for one, other in pairwise(sweeps):
         pair = f"{one.config.name} and {other.config.name}"
         if one.config.protocol != other.config.protocol:
-            found.append(f"{pair} have different protocols: {one.config.protocol} and {other.config.protocol}.")
-        found += [f"{pair} have different {'streams' if what == 'stream' else what}: {a} and {b}."
-                  for what, (a, b) in _streams_apart(one.config, other.config).items()]
+            found.append(
+                f"{pair} have different protocols: {one.config.protocol} and "
+                f"{other.config.protocol}."
+            )
+        found += [
+            f"{pair} have different {'streams' if what == 'stream' else what}: {a} and {b}."
+            for what, (a, b) in _streams_apart(one.config, other.config).items()
+        ]
         if any(one.record.get(name) != other.record.get(name) for name in DATA):
             found.append(f"{pair} were measured on different images.")
     return found
@@ -145,23 +183,35 @@ def common_budget(sweeps: list[Compared], kind: str) -> float:
 def lead(one: Compared, other: Compared) -> Difference | None:
     """Return the difference of the best of two sweeps over the seeds that both trained.
 
-    None without such seeds, and for sweeps on different streams. Both were chosen by these very numbers, so the
-    difference flatters the sweep with more trials; only a confirmation does not.
+    None without such seeds, and for sweeps on different streams. Both were chosen by these very
+    numbers, so the difference flatters the sweep with more trials; only a confirmation does not.
     """
     if one.best is None or other.best is None or _streams_apart(one.config, other.config):
         return None
     metric = one.config.objectives[0].metric
     shared = [seed for seed in one.best.results if seed in other.best.results]
-    values = [dict(zip(trial.results, trial.by_seed(metric), strict=True)) for trial in (one.best, other.best)]
-    return difference(*([of_seed[seed] for seed in shared] for of_seed in values)) if shared else None
+    values = [
+        dict(zip(trial.results, trial.by_seed(metric), strict=True))
+        for trial in (one.best, other.best)
+    ]
+    return (
+        difference(*([of_seed[seed] for seed in shared] for of_seed in values)) if shared else None
+    )
 
 
 def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
-    """Return the fields in which the sweeps' best configurations differ, with their values; None without a best."""
-    trained = [None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps]
+    """Return the fields in which the sweeps' best configurations differ, with their values.
+
+    None without a best.
+    """
+    trained = [
+        None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps
+    ]
     known = [values for values in trained if values is not None]
     names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
-    return {name: [None if values is None else values[name] for values in trained] for name in names}
+    return {
+        name: [None if values is None else values[name] for values in trained] for name in names
+    }
 
 
 def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any, Any]]:
@@ -171,14 +221,24 @@ def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any,
 
 
 def _anytime(sweep: Sweep) -> tuple[Step, ...]:
-    ended = sorted((t for t in own(sweep.records) if t.ended_at is not None), key=lambda t: (t.ended_at, t.number))
+    ended = sorted(
+        (t for t in own(sweep.records) if t.ended_at is not None),
+        key=lambda t: (t.ended_at, t.number),
+    )
     taken = [t for t in sweep.records if t.imported]
-    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []  # imported results cost nothing
+    # imported results cost nothing
+    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]
-        steps.append(Step(before.trials + 1, before.cpu_seconds + trial.cpu_seconds,
-                          before.gpu_seconds + trial.gpu_seconds, best(rivals, sweep.config)))
+        steps.append(
+            Step(
+                before.trials + 1,
+                before.cpu_seconds + trial.cpu_seconds,
+                before.gpu_seconds + trial.gpu_seconds,
+                best(rivals, sweep.config),
+            )
+        )
     return tuple(steps)
 
 

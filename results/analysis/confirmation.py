@@ -1,4 +1,4 @@
-"""Outcome of a confirmation: each configuration's test results on fresh seeds, paired with the baseline's."""
+"""Outcome of a confirmation: test results on fresh seeds, paired with the baseline's."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -16,9 +16,11 @@ from results.sweep import typed
 from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured
 
-CHOSEN = "chosen"  # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
+# in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
+CHOSEN = "chosen"
 BASELINE = "baseline"  # in a confirmation's record: description of the baseline, in words
-OUTCOME = "outcome"  # in a look of a sweep's ledger: `outcome` of that confirmation, once it has an answer
+# in a look of a sweep's ledger: `outcome` of that confirmation, once it has an answer
+OUTCOME = "outcome"
 CONFIRMED, NOT_CONFIRMED, REFUTED = "confirmed", "not confirmed", "refuted"
 IS_BASELINE = "is the baseline"
 _ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
@@ -29,9 +31,11 @@ class Tested:
     """A configuration of a confirmation."""
 
     trial: TrialRecord  # the confirmation's
-    of: int | None  # number of the sweep's trial; None for a baseline that is not among the chosen trials
+    # number of the sweep's trial; None for a baseline that is not among the chosen trials
+    of: int | None
     is_baseline: bool
-    against: Difference | None  # to the baseline, in the first objective; None for itself and where one has no result
+    # to the baseline, in the first objective; None for itself and where one has no result
+    against: Difference | None
 
     @property
     def label(self) -> str:
@@ -41,7 +45,7 @@ class Tested:
 
 
 def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested]:
-    """Return the configurations that a confirmation tests: the sweep's in the order of choice, then the baseline.
+    """Return the configurations that a confirmation tests, in order of choice, the baseline last.
 
     `trials` are the confirmation's, as last read. A rerun replaces the trial that it runs again.
     """
@@ -55,12 +59,20 @@ def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested
             return None
         return difference(trial.by_seed(metric), baseline.by_seed(metric))
 
-    rows = [Tested(trial, of.get(number), trial is baseline, against(trial)) for number, trial in tested.items()]
-    return sorted(rows, key=lambda row: list(of.values()).index(row.of) if row.of is not None else len(of))
+    rows = [
+        Tested(trial, of.get(number), trial is baseline, against(trial))
+        for number, trial in tested.items()
+    ]
+    return sorted(
+        rows, key=lambda row: list(of.values()).index(row.of) if row.of is not None else len(of)
+    )
 
 
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
-    """Return the latest (confirmation, its trial) that retrained a sweep's trial to the end; None without one."""
+    """Return the latest (confirmation, its trial) that retrained a sweep's trial to the end.
+
+    None without one.
+    """
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
             there = Ledger.open(ledger.folder.parent, name)
@@ -71,7 +83,7 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
 
 
 def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
-    """Return one row per configuration: test metrics as mean and std over n seeds, the paired difference to baseline.
+    """Return one row per configuration: test metrics over n seeds, paired difference to baseline.
 
     ci_low and ci_high are the ends of the first objective's 95 % interval.
     """
@@ -80,23 +92,44 @@ def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
     for row in outcomes(confirmation, trials):
         trial, gain = row.trial, row.against
         complete = trial.state == "COMPLETE"
-        entry: dict[str, Any] = {"configuration": row.label, "trial": row.of, "state": trial.state,
-                                 "n": len(trial.results)}
+        entry: dict[str, Any] = {
+            "configuration": row.label,
+            "trial": row.of,
+            "state": trial.state,
+            "n": len(trial.results),
+        }
         for metric in config.metrics:
-            entry |= {metric: trial.last(metric) if complete else None,
-                      f"{metric}_std": trial.spread(metric) if complete else None}
+            entry |= {
+                metric: trial.last(metric) if complete else None,
+                f"{metric}_std": trial.spread(metric) if complete else None,
+            }
         low, high = (None if gain is None else gain.interval(objective)) or (None, None)
-        rows.append(entry | {"difference": None if gain is None else gain.mean,
-                             "difference_std": None if gain is None else gain.spread, "ci_low": low, "ci_high": high,
-                             "p_value": None if gain is None else gain.p_value} | trial.config)
+        rows.append(
+            entry
+            | {
+                "difference": None if gain is None else gain.mean,
+                "difference_std": None if gain is None else gain.spread,
+                "ci_low": low,
+                "ci_high": high,
+                "p_value": None if gain is None else gain.p_value,
+            }
+            | trial.config
+        )
     return typed(pd.DataFrame(rows, dtype=object), [p.name for p in config.space.parameters])
 
 
 def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
-    """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger; write confirm.csv and return its path."""
+    """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger.
+
+    Write confirm.csv and return its path.
+    """
     name, found = confirmation.config.name, outcome(confirmation, trials)
     look = ledger.looks.get(name)
-    if found and look is not None and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
+    if (
+        found
+        and look is not None
+        and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}
+    ):
         ledger.enter_look(name, {**look, OUTCOME: found})
     return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation, trials))
 
@@ -107,35 +140,54 @@ def confirm_csv(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the `outcome` of the latest of a sweep's confirmations that has an answer; None without one."""
+    """Return the `outcome` of the latest of a sweep's confirmations that has an answer.
+
+    None without one.
+    """
     return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
 def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
-    """Return a confirmation's answer about the sweep's choice, as plain values; None without an answer yet.
+    """Return a confirmation's answer about the sweep's choice, as plain values.
 
-    "verdict" is one of the four texts above, "finding" its sentences; "trial" is the number of the choice in the sweep,
-    "tested" the numbers of all tested trials; "metrics" are means over seeds, by the names in MLflow.
+    None without an answer yet.
+
+    "verdict" is one of the four texts above, "finding" its sentences; "trial" is the number of the
+    choice in the sweep, "tested" the numbers of all tested trials; "metrics" are means over seeds,
+    by the names in MLflow.
     """
     config = confirmation.config
     rows = outcomes(confirmation, trials)
     first, baseline = rows[0], _baseline(rows)
     if (verdict := _verdict(first, config.objectives[0])) is None:
         return None
-    values = {f"{prefix}_{metric}": row.trial.last(metric) for metric in config.metrics
-              for prefix, row in {"baseline": baseline, "confirmed": first}.items()}
+    values = {
+        f"{prefix}_{metric}": row.trial.last(metric)
+        for metric in config.metrics
+        for prefix, row in {"baseline": baseline, "confirmed": first}.items()
+    }
     if first.against is not None:
-        values |= {"confirmed_difference": first.against.mean, "confirmed_p_value": first.against.p_value}
-    return {"at": dt.datetime.now(dt.UTC).isoformat(), "confirmation": config.name, "verdict": verdict,
-            "finding": finding(confirmation, trials), "trial": first.of,
-            "tested": [row.of for row in rows if row.of is not None],
-            "metrics": {name: value for name, value in values.items() if value is not None}}
+        values |= {
+            "confirmed_difference": first.against.mean,
+            "confirmed_p_value": first.against.p_value,
+        }
+    return {
+        "at": dt.datetime.now(dt.UTC).isoformat(),
+        "confirmation": config.name,
+        "verdict": verdict,
+        "finding": finding(confirmation, trials),
+        "trial": first.of,
+        "tested": [row.of for row in rows if row.of is not None],
+        "metrics": {name: value for name, value in values.items() if value is not None},
+    }
 
 
 def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
     """Describe the finding of a sweep's confirmation and the number of looks at test images."""
-    return (f"{finding(confirmation, trials)} Test images were looked at in "
-            f"{count(len(ledger.looks), 'confirmation')} of this sweep.")
+    return (
+        f"{finding(confirmation, trials)} Test images were looked at in "
+        f"{count(len(ledger.looks), 'confirmation')} of this sweep."
+    )
 
 
 def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
@@ -147,19 +199,29 @@ def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
         bad = first if first.trial.state != "COMPLETE" else baseline
         state = bad.trial.state
         return f"No answer yet: {bad.label} {_ENDED.get(state, f'is {state.lower()}')}" + (
-            f" ({bad.trial.reason})." if bad.trial.reason else ".")
+            f" ({bad.trial.reason})." if bad.trial.reason else "."
+        )
     images = images_behind(first.trial, objective.metric, confirmation.record)
     on = f" Each is measured on {images}." if images else ""
     if gain is None:
-        return f"The sweep chose the baseline itself: {objective.metric} {_result(first, objective)}.{on}"
-    text = (f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is {_words(gain, objective)}, "
-            f"{objective.metric} {_result(first, objective)} against {_result(baseline, objective)}; "
-            f"{gain.chance(objective.metric)}. The baseline is {confirmation.record[BASELINE]}.{on}")
-    better = [row.label for row in rows[1:] if row.against is not None
-              and objective.sign * (row.against.mean - gain.mean) > 0]
+        result = _result(first, objective)
+        return f"The sweep chose the baseline itself: {objective.metric} {result}.{on}"
+    text = (
+        f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is "
+        f"{_words(gain, objective)}, {objective.metric} {_result(first, objective)} against "
+        f"{_result(baseline, objective)}; {gain.chance(objective.metric)}. The baseline is "
+        f"{confirmation.record[BASELINE]}.{on}"
+    )
+    better = [
+        row.label
+        for row in rows[1:]
+        if row.against is not None and objective.sign * (row.against.mean - gain.mean) > 0
+    ]
     if better:
-        text += (f" {_capital(', '.join(better))} tested better than the choice; to take it now would be to choose on "
-                 "test images.")
+        text += (
+            f" {_capital(', '.join(better))} tested better than the choice; to take it now would "
+            "be to choose on test images."
+        )
     return text
 
 
@@ -185,14 +247,20 @@ def _words(gain: Difference, objective: Objective) -> str:
     if gain.mean == 0:
         return "as good as the baseline"
     way = "better" if objective.sign * gain.mean > 0 else "worse"
-    return (f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))} "
-            f"{f'of {objective.metric}' if objective.metric in FRACTIONS else 'points'}")
+    return (
+        f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))} "
+        f"{f'of {objective.metric}' if objective.metric in FRACTIONS else 'points'}"
+    )
 
 
 def _result(row: Tested, objective: Objective) -> str:
     spread, value = row.trial.spread(objective.metric), row.trial.final(objective.metric)
-    deviation = "" if spread is None else f"standard deviation {measured(objective.metric, spread)} over "
-    return f"{measured(objective.metric, value)} ({deviation}{count(len(row.trial.results), 'seed')})"
+    deviation = (
+        "" if spread is None else f"standard deviation {measured(objective.metric, spread)} over "
+    )
+    return (
+        f"{measured(objective.metric, value)} ({deviation}{count(len(row.trial.results), 'seed')})"
+    )
 
 
 def _capital(text: str) -> str:

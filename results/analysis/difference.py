@@ -1,4 +1,4 @@
-"""Difference of two configurations that trained with the same seeds: its mean, confidence interval and p-value."""
+"""Difference of two configurations over common seeds: mean, confidence interval, p-value."""
 
 import math
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from dynamos.metrics import DECIMALS, mean
 from results.wording import measured
 
 CONFIDENCE = 0.95
-SEEDS_WANTED = 5  # with fewer, a t-test rests on normal differences, an assumption that the data cannot support
-_ALLOWED = {"keep_fraction": (0.0, 1.0), "compute": (0.0, math.inf)}  # range of a metric; the others are percents
+# with fewer, a t-test rests on normal differences, an assumption that the data cannot support
+SEEDS_WANTED = 5
+# range of a metric; the others are percents
+_ALLOWED = {"keep_fraction": (0.0, 1.0), "compute": (0.0, math.inf)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,8 +23,10 @@ class Difference:
 
     mean: float
     spread: float | None  # their standard deviation; None with one seed
-    half_width: float | None  # of the confidence interval about the mean; None where no test is defined
-    p_value: float | None  # two-sided, of Student's paired t-test; None with one seed and where all are equal
+    # of the confidence interval about the mean; None where no test is defined
+    half_width: float | None
+    # two-sided, of Student's paired t-test; None with one seed and where all are equal
+    p_value: float | None
     n: int
     baseline: float  # mean of the baseline
 
@@ -39,8 +43,10 @@ class Difference:
         if self.half_width is None:
             return None
         least, most = _ALLOWED.get(metric, (0.0, 100.0))
-        return (max(self.mean - self.half_width, least - self.baseline),
-                min(self.mean + self.half_width, most - self.baseline))
+        return (
+            max(self.mean - self.half_width, least - self.baseline),
+            min(self.mean + self.half_width, most - self.baseline),
+        )
 
     def shown_mean(self, metric: str) -> str:
         """The signed mean, as text."""
@@ -48,13 +54,19 @@ class Difference:
 
     def shown(self, metric: str) -> str:
         """The signed mean and, with several seeds, ± the standard deviation, as text."""
-        return self.shown_mean(metric) + ("" if self.spread is None else f" ± {measured(metric, self.spread)}")
+        return self.shown_mean(metric) + (
+            "" if self.spread is None else f" ± {measured(metric, self.spread)}"
+        )
 
     def shown_interval(self, metric: str) -> str:
         """The confidence interval, and whether it was cut, as text; "" if no test is defined."""
         if (ends := self.interval(metric)) is None or self.half_width is None:
             return ""
-        cut = " (cut at what the metric can be)" if ends[1] - ends[0] < 2 * self.half_width - 1e-9 else ""
+        cut = (
+            " (cut at what the metric can be)"
+            if ends[1] - ends[0] < 2 * self.half_width - 1e-9
+            else ""
+        )
         return " to ".join(_signed(metric, end) for end in ends) + cut
 
     def chance(self, metric: str) -> str:
@@ -63,20 +75,31 @@ class Difference:
             return "one seed cannot tell that from chance"
         if self.half_width is None or self.p_value is None:
             return f"all {self.n} seeds differ alike, for which no test is defined"
-        text = (f"standard deviation of the differences {measured(metric, self.spread or 0.0)}, {CONFIDENCE:.0%} "
-                f"interval {self.shown_interval(metric)}, paired t-test p = {self.p_value:.2g}: ")
+        text = (
+            f"standard deviation of the differences {measured(metric, self.spread or 0.0)}, "
+            f"{CONFIDENCE:.0%} interval {self.shown_interval(metric)}, paired t-test p = "
+            f"{self.p_value:.2g}: "
+        )
         if self.could_be_chance:
             return f"{text}with {self.n} seeds this could be chance"
-        few = f", if {self.n} seeds are enough to tell: {SEEDS_WANTED} or more should" if self.n < SEEDS_WANTED else ""
+        few = (
+            f", if {self.n} seeds are enough to tell: {SEEDS_WANTED} or more should"
+            if self.n < SEEDS_WANTED
+            else ""
+        )
         return f"{text}more than chance{few}"
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference | None:
-    """Return the mean of values - baseline, pair by pair, with its confidence interval (Student's t, n - 1 degrees).
+    """Return the paired mean of values - baseline, with Student's confidence interval (n - 1).
 
     Pairs with a number that is not finite are left out; None if no pair is left.
     """
-    pairs = [(a, b) for a, b in zip(values, baseline, strict=True) if math.isfinite(a) and math.isfinite(b)]
+    pairs = [
+        (a, b)
+        for a, b in zip(values, baseline, strict=True)
+        if math.isfinite(a) and math.isfinite(b)
+    ]
     if not pairs:
         return None
     gains = [round(a - b, DECIMALS) for a, b in pairs]  # differences equal on paper compare equal
@@ -86,7 +109,9 @@ def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference
         return Difference(gain, spread, None, None, n, with_what)
     found = stats.ttest_1samp(gains, 0)
     ends = found.confidence_interval(CONFIDENCE)
-    return Difference(gain, spread, float(ends.high - ends.low) / 2, float(found.pvalue), n, with_what)
+    return Difference(
+        gain, spread, float(ends.high - ends.low) / 2, float(found.pvalue), n, with_what
+    )
 
 
 def _signed(metric: str, value: float) -> str:

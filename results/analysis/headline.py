@@ -1,4 +1,4 @@
-"""Headline of a sweep, the same wherever it is shown: the finding of a confirmation, else of the search."""
+"""Headline of a sweep, the same everywhere: its confirmation's finding, else its own."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,12 @@ from results.trial import TrialRecord, own
 from results.wording import measured
 
 
-def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any],
-             looks: Mapping[str, Any]) -> str:
+def headline(
+    trials: list[TrialRecord],
+    config: SweepConfig,
+    record: Mapping[str, Any],
+    looks: Mapping[str, Any],
+) -> str:
     """Return the finding of a sweep's latest confirmation with an answer, else `answer`.
 
     `record` is the rest of sweep.yaml beside the configuration, `looks` are the ledger's.
@@ -23,8 +27,10 @@ def headline(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str
     if chosen is None or chosen.value is None or chosen.number in found["tested"]:
         return str(found["finding"])
     metric = config.objectives[0].metric
-    return (f"{found['finding']} The sweep's best by {metric} is now {named(chosen)} "
-            f"({measured(metric, chosen.value)}), which that confirmation did not test.")
+    return (
+        f"{found['finding']} The sweep's best by {metric} is now {named(chosen)} "
+        f"({measured(metric, chosen.value)}), which that confirmation did not test."
+    )
 
 
 def answer(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, Any]) -> str:
@@ -35,16 +41,23 @@ def answer(trials: list[TrialRecord], config: SweepConfig, record: Mapping[str, 
         return f"None of {len(own(trials))} trials has completed{and_keeps(config)}."
     metric = config.objectives[0].metric
     images = images_behind(chosen, metric, record)
-    text = (f"T{named(chosen)[1:]}{',' * chosen.imported} is best with {metric} "
-            f"{measured(metric, chosen.value)}{images and f' ({images})'}")
+    text = (
+        f"T{named(chosen)[1:]}{',' * chosen.imported} is best with {metric} "
+        f"{measured(metric, chosen.value)}{images and f' ({images})'}"
+    )
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
         return f"{text}; it is the {began}, where the sweep began."
     if not first.feasible:
-        return (f"{text}; the {began} ({measured(metric, first.value)}), where the sweep began, breaks "
-                f"{' and '.join(broken(config, first))}.")
+        return (
+            f"{text}; the {began} ({measured(metric, first.value)}), where the sweep began, breaks "
+            f"{' and '.join(broken(config, first))}."
+        )
     gain = config.objectives[0].sign * (chosen.value - first.value)
-    return (f"{text}, better by {measured(metric, gain)} than the {began} ({measured(metric, first.value)}). "
-            f"Being the best of {complete} with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each "
-            "flatters it: retrain it on fresh seeds.")
+    return (
+        f"{text}, better by {measured(metric, gain)} than the {began} "
+        f"({measured(metric, first.value)}). Being the best of {complete} with "
+        f"{'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain "
+        "it on fresh seeds."
+    )

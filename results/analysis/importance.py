@@ -15,12 +15,13 @@ LEAST_VALUES = 10  # different values; with fewer, one more trial could turn the
 
 
 def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
-    """Return the share of the first objective's variance that each field explains (fANOVA, Hutter et al. 2014).
+    """Return each field's share of the first objective's variance (fANOVA, Hutter et al. 2014).
 
-    The result is {field: (share, uncertainty)}, the smallest share first. It uses the sweep's complete trials without
-    imported ones, or MOST_TRIALS of them drawn at random; the uncertainty is the standard deviation over resamples of
-    these with replacement. None of a confirmation, which searches nothing, for too few values, without variance, and
-    if fewer than two resamples have shares.
+    The result is {field: (share, uncertainty)}, the smallest share first. It uses the sweep's
+    complete trials without imported ones, or MOST_TRIALS of them drawn at random; the uncertainty
+    is the standard deviation over resamples of these with replacement. None of a confirmation,
+    which searches nothing, for too few values, without variance, and if fewer than two resamples
+    have shares.
     """
     objective = sweep.config.objectives[0]
     trials = _trials(sweep, objective)
@@ -30,33 +31,53 @@ def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
     if len(trials) > MOST_TRIALS:
         trials = [trials[i] for i in generator.choice(len(trials), MOST_TRIALS, replace=False)]
     whole = _importances(objective, trials, TREES)
-    resamples = [[trials[i] for i in generator.integers(len(trials), size=len(trials))] for _ in range(RESAMPLES)]
-    found = [of for resample in resamples if (of := _importances(objective, resample, RESAMPLED_TREES)) is not None]
+    resamples = [
+        [trials[i] for i in generator.integers(len(trials), size=len(trials))]
+        for _ in range(RESAMPLES)
+    ]
+    found = [
+        of
+        for resample in resamples
+        if (of := _importances(objective, resample, RESAMPLED_TREES)) is not None
+    ]
     if whole is None or len(found) < 2:
         return None
     names = {p.stored_name: p.name for p in sweep.config.space.parameters}
-    return {names[name]: (share, float(np.std([of[name] for of in found], ddof=1)))
-            for name, share in sorted(whole.items(), key=lambda item: item[1])}
+    return {
+        names[name]: (share, float(np.std([of[name] for of in found], ddof=1)))
+        for name, share in sorted(whole.items(), key=lambda item: item[1])
+    }
 
 
 def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial]:
     """The sweep's complete trials, without imported ones, for Optuna."""
     space = sweep.config.space
-    return [optuna.trial.create_trial(params=space.stored(trial.config), distributions=space.distributions(),
-                                      value=trial.final(objective.metric))
-            for trial in sweep.records if trial.state == "COMPLETE" and not trial.imported]
+    return [
+        optuna.trial.create_trial(
+            params=space.stored(trial.config),
+            distributions=space.distributions(),
+            value=trial.final(objective.metric),
+        )
+        for trial in sweep.records
+        if trial.state == "COMPLETE" and not trial.imported
+    ]
 
 
-def _importances(objective: Objective, trials: Sequence[optuna.trial.FrozenTrial],
-                 trees: int) -> dict[str, float] | None:
-    """The importance of each field over trials; None if no field varies or no tree finds any variance."""
+def _importances(
+    objective: Objective, trials: Sequence[optuna.trial.FrozenTrial], trees: int
+) -> dict[str, float] | None:
+    """The importance of each field over trials.
+
+    None if no field varies or no tree finds any variance.
+    """
     if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
         return None  # Optuna would give equal shares
     study = optuna.create_study(direction="maximize" if objective.sign > 0 else "minimize")
     study.add_trials(trials)
     try:
         return optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0))
+            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0)
+        )
     except RuntimeError as error:
         if "zero total variance in all trees" not in str(error):
             raise

@@ -7,22 +7,24 @@ from typing import Any
 from results.trial import TrialRecord
 from results.wording import count
 
-IMAGES = "evaluation_images"  # in a sweep's record: their number for each task; older sweeps do not have it
+# in a sweep's record: their number for each task; older sweeps do not have it
+IMAGES = "evaluation_images"
 
 
 def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> float | None:
     """Standard error of an accuracy after the last task reported, in points; None if it is unknown.
 
-    The accuracy is the unweighted mean over T tasks of the fraction of right images, k_t of n_t. That is a stratified
-    sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) / n_t) / T (Cochran 1977, Sampling
-    Techniques, section 5.10), for one task sqrt(p (1 - p) / n). With p_t = k_t / n_t it would be 0 for a task whose
-    images are all right or all wrong, so p_t is (k_t + 1) / (n_t + 2), Laplace's rule of succession. All seeds see the
-    same images, so more of them make it no smaller than their agreement does; with k_t as their mean it is an upper
-    bound.
+    The accuracy is the unweighted mean over T tasks of the fraction of right images, k_t of n_t.
+    That is a stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) /
+    n_t) / T (Cochran 1977, Sampling Techniques, section 5.10), for one task sqrt(p (1 - p) / n).
+    With p_t = k_t / n_t it would be 0 for a task whose images are all right or all wrong, so p_t is
+    (k_t + 1) / (n_t + 2), Laplace's rule of succession. All seeds see the same images, so more of
+    them make it no smaller than their agreement does; with k_t as their mean it is an upper bound.
 
     Args:
         trial: the trial.
-        metric: class_il, task_il or learning_accuracy, with their prefix; None for any other metric.
+        metric: class_il, task_il or learning_accuracy, with their prefix; None for any other
+            metric.
         record: the sweep's record, with the numbers of images.
     """
     images, rates = record.get(IMAGES, ()), _rates(trial, metric)
@@ -37,17 +39,25 @@ def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) ->
     error = standard_error(trial, metric, record)
     if error is None:
         return ""
-    return f"{count(sum(record[IMAGES][:_tasks(trial)]), 'image')}, standard error {error:.2g}"
+    return f"{count(sum(record[IMAGES][: _tasks(trial)]), 'image')}, standard error {error:.2g}"
 
 
 def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
-    """The fraction of right images of each task, mean over seeds; None if that of a task is unknown."""
+    """The fraction of right images of each task, mean over seeds.
+
+    None if that of a task is unknown.
+    """
     prefix, _, kind = metric.partition("_")
     by_task: list[list[float | None]] = []
     for task in range(1, _tasks(trial) + 1):
         if kind == "learning_accuracy":  # of each task right after it was learned
-            by_task.append([results[task - 1]["metrics"].get(f"{prefix}_class_il_task{task}")
-                            for results in trial.results.values() if len(results) >= task])
+            by_task.append(
+                [
+                    results[task - 1]["metrics"].get(f"{prefix}_class_il_task{task}")
+                    for results in trial.results.values()
+                    if len(results) >= task
+                ]
+            )
         else:
             by_task.append(trial.by_seed(f"{metric}_task{task}"))
     known = [[v / 100 for v in values if v is not None] for values in by_task]
@@ -59,4 +69,8 @@ def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
 def _tasks(trial: TrialRecord) -> int:
     """Number of tasks seen in the last result that every seed has reported."""
     done = trial.tasks_done
-    return next((int(results[done - 1]["task"]) + 1 for results in trial.results.values()), 0) if done else 0
+    return (
+        next((int(results[done - 1]["task"]) + 1 for results in trial.results.values()), 0)
+        if done
+        else 0
+    )

@@ -13,8 +13,11 @@ from results.definition.sweep_config import Objective, SweepConfig
 PRESET = "preset"  # name of a confirmation's baseline that is not a file
 # By flag or by field of a request.
 DEFAULTS: dict[str, Any] = {
-    "storage": STORAGE, "dataset": "seq-digits", "space": "core",
-    **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)}}
+    "storage": STORAGE,
+    "dataset": "seq-digits",
+    "space": "core",
+    **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)},
+}
 
 # Setting of a sweep that decides a TrainConfig field, by field.
 FOLLOWS = {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
@@ -26,22 +29,41 @@ def default_objective(protocol: str) -> Objective:
     return Objective.parse(metrics.get(protocol, "val_class_il"))
 
 
-def base_config(dataset: str, settings: Mapping[str, Any], protocol: str, cpus: float, gpus: float,
-                data_path: str | None) -> TrainConfig:
-    """Return the base of all trials: the stream's preset for the wanted buffer size, changed by `settings`.
+def base_config(
+    dataset: str,
+    settings: Mapping[str, Any],
+    protocol: str,
+    cpus: float,
+    gpus: float,
+    data_path: str | None,
+) -> TrainConfig:
+    """Return the base of all trials: the stream's preset for the buffer, changed by `settings`.
 
     The protocol decides the images, `cpus` the threads, and `gpus` the device.
     """
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
-    # Without a preset of the paper, the search begins at the stream's preset of the smallest buffer.
+    # Without a preset of the paper, the search begins at the stream's preset of the smallest
+    # buffer.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
     device = "cuda" if gpus > 0 else "cpu"
     if settings.get("device", "auto") not in ("auto", device):
-        raise UserError(f"device {settings['device']}: a trial of {gpus:g} GPUs trains on {device}, or it would hold "
-                        "what it does not use, or use what it does not hold; leave device out and say "
-                        "--gpus-per-trial.")
-    fixed = {"data_path": data_path, "evaluate_on": images_of(protocol), "threads": max(int(cpus), 1)}
-    return TrainConfig.from_dict({**preset(dataset, size if known else preset_sizes(dataset)[0]), **fixed, **settings,
-                                  "device": device})
+        raise UserError(
+            f"device {settings['device']}: a trial of {gpus:g} GPUs trains on {device}, or it "
+            "would hold what it does not use, or use what it does not hold; leave device out and "
+            "say --gpus-per-trial."
+        )
+    fixed = {
+        "data_path": data_path,
+        "evaluate_on": images_of(protocol),
+        "threads": max(int(cpus), 1),
+    }
+    return TrainConfig.from_dict(
+        {
+            **preset(dataset, size if known else preset_sizes(dataset)[0]),
+            **fixed,
+            **settings,
+            "device": device,
+        }
+    )

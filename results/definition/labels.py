@@ -9,8 +9,17 @@ from dynamos.errors import UserError
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 VALUE_LENGTH, NOTE_LENGTH = 500, 5000
 # Tags that the sweep's MLflow run has by itself.
-RESERVED = ("space", "dataset", "protocol", "warning", "best_trial", "best_source", "confirmation", "verdict",
-            "headline")
+RESERVED = (
+    "space",
+    "dataset",
+    "protocol",
+    "warning",
+    "best_trial",
+    "best_source",
+    "confirmation",
+    "verdict",
+    "headline",
+)
 
 
 def parsed_tags(texts: Sequence[str]) -> dict[str, str]:
@@ -19,7 +28,9 @@ def parsed_tags(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         name, equals, value = text.partition("=")
         if not equals:
-            raise UserError(f"the tag {text!r} is not of the form NAME=VALUE, for instance team=vision.")
+            raise UserError(
+                f"the tag {text!r} is not of the form NAME=VALUE, for instance team=vision."
+            )
         tags[name.strip()] = value.strip()
     check(tags)
     return tags
@@ -29,9 +40,14 @@ def check(tags: Mapping[str, str], note: str | None = None) -> None:
     """Raise UserError for a tag or a note that cannot be stored."""
     for name, value in tags.items():
         if not re.match(NAME, name):
-            raise UserError(f"the tag's name {name!r} is not 1 to 60 letters, digits, '.', '_' and '-'.")
+            raise UserError(
+                f"the tag's name {name!r} is not 1 to 60 letters, digits, '.', '_' and '-'."
+            )
         if name in RESERVED or name.startswith(("mlflow.", "dynamos.")):
-            raise UserError(f"the tag's name {name!r} is what MLflow or the sweep itself has one of; choose another.")
+            raise UserError(
+                f"the tag's name {name!r} is what MLflow or the sweep itself has one of; choose "
+                "another."
+            )
         _check_text(f"the tag {name}", value, VALUE_LENGTH)
     _check_text("the note", (note or "").replace("\n", " "), NOTE_LENGTH)
 

@@ -1,4 +1,7 @@
-"""SweepConfig, the whole definition of a sweep as in sweep.yaml; objectives and constraints on TaskResult's metrics."""
+"""SweepConfig, the whole definition of a sweep as in sweep.yaml.
+
+Objectives and constraints on TaskResult's metrics.
+"""
 
 import dataclasses
 import math
@@ -13,22 +16,39 @@ from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
-from results.strategy.samplers import RANGE_SAMPLERS, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, UNCONSTRAINED_SAMPLERS, grid
+from results.strategy.samplers import (
+    RANGE_SAMPLERS,
+    SAMPLERS,
+    SINGLE_OBJECTIVE_SAMPLERS,
+    UNCONSTRAINED_SAMPLERS,
+    grid,
+)
 from search_spaces.space import SearchSpace
 
-# Metrics for objectives and constraints, and the better direction. The total loss is not here: REINFORCE makes it
-# meaningless.
-_DIRECTIONS = {"class_il": "max", "task_il": "max", "learning_accuracy": "max", "forgetting": "min",
-               "keep_fraction": "min", "compute": "min"}
+# Metrics for objectives and constraints, and the better direction. The total loss is not here:
+# REINFORCE makes it meaningless.
+_DIRECTIONS = {
+    "class_il": "max",
+    "task_il": "max",
+    "learning_accuracy": "max",
+    "forgetting": "min",
+    "keep_fraction": "min",
+    "compute": "min",
+}
 _ACCURACIES = ("class_il", "task_il", "learning_accuracy")
-_PREFIXES = {"validation": "val_", "test": "test_"}  # of accuracies, by the images they are measured on
+# of accuracies, by the images they are measured on
+_PREFIXES = {"validation": "val_", "test": "test_"}
 _OF_ALL_TASKS = ("class_il", "task_il", "forgetting")
-_NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")  # a rotating stream has no tasks, hence none of these
+# a rotating stream has no tasks, hence none of these
+_NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")
 
 
 def metrics_on(images: str) -> dict[str, str]:
-    """Return the better direction, "max" or "min", of each metric on "validation" or "test" images, by metric."""
-    return {_PREFIXES[images] * (name in _ACCURACIES) + name: direction for name, direction in _DIRECTIONS.items()}
+    """Return the better direction, "max" or "min", by metric, on "validation" or "test" images."""
+    return {
+        _PREFIXES[images] * (name in _ACCURACIES) + name: direction
+        for name, direction in _DIRECTIONS.items()
+    }
 
 
 OBJECTIVES = metrics_on("validation")
@@ -37,7 +57,7 @@ _KNOWN = OBJECTIVES | metrics_on("test")
 
 @dataclass(frozen=True, slots=True)
 class Objective:
-    """A TaskResult metric after the last task trained, mean over seeds, and its better direction."""
+    """A TaskResult metric after the last task, mean over seeds, and its better direction."""
 
     metric: str
     direction: str  # "max" or "min"
@@ -56,7 +76,8 @@ class Objective:
     def confirmed(self) -> Self:
         """The objective that a confirmation tests in its place, on test images."""
         metric = self.metric.replace(_PREFIXES["validation"], _PREFIXES["test"])
-        if metric == "test_learning_accuracy":  # the protocol val-current must choose by it, but class-il counts
+        # the protocol val-current must choose by it, but class-il counts
+        if metric == "test_learning_accuracy":
             metric = "test_class_il"
         return type(self)(metric, self.direction)
 
@@ -82,8 +103,10 @@ class Constraint:
         """Parse FIELD<=NUMBER or FIELD>=NUMBER; UserError for any other text."""
         match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
         if not match:
-            raise UserError(f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
-                            "keep_fraction<=0.6.")
+            raise UserError(
+                f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
+                "keep_fraction<=0.6."
+            )
         if match[1] not in _KNOWN:
             raise unknown("metric", match[1], OBJECTIVES).within(f"--constraint {text!r}")
         try:
@@ -95,80 +118,231 @@ class Constraint:
         return cls(match[1], match[2], bound)
 
     def violation(self, value: float) -> float:
-        """Return the amount by which a value breaks the bound; zero or less if it keeps the bound."""
+        """Return the amount by which a value breaks the bound.
+
+        Zero or less if it keeps the bound.
+        """
         return value - self.bound if self.relation == "<=" else self.bound - value
 
     def __str__(self) -> str:
-        return f"{self.metric}{self.relation}{repr(self.bound).removesuffix('.0')}"  # exact, for sweep.yaml
+        # exact, for sweep.yaml
+        return f"{self.metric}{self.relation}{repr(self.bound).removesuffix('.0')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SweepConfig:
-    """Whole definition of a sweep: space, base, objectives, protocol, strategy, budget and resources."""
+    """Whole definition of a sweep: space, base, objectives, protocol, strategy, budget."""
 
     name: str
     space: SearchSpace
     base: TrainConfig  # shared by all trials; the configuration of trial 0
-    objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)  # best and pruning use the first
+    # best and pruning use the first
+    objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)
     constraints: tuple[Constraint, ...] = ()
-    protocol: str = setting("val-all-seen", "main", "what configurations are chosen on: " + "; ".join(
-        f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()) + " (not publishable)",
-        tuple(PROTOCOLS), label="Protocol", flag="protocol", metavar="P")
-    report_on: dict[str, Any] = field(default_factory=dict)  # fields that what is reported has otherwise than the base
+    protocol: str = setting(
+        "val-all-seen",
+        "main",
+        "what configurations are chosen on: "
+        + "; ".join(
+            f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()
+        )
+        + " (not publishable)",
+        tuple(PROTOCOLS),
+        label="Protocol",
+        flag="protocol",
+        metavar="P",
+    )
+    # fields that what is reported has otherwise than the base
+    report_on: dict[str, Any] = field(default_factory=dict)
     confirms: str | None = None  # the sweep whose choice a confirmation tests
-    sampler: str = setting("tpe", "main", ", ".join(SAMPLERS), tuple(SAMPLERS), label="Sampler", flag="sampler",
-                           metavar="NAME")
-    seed: int = setting(0, "search", "seed of the suggestions; --set seed=S is the first of the trials' own",
-                        Range(0, 2**31 - 1), label="Sampler’s seed", flag="seed", metavar="S")
-    grid_levels: int = setting(3, "search", "values of each range that the sampler grid tries", Range(2, 10_000),
-                               label="Levels of the sampler grid", flag="grid-levels", metavar="L")
-    pruner: str = setting("none", "main", f"what stops trials early: {', '.join(PRUNERS)}", tuple(PRUNERS),
-                          label="Pruner", flag="pruner", metavar="NAME")
-    grace_tasks: int = setting(2, "search", "tasks that a trial is given before it may be pruned", Range(1, 1000),
-                               label="Tasks before pruning", flag="grace-tasks", metavar="G")
-    seeds: int = setting(1, "main", "training seeds of each trial, in lockstep; a trial counts by their mean",
-                         Range(1, 1000), label="Seeds per trial", flag="seeds", metavar="K")
-    points: tuple[dict[str, Any], ...] = ()  # configurations to try right after trial 0: searched fields, real values
+    sampler: str = setting(
+        "tpe",
+        "main",
+        ", ".join(SAMPLERS),
+        tuple(SAMPLERS),
+        label="Sampler",
+        flag="sampler",
+        metavar="NAME",
+    )
+    seed: int = setting(
+        0,
+        "search",
+        "seed of the suggestions; --set seed=S is the first of the trials' own",
+        Range(0, 2**31 - 1),
+        label="Sampler’s seed",
+        flag="seed",
+        metavar="S",
+    )
+    grid_levels: int = setting(
+        3,
+        "search",
+        "values of each range that the sampler grid tries",
+        Range(2, 10_000),
+        label="Levels of the sampler grid",
+        flag="grid-levels",
+        metavar="L",
+    )
+    pruner: str = setting(
+        "none",
+        "main",
+        f"what stops trials early: {', '.join(PRUNERS)}",
+        tuple(PRUNERS),
+        label="Pruner",
+        flag="pruner",
+        metavar="NAME",
+    )
+    grace_tasks: int = setting(
+        2,
+        "search",
+        "tasks that a trial is given before it may be pruned",
+        Range(1, 1000),
+        label="Tasks before pruning",
+        flag="grace-tasks",
+        metavar="G",
+    )
+    seeds: int = setting(
+        1,
+        "main",
+        "training seeds of each trial, in lockstep; a trial counts by their mean",
+        Range(1, 1000),
+        label="Seeds per trial",
+        flag="seeds",
+        metavar="K",
+    )
+    # configurations to try right after trial 0: searched fields, real values
+    points: tuple[dict[str, Any], ...] = ()
     warm_start: str | None = setting(
-        None, "search", "begin with an earlier sweep's results, or with its configurations where its results mean "
-        "something else", label="Begin with the results of sweep", flag="warm-start", metavar="SWEEP")
+        None,
+        "search",
+        "begin with an earlier sweep's results, or with its configurations where its results mean "
+        "something else",
+        label="Begin with the results of sweep",
+        flag="warm-start",
+        metavar="SWEEP",
+    )
     deterministic_order: bool = setting(
-        False, "search", "the same seed gives the same configurations whatever the timing: trials are asked for in "
-        "batches, and each batch waits for its slowest", label="Deterministic order", flag="deterministic-order")
-    trials: int = setting(20, "main", "configurations to try, the preset included", Range(1, 100_000), label="Trials",
-                          flag="trials", metavar="T")
+        False,
+        "search",
+        "the same seed gives the same configurations whatever the timing: trials are asked for in "
+        "batches, and each batch waits for its slowest",
+        label="Deterministic order",
+        flag="deterministic-order",
+    )
+    trials: int = setting(
+        20,
+        "main",
+        "configurations to try, the preset included",
+        Range(1, 100_000),
+        label="Trials",
+        flag="trials",
+        metavar="T",
+    )
     time_budget_seconds: float | None = setting(
-        None, "budgets", "end the session after this long, for instance 90s, 30m or 2h", POSITIVE, unit="s",
-        label="Time, seconds", flag="time-budget", metavar="30m", session=True)
+        None,
+        "budgets",
+        "end the session after this long, for instance 90s, 30m or 2h",
+        POSITIVE,
+        unit="s",
+        label="Time, seconds",
+        flag="time-budget",
+        metavar="30m",
+        session=True,
+    )
     cpu_budget_seconds: float | None = setting(
-        None, "budgets", "stop when the sweep's trials have held CPUs for so long together, for instance 8h", POSITIVE,
-        unit="s", label="CPU seconds", flag="cpu-budget", metavar="8h", session=True)
+        None,
+        "budgets",
+        "stop when the sweep's trials have held CPUs for so long together, for instance 8h",
+        POSITIVE,
+        unit="s",
+        label="CPU seconds",
+        flag="cpu-budget",
+        metavar="8h",
+        session=True,
+    )
     gpu_budget_seconds: float | None = setting(
-        None, "budgets", "the same of GPUs", POSITIVE, unit="s", label="GPU seconds", flag="gpu-budget", metavar="8h",
-        session=True)
-    target: float | None = setting(None, "budgets", "stop when the first objective has come this far",
-                                   label="Target value", flag="target", metavar="VALUE", session=True)
+        None,
+        "budgets",
+        "the same of GPUs",
+        POSITIVE,
+        unit="s",
+        label="GPU seconds",
+        flag="gpu-budget",
+        metavar="8h",
+        session=True,
+    )
+    target: float | None = setting(
+        None,
+        "budgets",
+        "stop when the first objective has come this far",
+        label="Target value",
+        flag="target",
+        metavar="VALUE",
+        session=True,
+    )
     cpus_per_trial: float = setting(
-        1.0, "resources", "CPU cores of a trial, and at the sweep's start its threads", Range(0.01, 1024),
-        label="CPUs per trial", flag="cpus-per-trial", metavar="C", session=True)
+        1.0,
+        "resources",
+        "CPU cores of a trial, and at the sweep's start its threads",
+        Range(0.01, 1024),
+        label="CPUs per trial",
+        flag="cpus-per-trial",
+        metavar="C",
+        session=True,
+    )
     gpus_per_trial: float = setting(
-        0.0, "resources", "GPUs of a trial; 0.125 packs eight on one, auto measures which packing has the most trials "
-        "an hour on each kind of GPU, with 0 trials train on CPUs", Range(0, 64), label="GPUs per trial",
-        flag="gpus-per-trial", metavar="G|auto", session=True)
-    pack_gpus: bool = setting(False, "resources", "each session measures how many trials a GPU takes best (auto)",
-                              label="Pack trials on GPUs", session=True)
+        0.0,
+        "resources",
+        "GPUs of a trial; 0.125 packs eight on one, auto measures which packing has the most "
+        "trials an hour on each kind of GPU, with 0 trials train on CPUs",
+        Range(0, 64),
+        label="GPUs per trial",
+        flag="gpus-per-trial",
+        metavar="G|auto",
+        session=True,
+    )
+    pack_gpus: bool = setting(
+        False,
+        "resources",
+        "each session measures how many trials a GPU takes best (auto)",
+        label="Pack trials on GPUs",
+        session=True,
+    )
     max_concurrent: int | None = setting(
-        None, "resources", "trials at a time (default: as many as there is room for)", Range(1, 100_000),
-        label="Trials at a time", flag="max-concurrent", metavar="M", session=True)
+        None,
+        "resources",
+        "trials at a time (default: as many as there is room for)",
+        Range(1, 100_000),
+        label="Trials at a time",
+        flag="max-concurrent",
+        metavar="M",
+        session=True,
+    )
     retries: int = setting(
-        3, "resources", "how often a trial is started again whose worker or node was lost; its own errors are not "
-        "retried", Range(0, 1000), label="Retries of a lost trial", flag="retries", metavar="R", session=True)
+        3,
+        "resources",
+        "how often a trial is started again whose worker or node was lost; its own errors are not "
+        "retried",
+        Range(0, 1000),
+        label="Retries of a lost trial",
+        flag="retries",
+        metavar="R",
+        session=True,
+    )
     ledger_url: str | None = setting(
-        None, "where", "database that keeps the ledger, for instance postgresql+psycopg://host/name (default: a file "
-        "in the sweep's folder)", flag="ledger-url", metavar="URL")
+        None,
+        "where",
+        "database that keeps the ledger, for instance postgresql+psycopg://host/name (default: a "
+        "file in the sweep's folder)",
+        flag="ledger-url",
+        metavar="URL",
+    )
     tracking_uri: str | None = setting(
-        None, "where", "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)", flag="tracking-uri",
-        metavar="URI")
+        None,
+        "where",
+        "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
+        flag="tracking-uri",
+        metavar="URI",
+    )
 
     def __post_init__(self) -> None:
         """Raises UserError for a value that is not allowed."""
@@ -179,13 +353,21 @@ class SweepConfig:
             flag = _flag(about.flag or about.name)
             value = about.typed(getattr(self, about.name), flag)
             # Names are looked at below: what a confirmation has none may ask for.
-            object.__setattr__(self, about.name, value if about.kind is str else about.within(value, flag))
+            object.__setattr__(
+                self, about.name, value if about.kind is str else about.within(value, flag)
+            )
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
-            raise UserError(f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number.")
+            raise UserError(
+                f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number."
+            )
         if self.pack_gpus and self.gpus_per_trial != 1:
-            raise UserError(f"--gpus-per-trial auto chooses a part of one GPU, not {self.gpus_per_trial:g}.")
+            raise UserError(
+                f"--gpus-per-trial auto chooses a part of one GPU, not {self.gpus_per_trial:g}."
+            )
         if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
-            raise UserError("--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.")
+            raise UserError(
+                "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget."
+            )
         self._check_protocol()
         self._check_metrics()
         self._check_reported()
@@ -196,7 +378,9 @@ class SweepConfig:
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0
-            raise UserError(f"{error} Widen the space, or give the base another value with --set.") from None
+            raise UserError(
+                f"{error} Widen the space, or give the base another value with --set."
+            ) from None
         varied = [p.name for p in self.space.parameters]
         for number, point in enumerate(self.points, start=1):
             try:
@@ -206,20 +390,32 @@ class SweepConfig:
                 self.space.stored(self.base.replace(**point).to_dict())
             except UserError as error:
                 raise error.within(f"--points, configuration {number}") from None
-        object.__setattr__(self, "points", tuple({name: checked(name, value) for name, value in point.items()}
-                                                 for point in self.points))
+        object.__setattr__(
+            self,
+            "points",
+            tuple(
+                {name: checked(name, value) for name, value in point.items()}
+                for point in self.points
+            ),
+        )
         if len(self.points) >= self.trials:
-            raise UserError(f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
-                            f"{len(self.points) + 1} or more, not {self.trials}.")
+            raise UserError(
+                f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
+                f"{len(self.points) + 1} or more, not {self.trials}."
+            )
 
     def _check_protocol(self) -> None:
         if self.protocol not in (*PROTOCOLS, CONFIRMATION):
             raise unknown("protocol", self.protocol, PROTOCOLS)
         if self.base.evaluate_on != images_of(self.protocol):
-            raise UserError(f"evaluate_on {self.base.evaluate_on!r}: under the protocol {self.protocol} configurations "
-                            f"are measured on {images_of(self.protocol)} images.")
+            raise UserError(
+                f"evaluate_on {self.base.evaluate_on!r}: under the protocol {self.protocol} "
+                f"configurations are measured on {images_of(self.protocol)} images."
+            )
         if (self.protocol == CONFIRMATION) != (self.confirms is not None):
-            raise UserError("only a confirmation confirms another sweep; start one with dynamos-sweep confirm.")
+            raise UserError(
+                "only a confirmation confirms another sweep; start one with dynamos-sweep confirm."
+            )
         varied = [p.name for p in self.space.parameters]
         for name in self.report_on:
             if name in varied:
@@ -232,12 +428,20 @@ class SweepConfig:
                 raise UserError(f"--protocol first-k: {self.base.dataset} has no tasks.")
             whole, part = reported.n_tasks or most_tasks(reported), self.base.n_tasks
             if list(self.report_on) != ["n_tasks"] or part is None or part >= whole:
-                raise UserError(f"--protocol first-k searches on the first tasks of {whole}; say on how many with "
-                                f"--first-k, from 1 to {whole - 1}.")
+                raise UserError(
+                    f"--protocol first-k searches on the first tasks of {whole}; say on how many "
+                    f"with --first-k, from 1 to {whole - 1}."
+                )
         elif self.protocol == "two-stream":
-            if all(getattr(reported, name) == getattr(self.base, name) for name in ("dataset", "class_order_seed")):
-                raise UserError("--protocol two-stream reports on another stream or class order than it searches on; "
-                                "say which with --report-on dataset=D or --report-on class_order_seed=S.")
+            if all(
+                getattr(reported, name) == getattr(self.base, name)
+                for name in ("dataset", "class_order_seed")
+            ):
+                raise UserError(
+                    "--protocol two-stream reports on another stream or class order than it "
+                    "searches on; say which with --report-on dataset=D or --report-on "
+                    "class_order_seed=S."
+                )
         elif self.report_on:
             raise UserError(f"--report-on is for --protocol two-stream, not {self.protocol}.")
 
@@ -248,43 +452,69 @@ class SweepConfig:
         if len(set(metrics)) < len(metrics):
             raise UserError(f"--objective: {' '.join(metrics)} names a metric twice.")
         rotating = self.base.dataset in ROTATING
-        there = [m for m in self.metrics if not (rotating and m.removeprefix(self.accuracy_prefix) in _NEEDS_TASKS)]
+        there = [
+            m
+            for m in self.metrics
+            if not (rotating and m.removeprefix(self.accuracy_prefix) in _NEEDS_TASKS)
+        ]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
             if rotating and metric in self.metrics and metric not in there:
-                raise UserError(f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
-                                f"{', '.join(there)}.")
+                raise UserError(
+                    f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
+                    f"{', '.join(there)}."
+                )
             if metric not in self.metrics:
-                raise UserError(f"{metric} is not measured under the protocol {self.protocol}; there are "
-                                f"{', '.join(there)}.")
-            if self.protocol == "val-current" and metric.removeprefix(self.accuracy_prefix) in _OF_ALL_TASKS:
-                allowed = [m for m in there if m.removeprefix(self.accuracy_prefix) not in _OF_ALL_TASKS]
-                raise UserError(f"{metric} looks back at images of earlier tasks, which the protocol val-current does "
-                                f"not; it has {', '.join(allowed)}.")
+                raise UserError(
+                    f"{metric} is not measured under the protocol {self.protocol}; there are "
+                    f"{', '.join(there)}."
+                )
+            if (
+                self.protocol == "val-current"
+                and metric.removeprefix(self.accuracy_prefix) in _OF_ALL_TASKS
+            ):
+                allowed = [
+                    m for m in there if m.removeprefix(self.accuracy_prefix) not in _OF_ALL_TASKS
+                ]
+                raise UserError(
+                    f"{metric} looks back at images of earlier tasks, which the protocol "
+                    f"val-current does not; it has {', '.join(allowed)}."
+                )
         if self.target is not None and not math.isfinite(self.target):
             raise UserError(f"--target {self.target} is no number.")
 
     def _check_reported(self) -> None:
-        """Check that every choice can be trained, and its first objective tested, on the reported stream."""
+        """Check that every choice can be trained and tested on the reported stream."""
         reported = self.reported_base
         for parameter in self.space.parameters:
             for value in parameter.choices or (parameter.low, parameter.high):
                 change = {parameter.name: value}
-                # A value that the searched stream refuses, too, fails as a trial and is never chosen.
-                if (why := _refusal(reported, change)) is not None and _refusal(self.base, change) is None:
+                # A value that the searched stream refuses, too, fails as a trial and is never
+                # chosen.
+                if (why := _refusal(reported, change)) is not None and _refusal(
+                    self.base, change
+                ) is None:
                     named = " ".join(f"{name}={of}" for name, of in self.report_on.items())
-                    raise UserError(f"--report-on {named}: a value of the space {self.space.name} does not fit. {why}")
+                    raise UserError(
+                        f"--report-on {named}: a value of the space {self.space.name} does not "
+                        f"fit. {why}"
+                    )
         if reported.dataset in ROTATING and not _without_tasks(self.objectives[0]):
             *allowed, last = [m for m in self.metrics if _without_tasks(Objective.parse(m))]
-            raise UserError(f"--objective {self.objectives[0].metric}: {reported.dataset}, which --report-on names, "
-                            f"has no tasks, so that no confirmation could test it; use {', '.join(allowed)} or {last}.")
+            raise UserError(
+                f"--objective {self.objectives[0].metric}: {reported.dataset}, which --report-on "
+                "names, has no tasks, so that no confirmation could test it; use "
+                f"{', '.join(allowed)} or {last}."
+            )
 
     def _check_sampler(self) -> None:
         if self.sampler not in SAMPLERS:
             raise unknown("sampler", self.sampler, SAMPLERS)
         if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
             others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
-            raise UserError(f"--sampler {self.sampler} knows one objective only; for several use "
-                            f"{', '.join(others)}.")
+            raise UserError(
+                f"--sampler {self.sampler} knows one objective only; for several use "
+                f"{', '.join(others)}."
+            )
         if self.sampler != "grid" and self.grid_levels != 3:
             raise UserError(f"--grid-levels is for --sampler grid, not {self.sampler}.")
         if self.sampler == "grid":
@@ -296,14 +526,20 @@ class SweepConfig:
         if self.pruner == "none":
             return
         if self.base.dataset in ROTATING:
-            raise UserError(f"--pruner {self.pruner}: {self.base.dataset} has no task borders at which trials could be "
-                            "compared; use --pruner none.")
+            raise UserError(
+                f"--pruner {self.pruner}: {self.base.dataset} has no task borders at which trials "
+                "could be compared; use --pruner none."
+            )
         if self.pruner == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
-            raise UserError(f"--pruner wilcoxon compares seeds, and {self.seeds} cannot tell anything; use --seeds "
-                            f"{WILCOXON_SEEDS} or more.")
+            raise UserError(
+                f"--pruner wilcoxon compares seeds, and {self.seeds} cannot tell anything; use "
+                f"--seeds {WILCOXON_SEEDS} or more."
+            )
         if self.pruner == "halving" and self.deterministic_order:
-            raise UserError("--pruner halving compares trials as they report, which --deterministic-order forbids; "
-                            "use median, percentile, patient, wilcoxon or none.")
+            raise UserError(
+                "--pruner halving compares trials as they report, which --deterministic-order "
+                "forbids; use median, percentile, patient, wilcoxon or none."
+            )
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -341,43 +577,66 @@ class SweepConfig:
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for sweep.yaml."""
         values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return values | {"space": {"name": self.space.name} | self.space.to_dict(), "base": self.base.to_dict(),
-                         "objectives": [str(o) for o in self.objectives],
-                         "constraints": [str(c) for c in self.constraints], "points": [dict(p) for p in self.points]}
+        return values | {
+            "space": {"name": self.space.name} | self.space.to_dict(),
+            "base": self.base.to_dict(),
+            "objectives": [str(o) for o in self.objectives],
+            "constraints": [str(c) for c in self.constraints],
+            "points": [dict(p) for p in self.points],
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return the SweepConfig of the values that `to_dict` returned; UserError for an unknown key."""
+        """Return the SweepConfig of the values that `to_dict` returned.
+
+        UserError for an unknown key.
+        """
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:
             if key not in names:
                 raise unknown("key", key, names).within("sweep.yaml")
         space = dict(values["space"])
-        return cls(**dict(values) | {
-            "space": SearchSpace.from_dict(space.pop("name"), space), "base": TrainConfig.from_dict(values["base"]),
-            "objectives": tuple(Objective.parse(text) for text in values["objectives"]),
-            "constraints": tuple(Constraint.parse(text) for text in values["constraints"]),
-            "points": tuple(values["points"])})
+        return cls(
+            **dict(values)
+            | {
+                "space": SearchSpace.from_dict(space.pop("name"), space),
+                "base": TrainConfig.from_dict(values["base"]),
+                "objectives": tuple(Objective.parse(text) for text in values["objectives"]),
+                "constraints": tuple(Constraint.parse(text) for text in values["constraints"]),
+                "points": tuple(values["points"]),
+            }
+        )
 
 
 def refuse_in_vain(config: SweepConfig) -> None:
-    """Raise UserError if a setting of a new sweep would have no effect; an existing sweep is read all the same."""
+    """Raise UserError if a setting of a new sweep would have no effect.
+
+    An existing sweep is read all the same.
+    """
     space, models = config.space, [config.base.model]
     if config.constraints and config.sampler in UNCONSTRAINED_SAMPLERS:
-        raise UserError(f"--sampler {config.sampler} knows no constraint, and would search as if there were none; with "
-                        f"--constraint use {', '.join(s for s in SAMPLERS if s not in UNCONSTRAINED_SAMPLERS)}.")
+        raise UserError(
+            f"--sampler {config.sampler} knows no constraint, and would search as if there were "
+            "none; with --constraint use "
+            f"{', '.join(s for s in SAMPLERS if s not in UNCONSTRAINED_SAMPLERS)}."
+        )
     if config.sampler == "cmaes" and all(p.choices is not None for p in space.parameters):
-        raise UserError(f"--sampler cmaes searches ranges, and the space {space.name} has choices alone; use "
-                        f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}.")
+        raise UserError(
+            f"--sampler cmaes searches ranges, and the space {space.name} has choices alone; use "
+            f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}."
+        )
     for parameter in space.parameters:
         if parameter.name == "model":
             models = list(parameter.choices or ())
     idle = [p.name for p in space.parameters if all(p.name in unused(model) for model in models)]
-    if idle and config.confirms is None:  # a confirmation varies every field in which a baseline differs
+    # a confirmation varies every field in which a baseline differs
+    if idle and config.confirms is None:
         used = [p.name for p in space.parameters if p.name not in idle]
         instead = f"; give --space a file of {', '.join(used)} alone." if used else "."
-        raise UserError(f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
-                        f"{'does' if len(models) == 1 else 'do'} not use{instead}")
+        raise UserError(
+            f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
+            f"{'does' if len(models) == 1 else 'do'} not use{instead}"
+        )
 
 
 def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:

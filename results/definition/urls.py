@@ -15,17 +15,18 @@ def sqlite_url(file: AnyPath) -> str:
     """Return the URL of an SQLite database; its path may hold ?, #, % and any other character."""
     url = URL.create("sqlite", database=str(file))
     if url.render_as_string() != f"sqlite:///{file}":
-        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It leaves this form alone.
+        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It
+        # leaves this form alone.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
 
 
 def readable_url(file: AnyPath) -> str:
-    """Return the URL of a ledger's SQLite database, read-only if this process may not write the file or its folder."""
+    """Return the URL of a SQLite ledger, read-only if this process may not write there."""
     if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
         return sqlite_url(file)
-    # SQLite cannot share a database in WAL mode if it may write no files beside it. A database that no process has open
-    # does not change; one that is open has these files already.
+    # SQLite cannot share a database in WAL mode if it may write no files beside it. A database that
+    # no process has open does not change; one that is open has these files already.
     shared = file.with_name(f"{file.name}-wal").exists()
     query = {"mode": "ro", "uri": "true"} | ({} if shared else {"immutable": "1"})
     return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query).render_as_string()
@@ -35,17 +36,22 @@ _STORES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def refuse_unmirrored(given: str, uri: str | None) -> None:
-    """Raise UserError for a URI of neither an MLflow server nor a database; `given` is its flag or variable.
+    """Raise UserError for a URI of neither an MLflow server nor a database.
 
-    MLflow no longer starts on a folder. Databricks wants paths as names of experiments, which Dynamos does not use.
+    `given` is its flag or variable.
+
+    MLflow no longer starts on a folder. Databricks wants paths as names of experiments, which
+    Dynamos does not use.
     """
     scheme = (uri or "").partition(":")[0].partition("+")[0]
     if uri is None or (scheme in ("http", "https", *_STORES) and "://" in uri):
         return
     folder = uri.removeprefix("file://") if scheme == "file" or "://" not in uri else "/home/me"
     where = Path(folder).absolute() / "mlflow.db"
-    raise UserError(f"{given} {uri}: runs go to an MLflow server, http://HOST:5000 for instance, or to a database, for "
-                    f"instance sqlite:///{where}.")
+    raise UserError(
+        f"{given} {uri}: runs go to an MLflow server, http://HOST:5000 for instance, or to a "
+        f"database, for instance sqlite:///{where}."
+    )
 
 
 def refuse_password(flag: str, url: str | None) -> None:
@@ -56,20 +62,27 @@ def refuse_password(flag: str, url: str | None) -> None:
         raise UserError(f"{flag} is no URL: {error}.") from None
     secret = [key for key in parse_qs(parts.query) if "pass" in key.lower() and key != "passfile"]
     if parts.password or secret or (parts.scheme in ("http", "https") and parts.username):
-        raise UserError(f"{flag}: a password does not belong in a sweep's files; give it through the environment "
-                        "(PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).")
+        raise UserError(
+            f"{flag}: a password does not belong in a sweep's files; give it through the "
+            "environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD)."
+        )
 
 
 def refuse_unusable(flag: str, url: str | None) -> None:
     """Raise UserError as `refuse_password` does, and for an SQLite file with a relative path."""
     refuse_password(flag, url)
     if re.match(r"sqlite(?!(\+\w+)?:////)", url or ""):
-        raise UserError(f"{flag} {url}: give the file by its whole path, for instance sqlite:////home/me/sweeps.db; "
-                        "every command has to find it.")
+        raise UserError(
+            f"{flag} {url}: give the file by its whole path, for instance "
+            "sqlite:////home/me/sweeps.db; every command has to find it."
+        )
 
 
 def tracking_uri(given: str | None) -> str | None:
-    """Return the URI of MLflow: as given, else MLFLOW_TRACKING_URI, else None; UserError for an unusable one."""
+    """Return the URI of MLflow: as given, else MLFLOW_TRACKING_URI, else None.
+
+    UserError for an unusable one.
+    """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
     name = "--tracking-uri" if given else "MLFLOW_TRACKING_URI"
     refuse_unusable(name, uri)

@@ -1,8 +1,9 @@
 """Suggestions: ask a sweep's sampler for the next configuration, without repetition.
 
-Optuna's samplers learn from COMPLETE trials, TPE also from pruned ones, none from failed ones: a model would suggest
-again and again configurations that diverge or get pruned. So the sampler sees a view of the study in which a trial that
-ended early has stand-ins for its missing final values. The ledger itself keeps the facts.
+Optuna's samplers learn from COMPLETE trials, TPE also from pruned ones, none from failed ones: a
+model would suggest again and again configurations that diverge or get pruned. So the sampler sees a
+view of the study in which a trial that ended early has stand-ins for its missing final values. The
+ledger itself keeps the facts.
 """
 
 import copy
@@ -24,18 +25,22 @@ from results.trial import IMPORTED, RERUN
 from search_spaces.space import SearchSpace
 
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
-GIVEN = (IMPORTED, "points:", "warm-start:")  # beginnings of the sources of trials that a sweep was given
+# beginnings of the sources of trials that a sweep was given
+GIVEN = (IMPORTED, "points:", "warm-start:")
 
 
 def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
-    """Return the study's next trial: a waiting one with its parameters, or trial `number` with the sampler's."""
+    """Return the study's next trial: a waiting one, or trial `number` from the sampler."""
     told = _Told(study, config)
     told.sampler = _Asking(config, number, told.given)
     return told.ask(config.space.distributions())
 
 
 class _Told(optuna.Study):
-    """View of a study for a sampler, with stand-ins for trials that ended early; writes go to the study."""
+    """View of a study for a sampler, with stand-ins for trials that ended early.
+
+    Writes go to the study.
+    """
 
     def __init__(self, study: optuna.Study, config: SweepConfig) -> None:
         super().__init__(study.study_name, storage_of(study))
@@ -43,46 +48,72 @@ class _Told(optuna.Study):
         self._instead = stand_ins(trials, self.directions)
         known = [self._instead.get(t.number, t) for t in trials]
         if config.sampler == "nsga2":  # trials that it did not draw join its first generation
-            self._instead |= {t.number: _with(t, system_attrs={**t.system_attrs, GENERATION_KEY: 0}) for t in known
-                              if t.state == TrialState.COMPLETE and GENERATION_KEY not in t.system_attrs}
+            self._instead |= {
+                t.number: _with(t, system_attrs={**t.system_attrs, GENERATION_KEY: 0})
+                for t in known
+                if t.state == TrialState.COMPLETE and GENERATION_KEY not in t.system_attrs
+            }
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         base = [t for t in complete if t.number == 0]
-        given = [t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)]
+        given = [
+            t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)
+        ]
         self.given = base + given if given else []  # the base alone is no guide to a good beginning
 
-    def _get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None,
-                    use_cache: bool = False) -> list[FrozenTrial]:
-        trials = [self._instead.get(t.number, t) for t in super()._get_trials(deepcopy=False, use_cache=use_cache)]
+    def _get_trials(
+        self,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+        use_cache: bool = False,
+    ) -> list[FrozenTrial]:
+        trials = [
+            self._instead.get(t.number, t)
+            for t in super()._get_trials(deepcopy=False, use_cache=use_cache)
+        ]
         found = [t for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
 
 class _Asking(BaseSampler):
-    """The sweep's sampler, except that a random untried configuration replaces one that was tried before."""
+    """The sweep's sampler; a random untried configuration replaces one already tried."""
 
     def __init__(self, config: SweepConfig, number: int, given: Sequence[FrozenTrial]) -> None:
         draw = Draw(config.seed, number, config.trials, given)
         self._space, self._seed = config.space, draw.mixed
         self._sampler = SAMPLERS[config.sampler](draw)
 
-    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
         """Return the whole space: only all values together show whether a configuration is new."""
         return self._space.distributions()
 
-    def sample_relative(self, study: optuna.Study, trial: FrozenTrial,
-                        search_space: dict[str, BaseDistribution]) -> dict[str, Any]:
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         """Return a configuration that no other trial has, if one is left."""
-        joint = self._sampler.sample_relative(study, trial, self._sampler.infer_relative_search_space(study, trial))
-        drawn = {name: joint[name] if name in joint else self._sampler.sample_independent(
-            study, trial, name, distribution) for name, distribution in search_space.items()}
+        joint = self._sampler.sample_relative(
+            study, trial, self._sampler.infer_relative_search_space(study, trial)
+        )
+        drawn = {
+            name: joint[name]
+            if name in joint
+            else self._sampler.sample_independent(study, trial, name, distribution)
+            for name, distribution in search_space.items()
+        }
         others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
         taken = {self._space.key(config) for config in configs(self._space, others)}
         if self._space.key(self._space.real(drawn)) not in taken:
             return drawn
         return untried(self._space, taken, self._seed) or drawn
 
-    def sample_independent(self, study: optuna.Study, trial: FrozenTrial, param_name: str,
-                           param_distribution: BaseDistribution) -> Any:
+    def sample_independent(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        param_name: str,
+        param_distribution: BaseDistribution,
+    ) -> Any:
         """Return a value of one parameter; usually `sample_relative` has given all of them."""
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
@@ -91,14 +122,20 @@ class _Asking(BaseSampler):
         self._sampler.before_trial(study, trial)
 
 
-def stand_ins(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> dict[int, FrozenTrial]:
-    """Return COMPLETE copies of the trials that ended early, with stand-ins for their final values, by number.
+def stand_ins(
+    trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]
+) -> dict[int, FrozenTrial]:
+    """Return COMPLETE copies of trials that ended early, with stand-in values, by number.
 
-    A pruned trial gets the worst final value of the COMPLETE trials that were no worse than it after the same task. A
-    failed one, and a pruned one without such trials, gets the worst value of all. {} before any trial is COMPLETE. A
-    trial that has a rerun is left out.
+    A pruned trial gets the worst final value of the COMPLETE trials that were no worse than it
+    after the same task. A failed one, and a pruned one without such trials, gets the worst value of
+    all. {} before any trial is COMPLETE. A trial that has a rerun is left out.
     """
-    again = {source.removeprefix(RERUN) for t in trials if (source := t.user_attrs.get("source", "")).startswith(RERUN)}
+    again = {
+        source.removeprefix(RERUN)
+        for t in trials
+        if (source := t.user_attrs.get("source", "")).startswith(RERUN)
+    }
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     if not complete:
         return {}
@@ -109,30 +146,49 @@ def stand_ins(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection
 
     def value(trial: FrozenTrial) -> list[float]:
         task = trial.last_step
-        if trial.state == TrialState.FAIL or task is None:  # a study of several objectives has no intermediate values
+        # a study of several objectives has no intermediate values
+        if trial.state == TrialState.FAIL or task is None:
             return worst(complete)
         sign, then = signs[0], trial.intermediate_values[task]
-        above = [t for t in complete if sign * t.intermediate_values.get(task, -sign * np.inf) >= sign * then]
+        above = [
+            t
+            for t in complete
+            if sign * t.intermediate_values.get(task, -sign * np.inf) >= sign * then
+        ]
         return worst(above or complete)
 
-    return {t.number: _with(t, state=TrialState.COMPLETE, values=value(t)) for t in trials
-            if t.state in _EARLY and t.params and str(t.number) not in again}
+    return {
+        t.number: _with(t, state=TrialState.COMPLETE, values=value(t))
+        for t in trials
+        if t.state in _EARLY and t.params and str(t.number) not in again
+    }
 
 
 def configs(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
-    """Return the configurations, real values, of the trials that have a whole one, drawn or enqueued."""
+    """Return the whole configurations, in real values, of the trials drawn or enqueued."""
     real = [space.real(t.params or t.system_attrs.get("fixed_params", {})) for t in trials]
     return [config for config in real if len(config) == len(space.parameters)]
 
 
-def untried(space: SearchSpace, taken: Container[tuple[Any, ...]], seed: int) -> dict[str, Any] | None:
-    """Return a random configuration of a space that is not taken, as a sampler stores it; None if all are taken."""
+def untried(
+    space: SearchSpace, taken: Container[tuple[Any, ...]], seed: int
+) -> dict[str, Any] | None:
+    """Return a random configuration of a space that is not taken, as a sampler stores it.
+
+    None if all are taken.
+    """
     if space.size is not None and space.size <= GRID_LIMIT:
-        left = [point for point in itertools.product(*(p.values or () for p in space.parameters)) if point not in taken]
+        left = [
+            point
+            for point in itertools.product(*(p.values or () for p in space.parameters))
+            if point not in taken
+        ]
         if not left:
             return None
         names = [p.name for p in space.parameters]
-        return space.stored(dict(zip(names, left[np.random.default_rng(seed).integers(len(left))], strict=True)))
+        return space.stored(
+            dict(zip(names, left[np.random.default_rng(seed).integers(len(left))], strict=True))
+        )
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
     while True:
         drawn = random.ask(space.distributions()).params

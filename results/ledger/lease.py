@@ -1,4 +1,4 @@
-"""Lease of a sweep: one process at a time may drive it, and others are refused while that process lives."""
+"""Lease of a sweep: one process at a time may drive it; others are refused while it lives."""
 
 import json
 import logging
@@ -22,14 +22,19 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 2.0
 LAPSE_SECONDS = 30.0  # time without a heartbeat after which another driver may take over
-TRUST_SECONDS = 20.0  # time without renewing its heartbeat after which a driver checks the lease before it writes
-# Study attribute: {"owner": "HOST:PID" or None, "processes": see _processes, "epoch": number of drivers so far,
-# "heartbeat": a counter}
+# time without renewing its heartbeat after which a driver checks the lease before it writes
+TRUST_SECONDS = 20.0
+# Study attribute: {"owner": "HOST:PID" or None, "processes": see _processes, "epoch": number of
+# drivers so far, "heartbeat": a counter}
 LEASE = "lease"
 _OUT_OF_REACH = (SQLAlchemyError, StorageInternalError)  # Optuna turns the former into the latter
 
-_ATTRIBUTES = sqlalchemy.table("study_user_attributes", sqlalchemy.column("study_id"), sqlalchemy.column("key"),
-                               sqlalchemy.column("value_json"))
+_ATTRIBUTES = sqlalchemy.table(
+    "study_user_attributes",
+    sqlalchemy.column("study_id"),
+    sqlalchemy.column("key"),
+    sqlalchemy.column("value_json"),
+)
 
 
 class LeaseLost(RunError):
@@ -39,14 +44,24 @@ class LeaseLost(RunError):
 class Lease:
     """One driver's claim on a study; a separate thread renews it.
 
-    Taking and renewing are compare-and-set on one row, so only one of two drivers gets the lease. The heartbeat is a
-    counter that others watch, so clocks need not agree. A driver that was paused for longer than others wait finds out
-    before it writes again.
+    Taking and renewing are compare-and-set on one row, so only one of two drivers gets the lease.
+    The heartbeat is a counter that others watch, so clocks need not agree. A driver that was paused
+    for longer than others wait finds out before it writes again.
     """
 
-    def __init__(self, storage: RDBStorage, study_id: int, sweep: str, command: Callable[[str], str]) -> None:
-        """Prepare a lease, which `take` acquires; `command` returns the command line of a verb for the sweep."""
-        self._storage, self._study_id, self._sweep, self._command = storage, study_id, sweep, command
+    def __init__(
+        self, storage: RDBStorage, study_id: int, sweep: str, command: Callable[[str], str]
+    ) -> None:
+        """Prepare a lease, which `take` acquires.
+
+        `command` returns the command line of a verb for the sweep.
+        """
+        self._storage, self._study_id, self._sweep, self._command = (
+            storage,
+            study_id,
+            sweep,
+            command,
+        )
         self._value: dict[str, Any] = {}
         self._renewed = -math.inf
         self._renewing = threading.Lock()
@@ -61,13 +76,19 @@ class Lease:
     def take(self) -> None:
         """Take the lease; UserError while another driver lives.
 
-        The lease of a driver on this host whose process is gone is free at once; others are watched for LAPSE_SECONDS.
+        The lease of a driver on this host whose process is gone is free at once; others are watched
+        for LAPSE_SECONDS.
         """
         before = read(self._storage, self._study_id)
         if before["owner"] is not None and not gone(before):
             before = self._watched(before)
         owner = f"{socket.gethostname()}:{os.getpid()}"
-        self._value = {"owner": owner, "processes": _processes(), "epoch": before["epoch"] + 1, "heartbeat": 0}
+        self._value = {
+            "owner": owner,
+            "processes": _processes(),
+            "epoch": before["epoch"] + 1,
+            "heartbeat": 0,
+        }
         if not self._swap(before, self._value):
             raise self._refusal(read(self._storage, self._study_id))
         self._renewed = time.monotonic()
@@ -76,8 +97,10 @@ class Lease:
     def check(self) -> None:
         """Raise LeaseLost once another driver has the lease."""
         if time.monotonic() - self._renewed > TRUST_SECONDS and not self._renew():
-            raise LeaseLost(f"another process has taken over the sweep {self._sweep!r} while this one was held up; "
-                            "nothing more is written from here. See: " + self._command("show"))
+            raise LeaseLost(
+                f"another process has taken over the sweep {self._sweep!r} while this one was held "
+                "up; nothing more is written from here. See: " + self._command("show")
+            )
 
     def release(self) -> None:
         """Give the lease up, if it is still held."""
@@ -93,7 +116,10 @@ class Lease:
         self._thread.join()
 
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Wait until the lease is given up or unchanged for LAPSE_SECONDS, and return it; UserError if it changes."""
+        """Wait until the lease is given up or unchanged for LAPSE_SECONDS, and return it.
+
+        UserError if it changes.
+        """
         until = time.monotonic() + LAPSE_SECONDS
         while time.monotonic() < until:
             time.sleep(0.2)
@@ -105,14 +131,17 @@ class Lease:
         return before
 
     def _refusal(self, lease: Mapping[str, Any]) -> UserError:
-        return UserError(f"another process is running the sweep {self._sweep!r} ({lease['owner']}); wait for it, or "
-                         f"stop it: {self._command('stop')}")
+        return UserError(
+            f"another process is running the sweep {self._sweep!r} ({lease['owner']}); wait for "
+            f"it, or stop it: {self._command('stop')}"
+        )
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
                 if not self._renew():
-                    self._renewed = -math.inf  # so that the next check() finds out, and not only after TRUST_SECONDS
+                    # so that the next check() finds out, and not only after TRUST_SECONDS
+                    self._renewed = -math.inf
             except _OUT_OF_REACH as error:  # locked or out of reach: check() raises if it lasts
                 log.warning("the lease of %s could not be renewed: %s", self._sweep, error)
 
@@ -140,15 +169,24 @@ class Lease:
     def _swap(self, old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
         """Replace the lease `old` by `new` in one step; return whether it was `old`."""
         columns = _ATTRIBUTES.c
-        change = (sqlalchemy.update(_ATTRIBUTES).values(value_json=json.dumps(new)).where(
-            columns.study_id == self._study_id, columns.key == LEASE, columns.value_json == json.dumps(old)))
+        change = (
+            sqlalchemy.update(_ATTRIBUTES)
+            .values(value_json=json.dumps(new))
+            .where(
+                columns.study_id == self._study_id,
+                columns.key == LEASE,
+                columns.value_json == json.dumps(old),
+            )
+        )
         with self._storage.engine.begin() as connection:
             return connection.execute(change).rowcount == 1
 
 
 def free(storage: RDBStorage, study_id: int) -> None:
     """Give a new study a lease that no driver holds."""
-    storage.set_study_user_attr(study_id, LEASE, {"owner": None, "processes": None, "epoch": 0, "heartbeat": 0})
+    storage.set_study_user_attr(
+        study_id, LEASE, {"owner": None, "processes": None, "epoch": 0, "heartbeat": 0}
+    )
 
 
 def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
@@ -158,9 +196,10 @@ def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
 
 
 def _processes() -> str:
-    """Identifier of this process's PID namespace: containers may share a host name without seeing each other."""
+    """Identifier of this process's PID namespace; containers may share a host name."""
     try:
-        return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()} {os.readlink('/proc/self/ns/pid')}"
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
     except OSError:  # not Linux: no containers share a host name
         return socket.gethostname()
 

@@ -1,6 +1,9 @@
-"""Durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage. The single source of truth.
+"""Durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage.
 
-One driver writes, and holds the lease meanwhile (lease.py). stored_trial.py describes the attributes of a trial.
+The single source of truth.
+
+One driver writes, and holds the lease meanwhile (lease.py). stored_trial.py describes the
+attributes of a trial.
 """
 
 import dataclasses
@@ -42,8 +45,10 @@ log = logging.getLogger(__name__)
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
-REMARKS = "remarks"  # key of the record: unexpected traits of the sweep's beginning and search, in sentences
-LOOK = "look/"  # study attributes, by confirmation: time and configurations of a look at test images
+# key of the record: unexpected traits of the sweep's beginning and search, in sentences
+REMARKS = "remarks"
+# study attributes, by confirmation: time and configurations of a look at test images
+LOOK = "look/"
 NOTE = "note"  # study attribute: a user's note on the sweep
 TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
 STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
@@ -79,23 +84,34 @@ class Ledger:
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
-    def create(cls, storage: AnyPath, config: SweepConfig, record: Mapping[str, Any],
-               beside: AnyPath | None = None) -> Self:
-        """Create a new sweep's ledger under `storage`, its first trials enqueued; NameTaken if its name is in use.
+    def create(
+        cls,
+        storage: AnyPath,
+        config: SweepConfig,
+        record: Mapping[str, Any],
+        beside: AnyPath | None = None,
+    ) -> Self:
+        """Create a new sweep's ledger under `storage`, its first trials enqueued.
 
-        `record` goes into sweep.yaml beside the configuration. `beside` is the storage of a warm start's sweep, by
-        default the same. Raises UserError for a name that is not allowed.
+        NameTaken if its name is in use.
+
+        `record` goes into sweep.yaml beside the configuration. `beside` is the storage of a warm
+        start's sweep, by default the same. Raises UserError for a name that is not allowed.
         """
         cls.refuse_taken(storage, config.name)
         refuse_in_vain(config)
         folder = storage / config.name
-        earlier = None if config.warm_start is None else cls.open(beside or storage, config.warm_start)
+        earlier = (
+            None if config.warm_start is None else cls.open(beside or storage, config.warm_start)
+        )
         before = None
         if earlier is not None:
             with closing(earlier):
                 before = earlier.config, earlier.record, earlier.trials()
         begins = beginning(config, record, before)
-        record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: begins.notes} if begins.notes else {})
+        record = {"id": uuid.uuid4().hex, **record} | (
+            {REMARKS: begins.notes} if begins.notes else {}
+        )
         content = _sweep_file(config, record)
         # A sweep appears whole, its first trials enqueued, or not at all.
         try:
@@ -108,14 +124,20 @@ class Ledger:
                     making.rename(folder)
                 finally:
                     shutil.rmtree(making, ignore_errors=True)
-            else:  # a store cannot rename, so the file that makes it a sweep comes last, and replaces no other
+            else:
+                # a store cannot rename, so the file that makes it a sweep comes last, and replaces
+                # no other
                 make_study(folder, begins, record)
                 file = folder / "sweep.yaml"
                 file.fs.pipe_file(file.path, content.encode(), mode="create")
         except OSError as error:
             if folder.exists():  # another process was faster
-                raise NameTaken(f"{folder} has just been made by another process; choose another --name.") from None
-            raise UserError(f"cannot make the sweep's folder {folder}: {error.strerror or error}.") from None
+                raise NameTaken(
+                    f"{folder} has just been made by another process; choose another --name."
+                ) from None
+            raise UserError(
+                f"cannot make the sweep's folder {folder}: {error.strerror or error}."
+            ) from None
         return cls(folder, config, record)
 
     @staticmethod
@@ -123,15 +145,20 @@ class Ledger:
         """Raise UserError for a name that is not allowed, NameTaken for a name in use."""
         folder = storage / check_name(name)
         if (folder / "sweep.yaml").exists():
-            raise NameTaken(f"a sweep {name!r} exists in {storage}. Go on with it: "
-                            f"{_command(storage, name, 'resume')}; or add trials: "
-                            f"{_command(storage, name, 'extend', '--trials', '+10')}; or choose another --name.")
+            raise NameTaken(
+                f"a sweep {name!r} exists in {storage}. Go on with it: "
+                f"{_command(storage, name, 'resume')}; or add trials: "
+                f"{_command(storage, name, 'extend', '--trials', '+10')}; or choose another --name."
+            )
         if folder.exists():
             raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
 
     @classmethod
     def open(cls, storage: AnyPath, name: str) -> Self:
-        """Open an existing sweep's ledger; UserError if it does not exist or its files are damaged."""
+        """Open an existing sweep's ledger.
+
+        UserError if it does not exist or its files are damaged.
+        """
         folder = storage / name
         config, record = known_sweep(folder)
         try:
@@ -143,26 +170,39 @@ class Ledger:
             lost = config.ledger_url is None or isinstance(error, KeyError)
             raise (LedgerLost if lost else UserError)(
                 f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
-                f"{' '.join(str(error).split())}.") from None
+                f"{' '.join(str(error).split())}."
+            ) from None
 
     def use_tracking(self, uri: str) -> None:
-        """Mirror the sweep to another MLflow server or store from now on; UserError while a driver runs it."""
+        """Mirror the sweep to another MLflow server or store from now on.
+
+        UserError while a driver runs it.
+        """
         if self.driver is not None and not self.driver_gone:
-            raise UserError(f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to the "
-                            f"MLflow that it began with; stop it first: {self.command('stop')}")
+            raise UserError(
+                f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to "
+                f"the MLflow that it began with; stop it first: {self.command('stop')}"
+            )
         self.config = dataclasses.replace(self.config, tracking_uri=uri)
         write_whole(self.folder / "sweep.yaml", _sweep_file(self.config, self.record))
 
     @contextmanager
     def driving(self) -> Iterator[None]:
-        """Let this process alone write while the context lasts; UserError if another drives the sweep (lease.py)."""
+        """Let this process alone write while the context lasts.
+
+        UserError if another drives the sweep (lease.py).
+        """
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
         self._lease = held
         self._asked.clear()
         try:
             self._ours()  # warns of ignored trials
-            self._use(WriteThrough(self._database, self._database_id, lambda trial: foreign(trial, self.config)))
+            self._use(
+                WriteThrough(
+                    self._database, self._database_id, lambda trial: foreign(trial, self.config)
+                )
+            )
             yield
         finally:
             self._use(self._database)
@@ -170,11 +210,14 @@ class Ledger:
             held.release()
 
     def command(self, verb: str, *flags: str, sweep: str | None = None) -> str:
-        """Return the command line of a verb for this sweep, or for another sweep in the same storage."""
+        """Return the command line of a verb for this sweep, or for another in its storage."""
         return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
 
     def remove_study(self) -> None:
-        """Remove the study with all trials; UserError while a driver holds it. The ledger is unusable afterwards."""
+        """Remove the study with all trials; UserError while a driver holds it.
+
+        The ledger is unusable afterwards.
+        """
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
         held.end()
@@ -184,13 +227,19 @@ class Ledger:
 
     @property
     def driver(self) -> str | None:
-        """HOST:PID of the driver that holds the sweep, or held it when it was killed; None if it released the sweep."""
+        """HOST:PID of the driver that holds the sweep, or held it when it was killed.
+
+        None if it released the sweep.
+        """
         owner: str | None = self._stored_lease["owner"]
         return owner
 
     @property
     def heartbeat(self) -> tuple[int, int] | None:
-        """(sessions, beats) of the driver that holds the sweep, which change while it lives; None without a driver."""
+        """(sessions, beats) of the driver that holds the sweep, which change while it lives.
+
+        None without a driver.
+        """
         held = self._stored_lease
         return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
 
@@ -201,16 +250,28 @@ class Ledger:
 
     @property
     def budget(self) -> int:
-        """Number of trials to run, extensions and reruns included; a finite space limits it to its configurations."""
+        """Number of trials to run, extensions and reruns included.
+
+        A finite space limits it to its configurations.
+        """
         space, trials = self.config.space, self.trials()
-        asked = asked_for(self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials))
+        asked = asked_for(
+            self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials)
+        )
         if not countable(self.config):
             return asked
         tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
         if self.config.sampler == "grid":
-            left = sum(space.key(point) not in tried for point in grid(space, self.config.grid_levels))
-        else:  # a trial that a kill left without values will get one of the remaining configurations
-            left = (space.size or 0) - len(tried) - sum(len(t.config) < len(space.parameters) for t in trials)
+            left = sum(
+                space.key(point) not in tried for point in grid(space, self.config.grid_levels)
+            )
+        else:
+            # a trial that a kill left without values will get one of the remaining configurations
+            left = (
+                (space.size or 0)
+                - len(tried)
+                - sum(len(t.config) < len(space.parameters) for t in trials)
+            )
         return min(asked, len(own(trials)) + max(left, 0))
 
     @property
@@ -221,7 +282,7 @@ class Ledger:
 
     @property
     def state(self) -> str:
-        """State of the sweep in words: running, killed, stopped or finished, with the driver or the trials left."""
+        """State of the sweep in words, with the driver or the trials left."""
         return state(self._stored_lease, self.left)
 
     @property
@@ -235,7 +296,7 @@ class Ledger:
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
 
     def refuse_rerun(self, numbers: Sequence[int]) -> None:
-        """Raise UserError if one of these trials cannot be run again: it did not fail, or has a rerun."""
+        """Raise UserError if one of these trials cannot run again: not failed, or rerun."""
         trials = self.trials()
         for number in numbers:
             trial = self.asked_for(number)
@@ -243,49 +304,61 @@ class Ledger:
                 raise UserError(f"--trial {number} is given twice.")
             for later in trials:
                 if later.reruns == number:
-                    raise UserError(f"--trial {number} was run again as trial {later.number} "
-                                    f"({later.state.lower()}).")
+                    raise UserError(
+                        f"--trial {number} was run again as trial {later.number} "
+                        f"({later.state.lower()})."
+                    )
             if trial.state != "FAIL" and trial.reason != STOPPED:
-                raise UserError(f"--trial {number} is {trial.state.lower()}"
-                                f"{f' ({trial.reason})' if trial.reason else ''}; only a trial that failed, or that "
-                                "was stopped by hand, can be run again.")
+                raise UserError(
+                    f"--trial {number} is "
+                    f"{trial.state.lower()}{f' ({trial.reason})' if trial.reason else ''}; only a "
+                    "trial that failed, or that was stopped by hand, can be run again."
+                )
 
     def rerun(self, numbers: Sequence[int]) -> None:
-        """Enqueue a trial with the configuration of each of these trials; the budget grows by them."""
+        """Enqueue a trial with the configuration of each of these trials.
+
+        The budget grows by them.
+        """
         self._check()
         self.refuse_rerun(numbers)
         for number in numbers:
             enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
 
     def begin(self) -> None:
-        """Prepare the ledger for a driver: put back trials left running, to be resumed. Repeatable."""
+        """Prepare the ledger for a driver: put back trials left running. Repeatable."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.interrupt(trial.number)
 
     def remaining(self) -> int:
         """Return the number of trials that may still be started."""
         begun = [t for t in self._ours() if t.state != TrialState.WAITING]
-        return self.budget - sum(not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun)
+        return self.budget - sum(
+            not t.user_attrs.get("source", "").startswith(IMPORTED) for t in begun
+        )
 
     def spent(self, kind: str) -> float:
-        """Return the CPU seconds ("cpu") or GPU seconds ("gpu") that all trials have held so far."""
+        """Return the CPU ("cpu") or GPU ("gpu") seconds that all trials have held so far."""
         return sum(t.cpu_seconds if kind == "cpu" else t.gpu_seconds for t in self.trials())
 
     def batch_size(self, slots: int) -> int:
-        """Return the size of a batch in deterministic order, the number of slots of the sweep's first driver."""
+        """Return the batch size of deterministic order: the slots of the first driver."""
         if BATCH not in self._study.user_attrs:
             self._check()
             self._study.set_user_attr(BATCH, slots)
         return int(self._study.user_attrs[BATCH])
 
     def ask(self, gpus: float | None = None) -> TrialRecord:
-        """Return the next trial, RUNNING: an enqueued or interrupted one, else a new suggestion. `start` begins it.
+        """Return the next trial, RUNNING: an enqueued or interrupted one, else a new suggestion.
+
+        `start` begins it.
 
         `gpus` is its number of GPUs, if that differs from the configuration's.
         """
         self._check()
         trials = self._study.get_trials(deepcopy=False)
-        # A waiting trial comes first; a kill may have left it without parameters, which its number then determines.
+        # A waiting trial comes first; a kill may have left it without parameters, which its number
+        # then determines.
         assert isinstance(self._storage, WriteThrough)
         new = self._storage.next_number
         number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
@@ -295,14 +368,22 @@ class Ledger:
         attributes = trial.user_attrs
         if "source" not in attributes:
             trial.set_user_attr("source", "sampler")
-        trial.set_user_attr("attempt", {
-            "number": attributes.get("attempt", {"number": 0})["number"] + 1,
-            "cpus": self.config.cpus_per_trial, "gpus": self.config.gpus_per_trial if gpus is None else gpus})
+        trial.set_user_attr(
+            "attempt",
+            {
+                "number": attributes.get("attempt", {"number": 0})["number"] + 1,
+                "cpus": self.config.cpus_per_trial,
+                "gpus": self.config.gpus_per_trial if gpus is None else gpus,
+            },
+        )
         self._asked.add(trial.number)
         return self.trial(trial.number)
 
     def start(self, number: int, attempt: int) -> None:
-        """Note that an attempt begins to train; its time counts from now. No effect for an attempt that is over."""
+        """Note that an attempt begins to train; its time counts from now.
+
+        No effect for an attempt that is over.
+        """
         self._check()
         attributes = self._stored(number).user_attrs
         current = attributes["attempt"]
@@ -311,21 +392,35 @@ class Ledger:
         now = dt.datetime.now(dt.UTC).isoformat()
         if "started_at" not in attributes:
             self._storage.set_trial_user_attr(self._id(number), "started_at", now)
-        self._storage.set_trial_user_attr(self._id(number), "attempt", current | {"started_at": now})
+        self._storage.set_trial_user_attr(
+            self._id(number), "attempt", current | {"started_at": now}
+        )
 
-    def add_result(self, number: int, attempt: int, seed: int, result: Mapping[str, Any],
-                   metrics: Mapping[str, float]) -> bool:
+    def add_result(
+        self,
+        number: int,
+        attempt: int,
+        seed: int,
+        result: Mapping[str, Any],
+        metrics: Mapping[str, float],
+    ) -> bool:
         """Enter a TaskResult; return False if it is refused.
 
-        Refused are results of an attempt that is no longer the current one (a worker lived on unnoticed), and second
-        results of a task: the first stands, and a different one is a warning.
+        Refused are results of an attempt that is no longer the current one (a worker lived on
+        unnoticed), and second results of a task: the first stands, and a different one is a
+        warning.
         """
         self._check()
         trial = self._stored(number)
         attributes = trial.user_attrs
         current = attributes["attempt"]["number"]
         if attempt != current:
-            log.warning("trial %d: a report of attempt %d is ignored, %d is the current one", number, attempt, current)
+            log.warning(
+                "trial %d: a report of attempt %d is ignored, %d is the current one",
+                number,
+                attempt,
+                current,
+            )
             return False
         key = f"result/{seed}/{result['task']}"
         entry = {**result, "metrics": dict(metrics), "recorded_at": time.time()}
@@ -334,13 +429,22 @@ class Ledger:
             self._storage.set_trial_user_attr(self._id(number), key, entry)
             attributes[key] = entry
         elif repeatable(attributes[key]) != repeatable(entry):
-            log.warning("trial %d: seed %d gave another result of task %d than before; the first stands", number, seed,
-                        result["task"] + 1)
-        self._report(trial, result["task"])  # of a known result too: a kill may have come between the two
+            log.warning(
+                "trial %d: seed %d gave another result of task %d than before; the first stands",
+                number,
+                seed,
+                result["task"] + 1,
+            )
+        # of a known result too: a kill may have come between the two
+        self._report(trial, result["task"])
         return is_new
 
-    def finish(self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None) -> None:
-        """End a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason. Nothing can be added afterwards.
+    def finish(
+        self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None
+    ) -> None:
+        """End a trial: COMPLETE if it saw every task, PRUNED or FAIL with a reason.
+
+        Nothing can be added afterwards.
 
         `at` is the time of its end, by default now.
         """
@@ -352,43 +456,69 @@ class Ledger:
         ended = (at or dt.datetime.now(dt.UTC)).isoformat()
         self._storage.set_trial_user_attr(self._id(number), "ended_at", ended)
         for constraint in self.config.constraints:
-            value = None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
-            # Without a value Optuna takes a constraint for kept, and TPE would seek configurations that diverge.
+            value = (
+                None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
+            )
+            # Without a value Optuna takes a constraint for kept, and TPE would seek configurations
+            # that diverge.
             violation = WORST_VIOLATION if value is None else constraint.violation(value)
-            # Not through set_constraint: the value must replace that of an earlier end, which a kill interrupted.
-            self._storage.set_trial_system_attr(self._id(number), f"{CONSTRAINTS_KEY}:{constraint}", violation)
+            # Not through set_constraint: the value must replace that of an earlier end, which a
+            # kill interrupted.
+            self._storage.set_trial_system_attr(
+                self._id(number), f"{CONSTRAINTS_KEY}:{constraint}", violation
+            )
         if state == "COMPLETE":
             self._study.tell(number, [record.final(o.metric) for o in self.config.objectives])
         else:
             self._study.tell(number, state=TrialState[state])
 
     def hold(self, number: int, at: dt.datetime) -> None:
-        """Note the end of a trial's training, where the trial must wait for others to end; it frees its resources."""
+        """Note the end of a trial's training, where the trial must wait for others to end.
+
+        It frees its resources.
+        """
         self._check()
         attempt = self._stored(number).user_attrs["attempt"]
-        self._storage.set_trial_user_attr(self._id(number), "attempt", attempt | {"ended_at": at.isoformat()})
+        self._storage.set_trial_user_attr(
+            self._id(number), "attempt", attempt | {"ended_at": at.isoformat()}
+        )
 
     def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
-        """Put a running trial back: the next `ask` returns it first, with its number and parameters.
+        """Put a running trial back: the next `ask` returns it first, unchanged.
 
-        `at` is the end of its attempt, by default now; `lost` means that its worker or node was lost.
+        `at` is the end of its attempt, by default now; `lost` means that its worker or node was
+        lost.
         """
         self._check()
         attributes = self._stored(number).user_attrs
         if lost:
-            self._storage.set_trial_user_attr(self._id(number), "losses", attributes.get("losses", 0) + 1)
+            self._storage.set_trial_user_attr(
+                self._id(number), "losses", attributes.get("losses", 0) + 1
+            )
         attempt = attributes.get("attempt", {"number": 0})
-        earlier = attributes.get("earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
+        earlier = attributes.get(
+            "earlier", {"attempts": 0, "seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0}
+        )
         if attempt["number"] > earlier["attempts"]:
             seconds = 0.0
             if "started_at" in attempt:
                 started = dt.datetime.fromisoformat(attempt["started_at"])
-                ended = (at or dt.datetime.now(dt.UTC)) if number in self._asked else last_heard(attributes, started)
+                ended = (
+                    (at or dt.datetime.now(dt.UTC))
+                    if number in self._asked
+                    else last_heard(attributes, started)
+                )
                 seconds = max((ended - started).total_seconds(), 0.0)
-            self._storage.set_trial_user_attr(self._id(number), "earlier", {
-                "attempts": attempt["number"], "seconds": earlier["seconds"] + seconds,
-                "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
-                "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds})
+            self._storage.set_trial_user_attr(
+                self._id(number),
+                "earlier",
+                {
+                    "attempts": attempt["number"],
+                    "seconds": earlier["seconds"] + seconds,
+                    "cpu_seconds": earlier["cpu_seconds"] + attempt["cpus"] * seconds,
+                    "gpu_seconds": earlier["gpu_seconds"] + attempt["gpus"] * seconds,
+                },
+            )
         self._storage.set_trial_state_values(self._id(number), TrialState.WAITING)
 
     @property
@@ -398,7 +528,7 @@ class Ledger:
 
     @property
     def looks(self) -> dict[str, Any]:
-        """Looks of confirmations at test images: {"at", "configurations", "seeds"} by name, oldest first."""
+        """Looks at test images: {"at", "configurations", "seeds"} by name, oldest first."""
         return looks_of(self._study.user_attrs)
 
     def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
@@ -416,7 +546,10 @@ class Ledger:
         return tags_of(self._study.user_attrs)
 
     def label(self, tags: Mapping[str, str], note: str | None) -> None:
-        """Set tags (an empty text removes one) and, unless None, the note; any process may, at any time."""
+        """Set tags (an empty text removes one) and, unless None, the note.
+
+        Any process may, at any time.
+        """
         for name, value in tags.items():
             self._study.set_user_attr(TAG + name, value)
         if note is not None:
@@ -427,7 +560,10 @@ class Ledger:
         self._study.set_user_attr(STOP, self._stored_lease["epoch"])
 
     def stop_requested(self) -> bool:
-        """Whether this driver was asked to end; LeaseLost if it no longer holds the sweep, even if it only waits."""
+        """Whether this driver was asked to end.
+
+        LeaseLost if it no longer holds the sweep, even if it only waits.
+        """
         self._check()
         assert self._lease is not None
         return bool(self._study.user_attrs.get(STOP) == self._lease.epoch)
@@ -447,18 +583,23 @@ class Ledger:
         return self.folder / "trials" / f"{number:04d}"
 
     def attempts(self, trial: TrialRecord) -> list[AnyPath]:
-        """Folders of a trial's attempts, the newest first; of a rerun, then those of the trial that it runs again."""
+        """Folders of a trial's attempts, the newest first.
+
+        Of a rerun, then those of the trial that it runs again.
+        """
         folder = self.trial_folder(trial.number)
         own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
         return own if trial.reruns is None else own + self.attempts(self.trial(trial.reruns))
 
     def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
-        """(K, G, C), fraction of a class's evaluation images that kept a channel, after one seed's training.
+        """(K, G, C), fraction of a class's images that kept a channel, after one seed's training.
 
         None if no file holds it: the training is not over, or the network has no gates.
         """
         files = [folder / f"seed-{seed}" / CHANNEL_USE for folder in self.attempts(trial)]
-        return next((np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None)
+        return next(
+            (np.load(io.BytesIO(file.read_bytes())) for file in files if file.is_file()), None
+        )
 
     def trials(self) -> list[TrialRecord]:
         """Return all trials, by number."""
@@ -480,11 +621,16 @@ class Ledger:
         trials = self.trials()
         found = next((t for t in trials if t.number == number), None)
         if found is None:
-            raise UserError(f"--trial {number}: {self.config.name} has trials 0 to {trials[-1].number}.")
+            raise UserError(
+                f"--trial {number}: {self.config.name} has trials 0 to {trials[-1].number}."
+            )
         return found
 
     def close(self) -> None:
-        """Close the files of an SQLite ledger; the next use reopens them. A server's connections are few and stay."""
+        """Close the files of an SQLite ledger; the next use reopens them.
+
+        A server's connections are few and stay.
+        """
         if self.config.ledger_url is None:
             self._database.engine.dispose()
 
@@ -508,7 +654,9 @@ class Ledger:
     def _use(self, storage: BaseStorage) -> None:
         """Read and write through a storage of the study from now on."""
         self._storage = storage
-        self._study = optuna.load_study(storage=storage, study_name=study_name(self.config, self.record))
+        self._study = optuna.load_study(
+            storage=storage, study_name=study_name(self.config, self.record)
+        )
         self._study_id = storage.get_study_id_from_name(self._study.study_name)
 
     def _ours(self) -> list[FrozenTrial]:
@@ -522,9 +670,14 @@ class Ledger:
                 strange.append(trial.number)
         if strange:
             self._ignored.update(strange)
-            log.warning("%s of %s: ignored, for another program put %s into the ledger, or ended %s.",
-                        f"trials {', '.join(map(str, strange))}" if len(strange) > 1 else f"trial {strange[0]}",
-                        self.config.name, *2 * ["them" if len(strange) > 1 else "it"])
+            log.warning(
+                "%s of %s: ignored, for another program put %s into the ledger, or ended %s.",
+                f"trials {', '.join(map(str, strange))}"
+                if len(strange) > 1
+                else f"trial {strange[0]}",
+                self.config.name,
+                *2 * ["them" if len(strange) > 1 else "it"],
+            )
         return ours
 
     def _id(self, number: int) -> int:
@@ -534,7 +687,7 @@ class Ledger:
         return self._storage.get_trial(self._id(number))
 
     def _enqueue_grid_point(self) -> None:
-        """Enqueue the grid's next point in a random order, so that a part of the grid is spread over the whole."""
+        """Enqueue the grid's next point, in random order: a part of it covers the whole."""
         points, space = grid(self.config.space, self.config.grid_levels), self.config.space
         tried = {space.key(trial.config) for trial in self.trials()}
         order = np.random.default_rng(self.config.seed).permutation(len(points))
@@ -542,8 +695,9 @@ class Ledger:
         enqueue(self._study, self.config, f"grid:{number}", points[number])
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
-        """Store a task's objective as an intermediate value, once every seed has reported it and if not stored yet."""
-        # In a study of several objectives one intermediate value makes every later suggestion of TPE raise.
+        """Store a task's objective as an intermediate value once every seed has reported it."""
+        # In a study of several objectives one intermediate value makes every later suggestion of
+        # TPE raise.
         if len(self.config.objectives) > 1 or task in trial.intermediate_values:
             return
         record = read(trial, self.config, dt.datetime.now(dt.UTC))
@@ -558,20 +712,28 @@ def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
 
 
 def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
-    """(configuration, record) of the sweep in a folder; UserError if it is no sweep or a file is missing."""
+    """(configuration, record) of the sweep in a folder.
+
+    UserError if it is no sweep or a file is missing.
+    """
     if not (folder / "sweep.yaml").is_file():
         raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
     config, record = read_sweep_file(folder / "sweep.yaml")
     if config.name != folder.name:
-        raise UserError(f"{folder} holds the sweep {config.name!r} under another name, by which it and its MLflow "
-                        f"runs cannot be told from that sweep; call the folder {config.name!r} again.")
+        raise UserError(
+            f"{folder} holds the sweep {config.name!r} under another name, by which it and its "
+            f"MLflow runs cannot be told from that sweep; call the folder {config.name!r} again."
+        )
     if config.ledger_url is None and not (folder / "ledger.db").is_file():
         raise LedgerLost(f"{folder} has lost its ledger.db.")
     return config, record
 
 
 def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Number of trials asked for, extensions and reruns included; `sources` are those of the trials."""
+    """Number of trials asked for, extensions and reruns included.
+
+    `sources` are those of the trials.
+    """
     return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
 
 
@@ -590,13 +752,19 @@ def state(held: Mapping[str, Any], left: int) -> str:
 
 def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Looks of confirmations among the attributes of a study, by name, the oldest first."""
-    found = [(key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)]
+    found = [
+        (key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)
+    ]
     return dict(sorted(found, key=lambda look: look[1]["at"]))
 
 
 def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
     """Tags among the attributes of a study, by name."""
-    return {key.removeprefix(TAG): value for key, value in sorted(attributes.items()) if key.startswith(TAG) and value}
+    return {
+        key.removeprefix(TAG): value
+        for key, value in sorted(attributes.items())
+        if key.startswith(TAG) and value
+    }
 
 
 def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:

@@ -43,25 +43,34 @@ class Removal:
 def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
     """Return the sweeps of these names, each before those that it needs.
 
-    Raises UserError if one runs, or if a sweep that stays needs one: a confirmation needs the sweep that it confirms, a
-    warm-started sweep the earlier one, whose seeds a confirmation of it has to avoid.
+    Raises UserError if one runs, or if a sweep that stays needs one: a confirmation needs the sweep
+    that it confirms, a warm-started sweep the earlier one, whose seeds a confirmation of it has to
+    avoid.
     """
     found = {name: _removal(storage, name) for name in names}
     for other in sweep_names(storage):
         for what, needed in _needs(storage, other).items():
             if needed in found and other not in found:
-                raise UserError(f"{other} {what} {needed}, which it needs; delete it first, or both: "
-                                f"{command_line('dynamos-sweep', 'delete', other, *names)}")
-    return sorted(found.values(), key=lambda r: (r.config.confirms is None, r.config.warm_start is None))
+                raise UserError(
+                    f"{other} {what} {needed}, which it needs; delete it first, or both: "
+                    f"{command_line('dynamos-sweep', 'delete', other, *names)}"
+                )
+    return sorted(
+        found.values(), key=lambda r: (r.config.confirms is None, r.config.warm_start is None)
+    )
 
 
 def _removal(storage: AnyPath, name: str) -> Removal:
     try:
         with closing(Ledger.open(storage, name)) as ledger:
             if ledger.driver is not None and not ledger.driver_gone:
-                raise UserError(f"the sweep {name!r} is running ({ledger.driver}); stop it first: "
-                                f"{ledger.command('stop')}")
-            return Removal(ledger.folder, ledger.config, ledger.record, len(ledger.trials()), ledger)
+                raise UserError(
+                    f"the sweep {name!r} is running ({ledger.driver}); stop it first: "
+                    f"{ledger.command('stop')}"
+                )
+            return Removal(
+                ledger.folder, ledger.config, ledger.record, len(ledger.trials()), ledger
+            )
     except (LedgerLost, *DATABASE_ERRORS) as error:
         config, record = read_sweep_file(storage / name / "sweep.yaml")
         if config.ledger_url is not None and not isinstance(error, LedgerLost):

@@ -2,16 +2,18 @@
 
 The user attributes of a trial, written before its state:
 
-    source              origin of its parameters: "preset", "base" (the preset, altered), "points:N" (of --points),
-                        "warm-start:SWEEP/N" (a configuration of an earlier sweep), "imported:SWEEP/N" (its results,
-                        too), "grid:N", "rerun:N" (of a trial of this sweep) or "sampler"
-    started_at          first start of its training, ISO 8601, UTC; the start of its worker came before
-    attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources that it holds; "started_at"
+    source              origin of its parameters: "preset", "base" (the preset, altered), "points:N"
+                        (of --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep),
+                        "imported:SWEEP/N" (its results, too), "grid:N", "rerun:N" (of a trial of
+                        this sweep) or "sampler"
+    started_at          first start of its training, ISO 8601, UTC; the start of its worker came
+    before attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources
+    that it holds; "started_at"
                         once it trains, "ended_at" while it waits for the end of its batch
-    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted attempts
-    losses              number of attempts that lost their worker or node
-    result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch)
-    ended_at, reason    written just before the state that ends it; without that state they mean nothing
+    earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
+    attempts losses              number of attempts that lost their worker or node result/SEED/TASK
+    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch) ended_at,
+    reason    written just before the state that ends it; without that state they mean nothing
 
 After that state a trial does not change; later facts are in the study's attributes.
 """
@@ -26,11 +28,15 @@ from optuna.trial import FrozenTrial, TrialState
 from results.definition.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord
 
-_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")  # parts of a result that differ in a second run
+# parts of a result that differ in a second run
+_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")
 
 
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
-    """Return the record of a sweep's Optuna trial; a running one has trained until `now`, None if no driver lives."""
+    """Return the record of a sweep's Optuna trial.
+
+    A running one has trained until `now`, None if no driver lives.
+    """
     attributes = trial.user_attrs
     attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
     earlier = attributes.get("earlier", {"seconds": 0.0, "cpu_seconds": 0.0, "gpu_seconds": 0.0})
@@ -38,46 +44,74 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
     ended = _time(attributes, "ended_at") if trial.state.is_finished() else None
     began = None if interrupted else _time(attempt, "started_at")
     held = _time(attempt, "ended_at") if trial.state == TrialState.RUNNING else None
-    running = 0.0 if began is None else (
-        (ended or held or now or last_heard(attributes, began)) - began).total_seconds()
+    running = (
+        0.0
+        if began is None
+        else ((ended or held or now or last_heard(attributes, began)) - began).total_seconds()
+    )
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
     record = TrialRecord(
-        number=trial.number, state="INTERRUPTED" if interrupted else trial.state.name, source=source,
+        number=trial.number,
+        state="INTERRUPTED" if interrupted else trial.state.name,
+        source=source,
         config=config.space.real(trial.params or trial.system_attrs.get("fixed_params", {})),
         results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds),
-        attempt=attempt["number"], held=held is not None,
+        attempt=attempt["number"],
+        held=held is not None,
         reason=attributes.get("reason") if trial.state.is_finished() else None,
-        started_at=_time(attributes, "started_at"), ended_at=ended, value=trial.values[0] if complete else None,
-        feasible=False, seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
+        started_at=_time(attributes, "started_at"),
+        ended_at=ended,
+        value=trial.values[0] if complete else None,
+        feasible=False,
+        seconds=earlier["seconds"] + running if attempt["number"] > 0 else None,
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
-        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running, losses=attributes.get("losses", 0),
-        starting=trial.state == TrialState.RUNNING and began is None)
+        gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running,
+        losses=attributes.get("losses", 0),
+        starting=trial.state == TrialState.RUNNING and began is None,
+    )
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
     return dataclasses.replace(record, feasible=kept)
 
 
 def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
-    """Whether another program put a trial into the study or ended it; such a trial cannot be read."""
+    """Whether another program put a trial into the study or ended it.
+
+    Such a trial cannot be read.
+    """
     source = trial.user_attrs.get("source")
     if source is None:
         return True
-    if trial.state.is_finished() and not source.startswith(IMPORTED) and "ended_at" not in trial.user_attrs:
+    if (
+        trial.state.is_finished()
+        and not source.startswith(IMPORTED)
+        and "ended_at" not in trial.user_attrs
+    ):
         return True
-    if trial.state == TrialState.COMPLETE and not any(key.startswith("result/") for key in trial.user_attrs):
+    if trial.state == TrialState.COMPLETE and not any(
+        key.startswith("result/") for key in trial.user_attrs
+    ):
         return True
     return not config.space.holds(trial.params or trial.system_attrs.get("fixed_params", {}))
 
 
 def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
-    """Time of an attempt's last report, or its beginning; the best estimate of its end if its driver was killed."""
-    reported = [entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")]
+    """Time of an attempt's last report, or its beginning.
+
+    The best estimate of its end if its driver was killed.
+    """
+    reported = [
+        entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")
+    ]
     return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
 
 
 def repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a stored result that the same training gives again."""
-    return {name: repeatable(value) if name == "metrics" else value for name, value in result.items()
-            if name not in _UNREPEATABLE}
+    return {
+        name: repeatable(value) if name == "metrics" else value
+        for name, value in result.items()
+        if name not in _UNREPEATABLE
+    }
 
 
 def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
@@ -87,8 +121,12 @@ def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
 def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
     """TaskResults of the attributes result/SEED/TASK, by seed, in the order of seeds and tasks."""
     results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
-    entries = sorted((int(seed), int(task), key) for key in attributes if key.startswith("result/")
-                     for _, seed, task in [key.split("/")])
+    entries = sorted(
+        (int(seed), int(task), key)
+        for key in attributes
+        if key.startswith("result/")
+        for _, seed, task in [key.split("/")]
+    )
     for seed, _, key in entries:
         results.setdefault(seed, []).append(attributes[key])
     return results

@@ -19,7 +19,8 @@ from results.definition.urls import readable_url, sqlite_url
 from results.ledger import lease
 from results.ledger.warm_start import Beginning
 
-DATABASE_ERRORS = (SQLAlchemyError, OptunaError)  # raised by a ledger's database that cannot be used
+# raised by a ledger's database that cannot be used
+DATABASE_ERRORS = (SQLAlchemyError, OptunaError)
 
 
 def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
@@ -46,7 +47,10 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
 
 
 def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
-    """Open the storage at a URL; RuntimeError if another version of Optuna made its tables and they differ."""
+    """Open the storage at a URL.
+
+    RuntimeError if another version of Optuna made its tables and they differ.
+    """
     storage = RDBStorage(url, engine_kwargs, skip_compatibility_check=True)
     if storage.get_current_version() == known_tables():
         return storage
@@ -56,21 +60,30 @@ def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
 
 @cache
 def known_tables() -> str | None:
-    """Version of the tables that this Optuna reads; cached, for finding it takes most of the time to open a ledger."""
-    return ScriptDirectory(Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic").get_current_head()
+    """Version of the tables that this Optuna reads.
+
+    Cached, for finding it takes most of the time to open a ledger.
+    """
+    return ScriptDirectory(
+        Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic"
+    ).get_current_head()
 
 
 def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
     """Name of a sweep's study; `record` is the rest of sweep.yaml beside the configuration."""
-    return f"{config.name}-{record['id'][:8]}"  # one database may hold sweeps of one name from several folders
+    # one database may hold sweeps of one name from several folders
+    return f"{config.name}-{record['id'][:8]}"
 
 
 def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) -> None:
     """Create a new sweep's study with its first trials, in `folder` if its ledger has no URL."""
     config = begins.config
     database = open_database(config.ledger_url, folder)
-    study = optuna.create_study(storage=database, study_name=study_name(config, record), directions=[
-        "maximize" if o.direction == "max" else "minimize" for o in config.objectives])
+    study = optuna.create_study(
+        storage=database,
+        study_name=study_name(config, record),
+        directions=["maximize" if o.direction == "max" else "minimize" for o in config.objectives],
+    )
     lease.free(database, database.get_study_id_from_name(study.study_name))
     for trial in begins.trials:
         if isinstance(trial, tuple):
@@ -80,10 +93,14 @@ def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) ->
     database.engine.dispose()
 
 
-def enqueue(study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]) -> None:
+def enqueue(
+    study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]
+) -> None:
     """Enqueue the sweep's base with some fields changed."""
     # The trial checks whether the values go together: some combinations of a grid may not.
-    study.enqueue_trial(config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source})
+    study.enqueue_trial(
+        config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source}
+    )
 
 
 def unusable(error: Exception) -> str:

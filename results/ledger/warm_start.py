@@ -1,6 +1,7 @@
 """Beginning of a sweep: trial 0, the points to try first, and the warm start from an earlier sweep.
 
-A warm start imports the results of the earlier sweep where they mean the same, else its configurations.
+A warm start imports the results of the earlier sweep where they mean the same, else its
+configurations.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
 from results.trial import IMPORTED, TrialRecord, own
 from results.wording import count
 
-DATA = ("data_hash", "validation_hash")  # keys of a sweep's record: hashes of the images behind its results
+# keys of a sweep's record: hashes of the images behind its results
+DATA = ("data_hash", "validation_hash")
 # Fields of a configuration that do not change the meaning of a result.
 WHERE = ("data_path", "device", "threads", "seed", "log_every")
 
@@ -33,28 +35,40 @@ class Beginning:
     """
 
     config: SweepConfig
-    trials: list[tuple[str, dict[str, Any]] | optuna.trial.FrozenTrial] = field(default_factory=list)
+    trials: list[tuple[str, dict[str, Any]] | optuna.trial.FrozenTrial] = field(
+        default_factory=list
+    )
     notes: list[str] = field(default_factory=list)
-    _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)  # of the trials so far, by the space's key
+    # of the trials so far, by the space's key
+    _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def same(self, values: Mapping[str, Any]) -> str | None:
         """Return the source of the trial so far that has these values; None without one."""
         return self._sources.get(self.config.space.key(values))
 
-    def add(self, source: str, values: Mapping[str, Any], finished: optuna.trial.FrozenTrial | None = None) -> None:
+    def add(
+        self,
+        source: str,
+        values: Mapping[str, Any],
+        finished: optuna.trial.FrozenTrial | None = None,
+    ) -> None:
         """Add a new configuration, or a finished trial of it."""
         self._sources[self.config.space.key(values)] = source
         self.trials.append(finished or (source, dict(values)))
 
 
-def beginning(config: SweepConfig, record: Mapping[str, Any],
-              earlier: tuple[SweepConfig, Mapping[str, Any], list[TrialRecord]] | None) -> Beginning:
+def beginning(
+    config: SweepConfig,
+    record: Mapping[str, Any],
+    earlier: tuple[SweepConfig, Mapping[str, Any], list[TrialRecord]] | None,
+) -> Beginning:
     """Return the first trials of a new sweep, each configuration once.
 
-    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names; UserError if none
-    of its trials lies in the new space. Its results are added as finished trials, which no budget counts, if images,
-    seeds and everything but the new space's fields agree. Otherwise its configurations, the best first, are tried
-    again, as many as leave half of the budget to the sampler.
+    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names;
+    UserError if none of its trials lies in the new space. Its results are added as finished trials,
+    which no budget counts, if images, seeds and everything but the new space's fields agree.
+    Otherwise its configurations, the best first, are tried again, as many as leave half of the
+    budget to the sampler.
     """
     begins, base = Beginning(config), config.base.to_dict()
     taken = [] if earlier is None else _taken(config, *earlier)
@@ -63,19 +77,29 @@ def beginning(config: SweepConfig, record: Mapping[str, Any],
     if imports:
         for trial, values in taken:
             source = f"{IMPORTED}{config.warm_start}/{trial.number}"
-            results.setdefault(config.space.key(values), (source, values, _finished(trial, values, config, source)))
+            results.setdefault(
+                config.space.key(values), (source, values, _finished(trial, values, config, source))
+            )
     first = results.pop(config.space.key(base), None)
     if first is not None:
         begins.add(*first)
-        begins.notes.append(f"trial 0 is not trained: its results are those of trial {_their_number(first[0])} of "
-                            f"{config.warm_start}, on the same images and with the same settings.")
+        begins.notes.append(
+            f"trial 0 is not trained: its results are those of trial {_their_number(first[0])} of "
+            f"{config.warm_start}, on the same images and with the same settings."
+        )
     else:
         begins.add("preset" if config.base_is_preset else "base", base)
     for number, point in enumerate(config.points, start=1):
         values = base | point
-        there = results[config.space.key(values)][0] if config.space.key(values) in results else begins.same(values)
+        there = (
+            results[config.space.key(values)][0]
+            if config.space.key(values) in results
+            else begins.same(values)
+        )
         if there is not None:
-            begins.notes.append(f"--points, configuration {number} is left out: it is that of {there}.")
+            begins.notes.append(
+                f"--points, configuration {number} is left out: it is that of {there}."
+            )
         else:
             begins.add(f"points:{number}", values)
     for found in results.values():
@@ -87,14 +111,16 @@ def beginning(config: SweepConfig, record: Mapping[str, Any],
 
 
 def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> None:
-    """Add an earlier sweep's configurations, the best first, as many as leave half of the budget to the sampler."""
+    """Add an earlier sweep's best configurations, for at most half of the budget."""
     config, added = begins.config, 0
     for trial, values in taken:
         if added == max((config.trials - len(begins.trials) + added) // 2, 1):
             return
         if (there := begins.same(values)) is not None:
-            begins.notes.append(f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again: its "
-                                f"configuration is that of {there}.")
+            begins.notes.append(
+                f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again: "
+                f"its configuration is that of {there}."
+            )
             continue
         begins.add(f"warm-start:{config.warm_start}/{trial.number}", values)
         added += 1
@@ -108,65 +134,104 @@ def _of_sampler(begins: Beginning) -> list[str]:
     imported = sum(not isinstance(trial, tuple) for trial in begins.trials)
     if config.sampler == "grid":
         points = grid(space, config.grid_levels)
-        fit, left = config.trials - len(begins.trials) + imported, sum(begins.same(point) is None for point in points)
+        fit, left = (
+            config.trials - len(begins.trials) + imported,
+            sum(begins.same(point) is None for point in points),
+        )
         if fit < left:
-            notes.append(f"--trials {config.trials} leave out {left - fit} of the grid's {len(points)} points; the "
-                         f"others are spread over it. For all: --trials {config.trials + left - fit}.")
+            notes.append(
+                f"--trials {config.trials} leave out {left - fit} of the grid's {len(points)} "
+                "points; the others are spread over it. For all: --trials "
+                f"{config.trials + left - fit}."
+            )
     elif space.size is not None and space.size - imported < config.trials:
-        notes.append(f"the space {space.name} has {count(space.size, 'configuration')}, and each is trained once: the "
-                     f"sweep ends after {count(space.size - imported, 'trial')}, not {config.trials}. For several "
-                     "seeds of each: --seeds.")
+        notes.append(
+            f"the space {space.name} has {count(space.size, 'configuration')}, and each is trained "
+            f"once: the sweep ends after {count(space.size - imported, 'trial')}, not "
+            f"{config.trials}. For several seeds of each: --seeds."
+        )
     needed = random_trials(config.sampler, config.trials)
     if config.trials + imported <= needed:
-        notes.append(f"--sampler {config.sampler} draws at random until {needed} trials have ended, so with --trials "
-                     f"{config.trials} it is random search.")
+        notes.append(
+            f"--sampler {config.sampler} draws at random until {needed} trials have ended, so with "
+            f"--trials {config.trials} it is random search."
+        )
     at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
     if config.sampler in RANGE_SAMPLERS and at_random:
-        notes.append(f"--sampler {config.sampler} knows ranges only: {', '.join(at_random)} "
-                     f"{'is' if len(at_random) == 1 else 'are'} drawn at random from the choices.")
+        notes.append(
+            f"--sampler {config.sampler} knows ranges only: {', '.join(at_random)} "
+            f"{'is' if len(at_random) == 1 else 'are'} drawn at random from the choices."
+        )
     return notes
 
 
-def _taken(config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any],
-           trials: list[TrialRecord]) -> list[tuple[TrialRecord, dict[str, Any]]]:
-    """The earlier sweep's finished trials in the new space, without imported ones, the best first, with all fields."""
+def _taken(
+    config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any], trials: list[TrialRecord]
+) -> list[tuple[TrialRecord, dict[str, Any]]]:
+    """The earlier sweep's finished trials in the new space, the best first, with all fields."""
     if config.publishable and images_of(earlier.protocol) == "test":
-        raise UserError(f"--warm-start {earlier.name}: it looked at test images, and what begins with that cannot "
-                        "be published; say --protocol test, or begin with another sweep.")
+        raise UserError(
+            f"--warm-start {earlier.name}: it looked at test images, and what begins with that "
+            "cannot be published; say --protocol test, or begin with another sweep."
+        )
     known = [(t, train_config(earlier, t).to_dict()) for t in ranked(own(trials), earlier)]
-    fitting = [(t, values) for t, values in known if all(p.admits(values[p.name]) for p in config.space.parameters)]
+    fitting = [
+        (t, values)
+        for t, values in known
+        if all(p.admits(values[p.name]) for p in config.space.parameters)
+    ]
     if not fitting:
-        raise UserError(f"--warm-start {earlier.name}: none of its finished trials lies in the space "
-                        f"{config.space.name} with this sweep's other settings.")
+        raise UserError(
+            f"--warm-start {earlier.name}: none of its finished trials lies in the space "
+            f"{config.space.name} with this sweep's other settings."
+        )
     return fitting
 
 
-def _means_the_same(config: SweepConfig, record: Mapping[str, Any], earlier: SweepConfig,
-                    earlier_record: Mapping[str, Any], taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> bool:
+def _means_the_same(
+    config: SweepConfig,
+    record: Mapping[str, Any],
+    earlier: SweepConfig,
+    earlier_record: Mapping[str, Any],
+    taken: Sequence[tuple[TrialRecord, dict[str, Any]]],
+) -> bool:
     """Whether the new sweep would measure the results of these trials, and over no more seeds."""
-    return earlier.seeds >= config.seeds and all(
-        earlier_record.get(hash_) == record.get(hash_) for hash_ in DATA) and all(
-        _same_setting(trial, values, config) for trial, values in taken)
+    return (
+        earlier.seeds >= config.seeds
+        and all(earlier_record.get(hash_) == record.get(hash_) for hash_ in DATA)
+        and all(_same_setting(trial, values, config) for trial, values in taken)
+    )
 
 
 def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
-    """Whether a trial has the new sweep's metrics and agrees with its base in all fields but those of the new space."""
+    """Whether a trial has the new sweep's metrics and its base, but for the searched fields."""
     searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(
-        then[name] == now[name] for name in now if name not in searched and name not in WHERE)
+        then[name] == now[name] for name in now if name not in searched and name not in WHERE
+    )
 
 
-def _finished(trial: TrialRecord, values: Mapping[str, Any], config: SweepConfig,
-              source: str) -> optuna.trial.FrozenTrial:
-    results = {f"result/{seed}/{result['task']}": result
-               for seed, of_seed in trial.results.items() for result in of_seed}
-    constraints = {str(c): c.violation(value) for c in config.constraints
-                   if (value := trial.last(c.metric)) is not None}
+def _finished(
+    trial: TrialRecord, values: Mapping[str, Any], config: SweepConfig, source: str
+) -> optuna.trial.FrozenTrial:
+    results = {
+        f"result/{seed}/{result['task']}": result
+        for seed, of_seed in trial.results.items()
+        for result in of_seed
+    }
+    constraints = {
+        str(c): c.violation(value)
+        for c in config.constraints
+        if (value := trial.last(c.metric)) is not None
+    }
     return optuna.trial.create_trial(
-        params=config.space.stored(values), distributions=config.space.distributions(),
-        values=[trial.final(o.metric) for o in config.objectives], constraints=constraints,
-        user_attrs={"source": source, **results})
+        params=config.space.stored(values),
+        distributions=config.space.distributions(),
+        values=[trial.final(o.metric) for o in config.objectives],
+        constraints=constraints,
+        user_attrs={"source": source, **results},
+    )
 
 
 def _their_number(source: str) -> str:

@@ -16,27 +16,39 @@ SUGGESTED = {"source": "sampler"}  # attribute of a suggested trial from its cre
 class WriteThrough(InMemoryStorage):
     """An Optuna storage of one study in a database to which no other process writes trials.
 
-    Optuna reads a study's running trials from the database a dozen times per trial, which costs more than all writes.
-    This storage reads only the study's attributes there, which others may write.
+    Optuna reads a study's running trials from the database a dozen times per trial, which costs
+    more than all writes. This storage reads only the study's attributes there, which others may
+    write.
     """
 
-    def __init__(self, database: RDBStorage, study_id: int, foreign: Callable[[FrozenTrial], bool]) -> None:
+    def __init__(
+        self, database: RDBStorage, study_id: int, foreign: Callable[[FrozenTrial], bool]
+    ) -> None:
         """Read the study. Trials that are `foreign` keep their numbers but stay hidden."""
         super().__init__()
         self._database, self._its_study_id, self._foreign = database, study_id, foreign
         self._hidden: set[int] = set()
-        self._its_ids: list[int] = []  # the database's ids of the trials, by number, which is their id here
-        super().create_new_study(database.get_study_directions(study_id), database.get_study_name_from_id(study_id))
+        # the database's ids of the trials, by number, which is their id here
+        self._its_ids: list[int] = []
+        super().create_new_study(
+            database.get_study_directions(study_id), database.get_study_name_from_id(study_id)
+        )
         for trial in database.get_all_trials(study_id):
             self._take_in(trial)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and return its id."""
-        made = self._database.get_trial(self._database.create_new_trial(
-            self._its_study_id, template_trial or create_trial(state=TrialState.RUNNING, user_attrs=SUGGESTED)))
-        for number in range(len(self._its_ids), made.number):  # another program has added trials meanwhile
+        made = self._database.get_trial(
+            self._database.create_new_trial(
+                self._its_study_id,
+                template_trial or create_trial(state=TrialState.RUNNING, user_attrs=SUGGESTED),
+            )
+        )
+        # another program has added trials meanwhile
+        for number in range(len(self._its_ids), made.number):
             there = self._database.get_trial(
-                self._database.get_trial_id_from_study_id_trial_number(self._its_study_id, number))
+                self._database.get_trial_id_from_study_id_trial_number(self._its_study_id, number)
+            )
             if not self._foreign(there):
                 raise RunError(f"trial {number} was added to the ledger by another process")
             self._take_in(there)
@@ -47,20 +59,33 @@ class WriteThrough(InMemoryStorage):
         """The number of the next new trial."""
         return len(self._its_ids)
 
-    def set_trial_param(self, trial_id: int, param_name: str, param_value_internal: float,
-                        distribution: BaseDistribution) -> None:
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
         """Set a parameter."""
-        self._database.set_trial_param(self._its_ids[trial_id], param_name, param_value_internal, distribution)
+        self._database.set_trial_param(
+            self._its_ids[trial_id], param_name, param_value_internal, distribution
+        )
         super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
 
-    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
+    def set_trial_state_values(
+        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
+    ) -> bool:
         """Set the state and the values; return whether that was possible."""
         done = self._database.set_trial_state_values(self._its_ids[trial_id], state, values)
         return done and super().set_trial_state_values(trial_id, state, values)
 
-    def set_trial_intermediate_value(self, trial_id: int, step: int, intermediate_value: float) -> None:
+    def set_trial_intermediate_value(
+        self, trial_id: int, step: int, intermediate_value: float
+    ) -> None:
         """Set an intermediate value."""
-        self._database.set_trial_intermediate_value(self._its_ids[trial_id], step, intermediate_value)
+        self._database.set_trial_intermediate_value(
+            self._its_ids[trial_id], step, intermediate_value
+        )
         super().set_trial_intermediate_value(trial_id, step, intermediate_value)
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
@@ -73,12 +98,20 @@ class WriteThrough(InMemoryStorage):
         self._database.set_trial_system_attr(self._its_ids[trial_id], key, value)
         super().set_trial_system_attr(trial_id, key, _stored(value))
 
-    def get_all_trials(self, study_id: int, deepcopy: bool = True,
-                       states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+    def get_all_trials(
+        self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
+    ) -> list[FrozenTrial]:
         """Return the trials that are not foreign, by number."""
-        # For a tuple Optuna would look for WAITING trials only after the last one; here they are put back.
-        wanted = None if states is None else frozenset(state for state in TrialState if state in states)
-        return [t for t in super().get_all_trials(study_id, deepcopy, wanted) if t.number not in self._hidden]
+        # For a tuple Optuna would look for WAITING trials only after the last one; here they are
+        # put back.
+        wanted = (
+            None if states is None else frozenset(state for state in TrialState if state in states)
+        )
+        return [
+            t
+            for t in super().get_all_trials(study_id, deepcopy, wanted)
+            if t.number not in self._hidden
+        ]
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of the study."""

@@ -19,7 +19,8 @@ _DECADES = 3  # a longer logarithmic range has ticks at powers of ten only
 class Axis:
     """Axis of a searched field: its range, widened by values outside, or its choices.
 
-    A logarithmic range has a logarithmic axis, also if its numbers are negative. A choice lies at its index.
+    A logarithmic range has a logarithmic axis, also if its numbers are negative. A choice lies at
+    its index.
     """
 
     parameter: Parameter
@@ -61,12 +62,18 @@ class Axis:
         if not self.parameter.log:
             whole = field_type(self.parameter.name)[0] is int
             return [(value, f"{value:g}") for value in round_values(low, high, whole)]
-        return [(place, f"{value:g}") for value in sorted(_round_logarithms(low, high, self.parameter.negated))
-                if low - 1e-9 <= (place := self.place(value)) <= high + 1e-9]
+        return [
+            (place, f"{value:g}")
+            for value in sorted(_round_logarithms(low, high, self.parameter.negated))
+            if low - 1e-9 <= (place := self.place(value)) <= high + 1e-9
+        ]
 
 
 def round_values(low: float, high: float, whole: bool = False) -> list[float]:
-    """Return about TICKS values from low to high, 1, 2 or 5 times a power of ten apart; with `whole`, whole numbers."""
+    """Return about TICKS values from low to high, 1, 2 or 5 times a power of ten apart.
+
+    With `whole`, whole numbers.
+    """
     if low == high:
         return [low]
     raw = (high - low) / TICKS
@@ -82,5 +89,8 @@ def _round_logarithms(low: float, high: float, negated: bool) -> Iterable[float]
     """The values 1, 2 and 5 times powers of ten around an axis with these logarithms as ends."""
     low, high, sign = (-high, -low, -1) if negated else (low, high, 1)
     factors = _FACTORS if high - low <= _DECADES else (1,)
-    return [sign * factor * 10.0 ** power for power in range(math.floor(low), math.ceil(high) + 1)
-            for factor in factors]
+    return [
+        sign * factor * 10.0**power
+        for power in range(math.floor(low), math.ceil(high) + 1)
+        for factor in factors
+    ]

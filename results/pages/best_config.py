@@ -23,25 +23,34 @@ _KEYS = ("model", "dataset", "buffer_size")  # keys of best_args, which hold the
 
 
 def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
-    """Write a trial's configuration for the reported stream, and its provenance, to best_config.yaml and best_args.py.
+    """Write a trial's configuration and provenance to best_config.yaml and best_args.py.
 
-    best_config.yaml holds `exported`, which `dynamos --config` trains; best_args.py holds the mapping
-    {stream: {method: {buffer size: fields}}}, as in the original program.
+    best_config.yaml holds `exported`, which `dynamos --config` trains; best_args.py holds the
+    mapping {stream: {method: {buffer size: fields}}}, as in the original program.
     """
     content = exported(ledger, trial, choice)
-    write_whole(ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120))
-    write_whole(ledger.folder / "best_args.py", best_args(reported_config(ledger.config, trial), content["provenance"]))
+    write_whole(
+        ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120)
+    )
+    write_whole(
+        ledger.folder / "best_args.py",
+        best_args(reported_config(ledger.config, trial), content["provenance"]),
+    )
 
 
 def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
-    """Return a trial's configuration for the reported stream, its command lines, a note on these, its provenance."""
+    """Return a trial's configuration, its command lines, a note on these, its provenance."""
     config = reported_config(ledger.config, trial)
-    return {"config": config.to_dict(), "commands": commands(config), "note": note(config, ledger),
-            "provenance": provenance(ledger, trial, choice)}
+    return {
+        "config": config.to_dict(),
+        "commands": commands(config),
+        "note": note(config, ledger),
+        "provenance": provenance(ledger, trial, choice),
+    }
 
 
 def write_views(ledger: Ledger) -> None:
-    """Write trials.csv, with several objectives pareto.csv, and the files of the best trial, if one can be chosen.
+    """Write trials.csv, pareto.csv if there are several objectives, and the best trial's files.
 
     Of a confirmation, also enter the outcome in the sweep that it confirms.
     """
@@ -49,7 +58,8 @@ def write_views(ledger: Ledger) -> None:
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
         with closing(Ledger.open(storage, confirms)) as sweep:
             enter_outcome(sweep, ledger, ledger.trials())
-    found = best(ledger.trials(), ledger.config)  # None of a confirmation: it would be a choice on test images
+    # None of a confirmation: it would be a choice on test images
+    found = best(ledger.trials(), ledger.config)
     if found is not None:
         export(ledger, found, Choice())
     write_trials(ledger)  # last: if it is up to date, so is the rest
@@ -59,30 +69,49 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
     """Return the origin of a configuration and the rule and metric of its choice."""
     config = ledger.config
     stamp = {} if config.publishable else {"warning": NOT_PUBLISHABLE}
-    searched = {"searched_on": {name: getattr(config.base, name) for name in config.report_on}} if (
-        config.report_on) else {}
+    searched = (
+        {"searched_on": {name: getattr(config.base, name) for name in config.report_on}}
+        if (config.report_on)
+        else {}
+    )
     return stamp | {
-        "sweep": config.name, "trial": trial.number, "source": trial.source, "seeds": list(trial.results),
-        "protocol": config.protocol, **searched, "chosen_by": str(choice), "metric": config.objectives[0].metric,
-        "value": trial.value, "spread": trial.spread(config.objectives[0].metric),
+        "sweep": config.name,
+        "trial": trial.number,
+        "source": trial.source,
+        "seeds": list(trial.results),
+        "protocol": config.protocol,
+        **searched,
+        "chosen_by": str(choice),
+        "metric": config.objectives[0].metric,
+        "value": trial.value,
+        "spread": trial.spread(config.objectives[0].metric),
         "constraints": [str(c) for c in config.constraints],
-        **{name: value for name, value in ledger.record.items() if name != REMARKS}}
+        **{name: value for name, value in ledger.record.items() if name != REMARKS},
+    }
 
 
 def commands(config: TrainConfig) -> dict[str, str]:
     """Return the command lines that train this configuration, by program."""
-    flags = " ".join(_flag(name, value) for name, value in config.to_dict().items()
-                     if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default)
-    return {"dynamos": f"dynamos {flags}", "main_policy": f"python main_policy.py --csv-log {flags}"}
+    flags = " ".join(
+        _flag(name, value)
+        for name, value in config.to_dict().items()
+        if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default
+    )
+    return {
+        "dynamos": f"dynamos {flags}",
+        "main_policy": f"python main_policy.py --csv-log {flags}",
+    }
 
 
 def note(config: TrainConfig, ledger: Ledger) -> str:
     """Describe the images that the `commands` of a sweep's choice look at."""
     if config.evaluate_on == "test":
         return "These commands look at test images, and no sweep counts that."
-    return ("These commands measure on validation images, as the sweep did. The test is: "
-            f"{ledger.command('confirm')}. With --evaluate-on test a command looks at test images too, and no sweep "
-            "counts that.")
+    return (
+        "These commands measure on validation images, as the sweep did. The test is: "
+        f"{ledger.command('confirm')}. With --evaluate-on test a command looks at test images too, "
+        "and no sweep counts that."
+    )
 
 
 def _flag(name: str, value: Any) -> str:
@@ -94,9 +123,14 @@ def _flag(name: str, value: Any) -> str:
 
 def best_args(config: TrainConfig, about: dict[str, Any]) -> str:
     """Return the content of best_args.py for a configuration; `about` is its provenance."""
-    fields = {name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS}
+    fields = {
+        name: value for name, value in config.to_dict().items() if name not in _MACHINE + _KEYS
+    }
     mapping = {config.dataset: {config.model: {config.buffer_size: fields}}}
     warning = f"# {NOT_PUBLISHABLE}\n" if "warning" in about else ""
     value = measured(about["metric"], about["value"])
-    return (f"{warning}# Sweep {about['sweep']}, trial {about['trial']} ({about['source']}): {about['metric']} {value} "
-            f"({about['protocol']}).\nbest_args = {pprint.pformat(mapping, sort_dicts=False, width=100)}\n")
+    return (
+        f"{warning}# Sweep {about['sweep']}, trial {about['trial']} ({about['source']}): "
+        f"{about['metric']} {value} ({about['protocol']}).\nbest_args = "
+        f"{pprint.pformat(mapping, sort_dicts=False, width=100)}\n"
+    )

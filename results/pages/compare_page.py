@@ -13,20 +13,33 @@ _SPENT = {"trials": "trials ended", "cpu_seconds": "CPU seconds", "gpu_seconds":
 
 
 def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
-    """Write the page: the best of each sweep, also at equal budgets, its course over cost, the fields that differ."""
+    """Write the page: the best of each sweep, its course over cost, the fields that differ."""
     names = [sweep.name for sweep in sweeps]
     settings, found, shifted = table(sweeps)
-    parts = [heading(f"Sweeps {', '.join(names)}", 1),
-             *(paragraph(f"{sweep.name}: {NOT_PUBLISHABLE}", "stamp") for sweep in sweeps
-               if not sweep.config.publishable),
-             *(paragraph(text, "caution") for text in sentences(sweeps)),
-             heading("What each found"),
-             html_table(["mean ± standard deviation over seeds", *names], [(what, *of) for what, of in found]),
-             heading("Best so far"), *_curves(sweeps)]
+    parts = [
+        heading(f"Sweeps {', '.join(names)}", 1),
+        *(
+            paragraph(f"{sweep.name}: {NOT_PUBLISHABLE}", "stamp")
+            for sweep in sweeps
+            if not sweep.config.publishable
+        ),
+        *(paragraph(text, "caution") for text in sentences(sweeps)),
+        heading("What each found"),
+        html_table(
+            ["mean ± standard deviation over seeds", *names], [(what, *of) for what, of in found]
+        ),
+        heading("Best so far"),
+        *_curves(sweeps),
+    ]
     if shifted:
-        parts += [heading("What the best have differently"),
-                  html_table(["", *names], [(what, *of) for what, of in shifted])]
-    parts += [heading("Settings and cost"), html_table(["", *names], [(what, *of) for what, of in settings])]
+        parts += [
+            heading("What the best have differently"),
+            html_table(["", *names], [(what, *of) for what, of in shifted]),
+        ]
+    parts += [
+        heading("Settings and cost"),
+        html_table(["", *names], [(what, *of) for what, of in settings]),
+    ]
     return write_whole(path, page(f"Sweeps {', '.join(names)}", parts))
 
 
@@ -35,8 +48,14 @@ def _curves(sweeps: list[Compared]) -> Iterator[str]:
     metric = sweeps[0].config.objectives[0].metric
     drawn = False
     for kind in BUDGETS:
-        curves = {sweep.name: [(step.spent(kind), step.best.value, step.best.number) for step in sweep.steps
-                               if step.best is not None and step.best.value is not None] for sweep in sweeps}
+        curves = {
+            sweep.name: [
+                (step.spent(kind), step.best.value, step.best.number)
+                for step in sweep.steps
+                if step.best is not None and step.best.value is not None
+            ]
+            for sweep in sweeps
+        }
         if any(point[0] for points in curves.values() for point in points):
             drawn = True
             yield chart(charts.anytime(curves, _SPENT[kind], metric), f"best by {_SPENT[kind]}")

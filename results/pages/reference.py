@@ -1,4 +1,7 @@
-"""The reference page of fields, made from their descriptions: `python -m results.pages.reference` prints it."""
+"""The reference page of fields, made from their descriptions.
+
+`python -m results.pages.reference` prints it.
+"""
 
 from collections.abc import Iterator
 
@@ -9,11 +12,26 @@ from results.definition.sweep_config import SweepConfig
 
 def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
     """Return the page, in Markdown: a table of each class's described fields, by group."""
-    return "\n".join(["# Fields", "", "Made from the code by `make reference`; do not edit.", "",
-                      "## Of a run", "", "Flags of `dynamos` (`--keep-ratio`), of `--set` in a sweep "
-                      "(`--set keep_ratio=0.6`), keys of a configuration in YAML.", "", *_table(run),
-                      "## Of a sweep", "", "Flags of `dynamos-sweep run`, keys of `sweep.yaml` and of a request to the "
-                      "service. Those of a session may change when a sweep is resumed.", "", *_table(sweep)])
+    return "\n".join(
+        [
+            "# Fields",
+            "",
+            "Made from the code by `make reference`; do not edit.",
+            "",
+            "## Of a run",
+            "",
+            "Flags of `dynamos` (`--keep-ratio`), of `--set` in a sweep "
+            "(`--set keep_ratio=0.6`), keys of a configuration in YAML.",
+            "",
+            *_table(run),
+            "## Of a sweep",
+            "",
+            "Flags of `dynamos-sweep run`, keys of `sweep.yaml` and of a request to the "
+            "service. Those of a session may change when a sweep is resumed.",
+            "",
+            *_table(sweep),
+        ]
+    )
 
 
 def _table(config: type) -> Iterator[str]:
@@ -22,13 +40,19 @@ def _table(config: type) -> Iterator[str]:
     for about in settings(config).values():
         flag = about.flag if config is not TrainConfig else about.name.replace("_", "-")
         meaning = about.help + (" (of a session)" if about.session else "")
-        yield (f"| `{about.name}` | {f'`--{flag}`' if flag else ''} | {_shown(about.default)} | {_allowed(about)} | "
-               f"{meaning.replace('|', '&#124;')} |")
+        yield (
+            f"| `{about.name}` | {f'`--{flag}`' if flag else ''} | {_shown(about.default)} | "
+            f"{_allowed(about)} | {meaning.replace('|', '&#124;')} |"
+        )
     yield ""
 
 
 def _shown(default: object) -> str:
-    return "" if default is None else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    return (
+        ""
+        if default is None
+        else f"`{str(default).lower() if isinstance(default, bool) else default}`"
+    )
 
 
 def _allowed(about: Setting) -> str:

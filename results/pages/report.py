@@ -20,7 +20,17 @@ from results.definition.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
 from results.pages import charts
-from results.pages.html import chart, folded, frame, grid, heading, page, paragraph, preformatted, table
+from results.pages.html import (
+    chart,
+    folded,
+    frame,
+    grid,
+    heading,
+    page,
+    paragraph,
+    preformatted,
+    table,
+)
 from results.sweep import Sweep
 from results.trial import TrialRecord, own
 from results.wording import count, duration, mean_and_spread, measured, number
@@ -35,7 +45,12 @@ def report(ledger: Ledger) -> str:
     """Return the page: the answer, cautions about it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = best(sweep.records, config)
-    parts = [heading(f"Sweep {config.name}", 1), *_labels(ledger), *_head(ledger, sweep), *_confirmations(ledger)]
+    parts = [
+        heading(f"Sweep {config.name}", 1),
+        *_labels(ledger),
+        *_head(ledger, sweep),
+        *_confirmations(ledger),
+    ]
     if chosen is not None:
         parts += _beside_baseline(sweep, chosen)
     parts += _search(sweep)
@@ -44,8 +59,17 @@ def report(ledger: Ledger) -> str:
     parts += [heading("Rankings after each task"), paragraph(ranking(sweep.records, config))]
     parts += _failures(sweep.records)
     parts += _trials(sweep, chosen)
-    parts += [heading("Settings and versions"), folded("Every setting, version and hash", preformatted(yaml.safe_dump(
-        {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100)))]
+    parts += [
+        heading("Settings and versions"),
+        folded(
+            "Every setting, version and hash",
+            preformatted(
+                yaml.safe_dump(
+                    {**config.to_dict(), "record": ledger.record}, sort_keys=False, width=100
+                )
+            ),
+        ),
+    ]
     return page(f"Sweep {config.name}", parts)
 
 
@@ -65,35 +89,51 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
         paragraph(headline(sweep.records, config, ledger.record, ledger.looks), "lead"),
-        paragraph(f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, {len(ran)} of "
-                  f"{ledger.budget} trials" + (f" ({told})" if told else "")
-                  + (f" and {count(taken, 'result')} of {config.warm_start}" if taken else "")
-                  + f", {count(config.seeds, 'seed')} each, "
-                  f"sampler {config.sampler}, pruner {config.pruner}, sought "
-                  f"{' and '.join(map(str, config.objectives))}"
-                  + "".join(f", with {c}" for c in config.constraints) + f"; {ledger.state}."),
+        paragraph(
+            f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, "
+            f"{len(ran)} of {ledger.budget} trials"
+            + (f" ({told})" if told else "")
+            + (f" and {count(taken, 'result')} of {config.warm_start}" if taken else "")
+            + f", {count(config.seeds, 'seed')} each, "
+            f"sampler {config.sampler}, pruner {config.pruner}, sought "
+            f"{' and '.join(map(str, config.objectives))}"
+            + "".join(f", with {c}" for c in config.constraints)
+            + f"; {ledger.state}."
+        ),
         paragraph(f"Space {config.space.name}: {searched}."),
-        paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}.")]
-    return parts + [paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep.records, config))]
+        paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}."),
+    ]
+    return parts + [
+        paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep.records, config))
+    ]
 
 
 def _confirmations(ledger: Ledger) -> list[str]:
     """Findings of the confirmations, on test images."""
     parts = [heading("On test images")]
     if not ledger.looks:
-        return [*parts, paragraph("Test images have not been looked at; confirm the choice before it is published: "
-                                  + ledger.command("confirm"))]
+        return [
+            *parts,
+            paragraph(
+                "Test images have not been looked at; confirm the choice before it is published: "
+                + ledger.command("confirm")
+            ),
+        ]
     for name, look in ledger.looks.items():
         if not (ledger.folder.parent / name / "sweep.yaml").exists():
-            parts.append(paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep."))
+            parts.append(
+                paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep.")
+            )
             continue
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
             fields, trials = [p.name for p in there.config.space.parameters], there.trials()
             metric = there.config.objectives[0].metric
-            parts += [paragraph(f"{name}: {verdict(ledger, there, trials)}"),
-                      *(paragraph(text, "caution") for text in troubles(trials)),
-                      chart(charts.tested(outcomes(there, trials), metric), f"tested by {name}"),
-                      frame(confirmation_frame(there, trials).drop(columns=fields, errors="ignore"))]
+            parts += [
+                paragraph(f"{name}: {verdict(ledger, there, trials)}"),
+                *(paragraph(text, "caution") for text in troubles(trials)),
+                chart(charts.tested(outcomes(there, trials), metric), f"tested by {name}"),
+                frame(confirmation_frame(there, trials).drop(columns=fields, errors="ignore")),
+            ]
     return parts
 
 
@@ -103,9 +143,19 @@ def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
     columns = {f"best ({named(chosen)})": chosen}
     if first is not None and first.number != chosen.number:
         columns[f"{baseline_name(sweep.config)} ({named(first)})"] = first
-    rows = [(metric, *(mean_and_spread(t, metric) if t.state == "COMPLETE" else t.state.lower()
-                       for t in columns.values())) for metric in sweep.config.metrics]
-    rows += [(field, *(number(t.config.get(field)) for t in columns.values())) for field in chosen.config]
+    rows = [
+        (
+            metric,
+            *(
+                mean_and_spread(t, metric) if t.state == "COMPLETE" else t.state.lower()
+                for t in columns.values()
+            ),
+        )
+        for metric in sweep.config.metrics
+    ]
+    rows += [
+        (field, *(number(t.config.get(field)) for t in columns.values())) for field in chosen.config
+    ]
     return [heading("Best against baseline"), table(["", *columns], rows)]
 
 
@@ -118,41 +168,73 @@ def _search(sweep: Sweep) -> list[str]:
     if len(complete) < 2:
         parts.append(paragraph("Charts of the search need two completed trials."))
     else:
-        parts += [heading("Optimisation history", 3), chart(charts.history(sweep), "optimisation history")]
+        parts += [
+            heading("Optimisation history", 3),
+            chart(charts.history(sweep), "optimisation history"),
+        ]
     if any(t.tasks_done and t.n_tasks > 1 for t in sweep.records):
-        parts += [heading(f"{metric} by task", 3),
-                  paragraph("After each task on the tasks seen so far. Lines that end early are of trials that were "
-                            "cut short or still run: compare them at equal tasks only.", "hint"),
-                  chart(charts.curves(sweep), "objective by task")]
+        parts += [
+            heading(f"{metric} by task", 3),
+            paragraph(
+                "After each task on the tasks seen so far. Lines that end early are of trials that "
+                "were cut short or still run: compare them at equal tasks only.",
+                "hint",
+            ),
+            chart(charts.curves(sweep), "objective by task"),
+        ]
     if len(complete) < 2:
         return parts
     if (shares := importance.shares(sweep)) is not None:
-        parts += [heading("Parameter importance", 3),
-                  paragraph(f"The share of the variance of {metric} that each field explains (fANOVA), over "
-                            f"{len(complete)} trials; the lines show one standard deviation over "
-                            f"{importance.RESAMPLES} resamples of the trials.", "hint"),
-                  chart(charts.importance(shares, metric), "parameter importance")]
+        parts += [
+            heading("Parameter importance", 3),
+            paragraph(
+                f"The share of the variance of {metric} that each field explains (fANOVA), over "
+                f"{len(complete)} trials; the lines show one standard deviation over "
+                f"{importance.RESAMPLES} resamples of the trials.",
+                "hint",
+            ),
+            chart(charts.importance(shares, metric), "parameter importance"),
+        ]
     fields = len(sweep.config.space.parameters)
-    parts += [heading("Parallel coordinates", 3), chart(charts.parallel(sweep), "parallel coordinates",
-                                                        least=6 * (fields + 1)),
-              heading("Slices", 3),
-              paragraph(f"{metric} over each searched field: " + ", ".join(
-                  f"{group.look.sign} {group.name}" for group in charts.groups(sweep, *charts.FINAL)) + ".", "hint"),
-              grid(chart(figure, f"{metric} over {name}") for name, figure in charts.slices(sweep).items())]
+    parts += [
+        heading("Parallel coordinates", 3),
+        chart(charts.parallel(sweep), "parallel coordinates", least=6 * (fields + 1)),
+        heading("Slices", 3),
+        paragraph(
+            f"{metric} over each searched field: "
+            + ", ".join(
+                f"{group.look.sign} {group.name}" for group in charts.groups(sweep, *charts.FINAL)
+            )
+            + ".",
+            "hint",
+        ),
+        grid(
+            chart(figure, f"{metric} over {name}") for name, figure in charts.slices(sweep).items()
+        ),
+    ]
     for x, y in charts.trade_offs(sweep.config):
         if sum(t.last(x.metric) is not None and t.last(y.metric) is not None for t in complete) > 1:
             parts.append(heading(_trade_off(x, y), 3))
             if x.metric == "compute":
-                parts.append(paragraph(
-                    "Compute is what the network would need if dropped channels were skipped, agents included, over "
-                    "the dense network's; a masked network saves it in principle only.", "hint"))
+                parts.append(
+                    paragraph(
+                        "Compute is what the network would need if dropped channels were skipped, "
+                        "agents included, over the dense network's; a masked network saves it in "
+                        "principle only.",
+                        "hint",
+                    )
+                )
             parts.append(chart(charts.trade_off(sweep, x, y), _trade_off(x, y)))
     return parts
 
 
 def _trade_off(x: Objective, y: Objective) -> str:
     """Heading of the chart of two metrics."""
-    return "Accuracy against compute" if x.metric == "compute" and y.sign > 0 else f"{y.metric} against {x.metric}"
+    return (
+        "Accuracy against compute"
+        if x.metric == "compute" and y.sign > 0
+        else f"{y.metric} against {x.metric}"
+    )
 
 
 def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
@@ -162,19 +244,43 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
         return []
     special = {t.number for t in (chosen, baseline(sweep.records)) if t is not None}
     sought = [o.metric for o in config.objectives]
-    others = [m for m in dict.fromkeys([*(c.metric for c in config.constraints), "compute"]) if m not in sought]
+    others = [
+        m
+        for m in dict.fromkeys([*(c.metric for c in config.constraints), "compute"])
+        if m not in sought
+    ]
     fields = [p.name for p in config.space.parameters]
-    rows = [[t.number, _standing(config, t), *(mean_and_spread(t, metric) for metric in sought),
-             *("" if (mean := t.last(metric)) is None else measured(metric, mean) for metric in others),
-             *(number(t.config[name]) if name in t.config else "" for name in fields),
-             f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "", "" if t.seconds is None else duration(t.seconds),
-             f"{'chosen; ' if t is chosen else ''}{t.source}", t.reason] for t in sweep.records]
-    return [heading("Trials"),
-            paragraph("Values are means over seeds after the last task learned. Every column, with numbers in full, is "
-                      "in trials.csv in the sweep's folder, which each session of the sweep writes at its end.",
-                      "hint"),
-            table(["trial", "state", *sought, *others, *fields, "tasks", "time", "source", "reason"], rows,
-                  marked=[i for i, t in enumerate(sweep.records) if t.number in special])]
+    rows = [
+        [
+            t.number,
+            _standing(config, t),
+            *(mean_and_spread(t, metric) for metric in sought),
+            *(
+                "" if (mean := t.last(metric)) is None else measured(metric, mean)
+                for metric in others
+            ),
+            *(number(t.config[name]) if name in t.config else "" for name in fields),
+            f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "",
+            "" if t.seconds is None else duration(t.seconds),
+            f"{'chosen; ' if t is chosen else ''}{t.source}",
+            t.reason,
+        ]
+        for t in sweep.records
+    ]
+    return [
+        heading("Trials"),
+        paragraph(
+            "Values are means over seeds after the last task learned. Every column, with numbers "
+            "in full, is in trials.csv in the sweep's folder, which each session of the sweep "
+            "writes at its end.",
+            "hint",
+        ),
+        table(
+            ["trial", "state", *sought, *others, *fields, "tasks", "time", "source", "reason"],
+            rows,
+            marked=[i for i, t in enumerate(sweep.records) if t.number in special],
+        ),
+    ]
 
 
 def _standing(config: SweepConfig, trial: TrialRecord) -> str:
@@ -191,21 +297,33 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
         return []
     parts = [heading(f"The best, trial {chosen.number}")]
     if chosen.tasks_done > 1:
-        parts += [heading("Accuracy matrix", 3),
-                  paragraph("Class-incremental accuracy in percent, mean over seeds; above the diagonal on the next "
-                            "task, not yet seen."),
-                  chart(charts.matrix(chosen), "accuracy matrix"),
-                  heading("Accuracy on each task", 3), chart(charts.per_task(chosen), "accuracy on each task")]
+        parts += [
+            heading("Accuracy matrix", 3),
+            paragraph(
+                "Class-incremental accuracy in percent, mean over seeds; above the diagonal on the "
+                "next task, not yet seen."
+            ),
+            chart(charts.matrix(chosen), "accuracy matrix"),
+            heading("Accuracy on each task", 3),
+            chart(charts.per_task(chosen), "accuracy on each task"),
+        ]
     seed = next(iter(chosen.results))
     use = ledger.channel_use(chosen, seed)  # of one seed: channels differ between seeds
     if any(chosen.results[seed][-1]["keep_per_task"][0]):
-        parts += [heading("Channels kept", 3), paragraph("The fraction of its channels that each gate keeps."),
-                  chart(charts.kept(chosen), "channels kept")]
+        parts += [
+            heading("Channels kept", 3),
+            paragraph("The fraction of its channels that each gate keeps."),
+            chart(charts.kept(chosen), "channels kept"),
+        ]
     if use is not None:
-        parts += [heading("Which channels each class uses", 3),
-                  paragraph("The fraction of a class's evaluation images for which a gate keeps a channel, after the "
-                            f"last task, with seed {seed}. Rows that look alike share their modules."),
-                  chart(charts.channels(use), "channels by class", tall=True)]
+        parts += [
+            heading("Which channels each class uses", 3),
+            paragraph(
+                "The fraction of a class's evaluation images for which a gate keeps a channel, "
+                f"after the last task, with seed {seed}. Rows that look alike share their modules."
+            ),
+            chart(charts.channels(use), "channels by class", tall=True),
+        ]
     return parts
 
 
@@ -213,6 +331,10 @@ def _failures(trials: list[TrialRecord]) -> list[str]:
     failed = [t for t in trials if t.state == "FAIL"]
     if not failed:
         return []
-    shown = pd.DataFrame([{"reason": reason, "how many": len(numbers), "trials": ", ".join(map(str, numbers))}
-                          for reason, numbers in by_reason(failed).items()])
+    shown = pd.DataFrame(
+        [
+            {"reason": reason, "how many": len(numbers), "trials": ", ".join(map(str, numbers))}
+            for reason, numbers in by_reason(failed).items()
+        ]
+    )
     return [heading("Failed trials"), frame(shown)]

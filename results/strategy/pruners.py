@@ -1,13 +1,15 @@
 """Pruners by name, and Judge, which decides whether a trial should be stopped after a task.
 
-Optuna's pruners decide; this module gives them their data. A metric such as class-il falls as tasks arrive, so an early
-value looks better than any late one, and Optuna judges a trial by its best value over all steps. So each task count has
-a separate shadow study in memory, in which a trial has a single step: values are compared at equal task counts only.
-The studies have one direction even if the sweep has several objectives (Optuna's pruners refuse several). They need no
-storage: they follow from the trials' records.
+Optuna's pruners decide; this module gives them their data. A metric such as class-il falls as tasks
+arrive, so an early value looks better than any late one, and Optuna judges a trial by its best
+value over all steps. So each task count has a separate shadow study in memory, in which a trial has
+a single step: values are compared at equal task counts only. The studies have one direction even if
+the sweep has several objectives (Optuna's pruners refuse several). They need no storage: they
+follow from the trials' records.
 
-A trial is compared with the values known when its last seed reported the task, however late it is judged. A trial that
-passed, and is judged again after a stop or a lost worker, must not be pruned for results since then.
+A trial is compared with the values known when its last seed reported the task, however late it is
+judged. A trial that passed, and is judged again after a stop or a lost worker, must not be pruned
+for results since then.
 """
 
 import math
@@ -20,7 +22,13 @@ from typing import Protocol
 import numpy as np
 import optuna
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import BasePruner, PatientPruner, PercentilePruner, SuccessiveHalvingPruner, WilcoxonPruner
+from optuna.pruners import (
+    BasePruner,
+    PatientPruner,
+    PercentilePruner,
+    SuccessiveHalvingPruner,
+    WilcoxonPruner,
+)
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynamos.metrics import mean
@@ -29,15 +37,16 @@ from results.trial import TrialRecord
 STARTUP_TRIALS = 5  # finished trials that median, percentile and patient wait for; Optuna's default
 REDUCTION = 2  # halving lets one of so many pass a rung
 WILCOXON_P = 0.1  # Optuna's default threshold
-WILCOXON_SEEDS = 4  # with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
+# with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
+WILCOXON_SEEDS = 4
 STEP = 0  # a shadow trial's only step
 
 
 class Judge:
     """Judge of running trials by one pruner's rule. Rebuilt from the records, it decides as before.
 
-    On a resume, the caller passes every ended trial to `learn`, and the interrupted ones: halving needs their values
-    after earlier tasks.
+    On a resume, the caller passes every ended trial to `learn`, and the interrupted ones: halving
+    needs their values after earlier tasks.
     """
 
     def __init__(self, pruner: str, grace_tasks: int, metric: str, maximize: bool) -> None:
@@ -49,19 +58,25 @@ class Judge:
         self._rule.learn(trial)
 
     def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
-        """Return the reason to prune the trial after so many tasks, by default `tasks_done`; None if it should go on.
+        """Return the reason to prune the trial after so many tasks, by default `tasks_done`.
+
+        None if it should go on.
 
         A trial that lacks the metric after this task cannot be compared and goes on.
         """
         tasks = trial.tasks_done if tasks is None else tasks
-        if tasks < self._measure.grace_tasks or tasks >= trial.n_tasks or self._measure.mean(trial, tasks) is None:
+        if (
+            tasks < self._measure.grace_tasks
+            or tasks >= trial.n_tasks
+            or self._measure.mean(trial, tasks) is None
+        ):
             return None
         return self._rule.objection(trial, tasks)
 
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """Metric by which trials are compared, its direction, and the first task count of a comparison."""
+    """Metric by which trials are compared, its direction, and the first task count compared."""
 
     metric: str
     maximize: bool
@@ -71,7 +86,10 @@ class Measure:
         """The metric after so many tasks, by seed; None if a seed has no finite value."""
         if trial.tasks_done < tasks:
             return None
-        values = {seed: results[tasks - 1]["metrics"].get(self.metric) for seed, results in trial.results.items()}
+        values = {
+            seed: results[tasks - 1]["metrics"].get(self.metric)
+            for seed, results in trial.results.items()
+        }
         return None if any(v is None or not math.isfinite(v) for v in values.values()) else values
 
     def mean(self, trial: TrialRecord, tasks: int) -> float | None:
@@ -81,13 +99,16 @@ class Measure:
 
     def shadow(self) -> optuna.Study:
         """A new study in memory."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)  # as in the ledger: log lines would break the display
+        # as in the ledger: log lines would break the display
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
         return optuna.create_study(direction="maximize" if self.maximize else "minimize")
 
     def worse(self, tasks: int, value: float, than: str, bar: float) -> str:
         """The reason for pruning a value on the wrong side of a bar."""
-        return (f"{self.metric} {_number(value)} after task {tasks} is {'below' if self.maximize else 'above'} {than}, "
-                f"{_number(bar)}")
+        return (
+            f"{self.metric} {_number(value)} after task {tasks} is "
+            f"{'below' if self.maximize else 'above'} {than}, {_number(bar)}"
+        )
 
 
 class Rule(Protocol):
@@ -97,7 +118,10 @@ class Rule(Protocol):
         """Add a trial to the comparison; repeatable."""
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
-        """Return the reason to prune a running trial, or None; `tasks` is at least grace and below the last."""
+        """Return the reason to prune a running trial, or None.
+
+        `tasks` is at least grace and below the last.
+        """
 
 
 class Never:
@@ -114,13 +138,15 @@ class Never:
 
 
 class Quantile:
-    """Prunes a trial worse than a quantile of the finished trials at equal tasks, once STARTUP_TRIALS have finished."""
+    """Prunes a trial below a quantile of the finished trials, once STARTUP_TRIALS have finished."""
 
     def __init__(self, measure: Measure, name: str, kept: float) -> None:
         self._measure, self._name, self._kept = measure, name, kept
-        # Optuna's `percentile` is the share of trials that is kept, from the best: 25.0 would prune three of four.
+        # Optuna's `percentile` is the share of trials that is kept, from the best: 25.0 would prune
+        # three of four.
         self._pruner = PercentilePruner(kept, n_startup_trials=STARTUP_TRIALS)
-        self._finished: dict[int, list[tuple[float, float]]] = {}  # by task count: end of a trial, its value
+        # by task count: end of a trial, its value
+        self._finished: dict[int, list[tuple[float, float]]] = {}
         self._studies: dict[int, optuna.Study] = {}  # by task count, of all that finished
         self._learned: set[int] = set()
 
@@ -144,13 +170,21 @@ class Quantile:
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Return the reason to prune the trial, or None."""
-        value, values = self._measure.mean(trial, tasks), self.values(tasks, _recorded_at(trial, tasks))
-        if value is None or not values or not self._pruner.prune(self._study(tasks, values), _running({STEP: value})):
+        value, values = (
+            self._measure.mean(trial, tasks),
+            self.values(tasks, _recorded_at(trial, tasks)),
+        )
+        if (
+            value is None
+            or not values
+            or not self._pruner.prune(self._study(tasks, values), _running({STEP: value}))
+        ):
             return None
         percent = 100 - self._kept if self._measure.maximize else self._kept
         quantile = "median" if percent == 50 else f"{percent:g}th percentile"
         than = f"the {quantile} of {len(values)} finished trials"
-        return f"{self._name}: {self._measure.worse(tasks, value, than, float(np.percentile(values, percent)))}"
+        bound = float(np.percentile(values, percent))
+        return f"{self._name}: {self._measure.worse(tasks, value, than, bound)}"
 
     def _study(self, tasks: int, values: list[float]) -> optuna.Study:
         if len(values) == len(self._finished[tasks]):
@@ -162,19 +196,21 @@ class Quantile:
 
 
 class Patient:
-    """Prunes a trial below the median whose standing among the finished trials is worse than after an earlier task.
+    """Prunes a trial below the median whose standing has become worse since an earlier task.
 
-    A trial's standing is its value minus the mean of the finished trials after as many tasks, which removes the fall
-    that all share. Standings are compared from grace on, so a trial can first be pruned one task after grace: it has
-    one task more than with median to catch up.
+    A trial's standing is its value minus the mean of the finished trials after as many tasks, which
+    removes the fall that all share. Standings are compared from grace on, so a trial can first be
+    pruned one task after grace: it has one task more than with median to catch up.
     """
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
         self._median = Quantile(measure, "patient", kept=50)
-        self._study = measure.shadow()  # stays empty: the rule needs the standings of one trial only
-        # Optuna's `patience` counts the tasks without improvement after the first such. It does not wrap the median
-        # pruner, which would get the best standing in place of the value. min_delta absorbs rounding.
+        # stays empty: the rule needs the standings of one trial only
+        self._study = measure.shadow()
+        # Optuna's `patience` counts the tasks without improvement after the first such. It does not
+        # wrap the median pruner, which would get the best standing in place of the value. min_delta
+        # absorbs rounding.
         self._pruner = _quietly(lambda: PatientPruner(None, patience=0, min_delta=1e-9))
 
     def learn(self, trial: TrialRecord) -> None:
@@ -195,15 +231,17 @@ class Patient:
             return None
         last = standings.pop(tasks)
         best = (max if self._measure.maximize else min)(standings, key=standings.__getitem__)
-        return (f"{below}, and against their mean it went from {_number(standings[best], '+')} after task {best} to "
-                f"{_number(last, '+')}")
+        return (
+            f"{below}, and against their mean it went from {_number(standings[best], '+')} after "
+            f"task {best} to {_number(last, '+')}"
+        )
 
 
 class Halving:
-    """Asynchronous successive halving: after grace, 2 grace, 4 grace, ... tasks only the better half goes on.
+    """Asynchronous successive halving: at grace, 2 grace, 4 grace, ... the better half goes on.
 
-    The comparison is with all trials whose values were recorded before, in any state; the first trial is alone and
-    passes. No trial waits for others to finish.
+    The comparison is with all trials whose values were recorded before, in any state; the first
+    trial is alone and passes. No trial waits for others to finish.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -231,15 +269,18 @@ class Halving:
         if not stopped:
             return None
         passing = max(trials // REDUCTION, 1)
-        return (f"halving: {self._measure.metric} {_number(value)} after task {tasks} is not among the best {passing} "
-                f"of the {trials} so far")
+        return (
+            f"halving: {self._measure.metric} {_number(value)} after task {tasks} is not among the "
+            f"best {passing} of the {trials} so far"
+        )
 
 
 class Rung:
     """The values of one task count, judged in the order in which they were recorded.
 
-    An entry is (recorded_at, trial number, value). A trial is compared only with those recorded before it, so a judge
-    rebuilt from records, which has all entries at once, decides as one that got them in time.
+    An entry is (recorded_at, trial number, value). A trial is compared only with those recorded
+    before it, so a judge rebuilt from records, which has all entries at once, decides as one that
+    got them in time.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -247,13 +288,14 @@ class Rung:
         self._entries: list[tuple[float, int, float]] = []  # sorted
         self._stopped: list[bool] = []  # of the entries judged so far, from the first
         self._study = measure.shadow()  # holds the entries judged so far
-        # With one step per trial, each study is its pruner's lowest rung, and a second is out of reach.
+        # With one step per trial, each study is its pruner's lowest rung, and a second is out of
+        # reach.
         self._pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
 
     def enter(self, entry: tuple[float, int, float]) -> None:
         """Add an entry, unless the rung has it."""
         place = bisect_left(self._entries, entry)
-        if entry in self._entries[place:place + 1]:
+        if entry in self._entries[place : place + 1]:
             return
         self._entries.insert(place, entry)
         if place < len(self._stopped):  # later ones were judged without it
@@ -262,34 +304,45 @@ class Rung:
     def outcome(self, entry: tuple[float, int, float]) -> tuple[int, bool]:
         """(number of trials compared, this one included; whether it should be stopped)."""
         place = bisect_left(self._entries, entry)
-        for _, _, value in self._entries[len(self._stopped):place + 1]:
+        for _, _, value in self._entries[len(self._stopped) : place + 1]:
             self._study.add_trial(_running({1: value}))
             # The pruner notes in the study that this trial has reached the rung.
-            self._stopped.append(self._pruner.prune(self._study, self._study.get_trials(deepcopy=False)[-1]))
+            self._stopped.append(
+                self._pruner.prune(self._study, self._study.get_trials(deepcopy=False)[-1])
+            )
         return place + 1, self._stopped[place]
 
 
 class Wilcoxon:
-    """Prunes a trial worse, seed by seed, than the best finished trial was after as many tasks (signed-rank test).
+    """Prunes a trial worse, seed by seed, than the best was after as many tasks (signed rank).
 
     The best is the COMPLETE trial with the best final mean over seeds, the earliest of equals.
     """
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
-        self._finished: dict[int, tuple[float, TrialRecord]] = {}  # by number; values negated if less is better
+        # by number; values negated if less is better
+        self._finished: dict[int, tuple[float, TrialRecord]] = {}
         self._pruner = _quietly(lambda: WilcoxonPruner(p_threshold=WILCOXON_P))
 
     def learn(self, trial: TrialRecord) -> None:
         """Add a COMPLETE trial to the comparison."""
-        final = self._measure.mean(trial, trial.tasks_done) if trial.state == "COMPLETE" and trial.tasks_done else None
+        final = (
+            self._measure.mean(trial, trial.tasks_done)
+            if trial.state == "COMPLETE" and trial.tasks_done
+            else None
+        )
         if final is not None:
             self._finished[trial.number] = final if self._measure.maximize else -final, trial
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Return the reason to prune the trial, or None."""
         now = _recorded_at(trial, tasks)
-        earlier = [(final, -other.number, other) for final, other in self._finished.values() if _ended_at(other) <= now]
+        earlier = [
+            (final, -other.number, other)
+            for final, other in self._finished.values()
+            if _ended_at(other) <= now
+        ]
         if not earlier:
             return None
         best = max(earlier)[-1]
@@ -301,22 +354,26 @@ class Wilcoxon:
         if not self._pruner.prune(study, _running(own)):
             return None
         than = f"that of trial {best.number}, the best finished"
-        return (f"wilcoxon: {self._measure.worse(tasks, mean(own.values()), than, mean(others.values()))}, over "
-                f"{len(own)} seeds (p < {WILCOXON_P:g})")
+        return (
+            "wilcoxon: "
+            f"{self._measure.worse(tasks, mean(own.values()), than, mean(others.values()))}, over "
+            f"{len(own)} seeds (p < {WILCOXON_P:g})"
+        )
 
 
 PRUNERS: dict[str, Callable[[Measure], Rule]] = {
     "none": Never,
     "halving": Halving,
     "median": lambda measure: Quantile(measure, "median", kept=50),
-    "percentile": lambda measure: Quantile(measure, "percentile", kept=75),  # prunes the lowest quarter
+    # prunes the lowest quarter
+    "percentile": lambda measure: Quantile(measure, "percentile", kept=75),
     "patient": Patient,
     "wilcoxon": Wilcoxon,
 }
 
 
 def _recorded_at(trial: TrialRecord, tasks: int) -> float:
-    """Time at which the last seed's result after so many tasks was recorded, in seconds since the epoch."""
+    """Time in seconds since the epoch at which the last seed's result was recorded."""
     return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
 
 
@@ -339,7 +396,7 @@ def _number(value: float, sign: str = "") -> str:
 
 
 def _quietly(make: Callable[[], BasePruner]) -> BasePruner:
-    """Return the pruner of `make` without Optuna's warning of an experimental class, which would break the display."""
+    """Return the pruner of `make` without Optuna's warning of an experimental class."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return make()

@@ -11,7 +11,15 @@ import numpy as np
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.samplers import BaseSampler, CmaEsSampler, GPSampler, NSGAIISampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import (
+    BaseSampler,
+    CmaEsSampler,
+    GPSampler,
+    NSGAIISampler,
+    QMCSampler,
+    RandomSampler,
+    TPESampler,
+)
 from optuna.trial import FrozenTrial
 
 from dynamos.config import field_type
@@ -20,6 +28,7 @@ from search_spaces.space import Parameter, SearchSpace
 
 GRID_LIMIT = 10_000  # points; a larger grid is never finished and only slow to draw from
 
+
 @dataclass(frozen=True, slots=True)
 class Draw:
     """Data of one suggestion, from which a sampler is built."""
@@ -27,7 +36,8 @@ class Draw:
     seed: int  # the sweep's
     number: int  # the trial's
     trials: int  # the sweep's budget at its start
-    given: Sequence[FrozenTrial] = ()  # COMPLETE trials that an earlier sweep or a file of points gave
+    # COMPLETE trials that an earlier sweep or a file of points gave
+    given: Sequence[FrozenTrial] = ()
 
     @property
     def mixed(self) -> int:
@@ -35,12 +45,16 @@ class Draw:
         return int(np.random.SeedSequence([self.seed, self.number]).generate_state(1)[0])
 
 
-# Every suggestion builds a new sampler, seeded from the sweep's seed and the trial's number, so that a resumed sweep
-# draws what an undisturbed one would have drawn. Samplers keep the rest of their state in the storage.
+# Every suggestion builds a new sampler, seeded from the sweep's seed and the trial's number, so
+# that a resumed sweep draws what an undisturbed one would have drawn. Samplers keep the rest of
+# their state in the storage.
 SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
-    "tpe": lambda draw: TPESampler(n_startup_trials=MODEL_TRIALS, multivariate=True, constant_liar=True,
-                                   seed=draw.mixed),
-    "gp": lambda draw: GPSampler(n_startup_trials=MODEL_TRIALS, seed=draw.mixed, warn_independent_sampling=False),
+    "tpe": lambda draw: TPESampler(
+        n_startup_trials=MODEL_TRIALS, multivariate=True, constant_liar=True, seed=draw.mixed
+    ),
+    "gp": lambda draw: GPSampler(
+        n_startup_trials=MODEL_TRIALS, seed=draw.mixed, warn_independent_sampling=False
+    ),
     "cmaes": lambda draw: _cmaes(draw),
     "nsga2": lambda draw: NSGAIISampler(population_size=population(draw.trials), seed=draw.mixed),
     "random": lambda draw: RandomSampler(seed=draw.mixed),
@@ -55,25 +69,27 @@ RANGE_SAMPLERS = ("cmaes", "qmc")  # they draw the value of a field with choices
 
 
 def population(trials: int) -> int:
-    """Size of a generation of NSGA-II: a quarter of the budget, from 4 to 20, so that several generations fit."""
+    """Size of an NSGA-II generation: a quarter of the budget, from 4 to 20."""
     return min(max(trials // 4, 4), 20)
 
 
 def random_trials(sampler: str, trials: int) -> int:
-    """Number of trials that must have ended before a sampler that learns stops drawing at random."""
+    """Number of trials that must have ended before a sampler stops drawing at random."""
     return {"tpe": MODEL_TRIALS, "gp": MODEL_TRIALS, "nsga2": population(trials)}.get(sampler, 0)
 
 
 def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
-    """Return every combination of the parameters' values: all choices, or `levels` values from low to high.
+    """Return every combination of the parameters' values: choices, or `levels` of a range.
 
     Raises UserError for more than GRID_LIMIT combinations.
     """
     values = [_levels(parameter, levels) for parameter in space.parameters]
     size = math.prod(len(v) for v in values)
     if size > GRID_LIMIT:
-        raise UserError(f"--sampler grid: {levels} levels of {len(values)} parameters are {size} configurations, more "
-                        f"than {GRID_LIMIT}; use fewer --grid-levels or a smaller space.")
+        raise UserError(
+            f"--sampler grid: {levels} levels of {len(values)} parameters are {size} "
+            f"configurations, more than {GRID_LIMIT}; use fewer --grid-levels or a smaller space."
+        )
     names = [parameter.name for parameter in space.parameters]
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
 
@@ -81,13 +97,19 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
 class _NumberedQMC(QMCSampler):
     """A sampler of one scrambled sequence; a trial takes the point of its number.
 
-    Optuna counts the points drawn; a trial that was killed between two parameters would take another point.
+    Optuna counts the points drawn; a trial that was killed between two parameters would take
+    another point.
     """
 
     def __init__(self, draw: Draw) -> None:
-        # Until a trial is COMPLETE it draws with the independent sampler, whose seed differs from trial to trial.
-        super().__init__(scramble=True, seed=draw.seed, warn_independent_sampling=False,
-                         independent_sampler=RandomSampler(seed=draw.mixed))
+        # Until a trial is COMPLETE it draws with the independent sampler, whose seed differs from
+        # trial to trial.
+        super().__init__(
+            scramble=True,
+            seed=draw.seed,
+            warn_independent_sampling=False,
+            independent_sampler=RandomSampler(seed=draw.mixed),
+        )
         self._number = draw.number
 
     def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
@@ -101,15 +123,18 @@ def _qmc(draw: Draw) -> BaseSampler:
 
 
 def _cmaes(draw: Draw) -> BaseSampler:
-    """CMA-ES, warm-started from the trials that the sweep was given (Nomura et al. 2021), else from the middle.
+    """CMA-ES, started from the trials that the sweep was given (Nomura et al. 2021) if any.
 
     It learns only from trials that it drew itself, so given trials can count in no other way.
     """
-    # It takes the best tenth of them and fails if that is none: of fewer than ten it gets the best one alone.
+    # It takes the best tenth of them and fails if that is none: of fewer than ten it gets the best
+    # one alone.
     given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return CmaEsSampler(seed=draw.mixed, source_trials=given or None, warn_independent_sampling=False)
+        return CmaEsSampler(
+            seed=draw.mixed, source_trials=given or None, warn_independent_sampling=False
+        )
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:
@@ -123,4 +148,3 @@ def _levels(parameter: Parameter, levels: int) -> list[Any]:
     if field_type(parameter.name)[0] is int:
         return sorted({round(value) for value in inside})
     return inside
-

@@ -1,4 +1,5 @@
-"""The files in cluster/ against what reads them: Ray's launcher, Kubernetes, KubeRay, docker, our own parser."""
+"""The files in cluster/ against what reads them: Ray's launcher, Kubernetes, KubeRay, docker, our
+own parser."""
 
 import configparser
 import re
@@ -13,17 +14,41 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.helpers.cluster_files import CLUSTER, ROOT, command_lines, document, pods
 from tune.cli.parser import parser_of
 
-# What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of what we use.
+# What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of
+# what we use.
 KNOWN: dict[str, dict[str, type]] = {
-    "RayCluster": {"rayVersion": str, "enableInTreeAutoscaling": bool, "autoscalerOptions": dict, "authOptions": dict,
-                   "headGroupSpec": dict, "workerGroupSpecs": list},
-    "RayJob": {"submissionMode": str, "shutdownAfterJobFinishes": bool, "ttlSecondsAfterFinished": int,
-               "backoffLimit": int, "entrypoint": str, "rayClusterSpec": dict},
+    "RayCluster": {
+        "rayVersion": str,
+        "enableInTreeAutoscaling": bool,
+        "autoscalerOptions": dict,
+        "authOptions": dict,
+        "headGroupSpec": dict,
+        "workerGroupSpecs": list,
+    },
+    "RayJob": {
+        "submissionMode": str,
+        "shutdownAfterJobFinishes": bool,
+        "ttlSecondsAfterFinished": int,
+        "backoffLimit": int,
+        "entrypoint": str,
+        "rayClusterSpec": dict,
+    },
     "autoscalerOptions": {"idleTimeoutSeconds": int, "version": str},
     "authOptions": {"mode": str, "secretName": str},
-    "headGroupSpec": {"serviceType": str, "enableIngress": bool, "rayStartParams": dict, "template": dict},
-    "workerGroupSpec": {"groupName": str, "replicas": int, "minReplicas": int, "maxReplicas": int,
-                        "rayStartParams": dict, "template": dict},
+    "headGroupSpec": {
+        "serviceType": str,
+        "enableIngress": bool,
+        "rayStartParams": dict,
+        "template": dict,
+    },
+    "workerGroupSpec": {
+        "groupName": str,
+        "replicas": int,
+        "minReplicas": int,
+        "maxReplicas": int,
+        "rayStartParams": dict,
+        "template": dict,
+    },
 }
 
 
@@ -50,8 +75,12 @@ def test_commands_are_ours(file: str, arguments: list[str]) -> None:
 
 
 def test_there_are_commands_in_every_way_in() -> None:
-    assert {file for file, _ in command_lines()} == {"README.md", "kuberay-raycluster.yaml", "kuberay-rayjob.yaml",
-                                                     "slurm.sh"}
+    assert {file for file, _ in command_lines()} == {
+        "README.md",
+        "kuberay-raycluster.yaml",
+        "kuberay-rayjob.yaml",
+        "slurm.sh",
+    }
 
 
 def test_no_command_line_holds_a_password() -> None:
@@ -68,12 +97,21 @@ def test_launcher_takes_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     head, spot = (config["available_node_types"][name] for name in ("head", "spot"))
     assert head["resources"] == {"CPU": 0} and "InstanceMarketOptions" not in head["node_config"]
     assert spot["node_config"]["InstanceMarketOptions"] == {"MarketType": "spot"}
-    assert spot["max_workers"] == config["max_workers"] and 0 < spot["min_workers"] <= spot["max_workers"]
+    assert (
+        spot["max_workers"] == config["max_workers"]
+        and 0 < spot["min_workers"] <= spot["max_workers"]
+    )
     starts = [*config["head_start_ray_commands"], *config["worker_start_ray_commands"]]
     starts = [line for line in starts if "ray start" in line]
     assert len(starts) == 2
-    assert all("RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token" in line for line in starts)
-    assert all((ROOT / path).is_file() for path in config["file_mounts"].values() if not path.startswith("~"))
+    assert all(
+        "RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH=$HOME/.ray/auth_token" in line for line in starts
+    )
+    assert all(
+        (ROOT / path).is_file()
+        for path in config["file_mounts"].values()
+        if not path.startswith("~")
+    )
 
 
 @pytest.mark.parametrize("name", [*pods()])
@@ -99,14 +137,19 @@ def test_pods_are_not_root_and_have_the_token_as_a_file(pod: dict[str, Any]) -> 
         assert not container["securityContext"]["allowPrivilegeEscalation"]
         assert {m["name"] for m in container["volumeMounts"]} <= {v["name"] for v in pod["volumes"]}
     environment = {entry["name"]: entry["value"] for entry in ray["env"]}
-    assert environment["RAY_AUTH_TOKEN"] == "" and environment["RAY_AUTH_TOKEN_PATH"] == "/etc/dynamos/auth_token"
+    assert (
+        environment["RAY_AUTH_TOKEN"] == ""
+        and environment["RAY_AUTH_TOKEN_PATH"] == "/etc/dynamos/auth_token"
+    )
     assert "/etc/dynamos" in {m["mountPath"] for m in ray["volumeMounts"]}
 
 
 def test_kuberay_knows_the_fields() -> None:
     cluster, job = document("kuberay-raycluster.yaml"), document("kuberay-rayjob.yaml")
-    assert {(d["apiVersion"], d["kind"]) for d in (cluster, job)} == {("ray.io/v1", "RayCluster"),
-                                                                      ("ray.io/v1", "RayJob")}
+    assert {(d["apiVersion"], d["kind"]) for d in (cluster, job)} == {
+        ("ray.io/v1", "RayCluster"),
+        ("ray.io/v1", "RayJob"),
+    }
     check_known("RayJob", job["spec"])
     assert job["spec"]["rayClusterSpec"] == cluster["spec"], "one cluster in two files"
     spec = cluster["spec"]
@@ -124,9 +167,15 @@ def test_kuberay_knows_the_fields() -> None:
 
 def test_image_has_a_python_that_we_support_and_builds_from_files_that_are_there() -> None:
     parsed = DockerfileParser(fileobj=(CLUSTER / "Dockerfile").open("rb"))
-    steps = {step["instruction"]: step["value"] for step in parsed.structure if step["instruction"] != "COMMENT"}
+    steps = {
+        step["instruction"]: step["value"]
+        for step in parsed.structure
+        if step["instruction"] != "COMMENT"
+    }
     python = steps["ARG"].removeprefix("PYTHON=")
-    assert python in SpecifierSet(setup()["options"]["python_requires"]) and python in SpecifierSet(">=3.11,<3.15")
+    assert python in SpecifierSet(setup()["options"]["python_requires"]) and python in SpecifierSet(
+        ">=3.11,<3.15"
+    )
     assert steps["FROM"] == "python:${PYTHON}-slim"
     user = pods()["raycluster-head"]["securityContext"]
     assert steps["USER"] == f"{user['runAsUser']}:{user['runAsGroup']}"
@@ -136,5 +185,8 @@ def test_image_has_a_python_that_we_support_and_builds_from_files_that_are_there
     lines = (CLUSTER / "Dockerfile.dockerignore").read_text().splitlines()
     sent = {line[1:] for line in lines if line.startswith("!")}
     assert "*" in lines and all((ROOT / name).exists() for name in sent)
-    packages = {package.strip().partition(".")[0] for package in setup()["options.packages.find"]["include"].split(",")}
+    packages = {
+        package.strip().partition(".")[0]
+        for package in setup()["options.packages.find"]["include"].split(",")
+    }
     assert sent >= {*files, *packages, "setup.cfg", "pyproject.toml", "README.md", "LICENSE"}

@@ -1,4 +1,5 @@
-"""The SLURM job: on a real SLURM of one node, and on two loopback addresses with stand-ins for SLURM's commands."""
+"""The SLURM job: on a real SLURM of one node, and on two loopback addresses with stand-ins for
+SLURM's commands."""
 
 import os
 import shutil
@@ -18,12 +19,15 @@ from tests.helpers.slurm import needs_slurm, slurm
 from tests.helpers.sweeps import SMALL
 
 BESIDE = Path(sys.executable).parent
-# A step that runs on this machine, whatever node it is for; with its first process all end that it has started.
+# A step that runs on this machine, whatever node it is for; with its first process all end that it
+# has started.
 SRUN = f"""#!{sys.executable}
 import ctypes, itertools, os, signal, subprocess, sys
 from pathlib import Path
-ctypes.CDLL(None).prctl(36, 1)  # PR_SET_CHILD_SUBREAPER: processes whose parents have ended become its own
-step = subprocess.Popen([*itertools.dropwhile(lambda argument: argument.startswith("--"), sys.argv[1:])])
+# PR_SET_CHILD_SUBREAPER: processes whose parents have ended become its own
+ctypes.CDLL(None).prctl(36, 1)
+command = itertools.dropwhile(lambda argument: argument.startswith("--"), sys.argv[1:])
+step = subprocess.Popen([*command])
 signal.signal(signal.SIGUSR1, lambda kind, _: step.send_signal(kind))
 status = step.wait()
 while children := Path(f"/proc/self/task/{{os.getpid()}}/children").read_text().split():
@@ -56,10 +60,20 @@ class Job:
 
     def submit(self, *flags: str, **environment: str) -> Session:
         """Starts it, without a token of its own."""
-        return Session([str(CLUSTER / "slurm.sh"), *flags], self.folder, {
-            "SLURM_JOB_ID": self.number, "SLURM_JOB_NODELIST": "127.0.0.2,127.0.0.3", "SLURM_CPUS_PER_TASK": "1",
-            "PATH": f"{self.stubs}:{BESIDE}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT),
-            "RAY_AUTH_TOKEN_PATH": "", "RAY_ADDRESS": "", **environment})
+        return Session(
+            [str(CLUSTER / "slurm.sh"), *flags],
+            self.folder,
+            {
+                "SLURM_JOB_ID": self.number,
+                "SLURM_JOB_NODELIST": "127.0.0.2,127.0.0.3",
+                "SLURM_CPUS_PER_TASK": "1",
+                "PATH": f"{self.stubs}:{BESIDE}:{os.environ['PATH']}",
+                "PYTHONPATH": str(ROOT),
+                "RAY_AUTH_TOKEN_PATH": "",
+                "RAY_ADDRESS": "",
+                **environment,
+            },
+        )
 
     @property
     def token_files(self) -> list[Path]:
@@ -80,15 +94,20 @@ def made(folder: Path) -> Iterator[Job]:
 def told(folder: Path, secret: str) -> str:
     """Names of the files below a folder that hold a secret.
 
-    Another process reads them: one that has a SQLite file open and closes it a second time loses its locks.
+    Another process reads them: one that has a SQLite file open and closes it a second time loses
+    its locks.
     """
-    found = subprocess.run(["grep", "-rlF", "-f", "-", folder], input=secret, capture_output=True, text=True)
+    found = subprocess.run(
+        ["grep", "-rlF", "-f", "-", folder], input=secret, capture_output=True, text=True
+    )
     assert found.returncode in (0, 1), found.stderr
     return found.stdout
 
 
 def test_it_is_clean_shell() -> None:
-    done = subprocess.run([BESIDE / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True)
+    done = subprocess.run(
+        [BESIDE / "shellcheck", CLUSTER / "slurm.sh"], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stdout
 
 
@@ -104,12 +123,22 @@ def test_ray_that_does_not_start_ends_it_and_leaves_no_token(tmp_path: Path) -> 
 def test_what_ends_it_before_the_sweep_is_said(tmp_path: Path) -> None:
     with made(tmp_path) as job:
         job.stub("ray", "#!/bin/sh\nexec sleep 1000\n")
-        job.stub("squeue", "#!/usr/bin/env bash\nnow=$(date +%s)\n"
-                 '[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n')
-        for left, kinds, status, words in ((240, ["USR1", "TERM"], 143, "told to end"),
-                                           (12, ["USR1"], 1, "the time of the job is nearly over")):
+        job.stub(
+            "squeue",
+            "#!/usr/bin/env bash\nnow=$(date +%s)\n"
+            '[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n',
+        )
+        for left, kinds, status, words in (
+            (240, ["USR1", "TERM"], 143, "told to end"),
+            (12, ["USR1"], 1, "the time of the job is nearly over"),
+        ):
             with job.submit("--trials=1", LEFT=str(left)) as session:
-                session.until(lambda: any(path.stat().st_size for path in job.token_files) and job.ray_folder.exists())
+                session.until(
+                    lambda: (
+                        any(path.stat().st_size for path in job.token_files)
+                        and job.ray_folder.exists()
+                    )
+                )
                 for kind in kinds:
                     session.send(signal.Signals[f"SIG{kind}"])
                 ended = session.end()
@@ -118,7 +147,9 @@ def test_what_ends_it_before_the_sweep_is_said(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tmp_path: Path) -> None:
+def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(
+    tmp_path: Path,
+) -> None:
     with made(tmp_path) as job:
         with job.submit("--dataset=seq-digits", "--trials=3", "--set", *SMALL) as session:
             session.until(lambda: any(path.stat().st_size for path in job.token_files))
@@ -126,7 +157,9 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tm
             token = file.read_text().strip()
             assert len(token) == 64 and file.stat().st_mode & 0o777 == 0o600
             session.until(lambda: len(job.seen.trials()) == 3)
-            lines = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
+            lines = subprocess.run(
+                ["ps", "-wweo", "args"], capture_output=True, text=True, check=True
+            ).stdout
             assert "gcs_server" in lines and token not in lines
             ended = session.end()  # and everything with it
         assert ended.status == 0, ended
@@ -142,15 +175,28 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(tm
 
 @needs_slurm
 @pytest.mark.slow
-def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in_order(tmp_path: Path) -> None:
+def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in_order(
+    tmp_path: Path,
+) -> None:
     seen = Watched(tmp_path / "runs", "chain")
     with slurm() as there:
+
         def submitted(*options: str) -> str:
-            return there.submit(CLUSTER / "slurm.sh", "--name=chain", *endless(tmp_path, others=1), cwd=tmp_path,
-                                options=("--nodes=1", "--cpus-per-task=2", "--time=60", *options))
+            return there.submit(
+                CLUSTER / "slurm.sh",
+                "--name=chain",
+                *endless(tmp_path, others=1),
+                cwd=tmp_path,
+                options=("--nodes=1", "--cpus-per-task=2", "--time=60", *options),
+            )
 
         def until_at_work(number: str, attempt: int) -> None:
-            wait_for(lambda: seen.at_work(0, attempt) or there.job(number)["JobState"] in ("COMPLETED", "FAILED"))
+            wait_for(
+                lambda: (
+                    seen.at_work(0, attempt)
+                    or there.job(number)["JobState"] in ("COMPLETED", "FAILED")
+                )
+            )
             assert there.job(number)["JobState"] == "RUNNING", said(number)
 
         def said(number: str) -> str:
@@ -158,25 +204,35 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
 
         def is_put_back(number: str) -> bool:
             rows = (seen.folder / "trials.csv").read_text().splitlines()[1:]
-            return (seen.state(0) == "INTERRUPTED" and rows[0].startswith("0,INTERRUPTED,")
-                    and seen.ledger.driver is None and not [*seen.storage.glob(".ray-token-*")]
-                    and not Path(f"/tmp/dynamos-{number}").exists())
+            return (
+                seen.state(0) == "INTERRUPTED"
+                and rows[0].startswith("0,INTERRUPTED,")
+                and seen.ledger.driver is None
+                and not [*seen.storage.glob(".ray-token-*")]
+                and not Path(f"/tmp/dynamos-{number}").exists()
+            )
 
         first = submitted()
-        second = submitted(f"--dependency=afterok:{first}", "--hold")  # until the first has been looked at
+        # until the first has been looked at
+        second = submitted(f"--dependency=afterok:{first}", "--hold")
         until_at_work(first, 1)
         minutes = [int(part) for part in there.job(first)["RunTime"].split(":")]
-        there.say("scontrol", "update", f"JobId={first}", f"TimeLimit={minutes[0] * 60 + minutes[1] + 3}")
+        there.say(
+            "scontrol", "update", f"JobId={first}", f"TimeLimit={minutes[0] * 60 + minutes[1] + 3}"
+        )
         ended = there.until(first, "COMPLETED", "FAILED", "TIMEOUT")
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said(first)
-        assert "submitted again with --name chain, it goes on" in said(first) and is_put_back(first), said(first)
+        assert "submitted again with --name chain, it goes on" in said(first) and is_put_back(
+            first
+        ), said(first)
 
         there.say("scontrol", "release", second)
         until_at_work(second, 2)
         there.say("scontrol", "requeue", second)
         there.until(second, "PENDING")
         assert is_put_back(second), said(second)
-        there.say("scontrol", "update", f"JobId={second}", "StartTime=now")  # not after SLURM's two minutes
+        # not after SLURM's two minutes
+        there.say("scontrol", "update", f"JobId={second}", "StartTime=now")
         until_at_work(second, 3)
         there.say("scancel", second)
         there.until_empty()
@@ -184,7 +240,9 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
 
 
 @pytest.mark.slow
-def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(tmp_path: Path) -> None:
+def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(
+    tmp_path: Path,
+) -> None:
     with made(tmp_path) as job:
         with job.submit("--trials=2", "--set", *LONG) as session:
             session.until(lambda: any(path.stat().st_size for path in job.token_files))
@@ -195,7 +253,9 @@ def test_a_sweep_whose_job_is_terminated_is_put_back_and_goes_on_in_the_next(tmp
             session.send(signal.SIGTERM)
             ended = session.end()
         assert ended.status == 130, ended
-        assert {t.state for t in job.seen.trials()} == {"INTERRUPTED"} and job.seen.ledger.driver is None
+        assert {t.state for t in job.seen.trials()} == {
+            "INTERRUPTED"
+        } and job.seen.ledger.driver is None
         assert not job.ray_folder.exists() and not told(tmp_path, token) and not job.token_files
         with job.submit("--trials=2", "--set", *LONG) as session:
             ended = session.end()

@@ -4,7 +4,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def torch_as_it_was():
-    """One thread, as a run's default is, and nothing that a run switches on left for the next test."""
+    """One thread, as a run's default is, and nothing of a run left for the next test."""
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
@@ -13,7 +13,8 @@ def torch_as_it_was():
 
 @pytest.fixture(autouse=True, scope="session")
 def digits_read_once():
-    """scikit-learn unpacks its file at every call; many small runs would spend most of their time there."""
+    """scikit-learn unpacks its file at every call; many small runs would spend most of their time
+    there."""
     from sklearn import datasets
 
     whole = datasets.load_digits()

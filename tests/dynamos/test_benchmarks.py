@@ -11,8 +11,18 @@ from dynamos.trainer import Trainer
 
 
 def racer():
-    r = Racer(Trainer(TrainConfig(nf=16, batch_size=32, minibatch_size=32, classes_per_task=5, n_epochs=20,
-                                  device="cpu")))
+    r = Racer(
+        Trainer(
+            TrainConfig(
+                nf=16,
+                batch_size=32,
+                minibatch_size=32,
+                classes_per_task=5,
+                n_epochs=20,
+                device="cpu",
+            )
+        )
+    )
     r.run(3)
     return r
 

@@ -12,8 +12,14 @@ def new(capacity=10, dim=3):
 def offer(buffer, ids, correct, generator):
     """Offers images that carry their id everywhere."""
     n = len(ids)
-    buffer.offer(ids[:, None, None, None].expand(n, 1, 2, 2).to(torch.uint8), ids, ids[:, None].expand(n, 4).float(),
-                 ids[:, None].expand(n, 3).float(), correct, generator)
+    buffer.offer(
+        ids[:, None, None, None].expand(n, 1, 2, 2).to(torch.uint8),
+        ids,
+        ids[:, None].expand(n, 4).float(),
+        ids[:, None].expand(n, 3).float(),
+        correct,
+        generator,
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20])
@@ -31,7 +37,8 @@ def test_uniform_over_the_correct_images_it_was_offered(batch):
     assert not counts[~correct].any()
     held = counts[correct]
     assert held.sum() == runs * capacity
-    # Slots of one run are drawn without replacement, which shrinks the statistic by (M - 1) / (M - capacity).
+    # Slots of one run are drawn without replacement, which shrinks the statistic by (M - 1) / (M -
+    # capacity).
     m = len(held)
     statistic = chisquare(held.numpy()).statistic * (m - 1) / (m - capacity)
     assert 0.001 < chi2.sf(statistic, m - 1) < 0.9999
@@ -100,8 +107,14 @@ def test_a_dense_network_has_no_policy_logits_to_store():
     buffer = new(dim=0)
     generator = torch.Generator().manual_seed(0)
     ids = torch.arange(3)
-    buffer.offer(torch.zeros(3, 1, 2, 2, dtype=torch.uint8), ids, torch.zeros(3, 4), torch.zeros(3, 0),
-                 torch.ones(3, dtype=torch.bool), generator)
+    buffer.offer(
+        torch.zeros(3, 1, 2, 2, dtype=torch.uint8),
+        ids,
+        torch.zeros(3, 4),
+        torch.zeros(3, 0),
+        torch.ones(3, dtype=torch.bool),
+        generator,
+    )
     assert buffer.draw(2, generator).policy_logits.shape == (2, 0)
 
 

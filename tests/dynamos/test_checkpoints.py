@@ -20,6 +20,7 @@ from tests.helpers.small import TIMINGS, assert_same_outcome, small, small_flags
 
 def saved_at(config, step, folder):
     """The state of a run after `step` steps, through a file."""
+
     class Reached(Exception):
         pass
 
@@ -36,7 +37,8 @@ def saved_at(config, step, folder):
     return state
 
 
-# Steps 1 and 2 are warm-up, 4 is an epoch's last, 8 the first task's last, 9 the second task's first.
+# Steps 1 and 2 are warm-up, 4 is an epoch's last, 8 the first task's last, 9 the second task's
+# first.
 @pytest.mark.parametrize("step", [1, 2, 4, 8, 9, 15])
 def test_resumed_after_any_step_as_if_never_stopped(step, tmp_path):
     config = small(n_epochs=2)
@@ -53,9 +55,17 @@ def test_resumed_in_a_warm_up_longer_than_an_epoch(tmp_path):
     assert_same_outcome(Trainer(config), resumed)
 
 
-@pytest.mark.parametrize("changes", [dict(model="multi_scale"), dict(model="dynamos_sgd"), dict(infer_mode="sample"),
-                                     dict(precision="bf16"), dict(deterministic=True),
-                                     dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=180)])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(model="multi_scale"),
+        dict(model="dynamos_sgd"),
+        dict(infer_mode="sample"),
+        dict(precision="bf16"),
+        dict(deterministic=True),
+        dict(dataset="digits-360", n_tasks=None, max_train_images_per_task=180),
+    ],
+)
 def test_every_kind_of_run_resumes(changes, tmp_path):
     config = small(**changes)
     resumed = Trainer(config)
@@ -98,7 +108,10 @@ def test_the_last_two_are_kept(tmp_path):
     for i in range(5):
         checkpoints.save({"i": i}, tmp_path)
         assert checkpoints.latest(tmp_path) == {"i": i}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-000004.pt", "checkpoint-000005.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-000004.pt",
+        "checkpoint-000005.pt",
+    ]
 
 
 def test_no_checkpoint(tmp_path):
@@ -112,8 +125,15 @@ def flip_a_bit(path):
     path.write_bytes(content)
 
 
-@pytest.mark.parametrize("damage", [flip_a_bit, lambda p: p.write_bytes(p.read_bytes()[:-1]),
-                                    lambda p: p.write_bytes(b""), lambda p: p.write_bytes(b"nonsense" * 100)])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        flip_a_bit,
+        lambda p: p.write_bytes(p.read_bytes()[:-1]),
+        lambda p: p.write_bytes(b""),
+        lambda p: p.write_bytes(b"nonsense" * 100),
+    ],
+)
 def test_a_damaged_newest_is_passed_over_with_a_warning(damage, tmp_path, caplog):
     checkpoints.save({"i": 1}, tmp_path)
     damage(checkpoints.save({"i": 2, "weights": torch.zeros(100)}, tmp_path))
@@ -149,13 +169,26 @@ def test_killed_while_writing(tmp_path):
     assert len(list(tmp_path.iterdir())) == 2  # the whole one and the scrap
     assert checkpoints.latest(tmp_path) == {"i": 1}
     checkpoints.save({"i": 3}, tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-000001.pt", "checkpoint-000002.pt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "checkpoint-000001.pt",
+        "checkpoint-000002.pt",
+    ]
 
 
 def test_a_run_killed_for_real_and_resumed_repeats_the_uninterrupted_one(tmp_path):
-    flags = [*small_flags(n_epochs=5), "--checkpoint-every", "4", "--save-path", str(tmp_path), "--exp-name"]
-    child = subprocess.Popen([sys.executable, "-m", "dynamos.cli", *flags, "killed"], stdout=subprocess.DEVNULL,
-                             env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
+    flags = [
+        *small_flags(n_epochs=5),
+        "--checkpoint-every",
+        "4",
+        "--save-path",
+        str(tmp_path),
+        "--exp-name",
+    ]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "dynamos.cli", *flags, "killed"],
+        stdout=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+    )
     try:
         while not list((tmp_path / "killed" / "checkpoints").glob("checkpoint-*3.pt")):
             assert child.poll() is None, "it ended before it was killed"
@@ -171,9 +204,17 @@ def test_a_run_killed_for_real_and_resumed_repeats_the_uninterrupted_one(tmp_pat
     def numbers(name):
         content = json.loads((tmp_path / name / "result.json").read_text())
         results = [{k: v for k, v in r.items() if k not in TIMINGS} for r in content["results"]]
-        return results, content["accuracy"], content["untrained"], content["data_hash"], content["split_hash"]
+        return (
+            results,
+            content["accuracy"],
+            content["untrained"],
+            content["data_hash"],
+            content["split_hash"],
+        )
 
     assert numbers("killed") == numbers("whole")
-    killed, whole = (torch.load(tmp_path / name / "models" / "task_final.pth") for name in ("killed", "whole"))
+    killed, whole = (
+        torch.load(tmp_path / name / "models" / "task_final.pth") for name in ("killed", "whole")
+    )
     assert killed.keys() == whole.keys()
     assert all(torch.equal(killed[name], whole[name]) for name in whole)

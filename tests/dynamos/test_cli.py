@@ -45,43 +45,58 @@ def one_line_error(capsys):
     return error
 
 
-@pytest.mark.parametrize("flags, says", [
-    (["--dataset", "seq-digit"], ["unknown dataset 'seq-digit'", "'seq-digits'?"]),
-    (["--dataset", "seq-mnist", "--data-path", "/nonexistent"],
-     ["/nonexistent", "train-images-idx3-ubyte", "--download"]),
-    (["--dataset", "seq-svhn", "--data-path", "/nonexistent"], ["train_32x32.mat", "--download"]),
-    (["--dataset", "seq-mnist"], ["--data-path"]),
-    (["--keep_ratio", "1.5"], ["keep_ratio 1.5", "from 0 to 1"]),
-    (["--policy_penalty", "5"], ["policy_penalty 5", "at most 0"]),
-    (["--lr", "nan"], ["lr nan"]),
-    (["--nf", "many"], ["nf 'many'", "whole number"]),
-    (["--nf", "4"], ["hidden_dim_ratio 16", "at most 8"]),
-    (["--kep-ratio", "0.5"], ["--kep-ratio", "Did you mean --keep-ratio?"]),
-    (["--set", "kep_ratio=0.5"], ["'kep_ratio'", "'keep_ratio'?"]),
-    (["--set", "lr"], ["field=value"]),
-    (["--lr"], ["--lr"]),
-    (["surplus"], ["'surplus'"]),
-    (["--config", "/nonexistent.yaml"], ["/nonexistent.yaml"]),
-    (["--resume", "/nonexistent"], ["/nonexistent", "config.yaml"]),
-    (["--preset", "--buffer-size", "300"], ["buffer_size 300", "seq-mnist 500", "mnist-360 100"]),
-    (["--preset", "--model", "sgd"], ["no preset for sgd"]),
-    (["--validation", "--evaluate-on", "test"], ["--validation"]),
-    (["--dataset", "digits-360", "--n-epochs", "2"], ["n_epochs 2", "digits-360"]),
-    (["--device", "tpu"], ["'tpu'"]),
-    (["--device", "cuda:99999999999999999999"], ["device", "cuda:N"]),
-    (["--device", "cuda:\u0663"], ["device", "cuda:N"]),
-    (["--buffer-size", "1" + 15 * "0"], ["buffer_size 1000000000000000", "from 1 to 1e+14"]),
-    (["--nf", "10000000"], ["nf 10000000", "from 1 to 65536"]),
-    (["--threads", "99999999999"], ["threads 99999999999", "from 1 to 1024"]),
-    (["--class-order-seed", "9" * 400], ["class_order_seed 999", "from 0 to"]),
-    (["--dataset", "seq-mnist", "--data-path", "~nosuchuser/x"], ["~nosuchuser/x"]),
-    (["--resume", "~nosuchuser/x"], ["~nosuchuser/x"]),
-    (["--config", "~nosuchuser/x"], ["~nosuchuser/x"]),
-    (["--checkpoint-every", "0"], ["--checkpoint-every"]),
-    (["--warmup", "--warmup-steps", "30", "--max-train-images-per-task", "40"], ["warmup_steps 30", "4 steps"]),
-    (["export", "/nonexistent", "--to", "x"], ["/nonexistent"]),
-    (["--notes", "caf\udce9"], [r"caf\udce9", "UTF-8"]), (["--exp-name", "caf\udce9"], ["UTF-8"]),
-])
+@pytest.mark.parametrize(
+    "flags, says",
+    [
+        (["--dataset", "seq-digit"], ["unknown dataset 'seq-digit'", "'seq-digits'?"]),
+        (
+            ["--dataset", "seq-mnist", "--data-path", "/nonexistent"],
+            ["/nonexistent", "train-images-idx3-ubyte", "--download"],
+        ),
+        (
+            ["--dataset", "seq-svhn", "--data-path", "/nonexistent"],
+            ["train_32x32.mat", "--download"],
+        ),
+        (["--dataset", "seq-mnist"], ["--data-path"]),
+        (["--keep_ratio", "1.5"], ["keep_ratio 1.5", "from 0 to 1"]),
+        (["--policy_penalty", "5"], ["policy_penalty 5", "at most 0"]),
+        (["--lr", "nan"], ["lr nan"]),
+        (["--nf", "many"], ["nf 'many'", "whole number"]),
+        (["--nf", "4"], ["hidden_dim_ratio 16", "at most 8"]),
+        (["--kep-ratio", "0.5"], ["--kep-ratio", "Did you mean --keep-ratio?"]),
+        (["--set", "kep_ratio=0.5"], ["'kep_ratio'", "'keep_ratio'?"]),
+        (["--set", "lr"], ["field=value"]),
+        (["--lr"], ["--lr"]),
+        (["surplus"], ["'surplus'"]),
+        (["--config", "/nonexistent.yaml"], ["/nonexistent.yaml"]),
+        (["--resume", "/nonexistent"], ["/nonexistent", "config.yaml"]),
+        (
+            ["--preset", "--buffer-size", "300"],
+            ["buffer_size 300", "seq-mnist 500", "mnist-360 100"],
+        ),
+        (["--preset", "--model", "sgd"], ["no preset for sgd"]),
+        (["--validation", "--evaluate-on", "test"], ["--validation"]),
+        (["--dataset", "digits-360", "--n-epochs", "2"], ["n_epochs 2", "digits-360"]),
+        (["--device", "tpu"], ["'tpu'"]),
+        (["--device", "cuda:99999999999999999999"], ["device", "cuda:N"]),
+        (["--device", "cuda:\u0663"], ["device", "cuda:N"]),
+        (["--buffer-size", "1" + 15 * "0"], ["buffer_size 1000000000000000", "from 1 to 1e+14"]),
+        (["--nf", "10000000"], ["nf 10000000", "from 1 to 65536"]),
+        (["--threads", "99999999999"], ["threads 99999999999", "from 1 to 1024"]),
+        (["--class-order-seed", "9" * 400], ["class_order_seed 999", "from 0 to"]),
+        (["--dataset", "seq-mnist", "--data-path", "~nosuchuser/x"], ["~nosuchuser/x"]),
+        (["--resume", "~nosuchuser/x"], ["~nosuchuser/x"]),
+        (["--config", "~nosuchuser/x"], ["~nosuchuser/x"]),
+        (["--checkpoint-every", "0"], ["--checkpoint-every"]),
+        (
+            ["--warmup", "--warmup-steps", "30", "--max-train-images-per-task", "40"],
+            ["warmup_steps 30", "4 steps"],
+        ),
+        (["export", "/nonexistent", "--to", "x"], ["/nonexistent"]),
+        (["--notes", "caf\udce9"], [r"caf\udce9", "UTF-8"]),
+        (["--exp-name", "caf\udce9"], ["UTF-8"]),
+    ],
+)
 def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(flags) == 2
@@ -91,10 +106,19 @@ def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monke
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("content, says", [
-    ("a: [", "not readable YAML"), ("- 1", "mapping"), ("lr: fast", "lr 'fast'"), ("kep_ratio: 0.5", "keep_ratio"),
-    ("config: 3", "'config'"), ("lr: 2020-13-45", "not readable YAML"), ("lr: 1" + 400 * "0", "lr 1000"),
-    ("buffer_size: [1]", "buffer_size [1]")])
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        ("a: [", "not readable YAML"),
+        ("- 1", "mapping"),
+        ("lr: fast", "lr 'fast'"),
+        ("kep_ratio: 0.5", "keep_ratio"),
+        ("config: 3", "'config'"),
+        ("lr: 2020-13-45", "not readable YAML"),
+        ("lr: 1" + 400 * "0", "lr 1000"),
+        ("buffer_size: [1]", "buffer_size [1]"),
+    ],
+)
 def test_a_bad_file_is_one_line_and_status_2(content, says, capsys, tmp_path):
     path = tmp_path / "c.yaml"
     path.write_text(content)
@@ -174,7 +198,9 @@ def finished(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("flags", [["--lr", "0.5", "--seed", "3"], ["--set", "lr=0.5", "seed=3"]])
-def test_resuming_before_the_first_checkpoint_with_other_values_is_refused(flags, interrupted, capsys):
+def test_resuming_before_the_first_checkpoint_with_other_values_is_refused(
+    flags, interrupted, capsys
+):
     before = (interrupted / "config.yaml").read_bytes()
     capsys.readouterr()
     assert main(["--resume", str(interrupted), *flags]) == 2
@@ -206,6 +232,7 @@ def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
     monkeypatch.setattr("dynamos.provenance.now_utc", lambda: next(times))
     real = Trainer.run_task
     for at in ("nothing done", "a task done"):
+
         def run_task(self, at=at):
             if at == "nothing done" or self.results:
                 raise KeyboardInterrupt
@@ -221,11 +248,19 @@ def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
     assert content["started"] == "time 0" and content["finished"] is not None
 
 
-@pytest.mark.parametrize("says, change", [
-    ("started", lambda content: content.pop("started")), ("checkpoint_every 0", dict(checkpoint_every=0)),
-    ("checkpoint_every True", dict(checkpoint_every=True)), ("tensorboard 'yes'", dict(tensorboard="yes")),
-    ("notes 3", dict(notes=3)), ("tracking_uri 3", dict(tracking_uri=3)),
-    ("csv_log None", dict(csv_log=None)), ("lr 0.0", dict(config={"lr": 0}))])
+@pytest.mark.parametrize(
+    "says, change",
+    [
+        ("started", lambda content: content.pop("started")),
+        ("checkpoint_every 0", dict(checkpoint_every=0)),
+        ("checkpoint_every True", dict(checkpoint_every=True)),
+        ("tensorboard 'yes'", dict(tensorboard="yes")),
+        ("notes 3", dict(notes=3)),
+        ("tracking_uri 3", dict(tracking_uri=3)),
+        ("csv_log None", dict(csv_log=None)),
+        ("lr 0.0", dict(config={"lr": 0})),
+    ],
+)
 def test_what_a_runs_folder_says_is_checked(says, change, interrupted, capsys):
     path = interrupted / "config.yaml"
     content = yaml.safe_load(path.read_text())
@@ -256,9 +291,14 @@ def test_a_damaged_result_file_is_written_again(content, finished):
     assert after["results"] == results and after["finished"] is not None
 
 
-@pytest.mark.parametrize("flags, named", [
-    (["--csv-log", "--tensorboard", "--save-all"], "--tensorboard, --csv-log, --save-all"),
-    (["--checkpoint-every", "3"], "--checkpoint-every"), (["--notes", "late"], "--notes")])
+@pytest.mark.parametrize(
+    "flags, named",
+    [
+        (["--csv-log", "--tensorboard", "--save-all"], "--tensorboard, --csv-log, --save-all"),
+        (["--checkpoint-every", "3"], "--checkpoint-every"),
+        (["--notes", "late"], "--notes"),
+    ],
+)
 def test_what_a_finished_run_cannot_leave_any_more_is_refused(flags, named, finished, capsys):
     before = (finished / "config.yaml").read_bytes()
     assert main(["--resume", str(finished), *flags]) == 2
@@ -280,11 +320,18 @@ cli.main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("recorder", [
-    "ResultFile", *(pytest.param(name, marks=pytest.mark.slow) for name in ("ModelFiles", "CsvRow"))])
+@pytest.mark.parametrize(
+    "recorder",
+    [
+        "ResultFile",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("ModelFiles", "CsvRow")),
+    ],
+)
 def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder, tmp_path):
     flags = [*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]
-    child = subprocess.run([sys.executable, "-c", KILLED_AT_THE_END, recorder, *flags], cwd=ROOT, capture_output=True)
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED_AT_THE_END, recorder, *flags], cwd=ROOT, capture_output=True
+    )
     assert child.returncode == -signal.SIGKILL
     folder = tmp_path / "e"
     before = json.loads((folder / "result.json").read_text())
@@ -312,9 +359,19 @@ cli.main(sys.argv[1:])
 
 
 def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
-    flags = [*small_flags(n_tasks=1, n_epochs=4, log_every=1), "--tensorboard", "--checkpoint-every", "1",
-             "--save-path", str(tmp_path), "--exp-name", "e"]
-    child = subprocess.run([sys.executable, "-c", KILLED_IN_THE_LAST_EPOCH, *flags], cwd=ROOT, capture_output=True)
+    flags = [
+        *small_flags(n_tasks=1, n_epochs=4, log_every=1),
+        "--tensorboard",
+        "--checkpoint-every",
+        "1",
+        "--save-path",
+        str(tmp_path),
+        "--exp-name",
+        "e",
+    ]
+    child = subprocess.run(
+        [sys.executable, "-c", KILLED_IN_THE_LAST_EPOCH, *flags], cwd=ROOT, capture_output=True
+    )
     assert child.returncode == -signal.SIGKILL
     assert main(["--resume", str(tmp_path / "e")]) == 0
     means = scalars(tmp_path / "e" / "tensorboard" / "class-il")["train/loss"]
@@ -365,12 +422,14 @@ def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path)
 
 
 def test_help_needs_no_torch():
-    code = ("import sys, dynamos.cli\n"
-            "try: dynamos.cli.main(['--help'])\n"
-            "except SystemExit as e: assert e.code == 0\n"
-            "assert dynamos.cli.main(['--lr', 'x']) == 2\n"
-            "heavy = {'torch', 'numpy', 'sklearn', 'scipy', 'tensorboardX'} & set(sys.modules)\n"
-            "assert not heavy, heavy")
+    code = (
+        "import sys, dynamos.cli\n"
+        "try: dynamos.cli.main(['--help'])\n"
+        "except SystemExit as e: assert e.code == 0\n"
+        "assert dynamos.cli.main(['--lr', 'x']) == 2\n"
+        "heavy = {'torch', 'numpy', 'sklearn', 'scipy', 'tensorboardX'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     text = " ".join(done.stdout.split())
@@ -382,16 +441,29 @@ def test_help_needs_no_torch():
 
 @pytest.mark.parametrize("name", FIELDS)
 def test_every_field_is_a_flag_with_either_stroke(name, trained):
-    values = {"model": "sgd", "dataset": "seq-svhn", "evaluate_on": "validation", "infer_mode": "sample",
-              "device": "cpu", "precision": "bf16", "step_mode": "compile", "policy_penalty": "-3e2",
-              "data_path": "/d", "keep_ratio": "0.25", "inf_thresh": "0.25", "nf": "64"}
+    values = {
+        "model": "sgd",
+        "dataset": "seq-svhn",
+        "evaluate_on": "validation",
+        "infer_mode": "sample",
+        "device": "cpu",
+        "precision": "bf16",
+        "step_mode": "compile",
+        "policy_penalty": "-3e2",
+        "data_path": "/d",
+        "keep_ratio": "0.25",
+        "inf_thresh": "0.25",
+        "nf": "64",
+    }
     kind, _ = configuration.field_type(name)
     words = [] if kind is bool else [values.get(name, "7")]
     for flag in (f"--{name}", f"--{name.replace('_', '-')}"):
         assert main([flag, *words]) == 0
     first, second = trained
     assert first[0] == second[0]
-    changed = {key for key, value in first[0].to_dict().items() if value != configuration.default(key)}
+    changed = {
+        key for key, value in first[0].to_dict().items() if value != configuration.default(key)
+    }
     assert changed == {name}
 
 
@@ -402,12 +474,30 @@ def test_of_several_values_the_later_wins(trained, tmp_path):
     assert main([*flags, "--set", "alpha=0.6", "lr=0.02", "--lr", "0.03"]) == 0
     config = trained[0][0]
     assert (config.lr, config.alpha, config.beta) == (0.03, 0.6, 0.8)  # flag, --set, file
-    assert config.policy_alpha == preset("seq-svhn", 500)["policy_alpha"] != configuration.default("policy_alpha")
+    assert (
+        config.policy_alpha
+        == preset("seq-svhn", 500)["policy_alpha"]
+        != configuration.default("policy_alpha")
+    )
     assert config.inf_thresh == configuration.default("inf_thresh")
 
 
 def test_an_explicit_default_wins_over_the_preset(trained):
-    assert main(["--preset", "--dataset", "seq-svhn", "--buffer-size", "500", "--alpha", "0.2", "--no-warmup"]) == 0
+    assert (
+        main(
+            [
+                "--preset",
+                "--dataset",
+                "seq-svhn",
+                "--buffer-size",
+                "500",
+                "--alpha",
+                "0.2",
+                "--no-warmup",
+            ]
+        )
+        == 0
+    )
     config = trained[0][0]
     assert preset("seq-svhn", 500)["alpha"] != 0.2
     assert (config.alpha, config.warmup) == (0.2, False)
@@ -426,14 +516,22 @@ def test_a_relative_data_path_is_kept_absolute(trained, tmp_path, monkeypatch):
 
 
 def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
-    assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e", "--notes", "a remark"]) == 0
+    assert (
+        main(
+            [*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e", "--notes", "a remark"]
+        )
+        == 0
+    )
     shown = capsys.readouterr().out
     folder = tmp_path / "e"
     trainer = Trainer(small())
     results, _ = outcome(trainer)
     assert TrainConfig.from_dict(read_config(folder / "config.yaml")) == small()
     content = json.loads((folder / "result.json").read_text())
-    assert content["accuracy"]["class-il"] == [list(results[0]["class_il_row"]), list(results[1]["class_il_row"])]
+    assert content["accuracy"]["class-il"] == [
+        list(results[0]["class_il_row"]),
+        list(results[1]["class_il_row"]),
+    ]
     assert content["accuracy"]["task-il"][1] == list(results[1]["task_il_row"])
     assert content["untrained"] == trainer.untrained
     assert content["notes"] == "a remark"
@@ -443,16 +541,24 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
         line = next(line for line in shown.splitlines() if line.startswith(f"task {i + 1}/2"))
         assert f"{result['class_il']:.2f}" in line and f"{result['task_il']:.2f}" in line
     assert "saves nothing" in shown
-    by_task = ([f"{c:.2f} / {t:.2f}" for c, t in zip(r["class_il_row"][:i + 1], r["task_il_row"], strict=False)]
-               for i, r in enumerate(results))
+    by_task = (
+        [
+            f"{c:.2f} / {t:.2f}"
+            for c, t in zip(r["class_il_row"][: i + 1], r["task_il_row"], strict=False)
+        ]
+        for i, r in enumerate(results)
+    )
     for i, cells in enumerate(by_task):
         line = next(line for line in shown.splitlines() if re.match(rf"\W+{i + 1}\W", line))
         assert re.findall(r"[\d.]+ / [\d.]+", line)[:-1] == cells
     last = results[-1]
-    assert (f"forgetting {last['forgetting']:.2f}, backward transfer {last['backward_transfer']:.2f}, forward transfer "
-            f"{last['forward_transfer']:.2f}") in shown
+    assert (
+        f"forgetting {last['forgetting']:.2f}, backward transfer {last['backward_transfer']:.2f}, "
+        f"forward transfer {last['forward_transfer']:.2f}"
+    ) in shown
 
-    # A second run does not take the folder over; the finished one is shown again, not trained again.
+    # A second run does not take the folder over; the finished one is shown again, not trained
+    # again.
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 2
     assert f"--resume {folder}" in capsys.readouterr().err
     before = (folder / "result.json").read_bytes()
@@ -462,7 +568,9 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
 
 def test_a_best_config_repeats_what_the_trainer_gave(tmp_path):
     best = tmp_path / "best_config.yaml"
-    best.write_text(yaml.safe_dump({"value": 1.0, "config": small(lr=0.1, policy_penalty=-77.5).to_dict()}))
+    best.write_text(
+        yaml.safe_dump({"value": 1.0, "config": small(lr=0.1, policy_penalty=-77.5).to_dict()})
+    )
     assert main(["--config", str(best), "--save-path", str(tmp_path), "--exp-name", "again"]) == 0
     results, _ = outcome(Trainer(small(lr=0.1, policy_penalty=-77.5)))
     content = json.loads((tmp_path / "again" / "result.json").read_text())

@@ -37,22 +37,41 @@ def test_a_yaml_number_may_be_written_as_people_write_it(text, tmp_path):
     assert TrainConfig.from_dict(read_config(tmp_path / "c.yaml")).lr == 0.01
 
 
-@pytest.mark.parametrize("values, says", [
-    (dict(keep_ratio=1.5), "keep_ratio 1.5 is out of range; it must be from 0 to 1"),
-    (dict(policy_penalty=1), "policy_penalty"), (dict(lr=0), "greater than 0"), (dict(lr=float("nan")), "finite"),
-    (dict(lr=True), "lr True"), (dict(nf=2.5), "nf 2.5 is not a whole number"), (dict(warmup=1), "warmup 1"),
-    (dict(model="dynamo"), "'dynamos'"), (dict(buffer_size=0), "buffer_size 0"), (dict(seed=-1), "seed"),
-    (dict(nf=4), "hidden_dim_ratio"), (dict(dataset="mnist-360", n_epochs=2), "n_epochs 2"),
-    (dict(dataset="mnist-360", classes_per_task=3), "classes_per_task"), (dict(device="cuda:x"), "cuda:x"),
-    (dict(device="cuda:\u0663"), "device"), (dict(device="cuda:1000"), "device"), (dict(device="cpu:0"), "device"),
-    (dict(device="cuda:1\n"), "device"), (dict(lr=10**400), "too large"),
-    (dict(buffer_size=10**400), r"from 1 to 1e\+14"), (dict(buffer_size=10**15), r"from 1 to 1e\+14"),
-    (dict(nf=10**7), "from 1 to 65536"), (dict(threads=10**11), "from 1 to 1024"),
-    (dict(lr=4e38), "lr 4e.38 is too large"),
-    (dict(policy_penalty=-1e300), "policy_penalty -1e.300 is too large"),
-    (dict(nf=np.float32(8.5)), "nf 8.5 is not a whole number"),
-    (dict(lr=np.ones(2)), r"lr \[1.0, 1.0\] is not a number"), (dict(warmup=np.int64(1)), "warmup 1 is not true or"),
-    (dict(class_order_seed=10**400), "class_order_seed"), (dict(seed=2**63), "seed")])
+@pytest.mark.parametrize(
+    "values, says",
+    [
+        (dict(keep_ratio=1.5), "keep_ratio 1.5 is out of range; it must be from 0 to 1"),
+        (dict(policy_penalty=1), "policy_penalty"),
+        (dict(lr=0), "greater than 0"),
+        (dict(lr=float("nan")), "finite"),
+        (dict(lr=True), "lr True"),
+        (dict(nf=2.5), "nf 2.5 is not a whole number"),
+        (dict(warmup=1), "warmup 1"),
+        (dict(model="dynamo"), "'dynamos'"),
+        (dict(buffer_size=0), "buffer_size 0"),
+        (dict(seed=-1), "seed"),
+        (dict(nf=4), "hidden_dim_ratio"),
+        (dict(dataset="mnist-360", n_epochs=2), "n_epochs 2"),
+        (dict(dataset="mnist-360", classes_per_task=3), "classes_per_task"),
+        (dict(device="cuda:x"), "cuda:x"),
+        (dict(device="cuda:\u0663"), "device"),
+        (dict(device="cuda:1000"), "device"),
+        (dict(device="cpu:0"), "device"),
+        (dict(device="cuda:1\n"), "device"),
+        (dict(lr=10**400), "too large"),
+        (dict(buffer_size=10**400), r"from 1 to 1e\+14"),
+        (dict(buffer_size=10**15), r"from 1 to 1e\+14"),
+        (dict(nf=10**7), "from 1 to 65536"),
+        (dict(threads=10**11), "from 1 to 1024"),
+        (dict(lr=4e38), "lr 4e.38 is too large"),
+        (dict(policy_penalty=-1e300), "policy_penalty -1e.300 is too large"),
+        (dict(nf=np.float32(8.5)), "nf 8.5 is not a whole number"),
+        (dict(lr=np.ones(2)), r"lr \[1.0, 1.0\] is not a number"),
+        (dict(warmup=np.int64(1)), "warmup 1 is not true or"),
+        (dict(class_order_seed=10**400), "class_order_seed"),
+        (dict(seed=2**63), "seed"),
+    ],
+)
 def test_checks_itself(values, says):
     with pytest.raises(UserError, match=says):
         TrainConfig(**values)
@@ -66,12 +85,27 @@ class Stream(enum.StrEnum):
     MNIST = "seq-mnist"
 
 
-@pytest.mark.parametrize("name, value, becomes", [
-    ("lr", np.float64(0.3), 0.3), ("lr", np.float32(0.5), 0.5), ("lr", np.array(0.3), 0.3), ("lr", np.int64(2), 2.0),
-    ("lr", torch.tensor(0.5), 0.5), ("nf", np.int64(8), 8), ("nf", np.uint8(8), 8), ("nf", np.float64(8), 8),
-    ("nf", 8.0, 8), ("nf", torch.tensor(8), 8), ("nf", Size.SMALL, 8), ("warmup", np.bool_(True), True),
-    ("n_tasks", None, None), ("dataset", np.str_("seq-mnist"), "seq-mnist"), ("dataset", Stream.MNIST, "seq-mnist"),
-    ("seed", np.int64(2**63 - 1), 2**63 - 1)])
+@pytest.mark.parametrize(
+    "name, value, becomes",
+    [
+        ("lr", np.float64(0.3), 0.3),
+        ("lr", np.float32(0.5), 0.5),
+        ("lr", np.array(0.3), 0.3),
+        ("lr", np.int64(2), 2.0),
+        ("lr", torch.tensor(0.5), 0.5),
+        ("nf", np.int64(8), 8),
+        ("nf", np.uint8(8), 8),
+        ("nf", np.float64(8), 8),
+        ("nf", 8.0, 8),
+        ("nf", torch.tensor(8), 8),
+        ("nf", Size.SMALL, 8),
+        ("warmup", np.bool_(True), True),
+        ("n_tasks", None, None),
+        ("dataset", np.str_("seq-mnist"), "seq-mnist"),
+        ("dataset", Stream.MNIST, "seq-mnist"),
+        ("seed", np.int64(2**63 - 1), 2**63 - 1),
+    ],
+)
 def test_values_become_pythons_own(name, value, becomes):
     held = getattr(TrainConfig(**{name: value}), name)
     assert held == becomes and type(held) is type(becomes)
@@ -82,25 +116,43 @@ def test_a_row_of_a_table_is_a_configuration_that_is_written_and_read(tmp_path):
     numbers = table[["lr", "nf"]].iloc[0]  # of one type: nf has become 8.0
     config = TrainConfig(**table.iloc[0]).replace(**numbers)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.to_dict()))
-    assert TrainConfig.from_dict(read_config(tmp_path / "c.yaml")) == config == TrainConfig(
-        lr=0.3, nf=8, warmup=True, dataset="seq-mnist")
+    assert (
+        TrainConfig.from_dict(read_config(tmp_path / "c.yaml"))
+        == config
+        == TrainConfig(lr=0.3, nf=8, warmup=True, dataset="seq-mnist")
+    )
 
 
 def test_plain_values_hold_nothing_of_numpys():
-    given = {"a": np.float64(1.5), "b": [np.int64(2), (np.bool_(True), None)], "c": pd.Series([1, 2]), "d": "text"}
+    given = {
+        "a": np.float64(1.5),
+        "b": [np.int64(2), (np.bool_(True), None)],
+        "c": pd.Series([1, 2]),
+        "d": "text",
+    }
     assert repr(plain(given)) == "{'a': 1.5, 'b': [2, (True, None)], 'c': [1, 2], 'd': 'text'}"
 
 
-@pytest.mark.parametrize("text, number", [("8", 8), ("8.0", 8), ("1e3", 1000), (str(2**63 - 1), 2**63 - 1)])
+@pytest.mark.parametrize(
+    "text, number", [("8", 8), ("8.0", 8), ("1e3", 1000), (str(2**63 - 1), 2**63 - 1)]
+)
 def test_a_whole_number_may_be_written_with_a_point(text, number, tmp_path):
     (tmp_path / "c.yaml").write_text(f"seed: {text}")
-    assert parsed("seed", text) == TrainConfig.from_dict(read_config(tmp_path / "c.yaml")).seed == number
+    assert (
+        parsed("seed", text)
+        == TrainConfig.from_dict(read_config(tmp_path / "c.yaml")).seed
+        == number
+    )
 
 
-@pytest.mark.parametrize("text, says", [
-    ("lr: 0.1\nnf: 8\n\nlr: 0.2\n", "lr stands twice, in lines 1 and 4"),
-    ("config:\n  lr: 0.1\n  'lr': 0.2\n", "lr stands twice, in lines 2 and 3"),
-    ("config: {nf: 8, nf: 8}", "nf stands twice, in lines 1 and 1")])
+@pytest.mark.parametrize(
+    "text, says",
+    [
+        ("lr: 0.1\nnf: 8\n\nlr: 0.2\n", "lr stands twice, in lines 1 and 4"),
+        ("config:\n  lr: 0.1\n  'lr': 0.2\n", "lr stands twice, in lines 2 and 3"),
+        ("config: {nf: 8, nf: 8}", "nf stands twice, in lines 1 and 1"),
+    ],
+)
 def test_a_field_that_stands_twice_is_refused(text, says, tmp_path):
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UserError, match=f"c.yaml: {says}"):
@@ -108,13 +160,17 @@ def test_a_field_that_stands_twice_is_refused(text, says, tmp_path):
 
 
 def test_a_merged_mapping_may_have_fields_of_the_one_it_merges(tmp_path):
-    (tmp_path / "c.yaml").write_text("usual: &usual {lr: 0.1, nf: 8}\nconfig: {<<: *usual, lr: 0.2}\nagain: *usual\n")
+    (tmp_path / "c.yaml").write_text(
+        "usual: &usual {lr: 0.1, nf: 8}\nconfig: {<<: *usual, lr: 0.2}\nagain: *usual\n"
+    )
     assert read_config(tmp_path / "c.yaml") == {"lr": 0.2, "nf": 8}
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_a_file_may_be_what_an_editor_on_windows_saves(encoding, tmp_path):
-    (tmp_path / "c.yaml").write_bytes("config:\r\n  lr: 0.1  # \u03b1\r\n  nf: 8\r\n".encode(encoding))
+    (tmp_path / "c.yaml").write_bytes(
+        "config:\r\n  lr: 0.1  # \u03b1\r\n  nf: 8\r\n".encode(encoding)
+    )
     assert read_config(tmp_path / "c.yaml") == {"lr": 0.1, "nf": 8}
 
 
@@ -140,8 +196,16 @@ def test_an_unknown_field_names_the_nearest():
 
 
 def test_settings():
-    values = parsed_settings(["lr=0.5", "warmup=true", "data_path=none", "policy-penalty=-3", "model=sgd"])
-    assert values == {"lr": 0.5, "warmup": True, "data_path": None, "policy_penalty": -3.0, "model": "sgd"}
+    values = parsed_settings(
+        ["lr=0.5", "warmup=true", "data_path=none", "policy-penalty=-3", "model=sgd"]
+    )
+    assert values == {
+        "lr": 0.5,
+        "warmup": True,
+        "data_path": None,
+        "policy_penalty": -3.0,
+        "model": "sgd",
+    }
     for name, text in (("lr", "x"), ("warmup", "maybe"), ("nf", "1.5"), ("nope", "1")):
         with pytest.raises(UserError, match=name):
             parsed(name, text)
@@ -150,27 +214,48 @@ def test_settings():
 @pytest.mark.parametrize("dataset, size", list(preset_names()))
 def test_presets_are_configurations(dataset, size):
     config = TrainConfig.from_dict(preset(dataset, size))
-    assert (config.dataset, config.buffer_size, config.model, config.warmup) == (dataset, size, "dynamos", True)
+    assert (config.dataset, config.buffer_size, config.model, config.warmup) == (
+        dataset,
+        size,
+        "dynamos",
+        True,
+    )
 
 
 def test_presets_are_the_papers():
-    paper = {("seq-mnist", 500): (1, 10, 0.2, 2.0, 0.2, -500, 0.5, 0.3),
-             ("seq-mnist", 1000): (1, 10, 0.1, 2.5, 0.2, -200, 0.7, 0.5),
-             ("seq-mnist", 2000): (1, 10, 0.5, 3.0, 0.2, -200, 0.5, 0.5),
-             ("seq-svhn", 500): (70, 16, 2.0, 3.0, 1.0, -500, 1.0, 0.5),
-             ("seq-svhn", 1000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
-             ("seq-svhn", 2000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
-             ("mnist-360", 100): (1, 16, 0.2, 1.0, 0.1, -200, 0.5, 0.5),
-             ("mnist-360", 200): (1, 16, 0.2, 1.5, 0.1, -200, 1.0, 0.5),
-             ("mnist-360", 500): (1, 16, 0.1, 1.5, 0.1, -200, 0.3, 0.3)}
+    paper = {
+        ("seq-mnist", 500): (1, 10, 0.2, 2.0, 0.2, -500, 0.5, 0.3),
+        ("seq-mnist", 1000): (1, 10, 0.1, 2.5, 0.2, -200, 0.7, 0.5),
+        ("seq-mnist", 2000): (1, 10, 0.5, 3.0, 0.2, -200, 0.5, 0.5),
+        ("seq-svhn", 500): (70, 16, 2.0, 3.0, 1.0, -500, 1.0, 0.5),
+        ("seq-svhn", 1000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
+        ("seq-svhn", 2000): (70, 16, 2.5, 2.0, 0.2, -500, 1.0, 0.5),
+        ("mnist-360", 100): (1, 16, 0.2, 1.0, 0.1, -200, 0.5, 0.5),
+        ("mnist-360", 200): (1, 16, 0.2, 1.5, 0.1, -200, 1.0, 0.5),
+        ("mnist-360", 500): (1, 16, 0.1, 1.5, 0.1, -200, 0.3, 0.3),
+    }
     assert set(paper) == {pair for pair in preset_names() if "digits" not in pair[0]}
     for pair, row in paper.items():
         config = TrainConfig.from_dict(preset(*pair))
-        assert row == (config.n_epochs, config.batch_size, config.alpha, config.beta, config.policy_alpha,
-                       config.policy_penalty, config.reward_weight, config.prototype_loss)
+        assert row == (
+            config.n_epochs,
+            config.batch_size,
+            config.alpha,
+            config.beta,
+            config.policy_alpha,
+            config.policy_penalty,
+            config.reward_weight,
+            config.prototype_loss,
+        )
         assert config.minibatch_size == config.batch_size
-        assert (config.temperature, config.hidden_dim_ratio, config.nf, config.keep_ratio, config.lr,
-                config.warmup) == (0.15, 16, 32, 0.7, 0.07, True)
+        assert (
+            config.temperature,
+            config.hidden_dim_ratio,
+            config.nf,
+            config.keep_ratio,
+            config.lr,
+            config.warmup,
+        ) == (0.15, 16, 32, 0.7, 0.07, True)
 
 
 def test_presets_where_there_are_none():

@@ -26,7 +26,10 @@ def test_digits_are_a_fixed_stratified_cut():
         assert (share - 0.1).abs().max() < 0.01
     every = np.concatenate([train.pixels.numpy(), test.pixels.numpy()]).reshape(1797, -1)
     from sklearn.datasets import load_digits
-    assert sorted(map(bytes, every)) == sorted(bytes(row.astype(np.uint8)) for row in load_digits().data)
+
+    assert sorted(map(bytes, every)) == sorted(
+        bytes(row.astype(np.uint8)) for row in load_digits().data
+    )
 
 
 def packed(path):
@@ -35,7 +38,9 @@ def packed(path):
 
 
 @pytest.mark.parametrize("pack", ["", "*", "*labels*"])
-@pytest.mark.parametrize("place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw", "MNIST", "."])
+@pytest.mark.parametrize(
+    "place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw", "MNIST", "."]
+)
 def test_mnist_is_found_in_either_layout(place, pack, tmp_path):
     draws = np.random.default_rng(0)
     write_mnist(tmp_path / place, draws)
@@ -52,7 +57,8 @@ def test_svhn_in_the_published_layout(place, pack, tmp_path):
     write_svhn(tmp_path / place, np.random.default_rng(0))
     for path in list((tmp_path / place).iterdir()) if pack else ():
         packed(path)
-    raw = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 120), dtype=np.uint8)  # (H, W, C, N)
+    # (H, W, C, N)
+    raw = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 120), dtype=np.uint8)
     images = data.svhn(tmp_path, False, False)
     assert images.pixels.shape == (120, 3, 32, 32)
     assert images.pixels[7, 2, 5, 9] == raw[5, 9, 2, 7]
@@ -61,8 +67,16 @@ def test_svhn_in_the_published_layout(place, pack, tmp_path):
     assert [len(t) for t in stream.train] == [24] * 5
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-1], lambda b: b"nonsense", gzip.compress,
-                                    lambda b: b[:3] + b"\x09" + b[4:]])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda b: b"",
+        lambda b: b[:-1],
+        lambda b: b"nonsense",
+        gzip.compress,
+        lambda b: b[:3] + b"\x09" + b[4:],
+    ],
+)
 def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     path = tmp_path / "raw" / "train-images-idx3-ubyte"
@@ -71,10 +85,16 @@ def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
         data.mnist(tmp_path, False, False)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b"nonsense", lambda b: b[:99] + b[:99]])
-@pytest.mark.parametrize("source, place", [("mnist", "raw/train-labels-idx1-ubyte"), ("svhn", "SVHN/train_32x32.mat")])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-9], lambda b: b"nonsense", lambda b: b[:99] + b[:99]]
+)
+@pytest.mark.parametrize(
+    "source, place", [("mnist", "raw/train-labels-idx1-ubyte"), ("svhn", "SVHN/train_32x32.mat")]
+)
 def test_a_damaged_packed_file_is_a_user_error(source, place, damage, tmp_path):
-    (write_mnist if source == "mnist" else write_svhn)((tmp_path / place).parent, np.random.default_rng(0))
+    (write_mnist if source == "mnist" else write_svhn)(
+        (tmp_path / place).parent, np.random.default_rng(0)
+    )
     packed(tmp_path / place)
     path = tmp_path / f"{place}.gz"
     path.write_bytes(damage(path.read_bytes()))
@@ -82,7 +102,9 @@ def test_a_damaged_packed_file_is_a_user_error(source, place, damage, tmp_path):
         data.SOURCES[source](tmp_path, False, False)
 
 
-@pytest.mark.parametrize("damage", [lambda b: b"", lambda b: b[:-9], lambda b: b[:200], lambda b: b"nonsense" * 99])
+@pytest.mark.parametrize(
+    "damage", [lambda b: b"", lambda b: b[:-9], lambda b: b[:200], lambda b: b"nonsense" * 99]
+)
 def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
     write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class=2)
     path = tmp_path / "SVHN" / "train_32x32.mat"
@@ -93,7 +115,9 @@ def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
 
 def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
-    images, labels = (tmp_path / "raw" / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1"))
+    images, labels = (
+        tmp_path / "raw" / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
+    )
     was = images.read_bytes()
     images.write_bytes(labels.read_bytes())
     with pytest.raises(UserError, match="train-images-idx3-ubyte .* rank 3"):
@@ -104,10 +128,14 @@ def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_pa
         data.mnist(tmp_path, False, False)
 
 
-@pytest.mark.parametrize("content", [
-    {"X": np.zeros((32, 32, 1, 10), np.uint8), "y": np.ones((10, 1), np.uint8)},
-    {"X": np.zeros((10, 32, 32, 3), np.uint8), "y": np.ones((10, 1), np.uint8)},
-    {"X": np.zeros((32, 32, 3, 10), np.uint8), "y": "ten labels"}])
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"X": np.zeros((32, 32, 1, 10), np.uint8), "y": np.ones((10, 1), np.uint8)},
+        {"X": np.zeros((10, 32, 32, 3), np.uint8), "y": np.ones((10, 1), np.uint8)},
+        {"X": np.zeros((32, 32, 3, 10), np.uint8), "y": "ten labels"},
+    ],
+)
 def test_other_arrays_than_svhns_are_a_user_error(content, tmp_path):
     from scipy.io import savemat
 
@@ -133,7 +161,13 @@ def test_a_folder_that_cannot_be_named_is_a_user_error():
 def test_missing_data_names_folder_files_and_flag(tmp_path):
     with pytest.raises(UserError) as error:
         data.mnist(tmp_path, True, False)
-    for text in (str(tmp_path), "t10k-images-idx3-ubyte", ".gz", str(tmp_path / "MNIST/raw"), "--download"):
+    for text in (
+        str(tmp_path),
+        "t10k-images-idx3-ubyte",
+        ".gz",
+        str(tmp_path / "MNIST/raw"),
+        "--download",
+    ):
         assert text in str(error.value)
     with pytest.raises(UserError, match="nowhere, which is no folder"):
         data.mnist(tmp_path / "nowhere", True, False)
@@ -154,15 +188,23 @@ def test_download_goes_through_torchvision(tmp_path, monkeypatch):
     assert len(data.svhn(tmp_path, True, True)) == 120
 
 
-@pytest.mark.parametrize("error", [
-    RuntimeError("Error downloading train-images-idx3-ubyte.gz"), URLError("no route to host"), IncompleteRead(b"half"),
-    EOFError("Compressed file ended before the end-of-stream marker was reached"), gzip.BadGzipFile("Not a gzip")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("Error downloading train-images-idx3-ubyte.gz"),
+        URLError("no route to host"),
+        IncompleteRead(b"half"),
+        EOFError("Compressed file ended before the end-of-stream marker was reached"),
+        gzip.BadGzipFile("Not a gzip"),
+    ],
+)
 @pytest.mark.parametrize("source, files", [("mnist", "MNIST"), ("svhn", "SVHN")])
 def test_a_failed_download_says_what_failed(error, source, files, tmp_path, monkeypatch):
     class Torchvision:
         @staticmethod
         def MNIST(*_, **__):  # noqa: N802
             raise error
+
         SVHN = MNIST
 
     monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
@@ -186,10 +228,14 @@ def test_the_test_file_is_not_opened_for_validation(tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     for path in (tmp_path / "raw").glob("t10k-*"):
         path.unlink()
-    load_stream(TrainConfig(dataset="seq-mnist", data_path=str(tmp_path), evaluate_on="validation"), CPU)
+    load_stream(
+        TrainConfig(dataset="seq-mnist", data_path=str(tmp_path), evaluate_on="validation"), CPU
+    )
 
 
-@pytest.mark.parametrize("source, shape, white", [("digits", (3, 8, 8), 16), ("mnist", (3, 28, 28), 255)])
+@pytest.mark.parametrize(
+    "source, shape, white", [("digits", (3, 8, 8), 16), ("mnist", (3, 28, 28), 255)]
+)
 def test_input_is_three_channels_from_zero_to_one(source, shape, white, tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     images = data.SOURCES[source](tmp_path, False, False)
@@ -199,7 +245,9 @@ def test_input_is_three_channels_from_zero_to_one(source, shape, white, tmp_path
     assert torch.equal(taken[:, 0], taken[:, 2])
 
 
-@pytest.mark.skipif(not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA")
+@pytest.mark.skipif(
+    not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA"
+)
 def test_the_real_mnist():
     stream = load_stream(TrainConfig(dataset="seq-mnist", data_path=str(REAL)), CPU)
     assert [len(t) for t in stream.train] == [12665, 12089, 11263, 12183, 11800]

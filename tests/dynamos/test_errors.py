@@ -10,17 +10,29 @@ from results.definition.sweep_config import Constraint, Objective
 from search_spaces.space import SearchSpace
 
 
-@pytest.mark.parametrize("make, near", [
-    (lambda: Objective.parse("val_clas_il"), "val_class_il"),
-    (lambda: Constraint.parse("comput<=1"), "compute"),
-    (lambda: TrainConfig.from_dict({"keep_ration": 0.5}), "keep_ratio"),
-    (lambda: SearchSpace.from_dict("s", {"parameters": {"alhpa": {"low": 1, "high": 2}}}), "alpha"),
-    (lambda: SearchSpace.from_dict("s", {"parameters": {"alpha": {"lo": 1, "high": 2}}}), "low"),
-    (lambda: Objective.parse("qqqq"), None)])
+@pytest.mark.parametrize(
+    "make, near",
+    [
+        (lambda: Objective.parse("val_clas_il"), "val_class_il"),
+        (lambda: Constraint.parse("comput<=1"), "compute"),
+        (lambda: TrainConfig.from_dict({"keep_ration": 0.5}), "keep_ratio"),
+        (
+            lambda: SearchSpace.from_dict("s", {"parameters": {"alhpa": {"low": 1, "high": 2}}}),
+            "alpha",
+        ),
+        (
+            lambda: SearchSpace.from_dict("s", {"parameters": {"alpha": {"lo": 1, "high": 2}}}),
+            "low",
+        ),
+        (lambda: Objective.parse("qqqq"), None),
+    ],
+)
 def test_the_nearest_name_is_carried_whatever_the_words_around_it(make, near):
     with pytest.raises(UserError) as caught:
         make()
-    assert caught.value.near == near and (near is None or f"Did you mean '{near}'?" in str(caught.value))
+    assert caught.value.near == near and (
+        near is None or f"Did you mean '{near}'?" in str(caught.value)
+    )
     assert pickle.loads(pickle.dumps(caught.value)).near == near
 
 

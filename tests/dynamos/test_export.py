@@ -29,7 +29,9 @@ def test_a_run_that_is_not_finished_is_exported_as_what_it_is(tmp_path, capsys):
         said.append(capsys.readouterr().out.partition("; ")[2])
         if not trainer.done:
             trainer.run_task()
-    assert said == [f"the run is not finished, the network has learned {n} of 2 tasks\n" for n in (0, 1)] + [""]
+    assert said == [
+        f"the run is not finished, the network has learned {n} of 2 tasks\n" for n in (0, 1)
+    ] + [""]
 
 
 def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys):
@@ -38,7 +40,11 @@ def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsy
     (tmp_path / "file").write_text("")
     assert main(["export", str(tmp_path / "run"), "--to", str(tmp_path / "file")]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("dynamos: error: ") and str(tmp_path / "file") in error and error.count("\n") == 1
+    assert (
+        error.startswith("dynamos: error: ")
+        and str(tmp_path / "file") in error
+        and error.count("\n") == 1
+    )
 
 
 def test_what_cannot_be_exported_or_loaded(tmp_path):

@@ -15,11 +15,21 @@ def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
     assert any_path("~") == Path.home()
 
 
-@pytest.mark.parametrize(("url", "said"), [
-    ("s4://bucket/runs", "bucket/runs: unknown kind of object store 's4'. Did you mean 's3'? Allowed: s3, gs, az."),
-    ("file:///runs", "unknown kind of object store 'file'"),
-    ("gs://bucket/runs", "gs://bucket/runs needs a package that is not installed: pip install gcsfs"),
-])
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        (
+            "s4://bucket/runs",
+            "bucket/runs: unknown kind of object store 's4'. Did you mean 's3'? Allowed: s3, gs, "
+            "az.",
+        ),
+        ("file:///runs", "unknown kind of object store 'file'"),
+        (
+            "gs://bucket/runs",
+            "gs://bucket/runs needs a package that is not installed: pip install gcsfs",
+        ),
+    ],
+)
 def test_a_url_that_cannot_be_used_is_an_error_in_one_line(url, said, monkeypatch):
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(UserError) as caught:
@@ -33,7 +43,9 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path)
     path = folder / "deep" / "file"
     assert write_whole(path, "one") == path and path.read_text() == "one"
     write_whole(path, b"two")
-    assert path.read_bytes() == b"two" and [other.name for other in path.parent.iterdir()] == ["file"]
+    assert path.read_bytes() == b"two" and [other.name for other in path.parent.iterdir()] == [
+        "file"
+    ]
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "a\0b"])
@@ -66,6 +78,9 @@ def test_checkpoints_in_an_object_store():
     for i in range(1, 6):
         checkpoints.save({"i": i}, folder)
         assert checkpoints.latest(folder) == {"i": i}
-    assert sorted(path.name for path in folder.iterdir()) == ["checkpoint-000004.pt", "checkpoint-000005.pt"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "checkpoint-000004.pt",
+        "checkpoint-000005.pt",
+    ]
     write_whole(folder / "checkpoint-000006.pt", "damaged")
     assert checkpoints.latest(folder) == {"i": 5}

@@ -1,4 +1,5 @@
-"""Flags that are no fields, of both commands: what each leaves behind, and that nothing does without it."""
+"""Flags that are no fields, of both commands: what each leaves behind, and that nothing does
+without it."""
 
 import errno
 import os
@@ -20,8 +21,11 @@ from tests.helpers.small import SMALL, small_flags
 # By command: what runs it, and where its files of a run `e` under --save-path lie.
 COMMANDS = {
     "dynamos": (cli.main, "e/models", "e/tensorboard/class-il"),
-    "main_policy": (main_policy.main, "models/seq-digits/dynamos/buf_20/e",
-                    "tensorboard_runs/class-il/seq-digits/dynamos/buf_20/e"),
+    "main_policy": (
+        main_policy.main,
+        "models/seq-digits/dynamos/buf_20/e",
+        "tensorboard_runs/class-il/seq-digits/dynamos/buf_20/e",
+    ),
 }
 SETTINGS = ("class-il", "task-il")
 
@@ -43,14 +47,26 @@ def command(request, tmp_path):
 @pytest.mark.parametrize("flag", [None, "--save-all", "--csv-log", "--tensorboard"])
 def test_a_flag_leaves_what_it_names_and_nothing_else(flag, command, tmp_path):
     main, models, events = command
-    assert main([*fields(), "--save-path", str(tmp_path), "--exp-name", "e", *([flag] if flag else [])]) == 0
+    assert (
+        main(
+            [*fields(), "--save-path", str(tmp_path), "--exp-name", "e", *([flag] if flag else [])]
+        )
+        == 0
+    )
     intermediate = ["task_01.pth"] if flag == "--save-all" else []
     assert sorted(p.name for p in models.glob("*.pth")) == [*intermediate, "task_final.pth"]
     written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*.csv"))
-    assert written == ([f"results/{s}/seq-digits/dynamos/mean_accs.csv" for s in SETTINGS]
-                       if flag == "--csv-log" else [])
+    assert written == (
+        [f"results/{s}/seq-digits/dynamos/mean_accs.csv" for s in SETTINGS]
+        if flag == "--csv-log"
+        else []
+    )
     found = {p.parent for p in tmp_path.rglob("events.out.tfevents.*")}
-    assert found == ({Path(str(events).replace("class-il", s)) for s in SETTINGS} if flag == "--tensorboard" else set())
+    assert found == (
+        {Path(str(events).replace("class-il", s)) for s in SETTINGS}
+        if flag == "--tensorboard"
+        else set()
+    )
 
 
 @pytest.fixture
@@ -69,16 +85,23 @@ def one_line(capsys):
 
 
 @pytest.mark.parametrize("place", ["/proc/x", "file"])
-def test_a_place_that_cannot_be_is_found_out_before_training(place, command, tmp_path, untrained, capsys):
+def test_a_place_that_cannot_be_is_found_out_before_training(
+    place, command, tmp_path, untrained, capsys
+):
     main, *_ = command
     (tmp_path / "file").write_text("")
     assert main([*fields(), "--save-path", str(tmp_path / place), "--exp-name", "e"]) == 1
     assert place in one_line(capsys)
 
 
-def test_a_place_that_takes_no_file_is_found_out_before_training(command, tmp_path, untrained, capsys, monkeypatch):
+def test_a_place_that_takes_no_file_is_found_out_before_training(
+    command, tmp_path, untrained, capsys, monkeypatch
+):
     main, *_ = command
-    monkeypatch.setattr("dynamos.recorders.TemporaryFile", mock.Mock(side_effect=PermissionError(errno.EACCES, "No")))
+    monkeypatch.setattr(
+        "dynamos.recorders.TemporaryFile",
+        mock.Mock(side_effect=PermissionError(errno.EACCES, "No")),
+    )
     assert main([*fields(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 1
     one_line(capsys)
 
@@ -88,7 +111,9 @@ def test_a_disk_that_fills_up_is_one_line_and_status_1(command, tmp_path, capsys
     real = Trainer.run_task
 
     def run_task(self):
-        monkeypatch.setattr(os, "fsync", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+        monkeypatch.setattr(
+            os, "fsync", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
+        )
         return real(self)
 
     monkeypatch.setattr(Trainer, "run_task", run_task)
@@ -124,11 +149,22 @@ def torchvision(monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("dataset, asks", [("seq-mnist", ("MNIST", True, True)), ("seq-svhn", ("SVHN", "train", True))])
-def test_data_is_fetched_where_it_is_asked_for(dataset, asks, command, torchvision, tmp_path, capsys):
+@pytest.mark.parametrize(
+    "dataset, asks", [("seq-mnist", ("MNIST", True, True)), ("seq-svhn", ("SVHN", "train", True))]
+)
+def test_data_is_fetched_where_it_is_asked_for(
+    dataset, asks, command, torchvision, tmp_path, capsys
+):
     main, models, _ = command
-    flags = [*fields(dataset=dataset), "--data-path", str(tmp_path / "data"), "--save-path", str(tmp_path),
-             "--exp-name", "e"]
+    flags = [
+        *fields(dataset=dataset),
+        "--data-path",
+        str(tmp_path / "data"),
+        "--save-path",
+        str(tmp_path),
+        "--exp-name",
+        "e",
+    ]
     assert main(flags) == 2
     assert "--download" in capsys.readouterr().err and torchvision == []
     assert main([*flags, "--download"]) == 0
@@ -140,23 +176,40 @@ def test_data_is_fetched_where_it_is_asked_for(dataset, asks, command, torchvisi
 def test_only_fetching_needs_a_torchvision_that_fits(command, tmp_path, monkeypatch, capsys):
     package = tmp_path / "site" / "torchvision"
     package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise RuntimeError('operator torchvision::nms does not exist')")
+    (package / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')"
+    )
     monkeypatch.syspath_prepend(package.parent)
     for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
         monkeypatch.delitem(sys.modules, name)
     main, *_ = command
-    flags = [*fields(dataset="seq-mnist"), "--data-path", str(tmp_path / "data"), "--save-path", str(tmp_path / "out"),
-             "--exp-name", "e", "--download"]
+    flags = [
+        *fields(dataset="seq-mnist"),
+        "--data-path",
+        str(tmp_path / "data"),
+        "--save-path",
+        str(tmp_path / "out"),
+        "--exp-name",
+        "e",
+        "--download",
+    ]
     assert main(flags) == 2
     said = one_line(capsys)
-    assert f"beside torch {torch.__version__} (operator torchvision::nms does not exist). Install the" in said
+    assert (
+        f"beside torch {torch.__version__} (operator torchvision::nms does not exist). Install the"
+        in said
+    )
     write_mnist(tmp_path / "data" / "MNIST" / "raw", np.random.default_rng(0))
     assert main(flags) == 0
     assert not [name for name in sys.modules if name.partition(".")[0] == "torchvision"]
 
 
 def test_resuming_fetches_too(torchvision, tmp_path):
-    flags = [*small_flags(dataset="seq-mnist", data_path=tmp_path / "data"), "--save-path", str(tmp_path)]
+    flags = [
+        *small_flags(dataset="seq-mnist", data_path=tmp_path / "data"),
+        "--save-path",
+        str(tmp_path),
+    ]
     assert cli.main([*flags, "--exp-name", "e", "--download"]) == 0
     (tmp_path / "data").rename(tmp_path / "elsewhere")
     assert cli.main(["--resume", str(tmp_path / "e")]) == 2

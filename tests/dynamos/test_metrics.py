@@ -9,12 +9,14 @@ from dynamos.trainer import Trainer
 from tests.helpers.small import small
 
 NAN = np.nan
-MATRIX = np.array([[90., 10., NAN], [95., 80., 20.], [60., 85., 70.]])
+MATRIX = np.array([[90.0, 10.0, NAN], [95.0, 80.0, 20.0], [60.0, 85.0, 70.0]])
 
 
 def test_transfer_and_forgetting_by_hand():
     assert metrics.backward_transfer(MATRIX) == pytest.approx(((60 - 90) + (85 - 80)) / 2)
-    assert metrics.forward_transfer(MATRIX, np.array([50., 4., 8.])) == pytest.approx(((10 - 4) + (20 - 8)) / 2)
+    assert metrics.forward_transfer(MATRIX, np.array([50.0, 4.0, 8.0])) == pytest.approx(
+        ((10 - 4) + (20 - 8)) / 2
+    )
     assert metrics.forgetting(MATRIX) == pytest.approx(((95 - 60) + 0) / 2)
     assert metrics.learning_accuracy(MATRIX) == pytest.approx((90 + 80 + 70) / 3)
     assert metrics.mean_accuracy(MATRIX, 1) == pytest.approx(87.5)
@@ -22,7 +24,7 @@ def test_transfer_and_forgetting_by_hand():
 
 def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten():
     matrix = MATRIX.copy()
-    matrix[0, 1] = 100.  # better before it was learned than ever after
+    matrix[0, 1] = 100.0  # better before it was learned than ever after
     assert metrics.forgetting(matrix) == metrics.forgetting(MATRIX)
 
 
@@ -31,17 +33,24 @@ def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten():
 def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed):
     matrix = np.random.default_rng(seed).uniform(0, 100, (n, n))
     matrix[np.triu_indices(n, 2)] = NAN
-    values = (metrics.backward_transfer(matrix), metrics.forward_transfer(matrix, np.zeros(n)),
-              metrics.forgetting(matrix))
+    values = (
+        metrics.backward_transfer(matrix),
+        metrics.forward_transfer(matrix, np.zeros(n)),
+        metrics.forgetting(matrix),
+    )
     assert np.isfinite(values).all()
     assert values[2] >= 0
     assert metrics.forgetting(matrix) >= -metrics.backward_transfer(matrix) - 1e-9
 
 
-@pytest.mark.parametrize("one, other", [
-    ([100 * k / 29 for k in (28, 27, 20, 17, 3)], [100 * k / 29 for k in (3, 17, 20, 27, 28)]),
-    ([100 * k / 36 for k in (31, 30, 29)], [100 * k / 36 for k in (30, 30, 30)]),
-    ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60])])
+@pytest.mark.parametrize(
+    "one, other",
+    [
+        ([100 * k / 29 for k in (28, 27, 20, 17, 3)], [100 * k / 29 for k in (3, 17, 20, 27, 28)]),
+        ([100 * k / 36 for k in (31, 30, 29)], [100 * k / 36 for k in (30, 30, 30)]),
+        ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60]),
+    ],
+)
 def test_means_that_are_equal_on_paper_are_equal(one, other):
     assert metrics.mean(one) == metrics.mean(other)
     assert metrics.mean_accuracy(np.array([one] * len(one)), len(one) - 1) == metrics.mean(other)
@@ -59,23 +68,38 @@ def test_accuracies_are_exact_ratios_of_counts():
     for value, n in zip(last.class_il_row + last.task_il_row, counts * 2, strict=True):
         assert value in {100 * k / n for k in range(n + 1)}
     channels = 2 * trainer.config.nf
-    assert all(any(abs(keep * sum(counts) * channels - k) < 1e-9 for k in [round(keep * sum(counts) * channels)])
-               for keep in last.keep_per_gate)
+    assert all(
+        any(
+            abs(keep * sum(counts) * channels - k) < 1e-9
+            for k in [round(keep * sum(counts) * channels)]
+        )
+        for keep in last.keep_per_gate
+    )
 
 
 def test_one_task():
-    one = np.array([[55.]])
-    assert metrics.forgetting(one) == metrics.backward_transfer(one) == metrics.forward_transfer(one, one[0]) == 0
+    one = np.array([[55.0]])
+    assert (
+        metrics.forgetting(one)
+        == metrics.backward_transfer(one)
+        == metrics.forward_transfer(one, one[0])
+        == 0
+    )
 
 
 def test_multiply_accumulates_of_the_paper_network():
-    assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)  # METHOD section 7
+    # METHOD section 7
+    assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)
     assert metrics.agent_macs(32, 16, 28, 28) / 1e6 == pytest.approx(4.0, abs=0.05)
 
 
 def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_dropped():
-    all_kept, none, some = (metrics.gated_macs(np.full((1, 4), k), 32, 10, 16, 28, 28)[0] for k in (64, 0, 44.8))
-    assert all_kept == pytest.approx(metrics.dense_macs(32, 10, 28, 28) + metrics.agent_macs(32, 16, 28, 28))
+    all_kept, none, some = (
+        metrics.gated_macs(np.full((1, 4), k), 32, 10, 16, 28, 28)[0] for k in (64, 0, 44.8)
+    )
+    assert all_kept == pytest.approx(
+        metrics.dense_macs(32, 10, 28, 28) + metrics.agent_macs(32, 16, 28, 28)
+    )
     assert none < some < all_kept
     assert 1 - some / all_kept == pytest.approx(0.22, abs=0.03)  # "at most about 22 %"
 
@@ -87,8 +111,11 @@ def test_multiply_accumulates_are_those_of_the_literal_network(model, size):
 
     from benchmarks.plain import PlainResNet
     from dynamos.config import TrainConfig
+
     network = PlainResNet(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
-    wanted = metrics.dense_macs(8, 10, size, size) + (model == "dynamos") * metrics.agent_macs(8, 4, size, size)
+    wanted = metrics.dense_macs(8, 10, size, size) + (model == "dynamos") * metrics.agent_macs(
+        8, 4, size, size
+    )
     with FlopCounterMode(display=False) as counted:
         network.eval()(torch.rand(1, 3, size, size))
     assert counted.get_total_flops() == 2 * wanted

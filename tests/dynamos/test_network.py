@@ -6,7 +6,14 @@ from benchmarks.plain import Agent as PlainAgent
 from benchmarks.plain import PlainResNet
 from dynamos.config import METHODS, TrainConfig
 from dynamos.errors import UserError
-from dynamos.network import Agent, PooledNorm, build_network, convolution, load_original, original_state_dict
+from dynamos.network import (
+    Agent,
+    PooledNorm,
+    build_network,
+    convolution,
+    load_original,
+    original_state_dict,
+)
 
 
 def twins(config, num_classes=10):
@@ -81,8 +88,11 @@ def test_network_equals_the_literal_one(model, nf):
         network.train(training), plain.train(training)
         ours, theirs = network(images, noise), plain(images, noise)
         assert torch.equal(ours.actions, theirs.actions)
-        for a, b in ((ours.logits, theirs.logits), (ours.policy_logits, theirs.policy_logits),
-                     (ours.log_probs, theirs.log_probs)):
+        for a, b in (
+            (ours.logits, theirs.logits),
+            (ours.policy_logits, theirs.policy_logits),
+            (ours.log_probs, theirs.log_probs),
+        ):
             torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4)
     if METHODS[model].gated:
         assert 0 < ours.actions.mean() < 1
@@ -94,7 +104,9 @@ def test_gradients_equal_the_literal_networks(model):
     images, noise = torch.rand(6, 3, 12, 12), torch.rand(6, 4, 16)
     for net in (network, plain):
         out = net.train()(images, noise)
-        (out.logits.square().sum() + out.policy_logits.sin().sum() + 0.1 * out.log_probs.sum()).backward()
+        (
+            out.logits.square().sum() + out.policy_logits.sin().sum() + 0.1 * out.log_probs.sum()
+        ).backward()
     ours = {name: p.grad for name, p in network.named_parameters()}
     theirs = build_network(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
     gradients = {name: p.grad for name, p in plain.named_parameters(remove_duplicate=False)}
@@ -108,22 +120,37 @@ def test_sizes():
     assert sum(p.numel() for p in gated.parameters()) == 187578
     assert (len(original_state_dict(gated)), len(original_state_dict(dense))) == (110, 70)
     out = gated.eval()(torch.rand(2, 3, 28, 28))
-    assert (out.logits.shape, out.policy_logits.shape, out.actions.shape) == ((2, 10), (2, 256), (2, 4, 64))
+    assert (out.logits.shape, out.policy_logits.shape, out.actions.shape) == (
+        (2, 10),
+        (2, 256),
+        (2, 4, 64),
+    )
 
 
 def test_original_names():
     state = original_state_dict(build_network(TrainConfig(nf=8), 10))
     assert torch.equal(state["conv1.weight"], state["_features.0.weight"])
     assert torch.equal(state["linear.bias"], state["classifier.bias"])
-    for name in ("_features.3.1.conv2.weight", "_features.4.0.shortcut.0.weight", "_features.4.0.shortcut.1.bias",
-                 "_features.4.1.gate2.channel_net.pw_conv.weight", "_features.4.0.gate1.channel_net.bn.running_var",
-                 "_features.4.0.gate1.channel_net.prototype.2.bias", "_features.1.num_batches_tracked"):
+    for name in (
+        "_features.3.1.conv2.weight",
+        "_features.4.0.shortcut.0.weight",
+        "_features.4.0.shortcut.1.bias",
+        "_features.4.1.gate2.channel_net.pw_conv.weight",
+        "_features.4.0.gate1.channel_net.bn.running_var",
+        "_features.4.0.gate1.channel_net.prototype.2.bias",
+        "_features.1.num_batches_tracked",
+    ):
         assert name in state
-    assert not any(name.startswith(("_features.3.0.gate", "_features.3.0.shortcut")) for name in state)
+    assert not any(
+        name.startswith(("_features.3.0.gate", "_features.3.0.shortcut")) for name in state
+    )
 
 
 def test_a_model_file_that_does_not_fit_is_refused():
-    gated, dense = build_network(TrainConfig(nf=8), 10), build_network(TrainConfig(nf=8, model="sgd"), 10)
+    gated, dense = (
+        build_network(TrainConfig(nf=8), 10),
+        build_network(TrainConfig(nf=8, model="sgd"), 10),
+    )
     with pytest.raises(UserError, match="unknown _features.4.0.gate1"):
         load_original(dense, original_state_dict(gated))
     with pytest.raises(UserError, match="missing _features.4.0.gate1"):
@@ -153,7 +180,9 @@ def test_task_losses_do_not_reach_the_agents_but_the_policy_does_reach_the_ungat
     network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10).train()
     out = network(torch.rand(5, 3, 8, 8))
     out.logits.square().sum().backward(retain_graph=True)
-    assert all(p.grad is None or not p.grad.any() for n, p in network.named_parameters() if ".agent." in n)
+    assert all(
+        p.grad is None or not p.grad.any() for n, p in network.named_parameters() if ".agent." in n
+    )
     network.zero_grad()
     out.log_probs.sum().backward()
     assert network.conv.weight.grad.any()
@@ -171,14 +200,18 @@ def test_bypass_keeps_every_channel_and_leaves_the_agents_alone():
 
 
 def test_sampled_actions_come_with_their_probability():
-    network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4, infer_mode="sample", temperature=0.5), 10).eval()
+    network = build_network(
+        TrainConfig(nf=4, hidden_dim_ratio=4, infer_mode="sample", temperature=0.5), 10
+    ).eval()
     image = torch.rand(1, 3, 8, 8).expand(4000, -1, -1, -1)
     with torch.inference_mode():
         out = network(image)
     p = torch.sigmoid(out.policy_logits[0, :8] / 0.5)
     assert torch.allclose(out.actions[:, 0].mean(0), p, atol=0.04)
     a = out.actions[0, 0]
-    assert torch.isclose(out.log_probs[0, 0], (a * p.log() + (1 - a) * (1 - p).log()).sum(), atol=1e-4)
+    assert torch.isclose(
+        out.log_probs[0, 0], (a * p.log() + (1 - a) * (1 - p).log()).sum(), atol=1e-4
+    )
 
 
 def test_the_threshold_is_the_least_probability_kept():
@@ -190,7 +223,8 @@ def test_the_threshold_is_the_least_probability_kept():
         out = network(images)
         p = torch.sigmoid(out.policy_logits.reshape(5, 4, 8) / 0.02)
         assert torch.equal(out.actions, (p >= threshold).float())
-        kept[threshold] = out.actions[:, 0].mean()  # the first gate sees the same input whatever the threshold
+        # the first gate sees the same input whatever the threshold
+        kept[threshold] = out.actions[:, 0].mean()
     assert kept[0.0] == 1 and kept[0.0] >= kept[0.3] >= kept[0.5] >= kept[0.9] < 1
 
 

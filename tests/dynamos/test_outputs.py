@@ -1,4 +1,5 @@
-"""Work goes on where nobody can read what it says. Real processes, whose output goes where it cannot be written."""
+"""Work goes on where nobody can read what it says. Real processes, whose output goes where it
+cannot be written."""
 
 import subprocess
 import sys
@@ -23,27 +24,66 @@ sys.exit(exit_status("program", work))
 """
 
 
-@pytest.mark.parametrize("redirection, status, last", [
-    ("2>/dev/full >/dev/null", 0, ""), ("2>&- >/dev/null", 0, ""), (">&- 2>&-", 0, ""), ("<&- >&- 2>/dev/null", 0, ""),
-    (">/dev/full", 1, "program: error: standard output: No space left on device"), ("2>/dev/full >/dev/full", 1, "")])
+@pytest.mark.parametrize(
+    "redirection, status, last",
+    [
+        ("2>/dev/full >/dev/null", 0, ""),
+        ("2>&- >/dev/null", 0, ""),
+        (">&- 2>&-", 0, ""),
+        ("<&- >&- 2>/dev/null", 0, ""),
+        (">/dev/full", 1, "program: error: standard output: No space left on device"),
+        ("2>/dev/full >/dev/full", 1, ""),
+    ],
+)
 def test_what_cannot_be_written_is_dropped_and_lost_output_is_an_error(
-        redirection: str, status: int, last: str, tmp_path) -> None:
-    done = subprocess.run(["sh", "-c", f'"$0" "$@" {redirection}', sys.executable, "-c", WORK, str(tmp_path / "file")],
-                          capture_output=True, text=True)
+    redirection: str, status: int, last: str, tmp_path
+) -> None:
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'"$0" "$@" {redirection}',
+            sys.executable,
+            "-c",
+            WORK,
+            str(tmp_path / "file"),
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == status and (tmp_path / "file").read_text() == "done"
     assert done.stderr.splitlines()[-1:] == ([last] if last else [])
 
 
 def test_a_reader_that_left_is_no_error(tmp_path) -> None:
     line = f'{{ "$0" "$@"; echo $? > {tmp_path / "status"}; }} 2>&1 | head -1'
-    done = subprocess.run(["sh", "-c", line, sys.executable, "-c", WORK, str(tmp_path / "file")], capture_output=True,
-                          text=True)
-    assert len(done.stdout.splitlines()) == 1 and done.stderr == "" and (tmp_path / "file").read_text() == "done"
+    done = subprocess.run(
+        ["sh", "-c", line, sys.executable, "-c", WORK, str(tmp_path / "file")],
+        capture_output=True,
+        text=True,
+    )
+    assert (
+        len(done.stdout.splitlines()) == 1
+        and done.stderr == ""
+        and (tmp_path / "file").read_text() == "done"
+    )
     assert (tmp_path / "status").read_text() == "0\n"
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">/dev/full 2>&1"])
 def test_an_error_of_the_work_keeps_its_status(redirection: str, tmp_path) -> None:
-    done = subprocess.run(["sh", "-c", f'"$0" "$@" {redirection}', sys.executable, "-c", WORK, str(tmp_path / "file"),
-                           "bad input"], capture_output=True, text=True)
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'"$0" "$@" {redirection}',
+            sys.executable,
+            "-c",
+            WORK,
+            str(tmp_path / "file"),
+            "bad input",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and done.stderr == ""

@@ -8,10 +8,15 @@ from dynamos import provenance
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
     """(the root of a repository whose `dynamos` is the code that runs, what runs git there)."""
+
     def git(*arguments):
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
-        return subprocess.run(["git", "-C", str(tmp_path), *identity, *arguments], check=True, capture_output=True,
-                              text=True).stdout.strip()
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *identity, *arguments],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout.strip()
 
     (tmp_path / "dynamos").mkdir()
     (tmp_path / "dynamos" / "provenance.py").write_text("one")

@@ -21,8 +21,20 @@ TABLE = "results/{}/seq-digits/dynamos/mean_accs.csv"
 def written(tmp_path_factory):
     """(folder of a run of three tasks that left all it can, what its result.json holds)."""
     folder = tmp_path_factory.mktemp("runs")
-    flags = small_flags(n_tasks=3, n_epochs=3, evaluate_on="test", seed=5, max_train_images_per_task=100, nf=8, lr=0.1,
-                        buffer_size=60, warmup_steps=29, reward_weight=0, prototype_loss=0, policy_alpha=0)
+    flags = small_flags(
+        n_tasks=3,
+        n_epochs=3,
+        evaluate_on="test",
+        seed=5,
+        max_train_images_per_task=100,
+        nf=8,
+        lr=0.1,
+        buffer_size=60,
+        warmup_steps=29,
+        reward_weight=0,
+        prototype_loss=0,
+        policy_alpha=0,
+    )
     flags += ["--csv-log", "--tensorboard", "--save-path", str(folder), "--exp-name", "e"]
     assert cli.main(flags) == 0
     return folder / "e", json.loads((folder / "e" / "result.json").read_text())
@@ -39,19 +51,35 @@ def test_a_csv_row_has_the_numbers_of_the_matrix(setting, written):
     accuracy = matrix(content, setting)
     untrained = np.array(content["untrained"][setting.replace("-", "_")])
     wanted = {f"task{t + 1}": metrics.mean_accuracy(accuracy, t) for t in range(3)}
-    wanted |= {"forward_transfer": metrics.forward_transfer(accuracy, untrained),
-               "backward_transfer": metrics.backward_transfer(accuracy), "forgetting": metrics.forgetting(accuracy)}
+    wanted |= {
+        "forward_transfer": metrics.forward_transfer(accuracy, untrained),
+        "backward_transfer": metrics.backward_transfer(accuracy),
+        "forgetting": metrics.forgetting(accuracy),
+    }
     assert {name: float(row[name]) for name in wanted} == wanted
     assert len(set(wanted.values())) == len(wanted), "two are equal: swapped columns would pass"
-    assert row == {name: "" if value is None else str(value) for name, value in {
-        **{name: row[name] for name in wanted}, **content["config"], "exp_name": "e", "notes": "", "tensorboard": True,
-        "csv_log": True, "save_all": False, "checkpoint_every": None}.items()}
+    assert row == {
+        name: "" if value is None else str(value)
+        for name, value in {
+            **{name: row[name] for name in wanted},
+            **content["config"],
+            "exp_name": "e",
+            "notes": "",
+            "tensorboard": True,
+            "csv_log": True,
+            "save_all": False,
+            "checkpoint_every": None,
+        }.items()
+    }
 
 
 def test_the_csv_row_agrees_with_the_task_results(written):
     folder, content = written
     results = [TaskResult.from_dict(result) for result in content["results"]]
-    by_setting = {setting: rows(folder.parent / TABLE.format(setting))[0] for setting in ("class-il", "task-il")}
+    by_setting = {
+        setting: rows(folder.parent / TABLE.format(setting))[0]
+        for setting in ("class-il", "task-il")
+    }
     for result in results:
         assert float(by_setting["class-il"][f"task{result.task + 1}"]) == result.class_il
         assert float(by_setting["task-il"][f"task{result.task + 1}"]) == result.task_il
@@ -65,11 +93,26 @@ def test_the_curve_is_in_a_file_and_in_event_files(tmp_path):
     trainer = Trainer(small(log_every=3))
     for _ in trainer:
         pass
-    table = [{name: float(value) for name, value in row.items()} for row in rows(tmp_path / "e" / "curve.csv")]
-    assert table == [{**point, "task": point["task"] + 1} for point in trainer.curve] and len(table) == 4
+    table = [
+        {name: float(value) for name, value in row.items()}
+        for row in rows(tmp_path / "e" / "curve.csv")
+    ]
+    assert (
+        table == [{**point, "task": point["task"] + 1} for point in trainer.curve]
+        and len(table) == 4
+    )
     found = scalars(tmp_path / "e" / "tensorboard" / "task-il")
-    for name in ("loss_task", "loss_policy", "loss_prototype", "loss_rehearsal", "keep_gate1", "keep_gate4"):
-        assert found[f"curve/{name}"] == [(point["steps"], pytest.approx(point[name])) for point in trainer.curve]
+    for name in (
+        "loss_task",
+        "loss_policy",
+        "loss_prototype",
+        "loss_rehearsal",
+        "keep_gate1",
+        "keep_gate4",
+    ):
+        assert found[f"curve/{name}"] == [
+            (point["steps"], pytest.approx(point[name])) for point in trainer.curve
+        ]
 
 
 def test_without_log_every_there_is_no_curve(written):
@@ -84,10 +127,13 @@ def test_event_files_have_the_numbers_of_the_matrix(setting, written):
     results = content["results"]
 
     def close(pairs):
-        return [(step, pytest.approx(value, rel=1e-6)) for step, value in pairs]  # they hold single precision
+        # they hold single precision
+        return [(step, pytest.approx(value, rel=1e-6)) for step, value in pairs]
 
-    wanted = {"accuracy/mean": [(i + 1, metrics.mean_accuracy(accuracy, i)) for i in range(3)],
-              "gates/keep_fraction": [(i + 1, results[i]["keep_fraction"]) for i in range(3)]}
+    wanted = {
+        "accuracy/mean": [(i + 1, metrics.mean_accuracy(accuracy, i)) for i in range(3)],
+        "gates/keep_fraction": [(i + 1, results[i]["keep_fraction"]) for i in range(3)],
+    }
     for t in range(3):
         wanted[f"accuracy/task{t + 1}"] = [(i + 1, accuracy[i, t]) for i in range(t, 3)]
     epochs = ("train/loss", "train/accuracy", "train/keep_fraction")
@@ -97,7 +143,9 @@ def test_event_files_have_the_numbers_of_the_matrix(setting, written):
     assert all([step for step, _ in found[name]] == list(range(1, 10)) for name in epochs)
     # The last of a task's three epochs is what its TaskResult has.
     for name in ("loss", "accuracy"):
-        assert found[f"train/{name}"][2::3] == close((3 * i + 3, results[i][f"train_{name}"]) for i in range(3))
+        assert found[f"train/{name}"][2::3] == close(
+            (3 * i + 3, results[i][f"train_{name}"]) for i in range(3)
+        )
 
 
 def test_the_result_file_says_what_code_began_the_run(tmp_path, monkeypatch):
@@ -115,12 +163,16 @@ def test_the_result_file_says_what_code_began_the_run(tmp_path, monkeypatch):
     assert content["git_revision"] == "first" and content["environment"]["threads"] == 1
 
 
-DAMAGES = {"a row longer than the header": b"task1,seed\r\n1,2,3\r\n",
-           "other bytes than UTF-8": b"task1,s\xff\r\n1,2\r\n",
-           "a value without end": b'task1,seed\r\n1,"' + b"2" * 200_000,
-           "semicolons": b"task1;seed\r\n1,5;2\r\n", "tabs": b"task1\tseed\r\n1\t2\r\n",
-           "another table": b"name,city\r\na,b\r\n", "a column twice": b"task1,seed,task1\r\n1,2,3\r\n",
-           "UTF-16": "task1,seed\r\n1,2\r\n".encode("utf-16")}
+DAMAGES = {
+    "a row longer than the header": b"task1,seed\r\n1,2,3\r\n",
+    "other bytes than UTF-8": b"task1,s\xff\r\n1,2\r\n",
+    "a value without end": b'task1,seed\r\n1,"' + b"2" * 200_000,
+    "semicolons": b"task1;seed\r\n1,5;2\r\n",
+    "tabs": b"task1\tseed\r\n1\t2\r\n",
+    "another table": b"name,city\r\na,b\r\n",
+    "a column twice": b"task1,seed,task1\r\n1,2,3\r\n",
+    "UTF-16": "task1,seed\r\n1,2\r\n".encode("utf-16"),
+}
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
@@ -132,8 +184,15 @@ def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
     assert path.read_bytes() == damage
 
 
-@pytest.mark.parametrize("saved", [b"\xef\xbb\xbftask1,seed\r\n1.5,2\r\n", b"\xef\xbb\xbf\"task1\",seed\n1.5,2\n",
-                                   b"task1,seed\n1.5,2"], ids=["mark", "mark, quotes, LF", "no end"])
+@pytest.mark.parametrize(
+    "saved",
+    [
+        b"\xef\xbb\xbftask1,seed\r\n1.5,2\r\n",
+        b'\xef\xbb\xbf"task1",seed\n1.5,2\n',
+        b"task1,seed\n1.5,2",
+    ],
+    ids=["mark", "mark, quotes, LF", "no end"],
+)
 def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
     path = tmp_path / "mean_accs.csv"
     path.write_bytes(saved)
@@ -145,7 +204,9 @@ def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
 @pytest.mark.parametrize("delimiter", [";", "\t"])
 def test_a_table_with_other_marks_between_its_columns_says_so(delimiter, tmp_path):
     (tmp_path / "mean_accs.csv").write_text(f"task1{delimiter}seed\n1{delimiter}2\n")
-    with pytest.raises(UserError, match=f"with {delimiter!r} between its columns".replace("\\", "\\\\")):
+    with pytest.raises(
+        UserError, match=f"with {delimiter!r} between its columns".replace("\\", "\\\\")
+    ):
         append_row(tmp_path / "mean_accs.csv", {"task1": 1.0})
 
 
@@ -187,6 +248,7 @@ def test_a_damaged_table_costs_no_result(when, main, tmp_path, monkeypatch, caps
 def test_the_progress_bar_moves_with_every_step():
     trainer, seen = Trainer(small(n_tasks=1)), []
     with Display(trainer) as display:
+
         def step(trainer):
             display.step(trainer)
             seen.append(display.progress.tasks[0].completed)

@@ -12,7 +12,9 @@ from tests.dynamos.test_network import twins
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("size", [8, 11])
 def test_one_image_alone_says_what_the_network_says(threshold, skip, size):
-    network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=min(threshold, 1.0), temperature=0.5))
+    network, _ = twins(
+        TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=min(threshold, 1.0), temperature=0.5)
+    )
     for gate in (g for b in network.blocks[2:] for g in (b.gate1, b.gate2)):
         gate.threshold = threshold
     network.eval()
@@ -36,7 +38,9 @@ def test_sampled_actions_have_the_policys_probabilities(skip):
     torch.manual_seed(0)
     kept = torch.stack([predictor(image).actions for _ in range(1000)]).float().mean(0)
     with torch.inference_mode():
-        p = torch.sigmoid(network(image[None], torch.zeros(1, 4, 8)).policy_logits / 0.5).reshape(4, 8)
+        p = torch.sigmoid(network(image[None], torch.zeros(1, 4, 8)).policy_logits / 0.5).reshape(
+            4, 8
+        )
     torch.testing.assert_close(kept[0], p[0], rtol=0, atol=0.07)  # 4.4 standard deviations at most
     assert (p[0] - 0.5).abs().max() > 0.1, "no policy here tells keeping from dropping"
 
@@ -71,8 +75,10 @@ def test_dropped_channels_are_not_computed(monkeypatch):
     predictor = Predictor(network.eval(), (8, 8), skip=True)
     seen = []
     real = torch.nn.functional.conv2d
-    monkeypatch.setattr("dynamos.sparse.F.conv2d",
-                        lambda x, w, *more: (seen.append(tuple(w.shape[:2])), real(x, w, *more))[1])
+    monkeypatch.setattr(
+        "dynamos.sparse.F.conv2d",
+        lambda x, w, *more: (seen.append(tuple(w.shape[:2])), real(x, w, *more))[1],
+    )
     k1, k2, k3, k4 = predictor(torch.rand(3, 8, 8)).actions.sum(1).tolist()
     assert 0 < min(k1, k2, k3, k4) and min(k1, k2, k3, k4) < 16
     assert seen[5:] == [(k1, 8), (k2, k1), (k2, 8), (k3, k2), (k4, k3)]

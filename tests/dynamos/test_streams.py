@@ -27,7 +27,8 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(params=["digits-360", "mnist-360"])
 def rotating(request):
-    """(its name, the images of its files in their order, its data_path); the real MNIST, where it is there."""
+    """(its name, the images of its files in their order, its data_path); the real MNIST, where it
+    is there."""
     if request.param == "digits-360":
         whole = load_digits()
         pixels = torch.from_numpy(whole.images.astype(np.uint8))[:, None]
@@ -35,8 +36,11 @@ def rotating(request):
     if not (REAL / "MNIST").is_dir():
         pytest.skip(f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA")
     parts = [mnist(REAL, test, False) for test in (False, True)]
-    return (request.param, Images(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pixels", "labels")), 255),
-            str(REAL))
+    return (
+        request.param,
+        Images(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pixels", "labels")), 255),
+        str(REAL),
+    )
 
 
 def stream(folder, **values):
@@ -44,7 +48,9 @@ def stream(folder, **values):
 
 
 def together(parts):
-    return [bytes(p.numpy()) for part in parts for p in part.pixels], torch.cat([part.labels for part in parts])
+    return [bytes(p.numpy()) for part in parts for p in part.pixels], torch.cat(
+        [part.labels for part in parts]
+    )
 
 
 @pytest.mark.parametrize("dataset", ["seq-digits", "seq-mnist", "seq-svhn"])
@@ -53,21 +59,29 @@ def test_splits_are_disjoint_complete_and_stratified(dataset, folder):
         found = stream(folder, dataset=dataset, evaluate_on=evaluate_on)
         assert found.tasks == ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
         for part in (found.train, found.evaluation):
-            assert [sorted(p.labels.unique().tolist()) for p in part] == [list(c) for c in found.tasks]
+            assert [sorted(p.labels.unique().tolist()) for p in part] == [
+                list(c) for c in found.tasks
+            ]
         train, train_labels = together(found.train)
         held, held_labels = together(found.evaluation)
         if evaluate_on == "validation":
             every, _ = together([SOURCES[dataset[4:]](folder, False, False)])
             assert sorted(train + held) == sorted(every)
-            share = torch.bincount(held_labels) / torch.bincount(torch.cat([train_labels, held_labels]))
+            share = torch.bincount(held_labels) / torch.bincount(
+                torch.cat([train_labels, held_labels])
+            )
             assert (share - 0.1).abs().max() < 0.03
         if dataset != "seq-digits":  # random pixels: no two images are equal
             assert not set(train) & set(held)
 
 
 def test_validation_is_fixed_whatever_the_seed_and_the_tasks(folder):
-    hashes = {stream(folder, dataset="seq-mnist", evaluate_on="validation", seed=seed, n_tasks=n).split_hash
-              for seed, n in ((1, 5), (2, 3))}
+    hashes = {
+        stream(
+            folder, dataset="seq-mnist", evaluate_on="validation", seed=seed, n_tasks=n
+        ).split_hash
+        for seed, n in ((1, 5), (2, 3))
+    }
     assert len(hashes) == 1
     kept, held = validation_split(torch.arange(10).repeat_interleave(70))
     assert sorted(torch.cat([kept, held]).tolist()) == list(range(700)) and len(held) == 70
@@ -97,7 +111,10 @@ def test_every_epoch_is_a_new_order_of_every_image_with_a_partial_batch(folder):
     assert orders[0] != orders[1] != orders[2] != orders[0]
     again = torch.cat([b.index for b in found.batches(0, 1, config)]).tolist()
     assert again == orders[1]
-    assert torch.cat([b.index for b in found.batches(0, 1, config.replace(seed=1))]).tolist() != orders[1]
+    assert (
+        torch.cat([b.index for b in found.batches(0, 1, config.replace(seed=1))]).tolist()
+        != orders[1]
+    )
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (7, 12), (5, 1)])
@@ -108,7 +125,9 @@ def test_rotation_is_pils(size):
     wanted = rotate_singly(pixels, degrees)
     agree = (rotate(pixels, degrees) == wanted).float().mean()
     assert agree > 0.999  # the rest are ties on a pixel's edge
-    assert torch.equal(rotate(pixels.expand(-1, 3, -1, -1), degrees)[:, 2:], rotate(pixels, degrees))
+    assert torch.equal(
+        rotate(pixels.expand(-1, 3, -1, -1), degrees)[:, 2:], rotate(pixels, degrees)
+    )
     assert torch.equal(rotate(pixels[7:8], degrees[7:8]), rotate(pixels, degrees)[7:8])
 
 
@@ -124,7 +143,10 @@ def test_rotation_takes_the_nearest_pixel(size):
         cos, sin = np.cos(angle), np.sin(angle)
         for r, c in np.ndindex(size):
             right, down = c + 0.5 - width / 2, r + 0.5 - height / 2
-            x, y = cos * right + (width / 2 + 1) - sin * down, sin * right + (height / 2 + 1) + cos * down
+            x, y = (
+                cos * right + (width / 2 + 1) - sin * down,
+                sin * right + (height / 2 + 1) + cos * down,
+            )
             at = (int(np.floor(y)) - 1, int(np.floor(x)) - 1)
             inside = 0 <= at[0] < height and 0 <= at[1] < width
             assert turned[i, 0, r, c] == (pixels[i, 0][at] if inside else 0), (degrees[i], r, c)
@@ -132,10 +154,10 @@ def test_rotation_takes_the_nearest_pixel(size):
 
 def test_rotation_is_counter_clockwise_exact_at_right_angles_and_black_outside():
     pixels = torch.arange(1, 76, dtype=torch.uint8).reshape(1, 3, 5, 5).expand(4, -1, -1, -1)
-    turned = rotate(pixels, torch.tensor([0., 90., 180., 270.], dtype=torch.float64))
+    turned = rotate(pixels, torch.tensor([0.0, 90.0, 180.0, 270.0], dtype=torch.float64))
     for i in range(4):
         assert torch.equal(turned[i], torch.rot90(pixels[i], i, (1, 2)))
-    assert rotate(pixels[:1], torch.tensor([45.]))[0, :, 0, 0].tolist() == [0, 0, 0]
+    assert rotate(pixels[:1], torch.tensor([45.0]))[0, :, 0, 0].tolist() == [0, 0, 0]
     assert Image.fromarray(pixels[0, 0].numpy()).rotate(90).getpixel((0, 0)) == turned[1, 0, 0, 0]
 
 
@@ -153,12 +175,16 @@ def test_the_rotating_order_is_the_methods(batch_size):
     every = torch.cat([b.index for b in batches]).numpy()
     assert len(set(every)) == len(every)  # each image once at most
     angles = torch.cat([b.degrees for b in batches]).numpy()
-    for j, n in enumerate(counts):  # a digit turns at every image of it drawn, whatever lies between
+    # a digit turns at every image of it drawn, whatever lies between
+    for j, n in enumerate(counts):
         own = angles[labels[every] == j]
         np.testing.assert_allclose(own, (j - 1) * 60 + np.arange(len(own)) * 360 / n)
 
-    # Written out: three rounds of nine pairs, last chunk first, a visit over when either chunk is used up.
-    left = [[list(range(at, min(at + n // 6 + 1, n))) for at in range(0, n, n // 6 + 1)] for n in counts]
+    # Written out: three rounds of nine pairs, last chunk first, a visit over when either chunk is
+    # used up.
+    left = [
+        [list(range(at, min(at + n // 6 + 1, n))) for at in range(0, n, n // 6 + 1)] for n in counts
+    ]
     at = 0
     start = np.concatenate([[0], np.cumsum(counts)])
     for visit in range(27):
@@ -177,13 +203,18 @@ def test_the_rotating_order_is_the_methods(batch_size):
 
 
 def test_the_order_within_a_chunk_is_random():
-    orders = [torch.cat([b.index for b in rotating_order(grey([60] * 9), 4, np.random.default_rng(s))]).tolist()
-              for s in (0, 1)]
+    orders = [
+        torch.cat(
+            [b.index for b in rotating_order(grey([60] * 9), 4, np.random.default_rng(s))]
+        ).tolist()
+        for s in (0, 1)
+    ]
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
 
 
 def left_out(every, train):
-    """The images of 0..8 in `every` that are not in `train`, in their order; all of `train` must be in `every`."""
+    """The images of 0..8 in `every` that are not in `train`, in their order; all of `train` must be
+    in `every`."""
     trained = Counter(bytes(p.numpy()) for p in train.pixels)
     index = []
     for i, (pixels, label) in enumerate(zip(every.pixels, every.labels.tolist(), strict=True)):
@@ -198,7 +229,9 @@ def left_out(every, train):
 
 
 @pytest.mark.parametrize("evaluate_on", ["test", "validation"])
-def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_full_turn(evaluate_on, rotating):
+def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_full_turn(
+    evaluate_on, rotating
+):
     name, every, path = rotating
     found = load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU)
     (train,), (shown,) = found.train, found.evaluation
@@ -210,20 +243,26 @@ def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_ful
     for j in range(9):
         own = others.take((others.labels == j).nonzero().ravel())
         wanted = rotate(own.pixels, torch.arange(len(own), dtype=torch.float64) * (360 / len(own)))
-        assert torch.equal(shown.pixels[at:at + len(own)], wanted), j
+        assert torch.equal(shown.pixels[at : at + len(own)], wanted), j
         at += len(own)
     assert at == len(shown)
 
 
 def test_a_rotating_stream_trains_on_no_evaluation_image(rotating):
     name, every, path = rotating
-    parts = {evaluate_on: load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU).train[0]
-             for evaluate_on in ("test", "validation")}
+    parts = {
+        evaluate_on: load_stream(
+            TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU
+        ).train[0]
+        for evaluate_on in ("test", "validation")
+    }
     all_of_file = SOURCES[name.partition("-")[0]]
     sets = {key: {bytes(p.numpy()) for p in part.pixels} for key, part in parts.items()}
     tested = {bytes(p.numpy()) for p in all_of_file(REAL, True, False).pixels}
     training = all_of_file(REAL, False, False)
-    validated = {bytes(p.numpy()) for p in training.take(validation_split(training.labels)[1]).pixels}
+    validated = {
+        bytes(p.numpy()) for p in training.take(validation_split(training.labels)[1]).pixels
+    }
     assert not sets["test"] & tested
     assert not sets["validation"] & (tested | validated)
     assert sets["validation"] < sets["test"]

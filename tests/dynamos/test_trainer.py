@@ -57,16 +57,19 @@ def only_replay(name, value):
     def check():
         a, b = (replay_losses(t) for t in (ran(), ran(**{name: value})))
         assert a[0] == b[0] and a[1][0] != b[1][0]
+
     return check
 
 
 def only_loss(name, value, **base):
     """The first step's outputs are the same, its loss is not."""
+
     def check():
         a, b = ran(**base), ran(**base, **{name: value})
         assert torch.equal(a.outputs[0].logits, b.outputs[0].logits)
         assert torch.equal(a.outputs[0].actions, b.outputs[0].actions)
         assert a.losses[0] != b.losses[0]
+
     return check
 
 
@@ -74,14 +77,17 @@ def differs(look, name, value, **base):
     def check():
         a, b = look(ran(**base)), look(ran(**base, **{name: value}))
         assert a != b
+
     return check
 
 
 def becomes(look, name, values, **base):
     """What the run shows is what was asked for."""
+
     def check():
         for value, seen in values.items():
             assert look(ran(**base, **{name: value})) == seen, value
+
     return check
 
 
@@ -89,6 +95,7 @@ def raises(name, value, says):
     def check():
         with pytest.raises(UserError, match=says):
             Trainer(small(**{name: value}))
+
     return check
 
 
@@ -97,7 +104,9 @@ def learning_rate():
     for lr in (0.01, 0.02):
         t = Trainer(small(warmup=False, lr=lr))
         before = t.network.linear.weight.detach().clone()
-        t.on_step = lambda t: moves.append(t.network.linear.weight.detach().clone()) if t.steps == 1 else None
+        t.on_step = lambda t: (
+            moves.append(t.network.linear.weight.detach().clone()) if t.steps == 1 else None
+        )
         t.run_task()
         moves[-1] -= before
     torch.testing.assert_close(2 * moves[0], moves[1], rtol=1e-3, atol=1e-6)
@@ -107,16 +116,20 @@ def prototype():
     def loss(weight):
         t = Watched(small(warmup=False, prototype_loss=weight, n_epochs=2)).run()
         return t.losses
+
     a, b = loss(0.0), loss(50.0)
     assert a != b
 
 
 def data_path(tmp_path):
     import numpy as np
+
     hashes = []
     for i in range(2):
         write_mnist(tmp_path / str(i) / "raw", np.random.default_rng(i))
-        hashes.append(Trainer(small(dataset="seq-mnist", data_path=str(tmp_path / str(i)))).stream.data_hash)
+        hashes.append(
+            Trainer(small(dataset="seq-mnist", data_path=str(tmp_path / str(i)))).stream.data_hash
+        )
     assert hashes[0] != hashes[1]
 
 
@@ -168,22 +181,38 @@ def step_mode():
 
 # What shows that a field does what it says; a new field fails until it is here.
 EFFECTS = {
-    "model": becomes(lambda t: (len(t.results[0].keep_per_gate), any(t.replayed)), "model",
-                     {n: (4 * m.gated, m.rehearses) for n, m in METHODS.items()}),
-    "dataset": becomes(lambda t: t.stream.num_classes, "dataset", {"digits-360": 9}, n_tasks=None,
-                       max_train_images_per_task=360),
+    "model": becomes(
+        lambda t: (len(t.results[0].keep_per_gate), any(t.replayed)),
+        "model",
+        {n: (4 * m.gated, m.rehearses) for n, m in METHODS.items()},
+    ),
+    "dataset": becomes(
+        lambda t: t.stream.num_classes,
+        "dataset",
+        {"digits-360": 9},
+        n_tasks=None,
+        max_train_images_per_task=360,
+    ),
     "data_path": data_path,
     "buffer_size": becomes(lambda t: t.buffer.held, "buffer_size", {3: 3, 7: 7}, n_epochs=2),
     "seed": differs(first_loss, "seed", 7),
     "evaluate_on": evaluate_on,
     "n_epochs": becomes(lambda t: t.steps, "n_epochs", {1: 8, 3: 24}),
-    "batch_size": becomes(lambda t: (t.steps, len(t.outputs[0].logits)), "batch_size", {10: (8, 10), 16: (6, 16)}),
-    "classes_per_task": becomes(lambda t: t.stream.tasks, "classes_per_task", {3: ((0, 1, 2), (3, 4, 5))}),
+    "batch_size": becomes(
+        lambda t: (t.steps, len(t.outputs[0].logits)), "batch_size", {10: (8, 10), 16: (6, 16)}
+    ),
+    "classes_per_task": becomes(
+        lambda t: t.stream.tasks, "classes_per_task", {3: ((0, 1, 2), (3, 4, 5))}
+    ),
     "n_tasks": becomes(lambda t: len(t.results), "n_tasks", {1: 1, 3: 3}),
     "class_order_seed": differs(lambda t: t.stream.tasks, "class_order_seed", 3),
-    "max_train_images_per_task": becomes(lambda t: len(t.stream.train[0]), "max_train_images_per_task", {23: 23}),
+    "max_train_images_per_task": becomes(
+        lambda t: len(t.stream.train[0]), "max_train_images_per_task", {23: 23}
+    ),
     "lr": learning_rate,
-    "minibatch_size": becomes(lambda t: max(t.replayed), "minibatch_size", {2: 2, 5: 5}, n_epochs=2),
+    "minibatch_size": becomes(
+        lambda t: max(t.replayed), "minibatch_size", {2: 2, 5: 5}, n_epochs=2
+    ),
     "alpha": only_replay("alpha", 5.0),
     "beta": only_replay("beta", 5.0),
     "policy_alpha": only_replay("policy_alpha", 5.0),
@@ -192,11 +221,14 @@ EFFECTS = {
     "reward_weight": only_loss("reward_weight", 3.0),
     "prototype_loss": prototype,
     "temperature": differs(lambda t: t.outputs[0].actions.tolist(), "temperature", 5.0),
-    "hidden_dim_ratio": becomes(lambda t: t.network.blocks[2].gate1.agent.fc1.out_features, "hidden_dim_ratio",
-                                {2: 4, 8: 1}),
+    "hidden_dim_ratio": becomes(
+        lambda t: t.network.blocks[2].gate1.agent.fc1.out_features, "hidden_dim_ratio", {2: 4, 8: 1}
+    ),
     "infer_mode": infer_mode,
     "inf_thresh": becomes(kept, "inf_thresh", {0.0: 1.0, 1.0: 0.0}),
-    "warmup": becomes(lambda t: t.bypassed, "warmup", {True: [True, True] + 6 * [False], False: 8 * [False]}),
+    "warmup": becomes(
+        lambda t: t.bypassed, "warmup", {True: [True, True] + 6 * [False], False: 8 * [False]}
+    ),
     "warmup_epochs": warmup_epochs,
     "warmup_steps": becomes(lambda t: sum(t.bypassed), "warmup_steps", {1: 1, 3: 3}, warmup=True),
     "nf": becomes(lambda t: t.network.linear.in_features, "nf", {2: 4, 8: 16}),
@@ -205,8 +237,11 @@ EFFECTS = {
     "precision": precision,
     "step_mode": step_mode,
     "deterministic": deterministic,
-    "log_every": becomes(lambda t: [point["steps"] for point in t.curve], "log_every",
-                         {0: [], 1: [1, 2, 3, 4, 5, 6, 7, 8], 3: [3, 4, 6, 8], 9: [4, 8]}),
+    "log_every": becomes(
+        lambda t: [point["steps"] for point in t.curve],
+        "log_every",
+        {0: [], 1: [1, 2, 3, 4, 5, 6, 7, 8], 3: [3, 4, 6, 8], 9: [4, 8]},
+    ),
 }
 
 
@@ -242,37 +277,64 @@ def test_compiled_steps_compute_the_same():
 
 
 def test_one_kind_of_step_is_compiled():
-    """Warm-up, a buffer that fills and a last batch each have shapes of their own, and compiling takes minutes."""
+    """Warm-up, a buffer that fills and a last batch each have shapes of their own, and compiling
+    takes minutes."""
     seen = []
 
     def compiler(function, mode):
         def compiled(images, noise, replay, *rest):
             seen.append((len(images), len(replay.labels)))
             return function(images, noise, replay, *rest)
+
         return compiled
 
     config = small(step_mode="compile", max_train_images_per_task=35, n_epochs=3)
     with mock.patch("torch.compile", side_effect=compiler):
         t = Watched(config).run()
-    assert set(t.replayed) > {0, 10} and {len(o.logits) for o in t.outputs} == {10, 5} and any(t.bypassed)
+    assert (
+        set(t.replayed) > {0, 10}
+        and {len(o.logits) for o in t.outputs} == {10, 5}
+        and any(t.bypassed)
+    )
     assert set(seen) == {(10, 10)} and len(seen) > 10
 
 
 @pytest.mark.parametrize("model", METHODS)
 def test_the_curve_changes_nothing_and_has_the_means_of_what_the_steps_computed(model):
-    without, t = ran(model=model, n_epochs=2), Watched(small(model=model, n_epochs=2, warmup=False, log_every=3)).run()
+    without, t = (
+        ran(model=model, n_epochs=2),
+        Watched(small(model=model, n_epochs=2, warmup=False, log_every=3)).run(),
+    )
     assert_same_outcome(without, t)
     assert t.losses == without.losses and without.curve == []
-    assert [(p["steps"], p["task"]) for p in t.curve] == [(3, 0), (6, 0), (8, 0), (9, 1), (12, 1), (15, 1), (16, 1)]
+    assert [(p["steps"], p["task"]) for p in t.curve] == [
+        (3, 0),
+        (6, 0),
+        (8, 0),
+        (9, 1),
+        (12, 1),
+        (15, 1),
+        (16, 1),
+    ]
     gated, begin = METHODS[model].gated, 0
     for point in t.curve:
         end = int(point["steps"])
         terms = {name: value for name, value in point.items() if name.startswith("loss_")}
         assert set(terms) == {"loss_task", "loss_policy", "loss_prototype", "loss_rehearsal"}
-        assert sum(terms.values()) == pytest.approx(sum(t.losses[begin:end]) / (end - begin), rel=1e-4)
-        assert (point["loss_policy"] != 0) == gated and (point["loss_rehearsal"] != 0) == any(t.replayed[begin:end])
-        kept = torch.stack([output.actions.mean((0, 2)) for output in t.outputs[begin:end]]).mean(0).tolist()
-        assert [v for name, v in point.items() if name.startswith("keep_gate")] == pytest.approx(kept, rel=1e-5)
+        assert sum(terms.values()) == pytest.approx(
+            sum(t.losses[begin:end]) / (end - begin), rel=1e-4
+        )
+        assert (point["loss_policy"] != 0) == gated and (point["loss_rehearsal"] != 0) == any(
+            t.replayed[begin:end]
+        )
+        kept = (
+            torch.stack([output.actions.mean((0, 2)) for output in t.outputs[begin:end]])
+            .mean(0)
+            .tolist()
+        )
+        assert [v for name, v in point.items() if name.startswith("keep_gate")] == pytest.approx(
+            kept, rel=1e-5
+        )
         assert len(kept) == (4 if gated else 0)
         begin = end
     assert any(point["loss_prototype"] for point in t.curve) == gated
@@ -299,7 +361,11 @@ def test_a_curve_goes_on_where_its_run_was_saved(steps):
 def test_a_run_goes_on_from_a_state_without_a_curve_and_with_another_log_every():
     run = Trainer(small())
     run.run_task()
-    state = {name: value for name, value in run.state_dict().items() if "point" not in name and name != "curve"}
+    state = {
+        name: value
+        for name, value in run.state_dict().items()
+        if "point" not in name and name != "curve"
+    }
     resumed = Trainer(small(log_every=2))
     resumed.load_state_dict(state)
     resumed.run_task()
@@ -331,7 +397,8 @@ def test_runs_in_one_process_do_not_disturb_each_other():
 
 
 def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
-    config = small(warmup=False, lr=0.05, seed=3)  # a seed that gets some of the first batch right and some wrong
+    # a seed that gets some of the first batch right and some wrong
+    config = small(warmup=False, lr=0.05, seed=3)
     t = Trainer(config)
     batch = t.stream.batches(0, 0, config)[0]
     images = t.stream.images(0, batch)
@@ -344,9 +411,16 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
         for p in network.parameters():
             p -= 0.05 * p.grad
     seen = []
-    t.on_step = lambda t: seen.append((
-        {n: p.detach().clone() for n, p in t.network.named_parameters()}, t.buffer.seen.item(),
-        t.buffer.labels.clone(), t.buffer.logits.clone(), t.buffer.policy_logits.clone(), t.buffer.images.clone()))
+    t.on_step = lambda t: seen.append(
+        (
+            {n: p.detach().clone() for n, p in t.network.named_parameters()},
+            t.buffer.seen.item(),
+            t.buffer.labels.clone(),
+            t.buffer.logits.clone(),
+            t.buffer.policy_logits.clone(),
+            t.buffer.images.clone(),
+        )
+    )
     t.run_task()
     after, count, labels, logits, policy, pixels = seen[0]
     for name, p in network.named_parameters():
@@ -372,21 +446,28 @@ def test_the_second_step_is_plain_sgd_too():
     t.on_step = lambda t: weights.append([p.detach().clone() for p in t.network.parameters()])
     t.run()
     for step, gradient in enumerate(gradients):
-        before, after = weights[2 * step:2 * step + 2]
+        before, after = weights[2 * step : 2 * step + 2]
         for b, g, a in zip(before, gradient, after, strict=True):
             assert torch.equal(a, torch.add(b, g, alpha=-0.05))
     assert len(gradients) == 4
 
 
 def test_what_a_rotating_stream_stores_is_the_rotated_image():
-    t = Trainer(small(dataset="digits-360", n_tasks=None, warmup=False, max_train_images_per_task=180))
+    t = Trainer(
+        small(dataset="digits-360", n_tasks=None, warmup=False, max_train_images_per_task=180)
+    )
     seen = []
 
     def after_a_step(t):
         if not seen and t.buffer.seen:
             batch = t.stream.batches(0, 0, t.config)[t.step - 1]
-            seen.append((t.buffer.images[:int(t.buffer.seen)].clone(), t.stream.images(0, batch).pixels,
-                         t.stream.train[0].take(batch.index).pixels))
+            seen.append(
+                (
+                    t.buffer.images[: int(t.buffer.seen)].clone(),
+                    t.stream.images(0, batch).pixels,
+                    t.stream.train[0].take(batch.index).pixels,
+                )
+            )
 
     t.on_step = after_a_step
     t.run_task()
@@ -397,7 +478,8 @@ def test_what_a_rotating_stream_stores_is_the_rotated_image():
 
 @pytest.mark.parametrize("model", ["dynamos", "multi_scale"])
 def test_stream_and_buffer_images_pass_apart(model):
-    """Their batch statistics stay separate: the step's loss is that of two passes, and each is tracked."""
+    """Their batch statistics stay separate: the step's loss is that of two passes, and each is
+    tracked."""
     config = small(model=model, warmup=False, n_epochs=2)
     t = Trainer(config)
     real, seen = t._loss, []
@@ -410,7 +492,8 @@ def test_stream_and_buffer_images_pass_apart(model):
             again = before((replay.images.float() / 16).expand(-1, 3, -1, -1), replay_noise)
             gating = model == "dynamos"
             wanted = losses.stream_loss(own, images.labels, config, gating) + losses.rehearsal_loss(
-                again, replay.labels, replay.logits, replay.policy_logits, config, gating)
+                again, replay.labels, replay.logits, replay.policy_logits, config, gating
+            )
             torch.testing.assert_close(value, wanted)
             torch.testing.assert_close(output.logits, own.logits)
             for (name, a), b in zip(t.network.named_buffers(), before.buffers(), strict=True):
@@ -434,7 +517,8 @@ def test_warm_up_offers_nothing_and_ends_with_the_first_task():
 
 @pytest.mark.parametrize("warmup_steps", [1, 2, 3, 5])
 def test_a_warm_up_in_steps_goes_on_over_short_epochs(warmup_steps):
-    t = ran(warmup=True, warmup_steps=warmup_steps, max_train_images_per_task=20, n_epochs=3)  # 2 steps an epoch
+    # 2 steps an epoch
+    t = ran(warmup=True, warmup_steps=warmup_steps, max_train_images_per_task=20, n_epochs=3)
     assert t.bypassed == [True] * warmup_steps + [False] * (12 - warmup_steps)
 
 
@@ -462,9 +546,13 @@ def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
         for task, classes in enumerate(t.stream.tasks):
             images = t.stream.evaluation[task]
             output = network((images.pixels.float() / 16).expand(-1, 3, -1, -1))
-            right = sum(row.argmax() == y for row, y in zip(output.logits, images.labels, strict=True))
+            right = sum(
+                row.argmax() == y for row, y in zip(output.logits, images.labels, strict=True)
+            )
             own = output.logits[:, list(classes)].argmax(1)
-            among = sum(classes[i] == y for i, y in zip(own.tolist(), images.labels.tolist(), strict=True))
+            among = sum(
+                classes[i] == y for i, y in zip(own.tolist(), images.labels.tolist(), strict=True)
+            )
             assert result.class_il_row[task] == pytest.approx(100 * right.item() / len(images))
             assert result.task_il_row[task] == pytest.approx(100 * among / len(images))
             assert result.keep_per_task[task] == pytest.approx(output.actions.mean((0, 2)).tolist())
@@ -476,34 +564,62 @@ def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
     a, b, c = first.class_il_row, second.class_il_row, result.class_il_row
     assert result.learning_accuracy == pytest.approx((a[0] + b[1] + c[2]) / 3)
     assert result.backward_transfer == pytest.approx((c[0] - a[0] + c[1] - b[1]) / 2)
-    assert result.forgetting == pytest.approx((max(a[0], b[0], c[0]) - c[0] + max(b[1], c[1]) - c[1]) / 2)
+    assert result.forgetting == pytest.approx(
+        (max(a[0], b[0], c[0]) - c[0] + max(b[1], c[1]) - c[1]) / 2
+    )
     untrained = t.untrained["class_il"]
     assert result.forward_transfer == pytest.approx((a[1] - untrained[1] + b[2] - untrained[2]) / 2)
 
     actions = torch.cat([output.actions for output in outputs])
     assert result.keep_per_gate == pytest.approx(actions.mean((0, 2)).tolist())
-    assert result.keep_fraction == pytest.approx(actions.mean().item()) and 0 < result.keep_fraction < 1
-    entropy = [torch.distributions.Bernoulli(logits=output.policy_logits).entropy().mean() for output in outputs]
+    assert (
+        result.keep_fraction == pytest.approx(actions.mean().item())
+        and 0 < result.keep_fraction < 1
+    )
+    entropy = [
+        torch.distributions.Bernoulli(logits=output.policy_logits).entropy().mean()
+        for output in outputs
+    ]
     assert result.policy_entropy == pytest.approx(sum(entropy).item() / 3, rel=1e-4)
     labels = torch.cat([images.labels for images in t.stream.evaluation])
     for k, use in enumerate(t.channel_use):
-        torch.testing.assert_close(torch.from_numpy(use), actions[labels == k].mean(0).double(), equal_nan=True)
-    # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and the classifier cost.
+        torch.testing.assert_close(
+            torch.from_numpy(use), actions[labels == k].mean(0).double(), equal_nan=True
+        )
+    # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and
+    # the classifier cost.
     k = actions.sum(2).T.double()
     first_stage = 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64
-    second_stage = 16 * (9 * 4 * k[0] + 9 * k[0] * k[1] + 4 * k[1] + 9 * k[1] * k[2] + 9 * k[2] * k[3])
+    second_stage = 16 * (
+        9 * 4 * k[0] + 9 * k[0] * k[1] + 4 * k[1] + 9 * k[1] * k[2] + 9 * k[2] * k[3]
+    )
     agents = 4 * 8 * 64 + 3 * 8 * 8 * 16 + 4 * 2 * 8 * 2
-    assert result.macs == pytest.approx(first_stage + agents + (second_stage + 10 * k[3]).mean().item())
+    assert result.macs == pytest.approx(
+        first_stage + agents + (second_stage + 10 * k[3]).mean().item()
+    )
     dense = first_stage + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
     assert result.compute == pytest.approx(result.macs / dense)
-    assert (result.task, result.n_tasks, result.steps, result.evaluated_on) == (2, 3, t.steps, "validation")
+    assert (result.task, result.n_tasks, result.steps, result.evaluated_on) == (
+        2,
+        3,
+        t.steps,
+        "validation",
+    )
 
 
 def test_a_dense_network_keeps_everything_and_costs_what_it_costs():
     t = Trainer(small(model="sgd", n_tasks=1))
     result = t.run_task()
-    assert (result.keep_fraction, result.keep_per_gate, result.compute, result.policy_entropy) == (1, (), 1, 0)
-    assert result.macs == 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64 + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
+    assert (result.keep_fraction, result.keep_per_gate, result.compute, result.policy_entropy) == (
+        1,
+        (),
+        1,
+        0,
+    )
+    assert (
+        result.macs
+        == 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64 + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
+    )
 
 
 def test_untrained_accuracies_bypass_the_gates_with_warm_up():
@@ -519,7 +635,8 @@ def test_untrained_accuracies_bypass_the_gates_with_warm_up():
 
         t.network.forward = forward
         t.run_task()
-        # Before training all channels with warm-up, those above the threshold without; after it always the latter.
+        # Before training all channels with warm-up, those above the threshold without; after it
+        # always the latter.
         assert kept == [(0, 1.0 * warmup)] * 2 + [(4, 0.0)] * 2
 
 
@@ -582,13 +699,18 @@ def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
     with caplog.at_level(logging.WARNING):
         result = t.run_task()
     (warning,) = result.warnings
-    assert warning.startswith("policy collapse: after task 1 gate 1 keeps " + keep) and warning in caplog.text
+    assert (
+        warning.startswith("policy collapse: after task 1 gate 1 keeps " + keep)
+        and warning in caplog.text
+    )
     assert warning.count(keep) == 4
     assert Trainer(small(inf_thresh=0.0, keep_ratio=0.99)).run_task().warnings == ()
     assert Trainer(small(model="sgd")).run_task().warnings == ()
 
 
-@pytest.mark.parametrize("keep, stuck", [(0.985, True), (0.97, False), (0.015, True), (0.03, False)])
+@pytest.mark.parametrize(
+    "keep, stuck", [(0.985, True), (0.97, False), (0.015, True), (0.03, False)]
+)
 def test_a_collapse_is_near_the_end_and_not_only_at_it(keep, stuck):
     assert bool(Trainer(small())._collapse((0.7, keep))) == stuck
 
@@ -603,7 +725,8 @@ def test_one_gate_alone_can_collapse():
 def test_non_finite_policy_logits_are_no_result():
     t = Trainer(small())
     t.run_task()
-    t.network.blocks[3].gate2.agent.bn.running_mean.fill_(math.nan)  # the gate keeps nothing, the logits stay finite
+    # the gate keeps nothing, the logits stay finite
+    t.network.blocks[3].gate2.agent.bn.running_mean.fill_(math.nan)
     with pytest.raises(NonFiniteError, match="task 2"):
         t.run_task()
 
@@ -620,8 +743,10 @@ def test_a_state_that_is_not_finite_is_not_given_away():
 
 def test_epochs_means_are_over_all_batches():
     seen = []
-    t = Watched(small(max_train_images_per_task=25, n_epochs=2, n_tasks=1, warmup=False),
-                on_epoch=lambda t, means: seen.append(means))
+    t = Watched(
+        small(max_train_images_per_task=25, n_epochs=2, n_tasks=1, warmup=False),
+        on_epoch=lambda t, means: seen.append(means),
+    )
     t.run()
     assert len(seen) == 2
     for epoch, means in enumerate(seen):
@@ -631,16 +756,36 @@ def test_epochs_means_are_over_all_batches():
         wanted = sum(x * n for x, n in zip(t.losses[part], sizes, strict=True)) / 25
         assert means["loss"] == pytest.approx(wanted, rel=1e-4)
         labels = [t.stream.images(0, b).labels for b in t.stream.batches(0, epoch, t.config)]
-        right = sum(int((o.logits.argmax(1) == y).sum()) for o, y in zip(t.outputs[part], labels, strict=True))
+        right = sum(
+            int((o.logits.argmax(1) == y).sum())
+            for o, y in zip(t.outputs[part], labels, strict=True)
+        )
         assert means["accuracy"] == pytest.approx(100 * right / 25)
-        keep = sum(o.actions.mean().item() * n for o, n in zip(t.outputs[part], sizes, strict=True)) / 25
+        keep = (
+            sum(o.actions.mean().item() * n for o, n in zip(t.outputs[part], sizes, strict=True))
+            / 25
+        )
         assert means["keep_fraction"] == pytest.approx(keep, rel=1e-4)
-    assert t.results[0].train_accuracy == means["accuracy"] and t.results[0].train_loss == means["loss"]
+    assert (
+        t.results[0].train_accuracy == means["accuracy"]
+        and t.results[0].train_loss == means["loss"]
+    )
 
 
 def test_it_learns():
     """Chance is 25 and 50; one seed of so short a run may read twenty points lower than another."""
-    base = TrainConfig(nf=8, hidden_dim_ratio=4, n_tasks=2, n_epochs=4, evaluate_on="validation", lr=0.07,
-                       max_train_images_per_task=200, warmup=True, device="cpu")
+    base = TrainConfig(
+        nf=8,
+        hidden_dim_ratio=4,
+        n_tasks=2,
+        n_epochs=4,
+        evaluate_on="validation",
+        lr=0.07,
+        max_train_images_per_task=200,
+        warmup=True,
+        device="cpu",
+    )
     results = [[*Trainer(base.replace(seed=seed))][-1] for seed in (1, 2, 3)]
-    assert sum(r.task_il for r in results) / 3 > 80 and sum(r.class_il for r in results) / 3 > 50, results
+    assert sum(r.task_il for r in results) / 3 > 80 and sum(r.class_il for r in results) / 3 > 50, (
+        results
+    )

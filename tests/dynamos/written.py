@@ -12,12 +12,13 @@ def rows(path):
 
 
 def scalars(folder):
-    """{name: [(step, value), ...]} of the event files in a folder, one for every time that its run went on."""
+    """{name: [(step, value), ...]} of the event files in a folder, one for every time that its run
+    went on."""
     content, found = b"".join(path.read_bytes() for path in sorted(folder.iterdir())), {}
     while content:  # a record: length, its checksum, the event, its checksum
         (length,) = struct.unpack("<Q", content[:8])
-        event = Event.FromString(content[12:12 + length])
+        event = Event.FromString(content[12 : 12 + length])
         for value in event.summary.value:
             found.setdefault(value.tag, []).append((event.step, value.simple_value))
-        content = content[16 + length:]
+        content = content[16 + length :]
     return found

@@ -24,10 +24,13 @@ def document(name: str) -> dict[str, Any]:
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Yields (file, arguments) of every `dynamos-sweep` in a file; a SLURM job's are those of `run`."""
+    """Yields (file, arguments) of every `dynamos-sweep` in a file; a SLURM job's are those of
+    `run`."""
     for file in sorted(CLUSTER.iterdir()):
         text = re.sub(r"\\\n[# ]*", "", file.read_text())
-        for run, arguments in re.findall(r"(?:dynamos-sweep|(cluster/slurm\.sh)) ([a-z-][^\n`|&>;)#]+)", text):
+        for run, arguments in re.findall(
+            r"(?:dynamos-sweep|(cluster/slurm\.sh)) ([a-z-][^\n`|&>;)#]+)", text
+        ):
             # The flags that the script hands on are in the other lines.
             words = [word for word in shlex.split(arguments) if word != "${flags[@]}"]
             yield file.name, ["run", *words] if run else words
@@ -36,8 +39,10 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
 def pods() -> dict[str, dict[str, Any]]:
     """Every pod's specification, by its file and group."""
     found = {}
-    for name, spec in (("raycluster", document("kuberay-raycluster.yaml")["spec"]),
-                       ("rayjob", document("kuberay-rayjob.yaml")["spec"]["rayClusterSpec"])):
+    for name, spec in (
+        ("raycluster", document("kuberay-raycluster.yaml")["spec"]),
+        ("rayjob", document("kuberay-rayjob.yaml")["spec"]["rayClusterSpec"]),
+    ):
         for group in (spec["headGroupSpec"], *spec["workerGroupSpecs"]):
             found[f"{name}-{group.get('groupName', 'head')}"] = group["template"]["spec"]
     return found

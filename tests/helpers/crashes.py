@@ -28,16 +28,25 @@ from tests.helpers.sweeps import runs_of
 
 TASKS, SEED = 5, 42  # of every trial
 # Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
-SHORT = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=30", "warmup_steps=2", "n_epochs=3"]
-# Tasks of a second or two, so that a trial is still in one when a test has seen the state that it waits for.
+SHORT = [
+    "nf=4",
+    "hidden_dim_ratio=4",
+    "max_train_images_per_task=30",
+    "warmup_steps=2",
+    "n_epochs=3",
+]
+# Tasks of a second or two, so that a trial is still in one when a test has seen the state that it
+# waits for.
 LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
 ENDLESS = 10**6  # epochs
 MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
-AT_A_BORDER = 0.3  # share of the kills that come as soon as a task is saved, likely before the ledger has it
+# share of the kills that come as soon as a task is saved, likely before the ledger has it
+AT_A_BORDER = 0.3
 
 
 def endless(folder: Path, others: int) -> list[str]:
-    """Flags of a sweep whose trial 0 does not end by itself, so that it is at work whatever the machine's speed.
+    """Flags of a sweep whose trial 0 does not end by itself, so that it is at work whatever the
+    machine's speed.
 
     The other trials are SHORT.
     """
@@ -45,8 +54,16 @@ def endless(folder: Path, others: int) -> list[str]:
     points = [{"lr": 0.01 * number, "n_epochs": 3} for number in range(1, others + 1)]
     (folder / "endless.yaml").write_text(yaml.safe_dump({"parameters": space}))
     (folder / "points.yaml").write_text(yaml.safe_dump({"points": points}))
-    return ["--space", str(folder / "endless.yaml"), "--points", str(folder / "points.yaml"),
-            f"--trials={others + 1}", "--set", *SHORT, f"n_epochs={ENDLESS}"]
+    return [
+        "--space",
+        str(folder / "endless.yaml"),
+        "--points",
+        str(folder / "points.yaml"),
+        f"--trials={others + 1}",
+        "--set",
+        *SHORT,
+        f"n_epochs={ENDLESS}",
+    ]
 
 
 class Watched:
@@ -84,8 +101,12 @@ class Watched:
 
     def at_work(self, number: int, attempt: int = 1) -> bool:
         """Whether a trial's worker has begun an attempt that has not ended."""
-        return self.state(number) == "RUNNING" and (
-            self.folder / "trials" / f"{number:04d}" / f"attempt-{attempt}" / "config.yaml").exists()
+        return (
+            self.state(number) == "RUNNING"
+            and (
+                self.folder / "trials" / f"{number:04d}" / f"attempt-{attempt}" / "config.yaml"
+            ).exists()
+        )
 
     def running(self, tasks: int) -> list[TrialRecord]:
         """Running trials with at least so many tasks in the ledger and some left."""
@@ -98,9 +119,17 @@ class Watched:
     def saved(self, trial: TrialRecord, attempt: int | None = None) -> int:
         """Number of tasks in a trial's newest checkpoint, of one attempt or of all."""
         attempts = range(1, trial.attempt + 1) if attempt is None else [attempt]
-        folders = [self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}" for k in attempts]
-        return max((len(state["results"]) if (state := checkpoints.latest(folder)) else 0 for folder in folders),
-                   default=0)
+        folders = [
+            self.ledger.trial_folder(trial.number) / f"attempt-{k}" / f"seed-{SEED}"
+            for k in attempts
+        ]
+        return max(
+            (
+                len(state["results"]) if (state := checkpoints.latest(folder)) else 0
+                for folder in folders
+            ),
+            default=0,
+        )
 
     def tasks_saved(self) -> int:
         """Number of checkpoints written so far, deleted ones included."""
@@ -110,11 +139,15 @@ class Watched:
         return sum(newest.values())
 
     def events(self, driver: Driver) -> int:
-        """Number of events so far: a driver at work, attempts, tasks saved, tasks entered, trials ended."""
+        """Number of events so far: a driver at work, attempts, tasks saved, tasks entered, trials
+        ended."""
         if not self.there:
             return 0
-        return (str(self.ledger.driver).endswith(f":{driver.pid}") + self.tasks_saved()
-                + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials()))
+        return (
+            str(self.ledger.driver).endswith(f":{driver.pid}")
+            + self.tasks_saved()
+            + sum(t.attempt + t.tasks_done + (t.ended_at is not None) for t in self.trials())
+        )
 
 
 @dataclass(frozen=True)
@@ -127,13 +160,21 @@ class Kill:
     ahead: int  # those whose checkpoint held a task that the ledger did not
 
     def __str__(self) -> str:
-        return (f"after {self.events:2d} events: {self.running} running, {self.in_a_task} in the middle of a task, "
-                f"{self.ahead} saved and not entered")
+        return (
+            f"after {self.events:2d} events: {self.running} running, {self.in_a_task} in the "
+            f"middle of a task, {self.ahead} saved and not entered"
+        )
 
 
-def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = print,
-              flags: Sequence[str] = ()) -> tuple[Watched, list[Kill]]:
-    """(a sweep that was killed so often and then resumed to its end, the kills); each one must strike it at work.
+def disturbed(
+    kills: int,
+    folder: Path,
+    seed: int,
+    say: Callable[[str], None] = print,
+    flags: Sequence[str] = (),
+) -> tuple[Watched, list[Kill]]:
+    """(a sweep that was killed so often and then resumed to its end, the kills); each one must
+    strike it at work.
 
     `flags` are further flags of `run`.
     """
@@ -142,13 +183,19 @@ def disturbed(kills: int, folder: Path, seed: int, say: Callable[[str], None] = 
     seen, struck = Watched(folder / "runs", "hit"), []
     trials = kills + 4
     for number in range(1, kills + 1):
-        concurrent = f"--max-concurrent={draws.choice([1, 2])}"  # a sweep may be resumed with other resources
-        start = (["resume", "hit"] if seen.there
-                 else ["run", "--name=hit", *flags, f"--trials={trials}", "--set", *SHORT])
+        # a sweep may be resumed with other resources
+        concurrent = f"--max-concurrent={draws.choice([1, 2])}"
+        start = (
+            ["resume", "hit"]
+            if seen.there
+            else ["run", "--name=hit", *flags, f"--trials={trials}", "--set", *SHORT]
+        )
         with Driver(start[0], concurrent, *start[1:], cwd=folder) as driver:
             struck.append(_killed(driver, seen, draws))
         assert driver.status == -signal.SIGKILL
-        assert sum(t.ended_at is not None for t in seen.trials()) < trials, "the kill came when all was over"
+        assert sum(t.ended_at is not None for t in seen.trials()) < trials, (
+            "the kill came when all was over"
+        )
         say(f"kill {number:3d} {struck[-1]}")
     ended = sweep("resume", "hit", cwd=folder)
     assert ended.status == 0 and not ended.errors, ended
@@ -166,16 +213,25 @@ def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
     assert driver.alive, "the kill struck nothing"
     driver.kill()
     events = seen.events(driver) - before
-    running = [t for t in seen.trials() if t.state == "RUNNING" and t.attempt > attempts.get(t.number, 0)]
-    return Kill(events, len(running), sum(0 < seen.saved(t, t.attempt) == t.tasks_done < TASKS for t in running),
-                sum(seen.saved(t) > t.tasks_done for t in running))
+    running = [
+        t for t in seen.trials() if t.state == "RUNNING" and t.attempt > attempts.get(t.number, 0)
+    ]
+    return Kill(
+        events,
+        len(running),
+        sum(0 < seen.saved(t, t.attempt) == t.tasks_done < TASKS for t in running),
+        sum(seen.saved(t) > t.tasks_done for t in running),
+    )
 
 
 def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:
-    """Asserts that nothing of a finished sweep is lost, double or different from an undisturbed one."""
+    """Asserts that nothing of a finished sweep is lost, double or different from an undisturbed
+    one."""
     records = seen.trials()
     assert [t.number for t in records] == list(range(trials)), "every trial once"
-    assert {t.state for t in records} <= set(states), [(t.number, t.state, t.reason) for t in records]
+    assert {t.state for t in records} <= set(states), [
+        (t.number, t.state, t.reason) for t in records
+    ]
     check_undisturbed(seen)
     check_mirrored(seen, seen.store)
 
@@ -187,18 +243,26 @@ def check_undisturbed(seen: Watched) -> None:
         if trial.state == "COMPLETE":
             trainer = Trainer(train_config(seen.ledger.config, trial), stream)
             stream = trainer.stream
-            expected = [json.loads(json.dumps({**r.to_dict(), "metrics": r.metrics()})) for r in trainer]
-            assert [facts(r) for r in trial.results[SEED]] == [facts(r) for r in expected], f"trial {trial.number}"
+            expected = [
+                json.loads(json.dumps({**r.to_dict(), "metrics": r.metrics()})) for r in trainer
+            ]
+            assert [facts(r) for r in trial.results[SEED]] == [facts(r) for r in expected], (
+                f"trial {trial.number}"
+            )
 
 
 def facts(result: dict[str, Any]) -> dict[str, Any]:
     """The part of a stored result that every training of its configuration must repeat."""
-    return {name: facts(value) if name == "metrics" else value for name, value in result.items()
-            if name not in ("train_seconds", "eval_seconds", "recorded_at")}
+    return {
+        name: facts(value) if name == "metrics" else value
+        for name, value in result.items()
+        if name not in ("train_seconds", "eval_seconds", "recorded_at")
+    }
 
 
 def check_mirrored(seen: Watched, uri: str) -> None:
-    """Asserts that MLflow has one run per trial and one for the sweep, ended, every metric in it once."""
+    """Asserts that MLflow has one run per trial and one for the sweep, ended, every metric in it
+    once."""
     status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
     client, runs = runs_of(uri)
     records = seen.trials()
@@ -209,13 +273,15 @@ def check_mirrored(seen: Watched, uri: str) -> None:
         assert run.info.status == status[trial.state], trial.number
         history = client.get_metric_history(run.info.run_id, "val_class_il")
         assert [(m.step, m.value) for m in history] == [
-            (r["task"] + 1, r["class_il"]) for r in trial.results[SEED]], trial.number
+            (r["task"] + 1, r["class_il"]) for r in trial.results[SEED]
+        ], trial.number
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Kills a sweep as often as asked and prints a summary."""
-    parser = argparse.ArgumentParser(description="Kill a sweep at random moments, resume it, compare it with an "
-                                     "undisturbed one.")
+    parser = argparse.ArgumentParser(
+        description="Kill a sweep at random moments, resume it, compare it with an undisturbed one."
+    )
     parser.add_argument("kills", type=int)
     parser.add_argument("--seed", type=int, default=random.randrange(10**6))
     given = parser.parse_args(arguments)
@@ -223,12 +289,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seen, struck = disturbed(given.kills, Path(folder), given.seed)
         check_whole(seen, given.kills + 4)
         records = seen.trials()
-        print(f"{len(struck)} kills struck: {sum(k.running > 0 for k in struck)} while trials ran, "
-              f"{sum(k.in_a_task > 0 for k in struck)} while one was in the middle of a task, "
-              f"{sum(k.ahead > 0 for k in struck)} between a task's checkpoint and its entry in the ledger; "
-              f"{len(records)} trials, all complete, in {sum(t.attempt for t in records)} attempts; "
-              f"{len(runs_of(seen.store)[1])} MLflow runs; every result equal to "
-              "an undisturbed one's.")
+        print(
+            f"{len(struck)} kills struck: {sum(k.running > 0 for k in struck)} while trials ran, "
+            f"{sum(k.in_a_task > 0 for k in struck)} while one was in the middle of a task, "
+            f"{sum(k.ahead > 0 for k in struck)} between a task's checkpoint and its entry in the "
+            f"ledger; {len(records)} trials, all complete, in {sum(t.attempt for t in records)} "
+            f"attempts; {len(runs_of(seen.store)[1])} MLflow runs; every result equal to an "
+            "undisturbed one's."
+        )
 
 
 if __name__ == "__main__":

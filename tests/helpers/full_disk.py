@@ -1,9 +1,10 @@
-"""A sweep on full disks, mounted in a mount namespace (`unshare -m`) that other processes do not see.
+"""A sweep on full disks, mounted in a mount namespace (`unshare -m`) that other processes do not
+see.
 
     unshare -m python -m tests.helpers.full_disk KIND FOLDER
 
-The trials' files and the rest, the ledger first, lie on two disks: KIND is the one that is full, "trials", "ledger" or
-both.
+The trials' files and the rest, the ledger first, lie on two disks: KIND is the one that is full,
+"trials", "ledger" or both.
 """
 
 import errno
@@ -18,15 +19,22 @@ TRIALS = 2
 
 
 def main(kind: str, folder: Path) -> None:
-    """Fills a disk under a running sweep, makes room, resumes; AssertionError if anything is lost."""
+    """Fills a disk under a running sweep, makes room, resumes.
+
+    AssertionError if anything is lost.
+    """
     seen = Watched(folder / "runs", "hit")
     mount(folder / "runs", 64)
     with Driver("run", "--name=hit", f"--trials={TRIALS}", "--set", *LONG, cwd=folder) as driver:
         driver.until(lambda: seen.there)
-        mount(seen.folder / "trials", 16)  # Ray is still starting; had a trial begun, its folder would be in the way
+        # Ray is still starting; had a trial begun, its folder would be in the way
+        mount(seen.folder / "trials", 16)
         driver.until(lambda: bool(seen.running(tasks=1)))
-        full = [disk for disk, wanted in ((seen.folder / "trials", "trials"), (folder / "runs", "ledger"))
-                if kind in (wanted, "both")]
+        full = [
+            disk
+            for disk, wanted in ((seen.folder / "trials", "trials"), (folder / "runs", "ledger"))
+            if kind in (wanted, "both")
+        ]
         filled = [fill(disk) for disk in full]
         known = {t.number: t.results for t in seen.trials()}
         ended = driver.end()
@@ -46,14 +54,16 @@ def main(kind: str, folder: Path) -> None:
     assert ended.status == 0 and not ended.errors, ended
     for trial in seen.trials():
         for seed, results in known.get(trial.number, {}).items():
-            assert trial.results[seed][:len(results)] == results, "what was in the ledger stands"
+            assert trial.results[seed][: len(results)] == results, "what was in the ledger stands"
     check_whole(seen, TRIALS)
 
 
 def mount(folder: Path, megabytes: int) -> None:
     """Makes a new folder a disk of so many megabytes."""
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True)
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True
+    )
 
 
 def fill(disk: Path) -> Path:

@@ -15,15 +15,27 @@ from search_spaces.space import SearchSpace, read_space
 
 SEED = 42
 ONE = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
-LADDER = SearchSpace.from_dict("confirmation", {"parameters": {"keep_ratio": {"choices": [0.7, 0.2, 0.4]}}})
-FOUR = SearchSpace.from_dict("four", {"parameters": {
-    "lr": {"low": 0.01, "high": 1.0, "log": True}, "keep_ratio": {"low": 0.5, "high": 1.0},
-    "policy_penalty": {"low": -1000, "high": -10, "log": True}, "warmup": {"choices": [True, False]}}})
+LADDER = SearchSpace.from_dict(
+    "confirmation", {"parameters": {"keep_ratio": {"choices": [0.7, 0.2, 0.4]}}}
+)
+FOUR = SearchSpace.from_dict(
+    "four",
+    {
+        "parameters": {
+            "lr": {"low": 0.01, "high": 1.0, "log": True},
+            "keep_ratio": {"low": 0.5, "high": 1.0},
+            "policy_penalty": {"low": -1000, "high": -10, "log": True},
+            "warmup": {"choices": [True, False]},
+        }
+    },
+)
 
 
 def config(name: str = "s", **changes: object) -> SweepConfig:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation")
-    return SweepConfig(**{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes)
+    return SweepConfig(
+        **{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes
+    )
 
 
 @contextmanager
@@ -43,8 +55,13 @@ def begun(ledger: Ledger) -> TrialRecord:
 
 def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
     for task, value in enumerate(values, start=first):
-        ledger.add_result(number, ledger.trial(number).attempt, seed, {"task": task, "n_tasks": 2},
-                          {"val_class_il": value, "val_task_il": 99.0, "steps": 10.0})
+        ledger.add_result(
+            number,
+            ledger.trial(number).attempt,
+            seed,
+            {"task": task, "n_tasks": 2},
+            {"val_class_il": value, "val_task_il": 99.0, "steps": 10.0},
+        )
 
 
 def complete(ledger: Ledger, *values: float) -> int:
@@ -54,14 +71,27 @@ def complete(ledger: Ledger, *values: float) -> int:
     return number
 
 
-def confirmed(folder: Path, *rows: list[float] | str, of: dict[str, int] | None = None) -> tuple[Ledger, Ledger]:
-    """(a sweep, its confirmation with these values of test_class_il by configuration, or these states)."""
+def confirmed(
+    folder: Path, *rows: list[float] | str, of: dict[str, int] | None = None
+) -> tuple[Ledger, Ledger]:
+    """(a sweep, its confirmation with these values of test_class_il by configuration, or these
+    states)."""
     sweep = Ledger.create(folder, config(space=ONE), {})
     seeds = max((len(row) for row in rows if isinstance(row, list)), default=1)
     base = TrainConfig(**preset("seq-digits", 200)).replace(keep_ratio=0.7, seed=100)
-    points = tuple({"keep_ratio": value} for value in (0.2, 0.4))[:len(rows) - 1]
-    made = config("s-confirm-1", space=LADDER, base=base, protocol=CONFIRMATION, confirms="s", sampler="random",
-                  objectives=(Objective.parse("test_class_il"),), seeds=seeds, points=points, trials=len(rows))
+    points = tuple({"keep_ratio": value} for value in (0.2, 0.4))[: len(rows) - 1]
+    made = config(
+        "s-confirm-1",
+        space=LADDER,
+        base=base,
+        protocol=CONFIRMATION,
+        confirms="s",
+        sampler="random",
+        objectives=(Objective.parse("test_class_il"),),
+        seeds=seeds,
+        points=points,
+        trials=len(rows),
+    )
     numbers = of or {str(n): 10 + n for n in range(1, len(rows))}
     sweep.enter_look("s-confirm-1", {"at": "now", "configurations": len(rows), "seeds": [100]})
     with driven(Ledger.create(folder, made, {CHOSEN: numbers, "baseline": "the preset"})) as ledger:
@@ -71,27 +101,48 @@ def confirmed(folder: Path, *rows: list[float] | str, of: dict[str, int] | None 
                 ledger.finish(number, row, "non-finite: logits")
                 continue
             for seed, value in zip(made.training_seeds, row, strict=True):
-                ledger.add_result(number, 1, seed, {"task": 0, "n_tasks": 1},
-                                  {"test_class_il": value, "compute": 0.5})
+                ledger.add_result(
+                    number,
+                    1,
+                    seed,
+                    {"task": 0, "n_tasks": 1},
+                    {"test_class_il": value, "compute": 0.5},
+                )
             ledger.finish(number, "COMPLETE")
     return sweep, Ledger.open(folder, "s-confirm-1")
 
 
-def result(task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()) -> dict[str, Any]:
-    """The ledger's entry of a task of three, without metrics; accuracies and keep fractions grow with the seed."""
-    return {"task": task, "n_tasks": 3, "class_il_row": [value + 2 * seed for value in row], "warnings": warnings,
-            "keep_per_task": [[keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)]}
+def result(
+    task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """The ledger's entry of a task of three, without metrics; accuracies and keep fractions grow
+    with the seed."""
+    return {
+        "task": task,
+        "n_tasks": 3,
+        "class_il_row": [value + 2 * seed for value in row],
+        "warnings": warnings,
+        "keep_per_task": [
+            [keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)
+        ],
+    }
 
 
-def swept(storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any) -> Ledger:
+def swept(
+    storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any
+) -> Ledger:
     """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value."""
-    made = config(space=FOUR, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes)
+    made = config(
+        space=FOUR, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes
+    )
     with driven(Ledger.create(storage, made, {"id": "7", "versions": {"torch": "9.9"}})) as there:
         for value in values:
             number = begun(there).number
             for seed in (0, 1):
                 for task, row in enumerate(((90, 1), (70, 80, 2), (50, 60, 70))):
-                    metrics = {name: float(value + seed) for name in made.metrics} | {"compute": 1 / (1 + number)}
+                    metrics = {name: float(value + seed) for name in made.metrics} | {
+                        "compute": 1 / (1 + number)
+                    }
                     there.add_result(number, 1, 42 + seed, result(task, *row, seed=seed), metrics)
             there.finish(number, "COMPLETE")
     return Ledger.open(storage, "s")

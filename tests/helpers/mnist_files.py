@@ -21,6 +21,8 @@ def write_mnist(folder, draws, per_class=12):
     for stem in ("train", "t10k"):
         pixels = draws.integers(0, 256, (len(labels), 28, 28), dtype=np.uint8)
         (folder / f"{stem}-images-idx3-ubyte").write_bytes(
-            bytes([0, 0, 8, 3]) + struct.pack(">III", *pixels.shape) + pixels.tobytes())
+            bytes([0, 0, 8, 3]) + struct.pack(">III", *pixels.shape) + pixels.tobytes()
+        )
         (folder / f"{stem}-labels-idx1-ubyte").write_bytes(
-            bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes())
+            bytes([0, 0, 8, 1]) + struct.pack(">I", len(labels)) + labels.tobytes()
+        )

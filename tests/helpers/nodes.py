@@ -1,7 +1,7 @@
 """Real Ray clusters on one machine: a head and further nodes, each with separate processes.
 
-Every node is a separate network namespace, joined by a bridge; without the right to make them, all share this
-machine's. Token authentication is on. A test stops its processes by their ids.
+Every node is a separate network namespace, joined by a bridge; without the right to make them, all
+share this machine's. Token authentication is on. A test stops its processes by their ids.
 """
 
 import itertools
@@ -40,9 +40,13 @@ class Cluster:
     @property
     def environment(self) -> dict[str, str]:
         """The environment variables that let a driver or a client in."""
-        return {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(self.token), "RAY_ADDRESS": "",
-                # As in the image of a node: `python` is the one with all packages.
-                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+        return {
+            "RAY_AUTH_MODE": "token",
+            "RAY_AUTH_TOKEN_PATH": str(self.token),
+            "RAY_ADDRESS": "",
+            # As in the image of a node: `python` is the one with all packages.
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        }
 
     @property
     def address(self) -> str:
@@ -58,42 +62,101 @@ class Cluster:
         """A command line that runs on a node."""
         return [*self.networks.inside(node), *arguments]
 
-    def add(self, cpus: int, gpus: int = 0, kind: str | None = None, jobs: bool = False,
-            blind_to: Path | None = None) -> Session:
-        """A new node, the first one the head, with a job server if asked; it joins some seconds later.
+    def add(
+        self,
+        cpus: int,
+        gpus: int = 0,
+        kind: str | None = None,
+        jobs: bool = False,
+        blind_to: Path | None = None,
+    ) -> Session:
+        """A new node, the first one the head, with a job server if asked; it joins some seconds
+        later.
 
-        Its GPUs are of a kind, in name. The content of the folder `blind_to` is hidden from it, as from a machine that
-        does not share a disk.
+        Its GPUs are of a kind, in name. The content of the folder `blind_to` is hidden from it, as
+        from a machine that does not share a disk.
         """
         number = len(self.nodes)
         own = self.networks.address(number)
         self.networks.add(number)
         port, jobs_port, client_port = self.networks.ports
-        head = ["--head", f"--port={port}", f"--include-dashboard={jobs}", f"--dashboard-host={own}",
-                f"--dashboard-port={jobs_port}", f"--ray-client-server-port={client_port}"
-                ] if number == 0 else [f"--address={self.address}"]
+        head = (
+            [
+                "--head",
+                f"--port={port}",
+                f"--include-dashboard={jobs}",
+                f"--dashboard-host={own}",
+                f"--dashboard-port={jobs_port}",
+                f"--ray-client-server-port={client_port}",
+            ]
+            if number == 0
+            else [f"--address={self.address}"]
+        )
         places = [] if number else [f"--temp-dir={self.folder}"]
         if kind is not None:
             places.append("--resources=" + json.dumps({f"accelerator_type:{kind}": 1}))
-        hidden = [] if blind_to is None else [
-            "unshare", "--mount", "sh", "-c", 'mount -t tmpfs none "$0" && exec "$@"', str(blind_to)]
-        started = Session(self.inside(*hidden, _beside("ray"), "start", *head, *places, f"--node-ip-address={own}",
-                                      f"--num-cpus={cpus}", f"--num-gpus={gpus}", "--disable-usage-stats", "--block",
-                                      "--dashboard-agent-listen-port=0", node=number), self.folder, self.environment)
+        hidden = (
+            []
+            if blind_to is None
+            else [
+                "unshare",
+                "--mount",
+                "sh",
+                "-c",
+                'mount -t tmpfs none "$0" && exec "$@"',
+                str(blind_to),
+            ]
+        )
+        started = Session(
+            self.inside(
+                *hidden,
+                _beside("ray"),
+                "start",
+                *head,
+                *places,
+                f"--node-ip-address={own}",
+                f"--num-cpus={cpus}",
+                f"--num-gpus={gpus}",
+                "--disable-usage-stats",
+                "--block",
+                "--dashboard-agent-listen-port=0",
+                node=number,
+            ),
+            self.folder,
+            self.environment,
+        )
         self.nodes.append(started)
         return started
 
-
     def drain(self, number: int) -> None:
-        """Announces to the cluster that a node will leave, as an autoscaler or a spot market does."""
-        script = f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); print(*(" \
-            f"n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == '{self.networks.address(number)}'))"
-        node = subprocess.run(self.inside(_beside("python"), "-c", script), capture_output=True, text=True, check=True,
-                              env=os.environ | self.environment).stdout.strip()
-        subprocess.run(self.inside(
-            _beside("ray"), "drain-node", f"--address={self.address}", f"--node-id={node}", "--reason",
-            "DRAIN_NODE_REASON_PREEMPTION", "--reason-message", "a test"), check=True, capture_output=True,
-            env=os.environ | self.environment)
+        """Announces to the cluster that a node will leave, as an autoscaler does."""
+        script = (
+            f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); "
+            "print(*(n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == "
+            f"'{self.networks.address(number)}'))"
+        )
+        node = subprocess.run(
+            self.inside(_beside("python"), "-c", script),
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | self.environment,
+        ).stdout.strip()
+        subprocess.run(
+            self.inside(
+                _beside("ray"),
+                "drain-node",
+                f"--address={self.address}",
+                f"--node-id={node}",
+                "--reason",
+                "DRAIN_NODE_REASON_PREEMPTION",
+                "--reason-message",
+                "a test",
+            ),
+            check=True,
+            capture_output=True,
+            env=os.environ | self.environment,
+        )
 
 
 class Networks:
@@ -103,7 +166,8 @@ class Networks:
         self._name = f"ray{os.getpid() % 10000}{next(_CLUSTERS)}"
         self._subnet = f"10.{os.getpid() % 200 + 20}.{next(_CLUSTERS) % 250}"
         self.there = os.getuid() == 0 and self._try("link", "add", self._name, "type", "bridge")
-        # Of the head, its job server and its server of clients: where networks are shared, others may have Ray's own.
+        # Of the head, its job server and its server of clients: where networks are shared, others
+        # may have Ray's own.
         self.ports = (6379, 8265, 10001) if self.there else _free_ports()
 
     def __enter__(self) -> Self:
@@ -112,10 +176,16 @@ class Networks:
             _ip("link", "set", self._name, "up")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         if self.there:
-            for line in subprocess.run(["ip", "netns", "list"], capture_output=True, text=True).stdout.splitlines():
+            for line in subprocess.run(
+                ["ip", "netns", "list"], capture_output=True, text=True
+            ).stdout.splitlines():
                 if line.startswith(f"{self._name}-"):
                     _ip("netns", "delete", line.split()[0])
             _ip("link", "delete", self._name)
@@ -128,7 +198,11 @@ class Networks:
         """Makes a node's namespace."""
         if not self.there:
             return
-        space, outer, inner = f"{self._name}-{number}", f"{self._name}o{number}", f"{self._name}i{number}"
+        space, outer, inner = (
+            f"{self._name}-{number}",
+            f"{self._name}o{number}",
+            f"{self._name}i{number}",
+        )
         _ip("netns", "add", space)
         _ip("link", "add", outer, "type", "veth", "peer", "name", inner)
         _ip("link", "set", inner, "netns", space)
@@ -165,12 +239,18 @@ def cluster() -> Iterator[Cluster]:
 
 def until_there(made: Cluster, count: int) -> None:
     """Waits until so many nodes are alive."""
-    script = f"import ray; ray.init('{made.address}', log_to_driver=False, logging_level=40); " \
+    script = (
+        f"import ray; ray.init('{made.address}', log_to_driver=False, logging_level=40); "
         "print(sum(n['Alive'] for n in ray.nodes()))"
+    )
 
     def there() -> bool:
-        said = subprocess.run(made.inside(_beside("python"), "-c", script), capture_output=True, text=True,
-                              env=os.environ | made.environment)
+        said = subprocess.run(
+            made.inside(_beside("python"), "-c", script),
+            capture_output=True,
+            text=True,
+            env=os.environ | made.environment,
+        )
         return said.stdout.strip() == str(count)
 
     wait_for(there, 1.0)
@@ -178,8 +258,9 @@ def until_there(made: Cluster, count: int) -> None:
 
 def until_jobs(made: Cluster) -> None:
     """Waits until the job server answers."""
-    request = urllib.request.Request(f"{made.jobs}/api/version",
-                                     headers={"Authorization": f"Bearer {made.token.read_text()}"})
+    request = urllib.request.Request(
+        f"{made.jobs}/api/version", headers={"Authorization": f"Bearer {made.token.read_text()}"}
+    )
 
     def answers() -> bool:
         try:
@@ -193,7 +274,9 @@ def until_jobs(made: Cluster) -> None:
 
 def _free_ports() -> tuple[int, int, int]:
     with ExitStack() as stack:
-        first, second, third = (stack.enter_context(socket.create_server(("", 0))) for _ in range(3))
+        first, second, third = (
+            stack.enter_context(socket.create_server(("", 0))) for _ in range(3)
+        )
         return first.getsockname()[1], second.getsockname()[1], third.getsockname()[1]
 
 

@@ -39,19 +39,31 @@ class Ended:
 class Session:
     """A command in a new session with all processes that it starts; all are killed at the end."""
 
-    def __init__(self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
+    ) -> None:
         """Starts the command, with the environment of this process and `environment`."""
         # Files, for a pipe would stay open as long as any of its processes lives.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
-        self._process = subprocess.Popen(arguments, cwd=cwd, stdout=self._out, stderr=self._err, start_new_session=True,
-                                         env=os.environ | (environment or {}))
+        self._process = subprocess.Popen(
+            arguments,
+            cwd=cwd,
+            stdout=self._out,
+            stderr=self._err,
+            start_new_session=True,
+            env=os.environ | (environment or {}),
+        )
         self.pid = self._process.pid
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.kill()
         self._out.close()
         self._err.close()
@@ -68,6 +80,7 @@ class Session:
 
     def until(self, condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
         """Waits until the condition holds; the command must not end before."""
+
         def seen() -> bool:
             if condition():
                 return True
@@ -82,9 +95,13 @@ class Session:
         if self.alive:
             self.send(signal.SIGSTOP)
         told: set[int] = set()
-        # One that sleeps in the kernel stops before it does anything else; it may wait for a child that was stopped.
-        while running := [pid for pid, state in self._members().items()
-                          if state not in "TZ" and not (state == "D" and pid in told)]:
+        # One that sleeps in the kernel stops before it does anything else; it may wait for a child
+        # that was stopped.
+        while running := [
+            pid
+            for pid, state in self._members().items()
+            if state not in "TZ" and not (state == "D" and pid in told)
+        ]:
             for pid in running:
                 send(pid, signal.SIGSTOP)
                 told.add(pid)
@@ -110,11 +127,16 @@ class Session:
         return Ended(self.status, *texts)
 
     def _members(self) -> dict[int, str]:
-        """{process id: state} of the session, and of whatever may have left it while its parents live."""
-        lines = [(int(pid), int(parent), int(session), state) for pid, parent, session, state
-                 in _ps("pid,ppid,sid,state")]
+        """{process id: state} of the session, and of whatever may have left it while its parents
+        live."""
+        lines = [
+            (int(pid), int(parent), int(session), state)
+            for pid, parent, session, state in _ps("pid,ppid,sid,state")
+        ]
         found = {pid: state for pid, _, session, state in lines if session == self.pid}
-        while more := {pid: state for pid, parent, _, state in lines if parent in found and pid not in found}:
+        while more := {
+            pid: state for pid, parent, _, state in lines if parent in found and pid not in found
+        }:
             found |= more
         return {pid: state for pid, state in found.items() if state != "Z"}
 
@@ -133,13 +155,21 @@ class Driver(Session):
     def workers(self) -> list[int]:
         """Process ids of the trials."""
         lines = _ps("pid,sid,args")
-        return [int(pid) for pid, session, args in lines if int(session) == self.pid and WORKER.match(args)]
+        return [
+            int(pid)
+            for pid, session, args in lines
+            if int(session) == self.pid and WORKER.match(args)
+        ]
 
 
 def _ps(columns: str) -> list[list[str]]:
     """Rows of `ps` for every process."""
-    out = subprocess.run(["ps", "-wweo", ",".join(f"{c}=" for c in columns.split(","))], capture_output=True, text=True,
-                         check=True).stdout
+    out = subprocess.run(
+        ["ps", "-wweo", ",".join(f"{c}=" for c in columns.split(","))],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
     count = columns.count(",")
     return [line.split(maxsplit=count) for line in out.splitlines()]
 

@@ -24,10 +24,27 @@ class Server:
     def start(self) -> None:
         with (self._folder / "server.log").open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", f"sqlite:///{self._folder}/server.db",
-                 "--artifacts-destination", str(self._folder / "served"), "--host", "127.0.0.1", "--port",
-                 str(self._port), "--workers", "1"],
-                cwd=self._folder, stdout=log, stderr=log, start_new_session=True)
+                [
+                    sys.executable,
+                    "-m",
+                    "mlflow",
+                    "server",
+                    "--backend-store-uri",
+                    f"sqlite:///{self._folder}/server.db",
+                    "--artifacts-destination",
+                    str(self._folder / "served"),
+                    "--host",
+                    "127.0.0.1",
+                    "--port",
+                    str(self._port),
+                    "--workers",
+                    "1",
+                ],
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def wait(self) -> None:
         deadline = time.monotonic() + 300
@@ -50,8 +67,12 @@ class Server:
             raise
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         self.kill()
 
     def kill(self) -> None:

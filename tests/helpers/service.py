@@ -1,4 +1,5 @@
-"""The service for tests: in a thread, with drivers that only record their commands; or as a separate process."""
+"""The service for tests: in a thread, with drivers that only record their commands; or as a
+separate process."""
 
 import re
 import threading
@@ -21,7 +22,14 @@ from tune.service.state.changes import Changes
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 
-BASE = {"nf": 4, "hidden_dim_ratio": 4, "max_train_images_per_task": 60, "n_epochs": 1, "n_tasks": 3, "warmup_steps": 2}
+BASE = {
+    "nf": 4,
+    "hidden_dim_ratio": 4,
+    "max_train_images_per_task": 60,
+    "n_epochs": 1,
+    "n_tasks": 3,
+    "warmup_steps": 2,
+}
 
 
 class NotedDrivers(Drivers):
@@ -50,10 +58,17 @@ class Served:
 def served(storage: Path, token: str | None = None) -> Iterator[Served]:
     drivers = NotedDrivers(storage)
     sweeps = Sweeps(storage, drivers)
-    changes = Changes(sweeps, drivers, {"data_path": None, "ledger_url": None, "tracking_uri": None})
+    changes = Changes(
+        sweeps, drivers, {"data_path": None, "ledger_url": None, "tracking_uri": None}
+    )
     listening = listening_on("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(create_app(sweeps, changes, token, lambda: server.should_exit),
-                                           log_config=None, timeout_graceful_shutdown=5))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(sweeps, changes, token, lambda: server.should_exit),
+            log_config=None,
+            timeout_graceful_shutdown=5,
+        )
+    )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     while not server.started:
@@ -70,9 +85,18 @@ def served(storage: Path, token: str | None = None) -> Iterator[Served]:
 class Service(Session):
     """`dynamos-sweep serve`."""
 
-    def __init__(self, storage: Path, *flags: str, port: int = 0, environment: Mapping[str, str] | None = None) -> None:
-        super().__init__(command("serve", "--storage", str(storage), "--port", str(port), *flags), storage.parent,
-                         environment)
+    def __init__(
+        self,
+        storage: Path,
+        *flags: str,
+        port: int = 0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            command("serve", "--storage", str(storage), "--port", str(port), *flags),
+            storage.parent,
+            environment,
+        )
         self.until(lambda: self._url() is not None)
         self.url = str(self._url())
         self.client = Client(self.url)

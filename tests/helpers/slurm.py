@@ -18,9 +18,12 @@ from tests.helpers.processes import Session, wait_for
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
 missing = [name for name in PROGRAMS if shutil.which(name, path=PATH) is None]
-needs_slurm = pytest.mark.skipif(bool(missing), reason=f"there is no {', '.join(missing)} here (Debian: apt install "
-                                 "slurm-wlm munge)")
-# A cancelled job has much longer than the default (30 s) until it is killed, because machines may be busy.
+needs_slurm = pytest.mark.skipif(
+    bool(missing),
+    reason=f"there is no {', '.join(missing)} here (Debian: apt install slurm-wlm munge)",
+)
+# A cancelled job has much longer than the default (30 s) until it is killed, because machines may
+# be busy.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -59,19 +62,32 @@ class Slurm:
 
     def say(self, *arguments: str, cwd: Path | None = None) -> str:
         """The output of a command."""
-        done = subprocess.run(arguments, cwd=cwd, env=os.environ | self.environment, capture_output=True, text=True)
+        done = subprocess.run(
+            arguments, cwd=cwd, env=os.environ | self.environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, (arguments, done.stderr)
         return done.stdout.strip()
 
     def submit(self, script: Path, *flags: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
         """The number of a new job, which runs in `cwd` and writes JOB.out there."""
-        return self.say("sbatch", "--parsable", "--output=%j.out", "--open-mode=append", *options, str(script), *flags,
-                        cwd=cwd)
+        return self.say(
+            "sbatch",
+            "--parsable",
+            "--output=%j.out",
+            "--open-mode=append",
+            *options,
+            str(script),
+            *flags,
+            cwd=cwd,
+        )
 
     def job(self, number: str) -> dict[str, str]:
         """The facts about a job, by SLURM's names."""
-        return dict(word.split("=", 1) for word in self.say("scontrol", "show", "job", "-o", number).split()
-                    if "=" in word)
+        return dict(
+            word.split("=", 1)
+            for word in self.say("scontrol", "show", "job", "-o", number).split()
+            if "=" in word
+        )
 
     def until(self, number: str, *states: str) -> dict[str, str]:
         """Waits until a job is in one of the states, and returns its facts."""
@@ -97,20 +113,47 @@ def slurm() -> Iterator[Slurm]:
         host = socket.gethostname().partition(".")[0]
         with socket.create_server(("", 0)) as first, socket.create_server(("", 0)) as second:
             ports = (first.getsockname()[1], second.getsockname()[1])
-        user = subprocess.run(["id", "-un"], capture_output=True, text=True, check=True).stdout.strip()
-        (folder / "slurm.conf").write_text(CONFIGURATION.format(host=host, ports=ports, folder=folder, user=user,
-                                                              first=10**6 + os.getpid()))
+        user = subprocess.run(
+            ["id", "-un"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        (folder / "slurm.conf").write_text(
+            CONFIGURATION.format(
+                host=host, ports=ports, folder=folder, user=user, first=10**6 + os.getpid()
+            )
+        )
         made = Slurm(folder)
-        places = [f"--{name}={folder}/munge.{ending}" for name, ending in (
-            ("key-file", "key"), ("socket", "socket"), ("pid-file", "pid"), ("log-file", "log"), ("seed-file", "seed"))]
-        for command in (["munged", "--foreground", "--force", *places], ["slurmctld", "-D", "-i"], ["slurmd", "-D"]):
+        places = [
+            f"--{name}={folder}/munge.{ending}"
+            for name, ending in (
+                ("key-file", "key"),
+                ("socket", "socket"),
+                ("pid-file", "pid"),
+                ("log-file", "log"),
+                ("seed-file", "seed"),
+            )
+        ]
+        for command in (
+            ["munged", "--foreground", "--force", *places],
+            ["slurmctld", "-D", "-i"],
+            ["slurmd", "-D"],
+        ):
             program = shutil.which(command[0], path=PATH)
             assert program is not None
             stack.enter_context(Session([program, *command[1:]], folder, made.environment))
             if command[0] == "munged":
                 wait_for((folder / "munge.socket").exists)
-        wait_for(lambda: subprocess.run(["sinfo", "-h", "-o", "%t"], env=os.environ | made.environment,
-                                        capture_output=True, text=True).stdout.strip() == "idle", 0.5)
+        wait_for(
+            lambda: (
+                subprocess.run(
+                    ["sinfo", "-h", "-o", "%t"],
+                    env=os.environ | made.environment,
+                    capture_output=True,
+                    text=True,
+                ).stdout.strip()
+                == "idle"
+            ),
+            0.5,
+        )
 
         def over() -> None:
             for number in made.say("squeue", "-h", "-o", "%A").split():

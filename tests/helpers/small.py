@@ -9,8 +9,18 @@ from dynamos.config import TrainConfig
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 
-SMALL = dict(nf=4, hidden_dim_ratio=4, dataset="seq-digits", max_train_images_per_task=40, buffer_size=20,
-             n_tasks=2, evaluate_on="validation", device="cpu", warmup=True, warmup_steps=2)
+SMALL = dict(
+    nf=4,
+    hidden_dim_ratio=4,
+    dataset="seq-digits",
+    max_train_images_per_task=40,
+    buffer_size=20,
+    n_tasks=2,
+    evaluate_on="validation",
+    device="cpu",
+    warmup=True,
+    warmup_steps=2,
+)
 TIMINGS = ("train_seconds", "eval_seconds")
 
 
@@ -26,7 +36,9 @@ def small_flags(**changes: Any) -> list[str]:
 
 def facts(result: TaskResult) -> dict[str, Any]:
     """The part of a result that a repeated run must repeat to the last digit."""
-    return {name: value for name, value in dataclasses.asdict(result).items() if name not in TIMINGS}
+    return {
+        name: value for name, value in dataclasses.asdict(result).items() if name not in TIMINGS
+    }
 
 
 def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:

@@ -1,4 +1,5 @@
-"""Real sweeps for tests: the command line in a separate process, small networks on the embedded digits."""
+"""Real sweeps for tests: the command line in a separate process, small networks on the embedded
+digits."""
 
 import subprocess
 import sys
@@ -9,16 +10,30 @@ from mlflow.entities import Run
 
 from tune.tracking.mirror import TAG
 
-SMALL = ["nf=4", "hidden_dim_ratio=4", "max_train_images_per_task=60", "n_epochs=1", "n_tasks=3", "warmup_steps=2"]
+SMALL = [
+    "nf=4",
+    "hidden_dim_ratio=4",
+    "max_train_images_per_task=60",
+    "n_epochs=1",
+    "n_tasks=3",
+    "warmup_steps=2",
+]
 
 
 def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-c", "import sys; from tune.cli.main import main; sys.exit(main())", *arguments]
+    return [
+        sys.executable,
+        "-c",
+        "import sys; from tune.cli.main import main; sys.exit(main())",
+        *arguments,
+    ]
 
 
 def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
     """Runs `dynamos-sweep` to its end, from a folder outside the project."""
-    return subprocess.run(command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout)
+    return subprocess.run(
+        command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout
+    )
 
 
 def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:

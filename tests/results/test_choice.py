@@ -18,37 +18,56 @@ from tests.helpers.ledgers import SEED, config, driven
 BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 # Few values, so that equals are common.
 VALUES = st.fixed_dictionaries({metric: st.integers(0, 3).map(float) for metric in OBJECTIVES})
-OBJECTIVE = st.builds(Objective, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["max", "min"]))
+OBJECTIVE = st.builds(
+    Objective, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["max", "min"])
+)
 SOUGHT = st.lists(OBJECTIVE, min_size=1, max_size=3, unique_by=lambda o: o.metric)
 PLAIN = config(sampler="random")
 FATES = st.sampled_from(["COMPLETE"] * 6 + ["PRUNED", "FAIL", "RUNNING", "imported", "infeasible"])
 
 
-def trial(number: int, metrics: dict[str, float], fate: str, sought: list[Objective]) -> TrialRecord:
+def trial(
+    number: int, metrics: dict[str, float], fate: str, sought: list[Objective]
+) -> TrialRecord:
     state = fate if fate.isupper() else "COMPLETE"
-    return TrialRecord(**BLANK | {
-        "number": number, "state": state, "source": "imported:s/1" if fate == "imported" else "sampler",
-        "results": {7: [{"task": 0, "n_tasks": 1, "metrics": metrics}]}, "config": {},
-        "value": metrics[sought[0].metric] if state == "COMPLETE" else None,
-        "feasible": fate in ("COMPLETE", "imported")})
+    return TrialRecord(
+        **BLANK
+        | {
+            "number": number,
+            "state": state,
+            "source": "imported:s/1" if fate == "imported" else "sampler",
+            "results": {7: [{"task": 0, "n_tasks": 1, "metrics": metrics}]},
+            "config": {},
+            "value": metrics[sought[0].metric] if state == "COMPLETE" else None,
+            "feasible": fate in ("COMPLETE", "imported"),
+        }
+    )
 
 
 def beats(one: TrialRecord, other: TrialRecord, sought: list[Objective]) -> bool:
     """Whether one is nowhere worse than the other and somewhere better."""
-    gains = [(one.final(o.metric) - other.final(o.metric)) * (1 if o.direction == "max" else -1) for o in sought]
+    gains = [
+        (one.final(o.metric) - other.final(o.metric)) * (1 if o.direction == "max" else -1)
+        for o in sought
+    ]
     return min(gains) >= 0 and max(gains) > 0
 
 
 @settings(deadline=None)
 @given(SOUGHT, st.lists(st.tuples(VALUES, FATES), max_size=12), st.randoms(use_true_random=False))
 def test_the_pareto_set_is_what_no_finished_feasible_trial_beats(
-        sought: list[Objective], drawn: list[tuple[dict[str, float], str]], random: Any) -> None:
+    sought: list[Objective], drawn: list[tuple[dict[str, float], str]], random: Any
+) -> None:
     sweep = dataclasses.replace(PLAIN, objectives=tuple(sought))
-    eligible = [trial(n, m, f, sought) for n, (m, f) in enumerate(drawn) if f in ("COMPLETE", "imported")]
+    eligible = [
+        trial(n, m, f, sought) for n, (m, f) in enumerate(drawn) if f in ("COMPLETE", "imported")
+    ]
     trials = [trial(n, m, f, sought) for n, (m, f) in enumerate(drawn)]
     random.shuffle(trials)
     front = pareto(trials, sweep)
-    assert {t.number for t in front} == {t.number for t in eligible if not any(beats(o, t, sought) for o in eligible)}
+    assert {t.number for t in front} == {
+        t.number for t in eligible if not any(beats(o, t, sought) for o in eligible)
+    }
     found = best(trials, sweep)
     if not eligible:
         assert found is None and front == []
@@ -62,20 +81,29 @@ def test_the_pareto_set_is_what_no_finished_feasible_trial_beats(
 def test_equals_are_told_apart_by_the_next_objective_then_by_age() -> None:
     sought = [Objective("val_class_il", "max"), Objective("compute", "min")]
     blank = dict.fromkeys(OBJECTIVES, 0.0)
-    trials = [trial(n, blank | {"val_class_il": accuracy, "compute": compute}, "COMPLETE", sought)
-              for n, (accuracy, compute) in enumerate([(80, 0.9), (80, 0.5), (70, 0.1), (80, 0.5)])]
+    trials = [
+        trial(n, blank | {"val_class_il": accuracy, "compute": compute}, "COMPLETE", sought)
+        for n, (accuracy, compute) in enumerate([(80, 0.9), (80, 0.5), (70, 0.1), (80, 0.5)])
+    ]
     sweep = config(objectives=tuple(sought))
     assert [t.number for t in ranked(trials, sweep)] == [1, 3, 0, 2]
     assert [t.number for t in pareto(trials, sweep)] == [1, 3, 2]
 
 
 def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path: Path) -> None:
-    sweep = config(constraints=(Constraint.parse("keep_fraction<=0.6"), Constraint.parse("val_task_il>=90")))
+    sweep = config(
+        constraints=(Constraint.parse("keep_fraction<=0.6"), Constraint.parse("val_task_il>=90"))
+    )
     with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
         for accuracy, keep, task_il in ((99, 0.7, 95), (98, 0.5, 89), (80, 0.6, 90), (70, 0.1, 99)):
             number = ledger.ask().number
-            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {
-                "val_class_il": accuracy, "keep_fraction": keep, "val_task_il": task_il})
+            ledger.add_result(
+                number,
+                1,
+                SEED,
+                {"task": 0, "n_tasks": 1},
+                {"val_class_il": accuracy, "keep_fraction": keep, "val_task_il": task_il},
+            )
             ledger.finish(number, "COMPLETE")
     trials = Ledger.open(tmp_path, "s").trials()
     assert [t.feasible for t in trials] == [False, False, True, True], "a bound itself is allowed"
@@ -85,29 +113,57 @@ def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path:
 
 
 def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
-    sweep = config(objectives=(Objective.parse("forgetting"),), constraints=(Constraint.parse("val_class_il>=50"),))
+    sweep = config(
+        objectives=(Objective.parse("forgetting"),),
+        constraints=(Constraint.parse("val_class_il>=50"),),
+    )
     with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
         for forgetting, accuracy in ((9.0, 60), (3.0, 55), (0.0, 10)):
             number = ledger.ask().number
-            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1},
-                              {"forgetting": forgetting, "val_class_il": accuracy})
+            ledger.add_result(
+                number,
+                1,
+                SEED,
+                {"task": 0, "n_tasks": 1},
+                {"forgetting": forgetting, "val_class_il": accuracy},
+            )
             ledger.finish(number, "COMPLETE")
         chosen = best(ledger.trials(), sweep)
     assert chosen is not None and (chosen.number, chosen.value) == (1, 3.0)
 
 
-def seeded(number: int, values: tuple[float, ...], compute: float, state: str = "COMPLETE") -> TrialRecord:
-    results = {seed: [{"task": 0, "n_tasks": 1, "metrics": {"val_class_il": value, "compute": compute}}]
-               for seed, value in enumerate(values)}
+def seeded(
+    number: int, values: tuple[float, ...], compute: float, state: str = "COMPLETE"
+) -> TrialRecord:
+    results = {
+        seed: [{"task": 0, "n_tasks": 1, "metrics": {"val_class_il": value, "compute": compute}}]
+        for seed, value in enumerate(values)
+    }
     mean = sum(values) / len(values)
-    return TrialRecord(**BLANK | {"number": number, "state": state, "source": "sampler", "results": results,
-                                  "config": {}, "value": mean if state == "COMPLETE" else None,
-                                  "feasible": state == "COMPLETE"})
+    return TrialRecord(
+        **BLANK
+        | {
+            "number": number,
+            "state": state,
+            "source": "sampler",
+            "results": results,
+            "config": {},
+            "value": mean if state == "COMPLETE" else None,
+            "feasible": state == "COMPLETE",
+        }
+    )
 
 
-LEAD = (80 - 3**0.5, 80 - 3**0.5, 80 + 3**0.5, 80 + 3**0.5)  # squares sum to 12, deviation 2, standard error 1
-RIVALS = [seeded(0, (79.5,) * 4, 0.7), seeded(1, LEAD, 0.9), seeded(2, (79.0,) * 4, 0.5), seeded(3, (78.9,) * 4, 0.1),
-          seeded(4, (99.0,) * 4, 0.01, "PRUNED"), seeded(5, (99.0,) * 4, 0.01, "FAIL")]
+# squares sum to 12, deviation 2, standard error 1
+LEAD = (80 - 3**0.5, 80 - 3**0.5, 80 + 3**0.5, 80 + 3**0.5)
+RIVALS = [
+    seeded(0, (79.5,) * 4, 0.7),
+    seeded(1, LEAD, 0.9),
+    seeded(2, (79.0,) * 4, 0.5),
+    seeded(3, (78.9,) * 4, 0.1),
+    seeded(4, (99.0,) * 4, 0.01, "PRUNED"),
+    seeded(5, (99.0,) * 4, 0.01, "FAIL"),
+]
 FOUR = config(sampler="random", seeds=4)
 
 
@@ -118,40 +174,76 @@ def test_one_se_takes_the_least_compute_within_a_standard_error_of_the_best() ->
 
 def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
     assert [t.number for t in chosen(RIVALS, FOUR, Choice(max_compute=0.7))] == [0, 2, 3]
-    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se", 0.7))] == [0, 2, 3], "79.0 is not within 0 of 79.5"
+    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se", 0.7))] == [0, 2, 3], (
+        "79.0 is not within 0 of 79.5"
+    )
 
 
-@pytest.mark.parametrize("trials, sweep, choice, message", [
-    (RIVALS, FOUR, {"max_compute": 0.05}, "--max-compute 0.05: no trial of 's' needs so little; the least is 0.1"),
-    (RIVALS[4:], FOUR, {}, "no trial of 's' has completed"),
-    ([], dataclasses.replace(FOUR, constraints=(Constraint.parse("compute<=0.6"),)), {},
-     "no trial of 's' has completed and keeps compute<=0.6"),
-    (RIVALS, config(), {"rule": "one-se"}, "needs the spread over seeds, and 's' has one seed a trial"),
-    (RIVALS, FOUR, {"rule": "bset"}, "--choose: unknown rule 'bset'. Did you mean 'best'?"),
-    (RIVALS, FOUR, {"max_compute": 0.0}, "--max-compute 0 is out of range"),
-    (RIVALS, FOUR, {"max_compute": float("nan")}, "--max-compute nan is out of range"),
-])
-def test_what_cannot_be_chosen(trials: list[TrialRecord], sweep: Any, choice: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(
+    "trials, sweep, choice, message",
+    [
+        (
+            RIVALS,
+            FOUR,
+            {"max_compute": 0.05},
+            "--max-compute 0.05: no trial of 's' needs so little; the least is 0.1",
+        ),
+        (RIVALS[4:], FOUR, {}, "no trial of 's' has completed"),
+        (
+            [],
+            dataclasses.replace(FOUR, constraints=(Constraint.parse("compute<=0.6"),)),
+            {},
+            "no trial of 's' has completed and keeps compute<=0.6",
+        ),
+        (
+            RIVALS,
+            config(),
+            {"rule": "one-se"},
+            "needs the spread over seeds, and 's' has one seed a trial",
+        ),
+        (RIVALS, FOUR, {"rule": "bset"}, "--choose: unknown rule 'bset'. Did you mean 'best'?"),
+        (RIVALS, FOUR, {"max_compute": 0.0}, "--max-compute 0 is out of range"),
+        (RIVALS, FOUR, {"max_compute": float("nan")}, "--max-compute nan is out of range"),
+    ],
+)
+def test_what_cannot_be_chosen(
+    trials: list[TrialRecord], sweep: Any, choice: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         chosen(trials, sweep, Choice(**choice))
 
 
 def test_overlapping_spreads_tie() -> None:
-    trials = [seeded(0, (79.0, 81.0), 0.5), seeded(1, (77.0, 78.0), 0.5), seeded(2, (70.0, 71.0), 0.5)]
+    trials = [
+        seeded(0, (79.0, 81.0), 0.5),
+        seeded(1, (77.0, 78.0), 0.5),
+        seeded(2, (70.0, 71.0), 0.5),
+    ]
     # Deviations 1.41, 0.71, 0.71: 80 - 77.5 = 2.5 > 2.12 does not overlap.
     two = config(sampler="random", seeds=2)
-    assert ties(trials, two) == [] and tie_sentence(trials, two).startswith("No other trial's spread")
+    assert ties(trials, two) == [] and tie_sentence(trials, two).startswith(
+        "No other trial's spread"
+    )
     near = [trials[0], seeded(1, (77.0, 79.0), 0.5), trials[2]]
     assert [t.number for t in ties(near, two)] == [1]  # 2 <= 2.83
-    assert tie_sentence(near, two) == "Within their spread over seeds this trial ties with the best: 1."
+    assert (
+        tie_sentence(near, two)
+        == "Within their spread over seeds this trial ties with the best: 1."
+    )
     assert "cannot be told" in tie_sentence([seeded(0, (79.0,), 0.5)], config())
 
 
 def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
     alone, two = [seeded(0, (79.0, 81.0), 0.7)], config(sampler="random", seeds=2)
-    unended = dataclasses.replace(seeded(1, (50.0, 51.0), 0.5), state="PRUNED", value=None, feasible=False)
+    unended = dataclasses.replace(
+        seeded(1, (50.0, 51.0), 0.5), state="PRUNED", value=None, feasible=False
+    )
     for trials in (alone, [*alone, unended]):
-        assert tie_sentence(trials, two) == "No other trial has completed, so nothing can be said of ties."
+        assert (
+            tie_sentence(trials, two)
+            == "No other trial has completed, so nothing can be said of ties."
+        )
     bound = dataclasses.replace(two, constraints=(Constraint.parse("compute<=0.6"),))
-    assert tie_sentence(alone, bound) == ("No other trial has completed and keeps compute<=0.6, so nothing can be said "
-                                          "of ties.")
+    assert tie_sentence(alone, bound) == (
+        "No other trial has completed and keeps compute<=0.6, so nothing can be said of ties."
+    )

@@ -11,33 +11,62 @@ from results.ledger.ledger import Ledger, NameTaken
 from results.names import LONGEST, PATTERN, allowed_name, check_name, comparison_page
 from tests.helpers.ledgers import config, driven
 
-ODD = "what? now #1 100% {x} \"q\" it's $HOME \u00fcn\u00ef."
+ODD = 'what? now #1 100% {x} "q" it\'s $HOME \u00fcn\u00ef.'
 
 
-@pytest.mark.parametrize("name", ["a", "7", "mnist-360_v1.2", "Trained", "mlflow", "compare", "x" * LONGEST, "a."])
+@pytest.mark.parametrize(
+    "name", ["a", "7", "mnist-360_v1.2", "Trained", "mlflow", "compare", "x" * LONGEST, "a."]
+)
 def test_names_that_a_sweep_may_have(name: str) -> None:
     assert check_name(name) == name
 
 
-@pytest.mark.parametrize("name", ["", ".hidden", "-x", "_x", "a b", "a/b", "..", "what?", "s\u00fc\u00df",
-                                  "x" * (LONGEST + 1), "a\n"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        ".hidden",
+        "-x",
+        "_x",
+        "a b",
+        "a/b",
+        "..",
+        "what?",
+        "s\u00fc\u00df",
+        "x" * (LONGEST + 1),
+        "a\n",
+    ],
+)
 def test_any_other_is_refused_in_words_with_one_that_is_like_it(name: str) -> None:
-    with pytest.raises(UserError, match="has 1 to 120 letters .*, digits, .*; for instance ") as raised:
+    with pytest.raises(
+        UserError, match="has 1 to 120 letters .*, digits, .*; for instance "
+    ) as raised:
         check_name(name)
     assert PATTERN not in str(raised.value) and check_name(str(raised.value).split("'")[-2])
 
 
-@pytest.mark.parametrize("name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts", "compare-a.html", "train"])
+@pytest.mark.parametrize(
+    "name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts", "compare-a.html", "train"]
+)
 def test_what_else_lies_in_a_storage_folder_keeps_its_name(name: str) -> None:
     with pytest.raises(UserError, match="keeps this name for something else"):
         check_name(name)
     assert check_name(allowed_name(name)).endswith(name)
 
 
-@pytest.mark.parametrize(("text", "name"), [
-    ("seq-digits-space (1)", "seq-digits-space-1-7"), ("\u00fcn\u00ef", "uni-7"), ("a.", "a.-7"),
-    ("\u65e5\u672c", "sweep-7"), ("", "sweep-7"), ("train", "train-7"), 
-    ("x" * 300, "x" * (LONGEST - 2) + "-7"), (".a?", "a-7")])
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("seq-digits-space (1)", "seq-digits-space-1-7"),
+        ("\u00fcn\u00ef", "uni-7"),
+        ("a.", "a.-7"),
+        ("\u65e5\u672c", "sweep-7"),
+        ("", "sweep-7"),
+        ("train", "train-7"),
+        ("x" * 300, "x" * (LONGEST - 2) + "-7"),
+        (".a?", "a-7"),
+    ],
+)
 def test_a_text_becomes_an_allowed_name(text: str, name: str) -> None:
     assert allowed_name(text, "-7") == name == check_name(name)
 

@@ -17,23 +17,39 @@ from results.sweep import COLUMNS, FORMATS, RESULT_COLUMNS, Sweep, write_trials
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config, driven
 
-SPACE = SearchSpace.from_dict("two", {"parameters": {"warmup": {"choices": [True, False]},
-                                                     "policy_penalty": {"low": -99, "high": -9, "log": True}}})
+SPACE = SearchSpace.from_dict(
+    "two",
+    {
+        "parameters": {
+            "warmup": {"choices": [True, False]},
+            "policy_penalty": {"low": -99, "high": -9, "log": True},
+        }
+    },
+)
 
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """Two seeds, two objectives and a constraint: of five trials 1 is the best that keeps it, 2 breaks it."""
+    """Two seeds, two objectives and a constraint: of five trials 1 is the best that keeps it, 2
+    breaks it."""
     storage = tmp_path_factory.mktemp("frame")
     sought = (Objective.parse("val_class_il"), Objective.parse("compute"))
-    made = config(space=SPACE, sampler="random", seeds=2, objectives=sought, trials=5,
-                  constraints=(Constraint.parse("keep_fraction<=0.5"),))
+    made = config(
+        space=SPACE,
+        sampler="random",
+        seeds=2,
+        objectives=sought,
+        trials=5,
+        constraints=(Constraint.parse("keep_fraction<=0.5"),),
+    )
     with driven(Ledger.create(storage, made, {})) as ledger:
-        for values, computes, keeps, state in (((70, 74), (0.2, 0.4), (0.5, 0.5), "COMPLETE"),
-                                               ((80, 83), (0.8, 0.8), (0.1, 0.9), "COMPLETE"),
-                                               ((90, 90), (0.1, 0.1), (0.6, 0.5), "COMPLETE"),
-                                               ((99, 99), (0.1, 0.1), (0.1, 0.1), "PRUNED"),
-                                               ((60, 61), (0.9, 0.9), (0.1, 0.1), "COMPLETE")):
+        for values, computes, keeps, state in (
+            ((70, 74), (0.2, 0.4), (0.5, 0.5), "COMPLETE"),
+            ((80, 83), (0.8, 0.8), (0.1, 0.9), "COMPLETE"),
+            ((90, 90), (0.1, 0.1), (0.6, 0.5), "COMPLETE"),
+            ((99, 99), (0.1, 0.1), (0.1, 0.1), "PRUNED"),
+            ((60, 61), (0.9, 0.9), (0.1, 0.1), "COMPLETE"),
+        ):
             number = ledger.ask().number
             for seed, value, compute, keep in zip((42, 43), values, computes, keeps, strict=True):
                 metrics = {"val_class_il": value, "compute": compute, "keep_fraction": keep}
@@ -42,21 +58,32 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
     return Ledger.open(storage, "s")
 
 
-def test_metrics_are_means_over_seeds_with_their_spread_and_of_complete_trials_only(ledger: Ledger) -> None:
+def test_metrics_are_means_over_seeds_with_their_spread_and_of_complete_trials_only(
+    ledger: Ledger,
+) -> None:
     frame = Sweep.of(ledger).trials
     assert list(frame.columns) == [*COLUMNS, "warmup", "policy_penalty"]
-    assert list(frame["val_class_il"])[:3] == [72, 81.5, 90] and math.isnan(frame["val_class_il"][3])
-    assert list(frame["spread"])[:3] == pytest.approx([8**0.5, 4.5**0.5, 0])  # sqrt(((70-72)^2 + (74-72)^2) / 1)
-    assert list(frame["compute"])[:2] == pytest.approx([0.3, 0.8]) and math.isnan(frame["spread"][3])
+    assert list(frame["val_class_il"])[:3] == [72, 81.5, 90] and math.isnan(
+        frame["val_class_il"][3]
+    )
+    # sqrt(((70-72)^2 + (74-72)^2) / 1)
+    assert list(frame["spread"])[:3] == pytest.approx([8**0.5, 4.5**0.5, 0])
+    assert list(frame["compute"])[:2] == pytest.approx([0.3, 0.8]) and math.isnan(
+        frame["spread"][3]
+    )
     assert list(frame["feasible"].astype(object)) == [True, True, False, pd.NA, True]
-    assert list(frame[frame.feasible]["number"]) == [0, 1, 4] and list(frame[~frame.feasible]["number"]) == [2]
+    assert list(frame[frame.feasible]["number"]) == [0, 1, 4] and list(
+        frame[~frame.feasible]["number"]
+    ) == [2]
     assert list(frame["tasks_done"]) == [1] * 5 and list(frame["attempts"]) == [1] * 5
     assert pd.isna(frame["val_task_il"]).all(), "which was not measured"
 
 
 def test_a_column_has_its_type_whatever_is_in_it(ledger: Ledger, tmp_path: Path) -> None:
     empty = Sweep.of(Ledger.create(tmp_path, config(space=SPACE), {}))
-    with driven(Ledger.create(tmp_path, config("all", space=SPACE, sampler="random", trials=1), {})) as made:
+    with driven(
+        Ledger.create(tmp_path, config("all", space=SPACE, sampler="random", trials=1), {})
+    ) as made:
         number = made.ask().number  # the one trial completes, and no value of feasible is missing
         made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"val_class_il": 70})
         made.finish(number, "COMPLETE")
@@ -64,7 +91,10 @@ def test_a_column_has_its_type_whatever_is_in_it(ledger: Ledger, tmp_path: Path)
     for other in (empty, Sweep.of(made)):
         assert dict(other.trials.dtypes) == dict(full.trials.dtypes) == dict(other.pareto.dtypes)
     kinds = full.trials.dtypes.astype(str)
-    assert kinds["feasible"] == kinds["warmup"] == "boolean" and kinds["reason"] == kinds["state"] == "string"
+    assert (
+        kinds["feasible"] == kinds["warmup"] == "boolean"
+        and kinds["reason"] == kinds["state"] == "string"
+    )
     assert kinds["started_at"] == kinds["ended_at"] == "datetime64[us, UTC]"
     numbers = "spread", "val_class_il", "val_task_il", "seconds", "policy_penalty"
     assert {kinds[name] for name in numbers} == {"float64"}
@@ -85,7 +115,9 @@ def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path
         rows = list(csv.DictReader(file))
     assert [row["feasible"] for row in rows] == ["True", "True", "False", "", "True"]
     stored = ledger.trials()
-    assert [float(row["policy_penalty"]) for row in rows] == [t.config["policy_penalty"] for t in stored]
+    assert [float(row["policy_penalty"]) for row in rows] == [
+        t.config["policy_penalty"] for t in stored
+    ]
     Ledger.create(tmp_path, config(space=SPACE), {})
     write_trials(Ledger.open(tmp_path, "s"))
     assert not (tmp_path / "s" / "pareto.csv").exists(), "one objective has no Pareto set"
@@ -94,13 +126,20 @@ def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path
 def test_results_have_a_row_per_trial_seed_and_task(ledger: Ledger) -> None:
     rows = Sweep.of(ledger).results
     assert list(rows.columns) == [*RESULT_COLUMNS, "val_class_il", "compute", "keep_fraction"]
-    assert len(rows) == 10 and list(rows["seed"][:4]) == [42, 43, 42, 43] and set(rows["task"]) == {1}
-    assert rows.query("number == 3 and seed == 43")["val_class_il"].item() == 99, "of pruned trials too"
+    assert (
+        len(rows) == 10 and list(rows["seed"][:4]) == [42, 43, 42, 43] and set(rows["task"]) == {1}
+    )
+    assert rows.query("number == 3 and seed == 43")["val_class_il"].item() == 99, (
+        "of pruned trials too"
+    )
     assert list(rows["state"].unique()) == ["COMPLETE", "PRUNED"]
 
 
 def test_a_sweep_is_loaded_by_folder_or_by_name_and_chooses(ledger: Ledger) -> None:
-    by_name, by_path = results.load_sweep("s", ledger.folder.parent), results.load_sweep(ledger.folder)
+    by_name, by_path = (
+        results.load_sweep("s", ledger.folder.parent),
+        results.load_sweep(ledger.folder),
+    )
     assert by_name.trials.equals(by_path.trials) and list(by_name.pareto["number"]) == [1, 0]
     assert by_name.best()["number"] == 1 and by_name.best(max_compute=0.5)["number"] == 0
     with pytest.raises(UserError, match="unknown sweep 't'"):
@@ -122,20 +161,28 @@ def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> 
 
 def test_a_sweep_without_results_has_tables_without_rows(tmp_path: Path) -> None:
     sweep = Sweep.of(Ledger.create(tmp_path, config(), {}))
-    assert list(sweep.results.columns) == list(RESULT_COLUMNS) and sweep.results.empty and sweep.pareto.empty
+    assert (
+        list(sweep.results.columns) == list(RESULT_COLUMNS)
+        and sweep.results.empty
+        and sweep.pareto.empty
+    )
     assert list(sweep.trials["state"]) == ["WAITING"]
     assert len(sweep.save(tmp_path / "out", "parquet")) == 3
 
 
 def test_a_sweep_is_read_without_ray_and_torch(ledger: Ledger) -> None:
-    code = (f"import sys, results; s = results.load_sweep({str(ledger.folder)!r}); s.trials; s.results; s.best();"
-            "print([m for m in ('ray', 'torch', 'mlflow') if m in sys.modules])")
+    code = (
+        f"import sys, results; s = results.load_sweep({str(ledger.folder)!r}); s.trials; "
+        "s.results; s.best();print([m for m in ('ray', 'torch', 'mlflow') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
 
 def test_a_sweep_says_in_a_line_what_it_is(ledger: Ledger, tmp_path: Path) -> None:
-    assert repr(Sweep.of(ledger)) == ("<Sweep 's' on seq-digits, space two: 5 trials (4 complete, 1 pruned); best: "
-                                      "trial 1, val_class_il 81.5>")
+    assert repr(Sweep.of(ledger)) == (
+        "<Sweep 's' on seq-digits, space two: 5 trials (4 complete, 1 pruned); best: "
+        "trial 1, val_class_il 81.5>"
+    )
     new = Sweep.of(Ledger.create(tmp_path, config(), {}))
     assert repr(new) == "<Sweep 's' on seq-digits, space core: 1 trial (1 waiting)>"

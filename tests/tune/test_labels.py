@@ -14,18 +14,24 @@ from tune.tracking.mirror import sync
 
 @pytest.fixture
 def storage(tmp_path: Path) -> Path:
-    with driven(Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=1), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=1), {})
+    ) as ledger:
         complete(ledger, 50.0)
     return tmp_path
 
 
-def said(storage: Path, capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0) -> str:
+def said(
+    storage: Path, capsys: pytest.CaptureFixture[str], *arguments: str, status: int = 0
+) -> str:
     assert main([*arguments, "--storage", str(storage)]) == status
     told = capsys.readouterr()
     return told.err if status else told.out
 
 
-def test_tags_and_a_note_are_shown_and_changed(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tags_and_a_note_are_shown_and_changed(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert said(storage, capsys, "tag", "s") == "s has no tags\n"
     assert said(storage, capsys, "note", "s") == "s has no note\n"
     assert said(storage, capsys, "tag", "s", "team=vision", "run=a b") == "run=a b team=vision\n"
@@ -41,12 +47,21 @@ def test_tags_and_a_note_are_shown_and_changed(storage: Path, capsys: pytest.Cap
     assert "note" not in said(storage, capsys, "list")
 
 
-@pytest.mark.parametrize("tag, why", [
-    ("team", "is not of the form NAME=VALUE"), ("a b=c", "the tag's name 'a b'"), ("dataset=x", "choose another"),
-    ("mlflow.user=x", "choose another"), ("best_source=x", "choose another"),
-    ("a=\x1b[2J", "the tag a holds '\\x1b', which is no text"),
-    ("a=" + "x" * 501, "has 501 characters; at most 500")])
-def test_what_is_no_tag_is_refused(tag: str, why: str, storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "tag, why",
+    [
+        ("team", "is not of the form NAME=VALUE"),
+        ("a b=c", "the tag's name 'a b'"),
+        ("dataset=x", "choose another"),
+        ("mlflow.user=x", "choose another"),
+        ("best_source=x", "choose another"),
+        ("a=\x1b[2J", "the tag a holds '\\x1b', which is no text"),
+        ("a=" + "x" * 501, "has 501 characters; at most 500"),
+    ],
+)
+def test_what_is_no_tag_is_refused(
+    tag: str, why: str, storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for command in (["tag", "s", tag], ["run", "--name", "t", "--tag", tag]):
         error = said(storage, capsys, *command, status=2)
         assert why in error and len(error.splitlines()) == 1
@@ -60,15 +75,20 @@ def test_mlflow_has_the_tags_and_the_note(storage: Path) -> None:
     def tags() -> dict[str, str]:
         sync(ledger)
         assert "already" in sync(ledger)
-        return {name: value for name, value in runs_of(f"sqlite:///{storage}/mlflow.db")[1]["s"].data.tags.items()
-                if name in ("team", "old", "mlflow.note.content")}
+        return {
+            name: value
+            for name, value in runs_of(f"sqlite:///{storage}/mlflow.db")[1]["s"].data.tags.items()
+            if name in ("team", "old", "mlflow.note.content")
+        }
 
     assert tags() == {"team": "vision", "old": "x", "mlflow.note.content": "look"}
     ledger.label({"old": ""}, "")
     assert tags() == {"team": "vision", "mlflow.note.content": ""}
 
 
-def test_a_deleted_sweep_is_gone_from_mlflow_too(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_deleted_sweep_is_gone_from_mlflow_too(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with driven(Ledger.create(storage, config("other", space=ONE), {})) as other:
         complete(other, 50.0)
     uri = f"sqlite:///{storage}/mlflow.db"
@@ -77,5 +97,7 @@ def test_a_deleted_sweep_is_gone_from_mlflow_too(storage: Path, capsys: pytest.C
     error = said(storage, capsys, "delete", "s", status=2)
     assert "say --yes" in error and (storage / "s").exists()
     told = said(storage, capsys, "delete", "s", "--yes")
-    assert told.startswith(f"s: 1 trial, {storage}/s, 2 MLflow runs at {uri}\n") and told.endswith("s is deleted\n")
+    assert told.startswith(f"s: 1 trial, {storage}/s, 2 MLflow runs at {uri}\n") and told.endswith(
+        "s is deleted\n"
+    )
     assert not (storage / "s").exists() and set(runs_of(uri)[1]) == {"other", "other/0"}

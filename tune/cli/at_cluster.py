@@ -1,4 +1,4 @@
-"""Commands that run on a cluster, through the job server at --address. Ray is imported once needed."""
+"""Commands that run on a cluster, through the job server at --address."""
 
 import argparse
 from collections.abc import Sequence
@@ -12,14 +12,18 @@ DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
 
 
 def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
-    """Runs a command on the cluster and returns its exit status; `arguments` are the parsed `texts`.
+    """Runs a command on the cluster and returns its exit status.
+
+    `arguments` are the parsed `texts`.
 
     Raises UserError for commands and paths that the cluster cannot use.
     """
     command, address, what = arguments.command, arguments.address, _without_address(texts)
     if command == "run":
-        raise UserError(f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the cluster: "
-                        f"{command_line('dynamos-sweep', 'submit', '--address', address)} ...")
+        raise UserError(
+            f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the "
+            f"cluster: {command_line('dynamos-sweep', 'submit', '--address', address)} ..."
+        )
     from tune.machines.jobs import Jobs
 
     if command == "logs" and arguments.trial is None:
@@ -29,8 +33,10 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
     for flag in ("storage", "data_path", "page"):
         place = getattr(arguments, flag, None)
         if place is not None and "://" not in place and not Path(place).is_absolute():
-            raise UserError(f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by its whole "
-                            "path.")
+            raise UserError(
+                f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by "
+                "its whole path."
+            )
     if command not in DRIVES:
         return Jobs(address).run(what)  # it reads no file of this machine
     if command == "submit":
@@ -43,12 +49,19 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         if config.tracking_uri is not None:  # this machine's environment may name it
             what += ["--tracking-uri", config.tracking_uri]
     # By the given names, wherever these link to.
-    files = {flag: Path(given).expanduser() for flag in ("config", "space", "points", "baseline")
-             if (given := getattr(arguments, flag, None)) and isinstance(given, str) and local_path(given).is_file()}
+    files = {
+        flag: Path(given).expanduser()
+        for flag in ("config", "space", "points", "baseline")
+        if (given := getattr(arguments, flag, None))
+        and isinstance(given, str)
+        and local_path(given).is_file()
+    }
     for flag, path in files.items():
         what += [f"--{flag}", path.name]  # the later one counts
     if len({path.name for path in files.values()}) < len(files):
-        raise UserError(f"{' '.join(map(str, files.values()))} go there by their last names, which must differ.")
+        raise UserError(
+            f"{' '.join(map(str, files.values()))} go there by their last names, which must differ."
+        )
     what += ["--address", "auto"]
     if arguments.preflight_only or getattr(arguments, "dry_run", False):
         return Jobs(address).run(what, list(files.values()))
@@ -63,5 +76,5 @@ def _without_address(texts: Sequence[str]) -> list[str]:
     left = [text for text in texts if not text.startswith("--address=")]
     if "--address" in left:
         place = left.index("--address")
-        del left[place:place + 2]
+        del left[place : place + 2]
     return left

@@ -16,21 +16,37 @@ from tune.cli import tables
 from tune.client import Client
 
 # Flags of settings that belong to the service.
-_ITS_OWN = ("address", "data_path", "ledger_url", "tracking_uri", "register", "page", "preflight_only")
+_ITS_OWN = (
+    "address",
+    "data_path",
+    "ledger_url",
+    "tracking_uri",
+    "register",
+    "page",
+    "preflight_only",
+)
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
-    """Makes the service run a command; returns the exit status. UserError for flags that it does not take."""
+    """Makes the service run a command; returns the exit status.
+
+    UserError for flags that it does not take.
+    """
     given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
     if arguments.storage != STORAGE:
         given.append("storage")
     if arguments.command == "confirm":  # whose first session has the resources of the sweep's
-        given += [about.flag or name for name, about in settings(SweepConfig).items()
-                  if about.session and getattr(arguments, name) is not None]
+        given += [
+            about.flag or name
+            for name, about in settings(SweepConfig).items()
+            if about.session and getattr(arguments, name) is not None
+        ]
         if arguments.baseline not in (None, PRESET):
             given.append("baseline")
     if given:
-        raise UserError(f"--{given[0].replace('_', '-')} is not for --server: that is the service's own.")
+        raise UserError(
+            f"--{given[0].replace('_', '-')} is not for --server: that is the service's own."
+        )
     COMMANDS[arguments.command](Client(arguments.server), arguments)
     return 0
 
@@ -53,11 +69,27 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:
-    tables.print_rows(tables.SWEEPS, [[
-        sweep["name"], sweep["stream"], sweep["space"], sweep["protocol"], sweep["state"],
-        f"{_ended(sweep)}/{sweep['budget']}", tables.cell(sweep["best"] and sweep["best"]["value"]),
-        sweep["verdict"] or "", " ".join(sweep["objectives"]), told(sweep["tags"]), one_line(sweep["note"]),
-        sweep["error"] or ""] for sweep in client.sweeps()], prose=3)
+    tables.print_rows(
+        tables.SWEEPS,
+        [
+            [
+                sweep["name"],
+                sweep["stream"],
+                sweep["space"],
+                sweep["protocol"],
+                sweep["state"],
+                f"{_ended(sweep)}/{sweep['budget']}",
+                tables.cell(sweep["best"] and sweep["best"]["value"]),
+                sweep["verdict"] or "",
+                " ".join(sweep["objectives"]),
+                told(sweep["tags"]),
+                one_line(sweep["note"]),
+                sweep["error"] or "",
+            ]
+            for sweep in client.sweeps()
+        ],
+        prose=3,
+    )
 
 
 def _show(client: Client, arguments: argparse.Namespace) -> None:
@@ -72,12 +104,17 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
     for caution in sweep["cautions"]:
         tables.say(caution)
     trials = _in_order(client.trials(arguments.name), objectives)
-    tables.print_trials(trials[:tables.SHOWN_TRIALS], objectives, constraints)
+    tables.print_trials(trials[: tables.SHOWN_TRIALS], objectives, constraints)
     if len(trials) > tables.SHOWN_TRIALS:
-        tables.say(f"... and {len(trials) - tables.SHOWN_TRIALS} more at {client.url}/#/sweep/{arguments.name}")
+        tables.say(
+            f"... and {len(trials) - tables.SHOWN_TRIALS} more at "
+            f"{client.url}/#/sweep/{arguments.name}"
+        )
 
 
-def _in_order(trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]) -> list[dict[str, Any]]:
+def _in_order(
+    trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]
+) -> list[dict[str, Any]]:
     """The trials in the order of `show`: ranked (results.choice), running, all others."""
 
     def place(t: dict[str, Any]) -> tuple[float, ...]:
@@ -105,13 +142,25 @@ def _extend(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _confirm(client: Client, arguments: argparse.Namespace) -> None:
-    tables.say(_line(client.confirm(arguments.name, arguments.seeds, arguments.top, arguments.choose,
-                                    arguments.max_compute, arguments.baseline)))
+    tables.say(
+        _line(
+            client.confirm(
+                arguments.name,
+                arguments.seeds,
+                arguments.top,
+                arguments.choose,
+                arguments.max_compute,
+                arguments.baseline,
+            )
+        )
+    )
 
 
 def _export(client: Client, arguments: argparse.Namespace) -> None:
     found = client.best(arguments.name, arguments.choose, arguments.max_compute)
-    print(f"trial {found['trial']['number']} of {arguments.name}, {found['provenance']['chosen_by']}:")
+    print(
+        f"trial {found['trial']['number']} of {arguments.name}, {found['provenance']['chosen_by']}:"
+    )
     for line in found["commands"].values():
         print(line)
     print(found["note"])
@@ -125,7 +174,9 @@ def _report(client: Client, arguments: argparse.Namespace) -> None:
 
 def _compare(client: Client, arguments: argparse.Namespace) -> None:
     found = client.compare(*arguments.names)
-    tables.print_comparison(found["names"], (found["settings"], found["found"], found["shifted"]), found["sentences"])
+    tables.print_comparison(
+        found["names"], (found["settings"], found["found"], found["shifted"]), found["sentences"]
+    )
 
 
 def _note(client: Client, arguments: argparse.Namespace) -> None:
@@ -150,20 +201,37 @@ def _delete(client: Client, arguments: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
-    "run": _run, "list": _list, "show": _show, "stop": _stop, "resume": _resume, "extend": _extend,
-    "confirm": _confirm, "export": _export, "report": _report, "compare": _compare, "delete": _delete,
-    "note": _note, "tag": _tag}
+    "run": _run,
+    "list": _list,
+    "show": _show,
+    "stop": _stop,
+    "resume": _resume,
+    "extend": _extend,
+    "confirm": _confirm,
+    "export": _export,
+    "report": _report,
+    "compare": _compare,
+    "delete": _delete,
+    "note": _note,
+    "tag": _tag,
+}
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.pack_gpus:
-        raise UserError("--gpus-per-trial auto is not for a later session at --server; say a number.")
-    return {name: value for name, about in settings(SweepConfig).items()
-            if about.session and name != "pack_gpus" and (value := getattr(arguments, name)) is not None}
+        raise UserError(
+            "--gpus-per-trial auto is not for a later session at --server; say a number."
+        )
+    return {
+        name: value
+        for name, about in settings(SweepConfig).items()
+        if about.session and name != "pack_gpus" and (value := getattr(arguments, name)) is not None
+    }
 
 
 def _line(sweep: dict[str, Any]) -> str:
-    told = f"{sweep['name']}: {sweep['state']}, {_ended(sweep)} of {count(sweep['budget'], 'trial')} ended"
+    ended = f"{_ended(sweep)} of {count(sweep['budget'], 'trial')} ended"
+    told = f"{sweep['name']}: {sweep['state']}, {ended}"
     return told if sweep["error"] is None else f"{told}; {sweep['error']}"
 
 

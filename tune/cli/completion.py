@@ -11,11 +11,16 @@ from results import STORAGE, sweep_names
 
 # By flag, the registry of its allowed values; imported once needed.
 _REGISTRIES = {
-    "dataset": "dynamos.config:DATASETS", "settings": "dynamos.config:FIELDS", "report_on": "dynamos.config:FIELDS",
+    "dataset": "dynamos.config:DATASETS",
+    "settings": "dynamos.config:FIELDS",
+    "report_on": "dynamos.config:FIELDS",
     "objectives": "results.definition.sweep_config:OBJECTIVES",
     "constraints": "results.definition.sweep_config:OBJECTIVES",
-    "protocol": "results.definition.protocols:PROTOCOLS", "pruner": "results.strategy.pruners:PRUNERS",
-    "choose": "results.choice:RULES", "sampler": "results.strategy.samplers:SAMPLERS"}
+    "protocol": "results.definition.protocols:PROTOCOLS",
+    "pruner": "results.strategy.pruners:PRUNERS",
+    "choose": "results.choice:RULES",
+    "sampler": "results.strategy.samplers:SAMPLERS",
+}
 
 
 def add_completions(command: argparse.ArgumentParser) -> None:

@@ -18,7 +18,10 @@ from tune.machines import status
 
 
 class Display:
-    """A live table on a terminal; on anything else a line per finished trial. A context manager and a listener."""
+    """A live table on a terminal; on anything else a line per finished trial.
+
+    A context manager and a listener.
+    """
 
     def __init__(self, ledger: Ledger, more: int = 0, console: Console | None = None) -> None:
         self._ledger = ledger
@@ -30,7 +33,12 @@ class Display:
         self._started: float | None = None  # when this session's first trial began to train
         self._live: Live | None = None
         if self._console.is_terminal:
-            self._live = Live(get_renderable=self.render, console=self._console, refresh_per_second=4, transient=True)
+            self._live = Live(
+                get_renderable=self.render,
+                console=self._console,
+                refresh_per_second=4,
+                transient=True,
+            )
 
     def __enter__(self) -> "Display":
         if self._live is not None:
@@ -62,23 +70,37 @@ class Display:
         if self._started is None and trial.state == "RUNNING" and not trial.starting:
             self._started, self._note = time.monotonic(), ""
         if trial.state in ENDED:
-            outcome = f"{self._metric} {trial.value:.4g}" if trial.value is not None else f"{trial.reason}"
-            self._say(f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  {parameters(trial.config)}  "
-                      f"[{self._summary()}]")
+            outcome = (
+                f"{self._metric} {trial.value:.4g}"
+                if trial.value is not None
+                else f"{trial.reason}"
+            )
+            self._say(
+                f"trial {trial.number:4d} {trial.state.lower():8} {outcome}  "
+                f"{parameters(trial.config)}  [{self._summary()}]"
+            )
 
     def render(self) -> RenderableType:
         """The live picture of the sweep."""
         trials = list(self._trials.values())
         counts = Counter(t.state for t in own(trials))
         done = sum(counts[state] for state in ENDED)
-        head = Text.assemble((f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}")
+        head = Text.assemble(
+            (f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}"
+        )
         bar = Table.grid(padding=(0, 1))
-        bar.add_row(ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}")
+        bar.add_row(
+            ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}"
+        )
         parts: list[RenderableType] = [head, bar]
         chosen = best(trials, self._ledger.config)
         if chosen is not None:
-            parts.append(Text(f"best so far: {named(chosen)}, {self._metric} {chosen.value:.4g}  "
-                              f"{parameters(chosen.config)}"))
+            parts.append(
+                Text(
+                    f"best so far: {named(chosen)}, {self._metric} {chosen.value:.4g}  "
+                    f"{parameters(chosen.config)}"
+                )
+            )
         running = [t for t in trials if t.state == "RUNNING"]
         if running:
             table = Table(box=None, pad_edge=False)
@@ -86,15 +108,22 @@ class Display:
                 table.add_column(column, no_wrap=column != "parameters")
             for t in running[:10]:
                 value = t.last(self._metric)
-                table.add_row(f"trial {t.number}", str(t.tasks_done), "" if value is None else f"{value:.4g}",
-                              "starting" if t.starting else f"{t.seconds or 0:.0f}", parameters(t.config))
+                table.add_row(
+                    f"trial {t.number}",
+                    str(t.tasks_done),
+                    "" if value is None else f"{value:.4g}",
+                    "starting" if t.starting else f"{t.seconds or 0:.0f}",
+                    parameters(t.config),
+                )
             parts.append(table)
         return Group(*parts)
 
     def _summary(self) -> str:
         counts = Counter(t.state for t in own(list(self._trials.values())))
-        return (f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
-                f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}")
+        return (
+            f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
+            f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}"
+        )
 
     def _left(self, counts: Counter[str]) -> str:
         trials = list(self._trials.values())  # the screen's thread reads while trials come in

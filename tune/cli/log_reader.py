@@ -14,22 +14,34 @@ POLL_SECONDS = 0.5
 
 
 def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
-    """Prints the log of a sweep and of its newest driver, or those of a trial; follows them while it runs."""
+    """Prints the log of a sweep and of its newest driver, or those of a trial.
+
+    Follows them while it runs.
+    """
     name = ledger.config.name
     if trial is not None and not 0 <= trial < (trials := len(ledger.trials())):
         raise UserError(f"--trial {trial}: {name} has trials 0 to {trials - 1}.")
 
     def over() -> bool:
-        return ledger.driver is None or ledger.driver_gone or (
-            trial is not None and ledger.trial(trial).state in ENDED)
+        return (
+            ledger.driver is None
+            or ledger.driver_gone
+            or (trial is not None and ledger.trial(trial).state in ENDED)
+        )
 
-    if _printed(lambda: _of_sweep(ledger) if trial is None else _of_trial(ledger, trial), over if follow else None):
+    if _printed(
+        lambda: _of_sweep(ledger) if trial is None else _of_trial(ledger, trial),
+        over if follow else None,
+    ):
         return
     if trial is not None:
         say(f"Trial {trial} of {name} has logged nothing: {ledger.trial_folder(trial)}")
         return
-    say(f"{name} has no log: nothing went wrong beside its trials, and what its drivers say is on the terminals where "
-        "they were started, or, of jobs, at the cluster's job server: --address URL.")
+    say(
+        f"{name} has no log: nothing went wrong beside its trials, and what its drivers say is on "
+        "the terminals where they were started, or, of jobs, at the cluster's job server: "
+        "--address URL."
+    )
 
 
 def _of_sweep(ledger: Ledger) -> list[AnyPath]:
@@ -40,13 +52,21 @@ def _of_sweep(ledger: Ledger) -> list[AnyPath]:
 
 
 def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
-    attempts = [ledger.trial_folder(trial) / f"attempt-{i}" for i in range(1, ledger.trial(trial).attempt + 1)]
-    files: list[AnyPath] = [attempt / name for attempt in attempts for name in ("log.txt", "traceback.txt")]
+    attempts = [
+        ledger.trial_folder(trial) / f"attempt-{i}"
+        for i in range(1, ledger.trial(trial).attempt + 1)
+    ]
+    files: list[AnyPath] = [
+        attempt / name for attempt in attempts for name in ("log.txt", "traceback.txt")
+    ]
     return [path for path in files if path.is_file()]
 
 
 def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
-    """Prints files, and their growth until `over` if it is given; returns whether anything was printed."""
+    """Prints files, and their growth until `over` if it is given.
+
+    Returns whether anything was printed.
+    """
     places: dict[AnyPath, int] = {}  # bytes printed of each
     latest = None
     while True:
@@ -56,7 +76,7 @@ def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | 
                 file.seek(places.get(path, 0))
                 content = file.read()
             if not last:
-                content = content[:content.rfind(b"\n") + 1]
+                content = content[: content.rfind(b"\n") + 1]
             places[path] = places.get(path, 0) + len(content)
             text = for_people(content.decode(errors="replace"))
             if text.strip() and path != latest:

@@ -1,4 +1,7 @@
-"""`dynamos-sweep`: run a sweep, go on with it, stop it, read its results. Heavy imports wait until needed."""
+"""`dynamos-sweep`: run a sweep, go on with it, stop it, read its results.
+
+Heavy imports wait until needed.
+"""
 
 import argparse
 import codecs
@@ -45,10 +48,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def spell_out(stream: Any) -> None:
-    """Makes a text stream whose encoding lacks ± write +-, and ? for any other character that it lacks."""
+    """Makes a text stream that lacks ± write +-, and ? for any other character that it lacks."""
+
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
-        return "".join("+-" if sign == "±" else "?" for sign in error.object[error.start:error.end]), error.end
+        return "".join(
+            "+-" if sign == "±" else "?" for sign in error.object[error.start : error.end]
+        ), error.end
 
     try:
         "±".encode(stream.encoding or "utf-8")
@@ -76,10 +82,14 @@ def _done(texts: list[str]) -> int:
     if is_server(address) and command != "serve":
         return done_there(arguments, texts)
     if address is not None and command in AT_A_SERVER:
-        raise UserError(f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}.")
+        raise UserError(
+            f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}."
+        )
     if address is not None and "preflight_only" not in arguments and command != "serve":
-        raise UserError(f"--address {address}: this command runs here, or through a job server, for instance "
-                        f"{JOB_SERVER}.")
+        raise UserError(
+            f"--address {address}: this command runs here, or through a job server, for instance "
+            f"{JOB_SERVER}."
+        )
     from results.ledger.study import DATABASE_ERRORS, unusable
 
     try:
@@ -123,7 +133,10 @@ def _run(arguments: argparse.Namespace) -> int:
         from tune.engine.sweep import recorded
 
         Ledger.refuse_taken(storage(arguments), config.name)
-        print_tried(config.to_dict(), *first_suggestions(storage(arguments), config, recorded(config, address)))
+        print_tried(
+            config.to_dict(),
+            *first_suggestions(storage(arguments), config, recorded(config, address)),
+        )
         return 0
     with _status("looking at the images"):
         from tune.engine.sweep import create_sweep
@@ -135,7 +148,8 @@ def _run(arguments: argparse.Namespace) -> int:
             except NameTaken:
                 if arguments.name is not None:
                     raise
-                config = dataclasses.replace(config, name=sweep_name(arguments))  # another `run` took the number
+                # another `run` took the number
+                config = dataclasses.replace(config, name=sweep_name(arguments))
     ledger.label(tags, arguments.note)
     return _drive(ledger, address)
 
@@ -147,8 +161,10 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _extend(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     if ledger.config.confirms is not None:
-        raise UserError(f"{arguments.name!r} is a confirmation; for more seeds or configurations: "
-                        + ledger.command("confirm", "--seeds", "10", sweep=ledger.config.confirms))
+        raise UserError(
+            f"{arguments.name!r} is a confirmation; for more seeds or configurations: "
+            + ledger.command("confirm", "--seeds", "10", sweep=ledger.config.confirms)
+        )
     return _go_on(arguments, ledger, arguments.trials)
 
 
@@ -165,15 +181,20 @@ def _confirm(arguments: argparse.Namespace) -> int:
     ledger.config = with_data_path(arguments, ledger.config, reported=True)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
-    address = _checked(arguments, dataclasses.replace(ledger.config, **changes),
-                       ledger.config.reported_base.replace(evaluate_on="test"))
+    address = _checked(
+        arguments,
+        dataclasses.replace(ledger.config, **changes),
+        ledger.config.reported_base.replace(evaluate_on="test"),
+    )
     if arguments.preflight_only:
         return 0
     with _status("looking at the images"):
         from tune.engine.retraining import confirmation
         from tune.engine.sweep import check_images
 
-        there = confirmation(ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address)
+        there = confirmation(
+            ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address
+        )
         if there.sessions and there.left:  # those of a new one were checked before
             check_images(there)
     if there.left:
@@ -206,11 +227,16 @@ def _export(arguments: argparse.Namespace) -> int:
         model, alias = place
         with _status(f"handing the network to MLflow's registry as {model}"):
             version = register(ledger, trial, model, alias)
-        print(f"version {version} at {mlflow_uri(ledger)}: mlflow.pyfunc.load_model('models:/{model}@{alias}')")
+        print(
+            f"version {version} at {mlflow_uri(ledger)}: "
+            f"mlflow.pyfunc.load_model('models:/{model}@{alias}')"
+        )
     return 0
 
 
-def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again: Sequence[int] = ()) -> int:
+def _go_on(
+    arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again: Sequence[int] = ()
+) -> int:
     changed = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
     ledger.config = with_data_path(arguments, changed)
     if not arguments.preflight_only:
@@ -227,7 +253,10 @@ def _go_on(arguments: argparse.Namespace, ledger: "Ledger", more: int = 0, again
 
 
 def _nothing_left(ledger: "Ledger") -> int:
-    """Prints that a sweep is finished, and the commands to go on; makes its files agree with its ledger."""
+    """Prints that a sweep is finished, and the commands to go on.
+
+    Makes its files agree with its ledger.
+    """
     from results.pages.best_config import write_views
     from results.sweep import stale
     from results.wording import count
@@ -238,13 +267,15 @@ def _nothing_left(ledger: "Ledger") -> int:
     ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
     if config.confirms is not None:
         ways = [ledger.command("show")]
-    print(f"{config.name} is finished ({count(ledger.budget, 'trial')}): nothing is left to do. To go on: "
-          f"{'; or '.join(ways)}")
+    print(
+        f"{config.name} is finished ({count(ledger.budget, 'trial')}): nothing is left to do. To "
+        f"go on: {'; or '.join(ways)}"
+    )
     return 0
 
 
 def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
-    """Raises UserError if a limit that earlier sessions reached would end a session before its first trial."""
+    """Raises UserError if a limit already reached would end a session before its first trial."""
     from tune.engine.limits import reached
 
     limits = reached(ledger)
@@ -254,12 +285,18 @@ def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
     from results.pages.best_config import write_views
 
     write_views(ledger)  # an earlier session may have had no room for them
-    raise UserError(f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; to go on "
-                    f"set another {' and another '.join(limits)}.")
+    raise UserError(
+        f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; "
+        f"to go on set another {' and another '.join(limits)}."
+    )
 
 
-def _checked(arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig") -> str | None:
-    """The address of the cluster to run on, after a preflight of its nodes; None for this machine alone.
+def _checked(
+    arguments: argparse.Namespace, config: "SweepConfig", base: "TrainConfig"
+) -> str | None:
+    """The address of the cluster to run on, after a preflight of its nodes.
+
+    None for this machine alone.
 
     `base` decides which images the trials need.
     """
@@ -289,8 +326,11 @@ def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence
 
     over = run_sweep(ledger, more, address, again, Display(ledger, more + len(again)))
     confirms = ledger.config.confirms
-    found = ending(ledger, over) if confirms is None else confirmed(
-        Ledger.open(ledger.folder.parent, confirms), ledger, over)
+    found = (
+        ending(ledger, over)
+        if confirms is None
+        else confirmed(Ledger.open(ledger.folder.parent, confirms), ledger, over)
+    )
     return 130 if over == INTERRUPTED else 0 if found else 1
 
 
@@ -301,26 +341,38 @@ def _stop(arguments: argparse.Namespace) -> int:
         if driver is None and ledger.left <= 0:
             print(f"{name} is finished; there is nothing to stop")
             return 0
-        raise UserError(f"the sweep {name!r} is not running{'' if driver is None else f', {driver} was killed'}. "
-                        f"Go on with it: {ledger.command('resume')}")
+        raise UserError(
+            f"the sweep {name!r} is not "
+            f"running{'' if driver is None else f', {driver} was killed'}. Go on with it: "
+            f"{ledger.command('resume')}"
+        )
     if arguments.trial is None:
         ledger.request_stop()
         what = f"sweep {name}"
     else:
         if _over(trial := ledger.asked_for(arguments.trial)):
-            raise UserError(f"--trial {arguments.trial} does not run: it is "
-                            f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}.")
+            raise UserError(
+                f"--trial {arguments.trial} does not run: it is "
+                f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}."
+            )
         ledger.request_trial_stop(arguments.trial)
         what = f"trial {arguments.trial} of {name}"
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
-        if ledger.driver is None or (arguments.trial is not None and _over(ledger.trial(arguments.trial))):
-            print(f"{what} has stopped" + (f"; go on with: {ledger.command('resume')}"
-                                           if arguments.trial is None else ""))
+        if ledger.driver is None or (
+            arguments.trial is not None and _over(ledger.trial(arguments.trial))
+        ):
+            print(
+                f"{what} has stopped"
+                + (f"; go on with: {ledger.command('resume')}" if arguments.trial is None else "")
+            )
             return 0
         time.sleep(0.2)
-    print(f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. If that process "
-          f"is gone, {ledger.command('resume')} takes over.", file=sys.stderr)
+    print(
+        f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. "
+        f"If that process is gone, {ledger.command('resume')} takes over.",
+        file=sys.stderr,
+    )
     return 1
 
 
@@ -339,7 +391,9 @@ def _compare(arguments: argparse.Namespace) -> int:
         raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
     sweeps = compared([_found(arguments, name) for name in names])
     print_comparison([s.name for s in sweeps], table(sweeps), sentences(sweeps))
-    path = any_path(arguments.page) if arguments.page else storage(arguments) / comparison_page(names)
+    path = (
+        any_path(arguments.page) if arguments.page else storage(arguments) / comparison_page(names)
+    )
     print(f"\nThe page: {write_comparison(sweeps, path)}")
     return 0
 
@@ -377,16 +431,29 @@ def _delete(arguments: argparse.Namespace) -> int:
     for removal in going:
         uri = store_uri(removal.config, storage(arguments))
         trials = "its ledger is lost" if removal.trials is None else count(removal.trials, "trial")
-        study = "" if removal.config.ledger_url is None else f", its study at {removal.config.ledger_url}"
+        study = (
+            ""
+            if removal.config.ledger_url is None
+            else f", its study at {removal.config.ledger_url}"
+        )
         runs = delete_runs(uri, removal.record["id"], really=False)
-        say(f"{removal.config.name}: {trials}, {removal.folder}{study}, {count(runs, 'MLflow run')} at {uri}")
+        say(
+            f"{removal.config.name}: {trials}, {removal.folder}{study}, "
+            f"{count(runs, 'MLflow run')} at {uri}"
+        )
     if not (arguments.yes or asked("Delete for good?")):
         return 1
     for removal in going:
         delete_runs(store_uri(removal.config, storage(arguments)), removal.record["id"])
         removal.carry_out()
-        say(f"{removal.config.name} is deleted"
-            + ("; that it looked at test images stays on record" if removal.config.confirms is not None else ""))
+        say(
+            f"{removal.config.name} is deleted"
+            + (
+                "; that it looked at test images stays on record"
+                if removal.config.confirms is not None
+                else ""
+            )
+        )
     return 0
 
 
@@ -435,7 +502,10 @@ def _report(arguments: argparse.Namespace) -> int:
 
     ledger = _open(arguments)
     if ledger.config.confirms is not None:
-        raise UserError(f"{arguments.name!r} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
+        raise UserError(
+            f"{arguments.name!r} is a confirmation; it is in the report of "
+            f"{ledger.config.confirms!r}."
+        )
     with _status(f"drawing the report of {ledger.config.name}"):
         path = write_report(ledger)
     print(path)
@@ -475,6 +545,21 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
 
 # By command, what does it here; `submit` is done by a cluster alone.
 _HERE: dict[str, Callable[[argparse.Namespace], int]] = {
-    "run": _run, "resume": _resume, "extend": _extend, "rerun": _rerun, "confirm": _confirm, "export": _export,
-    "stop": _stop, "compare": _compare, "note": _note, "tag": _tag, "delete": _delete, "list": _list, "show": _show,
-    "sync": _sync, "report": _report, "logs": _logs, "serve": _serve}
+    "run": _run,
+    "resume": _resume,
+    "extend": _extend,
+    "rerun": _rerun,
+    "confirm": _confirm,
+    "export": _export,
+    "stop": _stop,
+    "compare": _compare,
+    "note": _note,
+    "tag": _tag,
+    "delete": _delete,
+    "list": _list,
+    "show": _show,
+    "sync": _sync,
+    "report": _report,
+    "logs": _logs,
+    "serve": _serve,
+}

@@ -1,4 +1,4 @@
-"""`dynamos-sweep`'s commands and their flags. Heavy imports wait until needed: `--help` shows them."""
+"""`dynamos-sweep`'s commands and their flags. Heavy imports wait until needed."""
 
 import argparse
 import os
@@ -32,8 +32,21 @@ COMMANDS = {
     "logs": "show what a sweep, its driver or one of its trials has logged",
     "serve": "serve sweeps over HTTP, with a page",
 }
-BY_SERVICE = ("run", "list", "show", "stop", "resume", "extend", "confirm", "export", "report", "compare",
-              "delete", "note", "tag")
+BY_SERVICE = (
+    "run",
+    "list",
+    "show",
+    "stop",
+    "resume",
+    "extend",
+    "confirm",
+    "export",
+    "report",
+    "compare",
+    "delete",
+    "note",
+    "tag",
+)
 
 
 def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parser:
@@ -41,10 +54,15 @@ def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parse
 
     `file` holds the values of `run --config` that replace the flags' defaults.
     """
-    parser = Parser(prog="dynamos-sweep", description="Search the hyperparameters of Dynamos with Ray Tune and "
-                     "Optuna, choose on validation images, export the best configuration.")
+    parser = Parser(
+        prog="dynamos-sweep",
+        description="Search the hyperparameters of Dynamos with Ray Tune and "
+        "Optuna, choose on validation images, export the best configuration.",
+    )
     parser.add_version()
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=Parser)
+    commands = parser.add_subparsers(
+        title="commands", metavar="COMMAND", required=True, parser_class=Parser
+    )
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.set_defaults(command=name)
@@ -53,7 +71,9 @@ def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parse
             add_completions(command)
             command.set_defaults(**(file or {"file": {}}))
             if name in BY_SERVICE:
-                command.add_argument("--server", metavar="URL", help="have the service at URL do it")
+                command.add_argument(
+                    "--server", metavar="URL", help="have the service at URL do it"
+                )
     return parser
 
 
@@ -61,22 +81,38 @@ def _add_flags(command: Parser, name: str) -> None:
     if name in ("run", "submit"):
         from tune.cli.flags import add_run_flags
 
-        command.description = ("Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that "
-                               "a sweep ends no worse than it began.")
+        command.description = (
+            "Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that "
+            "a sweep ends no worse than it began."
+        )
         add_run_flags(command)
         if name == "submit":
-            command.description = ("Start a sweep on a cluster: its driver runs there, through Ray Jobs. The flags are "
-                                   "those of `run`; --address is the job server, --storage as the cluster sees it.")
+            command.description = (
+                "Start a sweep on a cluster: its driver runs there, through Ray Jobs. The flags "
+                "are those of `run`; --address is the job server, --storage as the cluster sees it."
+            )
             command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
         return
     if name == "logs":
-        command.add_argument("name", metavar="NAME", help="the sweep's name or, with --address, the job's id")
+        command.add_argument(
+            "name", metavar="NAME", help="the sweep's name or, with --address, the job's id"
+        )
         command.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
-        command.add_argument("--trial", type=int, metavar="N", help="this trial's log and traceback")
-        command.add_argument("--storage", metavar="DIR", default=STORAGE,
-                             help="folder that holds the sweeps, or its URL (default: %(default)s)")
-        command.add_argument("--address", metavar="URL", help="the job server that runs its driver, for instance "
-                             f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS where the storage has no such sweep)")
+        command.add_argument(
+            "--trial", type=int, metavar="N", help="this trial's log and traceback"
+        )
+        command.add_argument(
+            "--storage",
+            metavar="DIR",
+            default=STORAGE,
+            help="folder that holds the sweeps, or its URL (default: %(default)s)",
+        )
+        command.add_argument(
+            "--address",
+            metavar="URL",
+            help="the job server that runs its driver, for instance "
+            f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS where the storage has no such sweep)",
+        )
         return
     if name == "serve":
         from tune.service.serve import add_serve_flags
@@ -84,54 +120,113 @@ def _add_flags(command: Parser, name: str) -> None:
         add_serve_flags(command)
         return
     if name == "compare":
-        command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
-        command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or store in which to find sweeps "
-                             "that are not in the storage folder; of several of one name the newest")
-        command.add_argument("--page", metavar="FILE", help="the page to write (default: compare-NAMES.html in the "
-                             "storage folder)")
+        command.add_argument(
+            "names", nargs="+", metavar="NAME", help="the sweeps' names, two or more"
+        )
+        command.add_argument(
+            "--tracking-uri",
+            metavar="URI",
+            help="MLflow server or store in which to find sweeps "
+            "that are not in the storage folder; of several of one name the newest",
+        )
+        command.add_argument(
+            "--page",
+            metavar="FILE",
+            help="the page to write (default: compare-NAMES.html in the storage folder)",
+        )
     elif name == "delete":
         command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names")
         command.add_argument("--yes", action="store_true", help="do not ask first")
     elif name != "list":
         command.add_argument("name", metavar="NAME", help="the sweep's name")
         if name == "note":
-            command.add_argument("text", nargs="?", metavar="TEXT", help='the note, "" for none (default: show it)')
+            command.add_argument(
+                "text", nargs="?", metavar="TEXT", help='the note, "" for none (default: show it)'
+            )
         elif name == "tag":
-            command.add_argument("tags", nargs="*", metavar="NAME=VALUE", help="tags to set, NAME= to remove one "
-                                 "(default: show them)")
-    command.add_argument("--storage", metavar="DIR", default=STORAGE,
-                         help="folder that holds the sweeps, or its URL (default: %(default)s)")
+            command.add_argument(
+                "tags",
+                nargs="*",
+                metavar="NAME=VALUE",
+                help="tags to set, NAME= to remove one (default: show them)",
+            )
+    command.add_argument(
+        "--storage",
+        metavar="DIR",
+        default=STORAGE,
+        help="folder that holds the sweeps, or its URL (default: %(default)s)",
+    )
     if name == "extend":
-        command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
+        command.add_argument(
+            "--trials", type=_extra, required=True, metavar="+N", help="trials to add"
+        )
     if name == "sync":
-        command.add_argument("--tracking-uri", metavar="URI", help="MLflow server or database to use from now on")
+        command.add_argument(
+            "--tracking-uri", metavar="URI", help="MLflow server or database to use from now on"
+        )
     if name in ("confirm", "export"):
         from results.choice import RULES
 
         rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
-        command.add_argument("--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)")
-        command.add_argument("--max-compute", type=amount, metavar="C",
-                             help="choose among trials that need at most this fraction of the dense network's compute")
+        command.add_argument(
+            "--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)"
+        )
+        command.add_argument(
+            "--max-compute",
+            type=amount,
+            metavar="C",
+            help="choose among trials that need at most this fraction of the dense network's "
+            "compute",
+        )
     if name == "export":
-        command.add_argument("--register", metavar="MODEL@ALIAS", help="put the network that a confirmation trained of "
-                             "it into the MLflow model registry, at this alias")
+        command.add_argument(
+            "--register",
+            metavar="MODEL@ALIAS",
+            help="put the network that a confirmation trained of "
+            "it into the MLflow model registry, at this alias",
+        )
     if name == "confirm":
-        command.add_argument("--seeds", type=int, default=5, metavar="K",
-                             help="fresh seeds for each configuration (default: %(default)s)")
-        command.add_argument("--top", type=int, default=3, metavar="N", help="configurations to test: the chosen one "
-                             "and those next in rank (default: %(default)s)")
-        command.add_argument("--baseline", metavar="preset|FILE", help="compare with the preset of stream and buffer, "
-                             "or with the configuration in a YAML file (default: with the sweep's trial 0)")
+        command.add_argument(
+            "--seeds",
+            type=int,
+            default=5,
+            metavar="K",
+            help="fresh seeds for each configuration (default: %(default)s)",
+        )
+        command.add_argument(
+            "--top",
+            type=int,
+            default=3,
+            metavar="N",
+            help="configurations to test: the chosen one "
+            "and those next in rank (default: %(default)s)",
+        )
+        command.add_argument(
+            "--baseline",
+            metavar="preset|FILE",
+            help="compare with the preset of stream and buffer, "
+            "or with the configuration in a YAML file (default: with the sweep's trial 0)",
+        )
     if name == "rerun":
-        command.add_argument("--trial", type=int, action="append", required=True, metavar="N",
-                             help="the trial to run again; repeatable")
+        command.add_argument(
+            "--trial",
+            type=int,
+            action="append",
+            required=True,
+            metavar="N",
+            help="the trial to run again; repeatable",
+        )
     if name in ("resume", "extend", "rerun", "confirm"):
         session = command.add_argument_group("this session (default: as before)")
         add_session_flags(session, {})
         add_data_path(session)
     else:
-        command.add_argument("--address", metavar="URL", help="run this command on a cluster, through its job server, "
-                             f"for instance {JOB_SERVER}")
+        command.add_argument(
+            "--address",
+            metavar="URL",
+            help="run this command on a cluster, through its job server, "
+            f"for instance {JOB_SERVER}",
+        )
     if name in ("stop", "show"):
         command.add_argument("--trial", type=int, metavar="N", help="this trial only")
 

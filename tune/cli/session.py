@@ -1,4 +1,7 @@
-"""Flags of the settings that may change between sessions. SweepConfig is imported when a command has them."""
+"""Flags of the settings that may change between sessions.
+
+SweepConfig is imported when a command has them.
+"""
 
 import argparse
 import dataclasses
@@ -16,21 +19,36 @@ if TYPE_CHECKING:
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds what may change from one session of a sweep to the next; without a default, what it was before holds."""
+    """Adds what may change from one session of a sweep to the next.
+
+    Without a default, what it was before holds.
+    """
     from results.definition.sweep_config import SweepConfig
 
     for about in settings(SweepConfig).values():
         if about.session:
             add_setting(parser, defaults, about)
     parser.set_defaults(pack_gpus=defaults.get("pack_gpus"))
-    add(parser, defaults, "--address", "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
-        "machine alone); at http://HOST:PORT its job server runs the whole command", metavar="A")
-    parser.add_argument("--preflight-only", action="store_true", help="show what would be found on each node, and run "
-                        "nothing")
+    add(
+        parser,
+        defaults,
+        "--address",
+        "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
+        "machine alone); at http://HOST:PORT its job server runs the whole command",
+        metavar="A",
+    )
+    parser.add_argument(
+        "--preflight-only",
+        action="store_true",
+        help="show what would be found on each node, and run nothing",
+    )
 
 
 def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> None:
-    """Adds a field's flag, under the field's name, if it has one; its default is that of `defaults`, if any."""
+    """Adds a field's flag, under the field's name, if it has one.
+
+    Its default is that of `defaults`, if any.
+    """
     if about.flag is None:
         return
     flag, default = f"--{about.flag}", defaults.get(about.name)
@@ -41,13 +59,17 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
         parser.add_argument(flag, default=default, action=_Share, help=text, metavar=about.metavar)
     else:
         reader = seconds if about.unit == "s" else {int: int, float: amount, str: str}[about.kind]
-        parser.add_argument(flag, dest=about.name, default=default, type=reader, help=text, metavar=about.metavar)
+        parser.add_argument(
+            flag, dest=about.name, default=default, type=reader, help=text, metavar=about.metavar
+        )
 
 
 class _Share(argparse.Action):
     """Takes a number of GPUs, or "auto": at most one, shared by a measured number of trials."""
 
-    def __call__(self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None) -> None:
+    def __call__(
+        self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
+    ) -> None:
         """Sets gpus_per_trial and pack_gpus."""
         namespace.pack_gpus = values == "auto"
         try:
@@ -58,12 +80,17 @@ class _Share(argparse.Action):
 
 def add_data_path(parser: Any) -> None:
     """Adds the flag for the images' folder in a later session."""
-    parser.add_argument("--data-path", metavar="DIR", help="where the images are now; they must be those that the "
-                        "sweep began with")
+    parser.add_argument(
+        "--data-path",
+        metavar="DIR",
+        help="where the images are now; they must be those that the sweep began with",
+    )
 
 
-def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reported: bool = False) -> "SweepConfig":
-    """A sweep's configuration with the images at --data-path: those of the `reported` stream or the searched one.
+def with_data_path(
+    arguments: argparse.Namespace, config: "SweepConfig", reported: bool = False
+) -> "SweepConfig":
+    """A sweep's configuration with the images at --data-path.
 
     UserError if the stream's images are in a package.
     """
@@ -71,8 +98,10 @@ def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reporte
         return config
     base = config.reported_base if reported else config.base
     if base.data_path is None:
-        raise UserError(f"--data-path {arguments.data_path}: the images of {base.dataset} are in a package, not in a "
-                        "folder.")
+        raise UserError(
+            f"--data-path {arguments.data_path}: the images of {base.dataset} are in a package, "
+            "not in a folder."
+        )
     path = str(local_path(arguments.data_path))
     if reported and "data_path" in config.report_on:
         return dataclasses.replace(config, report_on=config.report_on | {"data_path": path})
@@ -80,16 +109,24 @@ def with_data_path(arguments: argparse.Namespace, config: "SweepConfig", reporte
 
 
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
-    """SweepConfig fields that a later session's flags change; UserError for what would change its trials."""
+    """SweepConfig fields that a later session's flags change.
+
+    UserError for what would change its trials.
+    """
     from results.definition.sweep_config import SweepConfig
 
-    given = {name: value for name, about in settings(SweepConfig).items()
-             if about.session and (value := getattr(arguments, name)) is not None}
+    given = {
+        name: value
+        for name, about in settings(SweepConfig).items()
+        if about.session and (value := getattr(arguments, name)) is not None
+    }
     gpus = given.get("gpus_per_trial", config.gpus_per_trial)
     if (gpus > 0) != (config.gpus_per_trial > 0):
         where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"
-        raise UserError(f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do its "
-                        f"later sessions. For another device start a sweep with --warm-start {config.name}.")
+        raise UserError(
+            f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do "
+            f"its later sessions. For another device start a sweep with --warm-start {config.name}."
+        )
     return given
 
 
@@ -101,15 +138,21 @@ def storage(arguments: argparse.Namespace) -> AnyPath:
 def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:
     """Adds a flag, with its default if it has one."""
     default = defaults.get(flag.lstrip("-").replace("-", "_"))
-    group.add_argument(flag, default=default, help=text + (" (default: %(default)s)" if default is not None else ""),
-                       **more)
+    group.add_argument(
+        flag,
+        default=default,
+        help=text + (" (default: %(default)s)" if default is not None else ""),
+        **more,
+    )
 
 
 def seconds(text: str) -> float:
     """The seconds of a duration written as 90, 90s, 30m, 2h or 1d."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
     if not match:
-        raise argparse.ArgumentTypeError(f"{text!r} is no length of time; write for instance 90s, 30m or 2h")
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no length of time; write for instance 90s, 30m or 2h"
+        )
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
 
 

@@ -1,4 +1,4 @@
-"""Output of the command line about sweeps: a list, one sweep, one trial, and the end of a session."""
+"""Output of the command line about sweeps: a list, one sweep, one trial, a session's end."""
 
 import shutil
 import sys
@@ -13,10 +13,26 @@ from dynamos.files import AnyPath
 from results import closed_folders, sweep_names
 from results.analysis import overview
 from results.analysis.agreement import ranking
-from results.analysis.confirmation import BASELINE, CONFIRMED, enter_outcome, latest_outcome, outcomes, verdict
+from results.analysis.confirmation import (
+    BASELINE,
+    CONFIRMED,
+    enter_outcome,
+    latest_outcome,
+    outcomes,
+    verdict,
+)
 from results.analysis.headline import headline
 from results.analysis.sampling_error import images_behind
-from results.choice import baseline, baseline_name, best, broken, named, pareto, ranked, tie_sentence
+from results.choice import (
+    baseline,
+    baseline_name,
+    best,
+    broken,
+    named,
+    pareto,
+    ranked,
+    tie_sentence,
+)
 from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import glance
@@ -37,19 +53,36 @@ def listing(storage: AnyPath) -> None:
     names, closed = sweep_names(storage), closed_folders(storage)
     if not names and not closed:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    rows = [_no_row(name, "closed", f"{storage / name}: Permission denied") for name in closed if name not in names]
+    rows = [
+        _no_row(name, "closed", f"{storage / name}: Permission denied")
+        for name in closed
+        if name not in names
+    ]
     for name in tables.progress(names, "reading the sweeps"):
         try:
             seen = glance(storage, name)
-        except (DynamosError, OSError, *DATABASE_ERRORS) as error:  # one damaged sweep does not hide the others
+        except (DynamosError, OSError, *DATABASE_ERRORS) as error:
+            # one damaged sweep does not hide the others
             said = unusable(error) if isinstance(error, DATABASE_ERRORS) else str(error)
             rows.append(_no_row(name, "damaged", said))
             continue
         config, found = seen.config, latest_outcome(seen.looks)
-        rows.append([name, config.base.dataset, config.space.name, config.protocol, seen.state,
-                     f"{seen.ended}/{seen.budget}", tables.cell(seen.best),
-                     "" if found is None else found["verdict"], " ".join(map(str, config.objectives)),
-                     told(seen.tags), one_line(seen.note), ""])
+        rows.append(
+            [
+                name,
+                config.base.dataset,
+                config.space.name,
+                config.protocol,
+                seen.state,
+                f"{seen.ended}/{seen.budget}",
+                tables.cell(seen.best),
+                "" if found is None else found["verdict"],
+                " ".join(map(str, config.objectives)),
+                told(seen.tags),
+                one_line(seen.note),
+                "",
+            ]
+        )
     tables.print_rows(tables.SWEEPS, sorted(rows), prose=3)
 
 
@@ -63,12 +96,16 @@ def show_sweep(ledger: Ledger) -> None:
     trials = ledger.trials()
     config = ledger.config
     counts = Counter(t.state.lower() for t in own(trials))
-    tables.say(f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
-               f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}")
+    tables.say(
+        f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
+        f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}"
+    )
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
-    tables.say(f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
-               f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs")
+    tables.say(
+        f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
+        f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs"
+    )
     if latest_outcome(ledger.looks) is not None:
         tables.say(headline(trials, config, ledger.record, ledger.looks))
     for text in ledger.remarks:
@@ -79,10 +116,12 @@ def show_sweep(ledger: Ledger) -> None:
         tables.say(f"tags: {labels}")
     if ledger.note:
         tables.say(f"note: {ledger.note}")
-    shown = [overview.row(t, config) for t in listed[:tables.SHOWN_TRIALS]]
+    shown = [overview.row(t, config) for t in listed[: tables.SHOWN_TRIALS]]
     tables.print_trials(shown, config.objectives, config.constraints)
     if len(listed) > tables.SHOWN_TRIALS:
-        tables.say(f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}")
+        tables.say(
+            f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}"
+        )
     failed = overview.by_reason(t for t in trials if t.state == "FAIL")
     if sum(map(len, failed.values())) > len(failed):  # else the table says as much
         tables.say("Failed:")
@@ -115,49 +154,72 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     print()
     if over is not None and left:
         changes = "".join(f" {flag} ..." for flag in reached(ledger))
-        print(f"{over[0].upper()}{over[1:]}; {left} trials are left. "
-              f"Go on: {_here(ledger.command('resume'))}{changes}\n")
+        print(
+            f"{over[0].upper()}{over[1:]}; {left} trials are left. "
+            f"Go on: {_here(ledger.command('resume'))}{changes}\n"
+        )
     chosen = best(trials, config)
     if chosen is None:
         reasons = overview.by_reason(trials)
         complete = sum(t.state == "COMPLETE" for t in trials)
-        what = (f"None of the {complete} trials of {name} that completed keeps "
-                f"{' and '.join(map(str, config.constraints))}" if complete else f"No trial of {name} completed")
+        what = (
+            f"None of the {complete} trials of {name} that completed keeps "
+            f"{' and '.join(map(str, config.constraints))}"
+            if complete
+            else f"No trial of {name} completed"
+        )
         tables.say(f"{what}{':' if reasons else '.'}")
         _say_reasons(reasons)
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first = baseline(trials)
     began = baseline_name(config)
-    columns = {"best": chosen} if first is None or first.number == chosen.number else {"best": chosen, began: first}
+    columns = (
+        {"best": chosen}
+        if first is None or first.number == chosen.number
+        else {"best": chosen, began: first}
+    )
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
     if (found := latest_outcome(ledger.looks)) is not None:
         tables.say(headline(trials, config, ledger.record, ledger.looks))
         print()
-    tables.say(f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
-               + _constraints(ledger) + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:"))
+    tables.say(
+        f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
+        + _constraints(ledger)
+        + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:")
+    )
     tables.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
         tables.say(f"{config.objectives[0].metric} of the best is measured on {images}.")
     complete = sum(t.state == "COMPLETE" for t in trials)
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
-        tables.say(f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; confirm it."
-                   if first.feasible else f"The {began} breaks {' and '.join(broken(config, first))}.")
+        tables.say(
+            f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; "
+            "confirm it."
+            if first.feasible
+            else f"The {began} breaks {' and '.join(broken(config, first))}."
+        )
     tables.say(tie_sentence(trials, config))
     if len(config.objectives) > 1:
         _print_pareto(ledger, trials)
     tables.say(ranking(trials, config))
     retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
-    files = "best_config.yaml  best_args.py  trials.csv  " + ("pareto.csv  " if len(config.objectives) > 1 else "")
+    files = "best_config.yaml  best_args.py  trials.csv  " + (
+        "pareto.csv  " if len(config.objectives) > 1 else ""
+    )
     print(f"\nFiles in {folder}:\n  {files}{rest}")
-    refuted = found is not None and found["trial"] == chosen.number and found["verdict"] != CONFIRMED
+    refuted = (
+        found is not None and found["trial"] == chosen.number and found["verdict"] != CONFIRMED
+    )
     retrain = "" if refuted else f"  retrain it      {_here(retrained)}\n"
-    print(f"\nNext:\n{retrain}"
-          f"  confirm it      {_here(ledger.command('confirm'))}\n"
-          f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
-          f"  see the report  {_here(ledger.command('report'))}")
+    print(
+        f"\nNext:\n{retrain}"
+        f"  confirm it      {_here(ledger.command('confirm'))}\n"
+        f"  open MLflow     {_open_mlflow(mlflow_uri(ledger))}\n"
+        f"  see the report  {_here(ledger.command('report'))}"
+    )
     return True
 
 
@@ -169,21 +231,38 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     print()
     if left:
         why = f"{over[0].upper()}{over[1:]}; " if over else ""
-        print(f"{why}{left} configurations are left. Go on: {_here(confirmation.command('resume'))}\n")
+        print(
+            f"{why}{left} configurations are left. Go on: {_here(confirmation.command('resume'))}\n"
+        )
     table = Table("")
     for row in rows:
         table.add_column(row.label, justify="right")
     for metric in config.metrics:
-        table.add_row(metric, *(mean_and_spread(row.trial, metric) if row.trial.state == "COMPLETE"
-                                else row.trial.state.lower() for row in rows))
+        table.add_row(
+            metric,
+            *(
+                mean_and_spread(row.trial, metric)
+                if row.trial.state == "COMPLETE"
+                else row.trial.state.lower()
+                for row in rows
+            ),
+        )
     table.add_section()
     metric, gains = config.objectives[0].metric, [row.against for row in rows]
-    table.add_row(f"{metric} - baseline's", *("" if gain is None else gain.shown(metric) for gain in gains))
-    table.add_row("95 % interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains))
-    table.add_row("p, paired t-test", *("" if gain is None or gain.p_value is None else f"{gain.p_value:.2g}"
-                                        for gain in gains))
-    print(f"Test results of {ledger.config.name}, {count(config.seeds, 'fresh seed')} each, mean ± standard deviation "
-          f"over seeds; the baseline is {confirmation.record[BASELINE]}:")
+    table.add_row(
+        f"{metric} - baseline's", *("" if gain is None else gain.shown(metric) for gain in gains)
+    )
+    table.add_row(
+        "95 % interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains)
+    )
+    table.add_row(
+        "p, paired t-test",
+        *("" if gain is None or gain.p_value is None else f"{gain.p_value:.2g}" for gain in gains),
+    )
+    print(
+        f"Test results of {ledger.config.name}, {count(config.seeds, 'fresh seed')} each, mean ± "
+        f"standard deviation over seeds; the baseline is {confirmation.record[BASELINE]}:"
+    )
     if not ledger.config.publishable:
         tables.say(NOT_PUBLISHABLE)
     tables.show(table)
@@ -201,8 +280,13 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
     for title, trial in columns.items():
         table.add_column(f"{title} ({named(trial)})", justify="right")
     for metric in metrics:
-        table.add_row(metric, *(_shown(metric, t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
-                                for t in columns.values()))
+        table.add_row(
+            metric,
+            *(
+                _shown(metric, t.last(metric)) if t.state == "COMPLETE" else t.state.lower()
+                for t in columns.values()
+            ),
+        )
     table.add_section()
     for field in next(iter(columns.values())).config:
         table.add_row(field, *(number(t.config.get(field)) for t in columns.values()))
@@ -214,10 +298,19 @@ def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
     front = pareto(trials, ledger.config)
     table = tables.plain("trial", *map(str, ledger.config.objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:
-        table.add_row(str(trial.number), *(_shown(o.metric, trial.last(o.metric)) for o in ledger.config.objectives),
-                      parameters(trial.config))
-    print(f"\nPareto set: {len(front)} trials"
-          + (f", the first {SHOWN_PARETO} of them; all in pareto.csv" if len(front) > SHOWN_PARETO else ""))
+        table.add_row(
+            str(trial.number),
+            *(_shown(o.metric, trial.last(o.metric)) for o in ledger.config.objectives),
+            parameters(trial.config),
+        )
+    print(
+        f"\nPareto set: {len(front)} trials"
+        + (
+            f", the first {SHOWN_PARETO} of them; all in pareto.csv"
+            if len(front) > SHOWN_PARETO
+            else ""
+        )
+    )
     tables.show(table)
 
 
@@ -227,7 +320,11 @@ def _constraints(ledger: Ledger) -> str:
 
 
 def _open_mlflow(uri: str) -> str:
-    return uri if uri.startswith("http") else _here(command_line("mlflow", "ui", "--backend-store-uri", uri))
+    return (
+        uri
+        if uri.startswith("http")
+        else _here(command_line("mlflow", "ui", "--backend-store-uri", uri))
+    )
 
 
 def _here(line: str) -> str:

@@ -1,4 +1,4 @@
-"""A sweep in a file, as `run --config` takes it: fields of SweepConfig, all or some, as sweep.yaml has them."""
+"""A sweep in a file, for `run --config`: fields of SweepConfig, all or some, as in sweep.yaml."""
 
 import typing
 from collections.abc import Mapping
@@ -15,23 +15,41 @@ from search_spaces.space import SearchSpace
 _HINTS = typing.get_type_hints(SweepConfig)
 # Types in a file that differ from those in the configuration.
 _SHAPES: dict[str, tuple[type, ...]] = {
-    "space": (str, dict), "base": (dict,), "objectives": (list,), "constraints": (list,), "points": (list,),
-    "report_on": (dict,)}
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", dict: "a mapping",
-          list: "a list", NoneType: "null"}
-_MERGED = ("base", "report_on", "objectives", "constraints")  # fields that more than one flag may change
+    "space": (str, dict),
+    "base": (dict,),
+    "objectives": (list,),
+    "constraints": (list,),
+    "points": (list,),
+    "report_on": (dict,),
+}
+_WORDS = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "a text",
+    dict: "a mapping",
+    list: "a list",
+    NoneType: "null",
+}
+# fields that more than one flag may change
+_MERGED = ("base", "report_on", "objectives", "constraints")
 
 
 def flags_of(path: Path) -> dict[str, Any]:
-    """The values of a file, by the attributes that `run`'s flags set; `file` has those that several flags may change.
+    """The values of a file, by the attributes that `run`'s flags set.
 
-    The name and the record of a sweep.yaml are left out. UserError for names that are no field of a sweep.
+    `file` has those that several flags may change.
+
+    The name and the record of a sweep.yaml are left out. UserError for names that are no field of a
+    sweep.
     """
     values = read_yaml(path)
     own = values.pop("record", None) is not None
     names = [name for name in _HINTS if name != "confirms"]
     if values.pop("confirms", None) is not None:
-        raise UserError(f"{path} is a confirmation's; confirm the sweep again: dynamos-sweep confirm.")
+        raise UserError(
+            f"{path} is a confirmation's; confirm the sweep again: dynamos-sweep confirm."
+        )
     for name in values:
         if name not in names:
             raise unknown("field", name, names).within(str(path))
@@ -45,19 +63,29 @@ def flags_of(path: Path) -> dict[str, Any]:
     if own:
         given.pop("name", None)
     file = {name: given.pop(name) for name in _MERGED if name in given}
-    base = file["base"] = {name: number_of_text(name, value) for name, value in file.get("base", {}).items()}
+    base = file["base"] = {
+        name: number_of_text(name, value) for name, value in file.get("base", {}).items()
+    }
     _leave_to_flags(base, given)
     if given.get("protocol") == "first-k":  # the flags state it the other way round
-        given["first_k"], base["n_tasks"] = base.get("n_tasks"), file.pop("report_on", {}).get("n_tasks")
-    return given | {
-        name: base.pop(name) for name in ("dataset", "data_path") if name in base} | {"file": file}
+        given["first_k"], base["n_tasks"] = (
+            base.get("n_tasks"),
+            file.pop("report_on", {}).get("n_tasks"),
+        )
+    return (
+        given
+        | {name: base.pop(name) for name in ("dataset", "data_path") if name in base}
+        | {"file": file}
+    )
 
 
 def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Removes base fields that follow from the sweep's other fields, so that their flags may change them."""
-    follows = {"evaluate_on": "test" if given.get("protocol") == "test" else "validation",
-               "threads": max(int(given.get("cpus_per_trial", DEFAULTS["cpus_per_trial"])), 1),
-               "device": "cuda" if given.get("gpus_per_trial", 0) > 0 else "cpu"}
+    """Removes base fields that follow from other fields, so that flags may change these."""
+    follows = {
+        "evaluate_on": "test" if given.get("protocol") == "test" else "validation",
+        "threads": max(int(given.get("cpus_per_trial", DEFAULTS["cpus_per_trial"])), 1),
+        "device": "cuda" if given.get("gpus_per_trial", 0) > 0 else "cpu",
+    }
     for name, value in follows.items():
         if base.get(name) == value:
             del base[name]
@@ -80,5 +108,8 @@ def _fitting(name: str, value: Any) -> Any:
             if not isinstance(entry, inside):
                 raise UserError(f"{name}: {entry!r} is not {_WORDS[inside]}.")
     if name == "points":
-        return tuple({field: number_of_text(field, given) for field, given in point.items()} for point in value)
+        return tuple(
+            {field: number_of_text(field, given) for field, given in point.items()}
+            for point in value
+        )
     return value

@@ -1,7 +1,7 @@
-"""Prose and tables of the command line about sweeps and trials, from a ledger here or from a service.
+"""Prose and tables of the command line about sweeps and trials.
 
-On a terminal prose is wrapped at words, and a table that is too wide becomes a paragraph a row. In a file or pipe,
-which has no width, each paragraph and each row is a line, however long.
+On a terminal prose is wrapped at words, and a table that is too wide becomes a paragraph a row. In
+a file or pipe, which has no width, each paragraph and each row is a line, however long.
 """
 
 import sys
@@ -23,8 +23,20 @@ from results.wording import count, number, parameters
 from tune.machines.screen import width
 
 SHOWN_TRIALS = 30
-SWEEPS = ("sweep", "stream", "space", "protocol", "state", "trials", "best", "verdict", "objective", "tags", "note",
-          "error")
+SWEEPS = (
+    "sweep",
+    "stream",
+    "space",
+    "protocol",
+    "state",
+    "trials",
+    "best",
+    "verdict",
+    "objective",
+    "tags",
+    "note",
+    "error",
+)
 LEAST_PROSE = 30  # least columns of the screen for prose in a table
 QUIET_SECONDS = 2.0  # before a slow step shows its progress
 PIPE_WIDTH = 100_000
@@ -32,16 +44,29 @@ PIPE_WIDTH = 100_000
 
 def console() -> Console:
     """The console that prints tables."""
-    return Console(width=width() or PIPE_WIDTH, markup=False, emoji=False, highlight=False)  # data may look like markup
+    # data may look like markup
+    return Console(width=width() or PIPE_WIDTH, markup=False, emoji=False, highlight=False)
 
 
 def say(text: str, indent: str = "") -> None:
-    """Prints prose, on a screen wrapped at words; a longer word, for instance a path, stays whole."""
+    """Prints prose, on a screen wrapped at words.
+
+    A longer word, for instance a path, stays whole.
+    """
     columns = width()
     for line in text.splitlines() or [""]:
-        print(f"{indent}{line}" if columns is None else textwrap.fill(
-            line, columns, initial_indent=indent, subsequent_indent=indent, break_long_words=False,
-            break_on_hyphens=False))
+        print(
+            f"{indent}{line}"
+            if columns is None
+            else textwrap.fill(
+                line,
+                columns,
+                initial_indent=indent,
+                subsequent_indent=indent,
+                break_long_words=False,
+                break_on_hyphens=False,
+            )
+        )
 
 
 def asked(question: str) -> bool:
@@ -60,7 +85,11 @@ def show(table: Table) -> None:
         console().print(table)
         return
     for row in zip(*(column.cells for column in table.columns), strict=True):
-        say(_paragraph([str(column.header) for column in table.columns], [str(text) for text in row]))
+        say(
+            _paragraph(
+                [str(column.header) for column in table.columns], [str(text) for text in row]
+            )
+        )
 
 
 def plain(*columns: str | Column) -> Table:
@@ -71,8 +100,13 @@ def plain(*columns: str | Column) -> Table:
 def progress(items: Sequence[str], what: str) -> Iterator[str]:
     """Yields the items; on a terminal, after QUIET_SECONDS, a line shows the progress."""
     screen = Console(stderr=True)
-    line = Progress(TextColumn(what), MofNCompleteColumn(), console=screen, transient=True,
-                    disable=not screen.is_terminal)
+    line = Progress(
+        TextColumn(what),
+        MofNCompleteColumn(),
+        console=screen,
+        transient=True,
+        disable=not screen.is_terminal,
+    )
     begun, task = time.monotonic(), line.add_task(what, total=len(items))
     try:
         for done, item in enumerate(items):
@@ -94,18 +128,26 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int
     columns, rows = [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
     values = len(columns) - prose
     needed = [max(map(cell_len, column)) for column in zip(columns, *rows, strict=True)]
-    least = sum(needed[:values]) + sum(min(size, LEAST_PROSE) for size in needed[values:]) + 2 * (len(columns) - 1)
+    least = (
+        sum(needed[:values])
+        + sum(min(size, LEAST_PROSE) for size in needed[values:])
+        + 2 * (len(columns) - 1)
+    )
     screen = width()
 
     def line(cells: Sequence[str]) -> str:
-        padded = [text + " " * (size - cell_len(text)) for text, size in zip(cells, needed, strict=False)]
+        padded = [
+            text + " " * (size - cell_len(text)) for text, size in zip(cells, needed, strict=False)
+        ]
         return "  ".join(padded).rstrip()
 
     if screen is None:
         for row in [columns, *rows]:
             print(line(row))
     elif least <= screen:
-        table = plain(*(Column(name, no_wrap=i < values, overflow="fold") for i, name in enumerate(columns)))
+        table = plain(
+            *(Column(name, no_wrap=i < values, overflow="fold") for i, name in enumerate(columns))
+        )
         for row in rows:
             table.add_row(*row)
         console().print(table)
@@ -124,31 +166,59 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int
 
 
 def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
-    return ", ".join(f"{name} {text}".strip() for name, text in zip(columns, row, strict=True) if text)
+    return ", ".join(
+        f"{name} {text}".strip() for name, text in zip(columns, row, strict=True) if text
+    )
 
 
-def print_trials(trials: Sequence[Mapping[str, Any]], objectives: Sequence[Objective],
-                 constraints: Sequence[Constraint]) -> None:
-    """Prints trials, rows of an overview: objectives, constrained metrics, all parameters, reasons."""
+def print_trials(
+    trials: Sequence[Mapping[str, Any]],
+    objectives: Sequence[Objective],
+    constraints: Sequence[Constraint],
+) -> None:
+    """Prints trials: objectives, constrained metrics, all parameters, reasons."""
     metrics = list(dict.fromkeys([o.metric for o in objectives] + [c.metric for c in constraints]))
-    rows = [[str(t["number"]), t["state"].lower(), t["source"],
-             f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
-             *(cell(t["metrics"].get(metric)) for metric in metrics), f"{t['seconds'] or 0:.0f}",
-             parameters(t["config"]), why(t, constraints)] for t in trials]
-    print_rows(["trial", "state", "source", "tasks", *metrics, "seconds", "parameters", "why"], rows, prose=2)
+    rows = [
+        [
+            str(t["number"]),
+            t["state"].lower(),
+            t["source"],
+            f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
+            *(cell(t["metrics"].get(metric)) for metric in metrics),
+            f"{t['seconds'] or 0:.0f}",
+            parameters(t["config"]),
+            why(t, constraints),
+        ]
+        for t in trials
+    ]
+    print_rows(
+        ["trial", "state", "source", "tasks", *metrics, "seconds", "parameters", "why"],
+        rows,
+        prose=2,
+    )
 
 
-def print_trial(trial: Mapping[str, Any], sweep: str, metrics: Sequence[str],
-                constraints: Sequence[Constraint]) -> None:
+def print_trial(
+    trial: Mapping[str, Any], sweep: str, metrics: Sequence[str], constraints: Sequence[Constraint]
+) -> None:
     """Prints everything about a trial: the fields of a row, results by seed, and warnings."""
     tasks = f", {trial['tasks_done']} of {trial['n_tasks']} tasks" if trial["n_tasks"] else ""
-    say(f"trial {trial['number']} of {sweep}: {trial['state'].lower()}{tasks}, from {trial['source']}, attempt "
-        f"{trial['attempt']}, {trial['seconds'] or 0:.0f} s")
+    say(
+        f"trial {trial['number']} of {sweep}: {trial['state'].lower()}{tasks}, from "
+        f"{trial['source']}, attempt {trial['attempt']}, {trial['seconds'] or 0:.0f} s"
+    )
     if said := why(trial, constraints):
         say(f"why: {said}")
     say(parameters(trial["config"]))
-    rows = [[str(seed), str(result["task"] + 1), *(cell(result["metrics"].get(metric)) for metric in metrics)]
-            for seed, reported in trial["results"].items() for result in reported]
+    rows = [
+        [
+            str(seed),
+            str(result["task"] + 1),
+            *(cell(result["metrics"].get(metric)) for metric in metrics),
+        ]
+        for seed, reported in trial["results"].items()
+        for result in reported
+    ]
     if rows:
         print_rows(["seed", "task", *metrics], rows)
     for warning in trial["warnings"]:
@@ -156,11 +226,17 @@ def print_trial(trial: Mapping[str, Any], sweep: str, metrics: Sequence[str],
 
 
 def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[str, Any]]) -> None:
-    """Prints the configuration of a sweep that is not started, as YAML, and its first suggestions."""
+    """Prints the configuration of a new sweep, as YAML, and its first suggestions."""
     print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
-    say(f"All is well: {config['name']} would try {count(trials, 'trial')}, these first. Nothing was written.")
-    print_rows(["trial", "source", "parameters"], [
-        [str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)], prose=1)
+    say(
+        f"All is well: {config['name']} would try {count(trials, 'trial')}, these first. Nothing "
+        "was written."
+    )
+    print_rows(
+        ["trial", "source", "parameters"],
+        [[str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)],
+        prose=1,
+    )
 
 
 def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
@@ -170,8 +246,11 @@ def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
     return trial["reason"] or ("waits for the end of its batch" if trial["held"] else "")
 
 
-def print_comparison(names: Iterable[str], sections: Iterable[Iterable[tuple[str, Iterable[str]]]],
-                     sentences: Iterable[str]) -> None:
+def print_comparison(
+    names: Iterable[str],
+    sections: Iterable[Iterable[tuple[str, Iterable[str]]]],
+    sentences: Iterable[str],
+) -> None:
     """Prints sweeps side by side: a table in sections, and sentences below it."""
     table = Table("")
     for name in names:

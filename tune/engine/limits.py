@@ -14,10 +14,16 @@ def reached(ledger: Ledger) -> dict[str, str]:
 
 
 def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
-    """The budgets that are spent, by flag; `seconds` gives the seconds of "cpu" and "gpu" held so far."""
+    """The budgets that are spent, by flag.
+
+    `seconds` gives the seconds of "cpu" and "gpu" held so far.
+    """
     budgets = {"cpu": config.cpu_budget_seconds, "gpu": config.gpu_budget_seconds}
-    return {f"--{kind}-budget": f"the {kind.upper()} budget is spent" for kind, budget in budgets.items()
-            if budget is not None and seconds(kind) >= budget}
+    return {
+        f"--{kind}-budget": f"the {kind.upper()} budget is spent"
+        for kind, budget in budgets.items()
+        if budget is not None and seconds(kind) >= budget
+    }
 
 
 def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
@@ -28,4 +34,6 @@ def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
     value = chosen.final(objective.metric)
     if objective.sign * (value - config.target) < 0:
         return {}
-    return {"--target": f"trial {chosen.number} reached the target with {objective.metric} {value:g}"}
+    return {
+        "--target": f"trial {chosen.number} reached the target with {objective.metric} {value:g}"
+    }

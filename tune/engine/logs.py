@@ -41,7 +41,7 @@ class LogFile(logging.FileHandler):
 
 
 class LogObject(logging.Handler):
-    """A log in an object store, rewritten with each line: objects cannot grow, and lines are few."""
+    """A log in an object store, rewritten with each line, since objects cannot grow."""
 
     def __init__(self, path: UPath) -> None:
         super().__init__()

@@ -1,7 +1,8 @@
-"""Confirmation: retraining of a sweep's choice and a baseline on fresh seeds and all training images, each tested once.
+"""Confirmation: trains a sweep's choice and a baseline on fresh seeds and tests each once.
 
-A confirmation is itself a sweep beside the one it confirms, NAME-confirm-1: its trials are the configurations, its
-seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep is.
+A confirmation is itself a sweep beside the one it confirms, NAME-confirm-1: its trials are the
+configurations, its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep
+is.
 """
 
 import dataclasses
@@ -26,20 +27,37 @@ from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import create_sweep
 
 # Fields that may differ when a confirmation is resumed.
-_WHERE = ("name", "base", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "retries", "max_concurrent", "tracking_uri")
+_WHERE = (
+    "name",
+    "base",
+    "cpus_per_trial",
+    "gpus_per_trial",
+    "pack_gpus",
+    "retries",
+    "max_concurrent",
+    "tracking_uri",
+)
 
 
-def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline: str | None,
-                 session: Mapping[str, Any], address: str | None = None) -> Ledger:
+def confirmation(
+    ledger: Ledger,
+    seeds: int,
+    top: int,
+    choice: Choice,
+    baseline: str | None,
+    session: Mapping[str, Any],
+    address: str | None = None,
+) -> Ledger:
     """The confirmation of a sweep with these arguments: the existing one, else a new one.
 
     Args:
         ledger: the sweep's.
-        seeds: number of fresh seeds of each configuration, which neither the sweep, nor another confirmation, nor an
-            earlier sweep of its warm start has used.
+        seeds: number of fresh seeds of each configuration, which neither the sweep, nor another
+            confirmation, nor an earlier sweep of its warm start has used.
         top: number of configurations of the sweep, the chosen one among them.
         choice: rule for the first of them; the others follow by rank.
-        baseline: a file of TrainConfig fields, or PRESET for that of stream and buffer; None for the sweep's trial 0.
+        baseline: a file of TrainConfig fields, or PRESET for that of stream and buffer; None for
+            the sweep's trial 0.
         session: SweepConfig's fields for the resources.
         address: the cluster to run on; None for this machine alone.
     """
@@ -50,8 +68,10 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
         if value < 1:
             raise UserError(f"{flag} {value} is out of range; it must be at least 1.")
     if ledger.driver is not None and not ledger.driver_gone:
-        raise UserError(f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; wait for "
-                        f"it, or stop it: {ledger.command('stop')}")
+        raise UserError(
+            f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; "
+            f"wait for it, or stop it: {ledger.command('stop')}"
+        )
     fresh = {"evaluate_on": "test", "seed": max(_used_seeds(ledger)) + 1}
     base, what = _baseline(config, baseline)
     base = base.replace(**fresh)
@@ -69,11 +89,16 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
     for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
-            if name in ledger.looks:  # one that was deleted has looked at test images: its name is not used again
+            # one that was deleted has looked at test images: its name is not used again
+            if name in ledger.looks:
                 continue
             with suppress(NameTaken):  # by another `confirm`, which may mean the same
-                there = create_sweep(ledger.folder.parent, dataclasses.replace(wanted, name=name),
-                                     {CHOSEN: numbers, "chosen_by": str(choice), BASELINE: what}, address)
+                there = create_sweep(
+                    ledger.folder.parent,
+                    dataclasses.replace(wanted, name=name),
+                    {CHOSEN: numbers, "chosen_by": str(choice), BASELINE: what},
+                    address,
+                )
                 break
         there = Ledger.open(ledger.folder.parent, name)
         if _same(there.config, wanted):
@@ -81,71 +106,121 @@ def confirmation(ledger: Ledger, seeds: int, top: int, choice: Choice, baseline:
             there.config = dataclasses.replace(there.config, base=base, **session)
             break
     if name not in ledger.looks:
-        ledger.enter_look(name, {"at": dt.datetime.now(dt.UTC).isoformat(), "configurations": len(tested),
-                                 "seeds": list(there.config.training_seeds)})
+        ledger.enter_look(
+            name,
+            {
+                "at": dt.datetime.now(dt.UTC).isoformat(),
+                "configurations": len(tested),
+                "seeds": list(there.config.training_seeds),
+            },
+        )
     return there
 
 
 def _used_seeds(ledger: Ledger) -> set[int]:
-    """The seeds used to choose or test anything, by the sweep and by the earlier sweeps of its warm start.
+    """The seeds that chose or tested anything, in the sweep and in its warm start's sweeps.
 
-    Of an earlier sweep that is gone, only the seeds of imported results are known: the seeds that chose the
-    configurations that were merely tried again went with it.
+    Of an earlier sweep that is gone, only the seeds of imported results are known: the seeds that
+    chose the configurations that were merely tried again went with it.
     """
     seeds, names = set[int](), list[str]()
     there: Ledger | None = ledger
     while there is not None:
-        seeds.update(there.config.training_seeds, *(t.results for t in there.trials()),
-                     *(look["seeds"] for look in there.looks.values()))
+        seeds.update(
+            there.config.training_seeds,
+            *(t.results for t in there.trials()),
+            *(look["seeds"] for look in there.looks.values()),
+        )
         names.append(there.config.name)
         earlier, storage, there = there.config.warm_start, there.folder.parent, None
-        if earlier is not None and earlier not in names and (storage / earlier / "sweep.yaml").is_file():
+        if (
+            earlier is not None
+            and earlier not in names
+            and (storage / earlier / "sweep.yaml").is_file()
+        ):
             there = Ledger.open(storage, earlier)
     return seeds
 
 
-def _config(config: SweepConfig, tested: list[TrainConfig], seeds: int, session: Mapping[str, Any]) -> SweepConfig:
-    """The confirmation's configuration: the baseline is its base, the others are its points and its whole space."""
+def _config(
+    config: SweepConfig, tested: list[TrainConfig], seeds: int, session: Mapping[str, Any]
+) -> SweepConfig:
+    """The confirmation's configuration: the baseline is its base, the others are its points."""
     values = [train.to_dict() for train in tested]
     searched = [p.name for p in config.space.parameters]
     varied = [f for f in FIELDS if f in searched or any(v[f] != values[0][f] for v in values)]
-    space = SearchSpace("confirmation", tuple(
-        Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in values))) for name in varied))
+    space = SearchSpace(
+        "confirmation",
+        tuple(
+            Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in values)))
+            for name in varied
+        ),
+    )
     return dataclasses.replace(
-        config, space=space, base=tested[0], objectives=(config.objectives[0].confirmed,), constraints=(),
-        protocol=CONFIRMATION, report_on={}, confirms=config.name, sampler="random", grid_levels=3, pruner="none",
-        seeds=seeds, points=tuple({name: v[name] for name in varied} for v in values[1:]), warm_start=None,
-        trials=len(tested), deterministic_order=False, **_unlimited() | dict(session))
+        config,
+        space=space,
+        base=tested[0],
+        objectives=(config.objectives[0].confirmed,),
+        constraints=(),
+        protocol=CONFIRMATION,
+        report_on={},
+        confirms=config.name,
+        sampler="random",
+        grid_levels=3,
+        pruner="none",
+        seeds=seeds,
+        points=tuple({name: v[name] for name in varied} for v in values[1:]),
+        warm_start=None,
+        trials=len(tested),
+        deterministic_order=False,
+        **_unlimited() | dict(session),
+    )
 
 
 def _unlimited() -> dict[str, None]:
-    return dict.fromkeys(("time_budget_seconds", "cpu_budget_seconds", "gpu_budget_seconds", "target"))
+    return dict.fromkeys(
+        ("time_budget_seconds", "cpu_budget_seconds", "gpu_budget_seconds", "target")
+    )
 
 
 def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
-    """Whether a confirmation tests the same configurations against the same baseline with as many seeds."""
+    """Whether a confirmation tests the same configurations and baseline with as many seeds."""
     if there.confirms != wanted.confirms:
         return False
     own, other = there.to_dict(), wanted.to_dict()
-    return (all(own[name] == other[name] for name in own if name not in (*_WHERE, *_unlimited()))
-            and there.base.replace(seed=wanted.base.seed, data_path=wanted.base.data_path) == wanted.base)
+    return (
+        all(own[name] == other[name] for name in own if name not in (*_WHERE, *_unlimited()))
+        and there.base.replace(seed=wanted.base.seed, data_path=wanted.base.data_path)
+        == wanted.base
+    )
 
 
 def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str]:
     """(the baseline of a sweep's choice, on the same stream and machine; its description in words).
 
-    The words name the fields in which it differs from all trials of the sweep: no search could have made up for them.
+    The words name the fields in which it differs from all trials of the sweep: no search could have
+    made up for them.
     """
     own = config.reported_base
     if wanted is None:
-        return own, "trial 0 of the sweep" + (", the preset" if config.base_is_preset and not config.report_on else "")
+        return own, "trial 0 of the sweep" + (
+            ", the preset" if config.base_is_preset and not config.report_on else ""
+        )
     if wanted == PRESET:
-        values, what = preset(own.dataset, own.buffer_size), f"the preset of {own.dataset}, buffer {own.buffer_size}"
+        values, what = (
+            preset(own.dataset, own.buffer_size),
+            f"the preset of {own.dataset}, buffer {own.buffer_size}",
+        )
     else:
         values, what = read_config(local_path(wanted)), wanted
     same = {name: value for name, value in own.to_dict().items() if name in NOT_VARIED}
     baseline = TrainConfig.from_dict({**values, **same})
     searched = [p.name for p in config.space.parameters]
-    other = [f"{name} {number(value)}, not {number(getattr(own, name))}" for name, value in baseline.to_dict().items()
-             if name not in searched and value != getattr(own, name)]
-    return baseline, what + (f", which has what no trial of the sweep had: {'; '.join(other)}" if other else "")
+    other = [
+        f"{name} {number(value)}, not {number(getattr(own, name))}"
+        for name, value in baseline.to_dict().items()
+        if name not in searched and value != getattr(own, name)
+    ]
+    return baseline, what + (
+        f", which has what no trial of the sweep had: {'; '.join(other)}" if other else ""
+    )

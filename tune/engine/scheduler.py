@@ -1,4 +1,7 @@
-"""Ray's scheduler over the ledger: first come, first served; it stops the trials that the searcher prunes."""
+"""Ray's scheduler over the ledger: first come, first served.
+
+It stops the trials that the searcher prunes.
+"""
 
 import json
 from collections import Counter
@@ -18,7 +21,8 @@ class LedgerScheduler(FIFOScheduler):
         """A scheduler for one driver session."""
         super().__init__()  # type: ignore[no-untyped-call]
         self._searcher, self._places = searcher, places
-        self._kept: Counter[Any] = Counter()  # number of idle workers that Ray keeps, by the resources of a trial
+        # number of idle workers that Ray keeps, by the resources of a trial
+        self._kept: Counter[Any] = Counter()
         self._packings = places.packings
 
     def __reduce__(self) -> Any:
@@ -26,23 +30,29 @@ class LedgerScheduler(FIFOScheduler):
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Makes Ray keep as many workers as trials ever ran at a time, for those that follow."""
-        # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is for a free place.
-        # A new worker costs 2 to 14 s of imports.
+        # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is
+        # for a free place. A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory
-        live = sum(other.placement_group_factory == held for other in tune_controller.get_live_trials())
+        live = sum(
+            other.placement_group_factory == held for other in tune_controller.get_live_trials()
+        )
         if live > self._kept[held]:
             tune_controller._actor_cache.increase_max(held, by=live - self._kept[held])
             self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Returns None, after stopping trials whose node has left: Ray starts waiting trials by itself.
+        """Returns None, after stopping trials whose node has left.
 
-        Ray leaves a trial to the worker that is starting for it. FIFO's choice would take an idle worker and discard
-        that one: trials shorter than a worker's start would never get more than one.
+        Ray starts waiting trials by itself.
+
+        Ray leaves a trial to the worker that is starting for it. FIFO's choice would take an idle
+        worker and discard that one: trials shorter than a worker's start would never get more than
+        one.
         """
         if self._packings != self._places.packings:
             self._packings = self._places.packings
-            for held, kept in self._kept.items():  # idle, they would hold the resources of the trials to come
+            # idle, they would hold the resources of the trials to come
+            for held, kept in self._kept.items():
                 tune_controller._actor_cache.decrease_max(held, by=kept)
             self._kept.clear()
         for trial in [t for t in tune_controller.get_live_trials() if t.status == "PENDING"]:

@@ -30,7 +30,8 @@ class LedgerSearcher(Searcher):
     """Suggests the ledger's next trial when a slot is free, never ahead of it.
 
     Attributes:
-        over: the reason why no trial starts and running ones are put back; None while the sweep goes on.
+        over: the reason why no trial starts and running ones are put back; None while the sweep
+            goes on.
         failure: the error of ledger or machine that ended the session, or None.
     """
 
@@ -51,7 +52,8 @@ class LedgerSearcher(Searcher):
         self._batch_left = 0  # trials of a batch that have not been started
         # By Ray's trial id, the record at the trial's start, and its place.
         self._running: dict[str, tuple[TrialRecord, Place]] = {}
-        self._retried: set[int] = set()  # numbers of the trials that got more room after memory ran out
+        # numbers of the trials that got more room after memory ran out
+        self._retried: set[int] = set()
         self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
         # By number, the end and the report of each ended trial of a batch that is not over.
         self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
@@ -65,7 +67,8 @@ class LedgerSearcher(Searcher):
             self._learn(trial)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {}  # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
+        # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
+        return {}
 
     def save(self, checkpoint_path: str) -> None:
         """Does nothing: all state is in the ledger."""
@@ -74,7 +77,7 @@ class LedgerSearcher(Searcher):
         """Does nothing: all state is in the ledger."""
 
     def poll(self) -> bool:
-        """Whether the session is over: a budget is spent, the target reached, or a stop requested."""
+        """Whether the session is over: budget spent, target reached or stop requested."""
         if self.over is None and time.monotonic() >= self._deadline:
             self.over = "the time budget is spent"
         if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
@@ -87,7 +90,10 @@ class LedgerSearcher(Searcher):
         return self.over is not None
 
     def suggest(self, trial_id: str) -> Any:
-        """The next trial's configuration; None while no slot is free; FINISHED when no trial is left to start."""
+        """The next trial's configuration; None while no slot is free.
+
+        FINISHED when no trial is left to start.
+        """
         while not self.poll():
             place = self._places.free(place for _, place in self._running.values())
             if place is None:
@@ -95,14 +101,16 @@ class LedgerSearcher(Searcher):
             with self._guarded():
                 record = self._ask(place)
                 if record is None:
-                    # Running trials may come back, if they lose worker or node. Or a batch waits for its end.
+                    # Running trials may come back, if they lose worker or node. Or a batch waits
+                    # for its end.
                     return None if self._running else Searcher.FINISHED
                 try:
                     train_config(self._config, record)
                 except UserError as error:  # a combination of values that no range can exclude
                     self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
                     continue
-                # A crash or the end of a session may have come between its last task and the decision.
+                # A crash or the end of a session may have come between its last task and the
+                # decision.
                 reason = self._objection(record, [record.tasks_done])
                 if reason is not None:
                     self._end(record.number, {"results": [], "state": "PRUNED", "reason": reason})
@@ -117,7 +125,8 @@ class LedgerSearcher(Searcher):
         with self._guarded():
             record, place = self._running[trial_id]
             number = record.number
-            self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])  # where Ray has put it
+            # where Ray has put it
+            self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])
             if report["began"]:
                 self._begin(number, report["attempt"])
                 return False
@@ -137,36 +146,50 @@ class LedgerSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Does nothing: the scheduler entered the result before its decision."""
 
-    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Ends the trial in the ledger, or puts it back if it lost its worker, its node or its place."""
+    def on_trial_complete(
+        self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
+    ) -> None:
+        """Ends the trial in the ledger, or puts it back if it lost its worker or node."""
         with self._guarded():
             started, place = self._running.pop(trial_id)
-            report = json.loads(result[REPORT]) if result and REPORT in result else {"results": [], "state": None}
+            report = (
+                json.loads(result[REPORT])
+                if result and REPORT in result
+                else {"results": [], "state": None}
+            )
             if error:
                 self._lost_in_a_row += 1
                 if self._lost_in_a_row >= 2 * self._places.count() + LOST_IN_A_ROW:
                     self.failure = self.failure or RunError(
-                        f"{self._lost_in_a_row} workers were lost one after another and none did anything; "
-                        f"{self._ledger.folder / 'sweep.log'} says why")
+                        f"{self._lost_in_a_row} workers were lost one after another and none did "
+                        f"anything; {self._ledger.folder / 'sweep.log'} says why"
+                    )
                     self.over = "no worker lives"
                     self._put_back(started.number)
                     return
                 if started.losses < self._config.retries:
                     self._put_back(started.number, lost=True)
                     return
-                report |= {"state": "FAIL", "reason": f"its worker or node was lost {started.losses + 1} times "
-                                                      "(sweep.log)"}
+                report |= {
+                    "state": "FAIL",
+                    "reason": f"its worker or node was lost {started.losses + 1} times (sweep.log)",
+                }
             elif trial_id in self._pruned:
                 report |= {"state": "PRUNED", "reason": self._pruned.pop(trial_id)}
             elif report["state"] == OUT_OF_MEMORY:
-                if self._places.thin_out(place, report["node"]) and started.number not in self._retried:
+                if (
+                    self._places.thin_out(place, report["node"])
+                    and started.number not in self._retried
+                ):
                     self._retried.add(started.number)
                     self._add(started.number, report)
                     self._put_back(started.number)
                     return
                 report |= {"state": "FAIL"}
             elif report["state"] == PUT_BACK:
-                self.failure = self.failure or RunError(f"trial {started.number}: {report['reason']}")
+                self.failure = self.failure or RunError(
+                    f"trial {started.number}: {report['reason']}"
+                )
                 self.over = "its machine cannot go on with it"
             elif result is None and self.over is None:  # it waited for a node that has left
                 self._put_back(started.number)
@@ -180,8 +203,12 @@ class LedgerSearcher(Searcher):
     def interrupt(self) -> None:
         """Puts running trials back, for a later driver to go on with."""
         with self._guarded():
-            ended: dict[int, dt.datetime | None] = {record.number: None for record, _ in self._running.values()}
-            for number, at in (ended | {number: at for number, (at, _) in self._ended.items()}).items():
+            ended: dict[int, dt.datetime | None] = {
+                record.number: None for record, _ in self._running.values()
+            }
+            for number, at in (
+                ended | {number: at for number, (at, _) in self._ended.items()}
+            ).items():
                 self._ledger.interrupt(number, at)
                 self._tell(self._ledger.trial(number))
         self._running.clear()
@@ -197,23 +224,33 @@ class LedgerSearcher(Searcher):
 
     def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
         """The first reason to prune a trial after any of these numbers of tasks."""
-        return next((reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))), None)
+        return next(
+            (reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))),
+            None,
+        )
 
     def _put_back(self, number: int, lost: bool = False) -> None:
-        """Puts a trial back, to be asked for again, in its batch if any; it goes on from its checkpoints."""
+        """Puts a trial back, to be asked for again, in its batch if any.
+
+        It goes on from its checkpoints.
+        """
         self._ledger.interrupt(number, lost=lost)
         self._batch_left += self._config.deterministic_order
         self._tell(self._ledger.trial(number))
 
     def _ask(self, place: Place) -> TrialRecord | None:
-        """The ledger's next trial; None if none is left or, in deterministic order, until the batch is over."""
+        """The ledger's next trial.
+
+        None if none is left or, in deterministic order, until the batch is over.
+        """
         if not self._config.deterministic_order:
             return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._places.count())
             trials = own(self._ledger.trials())
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
-            # A batch that was cut short is made up first: its interrupted trials come before anything new.
+            # A batch that was cut short is made up first: its interrupted trials come before
+            # anything new.
             self._batch_left = min(batch - begun % batch, self._ledger.remaining())
         if not self._batch_left:
             return None
@@ -221,7 +258,10 @@ class LedgerSearcher(Searcher):
         return self._ledger.ask(place.gpus)
 
     def _end(self, number: int, report: dict[str, Any]) -> None:
-        """Ends a trial; in deterministic order, ends all trials of a batch by number once the last is over."""
+        """Ends a trial.
+
+        In deterministic order, ends all trials of a batch by number once the last is over.
+        """
         self._add(number, report)
         at = dt.datetime.now(dt.UTC)
         self._ended[number] = at, report
@@ -249,16 +289,22 @@ class LedgerSearcher(Searcher):
 
     def _add(self, number: int, report: dict[str, Any]) -> None:
         for entry in report["results"]:
-            self._ledger.add_result(number, report["attempt"], entry["seed"], entry["result"], entry["metrics"])
+            self._ledger.add_result(
+                number, report["attempt"], entry["seed"], entry["result"], entry["metrics"]
+            )
 
     def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
-        return {"number": record.number, "attempt": record.attempt,
-                "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
-                "changes": json.dumps(record.config), "place": json.dumps(dataclasses.asdict(place))}
+        return {
+            "number": record.number,
+            "attempt": record.attempt,
+            "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
+            "changes": json.dumps(record.config),
+            "place": json.dumps(dataclasses.asdict(place)),
+        }
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Ends the session at an error of the ledger: Ray would take it for the trial's and go on."""
+        """Ends the session at an error of the ledger, which Ray would blame on the trial."""
         try:
             yield
         except (DynamosError, *DATABASE_ERRORS) as error:

@@ -14,15 +14,19 @@ from results.ledger.ledger import Ledger
 FIRST = 6
 
 
-def first_suggestions(storage: AnyPath, config: SweepConfig,
-                      record: Mapping[str, Any]) -> tuple[int, list[dict[str, Any]]]:
-    """(number of trials, {"source", "config"} of the first FIRST), as the sampler suggests them before any result.
+def first_suggestions(
+    storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]
+) -> tuple[int, list[dict[str, Any]]]:
+    """(number of trials, {"source", "config"} of the first FIRST), before any result.
 
     The storage holds the sweep of a warm start; `record` describes the data of the new sweep.
     """
     with tempfile.TemporaryDirectory() as folder:
         tried = replace(config, ledger_url=None, tracking_uri=None)
-        with closing(Ledger.create(Path(folder), tried, record, beside=storage)) as ledger, ledger.driving():
+        with (
+            closing(Ledger.create(Path(folder), tried, record, beside=storage)) as ledger,
+            ledger.driving(),
+        ):
             budget = ledger.budget
             trials = [ledger.ask() for _ in range(min(FIRST, budget))]
     return budget, [{"source": trial.source, "config": trial.config} for trial in trials]

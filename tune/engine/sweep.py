@@ -34,29 +34,42 @@ from tune.machines.probe import apart, data_record, moved_images
 from tune.tracking.live_mirror import LiveMirror
 from tune.tracking.store import mlflow_uri
 
-# After a first signal, before another counts: SLURM signals every process of a job, and the job's script its driver.
+# After a first signal, before another counts: SLURM signals every process of a job, and the job's
+# script its driver.
 TWICE_SECONDS = 2.0
 INTERRUPTED = "interrupted"  # reason of a session that a signal ended
 log = logging.getLogger(__name__)
 
 
-def create_sweep(storage: AnyPath, config: SweepConfig, more: Mapping[str, Any] | None = None,
-                 address: str | None = None) -> Ledger:
-    """The ledger of a new sweep; UserError if its name is taken, its data is missing or no trial fits the machine.
+def create_sweep(
+    storage: AnyPath,
+    config: SweepConfig,
+    more: Mapping[str, Any] | None = None,
+    address: str | None = None,
+) -> Ledger:
+    """The ledger of a new sweep.
 
-    `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the fit.
+    UserError if its name is taken, its data is missing or no trial fits the machine.
+
+    `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the
+    fit.
     """
-    Ledger.refuse_taken(storage, config.name)  # before the images are looked at, which takes seconds
+    # before the images are looked at, which takes seconds
+    Ledger.refuse_taken(storage, config.name)
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
 
 
 def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
-    """The record of a new sweep's data; UserError if the data is missing or no trial fits the machine."""
+    """The record of a new sweep's data.
+
+    UserError if the data is missing or no trial fits the machine.
+    """
     if address is None:
         refuse_unless_fit(config, [this_machine(config)])
     record = apart(data_record, config.base, address is None, config)
     if config.report_on:
-        apart(data_record, config.reported_base, address is None)  # the data of the final report must exist, too
+        # the data of the final report must exist, too
+        apart(data_record, config.reported_base, address is None)
     return record
 
 
@@ -68,44 +81,68 @@ def check_images(ledger: Ledger) -> None:
     try:
         apart(moved_images, base, ledger.record)
     except UserError as error:
-        raise UserError(f"{error} Nothing was begun. Say with --data-path where the images of {ledger.config.name} are "
-                        "now.") from None
+        raise UserError(
+            f"{error} Nothing was begun. Say with --data-path where the images of "
+            f"{ledger.config.name} are now."
+        ) from None
 
 
-def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: Sequence[int] = (),
-              listener: Listener | None = None) -> str | None:
-    """Adds `more` trials to the budget, runs all that are left, writes the views; the reason of an early end, or None.
+def run_sweep(
+    ledger: Ledger,
+    more: int = 0,
+    address: str | None = None,
+    again: Sequence[int] = (),
+    listener: Listener | None = None,
+) -> str | None:
+    """Adds `more` trials to the budget, runs all that are left, writes the views.
+
+    The reason of an early end, or None.
 
     The trials whose numbers are in `again` run once more. `listener` receives the events.
 
-    It runs on the cluster at an address (cluster.py), else on a private Ray on this machine. A first SIGINT or SIGTERM
-    ends it: running trials are put back for `resume`, the views are written. KeyboardInterrupt if the signal comes
-    before Ray is ready, or if a second one comes.
+    It runs on the cluster at an address (cluster.py), else on a private Ray on this machine. A
+    first SIGINT or SIGTERM ends it: running trials are put back for `resume`, the views are
+    written. KeyboardInterrupt if the signal comes before Ray is ready, or if a second one comes.
     """
     config, listener = ledger.config, listener or Silent()
     interrupted = threading.Event()
     here = this_machine(config)
     if address is None:
         refuse_unless_fit(config, [here])
-    os.environ.update({
-        # Ray's loggers would write a second, partial record and load torch into the driver for TensorBoard.
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1", "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
-        "TUNE_GLOBAL_CHECKPOINT_S": "inf",
-        # A stopped trial has saved its whole tasks, and trains the interrupted one again.
-        "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-        # All places may get their workers at once; the searcher suggests no more trials than places.
-        "TUNE_MAX_PENDING_TRIALS_PG": "1000000"})
-    with (_told_in_one_line(ledger), _signals(interrupted), ledger.driving(), listener,
-          _log_file(ledger.folder / "sweep.log"), connected(address, here) as nodes,
-          # For Ray's files, which serve a restore that is never used; trials on other nodes do without them.
-          TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
-          _signals(interrupted)):  # again: where it joins a cluster, Ray's core puts a handler of its own in place
+    os.environ.update(
+        {
+            # Ray's loggers would write a second, partial record and load torch into the driver for
+            # TensorBoard.
+            "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+            "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+            "RAY_AIR_NEW_OUTPUT": "0",
+            # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
+            "TUNE_GLOBAL_CHECKPOINT_S": "inf",
+            # A stopped trial has saved its whole tasks, and trains the interrupted one again.
+            "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
+            # All places may get their workers at once; the searcher suggests no more trials than
+            # places.
+            "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
+        }
+    )
+    with (
+        _told_in_one_line(ledger),
+        _signals(interrupted),
+        ledger.driving(),
+        listener,
+        _log_file(ledger.folder / "sweep.log"),
+        connected(address, here) as nodes,
+        # For Ray's files, which serve a restore that is never used; trials on other nodes do
+        # without them.
+        TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
+        # again: where it joins a cluster, Ray's core puts a handler of its own in place
+        _signals(interrupted),
+    ):
         if interrupted.is_set():
             raise KeyboardInterrupt
         ledger.begin()
-        images = None if address is None else shipped_images(config.base)  # this machine's trials read them themselves
+        # this machine's trials read them themselves
+        images = None if address is None else shipped_images(config.base)
         places = Places(config, nodes)
         if config.pack_gpus and ledger.left + more + len(again) > 0:
             _pack(config, places, nodes(), images, listener, interrupted)
@@ -115,25 +152,43 @@ def run_sweep(ledger: Ledger, more: int = 0, address: str | None = None, again: 
         searcher = LedgerSearcher(ledger, places, listener)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:
-                _tuner(config, searcher, LedgerScheduler(searcher, places), interrupted, rays, images,
-                       {name: ledger.record[name] for name in DATA if ledger.record.get(name)}).fit()
+                _tuner(
+                    config,
+                    searcher,
+                    LedgerScheduler(searcher, places),
+                    interrupted,
+                    rays,
+                    images,
+                    {name: ledger.record[name] for name in DATA if ledger.record.get(name)},
+                ).fit()
             finally:
                 searcher.interrupt()
                 if searcher.failure is None:
                     listener.note("writing the results")
                     searcher.failure = _written(ledger)
                 listener.note("MLflow is catching up")
-        over = INTERRUPTED if interrupted.is_set() else searcher.over  # a signal that comes later finds nothing to end
-    if mirror.error is not None and searcher.failure is None:  # else `resume` comes next, and repairs it
-        log.warning("MLflow is behind the ledger: %s. Once it answers again: %s", mirror.error,
-                    ledger.command("sync"))
+        # a signal that comes later finds nothing to end
+        over = INTERRUPTED if interrupted.is_set() else searcher.over
+    # else `resume` comes next, and repairs it
+    if mirror.error is not None and searcher.failure is None:
+        log.warning(
+            "MLflow is behind the ledger: %s. Once it answers again: %s",
+            mirror.error,
+            ledger.command("sync"),
+        )
     if searcher.failure is not None:
         raise _told(searcher.failure, ledger)
     return over
 
 
-def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: dict[str, RawImages] | None,
-          listener: Listener, interrupted: threading.Event) -> None:
+def _pack(
+    config: SweepConfig,
+    places: Places,
+    nodes: Sequence[Node],
+    images: dict[str, RawImages] | None,
+    listener: Listener,
+    interrupted: threading.Event,
+) -> None:
     """Measures and reports the number of trials that each kind of GPU takes."""
     listener.note("measuring how many trials a GPU takes")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
@@ -141,18 +196,24 @@ def _pack(config: SweepConfig, places: Places, nodes: Sequence[Node], images: di
         found = measure(config, node, images, interrupted.is_set)
         places.pack(kind or None, best_packing(found))
         rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
-        listener.say(f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a second of all "
-                    f"together, by trials: {rates}")
+        listener.say(
+            f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a "
+            f"second of all together, by trials: {rates}"
+        )
 
 
 def _told(failure: Exception, ledger: Ledger) -> DynamosError:
     """The error that ended a session, in one line that says how to go on."""
-    if isinstance(failure, LeaseLost) or (isinstance(failure, DynamosError) and not isinstance(failure, RunError)):
+    if isinstance(failure, LeaseLost) or (
+        isinstance(failure, DynamosError) and not isinstance(failure, RunError)
+    ):
         return failure
     said = str(failure)
     if not isinstance(failure, DynamosError):
         said = unusable(failure)
-    return RunError(f"{said.rstrip('.')}. What was reported is safe; go on with: {ledger.command('resume')}")
+    return RunError(
+        f"{said.rstrip('.')}. What was reported is safe; go on with: {ledger.command('resume')}"
+    )
 
 
 @contextmanager
@@ -175,8 +236,15 @@ def _written(ledger: Ledger) -> RunError | None:
     return None
 
 
-def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerScheduler, interrupted: threading.Event,
-           rays: str, images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> ray.tune.Tuner:
+def _tuner(
+    config: SweepConfig,
+    searcher: LedgerSearcher,
+    scheduler: LedgerScheduler,
+    interrupted: threading.Event,
+    rays: str,
+    images: dict[str, RawImages] | None,
+    hashes: Mapping[str, str],
+) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the run and its running trials at an interrupt or when the session is over."""
 
@@ -190,25 +258,43 @@ def _tuner(config: SweepConfig, searcher: LedgerSearcher, scheduler: LedgerSched
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
 
     # A parameter lies once in each node's object store, and the node's trials share it.
-    trainable = ray.tune.with_parameters(SweepTrial, base=config.base, seeds=config.training_seeds, images=images,
-                                         hashes=hashes)
+    trainable = ray.tune.with_parameters(
+        SweepTrial, base=config.base, seeds=config.training_seeds, images=images, hashes=hashes
+    )
     return ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(
-            search_alg=searcher, scheduler=scheduler, num_samples=-1, reuse_actors=True,
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
-            trial_dirname_creator=lambda trial: f"{trial.config['number']:04d}-{trial.config['attempt']}"),
+            trial_dirname_creator=lambda trial: (
+                f"{trial.config['number']:04d}-{trial.config['attempt']}"
+            ),
+        ),
         run_config=ray.tune.RunConfig(
-            name="sweep", storage_path=rays, verbose=0, stop=Stop(),
-            # A trial that lost its worker is put back in the ledger, and has a new attempt as soon as a node has room.
+            name="sweep",
+            storage_path=rays,
+            verbose=0,
+            stop=Stop(),
+            # A trial that lost its worker is put back in the ledger, and has a new attempt as soon
+            # as a node has room.
             failure_config=ray.tune.FailureConfig(max_failures=0),
             # The trial saves itself at every task border; setup() goes on from there.
-            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False)))
+            checkpoint_config=ray.tune.CheckpointConfig(
+                checkpoint_frequency=0, checkpoint_at_end=False
+            ),
+        ),
+    )
 
 
 @contextmanager
 def _log_file(path: AnyPath) -> Iterator[None]:
-    """Sends the messages of Ray's and our loggers to a file; on the screen they would break the listener."""
+    """Sends the messages of Ray's and our loggers to a file.
+
+    On the screen they would break the listener.
+    """
     handler = log_file(path)
     loggers = {"ray.tune": logging.ERROR, "results": logging.WARNING, "tune": logging.WARNING}
     for name, level in loggers.items():

@@ -1,6 +1,7 @@
 """Ray's Trainable around dynamos.trainer: one step() per task, one process for many trials.
 
-torch is imported where a trial runs, so that the driver, which only names this class, does without it.
+torch is imported where a trial runs, so that the driver, which only names this class, does without
+it.
 """
 
 import errno
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
 
-# The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...], "state", "reason",
-# "node": its id}. The first report of an attempt has no results and says that training begins: "began". The state is a
-# trial's, None while it goes on, PUT_BACK where the machine is at fault and not the trial, or OUT_OF_MEMORY.
+# The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...],
+# "state", "reason", "node": its id}. The first report of an attempt has no results and says that
+# training begins: "began". The state is a trial's, None while it goes on, PUT_BACK where the
+# machine is at fault and not the trial, or OUT_OF_MEMORY.
 REPORT = "report"
 PUT_BACK = "PUT_BACK"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -49,11 +51,11 @@ class StopRequested(Exception):
 class SweepTrial(ray.tune.Trainable):
     """A trial: trains its seeds in lockstep, task by task, in the first of its folders, as seed-S.
 
-    It goes on from the newest checkpoints in its folders. Its configuration, as the searcher gives it:
-    {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes": JSON of the fields
-    that differ from the base, "place": JSON of the Place that it holds}.
-    Ray keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more.
-    Errors of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
+    It goes on from the newest checkpoints in its folders. Its configuration, as the searcher gives
+    it: {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes":
+    JSON of the fields that differ from the base, "place": JSON of the Place that it holds}. Ray
+    keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more. Errors
+    of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
@@ -79,12 +81,18 @@ class SweepTrial(ray.tune.Trainable):
         on = [{"ray.io/node-id": place["node"]}]
         return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
-    def setup(self, config: dict[str, Any], base: TrainConfig, seeds: Sequence[int],  # type: ignore[override]
-              images: dict[str, RawImages] | None, hashes: Mapping[str, str]) -> None:
+    def setup(  # type: ignore[override]
+        self,
+        config: dict[str, Any],
+        base: TrainConfig,
+        seeds: Sequence[int],
+        images: dict[str, RawImages] | None,
+        hashes: Mapping[str, str],
+    ) -> None:
         """Prepares the worker process for its first trial.
 
-        `base` and `seeds` are the sweep's; `images` are those that the driver has sent, None if they are on this disk;
-        `hashes` are those that the images must have.
+        `base` and `seeds` are the sweep's; `images` are those that the driver has sent, None if
+        they are on this disk; `hashes` are those that the images must have.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
@@ -99,9 +107,12 @@ class SweepTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one task. The report holds every result so far, so that the ledger misses none after a crash.
+        """Trains one task.
 
-        The first step of an attempt trains nothing: a worker's imports and images are not its trial's time.
+        The report holds every result so far, so that the ledger misses none after a crash.
+
+        The first step of an attempt trains nothing: a worker's imports and images are not its
+        trial's time.
         """
         if not self._ready:
             self._ready = True
@@ -115,14 +126,18 @@ class SweepTrial(ray.tune.Trainable):
             state, reason = "PRUNED", f"{NON_FINITE}{error.place}"
         except StopRequested:
             state, reason = "PRUNED", STOPPED
-        except Exception as error:  # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
+        except Exception as error:
+            # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
             if isinstance(error, OSError) and not isinstance(self._attempt, Path):
                 raise  # the store's: another worker may reach it
             state, reason = self._failure(error)
         finally:
             logging.getLogger("dynamos").removeHandler(self._log)
-        results = [{"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
-                   for seed, trainer in self._trainers.items() for result in trainer.results]
+        results = [
+            {"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
+            for seed, trainer in self._trainers.items()
+            for result in trainer.results
+        ]
         if state is not None:
             self._trainers = {}
             _free_memory()
@@ -132,12 +147,26 @@ class SweepTrial(ray.tune.Trainable):
         """Closes the log."""
         self._log.close()
 
-    def _report(self, results: list[dict[str, Any]], state: str | None, reason: str | None,
-                began: bool = False) -> dict[str, Any]:
-        return {REPORT: json.dumps({"attempt": self._config["attempt"], "began": began, "results": results,
-                                    "state": state, "reason": reason,
-                                    "node": ray.get_runtime_context().get_node_id()}),
-                "done": state is not None}
+    def _report(
+        self,
+        results: list[dict[str, Any]],
+        state: str | None,
+        reason: str | None,
+        began: bool = False,
+    ) -> dict[str, Any]:
+        return {
+            REPORT: json.dumps(
+                {
+                    "attempt": self._config["attempt"],
+                    "began": began,
+                    "results": results,
+                    "state": state,
+                    "reason": reason,
+                    "node": ray.get_runtime_context().get_node_id(),
+                }
+            ),
+            "done": state is not None,
+        }
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config, self._ready = config, False
@@ -148,14 +177,18 @@ class SweepTrial(ray.tune.Trainable):
         self._log = log_file(self._attempt / "log.txt")
 
     def _prepare(self) -> tuple[str | None, str | None]:
-        """Loads the images and torch; (state, reason) of a trial that cannot train here, else (None, None)."""
+        """Loads the images and torch.
+
+        (state, reason) of a trial that cannot train here, else (None, None).
+        """
         from dynamos.trainer import Trainer
 
         try:
             new, stream = not self._streams, self._stream(self._base)
             lack = other_images(self._base, stream, self._hashes)
             if new and lack is None:
-                Trainer(self._base, stream)  # a process's first optimiser takes seconds: torch imports 800 modules
+                # a process's first optimiser takes seconds: torch imports 800 modules
+                Trainer(self._base, stream)
         except (DynamosError, OSError) as error:
             lack = str(error)
         except Exception as error:
@@ -168,7 +201,10 @@ class SweepTrial(ray.tune.Trainable):
         from dynamos.recorders import CURVE, write_curve
 
         if not self._trainers:
-            write_whole(self._attempt / "config.yaml", yaml.safe_dump(self._train().to_dict(), sort_keys=False))
+            write_whole(
+                self._attempt / "config.yaml",
+                yaml.safe_dump(self._train().to_dict(), sort_keys=False),
+            )
             for seed in self._seeds:
                 self._trainers[seed] = self._resumed(seed)
         task = min(len(trainer.results) for trainer in self._trainers.values())
@@ -201,17 +237,25 @@ class SweepTrial(ray.tune.Trainable):
         return trainer
 
     def _stream(self, train: TrainConfig) -> "Stream":
-        """The trial's stream, loaded once per process; a space may not vary the fields that it depends on."""
+        """The trial's stream, loaded once per process.
+
+        A space may not vary the fields that it depends on.
+        """
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
 
         key = train.dataset, train.evaluate_on
         if key not in self._streams:
-            self._streams[key] = load_stream(train, pick_device(train.device), images=received(self._images))
+            self._streams[key] = load_stream(
+                train, pick_device(train.device), images=received(self._images)
+            )
         return self._streams[key]
 
     def _stop_if_asked(self, _: "Trainer") -> None:
-        """Raises StopRequested if the trial's folder has the stop file; looks about once a second."""
+        """Raises StopRequested if the trial's folder has the stop file.
+
+        Looks about once a second.
+        """
         if (began := time.monotonic()) >= self._look_at:
             if (self._attempt.parent / STOP_FILE).exists():
                 raise StopRequested
@@ -219,7 +263,10 @@ class SweepTrial(ray.tune.Trainable):
             self._look_at = now + max(STOP_POLL_SECONDS, (now - began) / STOP_POLL_SHARE)
 
     def _failure(self, error: Exception) -> tuple[str, str]:
-        """(state, reason) of a trial that an error ended; writes its traceback to a file if the disk has room."""
+        """(state, reason) of a trial that an error ended.
+
+        Writes its traceback to a file if the disk has room.
+        """
         from dynamos.device import lacks_memory
 
         try:
@@ -237,7 +284,10 @@ class SweepTrial(ray.tune.Trainable):
 
 
 def _free_memory() -> None:
-    """Releases a GPU's memory for the trials that share it; torch would keep it for this process."""
+    """Releases a GPU's memory for the trials that share it.
+
+    Torch would keep it for this process.
+    """
     import torch
 
     if torch.cuda.is_initialized():
@@ -245,7 +295,10 @@ def _free_memory() -> None:
 
 
 def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
-    """Writes the channels that each class uses, for the report; before the checkpoint, so that no crash loses them."""
+    """Writes the channels that each class uses, for the report.
+
+    Before the checkpoint, so that no crash loses them.
+    """
     content = io.BytesIO()
     assert trainer.channel_use is not None  # it has just evaluated
     np.save(content, trainer.channel_use)

@@ -1,4 +1,4 @@
-"""Addresses of Ray clusters: HOST:PORT of the cluster itself, http://HOST:PORT of its job server."""
+"""Addresses of Ray clusters: HOST:PORT of the cluster, http://HOST:PORT of its job server."""
 
 JOB_SERVER = "http://127.0.0.1:8265"  # Ray's default
 

@@ -14,7 +14,9 @@ import grpc
 import joblib
 import ray
 from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
 from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
@@ -30,17 +32,23 @@ CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # largest age of the list of nodes
 log = logging.getLogger(__name__)
 _LONG_PATH = "AF_UNIX path length"  # part of Ray's error for a socket path that is too long
-_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"  # set in a driver that Ray Jobs started; its packages came with the job
+# set in a driver that Ray Jobs started; its packages came with the job
+_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def cluster_address(given: str | None) -> str | None:
-    """The address of the cluster to use: `given`, else RAY_ADDRESS; None for a private Ray on this machine."""
+    """The address of the cluster to use.
+
+    `given`, else RAY_ADDRESS; None for a private Ray on this machine.
+    """
     address = given or os.environ.get("RAY_ADDRESS") or None
     name = "--address" if given else "RAY_ADDRESS"
     hint = "" if given else " Unset the variable to run on this machine alone."
     if address is not None and "://" in address:
-        raise UserError(f"{name} {address}: a driver connects to auto or HOST:PORT, from a machine of the cluster. "
-                        f"From any other: dynamos-sweep submit --address http://HOST:8265.{hint}")
+        raise UserError(
+            f"{name} {address}: a driver connects to auto or HOST:PORT, from a machine of the "
+            f"cluster. From any other: dynamos-sweep submit --address http://HOST:8265.{hint}"
+        )
     if address is not None and address != "auto" and not address.rpartition(":")[2].isdigit():
         raise UserError(f"{name} {address!r} is neither auto nor HOST:PORT.{hint}")
     return address
@@ -50,9 +58,9 @@ def cluster_address(given: str | None) -> str | None:
 def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
     """Keeps Ray running in a `with` block; yields a function that lists the nodes that take trials.
 
-    Without an address it starts a Ray on this machine, with the resources of `here`, that listens on loopback only.
-    Token authentication is on, Ray's default; Ray reads the token from RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token.
-    RunError where no cluster answers.
+    Without an address it starts a Ray on this machine, with the resources of `here`, that listens
+    on loopback only. Token authentication is on, Ray's default; Ray reads the token from
+    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. RunError where no cluster answers.
     """
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _Job()}
     with _own_sigterm():
@@ -70,7 +78,10 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
 
 @contextmanager
 def _own_sigterm() -> Iterator[None]:
-    """Keeps Ray from replacing the handler of SIGTERM; Ray's handler would end the process at any point."""
+    """Keeps Ray from replacing the handler of SIGTERM.
+
+    Ray's handler would end the process at any point.
+    """
     before = ray._private.utils.set_sigterm_handler
     ray._private.utils.set_sigterm_handler = lambda _: None
     try:
@@ -80,7 +91,7 @@ def _own_sigterm() -> Iterator[None]:
 
 
 class _Job(JobConfig):
-    """Job of a driver that keeps its working folder, in which a user's tune.py may lie, off its workers' path."""
+    """Job of a driver whose working folder, maybe with a user's tune.py, its workers ignore."""
 
     def __init__(self) -> None:
         # Workers need that folder if our packages lie in it and nowhere else.
@@ -92,21 +103,32 @@ class _Job(JobConfig):
 
 
 def _start(here: Node, quiet: dict[str, Any]) -> None:
-    # Ray's processes listen on 127.0.0.1 alone if Ray takes the machine for one that never joins a cluster. By default
-    # it does so only on Windows and macOS.
+    # Ray's processes listen on 127.0.0.1 alone if Ray takes the machine for one that never joins a
+    # cluster. By default it does so only on Windows and macOS.
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     check_token()
     try:
-        ray.init(address="local", num_cpus=int(here.cpus), num_gpus=int(here.gpus), include_dashboard=False, **quiet)
+        ray.init(
+            address="local",
+            num_cpus=int(here.cpus),
+            num_gpus=int(here.gpus),
+            include_dashboard=False,
+            **quiet,
+        )
     except OSError as error:
         if _LONG_PATH not in str(error):
             raise
-        name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)  # /tmp is short
-        raise UserError(f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be longer than "
-                        "the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp.") from None
+        # /tmp is short
+        name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)
+        raise UserError(
+            f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be "
+            "longer than the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp."
+        ) from None
     except Exception as error:  # on a busy machine Ray raises a plain Exception
-        raise RunError(f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was begun; on a "
-                       "machine that is busy, try again.") from error
+        raise RunError(
+            f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was "
+            "begun; on a machine that is busy, try again."
+        ) from error
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = before
     token = Path.home() / ".ray" / "auth_token"
@@ -115,12 +137,18 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
 
 
 def this_machine(config: SweepConfig) -> Node:
-    """This machine as a node: the CPUs that affinity and container allow and, if the sweep uses GPUs, its GPUs."""
-    return Node("", socket.gethostname(), joblib.cpu_count(), apart(gpu_count) if config.gpus_per_trial else 0)
+    """This machine as a node: the CPUs it may use and, if the sweep uses GPUs, its GPUs."""
+    return Node(
+        "",
+        socket.gethostname(),
+        joblib.cpu_count(),
+        apart(gpu_count) if config.gpus_per_trial else 0,
+    )
 
 
 def _join(address: str, quiet: dict[str, Any]) -> None:
-    # Ray merges the runtime environments of a job and its driver, and refuses if both name packages.
+    # Ray merges the runtime environments of a job and its driver, and refuses if both name
+    # packages.
     ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
     try:
         found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
@@ -130,21 +158,36 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
             os.environ["RAY_AUTH_MODE"] = "disabled"
             Config.initialize("")
         ray.init(address=found, runtime_env=ours, **quiet)
-    except (ConnectionError, RuntimeError, ValueError, grpc.RpcError, ray.exceptions.RayError) as error:
-        said = error.details() if isinstance(error, grpc.RpcError) else str(error).strip().splitlines()[0]
+    except (
+        ConnectionError,
+        RuntimeError,
+        ValueError,
+        grpc.RpcError,
+        ray.exceptions.RayError,
+    ) as error:
+        said = (
+            error.details()
+            if isinstance(error, grpc.RpcError)
+            else str(error).strip().splitlines()[0]
+        )
         where = address if os.environ.get("RAY_ADDRESS") != address else f"{address} (RAY_ADDRESS)"
-        raise RunError(f"no Ray cluster could be joined at {where}: {str(said).rstrip('.')}. The driver has to run "
-                       "on a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), and connect to "
-                       "the port that `ray start --head` prints, by default 6379.") from None
+        raise RunError(
+            f"no Ray cluster could be joined at {where}: {str(said).rstrip('.')}. The driver has "
+            "to run on a machine of the cluster, with the cluster's token (RAY_AUTH_TOKEN_PATH), "
+            "and connect to the port that `ray start --head` prints, by default 6379."
+        ) from None
 
 
 def wants_a_token(address: str) -> bool:
     """Whether a cluster demands its token; RpcError if no cluster answers."""
-    if os.environ.get("RAY_USE_TLS") == "1":  # no request is sent: it would need the cluster's certificates
+    # no request is sent: it would need the cluster's certificates
+    if os.environ.get("RAY_USE_TLS") == "1":
         return True
     with grpc.insecure_channel(address, options=ray_constants.GLOBAL_GRPC_OPTIONS) as channel:
         try:
-            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(b"", timeout=CONNECT_SECONDS)
+            channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(
+                b"", timeout=CONNECT_SECONDS
+            )
         except grpc.RpcError as error:
             if error.code() != grpc.StatusCode.UNAUTHENTICATED:
                 raise
@@ -155,7 +198,11 @@ def wants_a_token(address: str) -> bool:
 def package_folders() -> list[str]:
     """The folders of our packages, which Ray carries to other machines."""
     specs = [find_spec(name) for name in PACKAGES]
-    return [str(Path(spec.origin).parent) for spec in specs if spec is not None and spec.origin is not None]
+    return [
+        str(Path(spec.origin).parent)
+        for spec in specs
+        if spec is not None and spec.origin is not None
+    ]
 
 
 def check_token() -> None:
@@ -165,13 +212,17 @@ def check_token() -> None:
     try:
         AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
     except ray.exceptions.AuthenticationError:
-        raise UserError(f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, cannot "
-                        "be read or is empty. Name the one that holds the token, or unset the variable: without it Ray "
-                        "takes ~/.ray/auth_token, and makes that where it starts.") from None
+        raise UserError(
+            f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, "
+            "cannot be read or is empty. Name the one that holds the token, or unset the variable: "
+            "without it Ray takes ~/.ray/auth_token, and makes that where it starts."
+        ) from None
 
 
 def let_in() -> None:
-    """Makes this process send the cluster's token if it has one; Ray does so only where it starts the cluster.
+    """Makes this process send the cluster's token if it has one.
+
+    Ray does so only where it starts the cluster.
 
     From then on Ray logs nothing but errors.
     """
@@ -193,16 +244,22 @@ class _Nodes:
             try:
                 leaving = state.get_draining_nodes()
                 entries = state.node_table()  # type: ignore[no-untyped-call]
-            except ray.exceptions.RayError as error:  # the head is away: the last list holds until it answers
+            except ray.exceptions.RayError as error:
+                # the head is away: the last list holds until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
-            self._nodes = [_node(entry) for entry in entries if entry["Alive"] and entry["NodeID"] not in leaving]
+            self._nodes = [
+                _node(entry)
+                for entry in entries
+                if entry["Alive"] and entry["NodeID"] not in leaving
+            ]
         return self._nodes
 
 
 def _node(entry: dict[str, Any]) -> Node:
     resources = entry["Resources"]
-    kind = next((name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")), None)
+    kind = next(
+        (name.partition(":")[2] for name in resources if name.startswith("accelerator_type:")), None
+    )
     host = f"{entry['NodeManagerHostname']} {entry['NodeManagerAddress']}"
-    return Node(entry["NodeID"], host, resources.get("CPU", 0.0), resources.get("GPU", 0.0),
-                kind)
+    return Node(entry["NodeID"], host, resources.get("CPU", 0.0), resources.get("GPU", 0.0), kind)

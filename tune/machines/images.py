@@ -10,11 +10,15 @@ if TYPE_CHECKING:
 
     from dynamos.data import Images
 
-RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"  # (N, C, H, W) uint8, (N,) int64, the white that means 1.0
+# (N, C, H, W) uint8, (N,) int64, the white that means 1.0
+RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"
 
 
 def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
-    """The images that trials train and are evaluated on, to send to nodes; None for embedded ones."""
+    """The images that trials train and are evaluated on, to send to nodes.
+
+    None for embedded ones.
+    """
     return None if base.data_path is None else apart(raw_images, base)
 
 
@@ -22,8 +26,10 @@ def raw_images(base: TrainConfig) -> dict[str, RawImages]:
     """The images that a configuration reads: "training" and, if it is evaluated on them, "test"."""
     from dynamos.streams import read_images
 
-    return {name: (images.pixels.numpy(), images.labels.numpy(), images.white)
-            for name, images in read_images(base).items()}
+    return {
+        name: (images.pixels.numpy(), images.labels.numpy(), images.white)
+        for name, images in read_images(base).items()
+    }
 
 
 def received(images: dict[str, RawImages] | None) -> "dict[str, Images] | None":
@@ -32,5 +38,11 @@ def received(images: dict[str, RawImages] | None) -> "dict[str, Images] | None":
 
     from dynamos.data import Images
 
-    return None if images is None else {name: Images(torch.tensor(pixels), torch.tensor(labels), white)
-                                        for name, (pixels, labels, white) in images.items()}
+    return (
+        None
+        if images is None
+        else {
+            name: Images(torch.tensor(pixels), torch.tensor(labels), white)
+            for name, (pixels, labels, white) in images.items()
+        }
+    )

@@ -32,30 +32,40 @@ class Jobs:
     def __init__(self, address: str) -> None:
         """Connects; RunError if no server answers or the server refuses this user."""
         let_in()
-        for name in ("dashboard_sdk", "job.sdk"):  # these set their levels themselves, and log every upload
+        # these set their levels themselves, and log every upload
+        for name in ("dashboard_sdk", "job.sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
         self._address = address
         with self._told():
             self._client = JobSubmissionClient(address)
 
-    def submit(self, arguments: Sequence[str], sweep: str | None, files: Iterable[Path] = ()) -> str:
-        """The id of a new job that runs `dynamos-sweep ARGUMENTS`, in a folder with copies of `files`."""
+    def submit(
+        self, arguments: Sequence[str], sweep: str | None, files: Iterable[Path] = ()
+    ) -> str:
+        """The id of a new job that runs `dynamos-sweep ARGUMENTS` with copies of `files`."""
         with self._told(), tempfile.TemporaryDirectory() as folder:
             for file in files:
                 shutil.copy(file, folder)
             sent = {"working_dir": folder} if any(Path(folder).iterdir()) else {}
-            return str(self._client.submit_job(
-                entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
-                metadata={} if sweep is None else {SWEEP: sweep},
-                # Its tables must fit the screen here.
-                runtime_env={"py_modules": package_folders(), **sent, "env_vars": {
-                    ASKED_FOR: "1"} | ({} if (columns := width()) is None else {SCREEN: str(columns)})}))
+            return str(
+                self._client.submit_job(
+                    entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
+                    metadata={} if sweep is None else {SWEEP: sweep},
+                    # Its tables must fit the screen here.
+                    runtime_env={
+                        "py_modules": package_folders(),
+                        **sent,
+                        "env_vars": {ASKED_FOR: "1"}
+                        | ({} if (columns := width()) is None else {SCREEN: str(columns)}),
+                    },
+                )
+            )
 
     def started(self, arguments: Sequence[str], sweep: str, files: Sequence[Path] = ()) -> str:
         """The id of a job whose sweep has started, or is about to.
 
-        A submission that fails at its start is repeated once, because loading its packages may fail once. RunError if
-        the second fails too, or if the command itself refuses.
+        A submission that fails at its start is repeated once, because loading its packages may fail
+        once. RunError if the second fails too, or if the command itself refuses.
         """
         for last in (False, True):
             job = self.submit(arguments, sweep, files)
@@ -69,7 +79,7 @@ class Jobs:
         raise AssertionError
 
     def run(self, arguments: Sequence[str], files: Iterable[Path] = ()) -> int:
-        """Runs a command on the cluster to its end, prints its output and returns its exit status."""
+        """Runs a command on the cluster, prints its output and returns its exit status."""
         job = self.submit(arguments, None, files)
         self.follow(job)
         while not (details := self._details(job)).status.is_terminal():
@@ -93,19 +103,26 @@ class Jobs:
             _print(self._client.get_job_logs(job))
 
     def of(self, name: str) -> str:
-        """The id of a job, given its id or the sweep whose newest driver it is; UserError if no job matches."""
+        """The id of a job, given its id or the sweep whose newest driver it is.
+
+        UserError if no job matches.
+        """
         with self._told():
             jobs = [job for job in self._client.list_jobs() if job.submission_id is not None]
         if any(job.submission_id == name for job in jobs):
             return name
         drivers = [job for job in jobs if (job.metadata or {}).get(SWEEP) == name]
         if not drivers:
-            known = sorted({(job.metadata or {}).get(SWEEP) or str(job.submission_id) for job in jobs})
-            raise UserError(f"no job of {name!r} at {self._address}; there are {', '.join(known) or 'none'}.")
+            known = sorted(
+                {(job.metadata or {}).get(SWEEP) or str(job.submission_id) for job in jobs}
+            )
+            raise UserError(
+                f"no job of {name!r} at {self._address}; there are {', '.join(known) or 'none'}."
+            )
         return str(max(drivers, key=lambda job: job.start_time or 0).submission_id)
 
     def _watched(self, job: str) -> tuple[JobStatus, str]:
-        """(status, output) of a job once its trials start, once it has ended, or after START_SECONDS."""
+        """(status, output) of a job once its trials start, it ends, or START_SECONDS pass."""
         until = time.monotonic() + START_SECONDS
         while True:
             status = self._details(job).status
@@ -125,8 +142,10 @@ class Jobs:
         try:
             yield
         except ray.exceptions.AuthenticationError:
-            raise RunError(f"the job server at {self._address} does not let you in: it wants the cluster's token; name "
-                           "the file that holds it in RAY_AUTH_TOKEN_PATH.") from None
+            raise RunError(
+                f"the job server at {self._address} does not let you in: it wants the cluster's "
+                "token; name the file that holds it in RAY_AUTH_TOKEN_PATH."
+            ) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
             said = str(failure).strip().splitlines() or [type(failure).__name__]
             raise RunError(f"the job server at {self._address} cannot be used: {said[0]}") from None

@@ -1,6 +1,7 @@
 """Number of trials on a GPU: measured on one node of each kind before a session's first trial.
 
-All trials of a sweep train equally many steps, so the packing with the most steps a second has the most trials an hour.
+All trials of a sweep train equally many steps, so the packing with the most steps a second has the
+most trials an hour.
 """
 
 import time
@@ -37,7 +38,8 @@ class _Probe:
         from dynamos.streams import load_stream
 
         self._cuda = torch.cuda if base.device.startswith("cuda") else None
-        self._config = base.replace(warmup=False)  # the first steps, without gates, are faster than the others
+        # the first steps, without gates, are faster than the others
+        self._config = base.replace(warmup=False)
         self._stream = load_stream(self._config, pick_device(base.device), images=received(images))
         self._until, self._steps = 0.0, 0
         self._trainer: Trainer | None = None
@@ -68,12 +70,16 @@ class _Probe:
             raise TimeoutError
 
 
-def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None,
-            interrupted: Callable[[], bool]) -> dict[int, float]:
+def measure(
+    config: SweepConfig,
+    node: Node,
+    images: dict[str, RawImages] | None,
+    interrupted: Callable[[], bool],
+) -> dict[int, float]:
     """Steps a second of all trials on a node's GPU together, by the number of trials.
 
-    Packings that do not fit its memory or its CPUs are left out, and so are those after an interrupt. RunError if not
-    even one trial trains.
+    Packings that do not fit its memory or its CPUs are left out, and so are those after an
+    interrupt. RunError if not even one trial trains.
     """
     found = dict[int, float]()
     shared = ray.put(images)
@@ -81,18 +87,22 @@ def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None
         if found and (interrupted() or trials * config.cpus_per_trial > node.cpus):
             break
         on = NodeAffinitySchedulingStrategy(node.id, soft=False)
-        probe: Any = ray.remote(_Probe).options(num_cpus=config.cpus_per_trial, num_gpus=1 / trials,
-                                                scheduling_strategy=on)
+        probe: Any = ray.remote(_Probe).options(
+            num_cpus=config.cpus_per_trial, num_gpus=1 / trials, scheduling_strategy=on
+        )
         probes = [probe.remote(config.base, shared) for _ in range(trials)]
         try:
             ray.get([one.memory.remote() for one in probes], timeout=START_SECONDS)
-            found[trials] = sum(ray.get([one.train.remote(PROBE_SECONDS) for one in probes],
-                                        timeout=START_SECONDS))
+            found[trials] = sum(
+                ray.get([one.train.remote(PROBE_SECONDS) for one in probes], timeout=START_SECONDS)
+            )
             taken = max(ray.get([one.memory.remote() for one in probes], timeout=START_SECONDS))
         except ray.exceptions.RayError as error:  # out of memory or out of time: too many trials
             if not found:
                 said = str(error).strip().splitlines()[-1]
-                raise RunError(f"a trial on a GPU of {node.host}, to measure its speed, failed: {said}") from None
+                raise RunError(
+                    f"a trial on a GPU of {node.host}, to measure its speed, failed: {said}"
+                ) from None
             break
         finally:
             for one in probes:
@@ -103,7 +113,10 @@ def measure(config: SweepConfig, node: Node, images: dict[str, RawImages] | None
 
 
 def best_packing(found: Mapping[int, float]) -> int:
-    """Number of trials on a GPU with the most steps a second; of those within GAIN of each other the fewest."""
+    """Number of trials on a GPU with the most steps a second.
+
+    Of those within GAIN of each other the fewest.
+    """
     chosen = min(found)
     for trials in sorted(found):
         if found[trials] > GAIN * found[chosen]:

@@ -1,4 +1,4 @@
-"""Places of trials: how many each node of a Ray cluster holds, and the share of a GPU that each gets."""
+"""Places of trials: how many each node holds, and the share of a GPU of each."""
 
 import math
 from collections import Counter
@@ -32,7 +32,8 @@ class Place:
 class Places:
     """The places of a session, as nodes come and go.
 
-    While all nodes are packed alike, Ray chooses a trial's node. Once they are not, each trial is given its node.
+    While all nodes are packed alike, Ray chooses a trial's node. Once they are not, each trial is
+    given its node.
     """
 
     def __init__(self, config: SweepConfig, nodes: Callable[[], Sequence[Node]]) -> None:
@@ -82,7 +83,9 @@ class Places:
         self.packings += 1
 
     def thin_out(self, place: Place, node: str) -> bool:
-        """Halves the trials on each GPU of a node after one at `place` ran out of memory; False if it was alone.
+        """Halves the trials on each GPU of a node after one at `place` ran out of memory.
+
+        False if it was alone.
 
         A second such trial of the same packing changes nothing more.
         """
@@ -98,7 +101,10 @@ class Places:
 def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
     """Number of trials that a node with so many CPUs and GPUs holds at a time."""
     fits = math.inf
-    for there, wanted, whole in ((cpus, cpus_per_trial, False), (gpus, gpus_per_trial, gpus_per_trial < 1)):
+    for there, wanted, whole in (
+        (cpus, cpus_per_trial, False),
+        (gpus, gpus_per_trial, gpus_per_trial < 1),
+    ):
         if wanted:
             # A fraction of a GPU lies on one GPU; 1 / 0.2 must be 5.
             units = int(there) if whole else 1
@@ -108,11 +114,17 @@ def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) 
 
 def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
     """Raises UserError if no node holds a trial; it names the scarce resource."""
-    for kind, wanted, most in (("cpus", config.cpus_per_trial, max((n.cpus for n in nodes), default=0)),
-                               ("gpus", config.gpus_per_trial, max((n.gpus for n in nodes), default=0))):
+    for kind, wanted, most in (
+        ("cpus", config.cpus_per_trial, max((n.cpus for n in nodes), default=0)),
+        ("gpus", config.gpus_per_trial, max((n.gpus for n in nodes), default=0)),
+    ):
         if wanted > most:
-            raise UserError(f"--{kind}-per-trial {wanted:g} is more than there is: {most:g}"
-                            f"{' on any one node' if len(nodes) > 1 else ''}.")
+            raise UserError(
+                f"--{kind}-per-trial {wanted:g} is more than there is: {most:g}"
+                f"{' on any one node' if len(nodes) > 1 else ''}."
+            )
     if not any(fit(n.cpus, n.gpus, config.cpus_per_trial, config.gpus_per_trial) for n in nodes):
-        raise UserError(f"no node has both --cpus-per-trial {config.cpus_per_trial:g} and --gpus-per-trial "
-                        f"{config.gpus_per_trial:g}.")
+        raise UserError(
+            f"no node has both --cpus-per-trial {config.cpus_per_trial:g} and --gpus-per-trial "
+            f"{config.gpus_per_trial:g}."
+        )

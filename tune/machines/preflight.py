@@ -1,4 +1,4 @@
-"""Checks of every node of a cluster before a sweep spends anything: resources, versions, storage, data."""
+"""Checks of every node before a sweep begins: resources, versions, storage, data."""
 
 import datetime as dt
 import hashlib
@@ -31,12 +31,24 @@ from tune.machines.images import RawImages, shipped_images
 from tune.machines.places import Node, Places, refuse_unless_fit
 from tune.tracking.store import one_line, reachable
 
-SAME = ("python", "torch", "ray", "optuna", "numpy", "code")  # versions in which every node must equal the driver
+# versions in which every node must equal the driver
+SAME = ("python", "torch", "ray", "optuna", "numpy", "code")
 NODE_SECONDS = 180.0  # limit for a node's answer; its first worker imports much
 CLOCK_SECONDS = 60.0  # largest difference of a node's clock
 FREE_BYTES = 1e9
 # SQLite's locks do not hold on these.
-NETWORK_FILE_SYSTEMS = ("nfs", "cifs", "smb", "lustre", "gpfs", "ceph", "glusterfs", "beegfs", "9p", "fuse")
+NETWORK_FILE_SYSTEMS = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "ceph",
+    "glusterfs",
+    "beegfs",
+    "9p",
+    "fuse",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,43 +64,71 @@ class NodeReport:
     data: str  # "embedded", or the digest of the images that reached it
 
 
-def preflight(config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig) -> None:
-    """Prints the resources, versions, storage and data of each node; RunError for faults, with their remedies.
+def preflight(
+    config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig
+) -> None:
+    """Prints the resources, versions, storage and data of each node.
+
+    RunError for faults, with their remedies.
 
     `base` decides which images its trials need.
     """
     console = Console(stderr=True)
-    with console.status("looking at the cluster") as status, connected(address, this_machine(config)) as list_nodes:
+    with (
+        console.status("looking at the cluster") as status,
+        connected(address, this_machine(config)) as list_nodes,
+    ):
         nodes = list_nodes()
         status.update(f"asking {len(nodes)} nodes")
         images = shipped_images(base)
         reports, silent = _reports(images, storage, nodes)
         ours = {**versions(), "data": "embedded" if images is None else digest(images)}
         console.print(_table(reports, Places(config, list_nodes), ours))
-        console.print("here: " + ", ".join(f"{name} {ours[name]}" for name in SAME), soft_wrap=True, highlight=False)
+        console.print(
+            "here: " + ", ".join(f"{name} {ours[name]}" for name in SAME),
+            soft_wrap=True,
+            highlight=False,
+        )
     problems = silent + [problem for report in reports for problem in problems_of(report, ours)]
     problems += ledger_problems(config, storage)
     answer = None if config.tracking_uri is None else reachable(config.tracking_uri)
     if answer is not None:
-        console.print(f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs all the same, and "
-                      "dynamos-sweep sync makes up for it.", soft_wrap=True, highlight=False)
+        console.print(
+            f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs all the "
+            "same, and dynamos-sweep sync makes up for it.",
+            soft_wrap=True,
+            highlight=False,
+        )
     if problems:
-        raise RunError("the cluster is not ready. " + " ".join(f"({i}) {p}" for i, p in enumerate(problems, start=1)))
+        raise RunError(
+            "the cluster is not ready. "
+            + " ".join(f"({i}) {p}" for i, p in enumerate(problems, start=1))
+        )
     refuse_unless_fit(config, nodes)
 
 
 def versions() -> dict[str, str]:
-    """The version of everything in SAME in this process; that of our code is a hash of its files."""
-    known = {"python": platform.python_version(), "code": code_version(map(Path, package_folders()))}
+    """The version of everything in SAME in this process.
+
+    That of our code is a hash of its files.
+    """
+    known = {
+        "python": platform.python_version(),
+        "code": code_version(map(Path, package_folders())),
+    }
     return {name: known.get(name) or version(name) for name in SAME}
 
 
 def code_version(packages: Iterable[Path]) -> str:
-    """8 hex digits of the SHA-256 of packages' modules and YAML files, those of their sub-packages too."""
+    """8 hex digits of the SHA-256 of packages' modules and YAML files, sub-packages included."""
     hashed = hashlib.sha256()
     for folder in packages:
         for path in sorted(path for path in folder.rglob("*") if path.suffix in (".py", ".yaml")):
-            hashed.update(f"{path.relative_to(folder.parent).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+            hashed.update(
+                f"{path.relative_to(folder.parent).as_posix()}\0".encode()
+                + path.read_bytes()
+                + b"\0"
+            )
     return hashed.hexdigest()[:8]
 
 
@@ -106,12 +146,20 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
     host, found = report.node.host, []
     for name in SAME:
         if report.versions[name] != own[name]:
-            found.append(f"{host} has {name} {report.versions[name]}, the driver {own[name]}: install the same.")
+            found.append(
+                f"{host} has {name} {report.versions[name]}, the driver {own[name]}: install the "
+                "same."
+            )
     if report.storage is not None:
-        found.append(f"{host} cannot use the storage: {report.storage}. Give a --storage that every node writes and "
-                     "reads: a shared folder or an object store's URL.")
+        found.append(
+            f"{host} cannot use the storage: {report.storage}. Give a --storage that every node "
+            "writes and reads: a shared folder or an object store's URL."
+        )
     if report.data != own["data"]:
-        found.append(f"{host} did not get the images as the driver has them: {report.data}, not {own['data']}.")
+        found.append(
+            f"{host} did not get the images as the driver has them: {report.data}, not "
+            f"{own['data']}."
+        )
     if abs(report.clock) > CLOCK_SECONDS:
         found.append(f"{host}'s clock is {report.clock:+.0f} s off: synchronise it (NTP).")
     if report.free_bytes < FREE_BYTES:
@@ -126,14 +174,20 @@ def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
         place = storage if url is None else Path(str(url.database))
         kind = file_system(place) if isinstance(place, Path) else ""
         if kind.startswith(NETWORK_FILE_SYSTEMS):
-            return [f"{place} is on a network file system ({kind}), on which an SQLite ledger is not safe: give a "
-                    "--ledger-url of another database, or a file on a disk of this machine."]
+            return [
+                f"{place} is on a network file system ({kind}), on which an SQLite ledger is not "
+                "safe: give a --ledger-url of another database, or a file on a disk of this "
+                "machine."
+            ]
     if config.ledger_url is None:
         return []
     try:
         create_engine(config.ledger_url).connect().close()
     except (SQLAlchemyError, ImportError) as error:
-        return [f"the ledger at {config.ledger_url} cannot be reached: {str(error).strip().splitlines()[0]}"]
+        return [
+            f"the ledger at {config.ledger_url} cannot be reached: "
+            f"{str(error).strip().splitlines()[0]}"
+        ]
     return []
 
 
@@ -144,28 +198,39 @@ def file_system(path: Path) -> str:
         return ""
     entries = [line.split()[1:3] for line in mounts.read_text().splitlines()]
     inside = [(place, kind) for place, kind in entries if path.resolve().is_relative_to(place)]
-    return max(reversed(inside), key=lambda entry: len(entry[0]))[1]  # of several at one place the last is on top
+    # of several at one place the last is on top
+    return max(reversed(inside), key=lambda entry: len(entry[0]))[1]
 
 
 class _Inspector:
     """Inspects the node that it runs on."""
 
-    def look(self, probe: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None) -> dict[str, Any]:
-        return {"gpus": _gpus(), "versions": versions(), "free_bytes": _free(probe),
-                "storage": _written(probe, name), "data": "embedded" if images is None else digest(images)}
+    def look(
+        self, probe: AnyPath, name: str, images: Mapping[str, tuple[Any, Any, int]] | None
+    ) -> dict[str, Any]:
+        return {
+            "gpus": _gpus(),
+            "versions": versions(),
+            "free_bytes": _free(probe),
+            "storage": _written(probe, name),
+            "data": "embedded" if images is None else digest(images),
+        }
 
     def clock(self) -> float:
         return time.time()
 
 
-def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
-             nodes: Sequence[Node]) -> tuple[list[NodeReport], list[str]]:
+def _reports(
+    images: dict[str, RawImages] | None, storage: AnyPath, nodes: Sequence[Node]
+) -> tuple[list[NodeReport], list[str]]:
     """(the nodes' reports, a sentence for each node that did not answer)."""
     probe = storage / f".preflight-{uuid.uuid4().hex}"
     try:
         write_whole(probe / "driver", probe.name)
     except OSError as error:
-        raise UserError(f"--storage {storage} cannot be written: {error.strerror or error}.") from None
+        raise UserError(
+            f"--storage {storage} cannot be written: {error.strerror or error}."
+        ) from None
     found, silent = [], []
     try:
         sent = ray.put(images)
@@ -181,7 +246,11 @@ def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
                 before = time.time()
                 clock = ray.get(there.clock.remote(), timeout=10) - (before + time.time()) / 2
             except ray.exceptions.RayError as error:
-                why = "in time" if isinstance(error, ray.exceptions.GetTimeoutError) else str(error).splitlines()[0]
+                why = (
+                    "in time"
+                    if isinstance(error, ray.exceptions.GetTimeoutError)
+                    else str(error).splitlines()[0]
+                )
                 silent.append(f"{node.host} does not answer: {why}.")
                 continue
             if said["storage"] is None and not _read(probe / node.id, node.id):
@@ -196,7 +265,10 @@ def _reports(images: dict[str, RawImages] | None, storage: AnyPath,
 
 
 def _written(probe: AnyPath, name: str) -> str | None:
-    """Reads the driver's file and writes another beside it; the reason if this node cannot, else None."""
+    """Reads the driver's file and writes another beside it.
+
+    The reason if this node cannot, else None.
+    """
     try:
         if (probe / "driver").read_text() != probe.name:
             return f"{probe.parent} holds another file there"
@@ -214,8 +286,10 @@ def _read(path: AnyPath, text: str) -> bool:
 
 
 def _free(probe: AnyPath) -> float:
-    """Free bytes on the disk of the storage or, if the storage is no folder here, of temporary files."""
-    place = probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
+    """Free bytes on the disk of the storage, or of temporary files if it is no folder here."""
+    place = (
+        probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
+    )
     return float(shutil.disk_usage(place).free)
 
 
@@ -224,21 +298,49 @@ def _gpus() -> str:
     program = shutil.which("nvidia-smi")
     if program is None:
         return ""
-    said = subprocess.run([program, "--query-gpu=name,memory.total", "--format=csv,noheader"], capture_output=True,
-                          text=True, env={**os.environ, "CUDA_VISIBLE_DEVICES": ""})
+    said = subprocess.run(
+        [program, "--query-gpu=name,memory.total", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+    )
     return "; ".join(dict.fromkeys(said.stdout.strip().splitlines()))
 
 
 def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
-    """Table of the nodes' reports, of versions only those unlike the driver's, so that it fits a narrow screen."""
-    table = Table(title=f"{len(reports)} nodes, {places.count()} trials at a time "
-                  f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)")
-    for column in ("node", "CPUs", "GPUs", "trials", "versions", "clock", "disk", "storage", "data"):
-        table.add_column(column, justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left")
+    """Table of the nodes' reports; only versions unlike the driver's, to fit a narrow screen."""
+    table = Table(
+        title=f"{len(reports)} nodes, {places.count()} trials at a time "
+        f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)"
+    )
+    for column in (
+        "node",
+        "CPUs",
+        "GPUs",
+        "trials",
+        "versions",
+        "clock",
+        "disk",
+        "storage",
+        "data",
+    ):
+        table.add_column(
+            column, justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left"
+        )
     for report in reports:
         node = report.node
-        other = [f"{name} {report.versions[name]}" for name in SAME if report.versions[name] != own[name]]
-        table.add_row(node.host, f"{node.cpus:g}", f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
-                      str(places.on(node)), ", ".join(other) or "as here", f"{report.clock:+.1f} s",
-                      f"{report.free_bytes / 1e9:.0f} GB", "yes" if report.storage is None else "NO", report.data[:8])
+        other = [
+            f"{name} {report.versions[name]}" for name in SAME if report.versions[name] != own[name]
+        ]
+        table.add_row(
+            node.host,
+            f"{node.cpus:g}",
+            f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
+            str(places.on(node)),
+            ", ".join(other) or "as here",
+            f"{report.clock:+.1f} s",
+            f"{report.free_bytes / 1e9:.0f} GB",
+            "yes" if report.storage is None else "NO",
+            report.data[:8],
+        )
     return table

@@ -19,13 +19,25 @@ if TYPE_CHECKING:
     from dynamos.streams import Stream
 
 # Fields that decide whether a configuration can train at all.
-FITTING = ("model", "warmup", "warmup_epochs", "warmup_steps", "n_epochs", "batch_size", "nf", "hidden_dim_ratio")
+FITTING = (
+    "model",
+    "warmup",
+    "warmup_epochs",
+    "warmup_steps",
+    "n_epochs",
+    "batch_size",
+    "nf",
+    "hidden_dim_ratio",
+)
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
 
 
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Runs a function in a new process and returns its result; it may import what this process must not."""
+    """Runs a function in a new process and returns its result.
+
+    It may import what this process must not.
+    """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()
 
@@ -33,8 +45,8 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
 def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
     """The record in sweep.yaml beside the configuration; UserError if the base's data is missing.
 
-    UserError also, if trials train `here`, for a device that this machine lacks, and for values of a sweep's points
-    and space with which no trial could train on these images.
+    UserError also, if trials train `here`, for a device that this machine lacks, and for values of
+    a sweep's points and space with which no trial could train on these images.
     """
     from dynamos.device import pick_device
     from dynamos.provenance import git_revision, now_utc
@@ -47,9 +59,14 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
     check_fit(base, stream)
     if sweep is not None:
         _refuse_unfit(sweep, lambda config: check_fit(config, stream))
-    return {"created_at": now_utc(), "git_revision": git_revision(), "data_hash": stream.data_hash,
-            "validation_hash": stream.split_hash, IMAGES: [len(part) for part in stream.evaluation],
-            "versions": {name: version(name) for name in LIBRARIES}}
+    return {
+        "created_at": now_utc(),
+        "git_revision": git_revision(),
+        "data_hash": stream.data_hash,
+        "validation_hash": stream.split_hash,
+        IMAGES: [len(part) for part in stream.evaluation],
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
 
 
 def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
@@ -67,13 +84,15 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
     for name, found in (("data_hash", stream.data_hash), ("validation_hash", stream.split_hash)):
         if hashes.get(name) not in (None, found):
             where = "" if base.data_path is None else f" under data_path {base.data_path}"
-            return (f"the images of {base.dataset}{where} are not those that the sweep began with: {name} {found}, not "
-                    f"{hashes[name]}.")
+            return (
+                f"the images of {base.dataset}{where} are not those that the sweep began with: "
+                f"{name} {found}, not {hashes[name]}."
+            )
     return None
 
 
 def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:
-    """Raises UserError if a point fails a check, or an end or choice of a parameter for all values of the others."""
+    """Raises UserError if a point, or an end or choice of a parameter, fails a check."""
 
     def refusal(changes: Mapping[str, Any]) -> str | None:
         try:
@@ -85,14 +104,22 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
     for number, point in enumerate(sweep.points, start=1):
         if (why := refusal(point)) is not None:
             raise UserError(f"--points, configuration {number}: {why}")
-    ends = {p.name: p.choices or (p.low, p.high) for p in sweep.space.parameters if p.name in FITTING}
+    ends = {
+        p.name: p.choices or (p.low, p.high) for p in sweep.space.parameters if p.name in FITTING
+    }
     for name, values in ends.items():
         others = [other for other in ends if other != name]
         for value in values:
             settings = itertools.product(*(ends[other] for other in others))
-            reasons = [refusal({name: value} | dict(zip(others, setting, strict=True))) for setting in settings]
+            reasons = [
+                refusal({name: value} | dict(zip(others, setting, strict=True)))
+                for setting in settings
+            ]
             if None not in reasons:
-                raise UserError(f"the space {sweep.space.name} has {name} {value}, which cannot train: {reasons[0]}")
+                raise UserError(
+                    f"the space {sweep.space.name} has {name} {value}, which cannot train: "
+                    f"{reasons[0]}"
+                )
 
 
 def gpu_count() -> int:

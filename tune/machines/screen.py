@@ -4,7 +4,8 @@ import os
 import shutil
 import sys
 
-SCREEN = "DYNAMOS_COLUMNS"  # environment variable: columns of the screen that shows a cluster's output
+# environment variable: columns of the screen that shows a cluster's output
+SCREEN = "DYNAMOS_COLUMNS"
 
 
 def width() -> int | None:

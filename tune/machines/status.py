@@ -1,4 +1,4 @@
-"""The state of a driver, for the process that started it: lines of JSON among the driver's output."""
+"""The state of a driver for its parent process: lines of JSON among the output."""
 
 import json
 import os

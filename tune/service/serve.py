@@ -31,41 +31,80 @@ _LEAST_TOKEN = 16  # characters
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     """Adds the flags of `serve`."""
-    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on; one that other "
-                        f"machines reach needs a token, in --token-file or {TOKEN} (default: %(default)s)")
-    parser.add_argument("--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)")
-    parser.add_argument("--storage", metavar="DIR", default=STORAGE,
-                        help="folder that holds the sweeps, or its URL (default: %(default)s)")
-    parser.add_argument("--address", metavar="A", help="cluster on which sweeps run: its job server, http://HOST:8265, "
-                        "or auto or HOST:PORT from one of its machines (default: this machine alone)")
-    parser.add_argument("--token-file", metavar="FILE", help="file that holds the token that every request for data "
-                        f"has to show (default: the variable {TOKEN}, or none)")
-    parser.add_argument("--data-path", metavar="P", help="folder that holds MNIST or SVHN, for the sweeps started here")
-    parser.add_argument("--ledger-url", metavar="URL", help="database for the ledgers of the sweeps started here "
-                        "(default: a file in each sweep's folder)")
-    parser.add_argument("--tracking-uri", metavar="URI", help="MLflow server for them (default: MLFLOW_TRACKING_URI, "
-                        "or a store in --storage)")
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="H",
+        help="address to listen on; one that other "
+        f"machines reach needs a token, in --token-file or {TOKEN} (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)"
+    )
+    parser.add_argument(
+        "--storage",
+        metavar="DIR",
+        default=STORAGE,
+        help="folder that holds the sweeps, or its URL (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--address",
+        metavar="A",
+        help="cluster on which sweeps run: its job server, http://HOST:8265, "
+        "or auto or HOST:PORT from one of its machines (default: this machine alone)",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="file that holds the token that every request for data "
+        f"has to show (default: the variable {TOKEN}, or none)",
+    )
+    parser.add_argument(
+        "--data-path",
+        metavar="P",
+        help="folder that holds MNIST or SVHN, for the sweeps started here",
+    )
+    parser.add_argument(
+        "--ledger-url",
+        metavar="URL",
+        help="database for the ledgers of the sweeps started here "
+        "(default: a file in each sweep's folder)",
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server for them (default: MLFLOW_TRACKING_URI, or a store in --storage)",
+    )
 
 
 def serve(arguments: argparse.Namespace) -> int:
     """Serves until SIGINT or SIGTERM. Sweeps go on without it."""
     token = _token(arguments.token_file)
     if token is None and not is_local(arguments.host):
-        raise UserError(f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file FILE, "
-                        f"or the variable {TOKEN}.")
+        raise UserError(
+            f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file "
+            f"FILE, or the variable {TOKEN}."
+        )
     storage = any_path(arguments.storage)
     uri = tracking_uri(arguments.tracking_uri)
-    address = arguments.address if is_server(arguments.address) else cluster_address(arguments.address)
+    address = (
+        arguments.address if is_server(arguments.address) else cluster_address(arguments.address)
+    )
     if not isinstance(storage, Path) and not (is_server(address) and arguments.ledger_url and uri):
-        raise UserError(f"--storage {arguments.storage}: an object store needs --address http://..., --ledger-url and "
-                        "--tracking-uri.")
+        raise UserError(
+            f"--storage {arguments.storage}: an object store needs --address http://..., "
+            "--ledger-url and --tracking-uri."
+        )
     if isinstance(storage, Path):
         storage.mkdir(parents=True, exist_ok=True)
     drivers = Drivers(storage, address)
     sweeps = Sweeps(storage, drivers)
     data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))
-    changes = Changes(sweeps, drivers, {"data_path": data_path, "ledger_url": arguments.ledger_url,
-                                        "tracking_uri": uri})
+    changes = Changes(
+        sweeps,
+        drivers,
+        {"data_path": data_path, "ledger_url": arguments.ledger_url, "tracking_uri": uri},
+    )
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
@@ -73,14 +112,26 @@ def serve(arguments: argparse.Namespace) -> int:
     listening = listening_on(arguments.host, arguments.port)
     sys.setswitchinterval(SWITCH_SECONDS)
     # One process: views of ledgers are shared by all requests, and those are short.
-    server = uvicorn.Server(uvicorn.Config(
-        create_app(sweeps, changes, token, lambda: server.should_exit), log_config=None, access_log=False,
-        server_header=False, date_header=False, timeout_graceful_shutdown=GRACE_SECONDS, timeout_keep_alive=30,
-        h11_max_incomplete_event_size=65_536))
+    server = uvicorn.Server(
+        uvicorn.Config(
+            create_app(sweeps, changes, token, lambda: server.should_exit),
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            timeout_graceful_shutdown=GRACE_SECONDS,
+            timeout_keep_alive=30,
+            h11_max_incomplete_event_size=65_536,
+        )
+    )
     host, port = listening.getsockname()[:2]
-    print(f"Dynamos sweeps at http://{f'[{host}]' if ':' in host else host}:{port} ({storage}"
-          f"{', with a token' if token else ''}); end it with Ctrl+C, sweeps go on", flush=True)
-    for kind in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises again what ended it, and that would be a traceback
+    print(
+        f"Dynamos sweeps at http://{f'[{host}]' if ':' in host else host}:{port} ({storage}"
+        f"{', with a token' if token else ''}); end it with Ctrl+C, sweeps go on",
+        flush=True,
+    )
+    # uvicorn raises again what ended it, and that would be a traceback
+    for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda *_: sys.exit(0))
     server.run(sockets=[listening])
     return 0
@@ -100,8 +151,10 @@ def _token(file: str | None) -> str | None:
         return None
     token = given.strip()
     if len(token) < _LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
-        raise UserError(f"{where} holds no token: it must be one word of {_LEAST_TOKEN} or more ASCII characters, for "
-                        "instance of `openssl rand -hex 32`.")
+        raise UserError(
+            f"{where} holds no token: it must be one word of {_LEAST_TOKEN} or more ASCII "
+            "characters, for instance of `openssl rand -hex 32`."
+        )
     return token
 
 
@@ -110,13 +163,18 @@ def listening_on(host: str, port: int) -> socket.socket:
     if not 0 <= port < 2**16:
         raise UserError(f"--port {port} is out of range; it must be from 0 to 65535.")
     try:
-        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        family, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
         listening = socket.create_server(address[:2], family=family, backlog=2048)
-        # The sockets of its connections have it, too: an answer's second packet does not wait for the first's receipt.
+        # The sockets of its connections have it, too: an answer's second packet does not wait for
+        # the first's receipt.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:
-        raise UserError(f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port.") from None
+        raise UserError(
+            f"cannot listen on {host} port {port}: {error.strerror}. Choose another --port."
+        ) from None
 
 
 class JsonLines(logging.Formatter):
@@ -124,8 +182,13 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""
-        entry = {"time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"), "level": record.levelname,
-                 "logger": record.name, "message": record.getMessage(), **getattr(record, "audit", {})}
+        entry = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.getMessage(),
+            **getattr(record, "audit", {}),
+        }
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, default=str)

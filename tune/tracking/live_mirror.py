@@ -25,16 +25,19 @@ CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 class LiveMirror:
     """Mirrors a running sweep from a separate process, which only reads the ledger.
 
-    So a slow or dead server delays nothing, and the driver does without MLflow, a third of its memory.
+    So a slow or dead server delays nothing, and the driver does without MLflow, a third of its
+    memory.
     """
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
         """Starts the process; nothing waits for a server."""
         context = get_context("spawn")
         self._pipe, its_end = context.Pipe()
-        self._answered_at = context.RawValue("d", time.monotonic())  # a lock might die with its holder
-        self._process = context.Process(target=follow, name="mlflow",
-                                        args=(its_end, self._answered_at, ledger.folder, uri))
+        # a lock might die with its holder
+        self._answered_at = context.RawValue("d", time.monotonic())
+        self._process = context.Process(
+            target=follow, name="mlflow", args=(its_end, self._answered_at, ledger.folder, uri)
+        )
         self._error: str | None = None
         with _signals_held_back():
             self._process.start()
@@ -50,7 +53,10 @@ class LiveMirror:
         return self._error
 
     def close(self, patience_seconds: float = 20) -> None:
-        """Sends the rest, compares everything and ends the process; gives up after so long without an answer."""
+        """Sends the rest, compares everything and ends the process.
+
+        Gives up after so long without an answer.
+        """
         closed_at = time.monotonic()
         with suppress(OSError):  # it has died
             self._pipe.send(closed_at + patience_seconds)
@@ -64,19 +70,22 @@ class LiveMirror:
         self._process.join()
         atexit.unregister(self._process.kill)
         if status != 0:
-            self._error = self.error or (f"no answer for {patience_seconds:g} s" if status is None
-                                         else f"the mirror's process ended with status {status}")
+            self._error = self.error or (
+                f"no answer for {patience_seconds:g} s"
+                if status is None
+                else f"the mirror's process ended with status {status}"
+            )
 
 
 def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
     """Mirrors a sweep until the driver announces the end or is gone.
 
-    It begins with a whole comparison, then sends each trial that changes. After a failure it tries again with a whole
-    comparison, which catches up; and it ends with one.
+    It begins with a whole comparison, then sends each trial that changes. After a failure it tries
+    again with a whole comparison, which catches up; and it ends with one.
 
     Args:
-        pipe: delivers, once, the time at which to give up, on the clock of time.monotonic(); takes, at each change,
-            the error that keeps MLflow behind the ledger, in one line, or None.
+        pipe: delivers, once, the time at which to give up, on the clock of time.monotonic(); takes,
+            at each change, the error that keeps MLflow behind the ledger, in one line, or None.
         answered_at: its `value` is kept at the time of MLflow's last answer.
         folder: the sweep's folder.
         uri: the server or store for its runs.
@@ -97,7 +106,8 @@ def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> Non
                 give_up_at = told
             except _DriverGone:
                 raise
-            except Exception as error:  # whatever the store or the network raised: the ledger keeps the facts
+            except Exception as error:
+                # whatever the store or the network raised: the ledger keeps the facts
                 driver.say(one_line(error))
                 if give_up_at < math.inf:
                     time.sleep(CLOSING_PAUSE_SECONDS)
@@ -120,7 +130,7 @@ class _Driver:
         self._said: str | None = None
 
     def say(self, error: str | None) -> None:
-        """Sends the driver an error if it has changed: messages that wait until the end would fill the pipe."""
+        """Sends the driver an error if it has changed; waiting ones would fill the pipe."""
         if error != self._said:
             self._said = error
             with _gone_at_its_end():
@@ -134,7 +144,7 @@ class _Driver:
 
 @contextmanager
 def _gone_at_its_end() -> Iterator[None]:
-    """Turns an error of the pipe into _DriverGone, unlike an error of the same kind of a store or server."""
+    """Turns an error of the pipe into _DriverGone, unlike the same error of a store."""
     try:
         yield
     except (EOFError, OSError) as error:
@@ -143,7 +153,7 @@ def _gone_at_its_end() -> Iterator[None]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Keeps Ctrl-C and SIGTERM from a process started in the block: the driver decides when it ends."""
+    """Keeps Ctrl-C and SIGTERM from a process started in the block: its driver ends it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

@@ -1,7 +1,7 @@
 """MLflow runs, made to agree with the ledger: one parent run per sweep, one child run per trial.
 
-The tags of a run record the results already sent. So one comparison serves a live sweep, a resumed one and repair: it
-looks the sweep's runs up, and sends everything in the ledger that they lack.
+The tags of a run record the results already sent. So one comparison serves a live sweep, a resumed
+one and repair: it looks the sweep's runs up, and sends everything in the ledger that they lack.
 """
 
 import hashlib
@@ -34,18 +34,31 @@ if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's p
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
 SWEEP_TAG = "dynamos.sweep_id"  # tells apart sweeps that had one name at different times
 ATTEMPT_TAG = "dynamos.attempt"
-RESULTS_TAG = "dynamos.results"  # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
+# a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
+RESULTS_TAG = "dynamos.results"
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
 LABELS_TAG = "dynamos.tags"  # names of the parent's tags that people gave the sweep
 NOTE_TAG = "mlflow.note.content"  # MLflow shows it as a run's description
-FILES = ("sweep.yaml", "trials.csv", "best_config.yaml", "best_args.py", "pareto.csv", "confirm.csv")
+FILES = (
+    "sweep.yaml",
+    "trials.csv",
+    "best_config.yaml",
+    "best_args.py",
+    "pareto.csv",
+    "confirm.csv",
+)
 CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
 CONFIRMS_TAG = "confirms"  # the name of the sweep, on the parent of a confirmation
 REASON_LENGTH = 2000  # the ledger has it whole
 RUNS_PER_PAGE = 200  # few enough for an answer in time
 METRICS_PER_BATCH = 800  # MLflow takes 1000 entries at a time, params and tags among them
-_STATUS = {"INTERRUPTED": "SCHEDULED", "RUNNING": "RUNNING", "COMPLETE": "FINISHED", "PRUNED": "KILLED",
-           "FAIL": "FAILED"}
+_STATUS = {
+    "INTERRUPTED": "SCHEDULED",
+    "RUNNING": "RUNNING",
+    "COMPLETE": "FINISHED",
+    "PRUNED": "KILLED",
+    "FAIL": "FAILED",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +93,9 @@ class Mirror:
         self._answered()
 
     def sync(self) -> int:
-        """Makes the runs agree with the ledger; returns the number of changed runs: 0 when called again.
+        """Makes the runs agree with the ledger.
+
+        Returns the number of changed runs: 0 when called again.
 
         With the runs of a confirmation, the run of the sweep that it confirms gets the outcome.
         """
@@ -93,11 +108,16 @@ class Mirror:
         confirms, storage = self._ledger.config.confirms, self._ledger.folder.parent
         if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
             with closing(Ledger.open(storage, confirms)) as sweep:
-                return len(self._changed) + Mirror(sweep, self._uri, self._answered_at).sync_parent()
+                return (
+                    len(self._changed) + Mirror(sweep, self._uri, self._answered_at).sync_parent()
+                )
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """Makes the sweep's run alone agree, if it exists, and leaves trials as they are; returns the same number."""
+        """Makes the sweep's run alone agree, if it exists, and leaves trials as they are.
+
+        Returns the same number.
+        """
         self._changed = set()
         if self._name in self._look():
             self._sync_parent(self._ledger.trials())
@@ -121,12 +141,22 @@ class Mirror:
         if trial.state == "RUNNING":
             self._set_status(self._name, "RUNNING", None)
         tag = f"{self._name}/{trial.number}"
-        run = self._run(tag, f"{self._name}/{trial.number:04d}", {"mlflow.parentRunId": parent.run_id},
-                        started)
-        tags = {"mlflow.parentRunId": parent.run_id, "state": trial.state, "source": trial.source,
-                "reason": (trial.reason or "")[:REASON_LENGTH], ATTEMPT_TAG: str(trial.attempt),
-                RESULTS_TAG: " ".join(f"{seed}:{len(results)}" for seed, results in trial.results.items())}
-        metrics = list(_metrics(trial, self._ledger.config.metrics, counts(run.tags.get(RESULTS_TAG, ""))))
+        run = self._run(
+            tag, f"{self._name}/{trial.number:04d}", {"mlflow.parentRunId": parent.run_id}, started
+        )
+        tags = {
+            "mlflow.parentRunId": parent.run_id,
+            "state": trial.state,
+            "source": trial.source,
+            "reason": (trial.reason or "")[:REASON_LENGTH],
+            ATTEMPT_TAG: str(trial.attempt),
+            RESULTS_TAG: " ".join(
+                f"{seed}:{len(results)}" for seed, results in trial.results.items()
+            ),
+        }
+        metrics = list(
+            _metrics(trial, self._ledger.config.metrics, counts(run.tags.get(RESULTS_TAG, "")))
+        )
         ended = _milliseconds(trial.ended_at)
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
             for name in ("seconds", "cpu_seconds", "gpu_seconds"):
@@ -136,21 +166,29 @@ class Mirror:
         self._sent[trial.number] = _mark(trial)
 
     def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
-        """Makes the parent run agree with the state of the sweep, its files among the run's artifacts."""
+        """Makes the parent run agree with the sweep's state; its files become artifacts."""
         config = self._ledger.config
         ran = own(trials)
         states = [t.state for t in ran]
         begun = [started for t in ran if (started := t.started_at or t.ended_at)]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
         summary = {f"trials_{state.lower()}": float(states.count(state)) for state in ENDED}
-        tags = {"space": config.space.name, "dataset": config.base.dataset, "protocol": config.protocol}
+        tags = {
+            "space": config.space.name,
+            "dataset": config.base.dataset,
+            "protocol": config.protocol,
+        }
         if not config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
         chosen = best(list(trials), config)
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
             tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
-        files = {name: path.read_text() for name in FILES if (path := self._ledger.folder / name).exists()}
+        files = {
+            name: path.read_text()
+            for name in FILES
+            if (path := self._ledger.folder / name).exists()
+        }
         found, found_at = latest_outcome(self._ledger.looks), 0
         if config.confirms is not None:
             tags[CONFIRMS_TAG] = config.confirms
@@ -161,8 +199,13 @@ class Mirror:
                 tags |= {VERDICT_TAG: found["verdict"], HEADLINE_TAG: found["finding"]}
         elif found is not None:
             found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
-            tags |= {CONFIRMATION_TAG: found["confirmation"], VERDICT_TAG: found["verdict"], HEADLINE_TAG: headline(
-                list(trials), config, self._ledger.record, self._ledger.looks)}
+            tags |= {
+                CONFIRMATION_TAG: found["confirmation"],
+                VERDICT_TAG: found["verdict"],
+                HEADLINE_TAG: headline(
+                    list(trials), config, self._ledger.record, self._ledger.looks
+                ),
+            }
         labels, note = self._ledger.tags, self._ledger.note
         run = self._run(self._name, self._name, {}, min(begun, default=None))
         if labels or LABELS_TAG in run.tags:
@@ -174,7 +217,9 @@ class Mirror:
         for removed in set(json.loads(run.tags.get(LABELS_TAG, "[]"))) - set(labels):
             if removed in run.tags:
                 self._client.delete_tag(run.run_id, removed)
-                run = replace(run, tags={name: value for name, value in run.tags.items() if name != removed})
+                run = replace(
+                    run, tags={name: value for name, value in run.tags.items() if name != removed}
+                )
                 self._know(self._name, run)
         if run.tags.get(FILES_TAG) != tags[FILES_TAG]:
             for file, text in files.items():
@@ -183,8 +228,11 @@ class Mirror:
         metrics = []
         if run.tags.get(RESULTS_TAG) != tags[RESULTS_TAG]:
             metrics = [metric(name, value, ended, 0) for name, value in summary.items()]
-            metrics += [] if found is None else [
-                metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
+            metrics += (
+                []
+                if found is None
+                else [metric(name, value, found_at, 0) for name, value in found["metrics"].items()]
+            )
         self._send(self._name, metrics, {}, tags)
         if "RUNNING" in states:
             status = "RUNNING"
@@ -192,16 +240,24 @@ class Mirror:
             status = "SCHEDULED"
         else:
             # In a sweep that ended early all trials may be over before the budget.
-            status = "FINISHED" if sum(t.ended_at is not None for t in ran) >= self._ledger.budget else "KILLED"
+            status = (
+                "FINISHED"
+                if sum(t.ended_at is not None for t in ran) >= self._ledger.budget
+                else "KILLED"
+            )
         self._set_status(self._name, status, ended or None)
 
     def _look(self) -> dict[str, _Run]:
-        """The sweep's runs by tag, as MLflow has them. Of two with one tag the younger is deleted."""
+        """The sweep's runs by tag. Of two with one tag the younger is deleted."""
         found: dict[str, list[Run]] = {}
         token = None
         while True:
-            page = self._client.search_runs([self._experiment], f"tags.`{SWEEP_TAG}` = '{self._sweep}'",
-                                            max_results=RUNS_PER_PAGE, page_token=token)
+            page = self._client.search_runs(
+                [self._experiment],
+                f"tags.`{SWEEP_TAG}` = '{self._sweep}'",
+                max_results=RUNS_PER_PAGE,
+                page_token=token,
+            )
             self._answered()
             for run in page:
                 if TAG in run.data.tags:
@@ -211,14 +267,22 @@ class Mirror:
                 break
         self._runs = {}
         for tag, runs in found.items():
-            # Made twice by one request, they are equally old: then the one that was written to counts as the older.
-            kept, *others = sorted(runs, key=lambda r: (r.info.start_time, RESULTS_TAG not in r.data.tags,
-                                                        r.info.run_id))
+            # Made twice by one request, they are equally old: then the one that was written to
+            # counts as the older.
+            kept, *others = sorted(
+                runs,
+                key=lambda r: (r.info.start_time, RESULTS_TAG not in r.data.tags, r.info.run_id),
+            )
             for other in others:
                 self._client.delete_run(other.info.run_id)
                 self._changed.add(other.info.run_id)
-            self._runs[tag] = _Run(kept.info.run_id, kept.info.status, kept.info.end_time, kept.data.tags,
-                                   kept.data.params)
+            self._runs[tag] = _Run(
+                kept.info.run_id,
+                kept.info.status,
+                kept.info.end_time,
+                kept.data.tags,
+                kept.data.params,
+            )
         return self._runs
 
     def _run(self, tag: str, name: str, tags: Mapping[str, str], started: datetime | None) -> _Run:
@@ -230,23 +294,32 @@ class Mirror:
             self._know(tag, _Run(made.info.run_id, "RUNNING", None, tags, {}))
         return runs[tag]
 
-    def _send(self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    def _send(
+        self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]
+    ) -> None:
         """Logs the metrics, the params that the run lacks, and the tags that differ."""
         from mlflow.entities import Param, RunTag
 
         assert self._runs is not None
         run = self._runs[tag]
-        # A param cannot be changed, and an MLflow that has another value for one is not to hold up the rest.
+        # A param cannot be changed, and an MLflow that has another value for one is not to hold up
+        # the rest.
         params = {k: str(v) for k, v in params.items() if k not in run.params}
         tags = {k: v for k, v in tags.items() if run.tags.get(k) != v}
         if not (metrics or params or tags):
             return
-        # The tags go last: they say that everything else has arrived. MLflow's stores keep that order within a batch.
+        # The tags go last: they say that everything else has arrived. MLflow's stores keep that
+        # order within a batch.
         while len(metrics) > METRICS_PER_BATCH:
             self._client.log_batch(run.run_id, metrics[:METRICS_PER_BATCH], synchronous=True)
             metrics = metrics[METRICS_PER_BATCH:]
-        self._client.log_batch(run.run_id, metrics, [Param(k, v) for k, v in params.items()],
-                               [RunTag(k, v) for k, v in tags.items()], synchronous=True)
+        self._client.log_batch(
+            run.run_id,
+            metrics,
+            [Param(k, v) for k, v in params.items()],
+            [RunTag(k, v) for k, v in tags.items()],
+            synchronous=True,
+        )
         self._know(tag, replace(run, tags={**run.tags, **tags}, params={**run.params, **params}))
 
     def _set_status(self, tag: str, status: str, ended: int | None) -> None:
@@ -285,13 +358,20 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
     except UserError:
         raise
     except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}") from error
-    return f"MLflow agrees with {ledger.config.name}: {changed} runs were changed" if changed else (
-        f"MLflow agreed with {ledger.config.name} already")
+        raise RunError(
+            f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}"
+        ) from error
+    return (
+        f"MLflow agrees with {ledger.config.name}: {changed} runs were changed"
+        if changed
+        else (f"MLflow agreed with {ledger.config.name} already")
+    )
 
 
 def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
-    """Deletes a sweep's runs on an MLflow server or store and returns their number; RunError if it is away.
+    """Deletes a sweep's runs on an MLflow server or store and returns their number.
+
+    RunError if it is away.
 
     Unless `really`, it only counts them. MLflow keeps deleted runs until `mlflow gc`.
     """
@@ -305,8 +385,12 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
         experiment = client.get_experiment_by_name(EXPERIMENT)
         found, token = list[str](), None
         while experiment is not None:
-            page = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{sweep}'",
-                                      max_results=RUNS_PER_PAGE, page_token=token)
+            page = client.search_runs(
+                [experiment.experiment_id],
+                f"tags.`{SWEEP_TAG}` = '{sweep}'",
+                max_results=RUNS_PER_PAGE,
+                page_token=token,
+            )
             found += [run.info.run_id for run in page]
             token = page.token
             if not token:
@@ -318,19 +402,26 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
     return len(found)
 
 
-def _metrics(trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]) -> Iterator["Metric"]:
-    """Yields the trial's metrics beyond the first `sent` results of each seed, each at its task's number, from 1.
+def _metrics(
+    trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]
+) -> Iterator["Metric"]:
+    """Yields the trial's metrics beyond the first `sent` results of each seed, from step 1.
 
-    With several seeds (the record has them all from the start, without results), the mean has the plain name, once all
-    have reported a task, and the value of each seed has the prefix seed_SEED/.
-    Metrics in `spread_of` have their standard deviation too, as NAME_std.
-    The time is the ledger's: a store drops a second row with the same key, step, value and time.
+    With several seeds (the record has them all from the start, without results), the mean has the
+    plain name, once all have reported a task, and the value of each seed has the prefix seed_SEED/.
+    Metrics in `spread_of` have their standard deviation too, as NAME_std. The time is the ledger's:
+    a store drops a second row with the same key, step, value and time.
     """
     several = len(trial.results) > 1
     for seed, results in trial.results.items():
-        for result in results[sent.get(seed, 0):]:
+        for result in results[sent.get(seed, 0) :]:
             for name, value in result["metrics"].items():
-                yield metric(f"seed_{seed}/{name}" if several else name, value, _recorded(result), result["task"] + 1)
+                yield metric(
+                    f"seed_{seed}/{name}" if several else name,
+                    value,
+                    _recorded(result),
+                    result["task"] + 1,
+                )
     if not several:
         return
     for index in range(min(sent.get(seed, 0) for seed in trial.results), trial.tasks_done):

@@ -1,4 +1,7 @@
-"""MLflow code of a registered network. This file travels with the model, and the package dynamos beside it."""
+"""MLflow code of a registered network.
+
+This file travels with the model, and the package dynamos beside it.
+"""
 
 from typing import Any, NoReturn
 
@@ -19,7 +22,8 @@ IMAGES_AT_A_TIME = 250
 class GatedNetwork(PythonModel):
     """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
 
-    Floats lie in [0, 1]; uint8 pixels are those of the data set, up to `white`. Grey images may have one channel.
+    Floats lie in [0, 1]; uint8 pixels are those of the data set, up to `white`. Grey images may
+    have one channel.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -28,18 +32,23 @@ class GatedNetwork(PythonModel):
         self.white = white(config.dataset)
 
     # MLflow reads type hints of model_input as a schema, which would refuse what can be converted.
-    def predict(self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None) -> Any:  # type: ignore[no-untyped-def]
+    def predict(  # type: ignore[no-untyped-def]
+        self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None
+    ) -> Any:
         """The class and the logits of each image; MlflowException for input that is no images."""
         images = self._images(model_input)
         with torch.inference_mode():
-            logits = torch.cat([self.network(part).logits for part in images.split(IMAGES_AT_A_TIME)])
+            logits = torch.cat(
+                [self.network(part).logits for part in images.split(IMAGES_AT_A_TIME)]
+            )
         return {"class": logits.argmax(1).numpy(), "logits": logits.numpy()}
 
     def _images(self, given: Any) -> Tensor:
         """Images (N, 3, H, W) in [0, 1] of an array, a tensor or lists."""
         if isinstance(given, Tensor):
             given = given.detach().cpu()
-            given = given.float() if given.dtype == torch.bfloat16 else given  # which numpy does not have
+            # which numpy does not have
+            given = given.float() if given.dtype == torch.bfloat16 else given
         try:
             images = np.asarray(given)
         except ValueError:
@@ -61,8 +70,9 @@ class GatedNetwork(PythonModel):
 
     def _refuse(self, why: str) -> NoReturn:
         raise MlflowException.invalid_parameter_value(
-            f"{why}; this model takes images (N, 3, H, W) or (3, H, W): floats from 0 to 1, or uint8 from 0 to "
-            f"{self.white} as its data set has them.")
+            f"{why}; this model takes images (N, 3, H, W) or (3, H, W): floats from 0 to 1, or "
+            f"uint8 from 0 to {self.white} as its data set has them."
+        )
 
 
 set_model(GatedNetwork())

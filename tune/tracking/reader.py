@@ -14,7 +14,15 @@ from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import read_sweep_file
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tune.tracking.mirror import ATTEMPT_TAG, EXPERIMENT, RESULTS_TAG, RUNS_PER_PAGE, SWEEP_TAG, TAG, counts
+from tune.tracking.mirror import (
+    ATTEMPT_TAG,
+    EXPERIMENT,
+    RESULTS_TAG,
+    RUNS_PER_PAGE,
+    SWEEP_TAG,
+    TAG,
+    counts,
+)
 from tune.tracking.store import one_line, prepare
 
 if TYPE_CHECKING:
@@ -23,7 +31,7 @@ if TYPE_CHECKING:
 
 
 def served_sweep(uri: str, name: str) -> Sweep:
-    """The newest sweep of a name on an MLflow server, with only the last result of each trial and seed.
+    """The newest sweep of a name on an MLflow server, with the last results of its trials.
 
     UserError if none exists, RunError if the server does not answer.
     """
@@ -36,18 +44,31 @@ def served_sweep(uri: str, name: str) -> Sweep:
         if experiment is None:
             raise UserError(f"no sweep at {uri}: it has no experiment {EXPERIMENT!r}.")
         # Only sweeps have a protocol.
-        parents = [r for r in _runs(client, experiment.experiment_id, "tags.protocol LIKE '%'") if TAG in r.data.tags]
+        parents = [
+            r
+            for r in _runs(client, experiment.experiment_id, "tags.protocol LIKE '%'")
+            if TAG in r.data.tags
+        ]
         parent = next((r for r in parents if r.data.tags[TAG] == name), None)
         if parent is None:
-            raise unknown("sweep", name, sorted({r.data.tags[TAG] for r in parents}), f" (at {uri})")
+            raise unknown(
+                "sweep", name, sorted({r.data.tags[TAG] for r in parents}), f" (at {uri})"
+            )
         if not any(file.path == "sweep.yaml" for file in client.list_artifacts(parent.info.run_id)):
-            raise UserError(f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, where that "
-                            f"is: {command_line('dynamos-sweep', 'sync', name)}")
+            raise UserError(
+                f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, "
+                f"where that is: {command_line('dynamos-sweep', 'sync', name)}"
+            )
         with TemporaryDirectory() as folder:
             file = client.download_artifacts(parent.info.run_id, "sweep.yaml", folder)
             config, record = read_sweep_file(Path(file))
-        runs = _runs(client, experiment.experiment_id, f"tags.`{SWEEP_TAG}` = '{parent.data.tags[SWEEP_TAG]}'")
-        # A run made just now has no tags yet; of two for one trial the older counts, as for the mirror.
+        runs = _runs(
+            client,
+            experiment.experiment_id,
+            f"tags.`{SWEEP_TAG}` = '{parent.data.tags[SWEEP_TAG]}'",
+        )
+        # A run made just now has no tags yet; of two for one trial the older counts, as for the
+        # mirror.
         told = {run.data.tags[TAG]: run for run in runs if RESULTS_TAG in run.data.tags}
         trials = [_trial(run, config) for tag, run in told.items() if "/" in tag]
     except UserError:
@@ -75,21 +96,36 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
     results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in done}
     for seed, tasks in done.items():
         prefix = f"seed_{seed}/" if several else ""
-        values = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+        values = {
+            name.removeprefix(prefix): value
+            for name, value in metrics.items()
+            if name.startswith(prefix)
+        }
         if tasks:
             results[seed].append({"task": tasks - 1, "metrics": values})
     complete = tags["state"] == "COMPLETE"
     record = TrialRecord(
-        number=int(tags[TAG].rpartition("/")[2]), state=tags["state"], source=tags["source"],
-        config={p.name: parsed(p.name, run.data.params[p.name]) for p in config.space.parameters}, results=results,
-        attempt=int(tags[ATTEMPT_TAG]), held=False, reason=tags.get("reason") or None,
-        started_at=_time(run.info.start_time), ended_at=_time(run.info.end_time), value=None, feasible=False,
-        seconds=metrics.get("seconds"), cpu_seconds=metrics.get("cpu_seconds", 0.0),
-        gpu_seconds=metrics.get("gpu_seconds", 0.0))
+        number=int(tags[TAG].rpartition("/")[2]),
+        state=tags["state"],
+        source=tags["source"],
+        config={p.name: parsed(p.name, run.data.params[p.name]) for p in config.space.parameters},
+        results=results,
+        attempt=int(tags[ATTEMPT_TAG]),
+        held=False,
+        reason=tags.get("reason") or None,
+        started_at=_time(run.info.start_time),
+        ended_at=_time(run.info.end_time),
+        value=None,
+        feasible=False,
+        seconds=metrics.get("seconds"),
+        cpu_seconds=metrics.get("cpu_seconds", 0.0),
+        gpu_seconds=metrics.get("gpu_seconds", 0.0),
+    )
     if not complete:
         return record
-    return dataclasses.replace(record, value=record.final(config.objectives[0].metric),
-                               feasible=not broken(config, record))
+    return dataclasses.replace(
+        record, value=record.final(config.objectives[0].metric), feasible=not broken(config, record)
+    )
 
 
 def _time(milliseconds: int | None) -> dt.datetime | None:

@@ -33,26 +33,34 @@ def parse(text: str) -> tuple[str, str]:
     if not model or not alias:
         why = ""
     elif re.fullmatch(r"latest|v\d+", alias, re.IGNORECASE):
-        why = f"MLflow keeps {alias!r} for itself, as a name of a version, and takes it for no alias; "
+        why = f"MLflow reserves {alias!r} for versions and refuses it as an alias; "
     elif not re.fullmatch(r"[A-Za-z][\w-]{0,254}", alias, re.ASCII):
-        why = f"the alias {alias!r} is to begin with a letter and hold letters, digits, '_' and '-' alone; "
+        why = (
+            f"the alias {alias!r} must begin with a letter and contain only letters, digits, "
+            "'_' and '-'; "
+        )
     elif not re.fullmatch(r"\w[\w.-]*", model, re.ASCII):
-        why = f"the model's name {model!r} is to hold letters, digits, '_', '-' and '.' alone; "
+        why = f"the model's name {model!r} must contain only letters, digits, '_', '-' and '.'; "
     else:
         return model, alias
-    raise UserError(f"--register {text!r}: {why}write MODEL@ALIAS, for instance dynamos-seq-mnist@champion.")
+    raise UserError(
+        f"--register {text!r}: {why}write MODEL@ALIAS, for instance dynamos-seq-mnist@champion."
+    )
 
 
 def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
-    """Registers the network of a sweep's trial at an alias, and returns its version in the registry.
+    """Registers the network of a sweep's trial at an alias and returns its version.
 
-    The trial's latest confirmation trained it on all training images with the first of its seeds; no test result
-    decides which. The same network again is the same version. UserError if no confirmation has trained the trial.
+    The trial's latest confirmation trained it on all training images with the first of its seeds;
+    no test result decides which. The same network again is the same version. UserError if no
+    confirmation has trained the trial.
     """
     found = trained(ledger, trial.number)
     if found is None:
-        raise UserError(f"no confirmation has trained trial {trial.number} of {ledger.config.name!r}, so there is no "
-                        f"network to register: {ledger.command('confirm')}")
+        raise UserError(
+            f"no confirmation has trained trial {trial.number} of {ledger.config.name!r}, so there "
+            f"is no network to register: {ledger.command('confirm')}"
+        )
     there, retrained = found
     seed = there.config.training_seeds[0]
     train, network = _network(there, retrained, seed)
@@ -62,9 +70,15 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
         from mlflow import MlflowClient
 
         client = MlflowClient(tracking_uri=uri, registry_uri=uri)
-        tags = {"sweep": ledger.config.name, "sweep_id": str(ledger.record["id"]), "trial": str(trial.number),
-                "confirmation": there.config.name, "seed": str(seed), "protocol": ledger.config.protocol,
-                **{metric: mean_and_spread(retrained, metric) for metric in there.config.metrics}}
+        tags = {
+            "sweep": ledger.config.name,
+            "sweep_id": str(ledger.record["id"]),
+            "trial": str(trial.number),
+            "confirmation": there.config.name,
+            "seed": str(seed),
+            "protocol": ledger.config.protocol,
+            **{metric: mean_and_spread(retrained, metric) for metric in there.config.metrics},
+        }
         if not ledger.config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
         version = _version(client, uri, model, tags)
@@ -73,14 +87,26 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
             with TemporaryDirectory() as folder:
                 client.log_artifacts(run, str(_saved(train, network, Path(folder))), "model")
             source = f"{client.get_run(run).info.artifact_uri}/model"
-            version = client.create_model_version(model, source, run, tags=tags, description=(
-                f"{train.model} on {train.dataset}, seed {seed}; over {len(retrained.results)} seeds "
-                + ", ".join(f"{name} {tags[name]}" for name in there.config.metrics if tags[name]))).version
+            version = client.create_model_version(
+                model,
+                source,
+                run,
+                tags=tags,
+                description=(
+                    f"{train.model} on {train.dataset}, seed {seed}; over {len(retrained.results)} "
+                    "seeds "
+                    + ", ".join(
+                        f"{name} {tags[name]}" for name in there.config.metrics if tags[name]
+                    )
+                ),
+            ).version
         client.set_registered_model_alias(model, alias, version)
     except DynamosError:
         raise
     except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow's registry at {uri} did not take the model: {one_line(error)}") from error
+        raise RunError(
+            f"MLflow's registry at {uri} did not take the model: {one_line(error)}"
+        ) from error
     return str(version)
 
 
@@ -93,19 +119,31 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
         # Of a damaged file its predecessor is read, and that network has not seen every task.
         if found is not None and found[2] == trial.tasks_done:
             return found[:2]
-    raise CheckpointError(f"no readable checkpoint of seed {seed} after its last task in "
-                          f"{there.trial_folder(trial.number)}.")
+    raise CheckpointError(
+        f"no readable checkpoint of seed {seed} after its last task in "
+        f"{there.trial_folder(trial.number)}."
+    )
 
 
 def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str]) -> str | None:
-    """The version of a model that has these tags and still its files, or None; makes the model if it is missing."""
+    """The version of a model that has these tags and still its files, or None.
+
+    Makes the model if it is missing.
+    """
     from mlflow.artifacts import list_artifacts
 
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
     versions = client.search_model_versions(f"name = '{model}'")
     # `mlflow gc` takes a deleted run's files away and leaves the version that was made of them.
-    return next((v.version for v in versions if v.tags == tags and list_artifacts(v.source, tracking_uri=uri)), None)
+    return next(
+        (
+            v.version
+            for v in versions
+            if v.tags == tags and list_artifacts(v.source, tracking_uri=uri)
+        ),
+        None,
+    )
 
 
 def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") -> str:
@@ -113,8 +151,11 @@ def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") ->
     Mirror(there, uri).sync()
     experiment = client.get_experiment_by_name(EXPERIMENT)
     assert experiment is not None
-    [run] = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{there.record['id']}' and "
-                               f"tags.`{TAG}` = '{there.config.name}/{trial.number}'")
+    [run] = client.search_runs(
+        [experiment.experiment_id],
+        f"tags.`{SWEEP_TAG}` = '{there.record['id']}' and "
+        f"tags.`{TAG}` = '{there.config.name}/{trial.number}'",
+    )
     return str(run.info.run_id)
 
 
@@ -130,13 +171,27 @@ def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
     from dynamos.export import write
 
     assert dynamos.__file__ is not None
-    with warnings.catch_warnings(action="ignore"):  # advice on examples: the signature serves their purpose
+    # advice on examples: the signature serves their purpose
+    with warnings.catch_warnings(action="ignore"):
         mlflow.pyfunc.save_model(
-            folder / "model", python_model=str(CODE), code_paths=[str(Path(dynamos.__file__).parent)],
+            folder / "model",
+            python_model=str(CODE),
+            code_paths=[str(Path(dynamos.__file__).parent)],
             artifacts={"network": str(write(train, network, folder / "network"))},
             # Without inputs: MLflow would refuse what the model converts, and print all of it.
-            signature=ModelSignature(outputs=Schema([
-                TensorSpec(np.dtype(np.int64), (-1,), "class"),
-                TensorSpec(np.dtype(np.float32), (-1, network.linear.out_features), "logits")])),
-            pip_requirements=[f"mlflow=={version('mlflow')}", *(f"{name}=={version(name)}" for name in REQUIREMENTS)])
+            signature=ModelSignature(
+                outputs=Schema(
+                    [
+                        TensorSpec(np.dtype(np.int64), (-1,), "class"),
+                        TensorSpec(
+                            np.dtype(np.float32), (-1, network.linear.out_features), "logits"
+                        ),
+                    ]
+                )
+            ),
+            pip_requirements=[
+                f"mlflow=={version('mlflow')}",
+                *(f"{name}=={version(name)}" for name in REQUIREMENTS),
+            ],
+        )
     return folder / "model"

@@ -1,4 +1,4 @@
-"""A single run of `dynamos` in MLflow: a recorder, which setup.cfg offers to the package dynamos by name."""
+"""A single run of `dynamos` in MLflow: a recorder, offered to dynamos by setup.cfg."""
 
 import logging
 from collections.abc import Mapping
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 
 class RunMirror(Recorder):
-    """Makes an MLflow run agree with a run of `dynamos`: at its start, after every task and at its end.
+    """Makes an MLflow run agree with a run of `dynamos`: at its start, per task, at its end.
 
-    A server or store that fails costs no training: missing results go with the next task, or with `dynamos --resume`.
-    The metrics have the same names as in a sweep.
+    A server or store that fails costs no training: missing results go with the next task, or with
+    `dynamos --resume`. The metrics have the same names as in a sweep.
     """
 
     def __init__(self, uri: str, flag: str, folder: Path, about: Mapping[str, Any]) -> None:
@@ -41,15 +41,20 @@ class RunMirror(Recorder):
         """
         refuse_unusable(flag, uri)
         if "://" not in uri or uri.startswith("file:"):
-            raise UserError(f"{flag} {uri}: MLflow keeps no runs in a folder of files; write http://HOST:PORT or "
-                            "sqlite:////WHOLE/PATH/mlflow.db.")
+            raise UserError(
+                f"{flag} {uri}: MLflow keeps no runs in a folder of files; write http://HOST:PORT "
+                "or sqlite:////WHOLE/PATH/mlflow.db."
+            )
         self._uri, self._folder, self._about = uri, folder.resolve(), dict(about)
         self._began_at = int(datetime.fromisoformat(self._about["started"]).timestamp() * 1000)
         self._failing = False
 
     def start(self, trainer: Trainer) -> None:
         """Marks the run as running, with its environment."""
-        self._about |= {"environment": environment(trainer.device, trainer.config.threads), "revision": git_revision()}
+        self._about |= {
+            "environment": environment(trainer.device, trainer.config.threads),
+            "revision": git_revision(),
+        }
         if not trainer.done:
             self._tell(trainer, "RUNNING")
 
@@ -63,17 +68,24 @@ class RunMirror(Recorder):
 
     def broken_off(self, trainer: Trainer, error: BaseException) -> None:
         """Records the reason why the run ended early."""
-        self._tell(trainer, "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED",
-                   str(error) or type(error).__name__)
+        self._tell(
+            trainer,
+            "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED",
+            str(error) or type(error).__name__,
+        )
 
     def _tell(self, trainer: Trainer, status: str, reason: str = "") -> None:
         try:
             self._send(trainer, status, reason)
             self._failing = False
-        except Exception as error:  # whatever the store or the network raised: the run's folder has the facts
+        except Exception as error:
+            # whatever the store or the network raised: the run's folder has the facts
             if not self._failing:
-                log.warning("MLflow lacks what this run has come to (%s); once it answers: %s", one_line(error),
-                            command_line("dynamos", "--resume", self._folder))
+                log.warning(
+                    "MLflow lacks what this run has come to (%s); once it answers: %s",
+                    one_line(error),
+                    command_line("dynamos", "--resume", self._folder),
+                )
             self._failing = True
 
     def _send(self, trainer: Trainer, status: str, reason: str) -> None:
@@ -84,22 +96,40 @@ class RunMirror(Recorder):
         sent = counts(run.data.tags.get(RESULTS_TAG, "")).get(seed, 0)
         metrics, at = [], self._began_at
         for result in trainer.results:
-            # Not the time of sending: a store drops a second row with the same key, step, value and time.
+            # Not the time of sending: a store drops a second row with the same key, step, value and
+            # time.
             at += int(1000 * (result.train_seconds + result.eval_seconds))
             if result.task >= sent:
-                metrics += [metric(name, value, at, result.task + 1) for name, value in result.metrics().items()]
+                metrics += [
+                    metric(name, value, at, result.task + 1)
+                    for name, value in result.metrics().items()
+                ]
         facts = self._about["environment"]
-        tags = {"folder": str(self._folder), NOTE_TAG: self._about["notes"],
-                "reason": reason[:REASON_LENGTH], "git_revision": self._about["revision"],
-                "data_hash": trainer.stream.data_hash,
-                "validation_hash": trainer.stream.split_hash, **facts["versions"],
-                **{name: value for name, value in facts.items() if name != "versions"},
-                RESULTS_TAG: f"{seed}:{len(trainer.results)}"}
-        params = {name: str(value) for name, value in trainer.config.to_dict().items() if name not in run.data.params}
-        # The tags go last: they say that everything else has arrived. MLflow's stores keep that order within a batch.
-        client.log_batch(run_id, metrics, [Param(name, value) for name, value in params.items()],
-                         [RunTag(name, str(value)) for name, value in tags.items() if value is not None],
-                         synchronous=True)
+        tags = {
+            "folder": str(self._folder),
+            NOTE_TAG: self._about["notes"],
+            "reason": reason[:REASON_LENGTH],
+            "git_revision": self._about["revision"],
+            "data_hash": trainer.stream.data_hash,
+            "validation_hash": trainer.stream.split_hash,
+            **facts["versions"],
+            **{name: value for name, value in facts.items() if name != "versions"},
+            RESULTS_TAG: f"{seed}:{len(trainer.results)}",
+        }
+        params = {
+            name: str(value)
+            for name, value in trainer.config.to_dict().items()
+            if name not in run.data.params
+        }
+        # The tags go last: they say that everything else has arrived. MLflow's stores keep that
+        # order within a batch.
+        client.log_batch(
+            run_id,
+            metrics,
+            [Param(name, value) for name, value in params.items()],
+            [RunTag(name, str(value)) for name, value in tags.items() if value is not None],
+            synchronous=True,
+        )
         if status == "RUNNING":
             if run.info.status != status:
                 client.update_run(run_id, status)
@@ -110,11 +140,16 @@ class RunMirror(Recorder):
         client.set_terminated(run_id, status)
 
     def _found(self) -> "Run":
-        """The MLflow run of this run, searched each time: a request that seemed to fail may have made it."""
+        """The run's MLflow run, searched each time: a failed request may have made it."""
         client, place = self._connected()
         found = client.search_runs([place], f"tags.`{RUN_TAG}` = '{self._about['id']}'")
-        return found[0] if found else client.create_run(place, self._began_at, {RUN_TAG: self._about["id"]},
-                                                        self._folder.name)
+        return (
+            found[0]
+            if found
+            else client.create_run(
+                place, self._began_at, {RUN_TAG: self._about["id"]}, self._folder.name
+            )
+        )
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """(client, id of the experiment)."""

@@ -22,26 +22,31 @@ EXPERIMENT = "dynamos"
 ERROR_LENGTH = 500
 DATABASES = ("postgresql", "mysql", "mssql")  # beginnings of the URIs of stores without a server
 # Columns in which an MLflow 3 store has paths of its files, by table.
-_LOCATIONS = {"experiments": ("artifact_location",), "runs": ("artifact_uri",), "logged_models": ("artifact_location",),
-              "model_versions": ("source", "storage_location")}
+_LOCATIONS = {
+    "experiments": ("artifact_location",),
+    "runs": ("artifact_uri",),
+    "logged_models": ("artifact_location",),
+    "model_versions": ("source", "storage_location"),
+}
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # two lines for every run that ends, into the display
-    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run whose answer was lost
-    # would make a second run; here another look comes before another attempt.
+    # two lines for every run that ends, into the display
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run
+    # whose answer was lost would make a second run; here another look comes before another attempt.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
 
 
 def mlflow_uri(ledger: Ledger) -> str:
-    """The URI of the sweep's MLflow server or store: by default one that the sweeps of a storage folder share."""
+    """The URI of the sweep's MLflow store: by default shared by the sweeps of a folder."""
     return store_uri(ledger.config, ledger.folder.parent)
 
 
 def store_uri(config: SweepConfig, storage: AnyPath) -> str:
-    """The URI of the MLflow server or store of a sweep in a storage folder, whose ledger may be lost."""
+    """The URI of the MLflow store of a sweep in a storage folder, whose ledger may be lost."""
     return config.tracking_uri or sqlite_url(storage / "mlflow.db")
 
 
@@ -51,7 +56,8 @@ def prepare() -> None:
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401 (it sets the levels that are set anew here)
 
-    logging.getLogger("mlflow").setLevel(logging.CRITICAL)  # it logs tracebacks of errors that it also raises
+    # it logs tracebacks of errors that it also raises
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
 
@@ -68,10 +74,12 @@ def reachable(uri: str) -> str | None:
 
 
 def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
-    """A client and the id of EXPERIMENT, made if it is missing; a database's files are kept in a folder of `beside`.
+    """A client and the id of EXPERIMENT, made if it is missing.
 
-    A new client makes the tables of a missing store, and two clients that do so at once fail: so the store is made
-    first.
+    A database's files are kept in a folder of `beside`.
+
+    A new client makes the tables of a missing store, and two clients that do so at once fail: so
+    the store is made first.
     """
     prepare()
     from mlflow import MlflowClient
@@ -79,16 +87,18 @@ def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
     artifacts = None  # where a server decides
     if uri.startswith("sqlite"):
         artifacts = make_store(uri)
-    elif uri.startswith(DATABASES):  # by itself MLflow would keep files in the folder that this process began in
+    elif uri.startswith(DATABASES):
+        # by itself MLflow would keep files in the folder that this process began in
         artifacts = (beside / "mlartifacts").as_uri()
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(EXPERIMENT)
     return client, found.experiment_id if found else client.create_experiment(
-        EXPERIMENT, artifact_location=artifacts)
+        EXPERIMENT, artifact_location=artifacts
+    )
 
 
 def one_line(error: Exception) -> str:
-    """The type and text of an error in one line, without the user and the password of a URL in it."""
+    """The type and text of an error in one line, without the password of a URL in it."""
     text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
     text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)
     return f"{type(error).__name__}: {text}"[:ERROR_LENGTH]
@@ -112,7 +122,8 @@ def make_store(uri: str) -> str:
         store = SqlAlchemyStore(sqlite_url(making), artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with closing(sqlite3.connect(making)) as connection:
-            connection.execute("PRAGMA journal_mode=WAL")  # a third less time a trial; the file keeps it
+            # a third less time a trial; the file keeps it
+            connection.execute("PRAGMA journal_mode=WAL")
         path.hardlink_to(making)
     except FileExistsError:
         pass  # another process was faster, and its store is as good
@@ -124,16 +135,23 @@ def make_store(uri: str) -> str:
 def _follow(path: Path, artifacts: str) -> None:
     """Updates the paths of files in an SQLite store whose folder was moved or copied.
 
-    MLflow writes whole paths into each experiment, run and model, and has no command that changes them.
+    MLflow writes whole paths into each experiment, run and model, and has no command that changes
+    them.
     """
     if not path.with_name("mlartifacts").is_dir():
         return
     with closing(sqlite3.connect(path, timeout=60)) as store, store:
-        for (before,) in store.execute("SELECT DISTINCT artifact_location FROM experiments "
-                                       "WHERE artifact_location LIKE 'file://%/mlartifacts' "
-                                       "AND artifact_location != ?", (artifacts,)).fetchall():
+        for (before,) in store.execute(
+            "SELECT DISTINCT artifact_location FROM experiments "
+            "WHERE artifact_location LIKE 'file://%/mlartifacts' "
+            "AND artifact_location != ?",
+            (artifacts,),
+        ).fetchall():
             for table, columns in _LOCATIONS.items():
                 for column in columns:
-                    store.execute(f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + 1) "
-                                  f"WHERE substr({column} || '/', 1, length(:before) + 1) = :before || '/'",
-                                  {"now": artifacts, "before": before})
+                    store.execute(
+                        f"UPDATE {table} SET {column} = :now || substr({column}, length(:before) + "
+                        f"1) WHERE substr({column} || '/', 1, length(:before) + 1) = :before || "
+                        "'/'",
+                        {"now": artifacts, "before": before},
+                    )

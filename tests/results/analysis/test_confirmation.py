@@ -11,7 +11,15 @@ from scipy import stats
 
 from dynamos.errors import UserError
 from results.analysis.comparison import compared
-from results.analysis.confirmation import enter_outcome, finding, frame, latest_outcome, outcome, outcomes, verdict
+from results.analysis.confirmation import (
+    enter_outcome,
+    finding,
+    frame,
+    latest_outcome,
+    outcome,
+    outcomes,
+    verdict,
+)
 from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
 from results.choice import Choice, best, chosen, pareto
@@ -28,32 +36,52 @@ def differ(values: Sequence[float], baseline: Sequence[float]) -> Difference:
 
 
 def test_a_difference_by_hand() -> None:
-    gain = differ([5, 7, 9], [4, 5, 6])  # 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3) with 2 degrees of freedom
+    # 1, 2, 3: mean 2, deviation 1, t = 2 sqrt(3) with 2 degrees of freedom
+    gain = differ([5, 7, 9], [4, 5, 6])
     assert (gain.mean, gain.spread, gain.n, gain.baseline) == (2, 1, 3, 5)
-    assert gain.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)  # the table's t at 0.975
-    assert gain.p_value == pytest.approx(1 - math.sqrt(12 / 14))  # Student's t with 2 degrees has this closed form
+    # the table's t at 0.975
+    assert gain.half_width == pytest.approx(4.302653 / math.sqrt(3), rel=1e-6)
+    # Student's t with 2 degrees has this closed form
+    assert gain.p_value == pytest.approx(1 - math.sqrt(12 / 14))
     assert gain.could_be_chance
 
 
 def test_pairs_count_and_not_their_spread() -> None:
     base = [10.0, 50.0, 90.0, 20.0]
-    assert not differ([b + d for b, d in zip(base, (1.0, 1.1, 0.9, 1.0), strict=True)], base).could_be_chance
+    assert not differ(
+        [b + d for b, d in zip(base, (1.0, 1.1, 0.9, 1.0), strict=True)], base
+    ).could_be_chance
     assert differ([11.0, 49.0, 93.0, 17.0], base).could_be_chance
 
 
 def test_one_seed_tells_nothing() -> None:
     alone = differ([5], [3])
     assert (alone.mean, alone.spread, alone.half_width, alone.p_value) == (2, None, None, None)
-    assert alone.could_be_chance and alone.chance("test_class_il") == "one seed cannot tell that from chance"
+    assert (
+        alone.could_be_chance
+        and alone.chance("test_class_il") == "one seed cannot tell that from chance"
+    )
     assert alone.shown("test_class_il") == "+2.00" and alone.shown_interval("test_class_il") == ""
 
 
-@pytest.mark.parametrize("values, baseline", [
-    ([5, 6], [5, 6]), ([5, 6], [4, 5]),
-    ([100 * 31 / 36, 100 * 20 / 36], [100 * 30 / 36, 100 * 19 / 36])])  # equal on paper, apart by 1e-14 in float64
-def test_where_all_seeds_differ_alike_no_test_is_defined(values: list[float], baseline: list[float]) -> None:
+@pytest.mark.parametrize(
+    "values, baseline",
+    [
+        ([5, 6], [5, 6]),
+        ([5, 6], [4, 5]),
+        # equal on paper, apart by 1e-14 in float64
+        ([100 * 31 / 36, 100 * 20 / 36], [100 * 30 / 36, 100 * 19 / 36]),
+    ],
+)
+def test_where_all_seeds_differ_alike_no_test_is_defined(
+    values: list[float], baseline: list[float]
+) -> None:
     found = differ(values, baseline)
-    assert (found.spread, found.half_width, found.p_value) == (0, None, None) and found.could_be_chance
+    assert (found.spread, found.half_width, found.p_value) == (
+        0,
+        None,
+        None,
+    ) and found.could_be_chance
     assert found.chance("test_class_il") == "all 2 seeds differ alike, for which no test is defined"
 
 
@@ -64,19 +92,30 @@ def test_seeds_without_a_number_are_left_out() -> None:
 
 
 def test_an_interval_ends_where_the_metric_does() -> None:
-    gain = differ([60.0, 99.0, 70.0], [90.0, 91.0, 92.0])  # -30, 8, -22: mean -14.67, deviation 20.03
+    # -30, 8, -22: mean -14.67, deviation 20.03
+    gain = differ([60.0, 99.0, 70.0], [90.0, 91.0, 92.0])
     assert gain.half_width == pytest.approx(4.302653 * 20.033306 / math.sqrt(3), rel=1e-5)
-    assert gain.interval("test_class_il") == pytest.approx((-14.666667 - 49.7655, 9.0), abs=1e-3), "91 + 9 is 100 %"
+    assert gain.interval("test_class_il") == pytest.approx((-14.666667 - 49.7655, 9.0), abs=1e-3), (
+        "91 + 9 is 100 %"
+    )
     assert gain.shown_interval("test_class_il") == "-64.43 to +9.00 (cut at what the metric can be)"
-    few = differ([0.5, 0.3], [0.9, 0.9])  # -0.4, -0.6: mean -0.5, deviation 0.1414, half-width 12.7062 * 0.1
+    # -0.4, -0.6: mean -0.5, deviation 0.1414, half-width 12.7062 * 0.1
+    few = differ([0.5, 0.3], [0.9, 0.9])
     assert few.interval("keep_fraction") == pytest.approx((-0.9, 0.1))
-    assert few.interval("compute") == pytest.approx((-0.9, -0.5 + 1.27062), rel=1e-5), "of compute 1 is no bound"
+    assert few.interval("compute") == pytest.approx((-0.9, -0.5 + 1.27062), rel=1e-5), (
+        "of compute 1 is no bound"
+    )
     assert "cut" not in differ([81.0, 82.0], [80.0, 81.5]).shown_interval("test_class_il")
 
 
-@pytest.mark.parametrize("seeds, words", [
-    (2, "more than chance, if 2 seeds are enough to tell: 5 or more should"),
-    (4, "more than chance, if 4 seeds are enough to tell: 5 or more should"), (5, "more than chance")])
+@pytest.mark.parametrize(
+    "seeds, words",
+    [
+        (2, "more than chance, if 2 seeds are enough to tell: 5 or more should"),
+        (4, "more than chance, if 4 seeds are enough to tell: 5 or more should"),
+        (5, "more than chance"),
+    ],
+)
 def test_few_seeds_are_said_to_be_few(seeds: int, words: str) -> None:
     gain = differ([81.0 + n / 100 for n in range(seeds)], [80.0] * seeds)
     assert gain.chance("test_class_il").endswith(f": {words}")
@@ -84,7 +123,9 @@ def test_few_seeds_are_said_to_be_few(seeds: int, words: str) -> None:
 
 def test_what_looks_large_may_be_chance_with_two_seeds() -> None:
     gain = differ([70.0, 85.0], [80.0, 80.0])
-    assert gain.chance("test_class_il").endswith("paired t-test p = 0.8: with 2 seeds this could be chance")
+    assert gain.chance("test_class_il").endswith(
+        "paired t-test p = 0.8: with 2 seeds this could be chance"
+    )
 
 
 def test_p_values_are_uniform_where_there_is_no_difference() -> None:
@@ -102,47 +143,77 @@ def told(sweep: Ledger, confirmation: Ledger) -> str:
 
 
 def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None:
-    sweep, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 70.0, 70.0])
-    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 11", "trial 12", "baseline"]
+    sweep, confirmation = confirmed(
+        tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 70.0, 70.0]
+    )
+    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == [
+        "trial 11",
+        "trial 12",
+        "baseline",
+    ]
     said = told(sweep, confirmation)
     # 3, 2.5, 3: mean 2.8333, deviation 0.288675, half-width 4.302653 * 0.288675 / sqrt(3) = 0.7171
     assert said.startswith(
-        "Confirmed on test images: trial 11, which the sweep chose, is better than the baseline by 2.83 points, "
-        "test_class_il 83.83 (standard deviation 0.76 over 3 seeds) against 81.00 (standard deviation 1.00 over 3 "
-        "seeds); standard deviation of the differences 0.29, 95% interval +2.12 to +3.55, paired t-test p = 0.0034: "
-        "more than chance, if 3 seeds are enough to tell: 5 or more should. The baseline is the preset.")
-    assert "tested better than the choice" not in said and said.endswith("looked at in 1 confirmation of this sweep.")
+        "Confirmed on test images: trial 11, which the sweep chose, is better than the baseline by "
+        "2.83 points, test_class_il 83.83 (standard deviation 0.76 over 3 seeds) against 81.00 "
+        "(standard deviation 1.00 over 3 seeds); standard deviation of the differences 0.29, 95% "
+        "interval +2.12 to +3.55, paired t-test p = 0.0034: more than chance, if 3 seeds are "
+        "enough to tell: 5 or more should. The baseline is the preset."
+    )
+    assert "tested better than the choice" not in said and said.endswith(
+        "looked at in 1 confirmation of this sweep."
+    )
 
 
 def test_what_tested_better_than_the_choice_is_not_to_be_taken(tmp_path: Path) -> None:
     said = told(*confirmed(tmp_path, [80.0, 82.0], [79.0, 82.5], [90.0, 91.0]))
-    assert said.startswith("Not confirmed on test images: trial 11, which the sweep chose, is worse than the baseline")
+    assert said.startswith(
+        "Not confirmed on test images: trial 11, which the sweep chose, is worse than the baseline"
+    )
     assert "by 0.25 points" in said and "with 2 seeds this could be chance" in said
-    assert "Trial 12 tested better than the choice; to take it now would be to choose on test images." in said
+    assert (
+        "Trial 12 tested better than the choice; to take it now would be to choose on test images."
+        in said
+    )
 
 
 def test_one_seed_in_words(tmp_path: Path) -> None:
     said = told(*confirmed(tmp_path, [80.0], [81.0]))
-    assert ("better than the baseline by 1.00 points, test_class_il 81.00 (1 seed) against 80.00 (1 seed); one seed "
-            "cannot tell that from chance.") in said
+    assert (
+        "better than the baseline by 1.00 points, test_class_il 81.00 (1 seed) against 80.00 (1 "
+        "seed); one seed cannot tell that from chance."
+    ) in said
 
 
 def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], [70.0, 71.0], of={"0": 3, "1": 7})
-    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == ["trial 3 = baseline", "trial 7"]
-    assert told(sweep, confirmation).startswith("The sweep chose the baseline itself: test_class_il 80.50 (standard "
-                                                "deviation 0.71 over 2 seeds).")
+    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == [
+        "trial 3 = baseline",
+        "trial 7",
+    ]
+    assert told(sweep, confirmation).startswith(
+        "The sweep chose the baseline itself: test_class_il 80.50 (standard "
+        "deviation 0.71 over 2 seeds)."
+    )
     found = outcome(confirmation, confirmation.trials())
     assert found is not None and (found["verdict"], found["trial"]) == ("is the baseline", 3)
-    assert found["metrics"] == {"baseline_test_class_il": 80.5, "confirmed_test_class_il": 80.5,
-                                "baseline_compute": 0.5, "confirmed_compute": 0.5}
+    assert found["metrics"] == {
+        "baseline_test_class_il": 80.5,
+        "confirmed_test_class_il": 80.5,
+        "baseline_compute": 0.5,
+        "confirmed_compute": 0.5,
+    }
 
 
 def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], "PRUNED")
-    assert told(sweep, confirmation).startswith("No answer yet: trial 11 was pruned (non-finite: logits).")
+    assert told(sweep, confirmation).startswith(
+        "No answer yet: trial 11 was pruned (non-finite: logits)."
+    )
     table = frame(confirmation, confirmation.trials()).set_index("configuration")
-    assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(table.loc["trial 11", "difference"])
+    assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(
+        table.loc["trial 11", "difference"]
+    )
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2
 
 
@@ -151,7 +222,9 @@ def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) 
     with driven(there):
         there.rerun([0])
         number = there.ask().number
-        there.add_result(number, 1, 100, {"task": 0, "n_tasks": 1}, {"test_class_il": 70.0, "compute": 0.5})
+        there.add_result(
+            number, 1, 100, {"task": 0, "n_tasks": 1}, {"test_class_il": 70.0, "compute": 0.5}
+        )
         there.finish(number, "COMPLETE")
     rows = outcomes(there, there.trials())
     assert [(row.label, row.trial.number) for row in rows] == [("trial 7", 1), ("baseline", 2)]
@@ -161,18 +234,26 @@ def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) 
 def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -> None:
     _, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     row = frame(confirmation, confirmation.trials()).set_index("configuration").loc["trial 11"]
-    assert row["test_class_il"] == pytest.approx(251.5 / 3) and row["difference"] == pytest.approx(8.5 / 3)
+    assert row["test_class_il"] == pytest.approx(251.5 / 3) and row["difference"] == pytest.approx(
+        8.5 / 3
+    )
     assert row["test_class_il_std"] == pytest.approx(0.763763, rel=1e-5)
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((2.8333 - 0.7171, 2.8333 + 0.7171), abs=1e-3)
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx(
+        (2.8333 - 0.7171, 2.8333 + 0.7171), abs=1e-3
+    )
     assert row["keep_ratio"] == 0.2 and row["trial"] == 11 and row["compute"] == 0.5
 
 
 def test_nothing_is_chosen_by_a_confirmation(tmp_path: Path) -> None:
     sweep, there = confirmed(tmp_path, [80.0, 82.0], [83.0, 84.5])
-    with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"):
+    with pytest.raises(
+        UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"
+    ):
         chosen(there.trials(), there.config, Choice())
     assert best(there.trials(), there.config) is None and pareto(there.trials(), there.config) == []
-    with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, of which nothing is the best"):
+    with pytest.raises(
+        UserError, match="'s-confirm-1' is a confirmation, of which nothing is the best"
+    ):
         compared([Sweep.of(sweep), Sweep.of(there)])
 
 
@@ -183,7 +264,8 @@ def test_a_difference_in_a_fraction_has_four_digits() -> None:
 
 
 def refuted(folder: Path) -> tuple[Ledger, Ledger]:
-    """(a sweep whose trial 1 looked best on validation images, its confirmation, by which trial 1 is worse)."""
+    """(a sweep whose trial 1 looked best on validation images, its confirmation, by which trial 1
+    is worse)."""
     sweep, there = confirmed(folder, [80.0, 81.0, 82.0], [70.0, 71.5, 72.0], of={"1": 1})
     with driven(sweep):
         for value in (60, 70):
@@ -199,17 +281,25 @@ def heading_of(sweep: Ledger) -> str:
 def test_a_confirmations_verdict_is_the_headline_from_then_on(tmp_path: Path) -> None:
     sweep, there = refuted(tmp_path)
     assert heading_of(sweep) == finding(there, there.trials())
-    assert heading_of(sweep).startswith("Refuted on test images: trial 1, which the sweep chose, is worse than the")
+    assert heading_of(sweep).startswith(
+        "Refuted on test images: trial 1, which the sweep chose, is worse than the"
+    )
     found = latest_outcome(sweep.looks)
-    assert found is not None and (found["verdict"], found["trial"], found["tested"]) == ("refuted", 1, [1])
+    assert found is not None and (found["verdict"], found["trial"], found["tested"]) == (
+        "refuted",
+        1,
+        [1],
+    )
     # Differences -10, -9.5, -10.
     assert found["metrics"]["confirmed_difference"] == pytest.approx(-29.5 / 3)
     assert found["metrics"]["confirmed_test_class_il"] == pytest.approx(213.5 / 3)
     assert found["metrics"]["baseline_test_class_il"] == 81
     with driven(sweep):
         complete(sweep, 100, 75)
-    assert heading_of(sweep).endswith("The sweep's best by val_class_il is now trial 2 (75.00), which that "
-                                      "confirmation did not test.")
+    assert heading_of(sweep).endswith(
+        "The sweep's best by val_class_il is now trial 2 (75.00), which that "
+        "confirmation did not test."
+    )
 
 
 def test_an_outcome_is_entered_once_and_only_with_an_answer(tmp_path: Path) -> None:

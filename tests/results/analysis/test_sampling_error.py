@@ -18,15 +18,21 @@ from tests.helpers.ledgers import config, driven
 ROWS = ((90.0,), (80.0, 50.0), (60.0, 50.0, 100.0))
 
 
-def swept(folder: Path, *seeds: tuple[tuple[float, ...], ...], record: dict[str, Any], name: str = "s") -> Ledger:
+def swept(
+    folder: Path, *seeds: tuple[tuple[float, ...], ...], record: dict[str, Any], name: str = "s"
+) -> Ledger:
     """A sweep of one trial, with the accuracies of each seed by task learned."""
-    with driven(Ledger.create(folder, config(name, sampler="random", seeds=len(seeds)), record)) as ledger:
+    with driven(
+        Ledger.create(folder, config(name, sampler="random", seeds=len(seeds)), record)
+    ) as ledger:
         ledger.ask()
         for seed, rows in enumerate(seeds, start=42):
             for task, row in enumerate(rows):
                 metrics = {f"val_class_il_task{t}": value for t, value in enumerate(row, start=1)}
-                metrics["val_class_il"] = sum(row[:task + 1]) / (task + 1)
-                ledger.add_result(0, 1, seed, {"task": task, "n_tasks": len(rows)}, {**metrics, "compute": 0.5})
+                metrics["val_class_il"] = sum(row[: task + 1]) / (task + 1)
+                ledger.add_result(
+                    0, 1, seed, {"task": task, "n_tasks": len(rows)}, {**metrics, "compute": 0.5}
+                )
         ledger.finish(0, "COMPLETE")
     return Ledger.open(folder, name)
 
@@ -44,19 +50,27 @@ def test_of_one_task_it_is_that_of_a_proportion(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 100.0])
-def test_of_a_task_that_is_all_right_or_all_wrong_it_is_not_nothing(tmp_path: Path, accuracy: float) -> None:
+def test_of_a_task_that_is_all_right_or_all_wrong_it_is_not_nothing(
+    tmp_path: Path, accuracy: float
+) -> None:
     trial = only(swept(tmp_path, ((accuracy,),), record={}))
-    assert standard_error(trial, "val_class_il", {IMAGES: [8]}) == pytest.approx(100 * math.sqrt(0.09 / 8))
+    assert standard_error(trial, "val_class_il", {IMAGES: [8]}) == pytest.approx(
+        100 * math.sqrt(0.09 / 8)
+    )
 
 
 def test_each_task_weighs_the_same_however_many_images_it_has(tmp_path: Path) -> None:
     trial = only(swept(tmp_path, ROWS, record={}))
     record = {IMAGES: [24, 100, 30]}
-    # 15.4/26 * 10.6/26 / 24 = 0.01006, 0.5 * 0.5 / 100 = 0.0025, 31/32 * 1/32 / 30 = 0.00101, over three tasks.
-    assert standard_error(trial, "val_class_il", record) == pytest.approx(100 * math.sqrt(0.0135707) / 3, rel=1e-4)
+    # 15.4/26 * 10.6/26 / 24 = 0.01006, 0.5 * 0.5 / 100 = 0.0025, 31/32 * 1/32 / 30 = 0.00101, over
+    # three tasks.
+    assert standard_error(trial, "val_class_il", record) == pytest.approx(
+        100 * math.sqrt(0.0135707) / 3, rel=1e-4
+    )
     # Right after each was learned: 22.6/26 * 3.4/26 / 24 = 0.00474, 0.0025, 0.00101.
     assert standard_error(trial, "val_learning_accuracy", record) == pytest.approx(
-        100 * math.sqrt(0.0082453) / 3, rel=1e-4)
+        100 * math.sqrt(0.0082453) / 3, rel=1e-4
+    )
     assert images_behind(trial, "val_class_il", record) == "154 images, standard error 3.9"
 
 
@@ -67,18 +81,26 @@ def test_of_several_seeds_their_mean_counts_for_all_see_the_same_images(tmp_path
 
 def test_what_is_no_accuracy_or_of_an_older_sweep_has_none(tmp_path: Path) -> None:
     trial = only(swept(tmp_path, ROWS, record={}))
-    assert standard_error(trial, "val_class_il", {}) is None and images_behind(trial, "val_class_il", {}) == ""
+    assert (
+        standard_error(trial, "val_class_il", {}) is None
+        and images_behind(trial, "val_class_il", {}) == ""
+    )
     for metric in ("compute", "forgetting", "keep_fraction", "val_task_il"):
         assert standard_error(trial, metric, {IMAGES: [24, 100, 30]}) is None
-    assert standard_error(trial, "val_class_il", {IMAGES: [24, 100]}) is None, "fewer tasks than were learned"
+    assert standard_error(trial, "val_class_il", {IMAGES: [24, 100]}) is None, (
+        "fewer tasks than were learned"
+    )
 
 
 def test_it_stands_beside_the_headline_and_in_comparisons(tmp_path: Path) -> None:
     new = swept(tmp_path, ROWS, record={IMAGES: [24, 100, 30]})
     old = swept(tmp_path, ROWS, record={}, name="old")
     assert answer(new.trials(), new.config, new.record).startswith(
-        "Trial 0 is best with val_class_il 70.00 (154 images, standard error 3.9); it is the preset")
-    assert answer(old.trials(), old.config, old.record).startswith("Trial 0 is best with val_class_il 70.00; it")
+        "Trial 0 is best with val_class_il 70.00 (154 images, standard error 3.9); it is the preset"
+    )
+    assert answer(old.trials(), old.config, old.record).startswith(
+        "Trial 0 is best with val_class_il 70.00; it"
+    )
     _, found, _ = table(compared([Sweep.of(new), Sweep.of(old)]))
     assert ("measured on", ["154 images, standard error 3.9", ""]) in found
     assert "measured on" not in dict(table(compared([Sweep.of(old), Sweep.of(old)]))[1])

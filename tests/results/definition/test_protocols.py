@@ -7,31 +7,48 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
-from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig, metrics_on
+from results.definition.sweep_config import (
+    OBJECTIVES,
+    Constraint,
+    Objective,
+    SweepConfig,
+    metrics_on,
+)
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config
 
 # By protocol, the least that a sweep under it needs to say.
 NEEDED: dict[str, dict[str, Any]] = {
-    "val-all-seen": {}, "val-current": {"objectives": (Objective.parse("val_learning_accuracy"),)},
-    "first-k": {"report_on": {"n_tasks": None}}, "two-stream": {"report_on": {"class_order_seed": 3}},
-    "test": {"objectives": (Objective.parse("test_class_il"),)}}
+    "val-all-seen": {},
+    "val-current": {"objectives": (Objective.parse("val_learning_accuracy"),)},
+    "first-k": {"report_on": {"n_tasks": None}},
+    "two-stream": {"report_on": {"class_order_seed": 3}},
+    "test": {"objectives": (Objective.parse("test_class_il"),)},
+}
 
 
 def sweep(protocol: str, base: dict[str, Any] | None = None, **changes: Any) -> SweepConfig:
     fields = preset("seq-digits", 200) | {"evaluate_on": images_of(protocol)}
     fields |= {"n_tasks": 2} if protocol == "first-k" else {}
-    return config(**{"base": TrainConfig(**fields | (base or {})), "protocol": protocol} | NEEDED[protocol] | changes)
+    return config(
+        **{"base": TrainConfig(**fields | (base or {})), "protocol": protocol}
+        | NEEDED[protocol]
+        | changes
+    )
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_only_the_protocol_test_measures_on_test_images_and_cannot_be_published(protocol: str) -> None:
+def test_only_the_protocol_test_measures_on_test_images_and_cannot_be_published(
+    protocol: str,
+) -> None:
     made = sweep(protocol)
     assert made.publishable == (protocol != "test")
     assert made.metrics == metrics_on("test" if protocol == "test" else "validation")
     assert SweepConfig.from_dict(made.to_dict()) == made
     other = {"validation": "test", "test": "validation"}[images_of(protocol)]
-    with pytest.raises(UserError, match=f"evaluate_on '{other}': under the protocol {protocol} configurations are "):
+    with pytest.raises(
+        UserError, match=f"evaluate_on '{other}': under the protocol {protocol} configurations are "
+    ):
         sweep(protocol, {"evaluate_on": other})
 
 
@@ -44,14 +61,20 @@ def test_an_accuracy_is_named_by_what_it_was_measured_on() -> None:
     for protocol, metric in (("test", "val_class_il"), ("val-all-seen", "test_class_il")):
         bound = (Constraint.parse(f"{metric}>=1"),)
         for sought in ({"objectives": (Objective.parse(metric),)}, {"constraints": bound}):
-            with pytest.raises(UserError, match=f"{metric} is not measured under the protocol {protocol}; there are"):
+            with pytest.raises(
+                UserError,
+                match=f"{metric} is not measured under the protocol {protocol}; there are",
+            ):
                 sweep(protocol, **sought)
 
 
 @pytest.mark.parametrize("metric", ["val_class_il", "val_task_il", "forgetting"])
 def test_val_current_chooses_by_nothing_that_looks_back(metric: str) -> None:
-    with pytest.raises(UserError, match=f"{metric} looks back at images of earlier tasks, .* it has "
-                                        "val_learning_accuracy, keep_fraction, compute"):
+    with pytest.raises(
+        UserError,
+        match=f"{metric} looks back at images of earlier tasks, .* it has "
+        "val_learning_accuracy, keep_fraction, compute",
+    ):
         sweep("val-current", objectives=(Objective.parse(metric),))
 
 
@@ -61,10 +84,19 @@ def test_first_k_reports_the_whole_stream() -> None:
     assert sweep("first-k", {"n_tasks": 3}, report_on={"n_tasks": 4}).reported_base.n_tasks == 4
 
 
-@pytest.mark.parametrize("base, report_on", [
-    ({}, {}), ({"n_tasks": 5}, {"n_tasks": None}), ({"n_tasks": 4}, {"n_tasks": 3}),
-    ({}, {"n_tasks": None, "lr": 0.1}), ({"n_tasks": None}, {"n_tasks": 5})])
-def test_first_k_needs_fewer_tasks_than_the_stream_has(base: dict[str, Any], report_on: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "base, report_on",
+    [
+        ({}, {}),
+        ({"n_tasks": 5}, {"n_tasks": None}),
+        ({"n_tasks": 4}, {"n_tasks": 3}),
+        ({}, {"n_tasks": None, "lr": 0.1}),
+        ({"n_tasks": None}, {"n_tasks": 5}),
+    ],
+)
+def test_first_k_needs_fewer_tasks_than_the_stream_has(
+    base: dict[str, Any], report_on: dict[str, Any]
+) -> None:
     with pytest.raises(UserError, match="first-k searches on the first tasks|--report-on lr"):
         sweep("first-k", base, report_on=report_on)
 
@@ -72,18 +104,39 @@ def test_first_k_needs_fewer_tasks_than_the_stream_has(base: dict[str, Any], rep
 def test_two_stream_reports_on_another_stream() -> None:
     assert sweep("two-stream").reported_base.class_order_seed == 3
     there = {"dataset": "seq-mnist", "n_epochs": 1, "data_path": "/data"}
-    assert sweep("two-stream", report_on=there).reported_base == sweep("two-stream").base.replace(**there)
+    assert sweep("two-stream", report_on=there).reported_base == sweep("two-stream").base.replace(
+        **there
+    )
 
 
-@pytest.mark.parametrize("protocol, report_on, message", [
-    ("two-stream", {}, "reports on another stream or class order"),
-    ("two-stream", {"class_order_seed": None}, "reports on another stream or class order"),
-    ("two-stream", {"dataset": "seq-digits", "n_epochs": 7}, "reports on another stream or class order"),
-    ("two-stream", {"class_order_seed": 1, "lr": 0.1}, "--report-on lr: the space core varies it"),
-    ("two-stream", {"class_order_seed": 1, "evaluate_on": "test"}, "--report-on evaluate_on: it does not say what"),
-    ("two-stream", {"class_order_seed": 1, "n_tasks": 0}, "n_tasks 0 is out of range"),
-    ("val-all-seen", {"class_order_seed": 1}, "--report-on is for --protocol two-stream, not val-all-seen"),
-])
+@pytest.mark.parametrize(
+    "protocol, report_on, message",
+    [
+        ("two-stream", {}, "reports on another stream or class order"),
+        ("two-stream", {"class_order_seed": None}, "reports on another stream or class order"),
+        (
+            "two-stream",
+            {"dataset": "seq-digits", "n_epochs": 7},
+            "reports on another stream or class order",
+        ),
+        (
+            "two-stream",
+            {"class_order_seed": 1, "lr": 0.1},
+            "--report-on lr: the space core varies it",
+        ),
+        (
+            "two-stream",
+            {"class_order_seed": 1, "evaluate_on": "test"},
+            "--report-on evaluate_on: it does not say what",
+        ),
+        ("two-stream", {"class_order_seed": 1, "n_tasks": 0}, "n_tasks 0 is out of range"),
+        (
+            "val-all-seen",
+            {"class_order_seed": 1},
+            "--report-on is for --protocol two-stream, not val-all-seen",
+        ),
+    ],
+)
 def test_what_may_not_be_reported(protocol: str, report_on: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         sweep(protocol, report_on=report_on)
@@ -93,23 +146,35 @@ ONCE, ROTATED = {"n_epochs": 1}, {"dataset": "digits-360"}
 
 
 @pytest.mark.parametrize("spec", [{"choices": [1, 3]}, {"low": 1, "high": 3}])
-def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(spec: dict[str, Any]) -> None:
+def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(
+    spec: dict[str, Any],
+) -> None:
     passes = SearchSpace.from_dict("passes", {"parameters": {"n_epochs": spec}})
     assert sweep("two-stream", ONCE, space=passes).space == passes
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, space=passes, report_on=ROTATED)
-    assert str(error.value) == ("--report-on dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
-                                "does not apply to digits-360, which is one pass without task borders; leave it at 1.")
+    assert str(error.value) == (
+        "--report-on dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
+        "does not apply to digits-360, which is one pass without task borders; leave it at 1."
+    )
     once = SearchSpace.from_dict("once", {"parameters": {"n_epochs": {"choices": [1]}}})
-    assert sweep("two-stream", ONCE, space=once, report_on=ROTATED).reported_base.dataset == "digits-360"
+    assert (
+        sweep("two-stream", ONCE, space=once, report_on=ROTATED).reported_base.dataset
+        == "digits-360"
+    )
 
 
 def test_what_the_searched_stream_refuses_too_is_left_to_the_trial_that_draws_it() -> None:
-    sizes = SearchSpace.from_dict("sizes", {"parameters": {"nf": {"choices": [2, 32]}}})  # 2 has no hidden unit
+    # 2 has no hidden unit
+    sizes = SearchSpace.from_dict("sizes", {"parameters": {"nf": {"choices": [2, 32]}}})
     for report_on in ({"class_order_seed": 3}, ROTATED):
         assert sweep("two-stream", ONCE, space=sizes, report_on=report_on).space == sizes
-    agents = SearchSpace.from_dict("agents", {"parameters": {"hidden_dim_ratio": {"choices": [16, 64]}}})
-    with pytest.raises(UserError, match="class_order_seed=3 nf=8: .* agents does not fit. hidden_dim_ratio 64"):
+    agents = SearchSpace.from_dict(
+        "agents", {"parameters": {"hidden_dim_ratio": {"choices": [16, 64]}}}
+    )
+    with pytest.raises(
+        UserError, match="class_order_seed=3 nf=8: .* agents does not fit. hidden_dim_ratio 64"
+    ):
         sweep("two-stream", space=agents, report_on={"class_order_seed": 3, "nf": 8})
 
 
@@ -122,27 +187,43 @@ def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
         return
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED)
-    assert str(error.value) == (f"--objective {metric}: digits-360, which --report-on names, has no tasks, so that no "
-                                "confirmation could test it; use val_class_il, val_learning_accuracy, keep_fraction or "
-                                "compute.")
+    assert str(error.value) == (
+        f"--objective {metric}: digits-360, which --report-on names, has no tasks, so that no "
+        "confirmation could test it; use val_class_il, val_learning_accuracy, keep_fraction or "
+        "compute."
+    )
     beside = (Objective.parse("val_class_il"), *sought)  # the first alone is confirmed
     assert sweep("two-stream", ONCE, objectives=beside, report_on=ROTATED).objectives == beside
 
 
-@pytest.mark.parametrize("given, confirmed", [
-    ("val_class_il", "test_class_il:max"), ("test_class_il:min", "test_class_il:min"), ("compute:max", "compute:max"),
-    ("forgetting", "forgetting:min"), ("val_learning_accuracy", "test_class_il:max")])
-def test_a_confirmation_tests_the_objective_on_test_images_the_same_way(given: str, confirmed: str) -> None:
+@pytest.mark.parametrize(
+    "given, confirmed",
+    [
+        ("val_class_il", "test_class_il:max"),
+        ("test_class_il:min", "test_class_il:min"),
+        ("compute:max", "compute:max"),
+        ("forgetting", "forgetting:min"),
+        ("val_learning_accuracy", "test_class_il:max"),
+    ],
+)
+def test_a_confirmation_tests_the_objective_on_test_images_the_same_way(
+    given: str, confirmed: str
+) -> None:
     assert str(Objective.parse(given).confirmed) == confirmed
 
 
 def test_no_sweep_is_a_confirmation_by_itself() -> None:
     test_base = TrainConfig(**preset("seq-digits", 200))
-    for wrong in ({"protocol": CONFIRMATION, "base": test_base, **NEEDED["test"]}, {"confirms": "other"}):
+    for wrong in (
+        {"protocol": CONFIRMATION, "base": test_base, **NEEDED["test"]},
+        {"confirms": "other"},
+    ):
         with pytest.raises(UserError, match="only a confirmation confirms another sweep"):
             config(**wrong)
 
 
 def test_an_unknown_protocol() -> None:
-    with pytest.raises(UserError, match="unknown protocol 'val-all-sen'. Did you mean 'val-all-seen'?"):
+    with pytest.raises(
+        UserError, match="unknown protocol 'val-all-sen'. Did you mean 'val-all-seen'?"
+    ):
         config(protocol="val-all-sen")

@@ -1,4 +1,5 @@
-"""What a sweep may be: every refusal says what, the value and what is allowed; what is allowed survives its file."""
+"""What a sweep may be: every refusal says what, the value and what is allowed; what is allowed
+survives its file."""
 
 import dataclasses
 import math
@@ -12,7 +13,13 @@ from hypothesis import strategies as st
 
 from dynamos.config import ROTATING, TrainConfig, preset, preset_sizes
 from dynamos.errors import UserError
-from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig, refuse_in_vain
+from results.definition.sweep_config import (
+    OBJECTIVES,
+    Constraint,
+    Objective,
+    SweepConfig,
+    refuse_in_vain,
+)
 from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
 from search_spaces.space import SearchSpace
@@ -26,7 +33,9 @@ def space(**parameters: dict[str, Any]) -> SearchSpace:
 
 
 def rotating(dataset: str, **changes: Any) -> SweepConfig:
-    base = TrainConfig(**preset(dataset, preset_sizes(dataset)[0])).replace(evaluate_on="validation")
+    base = TrainConfig(**preset(dataset, preset_sizes(dataset)[0])).replace(
+        evaluate_on="validation"
+    )
     return config(base=base, **changes)
 
 
@@ -36,66 +45,135 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
 
 def test_values_of_numpys_survive_the_file() -> None:
     mine = space(lr={"low": 0.01, "high": 0.5}, nf={"low": 8, "high": 64})
-    of_numpy, own = (config(space=mine, trials=number(9), max_concurrent=number(2), target=real(80), seed=whole(3),
-                            points=({"nf": number(8), "lr": real(0.5)},), cpus_per_trial=real(2))
-                     for number, real, whole in ((np.float64, np.float32, np.int64), (int, float, int)))
+    of_numpy, own = (
+        config(
+            space=mine,
+            trials=number(9),
+            max_concurrent=number(2),
+            target=real(80),
+            seed=whole(3),
+            points=({"nf": number(8), "lr": real(0.5)},),
+            cpus_per_trial=real(2),
+        )
+        for number, real, whole in ((np.float64, np.float32, np.int64), (int, float, int))
+    )
     assert through_its_file(of_numpy) == own and repr(of_numpy) == repr(own)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000."),
-    ({"max_concurrent": 0}, "--max-concurrent 0 is out of range; it must be from 1 to 100000."),
-    ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0 is out of range; it must be from 0.01 to 1024."),
-    ({"cpus_per_trial": math.inf}, "--cpus-per-trial inf is not a finite number."),
-    ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1 is out of range; it must be from 0 to 64."),
-    ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number."),
-    ({"trials": 8.5}, "--trials 8.5 is not a whole number."),
-    ({"max_concurrent": np.float64(1.5)}, "--max-concurrent 1.5 is not a whole number."),
-    ({"seed": -1}, "--seed -1 is out of range; it must be from 0 to 2147483647."),
-    ({"seeds": 0}, "--seeds 0 is out of range; it must be from 1 to 1000."),
-    ({"grace_tasks": 0}, "--grace-tasks 0 is out of range; it must be from 1 to 1000."),
-    ({"grid_levels": 1}, "--grid-levels 1 is out of range; it must be from 2 to 10000."),
-    ({"time_budget_seconds": 0.0}, "--time-budget 0s is out of range; it must be greater than 0."),
-    ({"cpu_budget_seconds": -1.0}, "--cpu-budget -1s is out of range; it must be greater than 0."),
-    ({"gpu_budget_seconds": math.nan, "gpus_per_trial": 1.0},
-     "--gpu-budget nan is not a finite number."),
-    ({"gpu_budget_seconds": 60.0}, "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget."),
-    ({"base": config().base.replace(evaluate_on="test")},
-     "evaluate_on 'test': under the protocol val-all-seen configurations are measured on validation images."),
-    ({"target": math.inf}, "--target inf is not a finite number."),
-    ({"objectives": ()}, "a sweep needs an objective."),
-    ({"objectives": (Objective("compute", "max"), Objective("compute", "min"))},
-     "--objective: compute compute names a metric twice."),
-    ({"sampler": "tpr"}, f"unknown sampler 'tpr'. Did you mean 'tpe'? Allowed: {', '.join(SAMPLERS)}."),
-    ({"sampler": "random", "grid_levels": 4}, "--grid-levels is for --sampler grid, not random."),
-    ({"sampler": "grid", "grid_levels": 7},  # five ranges: 7^5
-     f"--sampler grid: 7 levels of 5 parameters are 16807 configurations, more than {GRID_LIMIT}; use fewer "
-     "--grid-levels or a smaller space."),
-    ({"sampler": "grid", "grid_levels": 10_000},
-     f"--sampler grid: 10000 levels of 5 parameters are {10_000**5} configurations, more than {GRID_LIMIT}; use fewer "
-     "--grid-levels or a smaller space."),
-    ({"pruner": "halve"}, f"unknown pruner 'halve'. Did you mean 'halving'? Allowed: {', '.join(PRUNERS)}."),
-    ({"pruner": "wilcoxon", "seeds": WILCOXON_SEEDS - 1}, f"--pruner wilcoxon compares seeds, and "
-     f"{WILCOXON_SEEDS - 1} cannot tell anything; use --seeds {WILCOXON_SEEDS} or more."),
-    ({"pruner": "halving", "deterministic_order": True},
-     "--pruner halving compares trials as they report, which --deterministic-order forbids; use median, percentile, "
-     "patient, wilcoxon or none."),
-    ({"base": config().base.replace(lr=3.0)}, "lr 3.0 lies outside the space core, which has 0.005 to 0.2 (log). "
-     "Widen the space, or give the base another value with --set."),
-    ({"points": ({"lr": 0.1}, {"lr": 9.0})}, "--points, configuration 2: lr 9.0 lies outside the space core, which "
-     "has 0.005 to 0.2 (log)."),
-    ({"points": ({"lt": 0.1},)}, "--points, configuration 1: unknown field of the space core 'lt'. Did you mean 'lr'? "
-     "Allowed: lr, alpha, beta, policy_penalty, keep_ratio."),
-    ({"points": ({"nf": 16},)}, "--points, configuration 1: unknown field of the space core 'nf'. Allowed: lr, alpha, "
-     "beta, policy_penalty, keep_ratio."),
-    ({"points": ({"lr": "0.05"},)}, "--points, configuration 1: lr '0.05' is not a number."),
-    ({"points": ({"lr": None},)}, "--points, configuration 1: lr None is not a number."),
-    ({"points": ({"lr": -1},)}, "--points, configuration 1: lr -1.0 is out of range; it must be greater than 0."),
-    ({"points": ({"lr": 0.1},) * 4}, "--points has 4 configurations; with trial 0 that needs --trials 5 or more, "
-     "not 4."),
-    ({"ledger_url": "postgresql+psycopg://me:secret@host/db"}, "--ledger-url: a password does not belong in a "
-     "sweep's files; give it through the environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD)."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000."),
+        ({"max_concurrent": 0}, "--max-concurrent 0 is out of range; it must be from 1 to 100000."),
+        (
+            {"cpus_per_trial": 0.0},
+            "--cpus-per-trial 0 is out of range; it must be from 0.01 to 1024.",
+        ),
+        ({"cpus_per_trial": math.inf}, "--cpus-per-trial inf is not a finite number."),
+        ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1 is out of range; it must be from 0 to 64."),
+        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number."),
+        ({"trials": 8.5}, "--trials 8.5 is not a whole number."),
+        ({"max_concurrent": np.float64(1.5)}, "--max-concurrent 1.5 is not a whole number."),
+        ({"seed": -1}, "--seed -1 is out of range; it must be from 0 to 2147483647."),
+        ({"seeds": 0}, "--seeds 0 is out of range; it must be from 1 to 1000."),
+        ({"grace_tasks": 0}, "--grace-tasks 0 is out of range; it must be from 1 to 1000."),
+        ({"grid_levels": 1}, "--grid-levels 1 is out of range; it must be from 2 to 10000."),
+        (
+            {"time_budget_seconds": 0.0},
+            "--time-budget 0s is out of range; it must be greater than 0.",
+        ),
+        (
+            {"cpu_budget_seconds": -1.0},
+            "--cpu-budget -1s is out of range; it must be greater than 0.",
+        ),
+        (
+            {"gpu_budget_seconds": math.nan, "gpus_per_trial": 1.0},
+            "--gpu-budget nan is not a finite number.",
+        ),
+        (
+            {"gpu_budget_seconds": 60.0},
+            "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.",
+        ),
+        (
+            {"base": config().base.replace(evaluate_on="test")},
+            "evaluate_on 'test': under the protocol val-all-seen configurations are measured on "
+            "validation images.",
+        ),
+        ({"target": math.inf}, "--target inf is not a finite number."),
+        ({"objectives": ()}, "a sweep needs an objective."),
+        (
+            {"objectives": (Objective("compute", "max"), Objective("compute", "min"))},
+            "--objective: compute compute names a metric twice.",
+        ),
+        (
+            {"sampler": "tpr"},
+            f"unknown sampler 'tpr'. Did you mean 'tpe'? Allowed: {', '.join(SAMPLERS)}.",
+        ),
+        (
+            {"sampler": "random", "grid_levels": 4},
+            "--grid-levels is for --sampler grid, not random.",
+        ),
+        (
+            {"sampler": "grid", "grid_levels": 7},  # five ranges: 7^5
+            "--sampler grid: 7 levels of 5 parameters are 16807 configurations, more than "
+            f"{GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+        ),
+        (
+            {"sampler": "grid", "grid_levels": 10_000},
+            f"--sampler grid: 10000 levels of 5 parameters are {10_000**5} configurations, more "
+            f"than {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+        ),
+        (
+            {"pruner": "halve"},
+            f"unknown pruner 'halve'. Did you mean 'halving'? Allowed: {', '.join(PRUNERS)}.",
+        ),
+        (
+            {"pruner": "wilcoxon", "seeds": WILCOXON_SEEDS - 1},
+            f"--pruner wilcoxon compares seeds, and "
+            f"{WILCOXON_SEEDS - 1} cannot tell anything; use --seeds {WILCOXON_SEEDS} or more.",
+        ),
+        (
+            {"pruner": "halving", "deterministic_order": True},
+            "--pruner halving compares trials as they report, which --deterministic-order forbids; "
+            "use median, percentile, patient, wilcoxon or none.",
+        ),
+        (
+            {"base": config().base.replace(lr=3.0)},
+            "lr 3.0 lies outside the space core, which has 0.005 to 0.2 (log). "
+            "Widen the space, or give the base another value with --set.",
+        ),
+        (
+            {"points": ({"lr": 0.1}, {"lr": 9.0})},
+            "--points, configuration 2: lr 9.0 lies outside the space core, which "
+            "has 0.005 to 0.2 (log).",
+        ),
+        (
+            {"points": ({"lt": 0.1},)},
+            "--points, configuration 1: unknown field of the space core 'lt'. Did you mean 'lr'? "
+            "Allowed: lr, alpha, beta, policy_penalty, keep_ratio.",
+        ),
+        (
+            {"points": ({"nf": 16},)},
+            "--points, configuration 1: unknown field of the space core 'nf'. Allowed: lr, alpha, "
+            "beta, policy_penalty, keep_ratio.",
+        ),
+        ({"points": ({"lr": "0.05"},)}, "--points, configuration 1: lr '0.05' is not a number."),
+        ({"points": ({"lr": None},)}, "--points, configuration 1: lr None is not a number."),
+        (
+            {"points": ({"lr": -1},)},
+            "--points, configuration 1: lr -1.0 is out of range; it must be greater than 0.",
+        ),
+        (
+            {"points": ({"lr": 0.1},) * 4},
+            "--points has 4 configurations; with trial 0 that needs --trials 5 or more, not 4.",
+        ),
+        (
+            {"ledger_url": "postgresql+psycopg://me:secret@host/db"},
+            "--ledger-url: a password does not belong in a sweep's files; give it through the "
+            "environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).",
+        ),
+    ],
+)
 def test_what_is_not_allowed_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError) as error:
         config(**changes)
@@ -103,30 +181,52 @@ def test_what_is_not_allowed_is_refused_in_one_line(changes: dict[str, Any], mes
 
 
 @pytest.mark.parametrize("flag", ["ledger_url", "tracking_uri"])
-@pytest.mark.parametrize("url", ["postgresql://me:secret@host/db", "https://me:secret@mlflow.example",
-                                 "postgresql:///db?host=h&user=me&password=secret", "http://[secret"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://me:secret@host/db",
+        "https://me:secret@mlflow.example",
+        "postgresql:///db?host=h&user=me&password=secret",
+        "http://[secret",
+    ],
+)
 def test_no_password_and_no_broken_url_reaches_a_sweeps_files(flag: str, url: str) -> None:
     with pytest.raises(UserError, match="--" + flag.replace("_", "-")) as error:
         config(**{flag: url})
     assert "secret" not in str(error.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "sqlite:///l.db", "sqlite+pysqlite:///l.db"])
+@pytest.mark.parametrize(
+    "url", ["sqlite://", "sqlite:///:memory:", "sqlite:///l.db", "sqlite+pysqlite:///l.db"]
+)
 @pytest.mark.parametrize("flag", ["ledger_url", "tracking_uri"])
-def test_no_database_is_in_memory_nor_where_only_one_folder_s_commands_find_it(flag: str, url: str) -> None:
-    with pytest.raises(UserError, match=f"--{flag.replace('_', '-')} .* give the file by its whole path"):
+def test_no_database_is_in_memory_nor_where_only_one_folder_s_commands_find_it(
+    flag: str, url: str
+) -> None:
+    with pytest.raises(
+        UserError, match=f"--{flag.replace('_', '-')} .* give the file by its whole path"
+    ):
         config(**{flag: url})
 
 
-@pytest.mark.parametrize("url", ["postgresql+psycopg://me@host/db", "sqlite:////tmp/l.db", "https://mlflow.example:5000",
-                                 "http://[::1]:5000"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql+psycopg://me@host/db",
+        "sqlite:////tmp/l.db",
+        "https://mlflow.example:5000",
+        "http://[::1]:5000",
+    ],
+)
 def test_other_urls_are_taken(url: str) -> None:
     assert through_its_file(config(ledger_url=url, tracking_uri=url)).ledger_url == url
 
 
 def test_values_of_a_point_that_do_not_go_together_are_refused() -> None:
     varied = space(nf={"choices": [2, 32]}, hidden_dim_ratio={"choices": [16]})
-    with pytest.raises(UserError, match="--points, configuration 1: hidden_dim_ratio 16 leaves an agent without"):
+    with pytest.raises(
+        UserError, match="--points, configuration 1: hidden_dim_ratio 16 leaves an agent without"
+    ):
         config(space=varied, points=({"nf": 2},))
 
 
@@ -138,28 +238,40 @@ def test_several_objectives_go_with_every_sampler_that_does_not_disclaim_them(sa
     with pytest.raises(UserError) as error:
         config(sampler=sampler, objectives=TWO)
     others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
-    assert str(error.value) == f"--sampler {sampler} knows one objective only; for several use {', '.join(others)}."
+    assert (
+        str(error.value)
+        == f"--sampler {sampler} knows one objective only; for several use {', '.join(others)}."
+    )
 
 
 @pytest.mark.parametrize("dataset", ROTATING)
 @pytest.mark.parametrize("pruner", [p for p in PRUNERS if p != "none"])
 def test_a_stream_without_tasks_has_no_pruning(dataset: str, pruner: str) -> None:
-    with pytest.raises(UserError, match=f"--pruner {pruner}: {dataset} has no task borders .* use --pruner none"):
+    with pytest.raises(
+        UserError, match=f"--pruner {pruner}: {dataset} has no task borders .* use --pruner none"
+    ):
         rotating(dataset, pruner=pruner, seeds=WILCOXON_SEEDS)
     assert rotating(dataset, pruner="none").pruner == "none"
 
 
 @pytest.mark.parametrize("dataset", ROTATING)
 @pytest.mark.parametrize("metric", OBJECTIVES)
-def test_a_stream_without_tasks_has_only_the_metrics_that_need_none(dataset: str, metric: str) -> None:
-    for sought in ({"objectives": (Objective.parse(metric),)}, {"constraints": (Constraint.parse(f"{metric}<=1"),)}):
+def test_a_stream_without_tasks_has_only_the_metrics_that_need_none(
+    dataset: str, metric: str
+) -> None:
+    for sought in (
+        {"objectives": (Objective.parse(metric),)},
+        {"constraints": (Constraint.parse(f"{metric}<=1"),)},
+    ):
         if metric not in ("val_task_il", "val_learning_accuracy", "forgetting"):
             rotating(dataset, **sought)
             continue
         with pytest.raises(UserError) as error:
             rotating(dataset, **sought)
-        assert str(error.value) == (f"{metric} does not exist on {dataset}, which has no tasks; it has val_class_il, "
-                                    "keep_fraction, compute.")
+        assert str(error.value) == (
+            f"{metric} does not exist on {dataset}, which has no tasks; it has val_class_il, "
+            "keep_fraction, compute."
+        )
 
 
 @pytest.mark.parametrize("metric", OBJECTIVES)
@@ -171,66 +283,115 @@ def test_an_objective_is_a_metric_and_a_direction(metric: str) -> None:
         assert Objective.parse(str(parsed)) == parsed
 
 
-@pytest.mark.parametrize("text, message", [
-    ("val_clas_il", "--objective 'val_clas_il': unknown metric 'val_clas_il'. Did you mean 'val_class_il'? Allowed: "
-     + ", ".join(OBJECTIVES) + "."),
-    ("train_loss:min", "--objective 'train_loss:min': unknown metric 'train_loss'."),
-    ("compute:mix", "--objective 'compute:mix': unknown direction 'mix'. Did you mean 'min'? Allowed: max, min."),
-    ("compute:", "--objective 'compute:': unknown direction ''."),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "val_clas_il",
+            "--objective 'val_clas_il': unknown metric 'val_clas_il'. Did you mean 'val_class_il'? "
+            "Allowed: " + ", ".join(OBJECTIVES) + ".",
+        ),
+        ("train_loss:min", "--objective 'train_loss:min': unknown metric 'train_loss'."),
+        (
+            "compute:mix",
+            "--objective 'compute:mix': unknown direction 'mix'. Did you mean 'min'? Allowed: max, "
+            "min.",
+        ),
+        ("compute:", "--objective 'compute:': unknown direction ''."),
+    ],
+)
 def test_a_bad_objective(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         Objective.parse(text)
     assert str(error.value).startswith(message)
 
 
-@pytest.mark.parametrize("text, message", [
-    ("keep_fraction<0.6", "write FIELD<=NUMBER or FIELD>=NUMBER, for instance keep_fraction<=0.6."),
-    ("keep_fraction=0.6", "write FIELD<=NUMBER or FIELD>=NUMBER"),
-    ("0.6>=keep_fraction", "unknown metric '0.6'"),
-    ("keep_fractions<=0.6", "unknown metric 'keep_fractions'. Did you mean 'keep_fraction'?"),
-    ("keep_fraction<=half", "'half' is no number."),
-    ("keep_fraction<=nan", "'nan' is no number."),
-    ("keep_fraction>=-inf", "'-inf' is no number."),
-])
+@pytest.mark.parametrize(
+    "text, message",
+    [
+        (
+            "keep_fraction<0.6",
+            "write FIELD<=NUMBER or FIELD>=NUMBER, for instance keep_fraction<=0.6.",
+        ),
+        ("keep_fraction=0.6", "write FIELD<=NUMBER or FIELD>=NUMBER"),
+        ("0.6>=keep_fraction", "unknown metric '0.6'"),
+        ("keep_fractions<=0.6", "unknown metric 'keep_fractions'. Did you mean 'keep_fraction'?"),
+        ("keep_fraction<=half", "'half' is no number."),
+        ("keep_fraction<=nan", "'nan' is no number."),
+        ("keep_fraction>=-inf", "'-inf' is no number."),
+    ],
+)
 def test_a_bad_constraint(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         Constraint.parse(text)
     assert str(error.value).startswith(f"--constraint {text!r}: ") and message in str(error.value)
 
 
-@pytest.mark.parametrize("text, value, violation", [
-    ("keep_fraction<=0.5", 0.75, 0.25), ("keep_fraction<=0.5", 0.5, 0.0), (" compute >= 0.5 ", 0.75, -0.25),
-    ("val_class_il>=80", 79.0, 1.0)])
-def test_a_constraint_is_broken_by_the_distance_to_its_bound(text: str, value: float, violation: float) -> None:
+@pytest.mark.parametrize(
+    "text, value, violation",
+    [
+        ("keep_fraction<=0.5", 0.75, 0.25),
+        ("keep_fraction<=0.5", 0.5, 0.0),
+        (" compute >= 0.5 ", 0.75, -0.25),
+        ("val_class_il>=80", 79.0, 1.0),
+    ],
+)
+def test_a_constraint_is_broken_by_the_distance_to_its_bound(
+    text: str, value: float, violation: float
+) -> None:
     assert Constraint.parse(text).violation(value) == violation
 
 
 def test_a_constraint_is_written_as_one_types_it() -> None:
-    assert [str(Constraint.parse(text)) for text in ("keep_fraction <= 0.60", "val_class_il>=80")] == [
-        "keep_fraction<=0.6", "val_class_il>=80"]
+    assert [
+        str(Constraint.parse(text)) for text in ("keep_fraction <= 0.60", "val_class_il>=80")
+    ] == ["keep_fraction<=0.6", "val_class_il>=80"]
 
 
-@given(st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["<=", ">="]),
-       st.floats(allow_nan=False, allow_infinity=False))
+@given(
+    st.sampled_from(sorted(OBJECTIVES)),
+    st.sampled_from(["<=", ">="]),
+    st.floats(allow_nan=False, allow_infinity=False),
+)
 def test_a_constraint_survives_being_written(metric: str, relation: str, bound: float) -> None:
     constraint = Constraint(metric, relation, bound)
     assert Constraint.parse(str(constraint)) == constraint
 
 
 PLAIN = config()
-VARIED = st.fixed_dictionaries({
-    "objectives": st.lists(st.sampled_from(sorted(OBJECTIVES)), min_size=1, unique=True).flatmap(
-        lambda names: st.tuples(*(st.builds(Objective, st.just(n), st.sampled_from(["max", "min"])) for n in names))),
-    "constraints": st.lists(st.builds(Constraint, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["<=", ">="]),
-                                      st.floats(-1e6, 1e6))).map(tuple),
-    "sampler": st.sampled_from([s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]),
-    "pruner": st.sampled_from(sorted(PRUNERS)), "seeds": st.integers(WILCOXON_SEEDS, 9),
-    "points": st.lists(st.fixed_dictionaries({}, optional={"lr": st.floats(0.005, 0.2), "keep_ratio": st.just(0.5)}),
-                       max_size=3).map(tuple),
-    "time_budget_seconds": st.none() | st.floats(1e-3, 1e9), "target": st.none() | st.floats(-1e9, 1e9),
-    "warm_start": st.none() | st.just("earlier"), "cpus_per_trial": st.floats(0.01, 64),
-    "max_concurrent": st.none() | st.integers(1, 99)})
+VARIED = st.fixed_dictionaries(
+    {
+        "objectives": st.lists(
+            st.sampled_from(sorted(OBJECTIVES)), min_size=1, unique=True
+        ).flatmap(
+            lambda names: st.tuples(
+                *(st.builds(Objective, st.just(n), st.sampled_from(["max", "min"])) for n in names)
+            )
+        ),
+        "constraints": st.lists(
+            st.builds(
+                Constraint,
+                st.sampled_from(sorted(OBJECTIVES)),
+                st.sampled_from(["<=", ">="]),
+                st.floats(-1e6, 1e6),
+            )
+        ).map(tuple),
+        "sampler": st.sampled_from([s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]),
+        "pruner": st.sampled_from(sorted(PRUNERS)),
+        "seeds": st.integers(WILCOXON_SEEDS, 9),
+        "points": st.lists(
+            st.fixed_dictionaries(
+                {}, optional={"lr": st.floats(0.005, 0.2), "keep_ratio": st.just(0.5)}
+            ),
+            max_size=3,
+        ).map(tuple),
+        "time_budget_seconds": st.none() | st.floats(1e-3, 1e9),
+        "target": st.none() | st.floats(-1e9, 1e9),
+        "warm_start": st.none() | st.just("earlier"),
+        "cpus_per_trial": st.floats(0.01, 64),
+        "max_concurrent": st.none() | st.integers(1, 99),
+    }
+)
 
 
 @settings(deadline=None, max_examples=50)
@@ -250,21 +411,39 @@ def test_an_unknown_key_of_the_file_is_named() -> None:
 
 
 CHOICES = space(nf={"choices": [16, 32]})
-GATES_OR_NOT = space(model={"choices": ["dynamos", "multi_scale"]}, keep_ratio={"low": 0.5, "high": 0.9})
+GATES_OR_NOT = space(
+    model={"choices": ["dynamos", "multi_scale"]}, keep_ratio={"low": 0.5, "high": 0.9}
+)
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)}, "--sampler cmaes knows no constraint, and "
-     "would search as if there were none; with --constraint use tpe, gp, nsga2, random, qmc, grid."),
-    ({"sampler": "cmaes", "space": CHOICES}, "--sampler cmaes searches ranges, and the space mine has choices alone; "
-     "use tpe, gp, nsga2, random, grid."),
-    ({"base": config().base.replace(model="multi_scale")}, "the space core varies policy_penalty, keep_ratio, which "
-     "multi_scale does not use; give --space a file of lr, alpha, beta alone."),
-    ({"base": config().base.replace(model="sgd")}, "the space core varies alpha, beta, policy_penalty, keep_ratio, "
-     "which sgd does not use; give --space a file of lr alone."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)},
+            "--sampler cmaes knows no constraint, and would search as if there were none; with "
+            "--constraint use tpe, gp, nsga2, random, qmc, grid.",
+        ),
+        (
+            {"sampler": "cmaes", "space": CHOICES},
+            "--sampler cmaes searches ranges, and the space mine has choices alone; "
+            "use tpe, gp, nsga2, random, grid.",
+        ),
+        (
+            {"base": config().base.replace(model="multi_scale")},
+            "the space core varies policy_penalty, keep_ratio, which "
+            "multi_scale does not use; give --space a file of lr, alpha, beta alone.",
+        ),
+        (
+            {"base": config().base.replace(model="sgd")},
+            "the space core varies alpha, beta, policy_penalty, keep_ratio, "
+            "which sgd does not use; give --space a file of lr alone.",
+        ),
+    ],
+)
 def test_a_new_sweep_that_would_not_do_as_it_says_is_refused_and_one_that_is_there_is_read(
-        changes: dict[str, Any], message: str) -> None:
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError) as error:
         refuse_in_vain(config(**changes))
     assert str(error.value) == message

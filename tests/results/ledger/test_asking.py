@@ -18,10 +18,19 @@ from results.trial import TrialRecord, own
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven
 
-SQUARE = SearchSpace.from_dict("square", {"parameters": {"keep_ratio": {"low": 0.0, "high": 1.0},
-                                                         "inf_thresh": {"low": 0.0, "high": 1.0}}})
-SIX = SearchSpace.from_dict("six", {"parameters": {"warmup": {"choices": [True, False]},
-                                                   "batch_size": {"low": 15, "high": 17}}})
+SQUARE = SearchSpace.from_dict(
+    "square",
+    {
+        "parameters": {
+            "keep_ratio": {"low": 0.0, "high": 1.0},
+            "inf_thresh": {"low": 0.0, "high": 1.0},
+        }
+    },
+)
+SIX = SearchSpace.from_dict(
+    "six",
+    {"parameters": {"warmup": {"choices": [True, False]}, "batch_size": {"low": 15, "high": 17}}},
+)
 BASE = config().base.replace(keep_ratio=0.3, inf_thresh=0.3)
 SAME = {"data_hash": "d", "validation_hash": "v"}
 
@@ -31,54 +40,88 @@ def value(values: dict[str, Any], at: float) -> float:
     return float(100 - sum(100 * (values[name] - at) ** 2 for name in ("keep_ratio", "inf_thresh")))
 
 
-def play(folder: Path, count: int, at: float = 0.9, state: Callable[[TrialRecord], str] = lambda _: "COMPLETE",
-         **changes: Any) -> list[TrialRecord]:
+def play(
+    folder: Path,
+    count: int,
+    at: float = 0.9,
+    state: Callable[[TrialRecord], str] = lambda _: "COMPLETE",
+    **changes: Any,
+) -> list[TrialRecord]:
     """A sweep of the square whose values say how near `at` is; its trials."""
-    with driven(Ledger.create(folder, config(**{"space": SQUARE, "base": BASE} | changes), SAME)) as ledger:
+    with driven(
+        Ledger.create(folder, config(**{"space": SQUARE, "base": BASE} | changes), SAME)
+    ) as ledger:
         for _ in range(count):
             trial = ledger.ask()
             if state(trial) != "FAIL":
-                good = value(trial.config, at) - (50 if state(trial) == "PRUNED" else 0)  # or it would not be
+                # or it would not be
+                good = value(trial.config, at) - (50 if state(trial) == "PRUNED" else 0)
                 metrics = {"val_class_il": good, "keep_fraction": trial.config["keep_ratio"]}
                 ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
-            ledger.finish(trial.number, state(trial), None if state(trial) == "COMPLETE" else "as it happens")
+            ledger.finish(
+                trial.number, state(trial), None if state(trial) == "COMPLETE" else "as it happens"
+            )
         return ledger.trials()
 
 
-def ended(number: int, state: str, *between: float, value: float | None = None, **attributes: str) -> FrozenTrial:
-    trial = create_trial(state=TrialState[state], value=value, params={"x": 0.5},
-                         distributions={"x": FloatDistribution(0, 1)}, intermediate_values=dict(enumerate(between)),
-                         user_attrs=attributes)
+def ended(
+    number: int, state: str, *between: float, value: float | None = None, **attributes: str
+) -> FrozenTrial:
+    trial = create_trial(
+        state=TrialState[state],
+        value=value,
+        params={"x": 0.5},
+        distributions={"x": FloatDistribution(0, 1)},
+        intermediate_values=dict(enumerate(between)),
+        user_attrs=attributes,
+    )
     trial.number = number
     return trial
 
 
 def test_what_ended_early_stands_as_the_worst_that_was_no_worse_at_the_same_task() -> None:
-    trials = [ended(0, "COMPLETE", 90, 50, value=50), ended(1, "COMPLETE", 95, 70, value=70),
-              ended(2, "COMPLETE", 80, 40, value=40),
-              ended(3, "PRUNED", 85), ended(4, "PRUNED", 99), ended(5, "PRUNED", 92, 45),
-              ended(6, "FAIL"), ended(7, "FAIL", 99), ended(8, "RUNNING", 80)]
+    trials = [
+        ended(0, "COMPLETE", 90, 50, value=50),
+        ended(1, "COMPLETE", 95, 70, value=70),
+        ended(2, "COMPLETE", 80, 40, value=40),
+        ended(3, "PRUNED", 85),
+        ended(4, "PRUNED", 99),
+        ended(5, "PRUNED", 92, 45),
+        ended(6, "FAIL"),
+        ended(7, "FAIL", 99),
+        ended(8, "RUNNING", 80),
+    ]
     told = stand_ins(trials, [StudyDirection.MAXIMIZE])
     assert {number: trial.value for number, trial in told.items()} == {
         3: 50,  # 90 and 95 were no worse after the first task, and ended at 50 and 70
         4: 40,  # none was as good, so the worst of all
-        5: 50, 6: 40, 7: 40}
+        5: 50,
+        6: 40,
+        7: 40,
+    }
     assert {trial.state for trial in told.values()} == {TrialState.COMPLETE}
-    assert [t.state.name for t in trials[3:8]] == ["PRUNED"] * 3 + ["FAIL"] * 2, "what happened stays as it is"
+    assert [t.state.name for t in trials[3:8]] == ["PRUNED"] * 3 + ["FAIL"] * 2, (
+        "what happened stays as it is"
+    )
     assert stand_ins(trials, [StudyDirection.MINIMIZE])[3].value == 40, "80 alone was as low"
     assert stand_ins(trials[3:], [StudyDirection.MAXIMIZE]) == {}
 
 
 def test_what_was_run_again_stands_for_nothing() -> None:
-    trials = [ended(0, "COMPLETE", value=50), ended(1, "FAIL"), ended(2, "FAIL"), ended(3, "COMPLETE", value=60,
-                                                                                   source="rerun:1")]
+    trials = [
+        ended(0, "COMPLETE", value=50),
+        ended(1, "FAIL"),
+        ended(2, "FAIL"),
+        ended(3, "COMPLETE", value=60, source="rerun:1"),
+    ]
     assert list(stand_ins(trials, [StudyDirection.MAXIMIZE])) == [2]
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
 @pytest.mark.parametrize("how", ["imported", "points"])
 def test_what_a_sweep_was_given_moves_samplers_that_learn_only_of_what_they_drew(
-        sampler: str, how: str, tmp_path: Path) -> None:
+    sampler: str, how: str, tmp_path: Path
+) -> None:
     """Drawn at random both fields would have a mean of 0.5."""
     given = tuple({"keep_ratio": 0.9 + 0.01 * n, "inf_thresh": 0.9 - 0.01 * n} for n in range(6))
     if how == "imported":
@@ -86,7 +129,12 @@ def test_what_a_sweep_was_given_moves_samplers_that_learn_only_of_what_they_drew
         trials = play(tmp_path, 10, sampler=sampler, trials=20, warm_start="old")
     else:
         trials = play(tmp_path, 17, sampler=sampler, trials=20, points=given)
-    drawn = [t.config[name] for t in trials if t.source == "sampler" for name in ("keep_ratio", "inf_thresh")]
+    drawn = [
+        t.config[name]
+        for t in trials
+        if t.source == "sampler"
+        for name in ("keep_ratio", "inf_thresh")
+    ]
     assert len(drawn) == 20 and sum(drawn) / 20 > 0.6
 
 
@@ -96,8 +144,11 @@ def test_a_generation_is_a_part_of_the_budget() -> None:
 
 @pytest.mark.parametrize("sampler", ["nsga2", pytest.param("gp", marks=pytest.mark.slow), "tpe"])
 def test_at_the_default_budget_a_sampler_learns(sampler: str, tmp_path: Path) -> None:
-    """Two sweeps differ in what is good alone, and so in what they try, long before the 20th trial."""
-    tried = [[t.config for t in play(tmp_path / str(at), 14, at, sampler=sampler, trials=20)] for at in (0.1, 0.9)]
+    """Two sweeps differ in what is good alone, and so in what they try before the 20th trial."""
+    tried = [
+        [t.config for t in play(tmp_path / str(at), 14, at, sampler=sampler, trials=20)]
+        for at in (0.1, 0.9)
+    ]
     assert tried[0][:5] == tried[1][:5] and tried[0] != tried[1]
 
 
@@ -105,23 +156,37 @@ def test_at_the_default_budget_a_sampler_learns(sampler: str, tmp_path: Path) ->
 @pytest.mark.parametrize("fate", ["FAIL", "PRUNED"])
 def test_the_gaussian_process_leaves_what_ends_early(fate: str, tmp_path: Path) -> None:
     """The best is where nothing completes; asked of COMPLETE trials alone it would stay there."""
-    trials = play(tmp_path, 24, sampler="gp", trials=24,
-                  state=lambda t: fate if t.config["keep_ratio"] > 0.6 else "COMPLETE")
+    trials = play(
+        tmp_path,
+        24,
+        sampler="gp",
+        trials=24,
+        state=lambda t: fate if t.config["keep_ratio"] > 0.6 else "COMPLETE",
+    )
     assert len({SQUARE.key(t.config) for t in trials}) == 24
     assert sum(t.state == fate for t in trials[12:]) <= 4
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(sampler: str, tmp_path: Path) -> None:
+def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(
+    sampler: str, tmp_path: Path
+) -> None:
     if sampler in ("gp", "cmaes", "tpe"):
-        space, base = SearchSpace.from_dict("b", {"parameters": {"batch_size": {"low": 13, "high": 18}}}), config().base
+        space, base = (
+            SearchSpace.from_dict("b", {"parameters": {"batch_size": {"low": 13, "high": 18}}}),
+            config().base,
+        )
     else:
         space, base = SIX, config().base
-    ledger = Ledger.create(tmp_path, config(space=space, base=base, sampler=sampler, trials=20, grid_levels=3), {})
+    ledger = Ledger.create(
+        tmp_path, config(space=space, base=base, sampler=sampler, trials=20, grid_levels=3), {}
+    )
     with driven(ledger):
         while ledger.remaining() > 0:
             trial = ledger.ask()
-            ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 50.0})
+            ledger.add_result(
+                trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 50.0}
+            )
             ledger.finish(trial.number, "COMPLETE")
         trials = ledger.trials()
         ledger.extend(5)
@@ -138,13 +203,24 @@ def test_a_space_without_an_end_is_not_counted(tmp_path: Path) -> None:
 @pytest.mark.parametrize("sampler", [pytest.param("gp", marks=pytest.mark.slow), "nsga2"])
 def test_constraints_are_searched_under(sampler: str, tmp_path: Path) -> None:
     """Without them the best has a keep_ratio of 0.9; at random half would be feasible."""
-    trials = play(tmp_path, 40, sampler=sampler, trials=40, constraints=(Constraint.parse("keep_fraction<=0.5"),))
+    trials = play(
+        tmp_path,
+        40,
+        sampler=sampler,
+        trials=40,
+        constraints=(Constraint.parse("keep_fraction<=0.5"),),
+    )
     assert sum(t.feasible for t in trials[-20:]) > 10
 
 
 def test_several_objectives_have_the_worst_of_each_for_what_failed() -> None:
-    trials = [create_trial(values=[1.0, 5.0]), create_trial(values=[2.0, 9.0]),
-              create_trial(state=TrialState.FAIL, params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)})]
+    trials = [
+        create_trial(values=[1.0, 5.0]),
+        create_trial(values=[2.0, 9.0]),
+        create_trial(
+            state=TrialState.FAIL, params={"x": 0.5}, distributions={"x": FloatDistribution(0, 1)}
+        ),
+    ]
     for number, trial in enumerate(trials):
         trial.number = number
     told = stand_ins(trials, [StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE])
@@ -152,43 +228,77 @@ def test_several_objectives_have_the_worst_of_each_for_what_failed() -> None:
 
 
 def test_equal_points_are_tried_once_and_a_line_says_so(tmp_path: Path) -> None:
-    points = ({"keep_ratio": 0.5}, {"keep_ratio": 0.5, "inf_thresh": 0.3}, {"inf_thresh": 0.30000000000000004}, {})
+    points = (
+        {"keep_ratio": 0.5},
+        {"keep_ratio": 0.5, "inf_thresh": 0.3},
+        {"inf_thresh": 0.30000000000000004},
+        {},
+    )
     ledger = Ledger.create(tmp_path, config(space=SQUARE, base=BASE, trials=9, points=points), {})
-    assert [t.source for t in ledger.trials()] == ["base", "points:1", "points:3"], "the third is near, not equal"
-    assert ledger.remarks[:2] == ["--points, configuration 2 is left out: it is that of points:1.",
-                                "--points, configuration 4 is left out: it is that of base."]
+    assert [t.source for t in ledger.trials()] == ["base", "points:1", "points:3"], (
+        "the third is near, not equal"
+    )
+    assert ledger.remarks[:2] == [
+        "--points, configuration 2 is left out: it is that of points:1.",
+        "--points, configuration 4 is left out: it is that of base.",
+    ]
 
 
 def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> None:
     def notes(name: str, **changes: Any) -> list[str]:
-        return Ledger.create(tmp_path, config(name, **{"space": SQUARE, "base": BASE} | changes), {}).remarks
+        return Ledger.create(
+            tmp_path, config(name, **{"space": SQUARE, "base": BASE} | changes), {}
+        ).remarks
 
     assert notes("a", sampler="random", trials=5) == notes("b", trials=11) == []
-    assert notes("c", trials=10) == ["--sampler tpe draws at random until 10 trials have ended, so with --trials 10 "
-                                     "it is random search."]
-    assert notes("d", sampler="grid", trials=7) == ["--trials 7 leave out 3 of the grid's 9 points; the others are "
-                                                    "spread over it. For all: --trials 10."]
+    assert notes("c", trials=10) == [
+        "--sampler tpe draws at random until 10 trials have ended, so with --trials 10 "
+        "it is random search."
+    ]
+    assert notes("d", sampler="grid", trials=7) == [
+        "--trials 7 leave out 3 of the grid's 9 points; the others are "
+        "spread over it. For all: --trials 10."
+    ]
     assert notes("e", space=SIX, sampler="random", trials=7) == [
-        "the space six has 6 configurations, and each is trained once: the sweep ends after 6 trials, not 7. For "
-        "several seeds of each: --seeds."]
+        "the space six has 6 configurations, and each is trained once: the sweep ends after 6 "
+        "trials, not 7. For several seeds of each: --seeds."
+    ]
     assert notes("f", space=SIX, sampler="qmc", trials=6) == [
-        "--sampler qmc knows ranges only: warmup is drawn at random from the choices."]
-    doubled = SearchSpace.from_dict("d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}})
+        "--sampler qmc knows ranges only: warmup is drawn at random from the choices."
+    ]
+    doubled = SearchSpace.from_dict(
+        "d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}}
+    )
     assert notes("g", space=doubled, sampler="random", trials=2) == [
-        "the space d has the choice 0.3 of keep_ratio more than once; it counts once."]
+        "the space d has the choice 0.3 of keep_ratio more than once; it counts once."
+    ]
 
 
 def test_results_over_fewer_seeds_are_tried_again(tmp_path: Path) -> None:
     play(tmp_path, 3, name="old", sampler="random", trials=3)
-    three = Ledger.create(tmp_path, config("three", space=SQUARE, base=BASE, seeds=3, trials=9, warm_start="old"), SAME)
+    three = Ledger.create(
+        tmp_path,
+        config("three", space=SQUARE, base=BASE, seeds=3, trials=9, warm_start="old"),
+        SAME,
+    )
     assert not any(t.imported for t in three.trials()) and len(own(three.trials())) > 1
-    one = Ledger.create(tmp_path, config("one", space=SQUARE, base=BASE, trials=9, warm_start="old"), SAME)
-    assert [t.source for t in one.trials()][0] == "imported:old/0" and all(t.imported for t in one.trials())
+    one = Ledger.create(
+        tmp_path, config("one", space=SQUARE, base=BASE, trials=9, warm_start="old"), SAME
+    )
+    assert [t.source for t in one.trials()][0] == "imported:old/0" and all(
+        t.imported for t in one.trials()
+    )
 
 
 def test_the_ledger_keeps_what_ended_early_as_it_was(tmp_path: Path) -> None:
-    trials = play(tmp_path, 13, trials=14, sampler="tpe", objectives=(Objective.parse("val_class_il"),),
-                  state=lambda t: ("COMPLETE", "PRUNED", "FAIL")[t.number % 3])
+    trials = play(
+        tmp_path,
+        13,
+        trials=14,
+        sampler="tpe",
+        objectives=(Objective.parse("val_class_il"),),
+        state=lambda t: ("COMPLETE", "PRUNED", "FAIL")[t.number % 3],
+    )
     assert [t.state for t in trials] == [("COMPLETE", "PRUNED", "FAIL")[n % 3] for n in range(13)]
     stored = optuna.load_study(study_name=None, storage=f"sqlite:///{tmp_path}/s/ledger.db").trials
     assert [t.state.name for t in stored] == [t.state for t in trials]

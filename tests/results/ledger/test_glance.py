@@ -24,14 +24,28 @@ def read(folder: Path, name: str = "s") -> Glance:
     with closing(Ledger.open(folder, name)) as there:
         trials = there.trials()
         own, found = [t for t in trials if not t.imported], best(trials, there.config)
-        return Glance(there.config, there.state, sum(t.ended_at is not None for t in own), there.budget,
-                      None if found is None else found.value, there.tags, there.note, there.looks)
+        return Glance(
+            there.config,
+            there.state,
+            sum(t.ended_at is not None for t in own),
+            there.budget,
+            None if found is None else found.value,
+            there.tags,
+            there.note,
+            there.looks,
+        )
 
 
-@pytest.mark.parametrize("changes", [
-    {}, {"objectives": (Objective.parse("val_class_il:min"),)},
-    {"constraints": (Constraint.parse("val_class_il<=75"),)},
-    {"sampler": "grid", "space": ONE, "trials": 9}, {"sampler": "grid", "space": ONE, "trials": 3}])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"objectives": (Objective.parse("val_class_il:min"),)},
+        {"constraints": (Constraint.parse("val_class_il<=75"),)},
+        {"sampler": "grid", "space": ONE, "trials": 9},
+        {"sampler": "grid", "space": ONE, "trials": 3},
+    ],
+)
 def test_of_a_sweep_as_it_goes_on(changes: dict[str, object], tmp_path: Path) -> None:
     made = Ledger.create(tmp_path, config(**({"sampler": "random"} | changes)), {})
     assert glance(tmp_path, "s") == read(tmp_path)
@@ -41,18 +55,29 @@ def test_of_a_sweep_as_it_goes_on(changes: dict[str, object], tmp_path: Path) ->
         number = ledger.ask().number
         report(ledger, number, 99)
         ledger.finish(number, "PRUNED", "halving: too low")
-        assert glance(tmp_path, "s") == read(tmp_path) and glance(tmp_path, "s").state.startswith("running")
+        assert glance(tmp_path, "s") == read(tmp_path) and glance(tmp_path, "s").state.startswith(
+            "running"
+        )
         ledger.extend(2)
         ledger.ask()
     ledger.label({"for": "paper"}, "a note")
     seen = glance(tmp_path, "s")
-    assert seen == read(tmp_path) and seen.ended == 3 and seen.tags == {"for": "paper"} and seen.note == "a note"
+    assert (
+        seen == read(tmp_path)
+        and seen.ended == 3
+        and seen.tags == {"for": "paper"}
+        and seen.note == "a note"
+    )
 
 
 def test_of_imported_results_and_of_a_confirmation(tmp_path: Path) -> None:
-    with driven(Ledger.create(tmp_path, config("old", sampler="random"), {"data_hash": "1"})) as old:
+    with driven(
+        Ledger.create(tmp_path, config("old", sampler="random"), {"data_hash": "1"})
+    ) as old:
         complete(old, 70, 80)
-    Ledger.create(tmp_path, config("new", sampler="random", warm_start="old"), {"data_hash": "1"}).close()
+    Ledger.create(
+        tmp_path, config("new", sampler="random", warm_start="old"), {"data_hash": "1"}
+    ).close()
     assert glance(tmp_path, "new") == read(tmp_path, "new") and glance(tmp_path, "new").ended == 0
     confirmed(tmp_path, [80.0, 82.0], [70.0, 71.0])
     assert glance(tmp_path, "s-confirm-1") == read(tmp_path, "s-confirm-1")
@@ -63,8 +88,10 @@ def test_of_imported_results_and_of_a_confirmation(tmp_path: Path) -> None:
 def test_what_another_program_put_into_a_ledger_does_not_count(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(sampler="random"), {})) as made:
         complete(made, 70, 80)
-    study = optuna.load_study(study_name=study_name(made.config, made.record),
-                              storage=sqlite_url(made.folder / "ledger.db"))
+    study = optuna.load_study(
+        study_name=study_name(made.config, made.record),
+        storage=sqlite_url(made.folder / "ledger.db"),
+    )
     study.add_trial(optuna.trial.create_trial(value=1e9))
     assert glance(tmp_path, "s") == read(tmp_path) and glance(tmp_path, "s").best == 80
 
@@ -78,12 +105,20 @@ def newer(file: Path) -> None:
         database.execute("UPDATE alembic_version SET version_num = 'v99'")
 
 
-@pytest.mark.parametrize(("harm", "said"), [
-    (Path.unlink, "has lost its ledger.db"), (cut, "malformed"), (newer, "of another version"),
-    (lambda file: file.write_text("no database"), "not a database"),
-    (lambda file: (file.parent / "sweep.yaml").write_text("name: s"), "is damaged")],
-    ids=["lost", "cut", "newer", "other", "yaml"])
-def test_a_damaged_sweep_says_why(harm: Callable[[Path], object], said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (Path.unlink, "has lost its ledger.db"),
+        (cut, "malformed"),
+        (newer, "of another version"),
+        (lambda file: file.write_text("no database"), "not a database"),
+        (lambda file: (file.parent / "sweep.yaml").write_text("name: s"), "is damaged"),
+    ],
+    ids=["lost", "cut", "newer", "other", "yaml"],
+)
+def test_a_damaged_sweep_says_why(
+    harm: Callable[[Path], object], said: str, tmp_path: Path
+) -> None:
     Ledger.create(tmp_path, config(), {}).close()
     with closing(sqlite3.connect(tmp_path / "s" / "ledger.db")) as database:
         database.execute("PRAGMA journal_mode=DELETE")
@@ -95,12 +130,15 @@ def test_a_damaged_sweep_says_why(harm: Callable[[Path], object], said: str, tmp
 
 
 def test_a_sweep_of_another_user_is_read_where_nothing_can_be_written(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     folder = tmp_path / "a %20b?c#d"
     with driven(Ledger.create(folder, config(space=ONE, sampler="random"), {})) as ledger:
         complete(ledger, 70, 80)
         monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
-        assert glance(folder, "s") == read(folder) and read(folder).best == 80, "while a driver has it open"
+        assert glance(folder, "s") == read(folder) and read(folder).best == 80, (
+            "while a driver has it open"
+        )
     ledger.close()
     assert glance(folder, "s") == read(folder) and read(folder).best == 80
     with closing(Ledger.open(folder, "s")) as there, pytest.raises(DATABASE_ERRORS):

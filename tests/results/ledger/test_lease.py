@@ -26,9 +26,16 @@ from tests.helpers.ledgers import SEED, config, driven
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 
 
-def row(owner: str | None, heartbeat: int = 0, epoch: int = 3, processes: str | None = None) -> dict[str, Any]:
+def row(
+    owner: str | None, heartbeat: int = 0, epoch: int = 3, processes: str | None = None
+) -> dict[str, Any]:
     """A lease as a driver that sees this one's processes writes it, unless it sees others."""
-    return {"owner": owner, "processes": processes or lease._processes(), "epoch": epoch, "heartbeat": heartbeat}
+    return {
+        "owner": owner,
+        "processes": processes or lease._processes(),
+        "epoch": epoch,
+        "heartbeat": heartbeat,
+    }
 
 
 class Study:
@@ -75,7 +82,9 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr(lease, "time", SimpleNamespace(monotonic=lambda: made.now, sleep=made.sleep))
+    monkeypatch.setattr(
+        lease, "time", SimpleNamespace(monotonic=lambda: made.now, sleep=made.sleep)
+    )
     return made
 
 
@@ -100,8 +109,10 @@ def test_a_second_driver_is_refused_while_the_first_beats(study: Study) -> None:
     first.take()
     with pytest.raises(UserError) as error:
         study.lease().take()
-    assert str(error.value) == (f"another process is running the sweep 's' ({HERE}); wait for it, or stop it: "
-                                "dynamos-sweep stop s")
+    assert str(error.value) == (
+        f"another process is running the sweep 's' ({HERE}); wait for it, or stop it: "
+        "dynamos-sweep stop s"
+    )
     first.check()
     assert study.row()["epoch"] == 1
     first.release()
@@ -129,7 +140,9 @@ def test_a_container_of_the_same_host_name_has_processes_of_its_own() -> None:
     assert lease.gone(row(owner)) and not lease.gone(row(owner, processes="another container's"))
 
 
-def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(study: Study, clock: Clock) -> None:
+def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(
+    study: Study, clock: Clock
+) -> None:
     held = study.lease()
     held.take()
     swap = held._swap
@@ -180,7 +193,9 @@ def test_a_driver_elsewhere_that_shows_life_is_left_alone(study: Study, clock: C
             study.hold("elsewhere:1", heartbeat=1)
 
     clock.while_asleep = beat
-    with pytest.raises(UserError, match=r"another process is running the sweep 's' \(elsewhere:1\)"):
+    with pytest.raises(
+        UserError, match=r"another process is running the sweep 's' \(elsewhere:1\)"
+    ):
         study.lease().take()
     assert study.row() == row("elsewhere:1", 1)
 
@@ -212,7 +227,9 @@ def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None
 def test_of_many_processes_that_reach_for_a_free_lease_one_gets_it(study: Study, url: str) -> None:
     context = multiprocessing.get_context("fork")
     start, over, outcomes = context.Barrier(6), context.Event(), context.Queue()
-    processes = [context.Process(target=reach, args=(url, study.id, start, over, outcomes)) for _ in range(6)]
+    processes = [
+        context.Process(target=reach, args=(url, study.id, start, over, outcomes)) for _ in range(6)
+    ]
     for process in processes:
         process.start()
     told = sorted(outcomes.get(timeout=120) for _ in processes)
@@ -222,12 +239,16 @@ def test_of_many_processes_that_reach_for_a_free_lease_one_gets_it(study: Study,
     assert told == ["refused"] * 5 + ["taken"] and study.row()["epoch"] == 1
 
 
-def test_a_driver_that_was_held_up_notices_that_another_took_over(study: Study, clock: Clock) -> None:
+def test_a_driver_that_was_held_up_notices_that_another_took_over(
+    study: Study, clock: Clock
+) -> None:
     held = study.lease()
     held.take()
     study.hold("elsewhere:1")
     clock.now += TRUST_SECONDS + 1
-    with pytest.raises(LeaseLost, match="another process has taken over the sweep 's' while this one was held up"):
+    with pytest.raises(
+        LeaseLost, match="another process has taken over the sweep 's' while this one was held up"
+    ):
         held.check()
     held.release()
     assert study.row() == row("elsewhere:1"), "the other's lease is not given up"
@@ -248,10 +269,19 @@ def test_a_driver_stops_writing_before_others_take_over() -> None:
 
 
 @pytest.mark.usefixtures("fast")
-@pytest.mark.parametrize("error", [OperationalError("UPDATE", {}, Exception("database is locked")),
-                                   StorageInternalError("An exception is raised during the commit")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("UPDATE", {}, Exception("database is locked")),
+        StorageInternalError("An exception is raised during the commit"),
+    ],
+)
 def test_a_database_that_is_locked_for_a_while_costs_no_lease(
-        error: Exception, study: Study, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    error: Exception,
+    study: Study,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     held, tries, beaten = study.lease(), iter(range(10**9)), threading.Event()
     swap = Lease._swap
 

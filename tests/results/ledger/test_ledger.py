@@ -43,8 +43,10 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 def study_of(ledger: Ledger) -> optuna.Study:
     """The study as optuna-dashboard, for one, would open it."""
-    return optuna.load_study(study_name=f"{ledger.config.name}-{ledger.record['id'][:8]}",
-                             storage=f"sqlite:///{ledger.folder / 'ledger.db'}")
+    return optuna.load_study(
+        study_name=f"{ledger.config.name}-{ledger.record['id'][:8]}",
+        storage=f"sqlite:///{ledger.folder / 'ledger.db'}",
+    )
 
 
 def test_trial_0_is_the_preset_whatever_the_sampler(ledger: Ledger) -> None:
@@ -60,7 +62,9 @@ def test_begin_is_repeatable(ledger: Ledger) -> None:
     assert len(ledger.trials()) == 1
 
 
-def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(tmp_path: Path) -> None:
+def test_an_interrupted_trial_comes_back_first_with_its_number_parameters_and_results(
+    tmp_path: Path,
+) -> None:
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         begun(ledger)
         before = begun(ledger)
@@ -91,24 +95,53 @@ def test_a_failed_trial_is_run_again_as_a_new_one_of_its_configuration(ledger: L
     ledger.finish(1, "FAIL", "a full cup")
     left = ledger.remaining()
     ledger.rerun([1, 0])
-    assert (ledger.budget, ledger.remaining()) == (6, left + 2), "each counts once, beside those that were asked for"
+    assert (ledger.budget, ledger.remaining()) == (6, left + 2), (
+        "each counts once, beside those that were asked for"
+    )
     again = ledger.ask()
-    assert (again.number, again.source, again.reruns, again.config) == (2, "rerun:1", 1, failed.config)
-    assert ledger.attempts(again) == [ledger.trial_folder(2) / "attempt-1", ledger.trial_folder(1) / "attempt-1"]
+    assert (again.number, again.source, again.reruns, again.config) == (
+        2,
+        "rerun:1",
+        1,
+        failed.config,
+    )
+    assert ledger.attempts(again) == [
+        ledger.trial_folder(2) / "attempt-1",
+        ledger.trial_folder(1) / "attempt-1",
+    ]
     report(ledger, 2, 80.0, 70.0)
     ledger.finish(2, "COMPLETE")
-    assert ledger.ask().reruns == 0 and ledger.trial(1).reason == "a full cup", "the failed one stays as it was"
+    assert ledger.ask().reruns == 0 and ledger.trial(1).reason == "a full cup", (
+        "the failed one stays as it was"
+    )
     assert ledger.ask().source == "sampler"
     first = baseline(ledger.trials())
-    assert first is not None and (first.number, first.source) == (3, "preset"), "what ran last of it"
-    assert {number: trial.number for number, trial in newest(ledger.trials()).items()} == {0: 3, 1: 2, 4: 4}
+    assert first is not None and (first.number, first.source) == (3, "preset"), (
+        "what ran last of it"
+    )
+    assert {number: trial.number for number, trial in newest(ledger.trials()).items()} == {
+        0: 3,
+        1: 2,
+        4: 4,
+    }
 
 
-@pytest.mark.parametrize("numbers, message", [
-    ([0], "--trial 0 is complete; only a trial that failed, or that was stopped by hand, can be run again"),
-    ([1], "--trial 1 is pruned (non-finite: logits); only"),
-    ([2, 2], "--trial 2 is given twice"), ([5], "--trial 5: s has trials 0 to 4"), ([-1], "--trial -1: s has"),
-    ([3], "--trial 3 was run again as trial 4 (running)"), ([4], "--trial 4 is running; only")])
+@pytest.mark.parametrize(
+    "numbers, message",
+    [
+        (
+            [0],
+            "--trial 0 is complete; only a trial that failed, or that was stopped by hand, can be "
+            "run again",
+        ),
+        ([1], "--trial 1 is pruned (non-finite: logits); only"),
+        ([2, 2], "--trial 2 is given twice"),
+        ([5], "--trial 5: s has trials 0 to 4"),
+        ([-1], "--trial -1: s has"),
+        ([3], "--trial 3 was run again as trial 4 (running)"),
+        ([4], "--trial 4 is running; only"),
+    ],
+)
 def test_no_other_trial_is_run_again(numbers: list[int], message: str, ledger: Ledger) -> None:
     complete(ledger, 90, 80)
     for state, reason in (("PRUNED", "non-finite: logits"), ("FAIL", "a"), ("FAIL", "b")):
@@ -121,12 +154,19 @@ def test_no_other_trial_is_run_again(numbers: list[int], message: str, ledger: L
 
 
 def test_a_constraint_s_value_of_an_earlier_end_that_a_kill_prevented_is_replaced(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = config(constraints=(Constraint.parse("keep_fraction<=0.6"),))
 
     def entered(ledger: Ledger, task: int, keep: float) -> None:
         attempt = ledger.ask().attempt
-        ledger.add_result(0, attempt, SEED, {"task": task, "n_tasks": 2}, {"val_class_il": 9.0, "keep_fraction": keep})
+        ledger.add_result(
+            0,
+            attempt,
+            SEED,
+            {"task": task, "n_tasks": 2},
+            {"val_class_il": 9.0, "keep_fraction": keep},
+        )
 
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -145,10 +185,21 @@ def test_a_constraint_s_value_of_an_earlier_end_that_a_kill_prevented_is_replace
 
 
 def test_tpe_shuns_what_diverges_under_a_constraint_that_nothing_keeps(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("s", {"parameters": {"lr": {"low": 0.001, "high": 1.0},
-                                                       "keep_ratio": {"low": 0.01, "high": 0.99}}})
-    made = config(space=space, base=config().base.replace(lr=0.5, keep_ratio=0.5), trials=60,
-                  constraints=(Constraint.parse("keep_fraction<=0.05"),))
+    space = SearchSpace.from_dict(
+        "s",
+        {
+            "parameters": {
+                "lr": {"low": 0.001, "high": 1.0},
+                "keep_ratio": {"low": 0.01, "high": 0.99},
+            }
+        },
+    )
+    made = config(
+        space=space,
+        base=config().base.replace(lr=0.5, keep_ratio=0.5),
+        trials=60,
+        constraints=(Constraint.parse("keep_fraction<=0.05"),),
+    )
     diverged = []
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         for _ in range(60):
@@ -157,14 +208,25 @@ def test_tpe_shuns_what_diverges_under_a_constraint_that_nothing_keeps(tmp_path:
             if diverged[-1]:
                 ledger.finish(trial.number, "PRUNED", NON_FINITE + "task 1")
                 continue
-            ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, {
-                "val_class_il": 90 - 50 * abs(trial.config["lr"] - 0.2),
-                "keep_fraction": 0.1 + trial.config["keep_ratio"]})
+            ledger.add_result(
+                trial.number,
+                1,
+                SEED,
+                {"task": 0, "n_tasks": 1},
+                {
+                    "val_class_il": 90 - 50 * abs(trial.config["lr"] - 0.2),
+                    "keep_fraction": 0.1 + trial.config["keep_ratio"],
+                },
+            )
             ledger.finish(trial.number, "COMPLETE")
-    assert 0 < sum(diverged) and sum(diverged[30:]) < 0.3 * 30 / 2, "half of what random search would try"
+    assert 0 < sum(diverged) and sum(diverged[30:]) < 0.3 * 30 / 2, (
+        "half of what random search would try"
+    )
 
 
-def test_one_after_the_other_suggestions_depend_on_the_seed_alone_interrupted_or_not(tmp_path: Path) -> None:
+def test_one_after_the_other_suggestions_depend_on_the_seed_alone_interrupted_or_not(
+    tmp_path: Path,
+) -> None:
     def drawn(name: str, seed: int, resumed_after: int) -> list[dict[str, float]]:
         Ledger.create(tmp_path, config(name, seed=seed), {})
         for session in (range(resumed_after), range(resumed_after, 4)):
@@ -184,19 +246,24 @@ def test_a_results_first_report_stands(ledger: Ledger) -> None:
 
 
 def test_a_repeated_result_is_silent_and_one_that_differs_is_a_warning(
-        ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger.ask()
     first = {"task": 0, "class_il_row": [90.0, None], "train_seconds": 1.0, "eval_seconds": 1.0}
-    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0, "train_seconds": 1.0})  # the metrics name it again
+    # the metrics name it again
+    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0, "train_seconds": 1.0})
     again = first | {"train_seconds": 2.0, "eval_seconds": 3.0}
     assert not ledger.add_result(0, 1, SEED, again, {"val_class_il": 90.0, "train_seconds": 2.0})
     assert caplog.messages == [], "only the time it took differs"
     assert not ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.00000001})
-    assert caplog.messages == ["trial 0: seed 42 gave another result of task 1 than before; the first stands"]
+    assert caplog.messages == [
+        "trial 0: seed 42 gave another result of task 1 than before; the first stands"
+    ]
 
 
 def test_a_report_of_an_attempt_that_is_over_is_ignored_with_a_warning(
-        ledger: Ledger, caplog: pytest.LogCaptureFixture) -> None:
+    ledger: Ledger, caplog: pytest.LogCaptureFixture
+) -> None:
     ledger.ask()
     ledger.interrupt(0)
     assert ledger.ask().attempt == 2
@@ -218,7 +285,10 @@ def test_a_task_counts_once_every_seed_has_reported_it_and_by_their_mean(tmp_pat
         assert ledger.trial(0).last("val_class_il") == 85.0
         ledger.add_result(0, 1, 43, {"task": 1, "n_tasks": 2}, {"val_class_il": 60.0})
         ledger.finish(0, "COMPLETE")
-        assert ledger.trial(0).value == 55.0 and ledger.trial(0).by_seed("val_class_il") == [50.0, 60.0]
+        assert ledger.trial(0).value == 55.0 and ledger.trial(0).by_seed("val_class_il") == [
+            50.0,
+            60.0,
+        ]
         assert study_of(ledger).trials[0].intermediate_values == {0: 85.0, 1: 55.0}
 
 
@@ -228,13 +298,19 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 0.0
         real = dt.datetime
-        fake = SimpleNamespace(now=lambda zone: real.fromtimestamp(self.seconds, zone),
-                               fromisoformat=real.fromisoformat)
+        fake = SimpleNamespace(
+            now=lambda zone: real.fromtimestamp(self.seconds, zone),
+            fromisoformat=real.fromisoformat,
+        )
         monkeypatch.setattr("results.ledger.ledger.dt", SimpleNamespace(datetime=fake, UTC=dt.UTC))
-        monkeypatch.setattr("results.ledger.ledger.time", SimpleNamespace(time=lambda: self.seconds))
+        monkeypatch.setattr(
+            "results.ledger.ledger.time", SimpleNamespace(time=lambda: self.seconds)
+        )
 
 
-def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_a_trial_held_is_summed_over_its_attempts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock, made = Clock(monkeypatch), config(cpus_per_trial=2.0, gpus_per_trial=0.5)
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         clock.seconds = 100
@@ -263,10 +339,16 @@ def test_what_a_trial_held_is_summed_over_its_attempts(tmp_path: Path, monkeypat
     assert trial.ended_at == dt.datetime.fromtimestamp(3020, dt.UTC)
 
 
-def test_a_trial_s_time_begins_when_it_begins_to_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_s_time_begins_when_it_begins_to_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock(monkeypatch)
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
-        for began, ended, seconds, started in ((130, 140, 10, 130), (None, 1000, 10, 130), (2000, 2005, 15, 130)):
+        for began, ended, seconds, started in (
+            (130, 140, 10, 130),
+            (None, 1000, 10, 130),
+            (2000, 2005, 15, 130),
+        ):
             asked = ledger.ask()
             clock.seconds += 30  # in which its worker starts
             assert ledger.trial(0).starting
@@ -288,7 +370,8 @@ def test_a_trial_s_time_begins_when_it_begins_to_train(tmp_path: Path, monkeypat
 
 @pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])
 def test_what_a_driver_that_is_gone_left_running_grows_no_older(
-        owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = Clock(monkeypatch)
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         clock.seconds = 100
@@ -300,15 +383,23 @@ def test_what_a_driver_that_is_gone_left_running_grows_no_older(
     ledger._database.set_study_user_attr(ledger._database_id, lease.LEASE, held | {"owner": owner})
     clock.seconds = 1000
     there = Ledger.open(tmp_path, "s")
-    assert (there.trial(0).seconds, there.trials()[0].cpu_seconds, there.spent("cpu")) == (seconds,) * 3
+    assert (there.trial(0).seconds, there.trials()[0].cpu_seconds, there.spent("cpu")) == (
+        seconds,
+    ) * 3
 
 
 class Killed(BaseException):
     """The end of a process, as far as the ledger can tell."""
 
 
-WRITES = ("_create_new_trial", "_set_trial_param", "set_trial_state_values", "set_trial_intermediate_value",
-          "set_trial_user_attr", "set_trial_system_attr")
+WRITES = (
+    "_create_new_trial",
+    "_set_trial_param",
+    "set_trial_state_values",
+    "set_trial_intermediate_value",
+    "set_trial_user_attr",
+    "set_trial_system_attr",
+)
 
 
 def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
@@ -323,6 +414,7 @@ def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
             if next(left) == 0:
                 raise Killed
             return result
+
         return call
 
     for name in WRITES:
@@ -330,15 +422,23 @@ def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder) -> None:
-    made = config(space=ONE, sampler="random", trials=99, constraints=(Constraint.parse("compute<=0.5"),))
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    made = config(
+        space=ONE, sampler="random", trials=99, constraints=(Constraint.parse("compute<=0.5"),)
+    )
 
     def live(ledger: Ledger, end: str) -> None:
         """A trial from ask to finish."""
         trial = begun(ledger)
         for task in range(2):
-            ledger.add_result(trial.number, trial.attempt, SEED, {"task": task, "n_tasks": 2}, {
-                "val_class_il": 90.0 - 10 * task + trial.number, "compute": 0.5})
+            ledger.add_result(
+                trial.number,
+                trial.attempt,
+                SEED,
+                {"task": task, "n_tasks": 2},
+                {"val_class_il": 90.0 - 10 * task + trial.number, "compute": 0.5},
+            )
         ledger.finish(trial.number, end, None if end == "COMPLETE" else "because")
 
     ledger, write, through = Ledger.create(tmp_path, made, {}), 0, False
@@ -365,7 +465,9 @@ def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
         assert (trial.reason is None) == (trial.state == "COMPLETE")
         assert [r["metrics"]["val_class_il"] for r in trial.results[SEED]] == [90.0 + n, 80.0 + n]
         assert stored.intermediate_values == {0: 90.0 + n, 1: 80.0 + n}
-        assert stored.constraints == {"compute<=0.5": 0.0} and trial.feasible == (trial.state == "COMPLETE")
+        assert stored.constraints == {"compute<=0.5": 0.0} and trial.feasible == (
+            trial.state == "COMPLETE"
+        )
         assert trial.seconds is not None and trial.seconds >= 0 and trial.ended_at is not None
     assert [str(w.message) for w in recwarn if "onstraint" in str(w.message)] == []
 
@@ -391,7 +493,9 @@ def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger:
     complete(ledger, 80)
     chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and chosen.number == 1
-    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(ledger.trials(), ledger.config, {})
+    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(
+        ledger.trials(), ledger.config, {}
+    )
 
 
 def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path) -> None:
@@ -403,8 +507,9 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
             ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             ledger.finish(number, "COMPLETE")
         assert answer(ledger.trials(), made, {}) == (
-            "Trial 1 is best with val_class_il 70.00; the preset (75.00), where the sweep began, breaks "
-            "keep_fraction<=0.6.")
+            "Trial 1 is best with val_class_il 70.00; the preset (75.00), where the sweep began, "
+            "breaks keep_fraction<=0.6."
+        )
 
 
 def test_a_trial_that_another_driver_added_ends_this_one(ledger: Ledger) -> None:
@@ -423,7 +528,8 @@ def test_trials_that_another_program_added_while_a_driver_ran_are_ignored(ledger
 
 
 def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning(
-        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with driven(Ledger.create(tmp_path, config(sampler="random"), {})) as made:
         complete(made, 70, 81)
         made.ask()
@@ -438,7 +544,9 @@ def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning
         assert [t.number for t in there.trials()] == [0] and there.remaining() == 3
         assert there.state == "stopped, 3 left" and [t.number for t in there.trials()] == [0]
         assert [r.getMessage() for r in caplog.records] == [
-            "trials 1, 2, 3, 4, 5 of s: ignored, for another program put them into the ledger, or ended them."]
+            "trials 1, 2, 3, 4, 5 of s: ignored, for another program put them into the ledger, or "
+            "ended them."
+        ]
         write_report(there)
         assert list(Sweep.of(there).trials["number"]) == [0]
         with driven(there):
@@ -446,7 +554,9 @@ def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning
             assert [t.number for t in there.trials()] == [0, 6]
 
 
-def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(ledger: Ledger) -> None:
+def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_final_accuracy(
+    ledger: Ledger,
+) -> None:
     complete(ledger, 100, 81.23456789012345)
     number = ledger.ask().number
     report(ledger, number, 99)
@@ -456,7 +566,11 @@ def test_trials_csv_reads_back_exactly_and_says_nothing_of_a_truncated_trials_fi
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [*COLUMNS, "lr", "alpha", "beta", "policy_penalty", "keep_ratio"]
     assert float(rows[0]["val_class_il"]) == 81.23456789012345
-    assert rows[1]["val_class_il"] == "" and rows[1]["tasks_done"] == "1" and rows[1]["reason"].startswith("non-finite")
+    assert (
+        rows[1]["val_class_il"] == ""
+        and rows[1]["tasks_done"] == "1"
+        and rows[1]["reason"].startswith("non-finite")
+    )
     assert {k: float(rows[1][k]) for k in ledger.trial(1).config} == ledger.trial(1).config
     assert float(rows[0]["policy_penalty"]) == -60
     assert isinstance(Sweep.of(ledger).trials, pd.DataFrame)
@@ -470,9 +584,20 @@ def test_best_config_is_what_the_trial_trained_and_says_where_it_is_from(ledger:
     path = ledger.folder / "best_config.yaml"
     assert TrainConfig.from_dict(read_config(path)) == train_config(ledger.config, trial)
     told = yaml.safe_load(path.read_text())["provenance"]
-    assert told == {"sweep": "s", "trial": 1, "source": "sampler", "seeds": [SEED], "protocol": "val-all-seen",
-                    "chosen_by": "the best mean of the first objective", "metric": "val_class_il", "value": 80.0,
-                    "spread": None, "constraints": [], "id": "7", "git_revision": "abc"}
+    assert told == {
+        "sweep": "s",
+        "trial": 1,
+        "source": "sampler",
+        "seeds": [SEED],
+        "protocol": "val-all-seen",
+        "chosen_by": "the best mean of the first objective",
+        "metric": "val_class_il",
+        "value": 80.0,
+        "spread": None,
+        "constraints": [],
+        "id": "7",
+        "git_revision": "abc",
+    }
 
 
 def test_a_sweeps_config_survives_its_file(ledger: Ledger) -> None:
@@ -485,22 +610,32 @@ def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> N
     assert study.trials[0].intermediate_values == {0: 100, 1: 80} and study.best_value == 80
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000"),
-    ({"max_concurrent": 0}, "--max-concurrent 0"),
-    ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0"),
-    ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
-    ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number"),
-    ({"time_budget_seconds": 0.0}, "--time-budget 0s"),
-    ({"base": TrainConfig(**preset("seq-digits", 200))}, "under the protocol val-all-seen configurations are"),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000"),
+        ({"max_concurrent": 0}, "--max-concurrent 0"),
+        ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0"),
+        ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
+        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number"),
+        ({"time_budget_seconds": 0.0}, "--time-budget 0s"),
+        (
+            {"base": TrainConfig(**preset("seq-digits", 200))},
+            "under the protocol val-all-seen configurations are",
+        ),
+    ],
+)
 def test_a_config_out_of_range_is_refused(changes: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config(**changes)
 
 
-def test_a_taken_name_is_refused_with_the_commands_and_a_missing_one_with_the_nearest(ledger: Ledger) -> None:
-    with pytest.raises(UserError, match=r"dynamos-sweep resume s .*dynamos-sweep extend s --trials \+10"):
+def test_a_taken_name_is_refused_with_the_commands_and_a_missing_one_with_the_nearest(
+    ledger: Ledger,
+) -> None:
+    with pytest.raises(
+        UserError, match=r"dynamos-sweep resume s .*dynamos-sweep extend s --trials \+10"
+    ):
         Ledger.create(ledger.folder.parent, config(), {})
     Ledger.create(ledger.folder.parent, config("digits"), {})
     with pytest.raises(UserError, match="Did you mean 'digits'"):
@@ -509,10 +644,12 @@ def test_a_taken_name_is_refused_with_the_commands_and_a_missing_one_with_the_ne
 
 def test_reading_a_sweep_loads_neither_ray_nor_torch(ledger: Ledger) -> None:
     complete(ledger, 80)
-    code = ("import sys; from pathlib import Path; from results.ledger.ledger import Ledger; from results.sweep import "
-            "Sweep; from results.pages.report import write_report;"
-            f"l = Ledger.open(Path({str(ledger.folder.parent)!r}), 's'); Sweep.of(l).trials; write_report(l);"
-            "print(sorted({'ray', 'torch'} & set(sys.modules)))")
+    code = (
+        "import sys; from pathlib import Path; from results.ledger.ledger import Ledger; from "
+        "results.sweep import Sweep; from results.pages.report import write_report;l = "
+        f"Ledger.open(Path({str(ledger.folder.parent)!r}), 's'); Sweep.of(l).trials; "
+        "write_report(l);print(sorted({'ray', 'torch'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 
@@ -524,7 +661,10 @@ def test_a_record_is_data(ledger: Ledger) -> None:
 
 def test_two_processes_cannot_run_one_sweep(ledger: Ledger) -> None:
     other = Ledger.open(ledger.folder.parent, "s")
-    with pytest.raises(UserError, match="another process is running the sweep 's'"), other.driving():
+    with (
+        pytest.raises(UserError, match="another process is running the sweep 's'"),
+        other.driving(),
+    ):
         pass
 
 
@@ -532,7 +672,9 @@ def test_an_altered_preset_is_called_base(tmp_path: Path) -> None:
     altered = config().base.replace(reward_weight=0.9)
     with driven(Ledger.create(tmp_path, config(base=altered), {})) as ledger:
         assert ledger.ask().source == "base"
-    assert config(base=altered.replace(reward_weight=config().base.reward_weight, threads=2)).base_is_preset
+    assert config(
+        base=altered.replace(reward_weight=config().base.reward_weight, threads=2)
+    ).base_is_preset
 
 
 def test_time_between_attempts_is_not_a_trials(ledger: Ledger) -> None:
@@ -556,19 +698,27 @@ def say(folder: Path, **changes: object) -> None:
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
 
 
-@pytest.mark.parametrize("damage, message", [
-    (lambda f: (f / "sweep.yaml").write_text("name: s"), "sweep.yaml is damaged"),
-    (lambda f: (f / "sweep.yaml").write_text("record:"), "sweep.yaml is damaged"),
-    (lambda f: (f / "sweep.yaml").write_text("name: ["), "is not readable YAML"),
-    (lambda f: say(f, objectives=[5]), "sweep.yaml is damaged"),
-    (lambda f: say(f, tracking_uri=5), "sweep.yaml: --tracking-uri 5 is not a text"),
-    (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
-    (lambda f: say(f, name=None), "holds the sweep None"),
-    (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
-    (lambda f: (f / "ledger.db").unlink(), "has lost its ledger.db"),
-    (lambda f: (f / "ledger.db").write_bytes(b"no database" * 500), "is no ledger of this sweep"),
-])
-def test_a_damaged_sweep_is_a_user_error(damage: Callable[[Path], object], message: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "damage, message",
+    [
+        (lambda f: (f / "sweep.yaml").write_text("name: s"), "sweep.yaml is damaged"),
+        (lambda f: (f / "sweep.yaml").write_text("record:"), "sweep.yaml is damaged"),
+        (lambda f: (f / "sweep.yaml").write_text("name: ["), "is not readable YAML"),
+        (lambda f: say(f, objectives=[5]), "sweep.yaml is damaged"),
+        (lambda f: say(f, tracking_uri=5), "sweep.yaml: --tracking-uri 5 is not a text"),
+        (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
+        (lambda f: say(f, name=None), "holds the sweep None"),
+        (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
+        (lambda f: (f / "ledger.db").unlink(), "has lost its ledger.db"),
+        (
+            lambda f: (f / "ledger.db").write_bytes(b"no database" * 500),
+            "is no ledger of this sweep",
+        ),
+    ],
+)
+def test_a_damaged_sweep_is_a_user_error(
+    damage: Callable[[Path], object], message: str, tmp_path: Path
+) -> None:
     Ledger.create(tmp_path, config(), {})
     for scrap in tmp_path.glob("s/ledger.db-*"):
         scrap.unlink()
@@ -577,11 +727,19 @@ def test_a_damaged_sweep_is_a_user_error(damage: Callable[[Path], object], messa
         Ledger.open(tmp_path, "s")
 
 
-@pytest.mark.parametrize("url, message", [
-    ("postgres//host", "--ledger-url postgres//host: Could not parse SQLAlchemy URL"),
-    ("sqlite:////nowhere/ledger.db", "--ledger-url sqlite:////nowhere/ledger.db: .*unable to open database file")])
+@pytest.mark.parametrize(
+    "url, message",
+    [
+        ("postgres//host", "--ledger-url postgres//host: Could not parse SQLAlchemy URL"),
+        (
+            "sqlite:////nowhere/ledger.db",
+            "--ledger-url sqlite:////nowhere/ledger.db: .*unable to open database file",
+        ),
+    ],
+)
 def test_a_database_that_cannot_be_used_is_a_user_error_and_leaves_no_sweep(
-        url: str, message: str, tmp_path: Path) -> None:
+    url: str, message: str, tmp_path: Path
+) -> None:
     with pytest.raises(UserError, match=message):
         Ledger.create(tmp_path, config(ledger_url=url), {})
     assert not any(tmp_path.iterdir())
@@ -610,7 +768,10 @@ def test_a_folder_that_is_in_the_way_or_cannot_be_made_is_a_user_error(tmp_path:
 def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
     storage, url = UPath("memory://runs"), f"sqlite:///{tmp_path}/ledger.db"
     made = Ledger.create(storage, config(ledger_url=url), {})
-    assert sweep_names(storage) == ["s"] and made.command("show") == "dynamos-sweep show s --storage memory://runs"
+    assert (
+        sweep_names(storage) == ["s"]
+        and made.command("show") == "dynamos-sweep show s --storage memory://runs"
+    )
     with driven(made):
         number = complete(made, 90, 80)
     made.request_trial_stop(number)
@@ -624,7 +785,8 @@ def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
 
 
 def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     storage, url = UPath("memory://race"), f"sqlite:///{tmp_path}/ledger.db"
     real = ledgers.make_study
 

@@ -15,10 +15,16 @@ def test_the_keys_are_those_that_optuna_writes() -> None:
         trial.set_constraint("c", 1.5)
         study.tell(trial, 0.0)
     told = storage_of(study).get_all_trials(study._study_id)
-    assert told[0].system_attrs[f"{CONSTRAINTS_KEY}:c"] == 1.5, "Optuna keeps violations elsewhere: CONSTRAINTS_KEY"
-    assert GENERATION_KEY in told[0].system_attrs, "Optuna keeps generations elsewhere: GENERATION_KEY"
+    assert told[0].system_attrs[f"{CONSTRAINTS_KEY}:c"] == 1.5, (
+        "Optuna keeps violations elsewhere: CONSTRAINTS_KEY"
+    )
+    assert GENERATION_KEY in told[0].system_attrs, (
+        "Optuna keeps generations elsewhere: GENERATION_KEY"
+    )
 
 
 def test_a_view_of_a_study_may_say_which_trials_it_has() -> None:
     taken = list(inspect.signature(optuna.Study._get_trials).parameters)
-    assert taken == ["self", "deepcopy", "states", "use_cache"], "results/ledger/asking.py overrides Study._get_trials"
+    assert taken == ["self", "deepcopy", "states", "use_cache"], (
+        "results/ledger/asking.py overrides Study._get_trials"
+    )

@@ -62,10 +62,16 @@ def test_a_database_that_does_not_answer_keeps_its_sweeps(tmp_path: Path) -> Non
 
 def test_a_running_sweep_is_not_removed(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, config(), {})
-    with ledger.driving(), pytest.raises(UserError, match="'s' is running .*; stop it first: dynamos-sweep stop s"):
+    with (
+        ledger.driving(),
+        pytest.raises(UserError, match="'s' is running .*; stop it first: dynamos-sweep stop s"),
+    ):
         removals(tmp_path, ["s"])
     [found] = removals(tmp_path, ["s"])
-    with ledger.driving(), pytest.raises(UserError, match="another process is running the sweep 's'"):
+    with (
+        ledger.driving(),
+        pytest.raises(UserError, match="another process is running the sweep 's'"),
+    ):
         found.carry_out()  # it has begun since
     assert len(Ledger.open(tmp_path, "s").trials()) == 1
 
@@ -75,8 +81,11 @@ def test_what_a_sweep_needs_goes_with_it_or_stays(tmp_path: Path) -> None:
     with driven(Ledger.open(tmp_path, "s")) as earlier:
         complete(earlier, 50.0)
     Ledger.create(tmp_path, config("later", space=ONE, warm_start="s"), {})
-    with pytest.raises(UserError, match="later began with s, which it needs; delete it first, or both: dynamos-sweep "
-                                        "delete later s"):
+    with pytest.raises(
+        UserError,
+        match="later began with s, which it needs; delete it first, or both: dynamos-sweep "
+        "delete later s",
+    ):
         removals(tmp_path, ["s"])
     with pytest.raises(UserError, match="s-confirm-1 confirms s"):
         removals(tmp_path, ["s", "later"])

@@ -19,11 +19,27 @@ from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven
 
 SAME = {"data_hash": "d", "validation_hash": "v"}
-WIDE = SearchSpace.from_dict("wide", {"parameters": {"lr": {"low": 0.001, "high": 0.2, "log": True},
-                                                     "policy_penalty": {"low": -1000, "high": -50, "log": True}}})
-SMALL = SearchSpace.from_dict("small", {"parameters": {"lr": {"low": 0.01, "high": 0.1, "log": True},
-                                                       "policy_penalty": {"low": -1000, "high": -50}}})
-NEITHER = SearchSpace.from_dict("neither", {"parameters": {"keep_ratio": {"choices": [0.25, 0.75]}}})
+WIDE = SearchSpace.from_dict(
+    "wide",
+    {
+        "parameters": {
+            "lr": {"low": 0.001, "high": 0.2, "log": True},
+            "policy_penalty": {"low": -1000, "high": -50, "log": True},
+        }
+    },
+)
+SMALL = SearchSpace.from_dict(
+    "small",
+    {
+        "parameters": {
+            "lr": {"low": 0.01, "high": 0.1, "log": True},
+            "policy_penalty": {"low": -1000, "high": -50},
+        }
+    },
+)
+NEITHER = SearchSpace.from_dict(
+    "neither", {"parameters": {"keep_ratio": {"choices": [0.25, 0.75]}}}
+)
 
 
 def value(lr: float) -> float:
@@ -33,14 +49,17 @@ def value(lr: float) -> float:
 
 @pytest.fixture(scope="module")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder with a finished sweep `old`: twelve trials COMPLETE, one PRUNED, one FAIL."""
+    """A storage folder with a finished sweep `old`: 12 trials COMPLETE, 1 PRUNED, 1 FAIL."""
     storage = tmp_path_factory.mktemp("old")
     points = (*({"lr": 0.002 * 1.5**i} for i in range(12)), {"lr": 0.15, "policy_penalty": -100.0})
     made = config("old", space=WIDE, sampler="random", trials=14, points=points)
     with driven(Ledger.create(storage, made, SAME)) as it:
         for _ in range(14):
             trial = it.ask()
-            metrics = {"val_class_il": value(trial.config["lr"]), "keep_fraction": trial.config["lr"] * 4}
+            metrics = {
+                "val_class_il": value(trial.config["lr"]),
+                "keep_fraction": trial.config["lr"] * 4,
+            }
             it.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             it.finish(trial.number, {5: "PRUNED", 6: "FAIL"}.get(trial.number, "COMPLETE"), None)
     return storage
@@ -67,30 +86,48 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
     with driven(new(storage)) as ledger:
         imported = ledger.trials()
         order = [0, *(n for n in finished(storage) if n)]
-        assert [t.source for t in imported] == [f"imported:old/{n}" for n in order], "trial 0 is the preset here too"
-        assert ledger.remarks == ["trial 0 is not trained: its results are those of trial 0 of old, on the same images "
-                                "and with the same settings."]
+        assert [t.source for t in imported] == [f"imported:old/{n}" for n in order], (
+            "trial 0 is the preset here too"
+        )
+        assert ledger.remarks == [
+            "trial 0 is not trained: its results are those of trial 0 of old, on the same images "
+            "and with the same settings."
+        ]
         before = {t.number: t for t in Ledger.open(storage, "old").trials()}
         for trial in imported:
             theirs = before[int(trial.source.split("/")[1])]
-            assert (trial.state, trial.config, trial.value) == ("COMPLETE", theirs.config, theirs.value)
+            assert (trial.state, trial.config, trial.value) == (
+                "COMPLETE",
+                theirs.config,
+                theirs.value,
+            )
             assert trial.results == theirs.results and trial.imported
         assert (ledger.remaining(), ledger.spent("cpu"), own(ledger.trials())) == (5, 0, [])
         chosen, first = best(ledger.trials(), ledger.config), baseline(ledger.trials())
         assert chosen is not None and first is not None and first.number == 0
-        assert chosen.source == f"imported:old/{next(iter(finished(storage)))}", "as good a measurement as its own"
-        assert named(chosen) == f"trial {chosen.number}, {chosen.source}" and baseline_name(ledger.config) == "preset"
+        assert chosen.source == f"imported:old/{next(iter(finished(storage)))}", (
+            "as good a measurement as its own"
+        )
+        assert (
+            named(chosen) == f"trial {chosen.number}, {chosen.source}"
+            and baseline_name(ledger.config) == "preset"
+        )
         drawn = ledger.ask()
         assert (drawn.number, drawn.source, ledger.remaining()) == (12, "sampler", 4)
         ledger.add_result(12, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
         ledger.finish(12, "COMPLETE")
-        assert pareto(ledger.trials(), ledger.config) == [ledger.trial(12)], "the sweep found better"
+        assert pareto(ledger.trials(), ledger.config) == [ledger.trial(12)], (
+            "the sweep found better"
+        )
 
 
 def test_the_report_counts_the_sweeps_own_trials(storage: Path) -> None:
     page = write_report(new(storage)).read_text()
     best_then = next(iter(finished(storage)))
-    assert "0 of 5 trials and 12 results of old" in page and f"imported:old/{best_then}, is best with" in page
+    assert (
+        "0 of 5 trials and 12 results of old" in page
+        and f"imported:old/{best_then}, is best with" in page
+    )
 
 
 def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
@@ -99,7 +136,9 @@ def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
         best_then = next(t for t in ledger.trials() if t.source == lowest)
         before = groups(Sweep.of(ledger))
         assert [(g.name, [t.number for t in g.trials]) for g in before] == [
-            ("imported:old/0: trial 0", [0]), (f"chosen: trial {best_then.number}", [best_then.number])]
+            ("imported:old/0: trial 0", [0]),
+            (f"chosen: trial {best_then.number}", [best_then.number]),
+        ]
         number = ledger.ask().number
         ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
         ledger.finish(number, "COMPLETE")
@@ -109,21 +148,37 @@ def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
 def test_the_sampler_sees_them(storage: Path) -> None:
     drawn = {}
     for direction in ("max", "min"):  # of what is high where the learning rate is
-        made = config(direction, space=WIDE, warm_start="old", objectives=(Objective("val_class_il", direction),))
+        made = config(
+            direction,
+            space=WIDE,
+            warm_start="old",
+            objectives=(Objective("val_class_il", direction),),
+        )
         with driven(Ledger.create(storage, made, SAME)) as ledger:
             drawn[direction] = [ledger.ask().config["lr"] for _ in range(3)]
     assert sum(drawn["max"]) > 2 * sum(drawn["min"]), "nothing else is different for TPE"
 
 
-@pytest.mark.parametrize("changes", [
-    {"record": SAME | {"data_hash": "other"}}, {"record": SAME | {"validation_hash": "other"}},
-    {"base": config().base.replace(n_epochs=7)}])
-def test_elsewhere_the_configurations_are_tried_again_the_best_first(changes: dict[str, Any], storage: Path) -> None:
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"record": SAME | {"data_hash": "other"}},
+        {"record": SAME | {"validation_hash": "other"}},
+        {"base": config().base.replace(n_epochs=7)},
+    ],
+)
+def test_elsewhere_the_configurations_are_tried_again_the_best_first(
+    changes: dict[str, Any], storage: Path
+) -> None:
     ledger = new(storage, **changes, trials=8, points=({"lr": 0.05},))
     # Half of the 6 trials that the base and the point leave; trial 0 of then is the base of now.
     order = [n for n in finished(storage) if n][:3]
     trials = ledger.trials()
-    assert [t.source for t in trials] == [trials[0].source, "points:1", *(f"warm-start:old/{n}" for n in order)]
+    assert [t.source for t in trials] == [
+        trials[0].source,
+        "points:1",
+        *(f"warm-start:old/{n}" for n in order),
+    ]
     assert ledger.remaining() == 8 and {t.state for t in trials} == {"WAITING"}
     assert [t.config["lr"] for t in trials[2:]] == [finished(storage)[n] for n in order]
     assert train_config(ledger.config, trials[2]).n_epochs == ledger.config.base.n_epochs
@@ -133,7 +188,10 @@ def test_at_least_the_best_configuration_is_tried(storage: Path) -> None:
     best_then = next(n for n in finished(storage) if n)  # trial 0 of then is the base of now
     with driven(new(storage, {}, trials=2)) as ledger:
         assert [t.source for t in ledger.trials()] == ["preset", f"warm-start:old/{best_then}"]
-        assert [ledger.ask().config["lr"] for _ in range(2)] == [config().base.lr, finished(storage)[best_then]]
+        assert [ledger.ask().config["lr"] for _ in range(2)] == [
+            config().base.lr,
+            finished(storage)[best_then],
+        ]
 
 
 def test_where_machines_and_seeds_differ_results_mean_the_same(storage: Path) -> None:
@@ -144,10 +202,14 @@ def test_where_machines_and_seeds_differ_results_mean_the_same(storage: Path) ->
 def test_of_a_smaller_space_only_what_lies_in_it_is_taken(storage: Path) -> None:
     trials = new(storage, space=SMALL, base=config().base.replace(lr=0.1)).trials()
     inside = {n for n, lr in finished(storage).items() if 0.01 <= lr <= 0.1}
-    assert 0 < len(inside) < 11 and {t.source for t in trials if t.imported} == {f"imported:old/{n}" for n in inside}
+    assert 0 < len(inside) < 11 and {t.source for t in trials if t.imported} == {
+        f"imported:old/{n}" for n in inside
+    }
 
 
-def test_results_of_a_field_no_longer_searched_count_where_all_had_the_base_s_value(storage: Path) -> None:
+def test_results_of_a_field_no_longer_searched_count_where_all_had_the_base_s_value(
+    storage: Path,
+) -> None:
     """The old trial of the learning rate 0.15 had a policy_penalty of its own."""
     for name, high, how in (("new", 0.14, "imported"), ("again", 0.2, "warm-start")):
         space = SearchSpace.from_dict("lr", {"parameters": {"lr": {"low": 0.01, "high": high}}})
@@ -161,24 +223,37 @@ def test_a_field_that_was_fixed_then_has_its_value_of_then(storage: Path) -> Non
     more = WIDE.to_dict()
     more["parameters"] = more["parameters"] | {"keep_ratio": {"low": 0.1, "high": 0.9}}
     imported = new(storage, space=SearchSpace.from_dict("more", more)).trials()
-    assert {t.config["keep_ratio"] for t in imported} == {config().base.keep_ratio} and imported[0].imported
+    assert {t.config["keep_ratio"] for t in imported} == {config().base.keep_ratio} and imported[
+        0
+    ].imported
 
 
 def test_constraints_and_objectives_are_the_new_sweeps(storage: Path) -> None:
     sought = (Objective.parse("keep_fraction"), Objective.parse("val_class_il"))
-    imported = new(storage, objectives=sought, constraints=(Constraint.parse("val_class_il>=55"),)).trials()
+    imported = new(
+        storage, objectives=sought, constraints=(Constraint.parse("val_class_il>=55"),)
+    ).trials()
     for trial in imported:
-        assert trial.value == 4 * trial.config["lr"] and trial.feasible == (value(trial.config["lr"]) >= 55)
+        assert trial.value == 4 * trial.config["lr"] and trial.feasible == (
+            value(trial.config["lr"]) >= 55
+        )
     assert {t.feasible for t in imported} == {True, False}
 
 
-@pytest.mark.parametrize("changes, message", [
-    ({"space": NEITHER, "base": config().base.replace(keep_ratio=0.25)},
-     "--warm-start old: none of its finished trials lies in the space neither with this sweep's other settings."),
-    ({"warm_start": "odd"}, "unknown sweep 'odd'. Did you mean 'old'? Allowed: old."),
-])
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"space": NEITHER, "base": config().base.replace(keep_ratio=0.25)},
+            "--warm-start old: none of its finished trials lies in the space neither with this "
+            "sweep's other settings.",
+        ),
+        ({"warm_start": "odd"}, "unknown sweep 'odd'. Did you mean 'old'? Allowed: old."),
+    ],
+)
 def test_where_nothing_can_be_taken_over_the_sweep_is_refused_and_leaves_nothing(
-        changes: dict[str, Any], message: str, storage: Path) -> None:
+    changes: dict[str, Any], message: str, storage: Path
+) -> None:
     with pytest.raises(UserError) as error:
         new(storage, **changes)
     assert str(error.value).startswith(message)
@@ -203,8 +278,13 @@ def test_a_sweep_that_finished_nothing_is_refused(storage: Path) -> None:
 @pytest.mark.parametrize("protocol", ["test", "confirmation"])
 def test_what_looked_at_test_images_is_no_start(tmp_path: Path, protocol: str) -> None:
     base = TrainConfig(**preset("seq-digits", 200))
-    seen = config("old", base=base, protocol=protocol, confirms="s" if protocol == "confirmation" else None,
-                  objectives=(Objective.parse("test_class_il"),))
+    seen = config(
+        "old",
+        base=base,
+        protocol=protocol,
+        confirms="s" if protocol == "confirmation" else None,
+        objectives=(Objective.parse("test_class_il"),),
+    )
     Ledger.create(tmp_path, seen, SAME)
     with pytest.raises(UserError, match="--warm-start old: it looked at test images"):
         new(tmp_path)

@@ -18,8 +18,9 @@ from results.ledger.ledger import Ledger
 from results.pages.best_config import commands, export
 from tests.helpers.ledgers import config, driven
 
-ODD = TrainConfig(**preset("seq-digits", 200)).replace(policy_penalty=-1e-7, warmup=False, n_tasks=3,
-                                                       data_path="/a b/c", class_order_seed=5, seed=3)
+ODD = TrainConfig(**preset("seq-digits", 200)).replace(
+    policy_penalty=-1e-7, warmup=False, n_tasks=3, data_path="/a b/c", class_order_seed=5, seed=3
+)
 
 
 @pytest.mark.parametrize("train", [TrainConfig(), ODD, TrainConfig(**preset("mnist-360", 500))])
@@ -27,7 +28,7 @@ def test_a_command_line_means_the_configuration(train: TrainConfig) -> None:
     lines = commands(train)
     assert lines["main_policy"].startswith("python main_policy.py --csv-log ")
     for name, line in lines.items():
-        words = shlex.split(line)[1 if name == "dynamos" else 3:]
+        words = shlex.split(line)[1 if name == "dynamos" else 3 :]
         assert merged(use_preset=False, layers=[fields_given(train_parser().parse(words))]) == train
 
 
@@ -47,7 +48,10 @@ def exported(folder: Path, **changes: Any) -> tuple[Ledger, dict[str, Any], str]
     train = reported_config(ledger.config, ledger.trial(number))
     assert TrainConfig.from_dict(content["config"]) == train
     fields = found[train.dataset][train.model][train.buffer_size]
-    kept = {n: getattr(train, n) for n in ("model", "dataset", "buffer_size", "evaluate_on", "threads", "device")}
+    kept = {
+        n: getattr(train, n)
+        for n in ("model", "dataset", "buffer_size", "evaluate_on", "threads", "device")
+    }
     assert TrainConfig.from_dict(kept | fields | {"seed": train.seed}) == train
     return ledger, content, best_args.read_text()
 
@@ -55,18 +59,31 @@ def exported(folder: Path, **changes: Any) -> tuple[Ledger, dict[str, Any], str]
 def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_path: Path) -> None:
     _, content, best_args = exported(tmp_path, seeds=2)
     about = content["provenance"]
-    assert about["value"] == 81.5 and about["spread"] == pytest.approx(4.5**0.5) and about["seeds"] == [42, 43]
+    assert (
+        about["value"] == 81.5
+        and about["spread"] == pytest.approx(4.5**0.5)
+        and about["seeds"] == [42, 43]
+    )
     assert about["git_revision"] == "abc" and "warning" not in about
-    assert all("--evaluate-on=validation" in line and "--seed=42" in line for line in content["commands"].values())
-    assert content["note"].startswith("These commands measure on validation images, as the sweep did. The test is: "
-                                      "dynamos-sweep confirm s")
-    assert best_args.startswith("# Sweep s, trial 1 (sampler): val_class_il 81.50 (val-all-seen).\n")
+    assert all(
+        "--evaluate-on=validation" in line and "--seed=42" in line
+        for line in content["commands"].values()
+    )
+    assert content["note"].startswith(
+        "These commands measure on validation images, as the sweep did. The test is: "
+        "dynamos-sweep confirm s"
+    )
+    assert best_args.startswith(
+        "# Sweep s, trial 1 (sampler): val_class_il 81.50 (val-all-seen).\n"
+    )
 
 
 def test_what_was_searched_on_part_of_a_stream_is_exported_for_the_whole(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation", n_tasks=2)
     _, content, _ = exported(tmp_path, base=base, protocol="first-k", report_on={"n_tasks": None})
-    assert content["config"]["n_tasks"] is None and content["provenance"]["searched_on"] == {"n_tasks": 2}
+    assert content["config"]["n_tasks"] is None and content["provenance"]["searched_on"] == {
+        "n_tasks": 2
+    }
 
 
 def test_what_was_chosen_on_test_images_is_stamped(tmp_path: Path) -> None:
@@ -74,4 +91,6 @@ def test_what_was_chosen_on_test_images_is_stamped(tmp_path: Path) -> None:
     sought = (Objective.parse("test_class_il"),)
     _, content, best_args = exported(tmp_path, base=base, protocol="test", objectives=sought)
     assert content["note"] == "These commands look at test images, and no sweep counts that."
-    assert content["provenance"]["warning"] == NOT_PUBLISHABLE and best_args.startswith(f"# {NOT_PUBLISHABLE}\n")
+    assert content["provenance"]["warning"] == NOT_PUBLISHABLE and best_args.startswith(
+        f"# {NOT_PUBLISHABLE}\n"
+    )

@@ -18,13 +18,17 @@ from tests.helpers.ledgers import FOUR, complete, config, confirmed, driven, res
 
 
 def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
-    with driven(Ledger.create(tmp_path, config(objectives=(Objective.parse("compute"),)), {})) as made:
+    with driven(
+        Ledger.create(tmp_path, config(objectives=(Objective.parse("compute"),)), {})
+    ) as made:
         for value in (0.52, 0.5162):
             number = made.ask().number
             made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"compute": value})
             made.finish(number, "COMPLETE")
     said = answer(made.trials(), made.config, {})
-    assert said.startswith("Trial 1 is best with compute 0.5162, better by 0.0038 than the preset (0.52).")
+    assert said.startswith(
+        "Trial 1 is best with compute 0.5162, better by 0.0038 than the preset (0.52)."
+    )
 
 
 @pytest.mark.parametrize("values", [[], [80.0], [70.0, 80.0], [70.0, 80.0, 75.0, 71.0, 90.0]])
@@ -33,18 +37,29 @@ def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: l
         for value in values:
             complete(made, 100, value)
     page = write_report(made).read_text()
-    assert page.startswith("<!doctype html>") and html.escape(answer(made.trials(), made.config, {})) in page
+    assert (
+        page.startswith("<!doctype html>")
+        and html.escape(answer(made.trials(), made.config, {})) in page
+    )
     assert "<script src" not in page and "<link" not in page
     assert ("Parallel coordinates</h3>" in page) == (len(values) > 1)
 
 
 def test_the_report_shows_fields_by_their_own_names(tmp_path: Path) -> None:
     points = tuple({"lr": 0.02 + i / 100} for i in range(9))
-    page = write_report(swept(tmp_path, *points, values=(70, 80, 75, 71, 90, 72, 73, 74, 76, 77))).read_text()
-    assert "neg_policy_penalty" not in page and "policy_penalty" in page and "Parameter importance" in page
+    page = write_report(
+        swept(tmp_path, *points, values=(70, 80, 75, 71, 90, 72, 73, 74, 76, 77))
+    ).read_text()
+    assert (
+        "neg_policy_penalty" not in page
+        and "policy_penalty" in page
+        and "Parameter importance" in page
+    )
 
 
-def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(tmp_path: Path) -> None:
+def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(
+    tmp_path: Path,
+) -> None:
     made = swept(tmp_path, values=(60,))
     [trial] = made.trials()
     assert made.channel_use(trial, 42) is None
@@ -64,18 +79,31 @@ def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(
 @pytest.mark.parametrize("trials", [4, 10])
 def test_a_space_of_one_choice_has_a_page(tmp_path: Path, trials: int) -> None:
     space = SearchSpace.from_dict("one", {"parameters": {"warmup": {"choices": [True, False]}}})
-    with driven(Ledger.create(tmp_path, config(space=space, sampler="random", trials=trials), {})) as made:
+    with driven(
+        Ledger.create(tmp_path, config(space=space, sampler="random", trials=trials), {})
+    ) as made:
         for value in range(trials):
             complete(made, 100, 60 + value)
     assert "Optimisation history" in write_report(made).read_text()
 
 
-@pytest.mark.parametrize("point, side", [
-    ({"lr": 0.0105}, "lower"), ({"lr": 0.96}, "upper"), ({"lr": 0.1}, None), ({"lr": 0.011}, None),
-    ({"keep_ratio": 0.999}, None), ({"keep_ratio": 0.505}, "lower"),
-    ({"policy_penalty": -990.0}, "lower"), ({"policy_penalty": -10.5}, "upper"), ({"policy_penalty": -505.0}, None),
-])
-def test_a_best_at_the_edge_of_a_range_is_a_caution(tmp_path: Path, point: dict[str, float], side: str | None) -> None:
+@pytest.mark.parametrize(
+    "point, side",
+    [
+        ({"lr": 0.0105}, "lower"),
+        ({"lr": 0.96}, "upper"),
+        ({"lr": 0.1}, None),
+        ({"lr": 0.011}, None),
+        ({"keep_ratio": 0.999}, None),
+        ({"keep_ratio": 0.505}, "lower"),
+        ({"policy_penalty": -990.0}, "lower"),
+        ({"policy_penalty": -10.5}, "upper"),
+        ({"policy_penalty": -505.0}, None),
+    ],
+)
+def test_a_best_at_the_edge_of_a_range_is_a_caution(
+    tmp_path: Path, point: dict[str, float], side: str | None
+) -> None:
     # A fiftieth of two decades is a factor of 1.096. A keep_ratio ends at 1 by its meaning.
     made = swept(tmp_path, point, values=(40, 60))
     [name], found = point, [c for c in cautions(made.trials(), made.config) if "its range" in c]
@@ -84,7 +112,9 @@ def test_a_best_at_the_edge_of_a_range_is_a_caution(tmp_path: Path, point: dict[
 
 
 @pytest.mark.parametrize("value, tied", [(59, True), (40, False)])
-def test_a_tie_is_a_caution_and_a_clear_best_is_none(tmp_path: Path, value: int, tied: bool) -> None:
+def test_a_tie_is_a_caution_and_a_clear_best_is_none(
+    tmp_path: Path, value: int, tied: bool
+) -> None:
     made = swept(tmp_path, {"lr": 0.1}, values=(value, 60))  # each +- 0.71 over its two seeds
     said = "Within their spread over seeds this trial ties with the best: 0."
     found = cautions(made.trials(), made.config)
@@ -96,19 +126,34 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, made, {})) as there:
         for value, warnings in ((50.0, ()), (60.0, ("policy collapse: after task 1",))):
             number = there.ask().number
-            there.add_result(number, 1, 42, result(0, 50, warnings=warnings) | {"n_tasks": 1}, {"val_class_il": value})
+            there.add_result(
+                number,
+                1,
+                42,
+                result(0, 50, warnings=warnings) | {"n_tasks": 1},
+                {"val_class_il": value},
+            )
             there.finish(number, "COMPLETE")
         there.finish(there.ask().number, "FAIL", "out of luck <b>")
     said = cautions(there.trials(), made)
-    assert said[0] == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten a field."
+    assert (
+        said[0]
+        == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten a field."
+    )
     assert "With one seed a trial, what lies close to the best cannot be told from it." in said
     assert said[-2].startswith("The policy collapsed in 1 trial of 3, among them the best, trial 1")
     assert said[-1] == "1 trial of 3 failed."
     page = write_report(there).read_text()
-    assert "out of luck &lt;b&gt;" in page and "out of luck <b>" not in page and "Failed trials" in page
+    assert (
+        "out of luck &lt;b&gt;" in page
+        and "out of luck <b>" not in page
+        and "Failed trials" in page
+    )
 
 
-def test_a_failure_in_a_confirmation_is_a_caution_in_the_report_of_its_sweep(tmp_path: Path) -> None:
+def test_a_failure_in_a_confirmation_is_a_caution_in_the_report_of_its_sweep(
+    tmp_path: Path,
+) -> None:
     sweep, _ = confirmed(tmp_path, [80.0, 82.0], "FAIL")
     assert "1 trial of 2 failed." in write_report(sweep).read_text()
 
@@ -120,12 +165,19 @@ def test_a_sweep_that_runs_or_has_only_failed_has_a_page_that_says_so(tmp_path: 
         assert "1 of 4 trials (1 running)" in page and "; running (" in page
         there.finish(0, "FAIL", "no data")
         page = write_report(there).read_text()
-    assert "None of 1 trials has completed." in page and "Failed trials" in page and "no data" in page
+    assert (
+        "None of 1 trials has completed." in page and "Failed trials" in page and "no data" in page
+    )
 
 
 def test_the_page_has_every_setting_and_version(tmp_path: Path) -> None:
     made = swept(tmp_path, {"lr": 0.1}, values=(40, 60))
     page = write_report(made).read_text()
-    for text in ("policy_penalty: -60", "torch: &#x27;9.9&#x27;", "protocol: val-all-seen", "sampler: random"):
+    for text in (
+        "policy_penalty: -60",
+        "torch: &#x27;9.9&#x27;",
+        "protocol: val-all-seen",
+        "sampler: random",
+    ):
         assert text in page
     assert "best (trial 1)" in page and "60.50 ± 0.71" in page and "points:1" in page

@@ -21,34 +21,62 @@ PRUNING = [name for name in PRUNERS if name != "none"]
 BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 
 
-def trial(number: int, *values: float | list[float], state: str = "RUNNING", n_tasks: int = 5,
-          at: float | None = None, metric: str = METRIC) -> TrialRecord:
-    """Its values by task, of one seed or a list by seed; recorded at `at` and later, else in the order of numbers.
+def trial(
+    number: int,
+    *values: float | list[float],
+    state: str = "RUNNING",
+    n_tasks: int = 5,
+    at: float | None = None,
+    metric: str = METRIC,
+) -> TrialRecord:
+    """Its values by task, of one seed or a list by seed; recorded at `at` and later, else in the
+    order of numbers.
 
     It ended, if it did, with its last value.
     """
     by_task = [v if isinstance(v, list) else [v] for v in values]
     first = 100.0 * number if at is None else at
-    results = {42 + seed: [{"task": task, "n_tasks": n_tasks, "metrics": {metric: of_task[seed]},
-                            "recorded_at": first + task} for task, of_task in enumerate(by_task)]
-               for seed in range(len(by_task[0]) if by_task else 1)}
+    results = {
+        42 + seed: [
+            {
+                "task": task,
+                "n_tasks": n_tasks,
+                "metrics": {metric: of_task[seed]},
+                "recorded_at": first + task,
+            }
+            for task, of_task in enumerate(by_task)
+        ]
+        for seed in range(len(by_task[0]) if by_task else 1)
+    }
     ended = ended_at(first + max(len(by_task) - 1, 0)) if state in ENDED else None
-    return TrialRecord(**BLANK | {"number": number, "state": state, "source": "sampler", "results": results,
-                                  "ended_at": ended})
+    return TrialRecord(
+        **BLANK
+        | {
+            "number": number,
+            "state": state,
+            "source": "sampler",
+            "results": results,
+            "ended_at": ended,
+        }
+    )
 
 
 def ended_at(seconds: float) -> dt.datetime:
     return dt.datetime.fromtimestamp(seconds, dt.UTC)
 
 
-def judge(pruner: str, finished: Iterable[TrialRecord] = (), grace: int = 2, maximize: bool = True) -> Judge:
+def judge(
+    pruner: str, finished: Iterable[TrialRecord] = (), grace: int = 2, maximize: bool = True
+) -> Judge:
     made = Judge(pruner, grace, METRIC, maximize)
     for record in finished:
         made.learn(record)
     return made
 
 
-def complete(number: int, second: float, third: float = 50, fourth: float = 40, fifth: float = 30) -> TrialRecord:
+def complete(
+    number: int, second: float, third: float = 50, fourth: float = 40, fifth: float = 30
+) -> TrialRecord:
     return trial(number, 99.0, second, third, fourth, fifth, state="COMPLETE")
 
 
@@ -61,16 +89,22 @@ TENS = [complete(n, value) for n, value in enumerate((10, 20, 30, 40, 50))]  # a
 def test_median_names_the_trial_its_task_and_what_it_was_compared_with() -> None:
     finished = [complete(n, value) for n, value in enumerate((80, 86, 81, 83.1, 84, 82, 85))]
     assert judge("median", finished).verdict(trial(7, 99, 61.2)) == (
-        "median: val_class_il 61.20 after task 2 is below the median of 7 finished trials, 83.10")
+        "median: val_class_il 61.20 after task 2 is below the median of 7 finished trials, 83.10"
+    )
 
 
-@pytest.mark.parametrize(("pruner", "maximize", "bar", "words"), [
-    ("median", True, 30, "below the median of 5 finished trials, 30.00"),
-    ("median", False, 30, "above the median of 5 finished trials, 30.00"),
-    ("percentile", True, 20, "below the 25th percentile of 5 finished trials, 20.00"),
-    ("percentile", False, 40, "above the 75th percentile of 5 finished trials, 40.00"),
-])
-def test_a_quantile_prunes_on_its_wrong_side_only(pruner: str, maximize: bool, bar: int, words: str) -> None:
+@pytest.mark.parametrize(
+    ("pruner", "maximize", "bar", "words"),
+    [
+        ("median", True, 30, "below the median of 5 finished trials, 30.00"),
+        ("median", False, 30, "above the median of 5 finished trials, 30.00"),
+        ("percentile", True, 20, "below the 25th percentile of 5 finished trials, 20.00"),
+        ("percentile", False, 40, "above the 75th percentile of 5 finished trials, 40.00"),
+    ],
+)
+def test_a_quantile_prunes_on_its_wrong_side_only(
+    pruner: str, maximize: bool, bar: int, words: str
+) -> None:
     made = judge(pruner, TENS, maximize=maximize)
     worse = -1 if maximize else 1
     assert str(made.verdict(trial(5, 99, bar + worse))).endswith(words)
@@ -80,7 +114,9 @@ def test_a_quantile_prunes_on_its_wrong_side_only(pruner: str, maximize: bool, b
 
 @pytest.mark.parametrize("pruner", ["median", "percentile", "patient"])
 def test_five_complete_trials_are_waited_for_and_no_others_count(pruner: str) -> None:
-    ended = [trial(n, 99, 90, 89, state="PRUNED") for n in range(10, 20)] + [trial(20, 99, 90, 89, 88, state="FAIL")]
+    ended = [trial(n, 99, 90, 89, state="PRUNED") for n in range(10, 20)] + [
+        trial(20, 99, 90, 89, 88, state="FAIL")
+    ]
     running = trial(30, 99, 1, 0)
     assert judge(pruner, [*TENS[:4], *ended]).verdict(running) is None
     assert judge(pruner, [*TENS, *ended]).verdict(running) is not None
@@ -88,21 +124,32 @@ def test_five_complete_trials_are_waited_for_and_no_others_count(pruner: str) ->
 
 def test_halving_lets_the_better_half_of_those_so_far_pass_each_rung() -> None:
     made = judge("halving")
-    reasons = [made.verdict(trial(n, 99, value)) for n, value in enumerate((50, 60, 55, 58, 58, 57))]
-    # The first is alone; then 1 of 2, 1 of 3, 2 of 4, 2 of 5 (equal to the second best), 3 of 6 (57 < 58) pass.
+    reasons = [
+        made.verdict(trial(n, 99, value)) for n, value in enumerate((50, 60, 55, 58, 58, 57))
+    ]
+    # The first is alone; then 1 of 2, 1 of 3, 2 of 4, 2 of 5 (equal to the second best), 3 of 6 (57
+    # < 58) pass.
     assert [r is None for r in reasons] == [True, True, False, True, True, False]
-    assert reasons[2] == "halving: val_class_il 55.00 after task 2 is not among the best 1 of the 3 so far"
-    assert reasons[5] == "halving: val_class_il 57.00 after task 2 is not among the best 3 of the 6 so far"
+    assert (
+        reasons[2]
+        == "halving: val_class_il 55.00 after task 2 is not among the best 1 of the 3 so far"
+    )
+    assert (
+        reasons[5]
+        == "halving: val_class_il 57.00 after task 2 is not among the best 3 of the 6 so far"
+    )
     assert made.verdict(trial(0, 99, 50, 1)) is None, "three tasks are no rung"
     assert made.verdict(trial(1, 99, 60, 59, 40)) is None, "the first at the rung of four tasks"
     assert made.verdict(trial(0, 99, 50, 49, 39, at=500)) == (
-        "halving: val_class_il 39.00 after task 4 is not among the best 1 of the 2 so far")
+        "halving: val_class_il 39.00 after task 4 is not among the best 1 of the 2 so far"
+    )
 
 
 def test_halving_takes_the_lower_half_where_less_is_better() -> None:
     made = judge("halving", maximize=False)
-    assert [made.verdict(trial(n, 0, value)) is None for n, value in enumerate((50, 60, 45, 46))] == [
-        True, False, True, True]
+    assert [
+        made.verdict(trial(n, 0, value)) is None for n, value in enumerate((50, 60, 45, 46))
+    ] == [True, False, True, True]
 
 
 def test_patient_lets_a_trial_that_holds_its_distance_go_on() -> None:
@@ -112,22 +159,30 @@ def test_patient_lets_a_trial_that_holds_its_distance_go_on() -> None:
     assert made.verdict(trial(5, 99, 70, 61)) is None, "9 behind, after 10"
     assert made.verdict(trial(5, 99, 70, 60)) is None, "10 behind, as before"
     assert made.verdict(trial(5, 99, 70, 59)) == (
-        "patient: val_class_il 59.00 after task 3 is below the median of 5 finished trials, 70.00, and against their "
-        "mean it went from -10.00 after task 2 to -11.00")
+        "patient: val_class_il 59.00 after task 3 is below the median of 5 finished trials, 70.00, "
+        "and against their mean it went from -10.00 after task 2 to -11.00"
+    )
     assert made.verdict(trial(5, 99, 95, 71)) is None, "lost 14, but is above the median"
 
 
 def test_patient_takes_no_rounding_for_a_change() -> None:
-    # All fall by 10.1; in floating point the distance to the mean goes from -12.739999999999995 to -12.740000000000009.
+    # All fall by 10.1; in floating point the distance to the mean goes from -12.739999999999995 to
+    # -12.740000000000009.
     second = (84.5, 82.6, 81.0, 83.0, 84.1)
-    finished = [complete(n, v, third) for n, (v, third) in enumerate(zip(second, (74.4, 72.5, 70.9, 72.9, 74.0),
-                                                                         strict=True))]
+    finished = [
+        complete(n, v, third)
+        for n, (v, third) in enumerate(zip(second, (74.4, 72.5, 70.9, 72.9, 74.0), strict=True))
+    ]
     assert judge("patient", finished).verdict(trial(5, 99, 70.3, 60.2)) is None
     assert judge("patient", finished).verdict(trial(5, 99, 70.3, 60.1)) is not None
 
 
 def test_patient_where_less_is_better() -> None:
-    made = judge("patient", [complete(n, 10 + d, 20 + d) for n, d in enumerate((-2, -1, 0, 1, 2))], maximize=False)
+    made = judge(
+        "patient",
+        [complete(n, 10 + d, 20 + d) for n, d in enumerate((-2, -1, 0, 1, 2))],
+        maximize=False,
+    )
     assert made.verdict(trial(5, 0, 15, 24)) is None
     assert "went from +5.000 after task 2 to +6.000" in str(made.verdict(trial(5, 0, 15, 26)))
 
@@ -135,14 +190,17 @@ def test_patient_where_less_is_better() -> None:
 BEST = trial(3, [99] * 4, [80, 82, 84, 86], [70] * 4, [60] * 4, [50.0] * 4, state="COMPLETE")
 
 
-@pytest.mark.parametrize(("values", "pruned"), [
-    ([79, 80, 81, 82], True),  # worse by 1, 2, 3, 4: p = 1/16
-    ([79, 81, 83, 85], True),  # worse by 1 each: p = 1/16
-    ([81, 80, 81, 82], False),  # better by 1, worse by 2, 3, 4: p = 2/16
-    ([80, 82, 84, 86], False),  # equal
-    ([80, 80, 81, 82], False),  # equal, worse by 2, 3, 4: p = 2/16
-    ([90, 90, 90, 90], False),
-])
+@pytest.mark.parametrize(
+    ("values", "pruned"),
+    [
+        ([79, 80, 81, 82], True),  # worse by 1, 2, 3, 4: p = 1/16
+        ([79, 81, 83, 85], True),  # worse by 1 each: p = 1/16
+        ([81, 80, 81, 82], False),  # better by 1, worse by 2, 3, 4: p = 2/16
+        ([80, 82, 84, 86], False),  # equal
+        ([80, 80, 81, 82], False),  # equal, worse by 2, 3, 4: p = 2/16
+        ([90, 90, 90, 90], False),
+    ],
+)
 def test_wilcoxon_compares_seed_by_seed_with_the_best(values: list[float], pruned: bool) -> None:
     assert (judge("wilcoxon", [BEST]).verdict(trial(4, [99] * 4, values)) is not None) == pruned
 
@@ -155,9 +213,14 @@ def test_wilcoxon_compares_with_the_finally_best_by_seed_numbers() -> None:
     assert made.verdict(trial(4, [99] * 4, [82, 83, 85, 87])) is None
     running = trial(4, [99] * 4, [79, 80, 81, 82])
     turned = dataclasses.replace(running, results=dict(reversed(running.results.items())))
-    assert made.verdict(running) == made.verdict(turned) == (
-        "wilcoxon: val_class_il 80.50 after task 2 is below that of trial 3, the best finished, 83.00, over 4 seeds "
-        "(p < 0.1)")
+    assert (
+        made.verdict(running)
+        == made.verdict(turned)
+        == (
+            "wilcoxon: val_class_il 80.50 after task 2 is below that of trial 3, the best "
+            "finished, 83.00, over 4 seeds (p < 0.1)"
+        )
+    )
 
 
 def test_wilcoxon_where_less_is_better_and_the_earlier_of_equals() -> None:
@@ -173,9 +236,11 @@ def test_wilcoxon_where_less_is_better_and_the_earlier_of_equals() -> None:
 def test_fewer_seeds_than_wilcoxon_seeds_never_prune() -> None:
     for seeds, pruned in ((WILCOXON_SEEDS - 1, False), (WILCOXON_SEEDS, True)):
         best = trial(0, *([[90.0 + s for s in range(seeds)]] * 5), state="COMPLETE")
-        verdict = judge("wilcoxon", [best]).verdict(trial(1, [99] * seeds, [1.0 * s for s in range(seeds)]))
+        verdict = judge("wilcoxon", [best]).verdict(
+            trial(1, [99] * seeds, [1.0 * s for s in range(seeds)])
+        )
         assert (verdict is not None) == pruned
-    assert 1 / 2**WILCOXON_SEEDS < WILCOXON_P < 1 / 2**(WILCOXON_SEEDS - 1)
+    assert 1 / 2**WILCOXON_SEEDS < WILCOXON_P < 1 / 2 ** (WILCOXON_SEEDS - 1)
 
 
 # What holds for all.
@@ -183,22 +248,35 @@ def test_fewer_seeds_than_wilcoxon_seeds_never_prune() -> None:
 
 def crowd(seeds: int = 4) -> list[TrialRecord]:
     """Ten finished trials, falling from 95 to 55 and, finally, in the order of their numbers."""
-    return [trial(n, *([v + n] * seeds for v in (95.0, 85.0, 75.0, 65.0, 55.0)), state="COMPLETE") for n in range(10)]
+    return [
+        trial(n, *([v + n] * seeds for v in (95.0, 85.0, 75.0, 65.0, 55.0)), state="COMPLETE")
+        for n in range(10)
+    ]
 
 
 # Far below everyone at every task, and further below with each.
-BAD = ([50.0, 51.0, 52.0, 53.0], [35.0, 36.0, 37.0, 38.0], [20.0, 21.0, 22.0, 23.0], [5.0, 6.0, 7.0, 8.0],
-       [1.0, 2.0, 3.0, 4.0])
+BAD = (
+    [50.0, 51.0, 52.0, 53.0],
+    [35.0, 36.0, 37.0, 38.0],
+    [20.0, 21.0, 22.0, 23.0],
+    [5.0, 6.0, 7.0, 8.0],
+    [1.0, 2.0, 3.0, 4.0],
+)
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("grace", [1, 2, 3])
 def test_never_within_grace_nor_after_the_last_task(pruner: str, grace: int) -> None:
     made = judge(pruner, crowd(), grace=grace)
-    pruned_after = [tasks for tasks in range(6) if made.verdict(trial(10, *BAD[:tasks])) is not None]
+    pruned_after = [
+        tasks for tasks in range(6) if made.verdict(trial(10, *BAD[:tasks])) is not None
+    ]
     every = list(range(grace, 5))
-    assert pruned_after == {"none": [], "halving": [t for t in (grace, 2 * grace, 4 * grace) if t < 5],
-                            "patient": every[1:]}.get(pruner, every)
+    assert pruned_after == {
+        "none": [],
+        "halving": [t for t in (grace, 2 * grace, 4 * grace) if t < 5],
+        "patient": every[1:],
+    }.get(pruner, every)
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -209,14 +287,21 @@ def test_nothing_to_compare_with(pruner: str) -> None:
     one = [trial(n, [50.0 + n] * 4, state="COMPLETE", n_tasks=1) for n in range(9)]
     assert judge(pruner, one, grace=1).verdict(trial(9, [1.0] * 4, n_tasks=1)) is None
     # Trials that ended without a result, as one that failed at once.
-    assert judge(pruner, [trial(0, state="FAIL"), trial(1, state="WAITING")]).verdict(trial(2, *BAD[:3])) is None
+    assert (
+        judge(pruner, [trial(0, state="FAIL"), trial(1, state="WAITING")]).verdict(
+            trial(2, *BAD[:3])
+        )
+        is None
+    )
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_what_is_no_number_is_never_compared(pruner: str, value: float | None) -> None:
-    odd = [trial(n, [95.0] * 4, [value] * 4, [75.0] * 4, [value] * 4, [value] * 4, state="COMPLETE")
-           for n in range(20, 40)]
+    odd = [
+        trial(n, [95.0] * 4, [value] * 4, [75.0] * 4, [value] * 4, [value] * 4, state="COMPLETE")
+        for n in range(20, 40)
+    ]
     made = judge(pruner, [*odd, *crowd()])
     assert made.verdict(trial(50, [50.0] * 4, [50.0, value, 50.0, 50.0])) is None
     for tasks in range(1, 6):
@@ -233,10 +318,15 @@ def test_a_metric_that_is_not_there_is_no_reason(pruner: str) -> None:
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_equals_are_not_pruned(pruner: str) -> None:
-    finished = [trial(n, *([v] * 4 for v in (95.0, 85.0, 75.0, 65.0, 55.0)), state="COMPLETE") for n in range(10)]
+    finished = [
+        trial(n, *([v] * 4 for v in (95.0, 85.0, 75.0, 65.0, 55.0)), state="COMPLETE")
+        for n in range(10)
+    ]
     made = judge(pruner, finished)
-    assert [made.verdict(trial(10, *([v] * 4 for v in (95.0, 85.0, 75.0, 65.0)[:tasks]))) for tasks in (2, 3, 4)] == [
-        None, None, None]
+    assert [
+        made.verdict(trial(10, *([v] * 4 for v in (95.0, 85.0, 75.0, 65.0)[:tasks])))
+        for tasks in (2, 3, 4)
+    ] == [None, None, None]
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -253,29 +343,46 @@ def test_learning_twice_changes_nothing(pruner: str) -> None:
 Ask = Callable[[TrialRecord, list[TrialRecord]], str | None]
 
 
-def sweep(ask: Ask, learn: Callable[[TrialRecord], None], shape: Callable[[float, int], float], seed: int = 3) -> int:
+def sweep(
+    ask: Ask,
+    learn: Callable[[TrialRecord], None],
+    shape: Callable[[float, int], float],
+    seed: int = 3,
+) -> int:
     """Trials pruned of 40 that run four at a time, whose value after `tasks` is made by `shape`.
 
-    ask(trial, the others) is called when a trial has reported. Values are whole, so that there are ties.
+    ask(trial, the others) is called when a trial has reported. Values are whole, so that there are
+    ties.
     """
     rng = np.random.default_rng(seed)
-    values = [[[float(rng.integers(-3, 4) + (n * 7 % 40) * tasks // 8) for _ in range(4)] for tasks in range(1, 6)]
-              for n in range(40)]
+    values = [
+        [
+            [float(rng.integers(-3, 4) + (n * 7 % 40) * tasks // 8) for _ in range(4)]
+            for tasks in range(1, 6)
+        ]
+        for n in range(40)
+    ]
     records: dict[int, TrialRecord] = {}
     queue = [(rng.random(), n, 1) for n in range(4)]  # when, which trial, tasks then done
     waiting, pruned = iter(range(4, 40)), 0
     while queue:
         now, number, tasks = heapq.heappop(queue)
-        made = trial(number, *([shape(v, t) for v in of_task]
-                               for t, of_task in enumerate(values[number][:tasks], start=1)))
+        made = trial(
+            number,
+            *(
+                [shape(v, t) for v in of_task]
+                for t, of_task in enumerate(values[number][:tasks], start=1)
+            ),
+        )
         before = records[number].results if number in records else {}
         for seed, results in made.results.items():
             results[:-1] = before.get(seed, [])
             results[-1]["recorded_at"] = now
         reason = ask(made, [r for n, r in records.items() if n != number])
         state = "COMPLETE" if tasks == 5 else "RUNNING" if reason is None else "PRUNED"
-        records[number] = dataclasses.replace(made, state=state,
-                                              ended_at=ended_at(now) if state in ENDED else None)
+        records[number] = dataclasses.replace(
+            made, state=state, ended_at=ended_at(now) if state in ENDED else None
+        )
         if state == "RUNNING":
             heapq.heappush(queue, (now + 0.5 + rng.random(), number, tasks + 1))
             continue
@@ -297,18 +404,23 @@ def rising(value: float, tasks: int) -> float:
 
 @pytest.mark.parametrize("seed", [3, pytest.param(4, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("pruner", PRUNERS)
-def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through(pruner: str, seed: int) -> None:
+def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through(
+    pruner: str, seed: int
+) -> None:
     lived = judge(pruner)
     decided: list[tuple[TrialRecord, str | None]] = []
 
     def ask(asked: TrialRecord, others: list[TrialRecord]) -> str | None:
         reason = lived.verdict(asked)
         decided.append((asked, reason))
-        interrupted = [dataclasses.replace(r, state="INTERRUPTED") if r.state == "RUNNING" else r
-                       for r in (*others, asked)]
+        interrupted = [
+            dataclasses.replace(r, state="INTERRUPTED") if r.state == "RUNNING" else r
+            for r in (*others, asked)
+        ]
         rebuilt = judge(pruner, sorted(interrupted, key=lambda r: r.number))
         assert rebuilt.verdict(asked) == lived.verdict(asked) == reason
-        # Of those that were judged earlier, which have gone on since: stopped or lost then, each is judged again.
+        # Of those that were judged earlier, which have gone on since: stopped or lost then, each is
+        # judged again.
         for earlier, before in decided[-8::3] if len(decided) % 20 else decided:
             assert rebuilt.verdict(earlier) == before
             assert lived.verdict(earlier) == before
@@ -319,11 +431,17 @@ def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through
 
 @pytest.mark.parametrize("pruner", [name for name in PRUNING if name != "halving"])
 def test_a_trial_that_was_let_pass_is_not_pruned_for_those_that_finished_later(pruner: str) -> None:
-    made, running = judge(pruner, crowd()), trial(10, *BAD[:3], at=402)  # four had ended, and with the last task five
-    assert [made.verdict(running, tasks) is None for tasks in (2, 3)] == [pruner != "wilcoxon", False]
+    # four had ended, and with the last task five
+    made, running = judge(pruner, crowd()), trial(10, *BAD[:3], at=402)
+    assert [made.verdict(running, tasks) is None for tasks in (2, 3)] == [
+        pruner != "wilcoxon",
+        False,
+    ]
     assert made.verdict(trial(10, *BAD[:3])) is not None, "later, all count"
     first = trial(10, *BAD[:3], at=1)
-    assert [made.verdict(first, tasks) for tasks in (2, 3)] == [None, None], "recorded before any had ended"
+    assert [made.verdict(first, tasks) for tasks in (2, 3)] == [None, None], (
+        "recorded before any had ended"
+    )
 
 
 @pytest.mark.parametrize("pruner", PRUNING)
@@ -333,26 +451,41 @@ def test_what_all_curves_share_and_the_direction_make_no_difference(pruner: str)
         made = judge(pruner, maximize=sign > 0)
         taken: list[bool] = []
 
-        def ask(asked: TrialRecord, others: list[TrialRecord], made: Judge = made, taken: list[bool] = taken
-                ) -> str | None:
+        def ask(
+            asked: TrialRecord,
+            others: list[TrialRecord],
+            made: Judge = made,
+            taken: list[bool] = taken,
+        ) -> str | None:
             reason = made.verdict(asked)
             taken.append(reason is not None)
             return reason
 
-        sweep(ask, made.learn, lambda value, tasks, sign=sign, shape=shape: sign * shape(value, tasks))
+        sweep(
+            ask, made.learn, lambda value, tasks, sign=sign, shape=shape: sign * shape(value, tasks)
+        )
         decisions.append(taken)
     assert any(decisions[0])
     assert decisions[0] == decisions[1] == decisions[2] == decisions[3]
 
 
 def test_halving_compares_a_trial_with_those_recorded_before_it_only() -> None:
-    early, later = trial(7, 99, 50, at=10), [trial(n, 99, 60 + n, state="PRUNED", at=20 + n) for n in range(4)]
+    early, later = (
+        trial(7, 99, 50, at=10),
+        [trial(n, 99, 60 + n, state="PRUNED", at=20 + n) for n in range(4)],
+    )
     made = judge("halving")
-    assert [made.verdict(t) is None for t in (early, trial(8, 99, 40, at=11), early)] == [True, False, True]
-    # As after a crash between the record and the decision: the first of all passes, though all others are known.
+    assert [made.verdict(t) is None for t in (early, trial(8, 99, 40, at=11), early)] == [
+        True,
+        False,
+        True,
+    ]
+    # As after a crash between the record and the decision: the first of all passes, though all
+    # others are known.
     assert judge("halving", later).verdict(early) is None
     assert judge("halving", [trial(8, 99, 55, state="FAIL", at=5), *later]).verdict(early) == (
-        "halving: val_class_il 50.00 after task 2 is not among the best 1 of the 2 so far")
+        "halving: val_class_il 50.00 after task 2 is not among the best 1 of the 2 so far"
+    )
 
 
 def test_halving_judges_again_where_an_earlier_record_turns_up() -> None:
@@ -366,11 +499,19 @@ def test_halving_judges_again_where_an_earlier_record_turns_up() -> None:
 # What would be wrong.
 
 
-def test_the_last_value_of_all_trials_picks_one_that_was_stopped_and_the_finished_ones_pick_the_best() -> None:
-    trials = [trial(0, 97, 60, 50, 40, 30, state="COMPLETE"), trial(1, 93, 90, 85, 80, 75, state="COMPLETE"),
-              trial(2, 98, 50, state="PRUNED"), trial(3, 96, state="PRUNED")]
-    trials = [dataclasses.replace(t, value=t.last(METRIC) if t.state == "COMPLETE" else None, feasible=True)
-              for t in trials]
+def test_last_values_of_all_trials_pick_a_stopped_one_and_finished_ones_the_best() -> None:
+    trials = [
+        trial(0, 97, 60, 50, 40, 30, state="COMPLETE"),
+        trial(1, 93, 90, 85, 80, 75, state="COMPLETE"),
+        trial(2, 98, 50, state="PRUNED"),
+        trial(3, 96, state="PRUNED"),
+    ]
+    trials = [
+        dataclasses.replace(
+            t, value=t.last(METRIC) if t.state == "COMPLETE" else None, feasible=True
+        )
+        for t in trials
+    ]
     config = SimpleNamespace(objectives=(Objective(METRIC, "max"),), confirms=None)
     assert max(trials, key=lambda t: t.last(METRIC)).number == 3
     assert best(trials, config).number == 1
@@ -378,11 +519,16 @@ def test_the_last_value_of_all_trials_picks_one_that_was_stopped_and_the_finishe
 
 def test_the_stock_median_pruner_never_prunes_falling_curves_and_ours_does() -> None:
     curves = [(99.0, 80.0 + n, 70.0 + n, 60.0 + n, 50.0 + n) for n in range(7)]
-    bad = (98.0, 40.0, 30.0, 25.0, 20.0)  # right after one task; forgets nearly everything with the second
+    # right after one task; forgets nearly everything with the second
+    bad = (98.0, 40.0, 30.0, 25.0, 20.0)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.MedianPruner(n_warmup_steps=1))
+    study = optuna.create_study(
+        direction="maximize", pruner=optuna.pruners.MedianPruner(n_warmup_steps=1)
+    )
     for curve in curves:
-        study.add_trial(optuna.trial.create_trial(value=curve[-1], intermediate_values=dict(enumerate(curve))))
+        study.add_trial(
+            optuna.trial.create_trial(value=curve[-1], intermediate_values=dict(enumerate(curve)))
+        )
     stock = study.ask()
     stopped = []
     for task, value in enumerate(bad):
@@ -391,11 +537,23 @@ def test_the_stock_median_pruner_never_prunes_falling_curves_and_ours_does() -> 
     assert stopped == [False] * 5  # its 98 after one task is what is compared
     ours = judge("median", [trial(n, *curve, state="COMPLETE") for n, curve in enumerate(curves)])
     assert [ours.verdict(trial(7, *bad[:tasks])) is not None for tasks in range(1, 6)] == [
-        False, True, True, True, False]
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 def test_nothing_is_printed() -> None:
     made = subprocess.run(
-        [sys.executable, "-c", "from results.strategy.pruners import PRUNERS, Judge\n"
-                               "for p in PRUNERS: Judge(p, 2, 'val_class_il', True)"], capture_output=True, text=True)
+        [
+            sys.executable,
+            "-c",
+            "from results.strategy.pruners import PRUNERS, Judge\n"
+            "for p in PRUNERS: Judge(p, 2, 'val_class_il', True)",
+        ],
+        capture_output=True,
+        text=True,
+    )
     assert (made.returncode, made.stdout, made.stderr) == (0, "", "")

@@ -1,4 +1,5 @@
-"""Every sampler: its suggestions follow from the seed and the results, whatever crashes lay between."""
+"""Every sampler: its suggestions follow from the seed and the results, whatever crashes lay
+between."""
 
 import dataclasses
 import shutil
@@ -23,10 +24,18 @@ from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven
 
-SPACE = SearchSpace.from_dict("two", {"parameters": {
-    "policy_penalty": {"low": -1000, "high": -50, "log": True}, "batch_size": {"low": 2, "high": 64}}})
+SPACE = SearchSpace.from_dict(
+    "two",
+    {
+        "parameters": {
+            "policy_penalty": {"low": -1000, "high": -50, "log": True},
+            "batch_size": {"low": 2, "high": 64},
+        }
+    },
+)
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
-# Trials after which a sampler does more than to start: it models, has a population or a generation behind it.
+# Trials after which a sampler does more than to start: it models, has a population or a generation
+# behind it.
 STARTUP = {"tpe": 11, "cmaes": 9}
 LONG_STARTUP = {"gp": 14, "nsga2": 29}
 
@@ -41,7 +50,10 @@ def end(ledger: Ledger, trial: TrialRecord) -> None:
         ledger.finish(trial.number, "FAIL", "a bug")
         return
     train = train_config(ledger.config, trial)
-    metrics = {"val_class_il": 90 - train.batch_size / 10, "keep_fraction": -train.policy_penalty / 1e3}
+    metrics = {
+        "val_class_il": 90 - train.batch_size / 10,
+        "keep_fraction": -train.policy_penalty / 1e3,
+    }
     ledger.add_result(trial.number, trial.attempt, SEED, {"task": 0, "n_tasks": 1}, metrics)
     if trial.number % 7 == 3:
         ledger.finish(trial.number, "PRUNED", "median")
@@ -50,17 +62,25 @@ def end(ledger: Ledger, trial: TrialRecord) -> None:
 
 
 def play(ledger: Ledger, trials: int) -> list[dict[str, Any]]:
-    """One session in which so many trials are tried, one after the other; the configurations of all trials so far."""
+    """One session in which so many trials are tried, one after the other; the configurations of all
+    trials so far."""
     with driven(ledger):
         for _ in range(trials):
             end(ledger, ledger.ask())
         return [t.config for t in ledger.trials()]
 
 
-@pytest.fixture(scope="module", params=[
-    *((s, STARTUP.get(s, 2)) for s in SAMPLERS),
-    *(pytest.param(at_work, marks=pytest.mark.slow) for at_work in LONG_STARTUP.items())], ids=str)
-def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Ledger]:
+@pytest.fixture(
+    scope="module",
+    params=[
+        *((s, STARTUP.get(s, 2)) for s in SAMPLERS),
+        *(pytest.param(at_work, marks=pytest.mark.slow) for at_work in LONG_STARTUP.items()),
+    ],
+    ids=str,
+)
+def begun(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[], Ledger]:
     """A maker of copies of a sweep that its sampler has been at for a while."""
     folder = tmp_path_factory.mktemp("begun")
     sampler, trials = request.param
@@ -75,7 +95,8 @@ def begun(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
-        begun: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: Callable[[], Ledger], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
@@ -123,28 +144,50 @@ def copied(folder: Path, to: Path, sampler: str) -> Ledger:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_sweep_all_of_whose_trials_fail_repeats_none(sampler: str, failed: Path, tmp_path: Path) -> None:
+def test_a_sweep_all_of_whose_trials_fail_repeats_none(
+    sampler: str, failed: Path, tmp_path: Path
+) -> None:
     with driven(copied(failed, tmp_path, sampler)) as ledger:
         for _ in range(2):
             ledger.finish(ledger.ask().number, "FAIL", "a bug")
         assert len({tuple(t.config.values()) for t in ledger.trials()}) == 3
 
 
-@pytest.mark.parametrize("sampler", [
-    pytest.param(s, marks=[pytest.mark.slow] if s == "gp" else []) for s in SAMPLERS
-    if s not in SINGLE_OBJECTIVE_SAMPLERS])
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        pytest.param(s, marks=[pytest.mark.slow] if s == "gp" else [])
+        for s in SAMPLERS
+        if s not in SINGLE_OBJECTIVE_SAMPLERS
+    ],
+)
 def test_several_objectives_are_searched_though_trials_were_pruned_and_failed(
-        sampler: str, mixed: Path, tmp_path: Path) -> None:
+    sampler: str, mixed: Path, tmp_path: Path
+) -> None:
     ledger = copied(mixed, tmp_path, sampler)
     assert {t.state for t in ledger.trials()} == {"COMPLETE", "PRUNED", "FAIL"}
     tried = play(ledger, 1)
-    assert len(tried) == 16 and all(p.admits(values[p.name]) for values in tried for p in SPACE.parameters)
+    assert len(tried) == 16 and all(
+        p.admits(values[p.name]) for values in tried for p in SPACE.parameters
+    )
 
 
-def test_a_grid_tries_every_point_once_across_crashes_and_extensions_then_ends(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("g", {"parameters": {
-        "lr": {"low": 0.05, "high": 0.2}, "beta": {"choices": [1.0, 3.0]}, "nf": {"choices": [32, 48]}}})
-    made = config(space=space, sampler="grid", grid_levels=2, trials=3, base=config().base.replace(beta=1.0))
+def test_a_grid_tries_every_point_once_across_crashes_and_extensions_then_ends(
+    tmp_path: Path,
+) -> None:
+    space = SearchSpace.from_dict(
+        "g",
+        {
+            "parameters": {
+                "lr": {"low": 0.05, "high": 0.2},
+                "beta": {"choices": [1.0, 3.0]},
+                "nf": {"choices": [32, 48]},
+            }
+        },
+    )
+    made = config(
+        space=space, sampler="grid", grid_levels=2, trials=3, base=config().base.replace(beta=1.0)
+    )
     ledger = Ledger.create(tmp_path, made, {})
     play(ledger, 2)
     with driven(Ledger.open(tmp_path, "s")) as again:
@@ -156,66 +199,110 @@ def test_a_grid_tries_every_point_once_across_crashes_and_extensions_then_ends(t
         while again.remaining() > 0:
             end(again, again.ask())
         again.extend(100)
-        assert (again.budget, again.remaining()) == (9, 4), "the base and two times two times two points"
+        assert (again.budget, again.remaining()) == (9, 4), (
+            "the base and two times two times two points"
+        )
         while again.remaining() > 0:
             end(again, again.ask())
         again.extend(100)
         assert (again.budget, again.remaining()) == (9, 0)
         trials = again.trials()
-    assert trials[0].source == "base" and sorted(t.source for t in trials[1:]) == [f"grid:{i}" for i in range(8)]
+    assert trials[0].source == "base" and sorted(t.source for t in trials[1:]) == [
+        f"grid:{i}" for i in range(8)
+    ]
     tried = {(t.config["lr"], t.config["beta"], t.config["nf"]) for t in trials[1:]}
     assert tried == {(lr, beta, nf) for lr in (0.05, 0.2) for beta in (1.0, 3.0) for nf in (32, 48)}
-    assert [t.source for t in trials[1:]] != [f"grid:{i}" for i in range(8)], "a part of the grid is spread over it"
+    assert [t.source for t in trials[1:]] != [f"grid:{i}" for i in range(8)], (
+        "a part of the grid is spread over it"
+    )
 
 
 def test_a_grid_asks_for_combinations_that_do_not_go_together_too(tmp_path: Path) -> None:
     """Whoever trains one finds out; the next one is asked for all the same."""
-    space = SearchSpace.from_dict("g", {"parameters": {"nf": {"choices": [4, 32]},
-                                                       "hidden_dim_ratio": {"choices": [4, 16]}}})
+    space = SearchSpace.from_dict(
+        "g", {"parameters": {"nf": {"choices": [4, 32]}, "hidden_dim_ratio": {"choices": [4, 16]}}}
+    )
     base = config().base.replace(nf=32, hidden_dim_ratio=16)
-    with driven(Ledger.create(tmp_path, config(space=space, sampler="grid", trials=5, base=base), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(space=space, sampler="grid", trials=5, base=base), {})
+    ) as ledger:
         tried = []
         while ledger.remaining() > 0:
             trial = ledger.ask()
             tried.append((trial.config["nf"], trial.config["hidden_dim_ratio"]))
             ledger.finish(trial.number, "FAIL", "as its trainer would say of (4, 16)")
-    assert tried[0] == (32, 16) and sorted(tried[1:]) == [(4, 4), (4, 16), (32, 4)], "the base is not tried again"
+    assert tried[0] == (32, 16) and sorted(tried[1:]) == [(4, 4), (4, 16), (32, 4)], (
+        "the base is not tried again"
+    )
 
 
 def test_a_grids_values_are_the_choices_and_go_from_low_to_high() -> None:
-    space = SearchSpace.from_dict("g", {"parameters": {
-        "lr": {"low": 0.01, "high": 0.1, "log": True}, "policy_penalty": {"low": -400, "high": -100, "log": True},
-        "beta": {"low": 1, "high": 2}, "batch_size": {"low": 4, "high": 5}, "warmup": {"choices": [True, False]}}})
+    space = SearchSpace.from_dict(
+        "g",
+        {
+            "parameters": {
+                "lr": {"low": 0.01, "high": 0.1, "log": True},
+                "policy_penalty": {"low": -400, "high": -100, "log": True},
+                "beta": {"low": 1, "high": 2},
+                "batch_size": {"low": 4, "high": 5},
+                "warmup": {"choices": [True, False]},
+            }
+        },
+    )
     points = grid(space, 3)
     assert len(points) == 3 * 3 * 3 * 2 * 2
     for name, values in (("beta", [1, 1.5, 2]), ("batch_size", [4, 5]), ("warmup", [False, True])):
         assert sorted({point[name] for point in points}) == values
-    assert np.allclose(sorted({point["lr"] for point in points}), [0.01, 0.01 * 10 ** 0.5, 0.1], rtol=1e-12)
-    assert np.allclose(sorted({point["policy_penalty"] for point in points}), [-400, -200, -100], rtol=1e-12)
+    assert np.allclose(
+        sorted({point["lr"] for point in points}), [0.01, 0.01 * 10**0.5, 0.1], rtol=1e-12
+    )
+    assert np.allclose(
+        sorted({point["policy_penalty"] for point in points}), [-400, -200, -100], rtol=1e-12
+    )
 
 
 @settings(deadline=None)
 @given(st.floats(1e-9, 1e9), st.floats(1e-9, 1e9), st.booleans(), st.integers(2, 20))
-def test_a_grids_points_lie_in_the_space_and_differ(one: float, other: float, log: bool, levels: int) -> None:
+def test_a_grids_points_lie_in_the_space_and_differ(
+    one: float, other: float, log: bool, levels: int
+) -> None:
     if one == other:
         return
-    space = SearchSpace.from_dict("g", {"parameters": {
-        "alpha": {"low": min(one, other), "high": max(one, other), "log": log}}})
+    space = SearchSpace.from_dict(
+        "g",
+        {"parameters": {"alpha": {"low": min(one, other), "high": max(one, other), "log": log}}},
+    )
     values = [point["alpha"] for point in grid(space, levels)]
-    assert all(space.parameters[0].admits(value) for value in values) and len(set(values)) == len(values)
+    assert all(space.parameters[0].admits(value) for value in values) and len(set(values)) == len(
+        values
+    )
     assert {min(values), max(values)} == {one, other}
 
 
 def test_too_large_a_grid_is_refused_before_it_is_made() -> None:
-    fields = ("lr", "alpha", "beta", "policy_alpha", "reward_weight", "prototype_loss", "temperature")
-    space = SearchSpace.from_dict("g", {"parameters": {name: {"low": 0.1, "high": 0.2} for name in fields}})
-    with pytest.raises(UserError, match=f"12 levels of 7 parameters are 35831808 .* more than {GRID_LIMIT}"):
+    fields = (
+        "lr",
+        "alpha",
+        "beta",
+        "policy_alpha",
+        "reward_weight",
+        "prototype_loss",
+        "temperature",
+    )
+    space = SearchSpace.from_dict(
+        "g", {"parameters": {name: {"low": 0.1, "high": 0.2} for name in fields}}
+    )
+    with pytest.raises(
+        UserError, match=f"12 levels of 7 parameters are 35831808 .* more than {GRID_LIMIT}"
+    ):
         grid(space, 12)
 
 
 def test_quasi_random_points_are_one_sobol_sequence_across_crashes(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("q", {"parameters": {"lr": {"low": 0.0625, "high": 0.1875},
-                                                       "beta": {"low": 1.0, "high": 3.0}}})
+    space = SearchSpace.from_dict(
+        "q",
+        {"parameters": {"lr": {"low": 0.0625, "high": 0.1875}, "beta": {"low": 1.0, "high": 3.0}}},
+    )
     Ledger.create(tmp_path, config(space=space, sampler="qmc", seed=5, trials=10), {})
     for trials in (2, 1):
         play(Ledger.open(tmp_path, "s"), trials)

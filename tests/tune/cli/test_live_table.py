@@ -19,7 +19,9 @@ def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_pa
     with driven(Ledger.create(tmp_path, config(trials=8), {})) as ledger:
         display = Display(ledger, console=Console(file=open("/dev/null", "w")))
         display.begin(lambda: 2)
-        assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(display)
+        assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(
+            display
+        )
         complete(ledger, 100, 70)
         best = complete(ledger, 100, 90)
         bad = ledger.ask().number
@@ -36,7 +38,9 @@ def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_pa
 
 
 def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) -> None:
-    display = Display(Ledger.create(tmp_path, config(trials=8), {}), console=Console(file=open("/dev/null", "w")))
+    display = Display(
+        Ledger.create(tmp_path, config(trials=8), {}), console=Console(file=open("/dev/null", "w"))
+    )
     assert "time left: not known yet" in shown(display)
     nodes = [2, 0]
     display.begin(lambda: nodes[0])
@@ -47,7 +51,10 @@ def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) 
 
 def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> None:
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
-    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger, Display(ledger, console=console) as display:
+    with (
+        driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger,
+        Display(ledger, console=console) as display,
+    ):
         complete(ledger, 100, 70)
         display(ledger.trial(0))
         display(ledger.trial(ledger.ask().number))
@@ -59,13 +66,21 @@ def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> N
 def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> None:
     space = SearchSpace.from_dict("g", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
-    with driven(Ledger.create(tmp_path, config(space=space, sampler="grid", trials=2), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(space=space, sampler="grid", trials=2), {})
+    ) as ledger:
         display = Display(ledger, more=10, console=console)
         ledger.extend(10)
         display.begin(lambda: 2)
-    assert console.export_text().splitlines()[0].strip() == "sweep s: 4 trials, 2 at a time"  # the preset, three values
+    # the preset, three values
+    assert console.export_text().splitlines()[0].strip() == "sweep s: 4 trials, 2 at a time"
 
 
 def test_numbers_and_lengths_of_time_are_short() -> None:
     assert [duration(s) for s in (4.6, 184, 3725)] == ["5s", "3m 04s", "1h 02m"]
-    assert [number(v) for v in (0.0712345, -500.0, 3, "threshold")] == ["0.07123", "-500", "3", "threshold"]
+    assert [number(v) for v in (0.0712345, -500.0, 3, "threshold")] == [
+        "0.07123",
+        "-500",
+        "3",
+        "threshold",
+    ]

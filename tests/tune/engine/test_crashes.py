@@ -38,8 +38,12 @@ def seen(tmp_path: Path) -> Watched:
     return Watched(tmp_path / "runs", "hit")
 
 
-@pytest.mark.parametrize("kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)])
-def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(kills: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(20, marks=pytest.mark.long)]
+)
+def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(
+    kills: int, tmp_path: Path
+) -> None:
     seen, struck = disturbed(kills, tmp_path, seed=kills)
     check_whole(seen, trials=kills + 4)
     assert len(struck) == kills and any(kill.running for kill in struck)
@@ -47,7 +51,9 @@ def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(kills: int, 
 
 @pytest.mark.slow
 def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_path: Path) -> None:
-    with Driver("run", "--name=hit", "--trials=2", "--max-concurrent=1", "--set", *LONG, cwd=tmp_path) as driver:
+    with Driver(
+        "run", "--name=hit", "--trials=2", "--max-concurrent=1", "--set", *LONG, cwd=tmp_path
+    ) as driver:
         driver.until(lambda: bool(seen.running(tasks=1)))
         [trial], [worker] = seen.running(tasks=1), driver.workers()
         os.kill(worker, signal.SIGKILL)
@@ -61,8 +67,14 @@ def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_
 
 @pytest.mark.slow
 def test_a_trial_that_loses_every_worker_fails_alone(seen: Watched, tmp_path: Path) -> None:
-    with Driver("run", "--name=hit", *endless(tmp_path, others=1), "--max-concurrent=1", "--retries=1",
-                cwd=tmp_path) as driver:
+    with Driver(
+        "run",
+        "--name=hit",
+        *endless(tmp_path, others=1),
+        "--max-concurrent=1",
+        "--retries=1",
+        cwd=tmp_path,
+    ) as driver:
         killed: set[int] = set()  # as the system does where memory is short
 
         def over() -> bool:
@@ -86,7 +98,8 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
         with Driver(*command, cwd=tmp_path) as driver:
             driver.until(lambda: bool(seen.running(tasks=attempt + 1)))  # noqa: B023
             if attempt == 1:
-                driver.send(signal.SIGKILL)  # the driver alone, as the system does where memory is short
+                # the driver alone, as the system does where memory is short
+                driver.send(signal.SIGKILL)
                 assert driver.end().status == -signal.SIGKILL
             else:
                 driver.kill()
@@ -101,7 +114,10 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
     ended = sweep("resume", "hit", cwd=tmp_path)
     assert ended.status == 0 and not ended.errors, ended
     check_whole(seen, trials=1)
-    logs = [(seen.ledger.trial_folder(0) / f"attempt-{attempt}" / "log.txt").read_text() for attempt in (2, 3)]
+    logs = [
+        (seen.ledger.trial_folder(0) / f"attempt-{attempt}" / "log.txt").read_text()
+        for attempt in (2, 3)
+    ]
     assert logs[0].count("is damaged") == 1 and logs[1].count("is damaged") == len(files)
     # What was trained again gave what the ledger had, and nothing else was amiss.
     assert not (seen.folder / "sweep.log").exists()
@@ -109,14 +125,22 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
 
 @pytest.mark.slow
 def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_path: Path) -> None:
-    lock = ("import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=60);"
-            "c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); sys.stdin.read(); c.execute('ROLLBACK')")
+    lock = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None, "
+        "timeout=60);c.execute('BEGIN EXCLUSIVE'); print('held', flush=True); sys.stdin.read(); "
+        "c.execute('ROLLBACK')"
+    )
     with Driver("run", "--name=hit", "--trials=3", "--set", *LONG, cwd=tmp_path) as driver:
         driver.until(lambda: bool(seen.running(tasks=1)))
-        with subprocess.Popen([sys.executable, "-c", lock, str(seen.folder / "ledger.db")], text=True,
-                              stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        with subprocess.Popen(
+            [sys.executable, "-c", lock, str(seen.folder / "ledger.db")],
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        ) as holder:
             assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-            # The trials go on until they have something to report; and it takes longer than others have patience.
+            # The trials go on until they have something to report; and it takes longer than others
+            # have patience.
             driver.until(lambda: any(seen.saved(t) > t.tasks_done for t in seen.running(tasks=0)))
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 sqlite3.connect(seen.folder / "ledger.db", timeout=10).execute("BEGIN IMMEDIATE")
@@ -130,11 +154,29 @@ def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_pa
 @pytest.mark.slow
 def test_out_of_memory_fails_its_trial_alone(seen: Watched, tmp_path: Path) -> None:
     absurd = 10**13  # images in the buffer: more bytes than addresses
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"parameters": {
-        "lr": {"low": 0.01, "high": 0.2}, "buffer_size": {"choices": [200, absurd]}}}))
-    (tmp_path / "points.yaml").write_text(yaml.safe_dump({"points": [{"buffer_size": absurd}, {"lr": 0.1}]}))
-    ended = sweep("run", "--name=hit", "--space=space.yaml", "--points=points.yaml", "--trials=3", "--set", *SHORT,
-                  cwd=tmp_path)
+    (tmp_path / "space.yaml").write_text(
+        yaml.safe_dump(
+            {
+                "parameters": {
+                    "lr": {"low": 0.01, "high": 0.2},
+                    "buffer_size": {"choices": [200, absurd]},
+                }
+            }
+        )
+    )
+    (tmp_path / "points.yaml").write_text(
+        yaml.safe_dump({"points": [{"buffer_size": absurd}, {"lr": 0.1}]})
+    )
+    ended = sweep(
+        "run",
+        "--name=hit",
+        "--space=space.yaml",
+        "--points=points.yaml",
+        "--trials=3",
+        "--set",
+        *SHORT,
+        cwd=tmp_path,
+    )
     assert ended.status == 0 and not ended.errors, ended
     check_whole(seen, trials=3, states=("COMPLETE", "FAIL"))
     trials = seen.trials()
@@ -143,14 +185,27 @@ def test_out_of_memory_fails_its_trial_alone(seen: Watched, tmp_path: Path) -> N
     assert "Traceback" in (seen.ledger.trial_folder(1) / "attempt-1" / "traceback.txt").read_text()
 
 
-@pytest.mark.parametrize("kind", [*(pytest.param(kind, marks=pytest.mark.slow) for kind in ("trials", "ledger")),
-                                  pytest.param("both", marks=pytest.mark.long)])
-def test_a_full_disk_ends_the_session_in_one_line_and_loses_nothing(kind: str, tmp_path: Path) -> None:
-    probe = subprocess.run([*PRIVATE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, text=True)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("trials", "ledger")),
+        pytest.param("both", marks=pytest.mark.long),
+    ],
+)
+def test_a_full_disk_ends_the_session_in_one_line_and_loses_nothing(
+    kind: str, tmp_path: Path
+) -> None:
+    probe = subprocess.run(
+        [*PRIVATE, "mount", "-t", "tmpfs", "tmpfs", str(tmp_path)], capture_output=True, text=True
+    )
     if probe.returncode:
         pytest.skip(f"no disk of one's own can be mounted here: {probe.stderr.strip()}")
-    done = subprocess.run([*PRIVATE, sys.executable, "-m", "tests.helpers.full_disk", kind, str(tmp_path)],
-                          capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [*PRIVATE, sys.executable, "-m", "tests.helpers.full_disk", kind, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -167,7 +222,9 @@ def test_two_drivers(seen: Watched, tmp_path: Path) -> None:
             first.send(signal.SIGCONT)
             ended = first.end()
             assert ended.status == 1 and len(ended.errors) == 1, ended
-            assert "another process has taken over" in ended.errors[0] and "Traceback" not in ended.err
+            assert (
+                "another process has taken over" in ended.errors[0] and "Traceback" not in ended.err
+            )
             assert second.alive and seen.at_work(0, attempt=2)
             assert sweep("stop", "hit", "--trial=0", cwd=tmp_path).status == 0
             ended = second.end()
@@ -178,12 +235,17 @@ def test_two_drivers(seen: Watched, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_sweep_and_a_trial_are_stopped_from_outside_in_the_middle_of_a_task(seen: Watched, tmp_path: Path) -> None:
+def test_a_sweep_and_a_trial_are_stopped_from_outside_in_the_middle_of_a_task(
+    seen: Watched, tmp_path: Path
+) -> None:
     with Driver("run", "--name=hit", *endless(tmp_path, others=12), cwd=tmp_path) as driver:
         driver.until(lambda: seen.at_work(0) and seen.state(1) == "COMPLETE")
         stopped = sweep("stop", "hit", cwd=tmp_path)
         ended = driver.end()
-    assert (stopped.status, ended.status) == (0, 0) and not stopped.err and not ended.errors, (stopped, ended)
+    assert (stopped.status, ended.status) == (0, 0) and not stopped.err and not ended.errors, (
+        stopped,
+        ended,
+    )
     assert "dynamos-sweep resume hit" in stopped.out and "dynamos-sweep resume hit" in ended.out
     states = [t.state for t in seen.trials()]
     assert states[:2] == ["INTERRUPTED", "COMPLETE"] and "RUNNING" not in states
@@ -192,7 +254,10 @@ def test_a_sweep_and_a_trial_are_stopped_from_outside_in_the_middle_of_a_task(se
         assert "COMPLETE" != seen.state(12), "with one place, what was left waits"
         stopped = sweep("stop", "hit", "--trial=0", cwd=tmp_path)
         ended = driver.end()
-    assert (stopped.status, ended.status) == (0, 0) and not stopped.err and not ended.errors, (stopped, ended)
+    assert (stopped.status, ended.status) == (0, 0) and not stopped.err and not ended.errors, (
+        stopped,
+        ended,
+    )
     check_whole(seen, trials=13, states=("PRUNED", "COMPLETE"))
     trial = seen.trials()[0]
     assert (trial.state, trial.reason, trial.tasks_done) == ("PRUNED", "stopped on request", 0)
@@ -208,7 +273,9 @@ def test_an_mlflow_server_that_dies_and_comes_back(seen: Watched, tmp_path: Path
     def mirrored() -> bool:
         return seen.state(1) == "COMPLETE" and "hit/1" in runs_of(uri)[1]
 
-    with Driver("run", "--name=hit", f"--tracking-uri={uri}", *endless(tmp_path, others=3), cwd=tmp_path) as driver:
+    with Driver(
+        "run", "--name=hit", f"--tracking-uri={uri}", *endless(tmp_path, others=3), cwd=tmp_path
+    ) as driver:
         with server(tmp_path, port):
             driver.until(mirrored)
         driver.until(lambda: seen.state(2) == seen.state(3) == "COMPLETE")
@@ -226,9 +293,17 @@ def test_an_mlflow_server_that_dies_and_comes_back(seen: Watched, tmp_path: Path
 @contextmanager
 def server(folder: Path, port: int) -> Iterator[None]:
     """A real MLflow server, once it answers; killed with all its workers at the end."""
-    command = [sys.executable, "-m", "mlflow", "server", "--host=127.0.0.1", f"--port={port}", "--workers=1",
-               f"--backend-store-uri=sqlite:///{folder / 'server.db'}",
-               f"--artifacts-destination={folder / 'artifacts'}"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--host=127.0.0.1",
+        f"--port={port}",
+        "--workers=1",
+        f"--backend-store-uri=sqlite:///{folder / 'server.db'}",
+        f"--artifacts-destination={folder / 'artifacts'}",
+    ]
     # Without its job runner, which is seven more processes.
     quiet = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     with Session(command, folder, quiet) as process:

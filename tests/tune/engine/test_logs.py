@@ -10,7 +10,11 @@ from tune.engine.logs import log_file
 def test_the_file_is_made_with_its_first_line(tmp_path: Path) -> None:
     log = log_file(tmp_path / "log.txt")
     assert not (tmp_path / "log.txt").exists()
-    log.emit(logging.makeLogRecord({"msg": "%s is here", "args": ("it",), "levelname": "WARNING", "name": "n"}))
+    log.emit(
+        logging.makeLogRecord(
+            {"msg": "%s is here", "args": ("it",), "levelname": "WARNING", "name": "n"}
+        )
+    )
     log.close()
     assert (tmp_path / "log.txt").read_text().endswith("WARNING n: it is here\n")
 
@@ -34,7 +38,8 @@ def test_in_an_object_store_each_line_is_there_at_once_after_what_was() -> None:
 
 
 def test_a_store_that_is_away_says_nothing_on_the_screen(
-        monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     path = UPath("memory:///away/log.txt")
     monkeypatch.setattr(path.fs, "pipe_file", lambda *_: 1 / 0)
     log_file(path).emit(logging.makeLogRecord({"msg": "lost"}))

@@ -1,4 +1,5 @@
-"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver really killed."""
+"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver
+really killed."""
 
 import os
 import shutil
@@ -13,12 +14,17 @@ from tests.helpers.crashes import check_mirrored, check_undisturbed, disturbed
 from tests.helpers.processes import Session, sweep
 
 # PostgreSQL refuses to be root.
-ITSELF = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.getuid() == 0 else []
+ITSELF = (
+    ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
+    if os.getuid() == 0
+    else []
+)
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The URL of two empty databases on a server of its own, to which only a socket in its folder leads.
+    """The URL of two empty databases on a server of its own, to which only a socket in its folder
+    leads.
 
     {} is for their names, "postgres" and "mlflow".
     """
@@ -30,12 +36,28 @@ def server() -> Iterator[str]:
         if ITSELF:
             shutil.chown(folder, "postgres", "postgres")
         data = folder / "data"
-        subprocess.run([*ITSELF, programs / "initdb", "--auth=trust", "--username=postgres", "-D", data], check=True,
-                       capture_output=True)
-        with Session([*ITSELF, str(programs / "postgres"), "-D", str(data), "-k", str(folder), "-c",
-                      "listen_addresses="], folder) as process:
+        subprocess.run(
+            [*ITSELF, programs / "initdb", "--auth=trust", "--username=postgres", "-D", data],
+            check=True,
+            capture_output=True,
+        )
+        with Session(
+            [
+                *ITSELF,
+                str(programs / "postgres"),
+                "-D",
+                str(data),
+                "-k",
+                str(folder),
+                "-c",
+                "listen_addresses=",
+            ],
+            folder,
+        ) as process:
             process.until(lambda: answers(programs, folder))
-            subprocess.run([programs / "createdb", "-h", folder, "-U", "postgres", "mlflow"], check=True)
+            subprocess.run(
+                [programs / "createdb", "-h", folder, "-U", "postgres", "mlflow"], check=True
+            )
             yield "postgresql+psycopg://postgres@/{}?host=" + str(folder)
     finally:
         shutil.rmtree(folder)
@@ -43,13 +65,17 @@ def server() -> Iterator[str]:
 
 def answers(programs: Path, folder: Path) -> bool:
     """Whether the server takes connections."""
-    return subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode == 0
+    return (
+        subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode == 0
+    )
 
 
 @pytest.mark.slow
 def test_a_killed_sweep_goes_on_from_its_database(server: str, tmp_path: Path) -> None:
     ledger, store = server.format("postgres"), server.format("mlflow")
-    seen, struck = disturbed(1, tmp_path, seed=5, flags=[f"--ledger-url={ledger}", f"--tracking-uri={store}"])
+    seen, struck = disturbed(
+        1, tmp_path, seed=5, flags=[f"--ledger-url={ledger}", f"--tracking-uri={store}"]
+    )
     assert [t.state for t in seen.trials()] == ["COMPLETE"] * 5
     check_undisturbed(seen)
     check_mirrored(seen, store)

@@ -1,4 +1,4 @@
-"""A sweep's choice confirmed on test images and registered: by hand-made ledgers, and by real runs."""
+"""A sweep's choice confirmed on test images and registered: hand-made and real runs."""
 
 import shutil
 import subprocess
@@ -33,10 +33,23 @@ from tune.cli.main import main
 from tune.engine.retraining import confirmation
 from tune.tracking.registry import CODE, _saved, parse, register
 
-SWEEP = ["--name", "s", "--storage", "runs", "--trials", "3", "--sampler", "random", "--set", *SMALL]
+SWEEP = [
+    "--name",
+    "s",
+    "--storage",
+    "runs",
+    "--trials",
+    "3",
+    "--sampler",
+    "random",
+    "--set",
+    *SMALL,
+]
 
 
-def created(storage: Path, config: SweepConfig, more: dict[str, Any], address: str | None) -> Ledger:
+def created(
+    storage: Path, config: SweepConfig, more: dict[str, Any], address: str | None
+) -> Ledger:
     """What create_sweep makes, without its look at machine and images, which is long."""
     return Ledger.create(storage, config, more)
 
@@ -49,7 +62,8 @@ def storage(tmp_path: Path, confirmed: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three trials; two of them confirmed with two seeds, the first of them better than the baseline, trial 0."""
+    """Three trials; two of them confirmed with two seeds, the first of them better than the
+    baseline, trial 0."""
     storage = tmp_path_factory.mktemp("confirm") / "runs"
     with driven(Ledger.create(storage, config(sampler="random"), {})) as ledger:
         for value in (60, 80, 70):
@@ -61,7 +75,13 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for value in (61, 77, 79):
             number = there.ask().number
             for seed in there.config.training_seeds:
-                there.add_result(number, 1, seed, {"task": 0, "n_tasks": 1}, {"test_class_il": float(value + seed)})
+                there.add_result(
+                    number,
+                    1,
+                    seed,
+                    {"task": 0, "n_tasks": 1},
+                    {"test_class_il": float(value + seed)},
+                )
             there.finish(number, "COMPLETE")
     return storage
 
@@ -71,17 +91,26 @@ def test_seeds_are_fresh_the_baseline_comes_first_and_the_choice_by_rank(storage
     assert there.config.training_seeds == (43, 44), "the sweep had 42"
     assert there.record["chosen"] == {"1": 1, "2": 2}
     for number in (1, 2):
-        wanted = reported_config(ledger.config, ledger.trials()[number]).replace(evaluate_on="test", seed=43)
+        wanted = reported_config(ledger.config, ledger.trials()[number]).replace(
+            evaluate_on="test", seed=43
+        )
         assert train_config(there.config, there.trials()[number]) == wanted
     assert there.config.base == ledger.config.base.replace(evaluate_on="test", seed=43), "trial 0"
 
 
-def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_says_what_it_found_and_each_look_is_counted(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     arguments = ["confirm", "s", "--storage", str(storage), "--seeds", "2", "--top", "2"]
     assert main(arguments) == 0, "the same one, and nothing to train"
     said = " ".join(capsys.readouterr().out.split())
-    assert "2 fresh seeds each" in said and "the baseline is trial 0 of the sweep, the preset" in said
-    assert "Not confirmed on test images: trial 1, which the sweep chose, is better than the baseline by 16.00" in said
+    assert (
+        "2 fresh seeds each" in said and "the baseline is trial 0 of the sweep, the preset" in said
+    )
+    assert (
+        "Not confirmed on test images: trial 1, which the sweep chose, is better than the baseline "
+        "by 16.00" in said
+    )
     assert "all 2 seeds differ alike, for which no test is defined" in said
     assert "Trial 2 tested better than the choice" in said
     assert "p is of each configuration alone, not corrected for looking at 2" in said
@@ -89,17 +118,23 @@ def test_it_says_what_it_found_and_each_look_is_counted(storage: Path, capsys: p
     for command in (["show", "s"], ["list"]):
         assert main([*command, "--storage", str(storage)]) == 0
         shown = " ".join(capsys.readouterr().out.split())
-        assert ("Not confirmed on test images: trial 1" if command[0] == "show" else "not confirmed") in shown
+        assert (
+            "Not confirmed on test images: trial 1" if command[0] == "show" else "not confirmed"
+        ) in shown
     assert main(["report", "s", "--storage", str(storage)]) == 0
     page = (storage / "s" / "report.html").read_text()
     assert '<p class="lead">Not confirmed on test images: trial 1' in page
     ledger = Ledger.open(storage, "s")
-    assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == ["s-confirm-1"]
+    assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == [
+        "s-confirm-1"
+    ]
     table = pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
     assert table.loc["trial 1", "test_class_il"] == 77 + 43.5 and table.loc["trial 1", "n"] == 2
 
 
-def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_confirmation_has_fresh_seeds_again(
+    storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
     ledger = Ledger.open(storage, "s")
     there = confirmation(ledger, 1, 1, Choice(), None, {})
@@ -108,7 +143,8 @@ def test_another_confirmation_has_fresh_seeds_again(storage: Path, monkeypatch: 
 
 
 def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
     ledger = begun(tmp_path, "s", 42, base=config().base.replace(nf=8, n_epochs=1, lr=0.1))
     own = confirmation(ledger, 2, 1, Choice(), None, {})
@@ -116,8 +152,10 @@ def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
     assert own.record["baseline"] == "trial 0 of the sweep"
     paper = confirmation(ledger, 2, 1, Choice(), "preset", {})
     assert (paper.config.base.nf, paper.config.base.n_epochs, paper.config.base.lr) == (32, 3, 0.18)
-    assert paper.record["baseline"] == ("the preset of seq-digits, buffer 200, which has what no trial of the sweep "
-                                        "had: n_epochs 3, not 1; nf 32, not 8"), "lr is searched"
+    assert paper.record["baseline"] == (
+        "the preset of seq-digits, buffer 200, which has what no trial of the sweep "
+        "had: n_epochs 3, not 1; nf 32, not 8"
+    ), "lr is searched"
     odd = config("odd", sampler="random", base=config().base.replace(buffer_size=77))
     with driven(Ledger.create(tmp_path, odd, {})) as there:
         complete(there, 100, 60)
@@ -128,7 +166,9 @@ def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
 def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:
     """A sweep of two trials with the training seed, the second the better."""
     base = config().base.replace(seed=seed)
-    there = Ledger.create(storage, config(name, **{"sampler": "random", "trials": 2, "base": base} | changes), {})
+    there = Ledger.create(
+        storage, config(name, **{"sampler": "random", "trials": 2, "base": base} | changes), {}
+    )
     with driven(there):
         for value in (60, 80):
             number = there.ask().number
@@ -138,31 +178,43 @@ def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_seeds_whose_results_were_imported_are_not_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                         gone: bool) -> None:
+def test_seeds_whose_results_were_imported_are_not_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool
+) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
     begun(tmp_path, "early", 99)
     ledger = begun(tmp_path, "s", 42, warm_start="early")
-    assert {t.source for t in ledger.trials() if t.imported} == {"imported:early/0", "imported:early/1"}
+    assert {t.source for t in ledger.trials() if t.imported} == {
+        "imported:early/0",
+        "imported:early/1",
+    }
     if gone:
         shutil.rmtree(tmp_path / "early")
     assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (100, 101)
 
 
-def test_seeds_that_chose_what_was_tried_again_are_not_fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seeds_that_chose_what_was_tried_again_are_not_fresh(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
     begun(tmp_path, "first", 200, base=config().base.replace(seed=200, nf=8))
     begun(tmp_path, "early", 99, base=config().base.replace(seed=99, nf=16), warm_start="first")
     ledger = begun(tmp_path, "s", 42, warm_start="early")
-    assert "warm-start:early/1" in {t.source for t in ledger.trials()} and not any(t.imported for t in ledger.trials())
-    assert confirmation(ledger, 1, 1, Choice(), None, {}).config.training_seeds == (201,), "early had it from first"
+    assert "warm-start:early/1" in {t.source for t in ledger.trials()} and not any(
+        t.imported for t in ledger.trials()
+    )
+    assert confirmation(ledger, 1, 1, Choice(), None, {}).config.training_seeds == (201,), (
+        "early had it from first"
+    )
     shutil.rmtree(tmp_path / "first")
-    begun(tmp_path, "first", 300, warm_start="s")  # a name used again; it must not be gone round for ever
+    # a name used again; it must not be gone round for ever
+    begun(tmp_path, "first", 300, warm_start="s")
     assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (301, 302)
 
 
-def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(tmp_path: Path,
-                                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
     for text in ("val_class_il:min", "val_class_il:max"):
         ledger = begun(tmp_path, text[-3:], 42, objectives=(Objective.parse(text),))
@@ -170,21 +222,27 @@ def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(tmp_path: Path,
         assert there.config.objectives == (Objective("test_class_il", text[-3:]),)
 
 
-@pytest.mark.parametrize("arguments, message", [
-    (["s-confirm-1"], "'s-confirm-1' is itself a confirmation, of 's'."),
-    (["s", "--seeds", "0"], "--seeds 0 is out of range"), (["s", "--top", "0"], "--top 0 is out of range"),
-    (["s", "--choose", "one-se"], "--choose one-se needs the spread over seeds"),
-    (["s", "--baseline", "nowhere.yaml"], "/nowhere.yaml."),
-    (["t"], "unknown sweep 't'"),
-])
-def test_what_cannot_be_confirmed(storage: Path, arguments: list[str], message: str,
-                                  capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["s-confirm-1"], "'s-confirm-1' is itself a confirmation, of 's'."),
+        (["s", "--seeds", "0"], "--seeds 0 is out of range"),
+        (["s", "--top", "0"], "--top 0 is out of range"),
+        (["s", "--choose", "one-se"], "--choose one-se needs the spread over seeds"),
+        (["s", "--baseline", "nowhere.yaml"], "/nowhere.yaml."),
+        (["t"], "unknown sweep 't'"),
+    ],
+)
+def test_what_cannot_be_confirmed(
+    storage: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["confirm", *arguments, "--storage", str(storage)]) == 2
     assert message in capsys.readouterr().err
 
 
 def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
-        storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["extend", "s-confirm-1", "--trials", "+1", "--storage", str(storage)]) == 2
     assert "for more seeds or configurations: dynamos-sweep confirm s" in capsys.readouterr().err
     assert main(["report", "s-confirm-1", "--storage", str(storage)]) == 2
@@ -194,17 +252,39 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
     assert said in (storage / "s" / "report.html").read_text()
     shutil.rmtree(storage / "s-confirm-1")
     assert main(["report", "s", "--storage", str(storage)]) == 0
-    assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), "the look stays counted"
+    assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), (
+        "the look stays counted"
+    )
 
 
-@pytest.mark.parametrize("text, why", [
-    ("", ""), ("m", ""), ("m@", ""), ("@a", ""), ("m@1", "the alias '1' is to begin with a letter"),
-    ("m@a.b", "the alias 'a.b' is to begin with a letter and hold letters, digits, '_' and '-' alone; "),
-    ("m@a@b", "the alias 'a@b'"), ("m@a b", "the alias 'a b'"), ("a/b@c", "the model's name 'a/b' is to hold"),
-    ("m'@a", "the model's name"), (" @a", "the model's name"), ("m@v1", "MLflow keeps 'v1' for itself"),
-    ("m@Latest", "MLflow keeps 'Latest' for itself, as a name of a version, and takes it for no alias; ")])
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        ("", ""),
+        ("m", ""),
+        ("m@", ""),
+        ("@a", ""),
+        ("m@1", "the alias '1' must begin with a letter"),
+        (
+            "m@a.b",
+            "the alias 'a.b' must begin with a letter and contain only letters, digits, "
+            "'_' and '-'; ",
+        ),
+        ("m@a@b", "the alias 'a@b'"),
+        ("m@a b", "the alias 'a b'"),
+        ("a/b@c", "the model's name 'a/b' must contain only"),
+        ("m'@a", "the model's name"),
+        (" @a", "the model's name"),
+        ("m@v1", "MLflow reserves 'v1' for versions"),
+        (
+            "m@Latest",
+            "MLflow reserves 'Latest' for versions and refuses it as an alias; ",
+        ),
+    ],
+)
 def test_what_is_no_place_in_the_registry_is_refused_with_the_reason(
-        storage: Path, text: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    storage: Path, text: str, why: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["export", "s", "--register", text, "--storage", str(storage)]) == 2
     error = capsys.readouterr().err
     assert f"--register {text!r}: {why}" in error and "write MODEL@ALIAS, for instance" in error
@@ -213,7 +293,8 @@ def test_what_is_no_place_in_the_registry_is_refused_with_the_reason(
 
 
 def test_a_network_that_has_not_seen_every_task_is_not_registered(
-        storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
     trainer = Trainer(Ledger.open(storage, "s-confirm-1").config.base.replace(**small))
     folder = storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43"
@@ -226,7 +307,9 @@ def test_a_network_that_has_not_seen_every_task_is_not_registered(
     assert "no readable checkpoint of seed 43 after its last task" in capsys.readouterr().err
 
 
-def test_only_what_a_confirmation_trained_is_registered(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_what_a_confirmation_trained_is_registered(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     ledger = Ledger.open(storage, "s")
     found = trained(ledger, 1)
     assert found is not None and found[0].config.name == "s-confirm-1" and found[1].number == 1
@@ -237,16 +320,22 @@ def test_only_what_a_confirmation_trained_is_registered(storage: Path, capsys: p
 
 
 def trained_network(storage: Path) -> ResNet:
-    """The network of the choice's first fresh seed, its checkpoint where a confirmation leaves it."""
+    """The network of the choice's first fresh seed, where a confirmation leaves it."""
     small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
-    trainer = Trainer(Ledger.open(storage, "s-confirm-1").config.base.replace(**{**small, "n_tasks": 1}))
+    trainer = Trainer(
+        Ledger.open(storage, "s-confirm-1").config.base.replace(**{**small, "n_tasks": 1})
+    )
     for _ in trainer:
         pass
-    checkpoints.save(trainer.state_dict(), storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43")
+    checkpoints.save(
+        trainer.state_dict(), storage / "s-confirm-1" / "trials" / "0001" / "attempt-1" / "seed-43"
+    )
     return trainer.network.eval()
 
 
-def test_a_version_whose_files_are_gone_is_registered_anew(storage: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_version_whose_files_are_gone_is_registered_anew(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained_network(storage)
     export = ["export", "s", "--register", "m@a", "--storage", str(storage)]
     for _ in range(2):
@@ -266,10 +355,13 @@ def test_a_version_whose_files_are_gone_is_registered_anew(storage: Path, capsys
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], np.ndarray]:
-    """images -> logits of a registered model, as MLflow loads it; its network is that of 8x8 digits, white 16."""
+    """images -> logits of a registered model, as MLflow loads it; its network is that of 8x8
+    digits, white 16."""
     folder = tmp_path_factory.mktemp("model")
     train = TrainConfig(nf=4, hidden_dim_ratio=4, dataset="seq-digits")
-    predict = mlflow.pyfunc.load_model(str(_saved(train, build_network(train, 10).eval(), folder))).predict
+    predict = mlflow.pyfunc.load_model(
+        str(_saved(train, build_network(train, 10).eval(), folder))
+    ).predict
     return lambda images: predict(images)["logits"]  # type: ignore[no-any-return]
 
 
@@ -277,36 +369,73 @@ PIXELS = np.random.default_rng(0).integers(0, 17, (5, 3, 8, 8), dtype=np.uint8)
 IMAGES = PIXELS.astype(np.float32) / 16
 
 
-@pytest.mark.parametrize("given", [
-    IMAGES.astype(np.float64), IMAGES.tolist(), list(IMAGES), torch.from_numpy(IMAGES), PIXELS,
-    torch.from_numpy(PIXELS), torch.from_numpy(IMAGES).to(torch.bfloat16), IMAGES.astype(np.float16),
-    torch.nn.Parameter(torch.from_numpy(IMAGES)), np.asfortranarray(IMAGES), list(torch.from_numpy(IMAGES))], ids=[
-    "float64", "lists", "list of arrays", "tensor", "uint8", "uint8 tensor", "bfloat16", "float16", "with gradient",
-    "Fortran", "list of tensors"])
-def test_a_registered_model_converts_what_it_can(model: Callable[[Any], np.ndarray], given: Any) -> None:
-    np.testing.assert_array_equal(model(given), model(IMAGES))  # sixteenths are exact in every precision
+@pytest.mark.parametrize(
+    "given",
+    [
+        IMAGES.astype(np.float64),
+        IMAGES.tolist(),
+        list(IMAGES),
+        torch.from_numpy(IMAGES),
+        PIXELS,
+        torch.from_numpy(PIXELS),
+        torch.from_numpy(IMAGES).to(torch.bfloat16),
+        IMAGES.astype(np.float16),
+        torch.nn.Parameter(torch.from_numpy(IMAGES)),
+        np.asfortranarray(IMAGES),
+        list(torch.from_numpy(IMAGES)),
+    ],
+    ids=[
+        "float64",
+        "lists",
+        "list of arrays",
+        "tensor",
+        "uint8",
+        "uint8 tensor",
+        "bfloat16",
+        "float16",
+        "with gradient",
+        "Fortran",
+        "list of tensors",
+    ],
+)
+def test_a_registered_model_converts_what_it_can(
+    model: Callable[[Any], np.ndarray], given: Any
+) -> None:
+    # sixteenths are exact in every precision
+    np.testing.assert_array_equal(model(given), model(IMAGES))
 
 
-def test_a_registered_model_takes_one_image_and_grey_ones(model: Callable[[Any], np.ndarray]) -> None:
+def test_a_registered_model_takes_one_image_and_grey_ones(
+    model: Callable[[Any], np.ndarray],
+) -> None:
     np.testing.assert_allclose(model(IMAGES[0]), model(IMAGES)[:1], rtol=1e-5)
     grey = IMAGES[:, :1]
     np.testing.assert_array_equal(model(grey), model(np.repeat(grey, 3, axis=1)))
 
 
-@pytest.mark.parametrize("given, why", [
-    (IMAGES * 2, "values from 0 to 2 lie beyond 0 to 1; "), (IMAGES - 0.5, "values from -0.5 to 0.5 lie beyond 0 to 1"),
-    (np.where(IMAGES > 0.9, np.nan, IMAGES), "NaN is no pixel"),
-    (np.where(IMAGES > 0.9, np.inf, IMAGES), "values from 0 to inf lie beyond 0 to 1"),
-    (PIXELS * 15, "values from 0 to 240 lie beyond 0 to 16"),
-    (PIXELS.astype(int), "ndarray of int64 is neither floats nor uint8"),
-    (PIXELS.tolist(), "list of int64 is neither"), (IMAGES > 0.5, "ndarray of bool is neither"),
-    ([[1.0, 0.5], [0.5]], "lists of unequal lengths"), ({"images": IMAGES}, "dict of object is neither"),
-    ("image.png", "str of <U9 is neither"), (IMAGES[0, 0], r"an array of shape \(8, 8\) is no images"),
-    (IMAGES.transpose(0, 2, 3, 1), r"an array of shape \(5, 8, 8, 3\)"),
-    (IMAGES[:0], r"an array of shape \(0, 3, 8, 8\)"),
-    (pd.DataFrame(IMAGES.reshape(5, -1)), r"an array of shape \(5, 192\)")])
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        (IMAGES * 2, "values from 0 to 2 lie beyond 0 to 1; "),
+        (IMAGES - 0.5, "values from -0.5 to 0.5 lie beyond 0 to 1"),
+        (np.where(IMAGES > 0.9, np.nan, IMAGES), "NaN is no pixel"),
+        (np.where(IMAGES > 0.9, np.inf, IMAGES), "values from 0 to inf lie beyond 0 to 1"),
+        (PIXELS * 15, "values from 0 to 240 lie beyond 0 to 16"),
+        (PIXELS.astype(int), "ndarray of int64 is neither floats nor uint8"),
+        (PIXELS.tolist(), "list of int64 is neither"),
+        (IMAGES > 0.5, "ndarray of bool is neither"),
+        ([[1.0, 0.5], [0.5]], "lists of unequal lengths"),
+        ({"images": IMAGES}, "dict of object is neither"),
+        ("image.png", "str of <U9 is neither"),
+        (IMAGES[0, 0], r"an array of shape \(8, 8\) is no images"),
+        (IMAGES.transpose(0, 2, 3, 1), r"an array of shape \(5, 8, 8, 3\)"),
+        (IMAGES[:0], r"an array of shape \(0, 3, 8, 8\)"),
+        (pd.DataFrame(IMAGES.reshape(5, -1)), r"an array of shape \(5, 192\)"),
+    ],
+)
 def test_a_registered_model_refuses_the_rest_in_one_line(
-        model: Callable[[Any], np.ndarray], given: Any, why: str) -> None:
+    model: Callable[[Any], np.ndarray], given: Any, why: str
+) -> None:
     with pytest.raises(MlflowException, match=why) as refused:
         model(given)
     assert len(str(refused.value)) < 300 and "\n" not in str(refused.value)
@@ -324,12 +453,25 @@ np.savez(sys.argv[3], **told)
 
 @pytest.mark.slow
 def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Path) -> None:
-    small = preset("seq-digits", 200) | {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
+    small = preset("seq-digits", 200) | {
+        name: int(value) for name, _, value in (text.partition("=") for text in SMALL)
+    }
     (tmp_path / "baseline.yaml").write_text(yaml.safe_dump(small | {"lr": 0.05}))
     done = run("run", *SWEEP, "--protocol", "first-k", "--first-k", "2", cwd=tmp_path)
     assert done.returncode == 0 and "confirm s" in done.stdout, done.stderr
-    done = run("confirm", "s", "--storage", "runs", "--seeds", "2", "--top", "2", "--baseline", "baseline.yaml",
-               cwd=tmp_path)
+    done = run(
+        "confirm",
+        "s",
+        "--storage",
+        "runs",
+        "--seeds",
+        "2",
+        "--top",
+        "2",
+        "--baseline",
+        "baseline.yaml",
+        cwd=tmp_path,
+    )
     assert done.returncode == 0 and "the baseline is baseline.yaml" in done.stdout, done.stderr
     ledger, there = (Ledger.open(tmp_path / "runs", name) for name in ("s", "s-confirm-1"))
     for trial in ledger.trials():
@@ -341,12 +483,15 @@ def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Pa
 
 
 def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
-    """The networks that the first fresh seed gives, the choice's first; they test as the confirmation says."""
+    """The networks that the first fresh seed gives, the choice's first; they test as the
+    confirmation says."""
     trials, networks = there.trials(), []
     assert len(trials) == 3 and {t.state for t in trials} == {"COMPLETE"}
     for number, of in there.record["chosen"].items():
         for seed, results in trials[int(number)].results.items():
-            train = reported_config(ledger.config, ledger.trials()[of]).replace(evaluate_on="test", seed=seed)
+            train = reported_config(ledger.config, ledger.trials()[of]).replace(
+                evaluate_on="test", seed=seed
+            )
             assert train.n_tasks == 3, "the whole stream"
             trainer = Trainer(train)
             assert [r.class_il for r in trainer] == [r["class_il"] for r in results]
@@ -356,28 +501,42 @@ def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
 
 
 def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
-    """The choice's network, registered by the command and loaded elsewhere, predicts what it does here."""
+    """The choice's network, registered by the command and loaded elsewhere, predicts what it does
+    here."""
     done = run("export", "s", "--storage", "runs", "--register", "net@champion", cwd=folder)
     assert done.returncode == 0 and "version 1 at sqlite:///" in done.stdout, done.stderr
     images = np.random.default_rng(0).random((300, 3, 8, 8), dtype=np.float32)
     np.save(folder / "images.npy", images)
     uri = f"sqlite:///{folder / 'runs' / 'mlflow.db'}"
-    subprocess.run([sys.executable, "-c", LOAD, uri, "images.npy", "told.npz"], cwd=folder, check=True)
+    subprocess.run(
+        [sys.executable, "-c", LOAD, uri, "images.npy", "told.npz"], cwd=folder, check=True
+    )
     told = np.load(folder / "told.npz")
     with torch.inference_mode():
-        own = torch.cat([network(part).logits for part in torch.from_numpy(images).split(250)]).numpy()
+        own = torch.cat(
+            [network(part).logits for part in torch.from_numpy(images).split(250)]
+        ).numpy()
     np.testing.assert_array_equal(told["logits"], own)
     np.testing.assert_array_equal(told["class"], own.argmax(1))
     client, runs = runs_of(uri)
     version = client.get_model_version_by_alias("net", "champion")
-    assert version.tags["sweep"] == "s" and version.tags["seed"] == "43" and version.tags["protocol"] == "first-k"
-    assert version.run_id in {run.info.run_id for tag, run in runs.items() if tag.startswith("s-confirm-1/")}
+    assert (
+        version.tags["sweep"] == "s"
+        and version.tags["seed"] == "43"
+        and version.tags["protocol"] == "first-k"
+    )
+    assert version.run_id in {
+        run.info.run_id for tag, run in runs.items() if tag.startswith("s-confirm-1/")
+    }
     chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and register(ledger, chosen, "net", "second") == "1", "the same, once"
     assert client.get_model_version_by_alias("net", "second").version == version.version
 
 
 def test_what_travels_with_a_model_needs_dynamos_alone_of_ours() -> None:
-    imported = [line.split()[1].split(".")[0] for line in CODE.read_text().splitlines()
-                if line.startswith(("import ", "from "))]
+    imported = [
+        line.split()[1].split(".")[0]
+        for line in CODE.read_text().splitlines()
+        if line.startswith(("import ", "from "))
+    ]
     assert set(imported) <= {"typing", "numpy", "torch", "mlflow", "dynamos"}

@@ -53,16 +53,35 @@ def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
     """One ledger for tests that care for no trial but the one that they start."""
-    with driven(Ledger.create(tmp_path_factory.mktemp("shared"), config(trials=999, sampler="random"), {})) as made:
+    with driven(
+        Ledger.create(tmp_path_factory.mktemp("shared"), config(trials=999, sampler="random"), {})
+    ) as made:
         yield made
 
 
-def said(*values: float, state: str | None = None, reason: str | None = None, attempt: int = 1,
-         **metrics: float) -> dict[str, Any]:
-    results = [{"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
-               for t, v in enumerate(values)]
-    return {"report": json.dumps({"attempt": attempt, "began": False, "results": results, "state": state,
-                                  "reason": reason, "node": "n"})}
+def said(
+    *values: float,
+    state: str | None = None,
+    reason: str | None = None,
+    attempt: int = 1,
+    **metrics: float,
+) -> dict[str, Any]:
+    results = [
+        {"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
+        for t, v in enumerate(values)
+    ]
+    return {
+        "report": json.dumps(
+            {
+                "attempt": attempt,
+                "began": False,
+                "results": results,
+                "state": state,
+                "reason": reason,
+                "node": "n",
+            }
+        )
+    }
 
 
 def trains(attempt: int = 1) -> dict[str, Any]:
@@ -85,10 +104,13 @@ def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger:
 
 def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
     suggested = searcher(ledger).suggest("a")
-    assert suggested == {"number": 0, "attempt": 1,
-                         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
-                         "changes": json.dumps(ledger.trial(0).config),
-                         "place": '{"cpus": 1.0, "gpus": 0.0, "node": null}'}
+    assert suggested == {
+        "number": 0,
+        "attempt": 1,
+        "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
+        "changes": json.dumps(ledger.trial(0).config),
+        "place": '{"cpus": 1.0, "gpus": 0.0, "node": null}',
+    }
     assert changes(suggested)["lr"] == ledger.config.base.lr
 
 
@@ -127,12 +149,17 @@ def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Le
         s.on_trial_complete(f"ray-{attempt}", said(90, attempt=attempt), error=True)
         assert ledger.trial(0).losses == min(attempt, 2)
     trial = ledger.trial(0)
-    assert (trial.state, trial.reason) == ("FAIL", "its worker or node was lost 3 times (sweep.log)")
+    assert (trial.state, trial.reason) == (
+        "FAIL",
+        "its worker or node was lost 3 times (sweep.log)",
+    )
     assert s.suggest("next")["number"] == 1
 
 
 def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: Path) -> None:
-    with driven(Ledger.create(tmp_path, config(trials=40, retries=0, sampler="random"), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(trials=40, retries=0, sampler="random"), {})
+    ) as ledger:
         s = searcher(ledger, slots=1)
         for number in range(11):
             s.suggest(str(number))
@@ -146,7 +173,9 @@ def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: 
         assert s.failure is None and s.over is None, "one of them did something"
         s.on_trial_complete("22", error=True)
         assert "12 workers were lost one after another" in str(s.failure)
-        assert s.suggest("more") == Searcher.FINISHED and "INTERRUPTED" in {t.state for t in ledger.trials()}
+        assert s.suggest("more") == Searcher.FINISHED and "INTERRUPTED" in {
+            t.state for t in ledger.trials()
+        }
 
 
 def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> None:
@@ -158,7 +187,9 @@ def test_a_trial_lost_at_the_end_of_the_budget_comes_back(ledger: Ledger) -> Non
     assert (s.suggest("d") or {})["number"] == 1
 
 
-def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(ledger: Ledger) -> None:
+def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(
+    ledger: Ledger,
+) -> None:
     ledger.config = config(trials=3, retries=0)
     s = searcher(ledger, slots=1)
     assert s.suggest("a")["number"] == 0 and not s.stranded("a")
@@ -180,7 +211,9 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
     assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
 
 
-def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_time_nothing_starts_and_what_runs_is_put_back(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     ledger.config = config(trials=3, time_budget_seconds=3600.0)
     s = searcher(ledger)
     now = [0.0]
@@ -202,7 +235,9 @@ def test_out_of_time_nothing_starts_and_what_runs_is_put_back(ledger: Ledger, mo
 
 def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     heard: list[tuple[int, str, int]] = []
-    s = LedgerSearcher(ledger, room(ledger), lambda t: heard.append((t.number, t.state, t.tasks_done)))
+    s = LedgerSearcher(
+        ledger, room(ledger), lambda t: heard.append((t.number, t.state, t.tasks_done))
+    )
     s.suggest("a")
     s.enter("a", trains())
     s.enter("a", json.loads(said(90)["report"]))
@@ -210,9 +245,12 @@ def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
 
 
-def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("s", {"parameters": {"nf": {"choices": [2, 32, 48]},
-                                                       "hidden_dim_ratio": {"choices": [16]}}})
+def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(
+    tmp_path: Path,
+) -> None:
+    space = SearchSpace.from_dict(
+        "s", {"parameters": {"nf": {"choices": [2, 32, 48]}, "hidden_dim_ratio": {"choices": [16]}}}
+    )
     with driven(Ledger.create(tmp_path, config(space=space, trials=3), {})) as ledger:
         s = searcher(ledger, slots=99)
         suggested = []
@@ -235,7 +273,9 @@ def with_five_finished(ledger: Ledger) -> LedgerSearcher:
     return s
 
 
-def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_best_finished(tmp_path: Path) -> None:
+def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_best_finished(
+    tmp_path: Path,
+) -> None:
     # Class-il falls as tasks arrive, so that the earlier a trial is stopped the better it looks.
     curves = [(97.0, 88.0, 80.0, 78.0, 75.0), (98.9,), (96.0, 92.0, 87.0, 84.0, 82.7)]
     stock = OptunaSearch({"lr": ray.tune.uniform(0.01, 0.2)}, metric="class_il", mode="max")
@@ -243,21 +283,29 @@ def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_bes
         stock.suggest(str(number))
         for task, value in enumerate(curve, start=1):
             stock.on_trial_result(str(number), {"class_il": value, "training_iteration": task})
-        stock.on_trial_complete(str(number), {"class_il": curve[-1], "training_iteration": len(curve)})
+        stock.on_trial_complete(
+            str(number), {"class_il": curve[-1], "training_iteration": len(curve)}
+        )
     assert stock._ot_study is not None and stock._ot_study.best_trial.number == 1
     with driven(Ledger.create(tmp_path, config(trials=3, sampler="random"), {})) as ledger:
         s = searcher(ledger)
         for number, curve in enumerate(curves):
             s.suggest(str(number))
-            s.on_trial_complete(str(number), said(*curve, state="COMPLETE") if len(curve) == 5 else said(
-                *curve, state="PRUNED", reason="halving"))
+            s.on_trial_complete(
+                str(number),
+                said(*curve, state="COMPLETE")
+                if len(curve) == 5
+                else said(*curve, state="PRUNED", reason="halving"),
+            )
         chosen = best(ledger.trials(), ledger.config)
     assert chosen is not None and (chosen.number, chosen.value) == (2, 82.7)
 
 
 @pytest.mark.parametrize("entered", [1, 2])
 def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path: Path) -> None:
-    with driven(Ledger.create(tmp_path, config(trials=6, pruner="median", sampler="random"), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(trials=6, pruner="median", sampler="random"), {})
+    ) as ledger:
         s = with_five_finished(ledger)
         s.suggest("x")
         s.enter("x", json.loads(said(*POOR_AFTER_TWO[:entered])["report"]))  # killed here
@@ -273,7 +321,9 @@ def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path:
         assert trial.state == "PRUNED" and "after task 2" in str(trial.reason)
 
 
-def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop(tmp_path: Path) -> None:
+def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop(
+    tmp_path: Path,
+) -> None:
     made = config(trials=8, pruner="median", sampler="random", deterministic_order=True)
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         s = searcher(ledger)
@@ -287,14 +337,25 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
         s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
         held = ledger.trial(7)
         time.sleep(0.01)
-        assert held.held and held.state == "RUNNING" and ledger.trial(7).cpu_seconds == held.cpu_seconds
-        assert not ledger.trial(6).held and ledger.trial(6).cpu_seconds < ledger.trial(6).cpu_seconds
+        assert (
+            held.held
+            and held.state == "RUNNING"
+            and ledger.trial(7).cpu_seconds == held.cpu_seconds
+        )
+        assert (
+            not ledger.trial(6).held and ledger.trial(6).cpu_seconds < ledger.trial(6).cpu_seconds
+        )
         s.interrupt()
-        assert not ledger.trial(7).held and ledger.trial(7).cpu_seconds == pytest.approx(held.cpu_seconds, abs=1e-3)
+        assert not ledger.trial(7).held and ledger.trial(7).cpu_seconds == pytest.approx(
+            held.cpu_seconds, abs=1e-3
+        )
     with driven(Ledger.open(tmp_path, "s")) as ledger:
         s = searcher(ledger)
         assert s.suggest("a")["number"] == 6
-        assert s.suggest("b") is None and [t.state for t in ledger.trials()[6:]] == ["RUNNING", "RUNNING"]
+        assert s.suggest("b") is None and [t.state for t in ledger.trials()[6:]] == [
+            "RUNNING",
+            "RUNNING",
+        ]
         s.on_trial_complete("a", said(*FALLING, state="COMPLETE", attempt=2))
         assert [t.state for t in ledger.trials()[6:]] == ["COMPLETE", "PRUNED"]
 
@@ -303,18 +364,27 @@ def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Le
     s = searcher(ledger)
     s.suggest("a")
     s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
-    assert (s.over, str(s.failure)) == ("its machine cannot go on with it", "trial 0: no room to write in attempt-1")
+    assert (s.over, str(s.failure)) == (
+        "its machine cannot go on with it",
+        "trial 0: no room to write in attempt-1",
+    )
     assert s.suggest("b") == Searcher.FINISHED
     trial = ledger.trial(0)
     assert (trial.state, trial.tasks_done, trial.reason) == ("INTERRUPTED", 1, None)
 
 
-@pytest.mark.parametrize("error", [
-    OperationalError("UPDATE", {}, Exception("database is locked")), LeaseLost("another process has taken over"),
-    StorageInternalError("An exception is raised during the commit.")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        OperationalError("UPDATE", {}, Exception("database is locked")),
+        LeaseLost("another process has taken over"),
+        StorageInternalError("An exception is raised during the commit."),
+    ],
+)
 @pytest.mark.parametrize("callback", ["enter", "on_trial_complete"])
 def test_an_error_of_the_ledger_ends_the_session_and_is_not_taken_for_the_trials(
-        error: Exception, callback: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    error: Exception, callback: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     s = searcher(shared, slots=1)
     s.suggest("a")
 
@@ -351,10 +421,15 @@ def test_someone_asks_the_sweep_to_stop(ledger: Ledger, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("kind", ["cpu", "gpu"])
-def test_seconds_held_are_a_budget(kind: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_held_are_a_budget(
+    kind: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.engine.searcher.POLL_SECONDS", 0)
-    monkeypatch.setattr(shared, "config", dataclasses.replace(
-        shared.config, gpus_per_trial=1.0, **{f"{kind}_budget_seconds": 60.0}))
+    monkeypatch.setattr(
+        shared,
+        "config",
+        dataclasses.replace(shared.config, gpus_per_trial=1.0, **{f"{kind}_budget_seconds": 60.0}),
+    )
     spent = {"cpu": 0.0, "gpu": 0.0}
     monkeypatch.setattr(shared, "spent", spent.__getitem__)
     s = searcher(shared, slots=1)
@@ -368,11 +443,20 @@ def test_seconds_held_are_a_budget(kind: str, shared: Ledger, monkeypatch: pytes
 
 
 def test_the_target_ends_a_sweep_and_is_remembered(tmp_path: Path) -> None:
-    made = config(trials=9, target=0.5, objectives=(Objective.parse("compute:min"),),
-                  constraints=(Constraint.parse("val_class_il>=50"),), sampler="random")
+    made = config(
+        trials=9,
+        target=0.5,
+        objectives=(Objective.parse("compute:min"),),
+        constraints=(Constraint.parse("val_class_il>=50"),),
+        sampler="random",
+    )
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         s = searcher(ledger)
-        for compute, accuracy, state in ((0.4, 90.0, "PRUNED"), (0.4, 49.0, "COMPLETE"), (0.51, 90.0, "COMPLETE")):
+        for compute, accuracy, state in (
+            (0.4, 90.0, "PRUNED"),
+            (0.4, 49.0, "COMPLETE"),
+            (0.51, 90.0, "COMPLETE"),
+        ):
             s.suggest("a")
             s.on_trial_complete("a", said(accuracy, state=state, reason="", compute=compute))
             assert not s.poll(), "one cut short, one that breaks the constraint, one not far enough"
@@ -382,7 +466,9 @@ def test_the_target_ends_a_sweep_and_is_remembered(tmp_path: Path) -> None:
         assert s.over == reached and s.suggest("b") == Searcher.FINISHED
     with driven(Ledger.open(tmp_path, "s")) as again:
         s = searcher(again)
-        assert s.over == reached and s.suggest("a") == Searcher.FINISHED and len(again.trials()) == 4
+        assert (
+            s.over == reached and s.suggest("a") == Searcher.FINISHED and len(again.trials()) == 4
+        )
 
 
 def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
@@ -393,7 +479,9 @@ def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
         for trial, value in (("a", 90.0), ("b", 50.0)):
             s.suggest(trial)
             scheduler = LedgerScheduler(s, room(ledger))
-            decisions.append(scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), said(value)))
+            decisions.append(
+                scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), said(value))
+            )
         assert decisions == [LedgerScheduler.CONTINUE, LedgerScheduler.STOP]
         assert ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 1
         s.on_trial_complete("b", said(50))
@@ -411,7 +499,11 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
         assert not s.enter("a", trains()) and not s.enter("b", trains())
         s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
-        assert s.suggest("c") is None and ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 2
+        assert (
+            s.suggest("c") is None
+            and ledger.trial(1).state == "RUNNING"
+            and ledger.trial(1).tasks_done == 2
+        )
         told.clear()
         time.sleep(0.2)
         s.on_trial_complete("a", said(70, state="FAIL", reason="a bug"))
@@ -421,7 +513,12 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         assert [s.suggest(t)["number"] for t in "cd"] == [2, 3]
         s.on_trial_complete("d", said(60, state="COMPLETE"))
         s.interrupt()
-        assert [t.state for t in ledger.trials()] == ["FAIL", "COMPLETE", "INTERRUPTED", "INTERRUPTED"]
+        assert [t.state for t in ledger.trials()] == [
+            "FAIL",
+            "COMPLETE",
+            "INTERRUPTED",
+            "INTERRUPTED",
+        ]
     with driven(Ledger.open(tmp_path, "s")) as again:
         s = searcher(again, slots=1)  # the batch is as large as it was
         assert s.suggest("c")["number"] == 2 and len(again.trials()) == 4
@@ -429,7 +526,9 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2))
         assert again.trial(2).state == "RUNNING" and s.suggest("d")["number"] == 3
         s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2))
-        assert [again.trial(n).state for n in (2, 3)] == ["COMPLETE"] * 2 and s.suggest("e")["number"] == 4
+        assert [again.trial(n).state for n in (2, 3)] == ["COMPLETE"] * 2 and s.suggest("e")[
+            "number"
+        ] == 4
 
 
 class Killed(BaseException):
@@ -449,15 +548,23 @@ def play(ledger: Ledger, slots: int, backwards: bool) -> None:
         name = list(running)[-1 if backwards else 0]
         one = running.pop(name)
         state = "FAIL" if one["number"] == 4 else "COMPLETE"
-        s.on_trial_complete(name, said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"]))
+        s.on_trial_complete(
+            name, said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"])
+        )
 
 
-def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told: int = 99,
-                        slots: int = 3) -> list[dict[str, Any]]:
-    """Configurations of a sweep whose driver is killed once it has told so many ends; the next has other slots."""
+def in_batches_of_three(
+    storage: Path, name: str, backwards: bool = False, told: int = 99, slots: int = 3
+) -> list[dict[str, Any]]:
+    """Configurations of a sweep whose driver is killed once it has told so many ends; the next has
+    other slots."""
     Ledger.create(storage, config(name, trials=7, deterministic_order=True, seed=3), {})
     left = iter(range(told))
-    with suppress(Killed), driven(Ledger.open(storage, name)) as ledger, pytest.MonkeyPatch.context() as patch:
+    with (
+        suppress(Killed),
+        driven(Ledger.open(storage, name)) as ledger,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         finish = ledger.finish
 
         def tell(*arguments: Any) -> None:
@@ -474,10 +581,19 @@ def in_batches_of_three(storage: Path, name: str, backwards: bool = False, told:
 
 
 def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_is_tried(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # TPE as it is after ten trials, from the second on.
-    monkeypatch.setitem(SAMPLERS, "tpe", lambda draw: TPESampler(
-        multivariate=True, constant_liar=True, n_startup_trials=2, seed=100 * draw.seed + draw.number))
+    monkeypatch.setitem(
+        SAMPLERS,
+        "tpe",
+        lambda draw: TPESampler(
+            multivariate=True,
+            constant_liar=True,
+            n_startup_trials=2,
+            seed=100 * draw.seed + draw.number,
+        ),
+    )
     undisturbed = in_batches_of_three(tmp_path, "undisturbed")
     assert in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2) == undisturbed
     assert in_batches_of_three(tmp_path, "between", told=3, slots=1) == undisturbed

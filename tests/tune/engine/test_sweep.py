@@ -56,59 +56,101 @@ def test_the_files_are_there_and_nothing_of_rays(swept: tuple[Path, str]) -> Non
     assert wanted <= names <= wanted | {"ledger.db-wal", "ledger.db-shm", "report.html"}
     assert {p.name for p in swept[0].iterdir()} == {"runs"}
     record = yaml.safe_load((folder / "sweep.yaml").read_text())["record"]
-    assert len(record["data_hash"]) == len(record["validation_hash"]) == 16 and "ray" in record["versions"]
+    assert (
+        len(record["data_hash"]) == len(record["validation_hash"]) == 16
+        and "ray" in record["versions"]
+    )
 
 
 def test_the_end_says_what_was_found_and_what_to_do_next(swept: tuple[Path, str]) -> None:
     folder, said = swept[0] / "runs" / "tiny", swept[1]
     assert "val_class_il" in said and "the base" in said and str(folder) in said
-    commands = [line.split("  ")[-1].strip() for line in said.split("Next:")[1].splitlines() if line.startswith("  ")]
+    commands = [
+        line.split("  ")[-1].strip()
+        for line in said.split("Next:")[1].splitlines()
+        if line.startswith("  ")
+    ]
     assert len(commands) == 4 and f"dynamos --config {folder}/best_config.yaml" in commands[0]
     assert "mlflow ui --backend-store-uri sqlite:///" in commands[2]
-    done = subprocess.run(commands[3], shell=True, cwd=swept[0], env={"PATH": os.environ["PATH"], "HOME": "/tmp"},
-                          capture_output=True, text=True)
+    done = subprocess.run(
+        commands[3],
+        shell=True,
+        cwd=swept[0],
+        env={"PATH": os.environ["PATH"], "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 0 and (folder / "report.html").exists(), done.stderr
 
 
-def test_mlflow_has_one_parent_and_one_child_per_trial(swept: tuple[Path, str], ledger: Ledger) -> None:
+def test_mlflow_has_one_parent_and_one_child_per_trial(
+    swept: tuple[Path, str], ledger: Ledger
+) -> None:
     client, runs = runs_of(f"sqlite:///{swept[0] / 'runs' / 'mlflow.db'}")
     assert set(runs) == {"tiny", "tiny/0", "tiny/1", "tiny/2"}
     parent = runs["tiny"]
     assert parent.info.status == "FINISHED"
-    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {"best_args.py", "best_config.yaml",
-                                                                          "sweep.yaml", "trials.csv"}
+    assert {f.path for f in client.list_artifacts(parent.info.run_id)} == {
+        "best_args.py",
+        "best_config.yaml",
+        "sweep.yaml",
+        "trials.csv",
+    }
     for trial in ledger.trials():
         child = runs[f"tiny/{trial.number}"]
-        assert child.info.status == "FINISHED" and child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        assert (
+            child.info.status == "FINISHED"
+            and child.data.tags["mlflow.parentRunId"] == parent.info.run_id
+        )
         assert float(child.data.params["policy_penalty"]) == trial.config["policy_penalty"]
         assert child.data.params["dataset"] == "seq-digits"
         history = client.get_metric_history(child.info.run_id, "val_class_il")
-        assert [(m.step, m.value) for m in history] == [(r["task"] + 1, r["class_il"]) for r in trial.results[42]]
+        assert [(m.step, m.value) for m in history] == [
+            (r["task"] + 1, r["class_il"]) for r in trial.results[42]
+        ]
         assert child.data.metrics["seconds"] > 0
 
 
-def test_a_second_comparison_with_mlflow_changes_nothing(swept: tuple[Path, str], ledger: Ledger) -> None:
+def test_a_second_comparison_with_mlflow_changes_nothing(
+    swept: tuple[Path, str], ledger: Ledger
+) -> None:
     store = swept[0] / "runs" / "mlflow.db"
     client, before = runs_of(f"sqlite:///{store}")
     mirror = Mirror(ledger, f"sqlite:///{store}")
     for trial in ledger.trials():
         mirror.sync_trial(trial)
     _, after = runs_of(f"sqlite:///{store}")
-    assert {t: r.data.metrics for t, r in before.items()} == {t: r.data.metrics for t, r in after.items()}
+    assert {t: r.data.metrics for t, r in before.items()} == {
+        t: r.data.metrics for t, r in after.items()
+    }
     assert len(client.get_metric_history(after["tiny/1"].info.run_id, "val_class_il")) == 3
 
 
 @pytest.mark.parametrize("which", [pytest.param("best", marks=pytest.mark.slow), "sampled"])
 def test_a_configuration_retrained_gives_the_trials_numbers_to_the_last_digit(
-        which: str, swept: tuple[Path, str], ledger: Ledger, tmp_path: Path) -> None:
+    which: str, swept: tuple[Path, str], ledger: Ledger, tmp_path: Path
+) -> None:
     exported = swept[0] / "runs" / "tiny" / "best_config.yaml"
     number = yaml.safe_load(exported.read_text())["provenance"]["trial"]
     if which == "sampled":  # values of many digits, whoever is best
         number = 2
         exported = swept[0] / "runs" / "tiny" / "trials" / "0002" / "attempt-1" / "config.yaml"
-    subprocess.run([sys.executable, "-c", "import sys; from dynamos.cli import main; sys.exit(main())", "--config",
-                    str(exported), "--save-path", str(tmp_path), "--exp-name", "again"], check=True,
-                   capture_output=True, cwd=tmp_path)
+    subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from dynamos.cli import main; sys.exit(main())",
+            "--config",
+            str(exported),
+            "--save-path",
+            str(tmp_path),
+            "--exp-name",
+            "again",
+        ],
+        check=True,
+        capture_output=True,
+        cwd=tmp_path,
+    )
     again = json.loads((tmp_path / "again" / "result.json").read_text())["results"]
     first = ledger.trial(number).results[42]
     assert len(again) == len(first) == 3
@@ -121,7 +163,11 @@ def test_a_configuration_retrained_gives_the_trials_numbers_to_the_last_digit(
 
 def test_the_next_one_of_that_name_is_refused(swept: tuple[Path, str]) -> None:
     done = run("run", "--name", "tiny", "--trials", "3", cwd=swept[0])
-    assert done.returncode == 2 and "dynamos-sweep extend tiny" in done.stderr and len(done.stderr.splitlines()) == 1
+    assert (
+        done.returncode == 2
+        and "dynamos-sweep extend tiny" in done.stderr
+        and len(done.stderr.splitlines()) == 1
+    )
 
 
 def test_the_report_is_written(swept: tuple[Path, str]) -> None:
@@ -129,13 +175,17 @@ def test_the_report_is_written(swept: tuple[Path, str]) -> None:
     assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2 ") >= 5
 
 
-def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_: Ledger) -> None:
         raise ValueError("no view can be made")
 
     ended: list[bool] = []
     mirror = SimpleNamespace(close=lambda: ended.append(True), error=None)
-    monkeypatch.setattr("tune.engine.sweep.connected", lambda *_: nullcontext(lambda: [Node("n", "host", 1, 0)]))
+    monkeypatch.setattr(
+        "tune.engine.sweep.connected", lambda *_: nullcontext(lambda: [Node("n", "host", 1, 0)])
+    )
     monkeypatch.setattr("tune.engine.sweep.LiveMirror", lambda *_: mirror)
     monkeypatch.setattr("tune.engine.sweep._tuner", lambda *_: SimpleNamespace(fit=lambda: None))
     monkeypatch.setattr("tune.engine.sweep.write_views", fail)
@@ -147,18 +197,27 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(tmp_path: Path, mo
 @pytest.mark.slow
 @pytest.mark.parametrize("kind, send", [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
 def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
-        kind: signal.Signals, send: Callable[[int, int], None], tmp_path: Path) -> None:
+    kind: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+) -> None:
     def driven() -> bool:
         return (tmp_path / "runs" / "cut" / "sweep.yaml").exists() and (
-            Ledger.open(tmp_path / "runs", "cut").driver is not None)
+            Ledger.open(tmp_path / "runs", "cut").driver is not None
+        )
 
     with Driver("run", "--name", "cut", "--trials", "1", "--set", *SMALL, cwd=tmp_path) as driver:
         driver.until(driven)
         send(driver.pid, kind)
         ended = driver.end()  # and nothing that it started is left
-    assert (ended.status, ended.errors) == (130, ["dynamos-sweep: interrupted; go on with: dynamos-sweep resume cut"])
+    assert (ended.status, ended.errors) == (
+        130,
+        ["dynamos-sweep: interrupted; go on with: dynamos-sweep resume cut"],
+    )
     ledger = Ledger.open(tmp_path / "runs", "cut")
-    assert (ledger.state, ledger.driver, [t.state for t in ledger.trials()]) == ("stopped, 1 left", None, ["WAITING"])
+    assert (ledger.state, ledger.driver, [t.state for t in ledger.trials()]) == (
+        "stopped, 1 left",
+        None,
+        ["WAITING"],
+    )
     done = run("resume", "cut", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
@@ -180,7 +239,9 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
         os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
         ended = driver.end()
     said = ended.out + ended.err
-    assert ended.status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, said
+    assert ended.status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, (
+        said
+    )
     ledger = Ledger.open(storage, "cut")
     before = {t.number: t for t in ledger.trials()}
     assert "INTERRUPTED" in {t.state for t in before.values()}
@@ -197,33 +258,67 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     assert list(frame["attempts"])[3] == 1 and max(frame["attempts"]) == 2
     for trial in Ledger.open(storage, "cut").trials():
         if trial.number in before and before[trial.number].tasks_done:
-            assert trial.results[42][0] == before[trial.number].results[42][0], "what was reported stands"
-    assert set(runs_of(f"sqlite:///{storage / 'mlflow.db'}")[1]) == {"cut", "cut/0", "cut/1", "cut/2", "cut/3"}
+            assert trial.results[42][0] == before[trial.number].results[42][0], (
+                "what was reported stands"
+            )
+    assert set(runs_of(f"sqlite:///{storage / 'mlflow.db'}")[1]) == {
+        "cut",
+        "cut/0",
+        "cut/1",
+        "cut/2",
+        "cut/3",
+    }
 
 
 @pytest.mark.slow
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
     # A sweep whose trial, by some mistake, comes to evaluate on test images.
-    code = ("import ray.tune; from tune.engine.trainable import SweepTrial; from dynamos.config import TrainConfig; "
-            "made = ray.tune.with_parameters(SweepTrial, base=TrainConfig(evaluate_on='validation'), seeds=[42], "
-            "images=None, hashes={});"
-            "import json; changes = json.dumps({'evaluate_on': 'test'});"
-            "trial = {'number': 0, 'attempt': 1, 'folders': json.dumps(['f/attempt-1']), 'changes': changes};"
-            "trial = made(trial); trial.train(); print(trial.train()['report'])")
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True,
-                          env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"})
+    code = (
+        "import ray.tune; from tune.engine.trainable import SweepTrial; from dynamos.config import "
+        "TrainConfig; made = ray.tune.with_parameters(SweepTrial, "
+        "base=TrainConfig(evaluate_on='validation'), seeds=[42], images=None, hashes={});import "
+        "json; changes = json.dumps({'evaluate_on': 'test'});trial = {'number': 0, 'attempt': 1, "
+        "'folders': json.dumps(['f/attempt-1']), 'changes': changes};trial = made(trial); "
+        "trial.train(); print(trial.train()['report'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"RAY_AIR_NEW_OUTPUT": "0"},
+    )
     report = json.loads(done.stdout.strip().splitlines()[-1])
-    assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
+    assert (
+        report["state"] == "FAIL"
+        and "test images cannot be read during a sweep" in report["reason"]
+    )
     assert report["results"] == []
 
 
 @pytest.mark.slow
 def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     (tmp_path / "wild.yaml").write_text("parameters:\n  lr: {low: 1.0e+30, high: 1.0e+31}\n")
-    # Enough trials for the sampler to learn from those that came to nothing: it begins to after ten.
-    done = run("run", "--name", "wild", "--space", "wild.yaml", "--trials", "13", "--set", "lr=2e30", *SMALL,
-               cwd=tmp_path)
-    assert done.returncode == 1 and "non-finite" in done.stdout and "Traceback" not in done.stdout + done.stderr
+    # Enough trials for the sampler to learn from those that came to nothing: it begins to after
+    # ten.
+    done = run(
+        "run",
+        "--name",
+        "wild",
+        "--space",
+        "wild.yaml",
+        "--trials",
+        "13",
+        "--set",
+        "lr=2e30",
+        *SMALL,
+        cwd=tmp_path,
+    )
+    assert (
+        done.returncode == 1
+        and "non-finite" in done.stdout
+        and "Traceback" not in done.stdout + done.stderr
+    )
     trials = Ledger.open(tmp_path / "runs", "wild").trials()
     assert [t.state for t in trials] == ["PRUNED"] * 13
     assert len({t.config["lr"] for t in trials}) == 13
@@ -233,7 +328,13 @@ def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_
 @pytest.mark.slow
 def test_on_a_terminal_the_picture_outlives_ray_and_the_end_is_said(tmp_path: Path) -> None:
     line = shlex.join(command("run", "--name", "seen", "--trials", "2", "--set", *SMALL))
-    done = subprocess.run(["script", "--quiet", "--return", "--command", line, "/dev/null"], cwd=tmp_path,
-                          capture_output=True, text=True, timeout=240, env=os.environ | {"TERM": "xterm"})
+    done = subprocess.run(
+        ["script", "--quiet", "--return", "--command", line, "/dev/null"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        env=os.environ | {"TERM": "xterm"},
+    )
     assert done.returncode == 0 and "Traceback" not in done.stdout, done.stdout
     assert "running" in done.stdout and "Next:" in done.stdout

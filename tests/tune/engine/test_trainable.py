@@ -34,13 +34,20 @@ def test_images_unlocked_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
-    return {"number": 7, "attempt": attempt, "folders": json.dumps(
-        [str(folder / f"attempt-{number}") for number in range(attempt, 0, -1)]), "changes": json.dumps(changes)}
+    return {
+        "number": 7,
+        "attempt": attempt,
+        "folders": json.dumps(
+            [str(folder / f"attempt-{number}") for number in range(attempt, 0, -1)]
+        ),
+        "changes": json.dumps(changes),
+    }
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
-    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None, hashes={})(
-        settings(folder, attempt, **changes))
+    made: SweepTrial = ray.tune.with_parameters(
+        SweepTrial, base=small(), seeds=SEEDS, images=None, hashes={}
+    )(settings(folder, attempt, **changes))
     return ready(made)
 
 
@@ -64,7 +71,9 @@ def step(trial: SweepTrial) -> dict[str, Any]:
     return report | {"results": results}
 
 
-def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     freed: list[bool] = []
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: freed.append(True))
@@ -75,8 +84,9 @@ def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(tmp_path: Path, monkeypa
 
 
 def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path) -> None:
-    sent = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()),
-                                   hashes={})
+    sent = ray.tune.with_parameters(
+        SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()), hashes={}
+    )
     results = step(ready(sent(settings(tmp_path / "sent"))))["results"]
     assert results == step(worker(tmp_path / "read"))["results"] and results[SEEDS[0]]
 
@@ -90,8 +100,9 @@ def curve_of(folder: Path, attempt: int, seed: int) -> list[str]:
 
 def unready(folder: Path, base: TrainConfig, attempt: int = 1, **changes: Any) -> SweepTrial:
     """A trial that trains without asking Ray anything."""
-    made: SweepTrial = ray.tune.with_parameters(SweepTrial, base=base, seeds=SEEDS, images=None, hashes={})(
-        settings(folder, attempt, **changes))
+    made: SweepTrial = ray.tune.with_parameters(
+        SweepTrial, base=base, seeds=SEEDS, images=None, hashes={}
+    )(settings(folder, attempt, **changes))
     return made
 
 
@@ -102,10 +113,15 @@ def test_a_trial_keeps_a_curve_for_each_of_its_seeds_whole_in_every_attempt(tmp_
     assert curve_of(tmp_path, 2, 42) == curve_of(tmp_path, 2, 43) == ["3", "4", "6", "8"]
 
 
-def test_a_trial_that_diverges_keeps_its_curve_and_one_without_log_every_has_none(tmp_path: Path) -> None:
+def test_a_trial_that_diverges_keeps_its_curve_and_one_without_log_every_has_none(
+    tmp_path: Path,
+) -> None:
     with pytest.raises(NonFiniteError):
         unready(tmp_path, small(log_every=3, warmup=False), lr=1e30)._train_task()
-    assert curve_of(tmp_path, 1, 42) and "nan" in (tmp_path / "attempt-1" / "seed-42" / "curve.csv").read_text()
+    assert (
+        curve_of(tmp_path, 1, 42)
+        and "nan" in (tmp_path / "attempt-1" / "seed-42" / "curve.csv").read_text()
+    )
     unready(tmp_path / "without", small())._train_task()
     assert not list((tmp_path / "without").rglob("curve.csv"))
 
@@ -113,6 +129,7 @@ def test_a_trial_that_diverges_keeps_its_curve_and_one_without_log_every_has_non
 def failing(error: Exception) -> Callable[..., None]:
     def fail(*_: object) -> None:
         raise error
+
     return fail
 
 
@@ -123,26 +140,35 @@ def undisturbed() -> dict[int, list[dict[str, Any]]]:
 
 
 def test_seeds_go_in_lockstep_and_each_gives_what_it_gives_alone(
-        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]]) -> None:
+    tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]]
+) -> None:
     trial = worker(tmp_path)
     first = step(trial)
     assert first["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
     assert (first["state"], first["reason"], first["attempt"]) == (None, None, 1)
     second = step(trial)
-    assert second["results"] == undisturbed and (second["state"], second["reason"]) == ("COMPLETE", None)
+    assert second["results"] == undisturbed and (second["state"], second["reason"]) == (
+        "COMPLETE",
+        None,
+    )
     assert read_config(tmp_path / "attempt-1" / "config.yaml") == small().to_dict()
 
 
 def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlier_one(
-        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained: list[tuple[int, int]] = []
     run_task = Trainer.run_task
-    monkeypatch.setattr(Trainer, "run_task", lambda self: trained.append(
-        (self.config.seed, self.task)) or run_task(self))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        Trainer,
+        "run_task",
+        lambda self: trained.append((self.config.seed, self.task)) or run_task(self),
+    )  # type: ignore[func-returns-value]
     step(worker(tmp_path))
     for checkpoint in (tmp_path / "attempt-1" / "seed-43").iterdir():
         checkpoint.unlink()  # as if the first attempt had been killed while it trained seed 43
-    damaged = tmp_path / "attempt-2" / "seed-42" / "checkpoint-000001.pt"  # and the second while it saved
+    # and the second while it saved
+    damaged = tmp_path / "attempt-2" / "seed-42" / "checkpoint-000001.pt"
     damaged.parent.mkdir(parents=True)
     damaged.write_bytes(checkpoints.MAGIC + b"half a")
     trained.clear()
@@ -152,15 +178,19 @@ def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlie
     assert first["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
     assert step(trial)["results"] == undisturbed and trained == [(43, 0), (42, 1), (43, 1)]
 
-    monkeypatch.setattr(Trainer, "run_task", failing(AssertionError("there is nothing left to train")))
+    monkeypatch.setattr(
+        Trainer, "run_task", failing(AssertionError("there is nothing left to train"))
+    )
     again = step(worker(tmp_path, attempt=4))
     assert again["state"] == "COMPLETE" and again["results"] == undisturbed
 
 
 def test_a_trial_that_is_asked_to_stop_ends_and_keeps_what_it_has(
-        tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.engine.trainable.STOP_POLL_SECONDS", 0)
-    monkeypatch.setattr("tune.engine.trainable.STOP_POLL_SHARE", math.inf)  # on a busy machine a look may take long
+    # on a busy machine a look may take long
+    monkeypatch.setattr("tune.engine.trainable.STOP_POLL_SHARE", math.inf)
     trial = worker(tmp_path)
     assert step(trial)["state"] is None
     (tmp_path / STOP_FILE).touch()
@@ -169,32 +199,52 @@ def test_a_trial_that_is_asked_to_stop_ends_and_keeps_what_it_has(
     assert stopped["results"] == {seed: results[:1] for seed, results in undisturbed.items()}
 
 
-@pytest.mark.parametrize("error, reason", [
-    (MemoryError("much"), "out of memory: MemoryError: much"),
-    (torch.OutOfMemoryError("CUDA out of memory"), "out of memory: OutOfMemoryError: CUDA out of memory"),
-    (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "out of memory: RuntimeError: DefaultCPUAllocator"),
-    (ValueError("a bug"), "ValueError: a bug"), (UserError("it does not fit"), "it does not fit"),
-    (PermissionError(errno.EACCES, "Permission denied"), "PermissionError: [Errno 13] Permission denied"),
-])
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (MemoryError("much"), "out of memory: MemoryError: much"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory"),
+            "out of memory: OutOfMemoryError: CUDA out of memory",
+        ),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory"),
+            "out of memory: RuntimeError: DefaultCPUAllocator",
+        ),
+        (ValueError("a bug"), "ValueError: a bug"),
+        (UserError("it does not fit"), "it does not fit"),
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "PermissionError: [Errno 13] Permission denied",
+        ),
+    ],
+)
 def test_an_error_fails_the_trial_with_its_reason_and_a_traceback(
-        error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Trainer, "run_task", failing(error))
     report = step(worker(tmp_path))
     lacks = reason.startswith("out of memory")
-    assert report["state"] == (OUT_OF_MEMORY if lacks else "FAIL") and report["reason"].startswith(reason)
+    assert report["state"] == (OUT_OF_MEMORY if lacks else "FAIL") and report["reason"].startswith(
+        reason
+    )
     path = tmp_path / "attempt-1" / "traceback.txt"
     assert report["reason"].endswith(f"({path})") and type(error).__name__ in path.read_text()
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
-def test_a_full_disk_is_no_fault_of_the_trials(number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_no_fault_of_the_trials(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(checkpoints, "save", failing(OSError(number, os.strerror(number))))
     report = step(worker(tmp_path))
     assert report["state"] == PUT_BACK and os.strerror(number) in report["reason"]
     assert not (tmp_path / "attempt-1" / "traceback.txt").exists()
 
 
-def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trial_whose_traceback_finds_no_room_is_put_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Trainer, "run_task", failing(MemoryError("much")))
     (tmp_path / "attempt-1").mkdir()
     (tmp_path / "attempt-1" / "traceback.txt").symlink_to("/dev/full")
@@ -202,7 +252,9 @@ def test_a_trial_whose_traceback_finds_no_room_is_put_back(tmp_path: Path, monke
     assert report["state"] == PUT_BACK and "No space left on device" in report["reason"]
 
 
-def test_an_object_store_that_fails_is_no_fault_of_the_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_object_store_that_fails_is_no_fault_of_the_trials(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     lost = OSError(errno.ETIMEDOUT, "the store does not answer")
     monkeypatch.setattr(checkpoints, "save", failing(lost))
     trial = worker(tmp_path)
@@ -217,14 +269,28 @@ def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
     assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 2")
 
 
-@pytest.mark.parametrize("hashes, reason", [
-    ({"data_hash": "0" * 16}, "the images of seq-digits are not those that the sweep began with: data_hash "),
-    ({"validation_hash": "0" * 16}, "validation_hash")])
+@pytest.mark.parametrize(
+    "hashes, reason",
+    [
+        (
+            {"data_hash": "0" * 16},
+            "the images of seq-digits are not those that the sweep began with: data_hash ",
+        ),
+        ({"validation_hash": "0" * 16}, "validation_hash"),
+    ],
+)
 def test_other_images_than_the_sweep_s_are_no_fault_of_the_trial_s(
-        hashes: dict[str, str], reason: str, tmp_path: Path) -> None:
-    made = ray.tune.with_parameters(SweepTrial, base=small(), seeds=SEEDS, images=None, hashes=hashes)
+    hashes: dict[str, str], reason: str, tmp_path: Path
+) -> None:
+    made = ray.tune.with_parameters(
+        SweepTrial, base=small(), seeds=SEEDS, images=None, hashes=hashes
+    )
     report = step(made(settings(tmp_path)))
-    assert report["state"] == PUT_BACK and reason in report["reason"] and report["reason"].endswith(f"not {'0' * 16}.")
+    assert (
+        report["state"] == PUT_BACK
+        and reason in report["reason"]
+        and report["reason"].endswith(f"not {'0' * 16}.")
+    )
 
 
 def test_images_that_are_gone_are_no_fault_of_the_trial_s(tmp_path: Path) -> None:
@@ -236,18 +302,27 @@ def test_images_that_are_gone_are_no_fault_of_the_trial_s(tmp_path: Path) -> Non
 
 def test_test_images_are_locked(tmp_path: Path) -> None:
     report = step(worker(tmp_path, evaluate_on="test"))
-    assert report["state"] == "FAIL" and "test images cannot be read during a sweep" in report["reason"]
+    assert (
+        report["state"] == "FAIL"
+        and "test images cannot be read during a sweep" in report["reason"]
+    )
     assert report["results"] == {seed: [] for seed in SEEDS}
 
 
 def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from dynamos import streams
 
     loaded: list[str] = []
     load_stream = streams.load_stream
-    monkeypatch.setattr(streams, "load_stream", lambda train, device, images: loaded.append(
-        train.dataset) or load_stream(train, device, images=images))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(
+        streams,
+        "load_stream",
+        lambda train, device, images: (
+            loaded.append(train.dataset) or load_stream(train, device, images=images)
+        ),
+    )  # type: ignore[func-returns-value]
     trial = worker(tmp_path / "0000")
     step(trial)
     assert trial.reset_config(settings(tmp_path / "0001", lr=0.01))

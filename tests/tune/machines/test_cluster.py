@@ -1,4 +1,5 @@
-"""Sweeps on a real Ray cluster of two nodes, each in a network of its own, with token authentication."""
+"""Sweeps on a real Ray cluster of two nodes, each in a network of its own, with token
+authentication."""
 
 import ipaddress
 import os
@@ -31,7 +32,8 @@ sys.exit(main(sys.argv[1:]))
 # The same where GPUs of the kind A take one trial and those of the kind B two.
 UNLIKE = f"""
 import tune.engine.sweep
-tune.engine.sweep.measure = lambda config, node, *_: {{1: 9.0}} | ({{2: 18.0}} if node.kind == "B" else {{}})
+packed = {{1: 9.0, 2: 18.0}}
+tune.engine.sweep.measure = lambda config, node, *_: packed if node.kind == "B" else {{1: 9.0}}
 {UNREAL}"""
 
 
@@ -45,13 +47,23 @@ def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:
 
 
 @pytest.mark.slow
-def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_one_from_its_checkpoint(tmp_path: Path) -> None:
+def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_one_from_its_checkpoint(
+    tmp_path: Path,
+) -> None:
     with cluster() as made:
         made.add(cpus=1)
         until_there(made, 1)
         seen = Watched(tmp_path / "runs", "two")
-        with driver(made, "run", "--name=two", f"--address={made.address}", "--trials=4", "--set", *LONGER,
-                    cwd=tmp_path) as running:
+        with driver(
+            made,
+            "run",
+            "--name=two",
+            f"--address={made.address}",
+            "--trials=4",
+            "--set",
+            *LONGER,
+            cwd=tmp_path,
+        ) as running:
             running.until(lambda: len(seen.running(tasks=0)) == 1)
             other = made.add(cpus=1)
             # One trial on each node; both have a checkpoint and some tasks to go.
@@ -69,36 +81,54 @@ def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_one_from_
 
 
 @pytest.mark.slow
-def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(tmp_path: Path) -> None:
+def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(
+    tmp_path: Path,
+) -> None:
     with cluster() as made:
         if not made.networks.there:
-            pytest.skip("this user may neither give a node its own network nor hide a folder from it")
+            pytest.skip(
+                "this user may neither give a node its own network nor hide a folder from it"
+            )
         made.add(cpus=1, gpus=1, kind="A")
         made.add(cpus=1, gpus=1, kind="B", blind_to=tmp_path)
         until_there(made, 2)
-        with driver(made, "run", "--name=none", f"--address={made.address}", cwd=tmp_path) as refused:
+        with driver(
+            made, "run", "--name=none", f"--address={made.address}", cwd=tmp_path
+        ) as refused:
             ended = refused.end()
         said = ended.errors[-1]
         assert ended.status == 1 and not (tmp_path / "runs" / "none").exists(), ended
-        assert said.startswith("dynamos-sweep: error: the cluster is not ready. (1) ") and "(2)" not in said
+        assert (
+            said.startswith("dynamos-sweep: error: the cluster is not ready. (1) ")
+            and "(2)" not in said
+        )
         assert f"{made.networks.address(1)} cannot use the storage: FileNotFoundError" in said
         assert str(tmp_path / "runs") in said
         shared = [f"--address={made.address}", f"--storage={made.folder / 'runs'}"]
         with driver(made, "run", "--preflight-only", *shared, cwd=tmp_path) as looked:
             ended = looked.end()
-        assert ended.status == 0 and "2 nodes, 2 trials at a time" in ended.err and not ended.out, ended
+        assert ended.status == 0 and "2 nodes, 2 trials at a time" in ended.err and not ended.out, (
+            ended
+        )
         # Each kind of GPU has a packing of its own, and each trial the node that was chosen for it.
-        with Session(made.inside(sys.executable, "-c", UNLIKE, "run", "--name=unlike", *shared, *AUTOMATIC), tmp_path,
-                     made.environment) as unlike:
+        with Session(
+            made.inside(sys.executable, "-c", UNLIKE, "run", "--name=unlike", *shared, *AUTOMATIC),
+            tmp_path,
+            made.environment,
+        ) as unlike:
             ended = unlike.end()
         assert ended.status == 0 and "sweep unlike: 5 trials, 3 at a time" in ended.err, ended
         trials = Watched(made.folder / "runs", "unlike").trials()
         assert [(t.state, t.attempt) for t in trials] == [("COMPLETE", 1)] * 5
         assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {1.0, 2.0}
-        # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on one that is none.
+        # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on
+        # one that is none.
         made.drain(1)
-        with Session(made.inside(sys.executable, "-c", UNREAL, "run", "--name=packed", *shared, *AUTOMATIC), tmp_path,
-                     made.environment) as packed:
+        with Session(
+            made.inside(sys.executable, "-c", UNREAL, "run", "--name=packed", *shared, *AUTOMATIC),
+            tmp_path,
+            made.environment,
+        ) as packed:
             ended = packed.end()
         assert ended.status == 0 and "1 nodes, " in ended.err, ended
         [each] = re.findall(r"GPU A: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
@@ -115,8 +145,14 @@ def test_a_cluster_is_asked_whether_it_wants_a_token(lets_in: str) -> None:
         return b""
 
     server = grpc.server(ThreadPoolExecutor(1))
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("ray.rpc.NodeInfoGcsService", {
-        "GetClusterId": grpc.unary_unary_rpc_method_handler(answer)}),))
+    server.add_generic_rpc_handlers(
+        (
+            grpc.method_handlers_generic_handler(
+                "ray.rpc.NodeInfoGcsService",
+                {"GetClusterId": grpc.unary_unary_rpc_method_handler(answer)},
+            ),
+        )
+    )
     port = server.add_insecure_port("127.0.0.1:0")
     server.start()
     try:
@@ -127,35 +163,57 @@ def test_a_cluster_is_asked_whether_it_wants_a_token(lets_in: str) -> None:
 
 @pytest.mark.slow
 def test_a_ray_of_this_machine_s_own_listens_on_loopback_only(tmp_path: Path) -> None:
-    code = ("import sys; from tune.machines.cluster import connected; from tune.machines.places import Node\n"
-            "with connected(None, Node('', 'here', 1, 0)) as nodes:\n"
-            "    print([node.cpus for node in nodes()], flush=True)\n"
-            "    sys.stdin.read()")
-    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                          start_new_session=True, cwd=tmp_path) as process:
+    code = (
+        "import sys; from tune.machines.cluster import connected; from tune.machines.places import "
+        "Node\nwith connected(None, Node('', 'here', 1, 0)) as nodes:\n    print([node.cpus for "
+        "node in nodes()], flush=True)\n    sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        cwd=tmp_path,
+    ) as process:
         assert process.stdout is not None and process.stdout.readline() == "[1.0]\n"
         listening = listeners(process.pid)
         process.communicate()
-    assert listening and {address for address in listening if not address.startswith("127.")} == set()
+    assert (
+        listening and {address for address in listening if not address.startswith("127.")} == set()
+    )
 
 
-def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(tmp_path: Path) -> None:
-    code = ("import sys; from tune.machines.cluster import connected; from tune.machines.places import Node\n"
-            "from dynamos.arguments import exit_status\n"
-            "def work():\n"
-            "    with connected(None, Node('', 'here', 1, 0)): return 0\n"
-            "sys.exit(exit_status('it', work))")
+def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys; from tune.machines.cluster import connected; from tune.machines.places import "
+        "Node\nfrom dynamos.arguments import exit_status\ndef work():\n    with connected(None, "
+        "Node('', 'here', 1, 0)): return 0\nsys.exit(exit_status('it', work))"
+    )
     (tmp_path / "empty").touch()
     long = tmp_path / ("a" * 90)
     long.mkdir()
     for variables, message in (
-            ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "no")}, f"RAY_AUTH_TOKEN_PATH {tmp_path / 'no'}: the file is not"),
-            ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "empty")}, "cannot be read or is empty"),
-            ({"TMPDIR": str(long)}, f"TMPDIR {long}: Ray keeps sockets in there"),
-            ({"RAY_TMPDIR": str(long)}, f"RAY_TMPDIR {long}: Ray keeps sockets in there")):
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path,
-                              env=os.environ | variables)
-        assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, done.stderr
+        (
+            {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "no")},
+            f"RAY_AUTH_TOKEN_PATH {tmp_path / 'no'}: the file is not",
+        ),
+        ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "empty")}, "cannot be read or is empty"),
+        ({"TMPDIR": str(long)}, f"TMPDIR {long}: Ray keeps sockets in there"),
+        ({"RAY_TMPDIR": str(long)}, f"RAY_TMPDIR {long}: Ray keeps sockets in there"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=os.environ | variables,
+        )
+        assert done.returncode == 2 and done.stderr.count("\n") == 1 and message in done.stderr, (
+            done.stderr
+        )
 
 
 def listeners(session: int) -> set[str]:
@@ -171,17 +229,21 @@ def listeners(session: int) -> set[str]:
             _, local, _, state, *rest = line.split()
             if state == "0A" and f"socket:[{rest[5]}]" in sockets:  # listening
                 words = bytes.fromhex(local.partition(":")[0])
-                raw = b"".join(words[i:i + 4][::-1] for i in range(0, size, 4))
+                raw = b"".join(words[i : i + 4][::-1] for i in range(0, size, 4))
                 address = ipaddress.ip_address(raw)
                 found.add(str(getattr(address, "ipv4_mapped", None) or address))
     return found
 
 
 def test_no_cluster_there_is_one_line(tmp_path: Path) -> None:
-    for address, status, said in (("127.0.0.1:1", 1, "no Ray cluster could be joined at 127.0.0.1:1: "),
-                                  ("nowhere", 2, "'nowhere' is neither auto nor HOST:PORT"),
-                                  ("ray://head:10001", 2, "dynamos-sweep submit"),
-                                  ("http://127.0.0.1:1", 2, "dynamos-sweep submit")):
+    for address, status, said in (
+        ("127.0.0.1:1", 1, "no Ray cluster could be joined at 127.0.0.1:1: "),
+        ("nowhere", 2, "'nowhere' is neither auto nor HOST:PORT"),
+        ("ray://head:10001", 2, "dynamos-sweep submit"),
+        ("http://127.0.0.1:1", 2, "dynamos-sweep submit"),
+    ):
         done = run("run", "--name=none", f"--address={address}", cwd=tmp_path)
-        assert done.returncode == status and done.stderr.count("\n") == 1 and said in done.stderr, done.stderr
+        assert done.returncode == status and done.stderr.count("\n") == 1 and said in done.stderr, (
+            done.stderr
+        )
     assert not (tmp_path / "runs" / "none").exists()

@@ -1,4 +1,5 @@
-"""Sweeps submitted to a real Ray job server: followed, stopped and resumed from a machine outside the cluster."""
+"""Sweeps submitted to a real Ray job server: followed, stopped and resumed from a machine outside
+the cluster."""
 
 import re
 from collections.abc import Iterator
@@ -37,16 +38,33 @@ def with_jobs() -> Iterator[Cluster]:
 
 
 @pytest.mark.slow
-def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(tmp_path: Path) -> None:
-    (tmp_path / "space.yaml").write_text(yaml.safe_dump({"parameters": {"lr": {"low": 0.05, "high": 0.2}}}))
+def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "space.yaml").write_text(
+        yaml.safe_dump({"parameters": {"lr": {"low": 0.05, "high": 0.2}}})
+    )
     seen, said, tokens = Watched(tmp_path / "shared", "far"), [], []
     where = f"--storage={seen.storage}"
     with with_jobs() as there:
         tokens.append(there.token.read_text())
-        said.append(asked(there, "submit", "--name=far", where, "--space=space.yaml", "--trials=3", "--set", *LONG,
-                          cwd=tmp_path))
+        said.append(
+            asked(
+                there,
+                "submit",
+                "--name=far",
+                where,
+                "--space=space.yaml",
+                "--trials=3",
+                "--set",
+                *LONG,
+                cwd=tmp_path,
+            )
+        )
         assert said[-1].status == 0 and "drives far" in said[-1].out, said
-        with Session(command("logs", "-f", "far", f"--address={there.jobs}"), tmp_path, there.environment) as following:
+        with Session(
+            command("logs", "-f", "far", f"--address={there.jobs}"), tmp_path, there.environment
+        ) as following:
             following.until(lambda: len(seen.running(tasks=1)) == 1)
             said.append(asked(there, "stop", "far", where, cwd=tmp_path))
             assert said[-1].status == 0 and "sweep far has stopped" in said[-1].out, said
@@ -70,14 +88,24 @@ def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(
     check_whole(seen, trials=3)
     assert not [token for token in tokens if token in str(said)]
     for path in tmp_path.rglob("*"):
-        assert not path.is_file() or not [t for t in tokens if t.encode() in path.read_bytes()], path
+        assert not path.is_file() or not [t for t in tokens if t.encode() in path.read_bytes()], (
+            path
+        )
 
 
 @pytest.mark.slow
 def test_a_service_has_its_sweeps_run_as_jobs_of_a_cluster(tmp_path: Path) -> None:
     storage = tmp_path / "shared"
-    sweep = {"name": "far", "trials": 2, "base": BASE, "space": {"parameters": {"lr": {"low": 0.05, "high": 0.2}}}}
-    with with_jobs() as there, Service(storage, f"--address={there.jobs}", environment=there.environment) as service:
+    sweep = {
+        "name": "far",
+        "trials": 2,
+        "base": BASE,
+        "space": {"parameters": {"lr": {"low": 0.05, "high": 0.2}}},
+    }
+    with (
+        with_jobs() as there,
+        Service(storage, f"--address={there.jobs}", environment=there.environment) as service,
+    ):
         assert service.client.create(sweep)["state"] == "starting"
         wait_for(lambda: service.client.sweep("far")["state"] == "finished")
         trials = list(service.client.trials("far"))
@@ -95,12 +123,17 @@ def check_refusals(there: Cluster, folder: Path) -> None:
     """Asserts that what cannot be done there is one line."""
     storage = f"--storage={folder / 'shared'}"
     for arguments, status, said in (
-            (["show", "nothing", storage], 2, "unknown sweep 'nothing'"),
-            (["submit", "--name=n", storage, "--data-path=/nowhere", "--dataset=seq-mnist"], 1, "/nowhere"),
-            (["submit", "--name=n"], 2, "give it as the cluster's nodes see it"),
-            (["submit", storage], 2, "submit needs --name"),
-            (["submit", "--name=n", storage, "--sampler=tpee"], 2, "Did you mean 'tpe'?"),
-            (["logs", "n2"], 2, "no job of 'n2'")):
+        (["show", "nothing", storage], 2, "unknown sweep 'nothing'"),
+        (
+            ["submit", "--name=n", storage, "--data-path=/nowhere", "--dataset=seq-mnist"],
+            1,
+            "/nowhere",
+        ),
+        (["submit", "--name=n"], 2, "give it as the cluster's nodes see it"),
+        (["submit", storage], 2, "submit needs --name"),
+        (["submit", "--name=n", storage, "--sampler=tpee"], 2, "Did you mean 'tpe'?"),
+        (["logs", "n2"], 2, "no job of 'n2'"),
+    ):
         ended = asked(there, *arguments, cwd=folder)
         assert ended.status == status and said in ended.err + ended.out, ended
         assert (ended.err + ended.out).count("\n") == 1, ended
@@ -113,14 +146,26 @@ BEGAN = 'sweep n: 3 trials, 1 at a time\ndynamos-sweep-status: {"began": true}\n
 REFUSED = "Ray's own\ndynamos-sweep-status: {\"error\": \"a sweep 'n' exists\"}\nmore of Ray's own"
 
 
-@pytest.mark.parametrize("ends, submitted, said", [
-    ([(JobStatus.RUNNING, "")], 1, None),
-    ([(JobStatus.FAILED, BEGAN)], 1, None),
-    ([(JobStatus.FAILED, "OSError: libtorch"), (JobStatus.RUNNING, BEGAN)], 2, None),
-    ([(JobStatus.FAILED, "OSError: libtorch")] * 2, 2, "OSError: libtorch (job job-2 at http://there)"),
-    ([(JobStatus.FAILED, REFUSED)], 1, "a sweep 'n' exists (job job-1 at")])
+@pytest.mark.parametrize(
+    "ends, submitted, said",
+    [
+        ([(JobStatus.RUNNING, "")], 1, None),
+        ([(JobStatus.FAILED, BEGAN)], 1, None),
+        ([(JobStatus.FAILED, "OSError: libtorch"), (JobStatus.RUNNING, BEGAN)], 2, None),
+        (
+            [(JobStatus.FAILED, "OSError: libtorch")] * 2,
+            2,
+            "OSError: libtorch (job job-2 at http://there)",
+        ),
+        ([(JobStatus.FAILED, REFUSED)], 1, "a sweep 'n' exists (job job-1 at"),
+    ],
+)
 def test_a_submission_that_fails_at_its_start_is_made_once_more(
-        ends: list[tuple[JobStatus, str]], submitted: int, said: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    ends: list[tuple[JobStatus, str]],
+    submitted: int,
+    said: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     sent: list[str] = []
 
     class Server:

@@ -13,13 +13,23 @@ def places(nodes: list[Node], **changes: Any) -> Places:
     return Places(config(**changes), lambda: nodes)
 
 
-@pytest.mark.parametrize("changes, cpus, gpus, expected", [
-    ({}, 8, 0, 8), ({"cpus_per_trial": 3.0}, 8, 0, 2), ({"max_concurrent": 2}, 8, 0, 2),
-    ({"gpus_per_trial": 0.125}, 16, 1, 8), ({"gpus_per_trial": 1.0}, 16, 4, 4), ({"cpus_per_trial": 0.1}, 1, 0, 10),
-    ({"gpus_per_trial": 0.2}, 16, 1, 5),
-    ({"gpus_per_trial": 0.75}, 16, 4, 4),  # what is left of two GPUs holds no third trial
-    ({"gpus_per_trial": 0.5}, 16, 0, 0)])
-def test_what_a_node_holds(changes: dict[str, Any], cpus: float, gpus: float, expected: int) -> None:
+@pytest.mark.parametrize(
+    "changes, cpus, gpus, expected",
+    [
+        ({}, 8, 0, 8),
+        ({"cpus_per_trial": 3.0}, 8, 0, 2),
+        ({"max_concurrent": 2}, 8, 0, 2),
+        ({"gpus_per_trial": 0.125}, 16, 1, 8),
+        ({"gpus_per_trial": 1.0}, 16, 4, 4),
+        ({"cpus_per_trial": 0.1}, 1, 0, 10),
+        ({"gpus_per_trial": 0.2}, 16, 1, 5),
+        ({"gpus_per_trial": 0.75}, 16, 4, 4),  # what is left of two GPUs holds no third trial
+        ({"gpus_per_trial": 0.5}, 16, 0, 0),
+    ],
+)
+def test_what_a_node_holds(
+    changes: dict[str, Any], cpus: float, gpus: float, expected: int
+) -> None:
     assert places([Node("a", "host", cpus, gpus)], **changes).count() == expected
 
 
@@ -51,7 +61,9 @@ def test_memory_that_ran_out_halves_the_packing_of_that_node_once() -> None:
         taken.append(place)
     assert sorted((p.node, p.gpus) for p in taken) == [("a", 0.25)] * 4 + [("b", 0.5)] * 2
     assert there.thin_out(Place(1, 0.5, "b"), "b") and there.count() == 5
-    assert not there.thin_out(Place(1, 1.0, "b"), "b"), "a trial alone on its GPU gets no more by fewer neighbours"
+    assert not there.thin_out(Place(1, 1.0, "b"), "b"), (
+        "a trial alone on its GPU gets no more by fewer neighbours"
+    )
 
 
 def test_a_head_without_gpus_changes_nothing() -> None:
@@ -66,7 +78,9 @@ def test_where_nodes_differ_a_trial_counts_where_it_was_seen() -> None:
     there = places([Node("a", "one", 8, 1), Node("b", "two", 8, 1)], gpus_per_trial=0.125)
     assert there.thin_out(Place(1, 0.125, None), "a") and there.count() == 12
     seen = [Place(1, 0.125, "a")] * 3 + [Place(1, 0.125, "b")] * 8
-    assert there.free(seen) == Place(1, 0.25, "a") and there.free([*seen, Place(1, 0.25, "a")]) is None
+    assert (
+        there.free(seen) == Place(1, 0.25, "a") and there.free([*seen, Place(1, 0.25, "a")]) is None
+    )
 
 
 def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -> None:
@@ -90,7 +104,9 @@ def test_a_trial_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(UserError, match="--gpus-per-trial 1 is more than there is: 0"):
         refuse_unless_fit(config(gpus_per_trial=1.0), [Node("a", "one", 2, 0)])
     apart = [Node("a", "one", 1, 4), Node("b", "two", 16, 0)]
-    with pytest.raises(UserError, match="--cpus-per-trial 32 is more than there is: 16 on any one node"):
+    with pytest.raises(
+        UserError, match="--cpus-per-trial 32 is more than there is: 16 on any one node"
+    ):
         refuse_unless_fit(config(cpus_per_trial=32.0), apart)
     with pytest.raises(UserError, match="no node has both"):
         refuse_unless_fit(config(cpus_per_trial=2.0, gpus_per_trial=1.0), apart)

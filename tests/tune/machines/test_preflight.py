@@ -8,24 +8,56 @@ import pytest
 
 from tests.helpers.ledgers import config
 from tune.machines.places import Node
-from tune.machines.preflight import NodeReport, code_version, file_system, ledger_problems, problems_of, versions
+from tune.machines.preflight import (
+    NodeReport,
+    code_version,
+    file_system,
+    ledger_problems,
+    problems_of,
+    versions,
+)
 
-OWN = {"python": "3.11.7", "torch": "2.13.0", "ray": "2.60.0", "optuna": "5.0.0", "numpy": "2.4.6", "code": "abcd1234",
-       "data": "854888bb"}
-GOOD = NodeReport(Node("n", "gpu-7 10.0.0.7", 8, 1, "H200"), "H200, 141 GB", OWN, 0.1, 5e9, None, "854888bb")
+OWN = {
+    "python": "3.11.7",
+    "torch": "2.13.0",
+    "ray": "2.60.0",
+    "optuna": "5.0.0",
+    "numpy": "2.4.6",
+    "code": "abcd1234",
+    "data": "854888bb",
+}
+GOOD = NodeReport(
+    Node("n", "gpu-7 10.0.0.7", 8, 1, "H200"), "H200, 141 GB", OWN, 0.1, 5e9, None, "854888bb"
+)
 
 
 def test_a_node_like_the_driver_has_no_problem() -> None:
     assert problems_of(GOOD, OWN) == []
 
 
-@pytest.mark.parametrize("changes, said", [
-    ({"versions": OWN | {"torch": "2.14.0"}}, "gpu-7 10.0.0.7 has torch 2.14.0, the driver 2.13.0: install the same."),
-    ({"versions": OWN | {"code": "00000000"}}, "gpu-7 10.0.0.7 has code 00000000, the driver abcd1234: install"),
-    ({"storage": "PermissionError: no"}, "gpu-7 10.0.0.7 cannot use the storage: PermissionError: no. Give"),
-    ({"data": "1"}, "gpu-7 10.0.0.7 did not get the images as the driver has them: 1, not 854888bb."),
-    ({"clock": -61.0}, "gpu-7 10.0.0.7's clock is -61 s off: synchronise it (NTP)."),
-    ({"free_bytes": 2e8}, "gpu-7 10.0.0.7 has 0.2 GB of disk left: make room.")])
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        (
+            {"versions": OWN | {"torch": "2.14.0"}},
+            "gpu-7 10.0.0.7 has torch 2.14.0, the driver 2.13.0: install the same.",
+        ),
+        (
+            {"versions": OWN | {"code": "00000000"}},
+            "gpu-7 10.0.0.7 has code 00000000, the driver abcd1234: install",
+        ),
+        (
+            {"storage": "PermissionError: no"},
+            "gpu-7 10.0.0.7 cannot use the storage: PermissionError: no. Give",
+        ),
+        (
+            {"data": "1"},
+            "gpu-7 10.0.0.7 did not get the images as the driver has them: 1, not 854888bb.",
+        ),
+        ({"clock": -61.0}, "gpu-7 10.0.0.7's clock is -61 s off: synchronise it (NTP)."),
+        ({"free_bytes": 2e8}, "gpu-7 10.0.0.7 has 0.2 GB of disk left: make room."),
+    ],
+)
 def test_what_would_not_do_is_named_with_its_remedy(changes: dict[str, Any], said: str) -> None:
     [problem] = problems_of(dataclasses.replace(GOOD, **changes), OWN)
     assert problem.startswith(said)
@@ -49,11 +81,15 @@ def test_our_own_code_has_a_version_that_its_files_make(tmp_path: Path) -> None:
     assert code_version([package.rename(tmp_path / "other")]) not in seen
 
 
-def test_a_file_ledger_is_refused_on_a_network_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_ledger_is_refused_on_a_network_file_system(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert ledger_problems(config(), tmp_path) == []
     mounts = f"/dev/sda / ext4 rw 0 0\nserver:/export {tmp_path} nfs4 rw 0 0\n"
     read = Path.read_text
-    monkeypatch.setattr(Path, "read_text", lambda path, *a, **k: mounts if path.name == "mounts" else read(path))
+    monkeypatch.setattr(
+        Path, "read_text", lambda path, *a, **k: mounts if path.name == "mounts" else read(path)
+    )
     assert file_system(tmp_path / "runs") == "nfs4" and file_system(Path("/etc")) == "ext4"
     [problem] = ledger_problems(config(), tmp_path / "runs")
     assert "network file system (nfs4)" in problem and "--ledger-url" in problem
@@ -66,4 +102,7 @@ def test_a_file_ledger_is_refused_on_a_network_file_system(tmp_path: Path, monke
 
 def test_a_ledger_out_of_reach_is_one_line(tmp_path: Path) -> None:
     [problem] = ledger_problems(config(ledger_url="sqlite:////nowhere/at/all.db"), tmp_path)
-    assert problem.startswith("the ledger at sqlite:////nowhere/at/all.db cannot be reached: ") and "\n" not in problem
+    assert (
+        problem.startswith("the ledger at sqlite:////nowhere/at/all.db cannot be reached: ")
+        and "\n" not in problem
+    )

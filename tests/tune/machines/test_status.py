@@ -5,13 +5,13 @@ import pytest
 from tune.cli.main import main
 from tune.machines import status
 
-SAID = ('''a line
+SAID = """a line
 dynamos-sweep-status: {"began": true}
 trial 0 complete
 dynamos-sweep-status: {"error": "first"}
 dynamos-sweep-status: {"error": "no room\\nleft"}
 the end
-dynamos-sweep-status: {"error": "hal''')
+dynamos-sweep-status: {"error": "hal"""
 
 
 def test_states_are_told_from_what_is_said_to_people() -> None:
@@ -22,11 +22,14 @@ def test_states_are_told_from_what_is_said_to_people() -> None:
 
 
 @pytest.mark.parametrize("asked", [True, False])
-def test_an_error_is_told_to_a_program_that_asked(asked: bool, monkeypatch: pytest.MonkeyPatch,
-                                                  capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_told_to_a_program_that_asked(
+    asked: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv(status.ASKED_FOR, "1" if asked else "")
     assert main(["run", "--dataset", "seq-digit"]) == 2
     said = capsys.readouterr()
     assert said.err.startswith("dynamos-sweep: error: unknown dataset 'seq-digit'.")
-    assert status.error(said.out) == (said.err.removeprefix("dynamos-sweep: error: ").strip() if asked else None)
+    assert status.error(said.out) == (
+        said.err.removeprefix("dynamos-sweep: error: ").strip() if asked else None
+    )
     assert bool(said.out) == asked

@@ -61,20 +61,35 @@ def test_a_sweep_is_told_as_its_ledger_has_it(service: Served, tmp_path: Path) -
     name = summary["name"]
     whole = service.client.sweep(name)
     assert {**whole, **summary} == whole, "the list tells a part of it"
-    assert (whole["stream"], whole["space"], whole["objectives"]) == ("seq-digits", "four", ["val_class_il:max"])
-    assert whole["counts"]["complete"] == 3 and whole["best"]["number"] == 1 and whole["best"]["value"] == 60.5
-    assert whole["answer"].startswith("Trial 1 is best with val_class_il 60.50") and whole["pareto"] == [1]
+    assert (whole["stream"], whole["space"], whole["objectives"]) == (
+        "seq-digits",
+        "four",
+        ["val_class_il:max"],
+    )
+    assert (
+        whole["counts"]["complete"] == 3
+        and whole["best"]["number"] == 1
+        and whole["best"]["value"] == 60.5
+    )
+    assert whole["answer"].startswith("Trial 1 is best with val_class_il 60.50") and whole[
+        "pareto"
+    ] == [1]
     assert [p["name"] for p in whole["parameters"]] == list(whole["best"]["config"])
     trials = list(service.client.trials(name))
     assert [(t["number"], t["state"], t["value"]) for t in trials] == [
-        (0, "COMPLETE", 40.5), (1, "COMPLETE", 60.5), (2, "COMPLETE", 50.5)]
+        (0, "COMPLETE", 40.5),
+        (1, "COMPLETE", 60.5),
+        (2, "COMPLETE", 50.5),
+    ]
     assert trials[1]["config"]["lr"] == 0.1 and trials[1]["feasible"]
     trial = service.client.trial(name, 1)
     assert trial["by_task"]["val_class_il"][-1] == 60.5 and len(trial["results"]) == 2
     assert "--lr=0.1" in trial["command"] and trial["traceback"] is None
 
 
-def test_a_trial_that_failed_for_values_that_do_not_go_together_is_told(service: Served, tmp_path: Path) -> None:
+def test_a_trial_that_failed_for_values_that_do_not_go_together_is_told(
+    service: Served, tmp_path: Path
+) -> None:
     space = SearchSpace.from_dict("s", {"parameters": {"hidden_dim_ratio": {"choices": [4, 64]}}})
     made = config(space=space, base=config().base.replace(nf=8, hidden_dim_ratio=4), sampler="grid")
     reason = "hidden_dim_ratio 64 leaves an agent without hidden units"
@@ -85,19 +100,32 @@ def test_a_trial_that_failed_for_values_that_do_not_go_together_is_told(service:
         ledger.finish(trial.number, "FAIL", reason)
     first, told = (service.client.trial("s", number) for number in (0, trial.number))
     assert "--nf=8" in first["command"]
-    assert (told["command"], told["reason"], told["config"]) == (None, reason, {"hidden_dim_ratio": 64})
+    assert (told["command"], told["reason"], told["config"]) == (
+        None,
+        reason,
+        {"hidden_dim_ratio": 64},
+    )
 
 
-def test_answers_have_the_fields_that_are_described_and_no_others(service: Served, tmp_path: Path) -> None:
+def test_answers_have_the_fields_that_are_described_and_no_others(
+    service: Served, tmp_path: Path
+) -> None:
     swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, {"lr": 0.05}, values=(40, 60, 50, 45))
     with driven(Ledger.create(tmp_path, config(name="other"), {})) as ledger:
         complete(ledger, 10.0, 20.0)
         report(ledger, begun(ledger).number, 55.0)
-    kinds = {"/sweeps": answers.SweepPage, "/sweeps/s": answers.Sweep, "/sweeps/s/trials": answers.TrialPage,
-             "/sweeps/s/trials/1": answers.Trial, "/sweeps/other/trials/1": answers.Trial,
-             "/sweeps/s/best": answers.Best, "/sweeps/s/pareto": answers.ParetoSet,
-             "/sweeps/s/importance": answers.Importance, "/compare?sweeps=s,other": answers.Comparison,
-             "/options": answers.Options}
+    kinds = {
+        "/sweeps": answers.SweepPage,
+        "/sweeps/s": answers.Sweep,
+        "/sweeps/s/trials": answers.TrialPage,
+        "/sweeps/s/trials/1": answers.Trial,
+        "/sweeps/other/trials/1": answers.Trial,
+        "/sweeps/s/best": answers.Best,
+        "/sweeps/s/pareto": answers.ParetoSet,
+        "/sweeps/s/importance": answers.Importance,
+        "/compare?sweeps=s,other": answers.Comparison,
+        "/options": answers.Options,
+    }
     for path, kind in kinds.items():
         TypeAdapter(kind).validate_json(service.ask("GET", path).content, strict=True)
     dry = service.client.create(asked(), dry_run=True)
@@ -112,8 +140,14 @@ def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
         report(ledger, number, 55.0)
         wait_for(lambda: service.client.sweep("s")["counts"]["complete"] == 1)
         (running,) = service.client.trials("s", state="RUNNING")
-        assert (running["number"], running["tasks_done"], running["metrics"]["val_class_il"]) == (number, 1, 55.0)
-        assert (running["value"], running["curve"], running["n_tasks"]) == (None, [55.0], 2), "what it has so far"
+        assert (running["number"], running["tasks_done"], running["metrics"]["val_class_il"]) == (
+            number,
+            1,
+            55.0,
+        )
+        assert (running["value"], running["curve"], running["n_tasks"]) == (None, [55.0], 2), (
+            "what it has so far"
+        )
         ledger.finish(number, "FAIL", "a reason")
         wait_for(lambda: service.client.sweep("s")["counts"]["fail"] == 1)
         assert service.client.trial("s", number)["reason"] == "a reason"
@@ -128,7 +162,9 @@ def test_a_ledger_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None
     assert sweeps.told(name) == (None, True), "nothing was read yet"
     content, now = sweeps.read(name), time.monotonic()
     with patch("time.monotonic", return_value=now + 60):
-        assert sweeps.told(name) == (content, False), "an old view of what has not changed is current"
+        assert sweeps.told(name) == (content, False), (
+            "an old view of what has not changed is current"
+        )
     (tmp_path / name / "ledger.db").touch()
     with patch("time.monotonic", return_value=now + 61):
         assert sweeps.told(name) == (content, True), "it was current a second ago"
@@ -148,12 +184,21 @@ def test_a_sweep_that_was_removed_and_made_anew_is_another(service: Served, tmp_
     assert service.client.sweep("s")["budget"] == 9
 
 
-@pytest.mark.parametrize("query, numbers", [
-    ({}, [0, 1, 2]), ({"sort": "value", "order": "desc"}, [1, 2, 0]), ({"sort": "lr"}, [2, 1, 0]),
-    ({"sort": "val_class_il", "limit": 1, "offset": 1}, [2]), ({"state": "COMPLETE", "q": "points:1"}, [1]),
-    ({"state": "FAIL"}, []), ({"sort": "reason"}, [0, 1, 2])])
-def test_trials_are_filtered_sorted_and_paged(service: Served, tmp_path: Path, query: dict[str, Any],
-                                             numbers: list[int]) -> None:
+@pytest.mark.parametrize(
+    "query, numbers",
+    [
+        ({}, [0, 1, 2]),
+        ({"sort": "value", "order": "desc"}, [1, 2, 0]),
+        ({"sort": "lr"}, [2, 1, 0]),
+        ({"sort": "val_class_il", "limit": 1, "offset": 1}, [2]),
+        ({"state": "COMPLETE", "q": "points:1"}, [1]),
+        ({"state": "FAIL"}, []),
+        ({"sort": "reason"}, [0, 1, 2]),
+    ],
+)
+def test_trials_are_filtered_sorted_and_paged(
+    service: Served, tmp_path: Path, query: dict[str, Any], numbers: list[int]
+) -> None:
     name = swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50)).config.name
     found = service.ask("GET", f"/sweeps/{name}/trials", params=query).json()
     assert [t["number"] for t in found["trials"]] == numbers
@@ -161,8 +206,9 @@ def test_trials_are_filtered_sorted_and_paged(service: Served, tmp_path: Path, q
     assert (refused["field"], refused["nearest"]) == ("sort", "lr")
 
 
-@pytest.mark.parametrize("path", [
-    "/sweeps?state=runing", "/sweeps/s/trials?state=COMPLET", "/sweeps/s/best?choose=bst"])
+@pytest.mark.parametrize(
+    "path", ["/sweeps?state=runing", "/sweeps/s/trials?state=COMPLET", "/sweeps/s/best?choose=bst"]
+)
 def test_what_is_wrong_in_a_query_is_named_with_what_is_right(service: Served, path: str) -> None:
     near = {"runing": "running", "COMPLET": "COMPLETE", "bst": "best"}[path.rpartition("=")[2]]
     assert problem(service.ask("GET", path), 422)["nearest"] == near
@@ -172,16 +218,22 @@ def test_the_csv_is_that_of_the_sweeps_folder(service: Served, tmp_path: Path) -
     name = swept(tmp_path, {"lr": 0.1}, values=(40, 60)).config.name
     rows = list(csv.DictReader(io.StringIO(service.client.trials_csv(name))))
     assert [row["number"] for row in rows] == ["0", "1"] and rows[1]["lr"] == "0.1"
-    wanted = service.ask("GET", f"/sweeps/{name}/trials", params={"format": "csv", "q": "points:1"}).text
-    assert [row["number"] for row in csv.DictReader(io.StringIO(wanted))] == ["1"], "what the filter lets through"
+    wanted = service.ask(
+        "GET", f"/sweeps/{name}/trials", params={"format": "csv", "q": "points:1"}
+    ).text
+    assert [row["number"] for row in csv.DictReader(io.StringIO(wanted))] == ["1"], (
+        "what the filter lets through"
+    )
 
 
 def test_the_best_is_given_in_every_form(service: Served, tmp_path: Path) -> None:
     name = swept(tmp_path, {"lr": 0.1}, {"lr": 0.02}, values=(40, 60, 50)).config.name
     found = service.client.best(name)
     assert found["trial"]["number"] == 1 and found["config"]["lr"] == 0.1
-    texts = {kind: service.ask("GET", f"/sweeps/{name}/best", params={"format": kind}).text
-             for kind in ("yaml", "args", "command")}
+    texts = {
+        kind: service.ask("GET", f"/sweeps/{name}/best", params={"format": kind}).text
+        for kind in ("yaml", "args", "command")
+    }
     assert yaml.safe_load(texts["yaml"])["config"] == found["config"]
     space: dict[str, Any] = {}
     exec(texts["args"], space)
@@ -189,12 +241,23 @@ def test_the_best_is_given_in_every_form(service: Served, tmp_path: Path) -> Non
     assert texts["command"].strip() == found["commands"]["dynamos"]
     problem(service.ask("GET", f"/sweeps/{name}/best", params={"choose": "bst"}), 422)
     Ledger.create(tmp_path, config("empty"), {})
-    assert "no trial of 'empty' has completed" in problem(service.ask("GET", "/sweeps/empty/best"), 409)["detail"]
+    assert (
+        "no trial of 'empty' has completed"
+        in problem(service.ask("GET", "/sweeps/empty/best"), 409)["detail"]
+    )
 
 
 def test_report_pareto_importance_and_comparison(service: Served, tmp_path: Path) -> None:
-    points = [{"lr": lr, "policy_penalty": -p} for lr, p in ((0.02, 60.0), (0.1, 90.0), (0.15, 500.0), (0.05, 80.0),
-                                                             *((0.2 + i / 100, 70.0) for i in range(5)))]
+    points = [
+        {"lr": lr, "policy_penalty": -p}
+        for lr, p in (
+            (0.02, 60.0),
+            (0.1, 90.0),
+            (0.15, 500.0),
+            (0.05, 80.0),
+            *((0.2 + i / 100, 70.0) for i in range(5)),
+        )
+    ]
     one = swept(tmp_path, *points, values=(40, 60, 50, 70, 45, 46, 47, 48, 49, 51)).config.name
     with driven(Ledger.create(tmp_path, config("other"), {})) as ledger:
         complete(ledger, 50.0, 44.0)
@@ -234,8 +297,12 @@ def test_what_was_made_but_not_started_is_started_when_asked_again(service: Serv
 
 def test_two_who_ask_at_once_make_one_sweep(service: Served) -> None:
     answers: list[int] = []
-    asking = [threading.Thread(target=lambda: answers.append(service.ask("POST", "/sweeps", json=asked()).status_code))
-              for _ in range(4)]
+    asking = [
+        threading.Thread(
+            target=lambda: answers.append(service.ask("POST", "/sweeps", json=asked()).status_code)
+        )
+        for _ in range(4)
+    ]
     for thread in asking:
         thread.start()
     for thread in asking:
@@ -243,31 +310,48 @@ def test_two_who_ask_at_once_make_one_sweep(service: Served) -> None:
     assert sorted(answers) == [200, 200, 200, 201]
 
 
-def test_a_whole_sweep_config_is_a_body_in_json_and_in_yaml(service: Served, tmp_path: Path) -> None:
+def test_a_whole_sweep_config_is_a_body_in_json_and_in_yaml(
+    service: Served, tmp_path: Path
+) -> None:
     whole = config("whole", trials=7, base=config().base.replace(nf=8, device="cpu"))
     given = whole.to_dict() | {"base": whole.base.replace(device="auto").to_dict()}
     del given["base"]["data_path"]
-    body = {name: value for name, value in given.items() if name not in ("confirms", "ledger_url", "tracking_uri")}
-    answer = service.ask("POST", "/sweeps", data=yaml.safe_dump(body, sort_keys=False),
-                         headers={"Content-Type": "application/yaml"})
+    body = {
+        name: value
+        for name, value in given.items()
+        if name not in ("confirms", "ledger_url", "tracking_uri")
+    }
+    answer = service.ask(
+        "POST",
+        "/sweeps",
+        data=yaml.safe_dump(body, sort_keys=False),
+        headers={"Content-Type": "application/yaml"},
+    )
     assert answer.status_code == 201, answer.text
     assert Ledger.open(tmp_path, "whole").config == whole, "its trials hold no GPU, so auto is cpu"
     assert service.client.create(whole)["name"] == "whole"
 
 
 def test_a_body_of_numpys_values_is_the_same_as_of_pythons(service: Served) -> None:
-    given = {"trials": np.int64(2),
-             "base": {**BASE, "lr": np.float32(0.5), "n_epochs": np.float64(2), "warmup": np.False_},
-             "space": {"parameters": {"minibatch_size": {"low": np.int64(4), "high": 32.0}}},
-             "points": [{"minibatch_size": np.float64(5)}]}
+    given = {
+        "trials": np.int64(2),
+        "base": {**BASE, "lr": np.float32(0.5), "n_epochs": np.float64(2), "warmup": np.False_},
+        "space": {"parameters": {"minibatch_size": {"low": np.int64(4), "high": 32.0}}},
+        "points": [{"minibatch_size": np.float64(5)}],
+    }
     found = service.client.create(asked(**given), dry_run=True)
-    assert found["config"]["base"] | {"lr": 0.5, "n_epochs": 2, "warmup": False} == found["config"]["base"]
+    assert (
+        found["config"]["base"] | {"lr": 0.5, "n_epochs": 2, "warmup": False}
+        == found["config"]["base"]
+    )
     assert found["config"]["points"] == [{"minibatch_size": 5}]
     with pytest.raises(UserError, match="n_epochs"):
         service.client.create(asked(base={**BASE, "n_epochs": 1.5}), dry_run=True)
 
 
-def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(service: Served, tmp_path: Path) -> None:
+def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(
+    service: Served, tmp_path: Path
+) -> None:
     found = service.client.create(asked(trials=9), dry_run=True)
     assert [s["source"] for s in found["suggestions"]] == ["base", *["sampler"] * 5]
     base = found["config"]["base"]
@@ -282,15 +366,28 @@ def test_a_range_of_whole_numbers_is_searched(service: Served) -> None:
     assert all(isinstance(s["config"]["nf"], int) for s in found["suggestions"])
 
 
-@pytest.mark.parametrize("streams, path", [
-    (("seq-digits", "seq-mnist"), "/images"), (("seq-mnist", "seq-digits"), "/images"),
-    (("seq-digits", "seq-digits"), None)])
-def test_two_streams_have_the_services_images_where_either_needs_them(streams: tuple[str, str],
-                                                                      path: str | None) -> None:
-    request = SweepRequest.model_validate({
-        "name": "a", "protocol": "two-stream", "base": {"dataset": streams[0]},
-        "report_on": {"dataset": streams[1], "class_order_seed": 3}})
-    meant = sweep_config(request, {"data_path": "/images", "ledger_url": None, "tracking_uri": None})
+@pytest.mark.parametrize(
+    "streams, path",
+    [
+        (("seq-digits", "seq-mnist"), "/images"),
+        (("seq-mnist", "seq-digits"), "/images"),
+        (("seq-digits", "seq-digits"), None),
+    ],
+)
+def test_two_streams_have_the_services_images_where_either_needs_them(
+    streams: tuple[str, str], path: str | None
+) -> None:
+    request = SweepRequest.model_validate(
+        {
+            "name": "a",
+            "protocol": "two-stream",
+            "base": {"dataset": streams[0]},
+            "report_on": {"dataset": streams[1], "class_order_seed": 3},
+        }
+    )
+    meant = sweep_config(
+        request, {"data_path": "/images", "ledger_url": None, "tracking_uri": None}
+    )
     assert meant.reported_base.data_path == path and meant.reported_base.dataset == streams[1]
 
 
@@ -301,63 +398,123 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
         service.client.create(asked(trials=4), dry_run=True)
 
 
-@pytest.mark.parametrize("changes, field, near", [
-    ({"trails": 3}, "trails", "trials"), ({"sampler": "tpee"}, "sampler", "tpe"), ({"space": "cor"}, "space", "core"),
-    ({"base": {"zzz": 1}}, "base.zzz", None),
-    ({"base": {"keep_ration": 1}}, "base.keep_ration", "keep_ratio"),
-    ({"base": {"lr": -1}}, "base.lr", None), ({"base": {"lr": "0.1"}}, "base.lr", None),
-    ({"base": {"data_path": "/etc"}}, "base.data_path", None), ({"ledger_url": "sqlite:////tmp/x"}, "ledger_url", None),
-    ({"tracking_uri": "http://x"}, "tracking_uri", None), ({"confirms": "a"}, "confirms", None),
-    ({"name": "../a"}, "name", None), ({"name": ".a"}, "name", None), ({"warm_start": "../a"}, "warm_start", None),
-    ({"space": "../core.yaml"}, "space", "core"), ({"space": {"parameters": {}}}, "space.parameters", None),
-    ({"space": {"parameters": {"lrr": {"low": 1, "high": 2}}}}, "space.parameters.lrr", "lr"),
-    ({"space": {"parameters": {"lr": {"low": 3, "high": 2}}}}, "space.parameters.lr", None),
-    ({"space": {"parameters": {"lr": {"low": 0.1, "hihg": 2}}}}, "space.parameters.lr.hihg", "high"),
-    ({"space": {"parameters": {"lr": {"choices": []}}}}, "space.parameters.lr.choices", None),
-    ({"objectives": ["val_clas_il"]}, "objectives", "val_class_il"), ({"constraints": ["x"]}, "constraints", None),
-    ({"base": {"dataset": "seq-digit"}}, "base.dataset", "seq-digits"),
-    ({"base": {"model": "dynamo"}}, "base.model", "dynamos"),
-    ({"trials": 0}, "trials", None), ({"trials": 1e400}, "trials", None), ({"points": [{"lr": 900.0}]}, None, None),
-    ({"points": [{"lr": "0.05"}]}, None, None), ({"points": [{"nf": 8}]}, None, None),
-    ({"pruner": "wilcoxon", "seeds": 1}, None, None), ({"warm_start": "none"}, None, None)])
-def test_what_is_wrong_is_named_with_what_is_right(service: Served, tmp_path: Path, changes: dict[str, Any],
-                                                  field: str | None, near: str | None) -> None:
-    answer = service.ask("POST", "/sweeps", data=json.dumps(asked(**changes)),
-                         headers={"Content-Type": "application/json"})
+@pytest.mark.parametrize(
+    "changes, field, near",
+    [
+        ({"trails": 3}, "trails", "trials"),
+        ({"sampler": "tpee"}, "sampler", "tpe"),
+        ({"space": "cor"}, "space", "core"),
+        ({"base": {"zzz": 1}}, "base.zzz", None),
+        ({"base": {"keep_ration": 1}}, "base.keep_ration", "keep_ratio"),
+        ({"base": {"lr": -1}}, "base.lr", None),
+        ({"base": {"lr": "0.1"}}, "base.lr", None),
+        ({"base": {"data_path": "/etc"}}, "base.data_path", None),
+        ({"ledger_url": "sqlite:////tmp/x"}, "ledger_url", None),
+        ({"tracking_uri": "http://x"}, "tracking_uri", None),
+        ({"confirms": "a"}, "confirms", None),
+        ({"name": "../a"}, "name", None),
+        ({"name": ".a"}, "name", None),
+        ({"warm_start": "../a"}, "warm_start", None),
+        ({"space": "../core.yaml"}, "space", "core"),
+        ({"space": {"parameters": {}}}, "space.parameters", None),
+        ({"space": {"parameters": {"lrr": {"low": 1, "high": 2}}}}, "space.parameters.lrr", "lr"),
+        ({"space": {"parameters": {"lr": {"low": 3, "high": 2}}}}, "space.parameters.lr", None),
+        (
+            {"space": {"parameters": {"lr": {"low": 0.1, "hihg": 2}}}},
+            "space.parameters.lr.hihg",
+            "high",
+        ),
+        ({"space": {"parameters": {"lr": {"choices": []}}}}, "space.parameters.lr.choices", None),
+        ({"objectives": ["val_clas_il"]}, "objectives", "val_class_il"),
+        ({"constraints": ["x"]}, "constraints", None),
+        ({"base": {"dataset": "seq-digit"}}, "base.dataset", "seq-digits"),
+        ({"base": {"model": "dynamo"}}, "base.model", "dynamos"),
+        ({"trials": 0}, "trials", None),
+        ({"trials": 1e400}, "trials", None),
+        ({"points": [{"lr": 900.0}]}, None, None),
+        ({"points": [{"lr": "0.05"}]}, None, None),
+        ({"points": [{"nf": 8}]}, None, None),
+        ({"pruner": "wilcoxon", "seeds": 1}, None, None),
+        ({"warm_start": "none"}, None, None),
+    ],
+)
+def test_what_is_wrong_is_named_with_what_is_right(
+    service: Served, tmp_path: Path, changes: dict[str, Any], field: str | None, near: str | None
+) -> None:
+    answer = service.ask(
+        "POST",
+        "/sweeps",
+        data=json.dumps(asked(**changes)),
+        headers={"Content-Type": "application/json"},
+    )
     refused = problem(answer, 422)
-    tried = service.ask("POST", "/sweeps?dry_run=true", data=answer.request.body,
-                        headers={"Content-Type": "application/json"})
+    tried = service.ask(
+        "POST",
+        "/sweeps?dry_run=true",
+        data=answer.request.body,
+        headers={"Content-Type": "application/json"},
+    )
     assert tried.json() == refused, "a dry run says the same"
     assert (refused.get("field"), refused.get("nearest")) == (field, near), refused
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
 
-@pytest.mark.parametrize("body, kind", [
-    (b"{", "application/json"), (b"[" * 100_000, "application/json"), (b"\xff", "application/json"),
-    (b"a: &a [1]\nb: *a", "application/yaml"), (b"[" * 10_000, "application/yaml"), (b"!!python/name:os.system x",
-                                                                                    "application/yaml"),
-    (b"name: a\nseeds: 2\nname: b", "application/yaml"), (b"a: [", "application/yaml"),
-    (b"name: !!bool x", "application/yaml"), (b"name: !!int ''", "application/yaml"),
-    (b"name: !!timestamp foo", "application/yaml"), (b"a: 1" + b":1" * 300 + b".0", "application/yaml"),
-    (b"[" + b"1," * 150_000 + b"1]", "application/yaml"), (rb'{"\ud800": 1}', "application/json"),
-    (rb'{"name": "a", "base": {"\ud800": 1}}', "application/yaml"),
-    (rb'{"\ud800": 1, "\ud800": 1}', "application/yaml")])
-def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(service: Served, body: bytes, kind: str) -> None:
+@pytest.mark.parametrize(
+    "body, kind",
+    [
+        (b"{", "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b"\xff", "application/json"),
+        (b"a: &a [1]\nb: *a", "application/yaml"),
+        (b"[" * 10_000, "application/yaml"),
+        (b"!!python/name:os.system x", "application/yaml"),
+        (b"name: a\nseeds: 2\nname: b", "application/yaml"),
+        (b"a: [", "application/yaml"),
+        (b"name: !!bool x", "application/yaml"),
+        (b"name: !!int ''", "application/yaml"),
+        (b"name: !!timestamp foo", "application/yaml"),
+        (b"a: 1" + b":1" * 300 + b".0", "application/yaml"),
+        (b"[" + b"1," * 150_000 + b"1]", "application/yaml"),
+        (rb'{"\ud800": 1}', "application/json"),
+        (rb'{"name": "a", "base": {"\ud800": 1}}', "application/yaml"),
+        (rb'{"\ud800": 1, "\ud800": 1}', "application/yaml"),
+    ],
+)
+def test_a_body_that_cannot_be_read_is_no_fault_of_the_service(
+    service: Served, body: bytes, kind: str
+) -> None:
     answer = service.ask("POST", "/sweeps", data=body, headers={"Content-Type": kind})
     assert answer.status_code in (400, 422), answer.text
     problem(answer, answer.status_code)
 
 
-@pytest.mark.parametrize("method, path, body, key", [
-    ("POST", "/sweeps", '{"name": "a", "seeds": 2, "name": "b"}', "name"),
-    ("POST", "/sweeps?dry_run=true", '{"name": "a", "base": {"lr": 0.1,\n"lr": 0.1}}', "lr"),
-    ("POST", "/sweeps", '{"name": "a", "points": [{"lr": 0.1}, {"lr": 0.1, "\\u006cr": 0.2}]}', "lr"),
-    ("PATCH", "/sweeps/s", '{"tags": {"a": "x", "a": "x"}}', "a")])
+@pytest.mark.parametrize(
+    "method, path, body, key",
+    [
+        ("POST", "/sweeps", '{"name": "a", "seeds": 2, "name": "b"}', "name"),
+        ("POST", "/sweeps?dry_run=true", '{"name": "a", "base": {"lr": 0.1,\n"lr": 0.1}}', "lr"),
+        (
+            "POST",
+            "/sweeps",
+            '{"name": "a", "points": [{"lr": 0.1}, {"lr": 0.1, "\\u006cr": 0.2}]}',
+            "lr",
+        ),
+        ("PATCH", "/sweeps/s", '{"tags": {"a": "x", "a": "x"}}', "a"),
+    ],
+)
 def test_a_json_body_in_which_a_key_stands_twice_is_refused_as_a_yaml_one_is(
-        service: Served, tmp_path: Path, method: str, path: str, body: str, key: str) -> None:
-    answer = service.ask(method, path, data=body.encode(), headers={"Content-Type": "application/json"})
-    assert problem(answer, 400)["detail"] == f"the body is not readable: {key} stands twice; leave one of them."
-    yaml_body = service.ask(method, path, data=body.encode(), headers={"Content-Type": "application/yaml"})
+    service: Served, tmp_path: Path, method: str, path: str, body: str, key: str
+) -> None:
+    answer = service.ask(
+        method, path, data=body.encode(), headers={"Content-Type": "application/json"}
+    )
+    assert (
+        problem(answer, 400)["detail"]
+        == f"the body is not readable: {key} stands twice; leave one of them."
+    )
+    yaml_body = service.ask(
+        method, path, data=body.encode(), headers={"Content-Type": "application/yaml"}
+    )
     assert yaml_body.status_code == 400 and list(tmp_path.iterdir()) == []
 
 
@@ -378,7 +535,9 @@ def test_stopping_is_asked_of_the_ledger(service: Served, tmp_path: Path) -> Non
         service.client.trial("s", 9)
 
 
-def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Served, tmp_path: Path) -> None:
+def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(
+    service: Served, tmp_path: Path
+) -> None:
     with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
         wait_for(lambda: service.client.sweep("s")["state"] == "running")
         with pytest.raises(UserError, match="trial 0 of s does not run: it is waiting"):
@@ -392,17 +551,23 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(service: Ser
     with pytest.raises(UserError, match="do not change between CPU and GPU"):
         service.client.extend("s", 2, gpus_per_trial=1.0)
     service.client.extend("s", 2, max_concurrent=1, time_budget_seconds=90.0)
-    assert service.drivers.started == [("extend", "s", ["--trials=+2", "--time-budget=90.000", "--max-concurrent=1"])]
+    assert service.drivers.started == [
+        ("extend", "s", ["--trials=+2", "--time-budget=90.000", "--max-concurrent=1"])
+    ]
     for body in ({"trials": 0}, {}, {"trials": 2, "threads": 3}):
         problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
 
 
 @pytest.mark.parametrize("seen_to_end", [True, pytest.param(False, marks=pytest.mark.slow)])
-def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service: Served, tmp_path: Path,
-                                                                         seen_to_end: bool) -> None:
+def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(
+    service: Served, tmp_path: Path, seen_to_end: bool
+) -> None:
     Ledger.create(tmp_path, config(), {})
-    drive = ("import sys, time; from pathlib import Path; from results.ledger.ledger import Ledger\n"
-             "with Ledger.open(Path(sys.argv[1]), 's').driving(): print('drives', flush=True); time.sleep(600)")
+    drive = (
+        "import sys, time; from pathlib import Path; from results.ledger.ledger import "
+        "Ledger\nwith Ledger.open(Path(sys.argv[1]), 's').driving(): print('drives', flush=True); "
+        "time.sleep(600)"
+    )
     driver = subprocess.Popen([sys.executable, "-c", drive, str(tmp_path)], stdout=subprocess.PIPE)
     try:
         assert driver.stdout is not None and driver.stdout.readline() == b"drives\n"
@@ -411,7 +576,8 @@ def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(service
         driver.kill()
         driver.wait()
     with ExitStack() as changed:
-        if not seen_to_end:  # as of one on another machine, or before a reboot: only its silence tells
+        # as of one on another machine, or before a reboot: only its silence tells
+        if not seen_to_end:
             changed.enter_context(patch("results.ledger.lease.gone", lambda _: False))
             changed.enter_context(patch("tune.service.state.sweeps.LAPSE_SECONDS", 3.0))
         wait_for(lambda: service.client.sweep("s")["state"] == "killed")
@@ -439,10 +605,15 @@ def test_what_is_asked_for_anew_is_not_what_was_being_read_before(tmp_path: Path
             wait_for(lambda: later.running())
             time.sleep(0.2)
             go_on.set()
-            assert [found.result().trials[0].state for found in (earlier, later)] == ["WAITING", "COMPLETE"]
+            assert [found.result().trials[0].state for found in (earlier, later)] == [
+                "WAITING",
+                "COMPLETE",
+            ]
 
 
-def test_a_look_and_the_time_of_a_running_trial_are_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_look_and_the_time_of_a_running_trial_are_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.service.state.sweeps.TICK_SECONDS", 0.1)
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
@@ -451,12 +622,17 @@ def test_a_look_and_the_time_of_a_running_trial_are_changes(tmp_path: Path, monk
         time.sleep(0.3)
         after = sweeps.newest("s")
         assert after.rows[0]["seconds"] - before.rows[0]["seconds"] >= 0.3
-        assert after.whole["cpu_seconds"] > before.whole["cpu_seconds"] and after.changed[0] > before.changed[0]
+        assert (
+            after.whole["cpu_seconds"] > before.whole["cpu_seconds"]
+            and after.changed[0] > before.changed[0]
+        )
         ledger.enter_look("s-confirm-1", {"at": "now", "configurations": 2, "seeds": [5]})
     assert list(sweeps.newest("s").whole["looks"]) == ["s-confirm-1"]
 
 
-def test_a_confirmation_of_a_sweep_with_the_longest_name_is_found(service: Served, tmp_path: Path) -> None:
+def test_a_confirmation_of_a_sweep_with_the_longest_name_is_found(
+    service: Served, tmp_path: Path
+) -> None:
     with driven(Ledger.create(tmp_path, config("a" * 100, trials=1), {})) as ledger:
         complete(ledger, 10.0, 20.0)
     assert service.client.confirm("a" * 100, seeds=2, top=1)["name"] == "a" * 100 + "-confirm-1"
@@ -468,15 +644,18 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
     made = service.client.confirm("s", seeds=2, top=1)
     assert (made["name"], made["confirms"], made["seeds"]) == ("s-confirm-1", "s", 2)
     assert service.drivers.started == [("resume", "s-confirm-1", [])]
-    assert service.client.confirm("s", seeds=2, top=1)["name"] == "s-confirm-1", "asked again it is the same"
+    assert service.client.confirm("s", seeds=2, top=1)["name"] == "s-confirm-1", (
+        "asked again it is the same"
+    )
     Ledger.create(tmp_path, config("empty"), {})
     with pytest.raises(UserError, match="no trial of 'empty'"):
         service.client.confirm("empty")
 
 
 @pytest.mark.parametrize("state", ["starting", "running"])
-def test_what_is_still_searched_is_not_confirmed(service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                                 state: str) -> None:
+def test_what_is_still_searched_is_not_confirmed(
+    service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
+) -> None:
     with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:
         complete(ledger, 10.0, 20.0)
     with ExitStack() as driver:
@@ -485,23 +664,37 @@ def test_what_is_still_searched_is_not_confirmed(service: Served, tmp_path: Path
         else:  # its driver has not yet got as far as the ledger
             monkeypatch.setattr(service.drivers, "starting", lambda name, sessions: name == "s")
         refused = problem(service.ask("POST", "/sweeps/s/confirm"), 409)
-    assert refused["detail"] == (f"the sweep 's' is {state}, and may yet find better; wait for it, or stop it: "
-                                 f"dynamos-sweep stop s --storage {tmp_path}")
+    assert refused["detail"] == (
+        f"the sweep 's' is {state}, and may yet find better; wait for it, or stop it: "
+        f"dynamos-sweep stop s --storage {tmp_path}"
+    )
     assert Ledger.open(tmp_path, "s").looks == {} and service.drivers.started == []
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["s"]
 
 
-def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(service: Served, tmp_path: Path) -> None:
+def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(
+    service: Served, tmp_path: Path
+) -> None:
     confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     told = service.client.sweep("s-confirm-1")
-    assert told["answer"].startswith("Confirmed on test images: trial 11, which the sweep chose, is better than the "
-                                     "baseline by 2.83 points, ")
-    assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == ([], "", "", [], None)
+    assert told["answer"].startswith(
+        "Confirmed on test images: trial 11, which the sweep chose, is better than the "
+        "baseline by 2.83 points, "
+    )
+    assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == (
+        [],
+        "",
+        "",
+        [],
+        None,
+    )
     refused = problem(service.ask("GET", "/sweeps/s-confirm-1/best"), 409)
     assert "would be to choose on test images" in refused["detail"]
 
 
-def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(service: Served, tmp_path: Path) -> None:
+def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(
+    service: Served, tmp_path: Path
+) -> None:
     sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0])
     before = service.client.sweep("s")
     assert before["verdict"] is None and before["answer"].startswith("None of ")
@@ -509,18 +702,31 @@ def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(service: Served, 
     until = time.monotonic() + 30
     while (told := service.client.sweep("s"))["verdict"] is None and time.monotonic() < until:
         time.sleep(0.2)  # a view is a second old at most
-    assert told["verdict"] == "refuted" and told["answer"].startswith("Refuted on test images: trial 11, which ")
+    assert told["verdict"] == "refuted" and told["answer"].startswith(
+        "Refuted on test images: trial 11, which "
+    )
     assert told["looks"]["s-confirm-1"]["outcome"]["metrics"]["baseline_test_class_il"] == 81
     assert next(s["verdict"] for s in service.client.sweeps() if s["name"] == "s") == "refuted"
 
 
-def test_a_confirmation_may_be_asked_to_compare_with_the_preset(service: Served, tmp_path: Path) -> None:
+def test_a_confirmation_may_be_asked_to_compare_with_the_preset(
+    service: Served, tmp_path: Path
+) -> None:
     swept(tmp_path, {"lr": 0.1}, values=(60, 70), base=config().base.replace(nf=8))
-    named = [service.client.confirm("s", seeds=2, top=1, baseline=which)["name"] for which in (None, "preset")]
+    named = [
+        service.client.confirm("s", seeds=2, top=1, baseline=which)["name"]
+        for which in (None, "preset")
+    ]
     made = [Ledger.open(tmp_path, name) for name in named]
     assert [there.config.base.nf for there in made] == [8, 32]
-    assert made[1].record["baseline"].endswith("which has what no trial of the sweep had: nf 32, not 8")
-    refused = problem(service.ask("POST", "/sweeps/s/confirm", json={"baseline": "/etc/passwd"}), 422)
+    assert (
+        made[1]
+        .record["baseline"]
+        .endswith("which has what no trial of the sweep had: nf 32, not 8")
+    )
+    refused = problem(
+        service.ask("POST", "/sweeps/s/confirm", json={"baseline": "/etc/passwd"}), 422
+    )
     assert refused["field"] == "baseline"
 
 
@@ -536,23 +742,40 @@ def test_no_file_of_a_sweep_stays_open(service: Served, tmp_path: Path) -> None:
     gc.collect()  # what the test itself opened
     for path in ("", "/s", "/s/trials", "/s/report", "/s-confirm-1"):
         service.ask("GET", f"/sweeps{path}")
-    assert [service.ask("POST", "/sweeps", json=asked()).status_code for _ in range(2)] == [201, 200]
+    assert [service.ask("POST", "/sweeps", json=asked()).status_code for _ in range(2)] == [
+        201,
+        200,
+    ]
     opened = [os.path.realpath(file) for file in Path("/proc/self/fd").iterdir()]
     assert [file for file in opened if file.startswith(str(tmp_path))] == []
 
 
-def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp_path: Path) -> None:
+def test_events_begin_with_a_snapshot_and_tell_what_changes(
+    service: Served, tmp_path: Path
+) -> None:
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         complete(ledger, 10.0, 20.0)
         all_sweeps, one = service.client.events(), service.client.events("s")
         kind, told = next(all_sweeps)
         assert kind == "snapshot" and [s["name"] for s in told["sweeps"]] == ["s"]
         kind, told = next(one)
-        assert kind == "snapshot" and told["sweep"]["name"] == "s" and [t["number"] for t in told["trials"]] == [0]
+        assert (
+            kind == "snapshot"
+            and told["sweep"]["name"] == "s"
+            and [t["number"] for t in told["trials"]] == [0]
+        )
         complete(ledger, 30.0, 40.0)
-        seen = next(told for kind, told in one if kind == "trials" and told["trials"][0]["state"] == "COMPLETE")
-        assert [(t["number"], t["value"]) for t in seen["trials"]] == [(1, 40.0)], "only what changed"
-        assert next(told for kind, told in all_sweeps if kind == "sweep" and told["best"]["value"] == 40.0)
+        seen = next(
+            told
+            for kind, told in one
+            if kind == "trials" and told["trials"][0]["state"] == "COMPLETE"
+        )
+        assert [(t["number"], t["value"]) for t in seen["trials"]] == [(1, 40.0)], (
+            "only what changed"
+        )
+        assert next(
+            told for kind, told in all_sweeps if kind == "sweep" and told["best"]["value"] == 40.0
+        )
         assert next(service.client.events())[0] == "snapshot"  # somebody has just looked
         Ledger.create(tmp_path, config("new"), {})
         assert next(service.client.events("new"))[0] == "snapshot"
@@ -561,7 +784,9 @@ def test_events_begin_with_a_snapshot_and_tell_what_changes(service: Served, tmp
 
 
 def test_the_events_of_a_sweep_end_with_it(service: Served, tmp_path: Path) -> None:
-    with driven(Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=2), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=2), {})
+    ) as ledger:
         complete(ledger, 10.0, 20.0)
         one = service.client.events("s")
         assert next(one)[0] == "snapshot"
@@ -572,10 +797,13 @@ def test_the_events_of_a_sweep_end_with_it(service: Served, tmp_path: Path) -> N
     assert [kind for kind, _ in service.client.events("s")] == ["snapshot", "end"]
 
 
-def test_waiting_for_a_sweep_gives_what_it_came_to(service: Served, tmp_path: Path,
-                                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_a_sweep_gives_what_it_came_to(
+    service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tune.client.POLL_SECONDS", 0.1)
-    with driven(Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=1), {})) as ledger:
+    with driven(
+        Ledger.create(tmp_path, config(space=ONE, sampler="random", trials=1), {})
+    ) as ledger:
         with pytest.raises(RunError, match="s is running after 0.2 s"):
             service.client.wait("s", timeout=0.2)
         complete(ledger, 10.0, 20.0)
@@ -594,17 +822,31 @@ def test_a_sweep_is_labelled_when_it_is_made_and_later(service: Served) -> None:
     assert client.label("s", {"team": "", "run": "2"})["tags"] == {"run": "2"}
     assert client.label("s", note="")["note"] == ""
     assert client.sweep("s")["tags"] == client.sweeps()[0]["tags"] == {"run": "2"}
-    for body, what in (({"tags": {"dataset": "x"}}, "tags"), ({"note": "\ud800"}, "note"), ({"nte": "x"}, "nte")):
+    for body, what in (
+        ({"tags": {"dataset": "x"}}, "tags"),
+        ({"note": "\ud800"}, "note"),
+        ({"nte": "x"}, "nte"),
+    ):
         assert problem(service.ask("PATCH", "/sweeps/s", json=body), 422)["field"] == what, body
-    assert problem(service.ask("POST", "/sweeps", json={"name": "t", "tags": {"a b": "x"}}), 422)["field"] == "tags"
+    assert (
+        problem(service.ask("POST", "/sweeps", json={"name": "t", "tags": {"a b": "x"}}), 422)[
+            "field"
+        ]
+        == "tags"
+    )
 
 
 def test_a_sweep_is_deleted(service: Served, tmp_path: Path) -> None:
     Ledger.create(tmp_path, config(), {})
     with Ledger.create(tmp_path, config("busy"), {}).driving():
-        assert problem(service.ask("DELETE", "/sweeps/busy"), 409)["detail"] == "busy is running; stop it first."
+        assert (
+            problem(service.ask("DELETE", "/sweeps/busy"), 409)["detail"]
+            == "busy is running; stop it first."
+        )
     service.client.delete("s")
-    assert not (tmp_path / "s").exists() and [s["name"] for s in service.client.sweeps()] == ["busy"]
+    assert not (tmp_path / "s").exists() and [s["name"] for s in service.client.sweeps()] == [
+        "busy"
+    ]
     with pytest.raises(UserError, match="unknown sweep 's'"):
         service.client.delete("s")
 
@@ -621,8 +863,16 @@ def test_one_damaged_sweep_does_not_hide_the_others(service: Served, tmp_path: P
         assert problem(answer, answer.status_code)["status"] in (422, 503)
 
 
-@pytest.mark.parametrize("path", ["/sweeps/..", "/sweeps/%2e%2e%2fa", "/sweeps/a%00b", "/sweeps/a%2f..%2fb/trials",
-                                  "/sweeps/" + "a" * 300])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/sweeps/..",
+        "/sweeps/%2e%2e%2fa",
+        "/sweeps/a%00b",
+        "/sweeps/a%2f..%2fb/trials",
+        "/sweeps/" + "a" * 300,
+    ],
+)
 def test_no_path_leads_outside_the_storage(service: Served, path: str) -> None:
     assert service.ask("GET", path).status_code in (404, 422)
 
@@ -641,18 +891,35 @@ def test_measures_and_health(service: Served, tmp_path: Path) -> None:
 
 def test_options_name_what_a_request_may_say(service: Served) -> None:
     found = service.ask("GET", "/options").json()
-    assert set(found["spaces"]) == {"core", "rehearsal"} and found["presets"]["seq-digits"]["200"]["lr"] > 0
-    follows = {name: field["follows"] for name, field in found["fields"].items() if field["follows"]}
-    assert follows == {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
-    held = sweep_config(SweepRequest(name="a"), {"data_path": None, "ledger_url": None, "tracking_uri": None}).base
+    assert (
+        set(found["spaces"]) == {"core", "rehearsal"}
+        and found["presets"]["seq-digits"]["200"]["lr"] > 0
+    )
+    follows = {
+        name: field["follows"] for name, field in found["fields"].items() if field["follows"]
+    }
+    assert follows == {
+        "evaluate_on": "protocol",
+        "threads": "cpus_per_trial",
+        "device": "gpus_per_trial",
+    }
+    held = sweep_config(
+        SweepRequest(name="a"), {"data_path": None, "ledger_url": None, "tracking_uri": None}
+    ).base
     told = found["presets"][held.dataset][str(held.buffer_size)]
-    assert told == {name: held.to_dict()[name] for name in told} and set(found["fields"]) - set(told) == set(follows)
+    assert told == {name: held.to_dict()[name] for name in told} and set(found["fields"]) - set(
+        told
+    ) == set(follows)
     assert found["fields"]["lr"]["searchable"] and not found["fields"]["seed"]["searchable"]
     assert "data_path" not in found["fields"] and "tpe" in found["samplers"]
 
 
-def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
-                                              capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_line_speaks_to_a_service(
+    service: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.chdir(tmp_path)
 
     def said(*arguments: str, status: int = 0) -> str:
@@ -660,48 +927,80 @@ def test_the_command_line_speaks_to_a_service(service: Served, tmp_path: Path, m
         told = capsys.readouterr()
         return told.out if status == 0 else told.err
 
-    assert "mine: stopped, 0 of 4 trials ended" in said("run", "--name", "mine", "--trials", "4", "--set", "nf=4",
-                                                              "hidden_dim_ratio=4")
+    assert "mine: stopped, 0 of 4 trials ended" in said(
+        "run", "--name", "mine", "--trials", "4", "--set", "nf=4", "hidden_dim_ratio=4"
+    )
     assert service.client.sweep("mine")["config"]["base"]["nf"] == 4
     with driven(Ledger.open(tmp_path, "mine")) as ledger:
         complete(ledger, 10.0, 20.0)
     wait_for(lambda: service.client.sweep("mine")["counts"]["complete"] == 1)
     assert "mine" in said("list") and "1/4" in said("list")
-    assert "Trial 0 is best" in said("show", "mine") and "from base" in said("show", "mine", "--trial", "0")
+    assert "Trial 0 is best" in said("show", "mine") and "from base" in said(
+        "show", "mine", "--trial", "0"
+    )
     assert "--nf=4" in said("export", "mine")
     said("resume", "mine", "--max-concurrent", "1")
     said("extend", "mine", "--trials", "+2")
-    assert service.drivers.started[1:] == [("resume", "mine", ["--max-concurrent=1"]),
-                                           ("extend", "mine", ["--trials=+2"])]
+    assert service.drivers.started[1:] == [
+        ("resume", "mine", ["--max-concurrent=1"]),
+        ("extend", "mine", ["--trials=+2"]),
+    ]
     Ledger.create(tmp_path, config("other"), {})
     for command in (["compare", "mine", "other"], ["show", "mine", "--trial", "0"]):
         there = said(*command)
-        assert main([*command, "--storage", str(tmp_path)]) == 0 and capsys.readouterr().out.startswith(there), command
+        assert main(
+            [*command, "--storage", str(tmp_path)]
+        ) == 0 and capsys.readouterr().out.startswith(there), command
     assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
     assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
     kind = TypeAdapter(answers.Sweep)
-    kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)  # with its look at test images
+    # with its look at test images
+    kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)
     begun = list(service.drivers.started)
     assert "does not run" in said("stop", "mine", status=2)
     (tmp_path / "d.yaml").write_text("parameters: {lr: {choices: [0.18, 0.18, 0.1]}}")
     tried = said("run", "--name", "d", "--space", str(tmp_path / "d.yaml"), "--dry-run")
-    assert "note: the space d has the choice 0.18 of lr more than once; it counts once." in " ".join(tried.split())
-    assert "--data-path is not for --server" in said("run", "--name", "x", "--data-path", "d", status=2)
-    for command in (["extend", "mine", "--trials", "+2"], ["resume", "mine"], ["confirm", "mine"], ["run"]):
-        assert "--preflight-only is not for --server" in said(*command, "--preflight-only", status=2)
-    assert "--max-concurrent is not for --server" in said("confirm", "mine", "--max-concurrent", "1", status=2)
-    assert "--gpus-per-trial is not for --server" in said("confirm", "mine", "--gpus-per-trial", "auto", status=2)
+    assert (
+        "note: the space d has the choice 0.18 of lr more than once; it counts once."
+        in " ".join(tried.split())
+    )
+    assert "--data-path is not for --server" in said(
+        "run", "--name", "x", "--data-path", "d", status=2
+    )
+    for command in (
+        ["extend", "mine", "--trials", "+2"],
+        ["resume", "mine"],
+        ["confirm", "mine"],
+        ["run"],
+    ):
+        assert "--preflight-only is not for --server" in said(
+            *command, "--preflight-only", status=2
+        )
+    assert "--max-concurrent is not for --server" in said(
+        "confirm", "mine", "--max-concurrent", "1", status=2
+    )
+    assert "--gpus-per-trial is not for --server" in said(
+        "confirm", "mine", "--gpus-per-trial", "auto", status=2
+    )
     assert "--storage is not for --server" in said("list", "--storage", "elsewhere", status=2)
     assert service.drivers.started == begun
     assert "needs --name" in said("run", status=2)
     assert "unknown sweep 'min'. Did you mean 'mine'?" in said("show", "min", status=2)
 
 
-@pytest.mark.parametrize("objectives", [["val_class_il"], ["val_class_il:min"], ["val_task_il:min", "val_class_il"]])
-def test_show_has_the_same_order_here_and_at_a_service(service: Served, tmp_path: Path, objectives: list[str],
-                                                       capsys: pytest.CaptureFixture[str]) -> None:
-    more = {"space": ONE, "sampler": "random", "trials": 9, "objectives": tuple(map(Objective.parse, objectives)),
-            "constraints": (Constraint.parse("val_class_il<=90"),)}
+@pytest.mark.parametrize(
+    "objectives", [["val_class_il"], ["val_class_il:min"], ["val_task_il:min", "val_class_il"]]
+)
+def test_show_has_the_same_order_here_and_at_a_service(
+    service: Served, tmp_path: Path, objectives: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = {
+        "space": ONE,
+        "sampler": "random",
+        "trials": 9,
+        "objectives": tuple(map(Objective.parse, objectives)),
+        "constraints": (Constraint.parse("val_class_il<=90"),),
+    }
     with driven(Ledger.create(tmp_path, config("earlier", **more), {})) as ledger:
         complete(ledger, 1.0, 66.0)
     with driven(Ledger.create(tmp_path, config(**more, warm_start="earlier"), {})) as ledger:
@@ -713,7 +1012,9 @@ def test_show_has_the_same_order_here_and_at_a_service(service: Served, tmp_path
 
         def rows(*arguments: str) -> list[str]:
             assert main(["show", "s", *arguments]) == 0
-            return re.findall(r"^(\d+) +(?:complete|pruned|fail|running)\b", capsys.readouterr().out, re.MULTILINE)
+            return re.findall(
+                r"^(\d+) +(?:complete|pruned|fail|running)\b", capsys.readouterr().out, re.MULTILINE
+            )
 
         assert "imported:earlier/0" in [t.source for t in ledger.trials()]
         there = rows("--server", service.url)

@@ -15,9 +15,15 @@ from tests.helpers.service import BASE, Service
 
 KILLS = 3
 # Trial 0 does not end by itself, so that the sweep runs however slow the machine is; the others do.
-SWEEP = {"name": "a", "trials": 3, "base": BASE | {"n_epochs": ENDLESS}, "points": [
-    {"lr": 0.02, "n_epochs": 3}, {"lr": 0.03, "n_epochs": 3}], "space": {"parameters": {
-        "lr": {"low": 0.01, "high": 0.2}, "n_epochs": {"choices": [3, ENDLESS]}}}}
+SWEEP = {
+    "name": "a",
+    "trials": 3,
+    "base": BASE | {"n_epochs": ENDLESS},
+    "points": [{"lr": 0.02, "n_epochs": 3}, {"lr": 0.03, "n_epochs": 3}],
+    "space": {
+        "parameters": {"lr": {"low": 0.01, "high": 0.2}, "n_epochs": {"choices": [3, ENDLESS]}}
+    },
+}
 
 
 @contextmanager
@@ -27,7 +33,11 @@ def cleaned(storage: Path, name: str) -> Iterator[Watched]:
     try:
         yield seen
     finally:
-        if seen.there and not seen.ledger.driver_gone and (driver := seen.ledger.driver) is not None:
+        if (
+            seen.there
+            and not seen.ledger.driver_gone
+            and (driver := seen.ledger.driver) is not None
+        ):
             os.killpg(int(driver.rpartition(":")[2]), signal.SIGKILL)
 
 
@@ -49,13 +59,18 @@ def kills_disturb_no_sweep(folder: Path, kills: int) -> None:
             kind, told = next(service.client.events("a"))
             assert kind == "snapshot" and len(told["trials"]) == len(seen.trials())
             assert (told["sweep"]["driver"], told["sweep"]["state"]) == (driver, "running")
-            assert service.client.create(SWEEP)["driver"] == driver, "asked for again, it is the one that runs"
+            assert service.client.create(SWEEP)["driver"] == driver, (
+                "asked for again, it is the one that runs"
+            )
         wait_for(lambda: service.client.sweep("a")["counts"]["complete"] == 2)
         service.client.stop("a")
         wait_for(lambda: service.client.sweep("a")["state"] == "stopped")
         with service:
             assert [(t.state, t.attempt, t.losses) for t in seen.trials()] == [
-                ("INTERRUPTED", 1, 0), ("COMPLETE", 1, 0), ("COMPLETE", 1, 0)]
+                ("INTERRUPTED", 1, 0),
+                ("COMPLETE", 1, 0),
+                ("COMPLETE", 1, 0),
+            ]
 
 
 @pytest.mark.slow

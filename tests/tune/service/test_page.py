@@ -28,7 +28,9 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
     if shutil.which("npm") is None:
         pytest.skip("axe-core comes by npm, which is not here")
     folder = tmp_path_factory.mktemp("axe")
-    packed = subprocess.run(["npm", "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True)
+    packed = subprocess.run(
+        ["npm", "pack", "axe-core@4", "--silent"], cwd=folder, capture_output=True, text=True
+    )
     if packed.returncode:
         pytest.skip(f"axe-core could not be fetched: {packed.stderr[-200:]}")
     subprocess.run(["tar", "xf", packed.stdout.strip()], cwd=folder, check=True)
@@ -74,14 +76,21 @@ def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, 
     with opened(service.url, width) as (page, complaints):
         for scheme in ("light", "dark"):
             page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-            for view, awaited in (("#/", "sweep-row"), ("#/new", "form-start"), ("#/sweep/done", "best-config"),
-                                  ("#/sweep/done/trial/1", "trial-detail"), ("#/compare?sweeps=done,a", None),
-                                  ("docs", None)):
+            for view, awaited in (
+                ("#/", "sweep-row"),
+                ("#/new", "form-start"),
+                ("#/sweep/done", "best-config"),
+                ("#/sweep/done/trial/1", "trial-detail"),
+                ("#/compare?sweeps=done,a", None),
+                ("docs", None),
+            ):
                 page.goto(f"{service.url}/{view}")
                 if awaited is not None:
                     expect(page.get_by_test_id(awaited).first).to_be_visible()
                 else:
-                    expect(page.get_by_role("heading", level=1)).to_contain_text("API" if view == "docs" else "Compar")
+                    expect(page.get_by_role("heading", level=1)).to_contain_text(
+                        "API" if view == "docs" else "Compar"
+                    )
                 page.wait_for_timeout(500)
                 assert faults(page, axe) == [], (view, scheme)
                 assert fits(page), view
@@ -100,7 +109,9 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         expect(page.get_by_test_id("sweep-state").first).to_contain_text("running")
         expect(page.get_by_test_id("stop-trial").first).to_be_visible()
         page.get_by_test_id("stop-trial").first.click()
-        wait_for(lambda: any(t["reason"] == "stopped on request" for t in service.client.trials("mine")))
+        wait_for(
+            lambda: any(t["reason"] == "stopped on request" for t in service.client.trials("mine"))
+        )
         expect(page.get_by_text("stopped on request").first).to_be_visible()
         page.get_by_test_id("stop-sweep").click()
         page.get_by_test_id("dialog-yes").click()
@@ -118,11 +129,16 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
-def test_tags_and_note_are_edited_and_the_sweep_deleted(width: int, axe: str, tmp_path: Path) -> None:
+def test_tags_and_note_are_edited_and_the_sweep_deleted(
+    width: int, axe: str, tmp_path: Path
+) -> None:
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         complete(ledger, 80)
         ledger.label({"team": "vision", "constructor": "1"}, "first\nsecond")
-    with Service(tmp_path) as service, opened(f"{service.url}/#/sweep/s", width) as (page, complaints):
+    with (
+        Service(tmp_path) as service,
+        opened(f"{service.url}/#/sweep/s", width) as (page, complaints),
+    ):
         expect(page.get_by_test_id("sweep-labels")).to_have_text("Tags: constructor=1, team=vision")
         page.get_by_test_id("edit-sweep").focus()
         page.keyboard.press("Enter")
@@ -133,7 +149,9 @@ def test_tags_and_note_are_edited_and_the_sweep_deleted(width: int, axe: str, tm
         dialog.get_by_label("Tags").fill("team = a=b\nlonely")
         dialog.get_by_label("Note").fill("kept")
         dialog.get_by_test_id("dialog-yes").click()
-        expect(dialog.get_by_test_id("edit-error")).to_have_text("lonely is no tag; write NAME=VALUE.")
+        expect(dialog.get_by_test_id("edit-error")).to_have_text(
+            "lonely is no tag; write NAME=VALUE."
+        )
         expect(dialog.get_by_label("Note")).to_have_value("kept")
         dialog.get_by_label("Tags").fill("team = a=b\n")
         dialog.get_by_test_id("dialog-yes").click()
@@ -165,21 +183,30 @@ def test_charts_show_of_what_another_sweep_ran_the_chosen_and_the_first(tmp_path
     with driven(Ledger.create(tmp_path, config("new", warm_start="old"), same)) as ledger:
         assert [t.value for t in ledger.trials()] == [50, 90, 70, 60]
         complete(ledger, 55)
-    with Service(tmp_path) as service, opened(f"{service.url}/#/sweep/new", WIDTHS["desktop"]) as (page, complaints):
+    with (
+        Service(tmp_path) as service,
+        opened(f"{service.url}/#/sweep/new", WIDTHS["desktop"]) as (page, complaints),
+    ):
         progress = page.get_by_role("img", name="Best so far")
-        expect(progress).to_have_accessible_name(re.compile("90 in trial 1.* of 3 complete trials; the first had 50"))
+        expect(progress).to_have_accessible_name(
+            re.compile("90 in trial 1.* of 3 complete trials; the first had 50")
+        )
         parameters = page.get_by_role("img", name="Parameters and value")
         expect(parameters).to_have_accessible_name(re.compile("3 complete trials"))
         page.goto(f"{service.url}/#/sweep/new/trial/3")  # which is drawn nowhere else
-        expect(page.get_by_role("img", name="After each task")).to_have_accessible_name(re.compile("trial 3: 60"))
+        expect(page.get_by_role("img", name="After each task")).to_have_accessible_name(
+            re.compile("trial 3: 60")
+        )
         assert complaints == []
 
 
 def test_on_a_confirmations_page_nothing_can_be_chosen(tmp_path: Path) -> None:
     storage = tmp_path / "runs"
     confirmed(storage, [80.0, 82.0], [83.0, 84.5])
-    with (Service(storage) as service,
-          opened(f"{service.url}/#/sweep/s-confirm-1", WIDTHS["desktop"]) as (page, complaints)):
+    with (
+        Service(storage) as service,
+        opened(f"{service.url}/#/sweep/s-confirm-1", WIDTHS["desktop"]) as (page, complaints),
+    ):
         expect(page.get_by_text("which the sweep chose, is better")).to_be_visible()
         for part in ("confirm-sweep", "extend-sweep", "report-link", "best-value", "best-config"):
             expect(page.get_by_test_id(part)).to_be_hidden()
@@ -201,8 +228,12 @@ def test_the_page_comes_back_when_the_service_does(service: Service, tmp_path: P
 def test_with_a_token_the_page_asks_for_it(tmp_path: Path) -> None:
     token = os.urandom(16).hex()
     (tmp_path / "token").write_text(token)
-    with (Service(tmp_path / "runs", "--token-file", str(tmp_path / "token"), "--host", "0.0.0.0") as service,
-          opened(service.url.replace("0.0.0.0", "127.0.0.1"), WIDTHS["phone"]) as (page, _)):
+    with (
+        Service(
+            tmp_path / "runs", "--token-file", str(tmp_path / "token"), "--host", "0.0.0.0"
+        ) as service,
+        opened(service.url.replace("0.0.0.0", "127.0.0.1"), WIDTHS["phone"]) as (page, _),
+    ):
         page.get_by_test_id("token-input").fill(token)
         page.get_by_test_id("token-save").click()
         expect(page.get_by_test_id("connection")).to_contain_text("live")

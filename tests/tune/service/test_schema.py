@@ -19,7 +19,8 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Served]:
-    """A service with one sweep of one complete trial; each test has its own, since a request may delete the sweep."""
+    """A service with one sweep of one complete trial; each test has its own, since a request may
+    delete the sweep."""
     storage = tmp_path / "runs"
     with driven(Ledger.create(storage, config(), {})) as ledger:
         number = begun(ledger).number
@@ -34,11 +35,32 @@ def service(tmp_path: Path) -> Iterator[Served]:
 @pytest.mark.slow
 def test_every_answer_is_as_described(service: Served, tmp_path: Path) -> None:
     # A stream of events does not end; tests of their own look at it.
-    done = subprocess.run([
-        Path(sys.executable).with_name("schemathesis"), "--config-file", SETTINGS, "run", f"{service.url}/openapi.json",
-        "--checks", "all", "--exclude-path", "/api/v1/events", "--phases", "coverage,fuzzing", "--max-examples", "5",
-        "--request-timeout", "120", "--max-response-time", "60", "--generation-deterministic"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=1200)
+    done = subprocess.run(
+        [
+            Path(sys.executable).with_name("schemathesis"),
+            "--config-file",
+            SETTINGS,
+            "run",
+            f"{service.url}/openapi.json",
+            "--checks",
+            "all",
+            "--exclude-path",
+            "/api/v1/events",
+            "--phases",
+            "coverage,fuzzing",
+            "--max-examples",
+            "5",
+            "--request-timeout",
+            "120",
+            "--max-response-time",
+            "60",
+            "--generation-deterministic",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=1200,
+    )
     assert done.returncode == 0, done.stdout[-6000:]
     assert " passed" in done.stdout, "it looked at something"
 
@@ -56,20 +78,63 @@ def test_none_of_ten_thousand_bodies_is(service: Served) -> None:
 def malformed_bodies(service: Served, count: int) -> None:
     draw = random.Random(0)
     # Of no trials, so that what mangling leaves whole is refused, too, and makes no work.
-    seeds = [json.dumps({"trials": 0, "name": "fuzz", "base": BASE}).encode(), b"trials: 0\nname: fuzz\n", b"", b"null"]
+    seeds = [
+        json.dumps({"trials": 0, "name": "fuzz", "base": BASE}).encode(),
+        b"trials: 0\nname: fuzz\n",
+        b"",
+        b"null",
+    ]
     session = service.client._session
     for number in range(count):
-        answer = session.post(f"{service.url}/api/v1/sweeps?dry_run=true", data=mangled(draw, seeds), timeout=60,
-                              headers={"Content-Type": draw.choice(["application/json", "application/yaml"])})
+        answer = session.post(
+            f"{service.url}/api/v1/sweeps?dry_run=true",
+            data=mangled(draw, seeds),
+            timeout=60,
+            headers={"Content-Type": draw.choice(["application/json", "application/yaml"])},
+        )
         assert answer.status_code in (200, 400, 415, 422), (number, answer.text)
-        assert "Traceback" not in answer.text and (answer.ok or answer.json()["status"] == answer.status_code)
+        assert "Traceback" not in answer.text and (
+            answer.ok or answer.json()["status"] == answer.status_code
+        )
     assert service.client.sweep("s")["counts"]["complete"] == 1, "and it still works"
 
 
-VALUES = [None, True, -1, 0, 1e308, 2**70, "", "x" * 300, [], {}, [[]], {"a": {}}, "\x00", "../..", "!!python/none",
-          0.5]
-NAMES = ["name", "space", "base", "objectives", "constraints", "protocol", "report_on", "sampler", "points", "trials",
-         "seeds", "target", "warm_start", "pack_gpus", "grid_levels", "unknown"]
+VALUES = [
+    None,
+    True,
+    -1,
+    0,
+    1e308,
+    2**70,
+    "",
+    "x" * 300,
+    [],
+    {},
+    [[]],
+    {"a": {}},
+    "\x00",
+    "../..",
+    "!!python/none",
+    0.5,
+]
+NAMES = [
+    "name",
+    "space",
+    "base",
+    "objectives",
+    "constraints",
+    "protocol",
+    "report_on",
+    "sampler",
+    "points",
+    "trials",
+    "seeds",
+    "target",
+    "warm_start",
+    "pack_gpus",
+    "grid_levels",
+    "unknown",
+]
 
 
 def mangled(draw: random.Random, seeds: list[bytes]) -> bytes:
@@ -88,8 +153,25 @@ def mangled(draw: random.Random, seeds: list[bytes]) -> bytes:
         if kind == 1:
             text[place:place] = bytes(draw.randrange(256) for _ in range(draw.randrange(4)))
         elif kind == 2:
-            del text[place:place + draw.randrange(1, 9)]
+            del text[place : place + draw.randrange(1, 9)]
         else:
-            text[place:place] = draw.choice([b"{", b"[", b'"', b"&a ", b"*a", b"\\u0000", b": ", b"- ", b"\n", b"}",
-                                                     b"!!int ", b"!!bool ", b"!!float ", b"!!timestamp ", b"!!omap "])
+            text[place:place] = draw.choice(
+                [
+                    b"{",
+                    b"[",
+                    b'"',
+                    b"&a ",
+                    b"*a",
+                    b"\\u0000",
+                    b": ",
+                    b"- ",
+                    b"\n",
+                    b"}",
+                    b"!!int ",
+                    b"!!bool ",
+                    b"!!float ",
+                    b"!!timestamp ",
+                    b"!!omap ",
+                ]
+            )
     return bytes(text)

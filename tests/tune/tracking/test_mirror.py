@@ -66,7 +66,9 @@ def found(ledger: Ledger, uri: str) -> dict[str, Run]:
     experiment = client.get_experiment_by_name("dynamos")
     if experiment is None:
         return {}
-    runs = client.search_runs([experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{ledger.record['id']}'")
+    runs = client.search_runs(
+        [experiment.experiment_id], f"tags.`{SWEEP_TAG}` = '{ledger.record['id']}'"
+    )
     tags = [run.data.tags[TAG] for run in runs]
     assert len(tags) == len(set(tags)), "one run each"
     return dict(zip(tags, runs, strict=True))
@@ -95,7 +97,8 @@ def agrees(ledger: Ledger, uri: str) -> bool:
 
 
 def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
-        ledger: Ledger, uri: str, connect: Connect) -> None:
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     complete(ledger, 90, 80)
     for state in ("PRUNED", "FAIL"):
         number = begun(ledger).number
@@ -108,24 +111,41 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
     assert mirror.sync() == 6
     runs = found(ledger, uri)
     assert agrees(ledger, uri)
-    assert [runs[f"s/{n}"].info.status for n in range(5)] == ["FINISHED", "KILLED", "FAILED", "RUNNING", "SCHEDULED"]
+    assert [runs[f"s/{n}"].info.status for n in range(5)] == [
+        "FINISHED",
+        "KILLED",
+        "FAILED",
+        "RUNNING",
+        "SCHEDULED",
+    ]
     assert runs["s/1"].data.tags["reason"].startswith("because")
     first = ledger.trial(0)
     assert first.started_at is not None and first.ended_at is not None
     assert runs["s/0"].info.start_time == int(first.started_at.timestamp() * 1000)
     assert runs["s/0"].info.end_time == int(first.ended_at.timestamp() * 1000)
     parent = runs["s"]
-    assert (parent.info.status, parent.data.tags["best_trial"], parent.data.tags["space"]) == ("RUNNING", "0", "core")
-    assert parent.data.metrics == {"trials_complete": 1, "trials_pruned": 1, "trials_fail": 1, "best_val_class_il": 80}
+    assert (parent.info.status, parent.data.tags["best_trial"], parent.data.tags["space"]) == (
+        "RUNNING",
+        "0",
+        "core",
+    )
+    assert parent.data.metrics == {
+        "trials_complete": 1,
+        "trials_pruned": 1,
+        "trials_fail": 1,
+        "best_val_class_il": 80,
+    }
     assert mirror.sync() == 0
     assert connect().sync() == 0
     after = found(ledger, uri)
     assert {tag: run.to_dictionary() for tag, run in after.items()} == {
-        tag: run.to_dictionary() for tag, run in runs.items()}
+        tag: run.to_dictionary() for tag, run in runs.items()
+    }
 
 
 def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
-        ledger: Ledger, uri: str, connect: Connect) -> None:
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     complete(ledger, 90, 80)
     number = begun(ledger).number
     report(ledger, number, 70)
@@ -142,7 +162,9 @@ def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
     assert {file.path for file in files} == {"sweep.yaml", "trials.csv"}
 
 
-def test_a_sweep_that_ended_early_is_not_finished(ledger: Ledger, uri: str, connect: Connect) -> None:
+def test_a_sweep_that_ended_early_is_not_finished(
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     for number in range(9):
         complete(ledger, 90, 80)
         if number in (0, 8):
@@ -169,22 +191,30 @@ def test_a_resumed_trial_runs_again(ledger: Ledger, uri: str, connect: Connect) 
 
 
 def test_a_trial_that_has_not_begun_or_was_run_by_another_sweep_has_no_run(
-        ledger: Ledger, uri: str, connect: Connect) -> None:
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     mirror = connect()
     mirror.sync_trial(ledger.trial(0))
-    mirror.sync_trial(dataclasses.replace(ledger.trial(complete(ledger, 90, 80)), source="imported:other/3"))
+    mirror.sync_trial(
+        dataclasses.replace(ledger.trial(complete(ledger, 90, 80)), source="imported:other/3")
+    )
     assert found(ledger, uri) == {}
 
 
 @pytest.mark.parametrize("call", ["create_run", "log_batch", "set_terminated"])
 def test_a_crash_between_two_requests_is_made_up_for(
-        call: str, ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    call: str, ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     real = getattr(MlflowClient, call)
     for carried_out in (False, True):
         calls: list[object] = []
 
-        def fail_at_the_second(*args: object, calls: list[object] = calls, carried_out: bool = carried_out,
-                               **kwargs: object) -> object:
+        def fail_at_the_second(
+            *args: object,
+            calls: list[object] = calls,
+            carried_out: bool = carried_out,
+            **kwargs: object,
+        ) -> object:
             calls.append(args)
             if len(calls) != 2:
                 return real(*args, **kwargs)
@@ -204,12 +234,18 @@ def test_a_crash_between_two_requests_is_made_up_for(
 
 
 def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
-        ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     number = begun(ledger).number
     names = [f"m{n}" for n in range(600)]
     for task in range(2):
-        ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2},
-                          {"val_class_il": 50.0 + task} | dict.fromkeys(names, 1.0))
+        ledger.add_result(
+            number,
+            1,
+            SEED,
+            {"task": task, "n_tasks": 2},
+            {"val_class_il": 50.0 + task} | dict.fromkeys(names, 1.0),
+        )
     ledger.finish(number, "COMPLETE")
     real = MlflowClient.log_batch
     batches: list[object] = []
@@ -239,25 +275,41 @@ def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> 
     enter_outcome(sweep, there, there.trials())
     assert Mirror(there, uri).sync() == 4, "the confirmation's three runs, and the sweep's"
     parent = found(sweep, uri)["s"]
-    assert (parent.data.tags["verdict"], parent.data.tags["confirmation"]) == ("refuted", "s-confirm-1")
-    assert parent.data.tags["headline"].startswith("Refuted on test images: trial 1, which the sweep chose, is worse")
+    assert (parent.data.tags["verdict"], parent.data.tags["confirmation"]) == (
+        "refuted",
+        "s-confirm-1",
+    )
+    assert parent.data.tags["headline"].startswith(
+        "Refuted on test images: trial 1, which the sweep chose, is worse"
+    )
     assert parent.data.metrics["confirmed_test_class_il"] == pytest.approx(221.5 / 3)
     assert parent.data.metrics["baseline_test_class_il"] == 81
     assert parent.data.metrics["confirmed_difference"] == pytest.approx(-21.5 / 3)
     assert parent.data.metrics["best_val_class_il"] == 70
     client = MlflowClient(tracking_uri=uri)
     own = client.search_runs([parent.info.experiment_id], "tags.`dynamos.id` = 's-confirm-1'")[0]
-    assert own.data.tags["confirms"] == "s" and own.data.tags["headline"] == parent.data.tags["headline"]
-    assert own.data.metrics["confirmed_test_class_il"] == parent.data.metrics["confirmed_test_class_il"]
+    assert (
+        own.data.tags["confirms"] == "s"
+        and own.data.tags["headline"] == parent.data.tags["headline"]
+    )
+    assert (
+        own.data.metrics["confirmed_test_class_il"]
+        == parent.data.metrics["confirmed_test_class_il"]
+    )
     for each in (parent, own):
         assert "confirm.csv" in [file.path for file in client.list_artifacts(each.info.run_id)]
     client.delete_tag(parent.info.run_id, "verdict")
-    assert Mirror(sweep, uri).sync() == 1 and found(sweep, uri)["s"].data.tags["verdict"] == "refuted"
+    assert (
+        Mirror(sweep, uri).sync() == 1 and found(sweep, uri)["s"].data.tags["verdict"] == "refuted"
+    )
     assert Mirror(sweep, uri).sync() == Mirror(there, uri).sync() == 0
     # A later confirmation that found less: what was logged last is what counts.
     look = sweep.looks["s-confirm-1"]
-    later = look["outcome"] | {"at": "2999-01-01T00:00:00+00:00", "confirmation": "s-confirm-2",
-                               "metrics": {"confirmed_test_class_il": 50.0}}
+    later = look["outcome"] | {
+        "at": "2999-01-01T00:00:00+00:00",
+        "confirmation": "s-confirm-2",
+        "metrics": {"confirmed_test_class_il": 50.0},
+    }
     sweep.enter_look("s-confirm-2", look | {"at": "or later", "outcome": later})
     Mirror(sweep, uri).sync()
     parent = found(sweep, uri)["s"]
@@ -266,7 +318,8 @@ def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> 
 
 
 def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(
-        ledger: Ledger, uri: str, connect: Connect) -> None:
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     for _ in range(3):
         complete(ledger, 90, 80)
     connect().sync()
@@ -278,7 +331,9 @@ def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(
     assert agrees(ledger, uri)
     repaired = found(ledger, uri)
     assert {tag: run.info.status for tag, run in repaired.items()} == {
-        "s": "KILLED", **{f"s/{n}": "FINISHED" for n in range(3)}}
+        "s": "KILLED",
+        **{f"s/{n}": "FINISHED" for n in range(3)},
+    }
     assert repaired["s/0"].info.run_id != runs["s/0"].info.run_id
     assert client.get_run(runs["s/0"].info.run_id).info.lifecycle_stage == "deleted"
     client.delete_run(runs["s"].info.run_id)
@@ -289,21 +344,27 @@ def test_a_run_that_is_missing_or_said_to_run_for_ever_is_repaired(
 @pytest.mark.parametrize("tag", ["s", "s/0"])
 @pytest.mark.parametrize("later_ms", [0, 60_000])
 def test_of_two_runs_with_one_tag_the_older_stays(
-        tag: str, later_ms: int, ledger: Ledger, uri: str, connect: Connect) -> None:
+    tag: str, later_ms: int, ledger: Ledger, uri: str, connect: Connect
+) -> None:
     complete(ledger, 90, 80)
     connect().sync()
     client, runs = MlflowClient(tracking_uri=uri), found(ledger, uri)
     older = runs[tag].info
-    twin = client.create_run(older.experiment_id, older.start_time + later_ms,
-                             {TAG: tag, SWEEP_TAG: ledger.record["id"]}, "twin")
+    twin = client.create_run(
+        older.experiment_id,
+        older.start_time + later_ms,
+        {TAG: tag, SWEEP_TAG: ledger.record["id"]},
+        "twin",
+    )
     assert connect().sync() == 1
     assert found(ledger, uri)[tag].info.run_id == older.run_id
     assert client.get_run(twin.info.run_id).info.lifecycle_stage == "deleted"
     assert agrees(ledger, uri)
 
 
-def test_another_sweep_of_the_same_name_is_left_alone(ledger: Ledger, uri: str, connect: Connect,
-                                                      tmp_path: Path) -> None:
+def test_another_sweep_of_the_same_name_is_left_alone(
+    ledger: Ledger, uri: str, connect: Connect, tmp_path: Path
+) -> None:
     complete(ledger, 90, 80)
     connect().sync()
     with driven(Ledger.create(tmp_path / "elsewhere", config(), {})) as other:
@@ -314,8 +375,9 @@ def test_another_sweep_of_the_same_name_is_left_alone(ledger: Ledger, uri: str, 
     assert connect().sync() == 0
 
 
-def test_more_runs_than_one_answer_holds(ledger: Ledger, uri: str, connect: Connect,
-                                         monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_runs_than_one_answer_holds(
+    ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tracking, "RUNS_PER_PAGE", 2)
     for n in range(4):
         complete(ledger, n, n)
@@ -324,7 +386,9 @@ def test_more_runs_than_one_answer_holds(ledger: Ledger, uri: str, connect: Conn
     assert agrees(ledger, uri)
 
 
-def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(ledger: Ledger, uri: str, connect: Connect) -> None:
+def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
     number = begun(ledger).number
     mirror = connect()
     mirror.sync_trial(ledger.trial(number))
@@ -337,7 +401,9 @@ def test_a_param_that_differs_in_mlflow_does_not_hold_up_the_rest(ledger: Ledger
     assert agrees(ledger, uri)
 
 
-def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_reported(tmp_path: Path, uri: str) -> None:
+def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_reported(
+    tmp_path: Path, uri: str
+) -> None:
     with driven(Ledger.create(tmp_path, config(seeds=3), {})) as ledger:
         number = begun(ledger).number
 
@@ -348,11 +414,16 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         report(ledger, number, 90, 60, seed=42)
         report(ledger, number, 80, seed=43)
         run = logged()
-        assert history(uri, run) == [] and history(uri, run, "seed_42/val_class_il") == [(1, 90), (2, 60)]
+        assert history(uri, run) == [] and history(uri, run, "seed_42/val_class_il") == [
+            (1, 90),
+            (2, 60),
+        ]
         report(ledger, number, 73, seed=44)
         run = logged()
         assert history(uri, run) == [(1, 81)]
-        assert history(uri, run, "val_class_il_std") == [(1, pytest.approx(statistics.stdev([90, 80, 73])))]
+        assert history(uri, run, "val_class_il_std") == [
+            (1, pytest.approx(statistics.stdev([90, 80, 73])))
+        ]
         report(ledger, number, 70, seed=43, first=1)
         report(ledger, number, 80, seed=44, first=1)
         ledger.finish(number, "COMPLETE")
@@ -360,9 +431,14 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         assert history(uri, run) == [(1, 81), (2, 70)]
         assert history(uri, run, "val_class_il_std") == [(1, pytest.approx(8.5440037)), (2, 10)]
         assert history(uri, run, "seed_44/val_class_il") == [(1, 73), (2, 80)]
-        assert history(uri, run, "steps") == [(1, 10), (2, 10)] and history(uri, run, "steps_std") == []
+        assert (
+            history(uri, run, "steps") == [(1, 10), (2, 10)]
+            and history(uri, run, "steps_std") == []
+        )
         latest = [r[0]["recorded_at"] for r in ledger.trial(number).results.values()]
-        first = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_class_il")[0]
+        first = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_class_il")[
+            0
+        ]
         assert first.timestamp == int(max(latest) * 1000)
         assert Mirror(ledger, uri).sync() == 0
 
@@ -376,7 +452,8 @@ def live(ledger: Ledger, uri: str, tmp_path: Path) -> Iterator[LiveMirror]:
 
 @pytest.mark.slow
 def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
-        ledger: Ledger, uri: str, connect: Connect, tmp_path: Path) -> None:
+    ledger: Ledger, uri: str, connect: Connect, tmp_path: Path
+) -> None:
     complete(ledger, 90, 80)
     connect().sync()
     client = MlflowClient(tracking_uri=uri)
@@ -390,7 +467,9 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     assert live.error is None
     assert agrees(ledger, uri)
     assert {tag: run.info.status for tag, run in found(ledger, uri).items()} == {
-        "s": "KILLED", **{f"s/{n}": "FINISHED" for n in range(5)}}
+        "s": "KILLED",
+        **{f"s/{n}": "FINISHED" for n in range(5)},
+    }
     assert connect().sync() == 0
 
 
@@ -404,18 +483,25 @@ def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, live: Li
     ledger.interrupt(number)
     live.close(120)
     runs = found(ledger, uri)
-    assert (live.error, runs["s"].info.status, runs["s/0"].info.status) == (None, "KILLED", "SCHEDULED")
+    assert (live.error, runs["s"].info.status, runs["s/0"].info.status) == (
+        None,
+        "KILLED",
+        "SCHEDULED",
+    )
 
 
-def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Connect,
-                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_what_has_changed_is_looked_at_again(
+    ledger: Ledger, connect: Connect, monkeypatch: pytest.MonkeyPatch
+) -> None:
     complete(ledger, 90, 80)
     second = begun(ledger).number
     mirror = connect()
     mirror.sync()
     sent: list[tuple[int, int]] = []
     real = Mirror.sync_trial
-    monkeypatch.setattr(Mirror, "sync_trial", lambda self, t: (sent.append((t.number, t.tasks_done)), real(self, t)))
+    monkeypatch.setattr(
+        Mirror, "sync_trial", lambda self, t: (sent.append((t.number, t.tasks_done)), real(self, t))
+    )
     mirror.sync_changes()
     for task in range(2):
         report(ledger, second, 50, first=task)
@@ -425,14 +511,17 @@ def test_only_what_has_changed_is_looked_at_again(ledger: Ledger, connect: Conne
 
 
 def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
-        ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live_mirror, "FIRST_PAUSE_SECONDS", 0.05)
     down = threading.Event()
 
     def unless_down(real: Callable[..., object]) -> Callable[..., object]:
         def call(*args: object, **kwargs: object) -> object:
             if down.is_set() and threading.current_thread().name == "mlflow":
-                raise MlflowException("no server\nthere at http://me:my-secret@host:5000/x?password=other")
+                raise MlflowException(
+                    "no server\nthere at http://me:my-secret@host:5000/x?password=other"
+                )
             return real(*args, **kwargs)
 
         return call
@@ -442,8 +531,9 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
 
     pipe, its_end = Pipe()
     answered_at = SimpleNamespace(value=0.0)
-    mirror = threading.Thread(target=follow, name="mlflow",
-                              args=(its_end, answered_at, ledger.folder, uri))
+    mirror = threading.Thread(
+        target=follow, name="mlflow", args=(its_end, answered_at, ledger.folder, uri)
+    )
     mirror.start()
     complete(ledger, 90, 80)
     wait_for(lambda: "s/0" in found(ledger, uri))
@@ -461,17 +551,25 @@ def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
 
 
 def test_a_store_s_broken_pipe_is_not_taken_for_the_driver_s(
-        ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger: Ledger, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(live_mirror, "FIRST_PAUSE_SECONDS", 0.05)
     failures = [BrokenPipeError("while it was written to"), EOFError("while it was read")]
     real = Mirror.sync
-    monkeypatch.setattr(Mirror, "sync", lambda self: real(self) if not failures else raised(failures.pop(0)))
+    monkeypatch.setattr(
+        Mirror, "sync", lambda self: real(self) if not failures else raised(failures.pop(0))
+    )
     complete(ledger, 90, 80)
     pipe, its_end = Pipe()
-    mirror = threading.Thread(target=follow, args=(its_end, SimpleNamespace(value=0.0), ledger.folder, uri))
+    mirror = threading.Thread(
+        target=follow, args=(its_end, SimpleNamespace(value=0.0), ledger.folder, uri)
+    )
     mirror.start()
-    assert [pipe.recv() for _ in range(3)] == ["BrokenPipeError: while it was written to",
-                                               "EOFError: while it was read", None]
+    assert [pipe.recv() for _ in range(3)] == [
+        "BrokenPipeError: while it was written to",
+        "EOFError: while it was read",
+        None,
+    ]
     pipe.close()  # as when the driver is killed
     mirror.join(60)
     assert not mirror.is_alive() and agrees(ledger, uri)
@@ -490,8 +588,9 @@ def test_a_mirror_that_dies_is_said(ledger: Ledger, uri: str, live: LiveMirror) 
 
 
 @pytest.mark.slow
-def test_neither_ctrl_c_nor_sigterm_ends_the_mirror_before_the_sweep(ledger: Ledger, uri: str,
-                                                                     live: LiveMirror) -> None:
+def test_neither_ctrl_c_nor_sigterm_ends_the_mirror_before_the_sweep(
+    ledger: Ledger, uri: str, live: LiveMirror
+) -> None:
     [process] = [child for child in active_children() if child.name == "mlflow"]
     assert process.pid is not None
     for kind in (signal.SIGINT, signal.SIGTERM):
@@ -503,7 +602,8 @@ def test_neither_ctrl_c_nor_sigterm_ends_the_mirror_before_the_sweep(ledger: Led
 
 @pytest.mark.parametrize("listening", [False, True])
 def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
-        listening: bool, ledger: Ledger, tmp_path: Path) -> None:
+    listening: bool, ledger: Ledger, tmp_path: Path
+) -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         if listening:
@@ -520,13 +620,22 @@ def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
 @pytest.mark.slow
 def test_sweeps_that_make_a_store_at_the_same_time_share_it(tmp_path: Path) -> None:
     storage, database = tmp_path / "runs", tmp_path / "mlflow.db"
-    code = ("import sys; from pathlib import Path; from results.ledger.ledger import Ledger;"
-            "from tune.tracking.mirror import Mirror;"
-            "storage, name, database = sys.argv[1:]; ledger = Ledger.open(Path(storage), name);"
-            "print(Mirror(ledger, 'sqlite:///' + database).sync())")
+    code = (
+        "import sys; from pathlib import Path; from results.ledger.ledger import Ledger;"
+        "from tune.tracking.mirror import Mirror;"
+        "storage, name, database = sys.argv[1:]; ledger = Ledger.open(Path(storage), name);"
+        "print(Mirror(ledger, 'sqlite:///' + database).sync())"
+    )
     ledgers = [Ledger.create(storage, config(name), {}) for name in ("a", "b", "c")]
-    processes = [subprocess.Popen([sys.executable, "-c", code, str(storage), ledger.config.name, str(database)],
-                                  stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) for ledger in ledgers]
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(storage), ledger.config.name, str(database)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for ledger in ledgers
+    ]
     said = [process.communicate(timeout=300) for process in processes]
     assert [out for out, _ in said] == ["1\n"] * 3, said
     for ledger in ledgers:
@@ -542,7 +651,8 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 @pytest.mark.slow
 def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end(
-        ledger: Ledger, server: Server, tmp_path: Path) -> None:
+    ledger: Ledger, server: Server, tmp_path: Path
+) -> None:
     live = LiveMirror(ledger, server.uri)
 
     def run_trial(value: float) -> None:
@@ -570,14 +680,19 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
     runs = found(ledger, server.uri)
     assert {run.info.status for run in runs.values()} == {"FINISHED"} and len(runs) == 14
     client = MlflowClient(tracking_uri=server.uri)
-    assert {f.path for f in client.list_artifacts(runs["s"].info.run_id)} == {"sweep.yaml", "trials.csv"}
+    assert {f.path for f in client.list_artifacts(runs["s"].info.run_id)} == {
+        "sweep.yaml",
+        "trials.csv",
+    }
     everything = client.search_runs([runs["s"].info.experiment_id], run_view_type=ViewType.ALL)
     assert len(everything) == 14, "nor was any made twice and deleted"
     assert Mirror(ledger, server.uri).sync() == 0
 
 
 @pytest.mark.slow
-def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(server: Server, tmp_path: Path) -> None:
+def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(
+    server: Server, tmp_path: Path
+) -> None:
     code = """
 import os, signal, sys, time
 from pathlib import Path
@@ -598,8 +713,12 @@ with driven(ledger):
     os.kill(os.getpid(), signal.SIGKILL)
 """
     Ledger.create(tmp_path, config(trials=6), {})
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path), server.uri], capture_output=True, text=True,
-                          timeout=300)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path), server.uri],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
     assert done.returncode == -signal.SIGKILL, done.stderr
     ledger = Ledger.open(tmp_path, "s")
     with driven(ledger):
@@ -615,7 +734,9 @@ with driven(ledger):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("transfer", [Path.rename, shutil.copytree], ids=["moved", "copied"])
-def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(transfer: Any, tmp_path: Path) -> None:
+def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(
+    transfer: Any, tmp_path: Path
+) -> None:
     old, new = tmp_path / "runs", tmp_path / "what? now"
     with driven(Ledger.create(old, config(), {})) as there:
         complete(there, 70, 80)
@@ -629,7 +750,8 @@ def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(tra
     transfer(old, new)
 
     (new / "s" / "trials.csv").write_text("anew")
-    for changed in ("1 runs were changed", "agreed"):  # each in a process of its own: MLflow remembers where files are
+    # each in a process of its own: MLflow remembers where files are
+    for changed in ("1 runs were changed", "agreed"):
         done = run("sync", "s", "--storage", str(new), cwd=tmp_path)
         assert done.returncode == 0 and changed in done.stdout, done.stderr
     with closing(Ledger.open(new, "s")) as there:
@@ -642,7 +764,8 @@ def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(tra
     client = MlflowClient(tracking_uri=uri, registry_uri=uri)
     assert client.get_model_version_download_uri("m", "1").startswith(new.as_uri())
     assert [e.artifact_location for e in client.search_experiments() if e.name == "dynamos"] == [
-        (new / "mlartifacts").as_uri()]
+        (new / "mlartifacts").as_uri()
+    ]
     assert old.exists() == (transfer is shutil.copytree)
 
 
@@ -673,13 +796,18 @@ def test_the_parent_says_where_the_best_is_from(ledger: Ledger, uri: str, connec
 
 
 def test_sync_with_a_tracking_uri_moves_the_sweep_to_that_store_for_good(
-        tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     asked = ["sync", "s", "--storage", str(tmp_path)]
     with driven(Ledger.create(tmp_path, config(), {})) as there:
         complete(there, 70, 80)
         assert main([*asked, "--tracking-uri", uri]) == 2
     said = capsys.readouterr().err
-    assert "the sweep 's' is running" in said and "stop it first" in said and len(said.splitlines()) == 1
+    assert (
+        "the sweep 's' is running" in said
+        and "stop it first" in said
+        and len(said.splitlines()) == 1
+    )
     for more, words in ((["--tracking-uri", uri], "2 runs were changed"), ([], "agreed")):
         assert main([*asked, *more]) == 0 and words in capsys.readouterr().out
     with closing(Ledger.open(tmp_path, "s")) as moved:
@@ -689,10 +817,23 @@ def test_sync_with_a_tracking_uri_moves_the_sweep_to_that_store_for_good(
 
 
 def test_a_sweep_stays_with_its_mlflow_where_the_new_one_cannot_be_used(
-        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     Ledger.create(tmp_path, config(), {}).close()
     before = (tmp_path / "s" / "sweep.yaml").read_bytes()
     (tmp_path / "file").write_text("no folder")
-    assert main(["sync", "s", "--storage", str(tmp_path), "--tracking-uri", f"sqlite:///{tmp_path}/file/mlflow.db"]) > 0
+    assert (
+        main(
+            [
+                "sync",
+                "s",
+                "--storage",
+                str(tmp_path),
+                "--tracking-uri",
+                f"sqlite:///{tmp_path}/file/mlflow.db",
+            ]
+        )
+        > 0
+    )
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert (tmp_path / "s" / "sweep.yaml").read_bytes() == before

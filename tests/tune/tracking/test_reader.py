@@ -21,19 +21,39 @@ from tune.tracking.mirror import SWEEP_TAG, TAG, Mirror
 from tune.tracking.reader import served_sweep
 
 
-def mirrored(folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2) -> Sweep:
-    """A sweep on two tasks that pruned its second trial and mirrored itself; as its ledger has it."""
-    made = config(name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),))
-    with driven(Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b", IMAGES: [24, 30]})) as ledger:
+def mirrored(
+    folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2
+) -> Sweep:
+    """A sweep on two tasks that pruned its second trial and mirrored itself.
+
+    As its ledger has it.
+    """
+    made = config(
+        name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),)
+    )
+    with driven(
+        Ledger.create(folder, made, {"data_hash": "a", "validation_hash": "b", IMAGES: [24, 30]})
+    ) as ledger:
         for value in values:
             number = begun(ledger).number
             for seed, final in zip(made.training_seeds, value, strict=False):
                 for task in range(1 if number == 1 else 2):
                     kept = 0.4 if number != 2 else 0.6
-                    ledger.add_result(number, 1, seed, {"task": task, "n_tasks": 2},
-                                      {"val_class_il": final + 10 * (1 - task), "keep_fraction": kept,
-                                       "val_class_il_task1": final, "val_class_il_task2": final})
-            ledger.finish(number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None)
+                    ledger.add_result(
+                        number,
+                        1,
+                        seed,
+                        {"task": task, "n_tasks": 2},
+                        {
+                            "val_class_il": final + 10 * (1 - task),
+                            "keep_fraction": kept,
+                            "val_class_il_task1": final,
+                            "val_class_il_task2": final,
+                        },
+                    )
+            ledger.finish(
+                number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None
+            )
         Mirror(ledger, uri).sync()
     return Sweep.of(Ledger.open(folder, name))
 
@@ -48,24 +68,40 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, Sweep]:
 
 
 @pytest.mark.parametrize("seeds", [1, 2])
-def test_it_compares_as_its_ledger_does(place: tuple[Path, str, Sweep], tmp_path: Path, seeds: int) -> None:
+def test_it_compares_as_its_ledger_does(
+    place: tuple[Path, str, Sweep], tmp_path: Path, seeds: int
+) -> None:
     _, uri, sweep = place
     name = "far"
     if seeds == 1:
         sweep, name = mirrored(tmp_path, "alone", uri, (70, 0), (80, 0), (90, 0), seeds=1), "alone"
     read = served_sweep(uri, name)
     assert (read.config, read.record) == (sweep.config, sweep.record), "the newest of its name"
-    assert table(compared([sweep, sweep])) == table(compared([read, read])), "of four trials the third breaks a bound"
+    assert table(compared([sweep, sweep])) == table(compared([read, read])), (
+        "of four trials the third breaks a bound"
+    )
     for one, other in zip(read.records, sweep.records, strict=True):
-        for name in ("number", "state", "source", "config", "attempt", "reason", "value", "feasible"):
+        for name in (
+            "number",
+            "state",
+            "source",
+            "config",
+            "attempt",
+            "reason",
+            "value",
+            "feasible",
+        ):
             assert getattr(one, name) == getattr(other, name), name
-        assert one.cpu_seconds == pytest.approx(other.cpu_seconds) and one.seconds == pytest.approx(other.seconds)
+        assert one.cpu_seconds == pytest.approx(other.cpu_seconds) and one.seconds == pytest.approx(
+            other.seconds
+        )
         assert one.by_seed("val_class_il") == other.by_seed("val_class_il")
     assert "54 images, standard error " in dict(table(compared([read, read]))[1])["measured on"][0]
 
 
-def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_path: Path,
-                                            capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_finds_what_is_not_here(
+    place: tuple[Path, str, Sweep], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     _, uri, _ = place
     mirrored(tmp_path, "near", f"sqlite:///{tmp_path}/own.db", (60, 61), (0, 0))
     where = ["--storage", str(tmp_path), "--tracking-uri", uri]
@@ -76,13 +112,17 @@ def test_the_command_finds_what_is_not_here(place: tuple[Path, str, Sweep], tmp_
     assert "unknown sweep 'fra'. Did you mean 'far'?" in capsys.readouterr().err
 
 
-def test_what_is_only_half_there_is_passed_over_or_named(place: tuple[Path, str, Sweep], tmp_path: Path) -> None:
+def test_what_is_only_half_there_is_passed_over_or_named(
+    place: tuple[Path, str, Sweep], tmp_path: Path
+) -> None:
     _, uri, sweep = place
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("dynamos")
     assert experiment is not None
     client.create_run(experiment.experiment_id, tags={TAG: "far/4", SWEEP_TAG: sweep.record["id"]})
-    assert [t.number for t in served_sweep(uri, "far").records] == [0, 1, 2, 3], "a run made just now"
+    assert [t.number for t in served_sweep(uri, "far").records] == [0, 1, 2, 3], (
+        "a run made just now"
+    )
     client.create_run(experiment.experiment_id, tags={TAG: "begun", "protocol": "val-all-seen"})
     with pytest.raises(UserError, match="'begun' at .* has no sweep.yaml yet"):
         served_sweep(uri, "begun")
@@ -107,13 +147,19 @@ def test_a_sweep_that_chose_on_test_images_says_so_on_its_run(tmp_path: Path) ->
             Mirror(ledger, uri).sync()
         run = runs_of(uri)[1][sweep.name]
         assert run.data.tags["protocol"] == protocol
-        assert run.data.tags.get("warning", "").startswith("NOT PUBLISHABLE") == (protocol == "test")
+        assert run.data.tags.get("warning", "").startswith("NOT PUBLISHABLE") == (
+            protocol == "test"
+        )
 
 
 def test_a_new_store_is_made_without_a_word(tmp_path: Path) -> None:
-    code = ("import sys; from pathlib import Path; from results.ledger.ledger import Ledger; "
-            "from tune.tracking.mirror import Mirror; folder = Path(sys.argv[1]); "
-            "Mirror(Ledger.open(folder, 'quiet'), f'sqlite:///{folder}/mlflow.db').sync()")
+    code = (
+        "import sys; from pathlib import Path; from results.ledger.ledger import Ledger; "
+        "from tune.tracking.mirror import Mirror; folder = Path(sys.argv[1]); "
+        "Mirror(Ledger.open(folder, 'quiet'), f'sqlite:///{folder}/mlflow.db').sync()"
+    )
     Ledger.create(tmp_path, config("quiet"), {})
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True
+    )
     assert done.stdout + done.stderr == ""

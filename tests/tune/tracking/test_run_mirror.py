@@ -41,7 +41,9 @@ def found(uri: str) -> Run:
 
 def steps(uri: str, run: Run, metric: str) -> list[int]:
     """The steps of all that was ever logged."""
-    return [m.step for m in MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)]
+    return [
+        m.step for m in MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
+    ]
 
 
 def fails_after_a_task(patch: pytest.MonkeyPatch, error: BaseException) -> None:
@@ -59,25 +61,41 @@ def test_a_run_has_its_parameters_metrics_origin_and_files(uri: str) -> None:
     assert trained("--tracking-uri", uri, "--notes", "a remark", lr=0.1) == 0
     run, result = found(uri), json.loads(Path("e/result.json").read_text())
     assert (run.info.status, run.info.run_name) == ("FINISHED", "e")
-    assert run.data.params == {name: str(value) for name, value in result["config"].items()} and set(FIELDS) == set(
-        run.data.params)
+    assert run.data.params == {
+        name: str(value) for name, value in result["config"].items()
+    } and set(FIELDS) == set(run.data.params)
     last = TaskResult.from_dict(result["results"][-1]).metrics()
     assert run.data.metrics == pytest.approx(last)
-    assert all(steps(uri, run, name) == [1, 2] for name in ("val_class_il", "compute", "train_seconds"))
-    assert run.data.tags.items() >= {
-        "mlflow.note.content": "a remark", "torch": result["environment"]["versions"]["torch"], "device": "cpu",
-        "data_hash": result["data_hash"], "validation_hash": result["split_hash"]}.items()
+    assert all(
+        steps(uri, run, name) == [1, 2] for name in ("val_class_il", "compute", "train_seconds")
+    )
+    assert (
+        run.data.tags.items()
+        >= {
+            "mlflow.note.content": "a remark",
+            "torch": result["environment"]["versions"]["torch"],
+            "device": "cpu",
+            "data_hash": result["data_hash"],
+            "validation_hash": result["split_hash"],
+        }.items()
+    )
     client = MlflowClient(tracking_uri=uri)
-    assert {f.path for f in client.list_artifacts(run.info.run_id)} == {"config.yaml", "result.json"}
+    assert {f.path for f in client.list_artifacts(run.info.run_id)} == {
+        "config.yaml",
+        "result.json",
+    }
     assert main(["--resume", "e"]) == 0
     again = found(uri)
     assert again.info.run_id == run.info.run_id and steps(uri, again, "val_class_il") == [1, 2]
 
 
-@pytest.mark.parametrize("error, status, code", [
-    (KeyboardInterrupt(), "KILLED", 130), (OSError(28, "No space left on device"), "FAILED", 1)])
+@pytest.mark.parametrize(
+    "error, status, code",
+    [(KeyboardInterrupt(), "KILLED", 130), (OSError(28, "No space left on device"), "FAILED", 1)],
+)
 def test_a_run_that_is_broken_off_says_so_and_goes_on_in_the_same_mlflow_run(
-        uri: str, error: BaseException, status: str, code: int) -> None:
+    uri: str, error: BaseException, status: str, code: int
+) -> None:
     with pytest.MonkeyPatch.context() as patch:
         fails_after_a_task(patch, error)
         assert trained("--tracking-uri", uri) == code
@@ -86,7 +104,11 @@ def test_a_run_that_is_broken_off_says_so_and_goes_on_in_the_same_mlflow_run(
     assert before.data.tags["reason"] == (str(error) or "KeyboardInterrupt")
     assert main(["--resume", "e"]) == 0
     after = found(uri)
-    assert (after.info.run_id, after.info.status, after.data.tags["reason"]) == (before.info.run_id, "FINISHED", "")
+    assert (after.info.run_id, after.info.status, after.data.tags["reason"]) == (
+        before.info.run_id,
+        "FINISHED",
+        "",
+    )
     assert all(steps(uri, after, name) == [1, 2] for name in ("val_class_il", "train_seconds"))
 
 
@@ -101,24 +123,45 @@ def test_metrics_that_were_sent_before_a_kill_are_not_doubled(uri: str) -> None:
 
 
 def test_a_server_that_is_away_costs_no_training_and_is_made_up_for(
-        uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    uri: str, caplog: pytest.LogCaptureFixture
+) -> None:
     assert trained("--tracking-uri", "http://127.0.0.1:9") == 0
     [warning] = [r.getMessage() for r in caplog.records if "MLflow" in r.getMessage()]
-    assert "lacks what this run has come to" in warning and "dynamos --resume" in warning and "\n" not in warning
+    assert (
+        "lacks what this run has come to" in warning
+        and "dynamos --resume" in warning
+        and "\n" not in warning
+    )
     assert main(["--resume", "e", "--tracking-uri", uri]) == 0
     assert found(uri).info.status == "FINISHED" and steps(uri, found(uri), "val_class_il") == [1, 2]
 
 
-@pytest.mark.parametrize("given, why", [
-    ("./mlruns", "MLflow keeps no runs in a folder"), ("file:///tmp/x", "MLflow keeps no runs in a folder"),
-    ("http://me:secret@host", "a password does not belong"), ("sqlite:///mlflow.db", "whole path")])
+@pytest.mark.parametrize(
+    "given, why",
+    [
+        ("./mlruns", "MLflow keeps no runs in a folder"),
+        ("file:///tmp/x", "MLflow keeps no runs in a folder"),
+        ("http://me:secret@host", "a password does not belong"),
+        ("sqlite:///mlflow.db", "whole path"),
+    ],
+)
 @pytest.mark.parametrize("by", ["--tracking-uri", "MLFLOW_TRACKING_URI"])
 def test_a_place_where_no_run_can_be_kept_is_refused_before_training(
-        given: str, why: str, by: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    given: str,
+    why: str,
+    by: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", given if by.isupper() else "")
     assert trained(*([] if by.isupper() else [by, given])) == 2
     error = capsys.readouterr().err
-    assert why in error and f"error: {by}" in error and "secret" not in error and error.count("\n") == 1
+    assert (
+        why in error
+        and f"error: {by}" in error
+        and "secret" not in error
+        and error.count("\n") == 1
+    )
     assert not Path("e").exists()
 
 

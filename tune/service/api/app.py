@@ -21,8 +21,13 @@ from tune.service.state.sweeps import Sweeps
 from tune.service.wire.problems import ProblemDocument, add_handlers
 
 
-def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Callable[[], bool]) -> FastAPI:
-    """The application over the sweeps of a storage; it demands the token, if any. `stopping` ends streams."""
+def create_app(
+    sweeps: Sweeps, changes: Changes, token: str | None, stopping: Callable[[], bool]
+) -> FastAPI:
+    """The application over the sweeps of a storage; it demands the token, if any.
+
+    `stopping` ends streams.
+    """
     measures, watcher = Measures(sweeps), Watcher(sweeps, stopping)
 
     @asynccontextmanager
@@ -31,21 +36,31 @@ def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Ca
         yield
         watching.cancel()
 
-    app = FastAPI(title="Dynamos sweeps", version=version("dynamos"), lifespan=lifespan, docs_url=None, redoc_url=None,
-                  description="Submit, watch, steer and fetch hyperparameter sweeps.",
-                  separate_input_output_schemas=False)
+    app = FastAPI(
+        title="Dynamos sweeps",
+        version=version("dynamos"),
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        description="Submit, watch, steer and fetch hyperparameter sweeps.",
+        separate_input_output_schemas=False,
+    )
     add_handlers(app)
     app.add_middleware(Guard, token=token, observe=measures.observe)
     app.state.sweeps, app.state.changes, app.state.watcher = sweeps, changes, watcher
     app.state.measures, app.state.reader = measures, Reader(sweeps)
     for router in (service.pages, of_sweeps, trials.router, findings.router, service.router):
         app.include_router(router)
-    app.add_api_route("/static/palette.css", lambda: Response(PALETTE, media_type="text/css"), include_in_schema=False)
+    app.add_api_route(
+        "/static/palette.css",
+        lambda: Response(PALETTE, media_type="text/css"),
+        include_in_schema=False,
+    )
     app.mount("/static", StaticFiles(directory=service.STATIC), name="static")
     describe = app.openapi
 
     def openapi() -> dict[str, Any]:
-        """The API's description, with additions to FastAPI's: problem documents, YAML bodies, the token."""
+        """The API's description: FastAPI's, problem documents, YAML bodies, the token."""
         if app.openapi_schema is None:
             found = describe()
             found["components"]["schemas"]["ProblemDocument"] = ProblemDocument.model_json_schema()
@@ -54,7 +69,9 @@ def create_app(sweeps: Sweeps, changes: Changes, token: str | None, stopping: Ca
             body = found["paths"]["/api/v1/sweeps"]["post"]["requestBody"]["content"]
             body["application/yaml"] = body["application/json"]
             if token is not None:
-                found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+                found["components"]["securitySchemes"] = {
+                    "token": {"type": "http", "scheme": "bearer"}
+                }
                 for path, methods in found["paths"].items():
                     if path.startswith("/api/") or path in ("/metrics", "/readyz"):
                         for operation in methods.values():

@@ -22,16 +22,27 @@ from tune.service.wire.answers import Best, Comparison, Importance, ParetoSet
 from tune.service.wire.problems import Problem
 
 # For a report, a page with its scripts inside: it may run them, and reach nothing.
-REPORT_POLICY = ("default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
-                 "font-src data:; frame-ancestors 'none'; sandbox allow-scripts allow-downloads")
+REPORT_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: "
+    "blob:; font-src data:; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"
+)
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
-@router.get("/sweeps/{name}/best", tags=["sweeps"], response_model=Best, responses={
-    200: {"content": {"text/plain": {}}}})
-def best(sweeps: TheSweeps, name: Name, choose: Rule = "best", max_compute: MaxCompute = None,
-         format: Literal["json", "yaml", "args", "command"] = "json") -> Response:
+@router.get(
+    "/sweeps/{name}/best",
+    tags=["sweeps"],
+    response_model=Best,
+    responses={200: {"content": {"text/plain": {}}}},
+)
+def best(
+    sweeps: TheSweeps,
+    name: Name,
+    choose: Rule = "best",
+    max_compute: MaxCompute = None,
+    format: Literal["json", "yaml", "args", "command"] = "json",
+) -> Response:
     """The configuration that the sweep chooses; 409 if no trial can be chosen."""
     view = sweeps.get(name)
     ledger, choice = view.ledger, Choice(choose, max_compute)
@@ -42,10 +53,13 @@ def best(sweeps: TheSweeps, name: Name, choose: Rule = "best", max_compute: MaxC
     content = exported(ledger, trial, choice)
     if format == "json":
         return json_of({"trial": row(trial, ledger.config), **content})
-    return PlainTextResponse({
-        "yaml": yaml.safe_dump(content, sort_keys=False, width=120),
-        "args": best_args(reported_config(ledger.config, trial), content["provenance"]),
-        "command": content["commands"]["dynamos"] + "\n"}[format])
+    return PlainTextResponse(
+        {
+            "yaml": yaml.safe_dump(content, sort_keys=False, width=120),
+            "args": best_args(reported_config(ledger.config, trial), content["provenance"]),
+            "command": content["commands"]["dynamos"] + "\n",
+        }[format]
+    )
 
 
 @router.get("/sweeps/{name}/pareto", tags=["sweeps"], response_model=ParetoSet)
@@ -53,18 +67,33 @@ def get_pareto(sweeps: TheSweeps, name: Name) -> Response:
     """The trials that no other one equals or beats in every objective and beats in one."""
     view = sweeps.get(name)
     config = view.ledger.config
-    return json_of({"objectives": [str(o) for o in config.objectives],
-                  "trials": [row(t, config) for t in pareto(list(view.trials), config)]})
+    return json_of(
+        {
+            "objectives": [str(o) for o in config.objectives],
+            "trials": [row(t, config) for t in pareto(list(view.trials), config)],
+        }
+    )
 
 
 @router.get("/sweeps/{name}/importance", tags=["sweeps"], response_model=Importance)
 def importance(sweeps: TheSweeps, name: Name) -> Response:
-    """The share of the first objective's variance that each field explains; no shares if none can be computed."""
+    """The share of the first objective's variance that each field explains.
+
+    No shares if none can be computed.
+    """
     view = sweeps.get(name)
     complete = sum(t.state == "COMPLETE" and not t.imported for t in view.trials)
     found = shares(Sweep(view.ledger.config, {}, list(view.trials))) or {}
-    return json_of({"metric": view.ledger.config.objectives[0].metric, "trials": complete, "shares": [
-        {"name": field, "share": share, "spread": spread} for field, (share, spread) in reversed(found.items())]})
+    return json_of(
+        {
+            "metric": view.ledger.config.objectives[0].metric,
+            "trials": complete,
+            "shares": [
+                {"name": field, "share": share, "spread": spread}
+                for field, (share, spread) in reversed(found.items())
+            ],
+        }
+    )
 
 
 @router.get("/sweeps/{name}/report", tags=["sweeps"], response_class=HTMLResponse)
@@ -72,15 +101,19 @@ def get_report(sweeps: TheSweeps, name: Name) -> Response:
     """The sweep's report, one self-contained page, as things stand."""
     ledger = sweeps.get(name).ledger
     if ledger.config.confirms is not None:
-        raise Problem(409, f"{name} is a confirmation; it is in the report of {ledger.config.confirms!r}.")
+        raise Problem(
+            409, f"{name} is a confirmation; it is in the report of {ledger.config.confirms!r}."
+        )
     with closing(ledger):
         page = report(ledger)
     return HTMLResponse(page, headers={"content-security-policy": REPORT_POLICY})
 
 
 @router.get("/compare", tags=["sweeps"], response_model=Comparison)
-def compare(sweeps: TheSweeps, asked: Annotated[str, Query(
-        alias="sweeps", max_length=2000, description="names, with commas")]) -> Response:
+def compare(
+    sweeps: TheSweeps,
+    asked: Annotated[str, Query(alias="sweeps", max_length=2000, description="names, with commas")],
+) -> Response:
     """Sweeps side by side: settings, results, shifts, and the best so far over the budget spent."""
     names = asked.split(",")
     if len(names) < 2 or len(set(names)) < len(names):
@@ -88,7 +121,22 @@ def compare(sweeps: TheSweeps, asked: Annotated[str, Query(
     views = [sweeps.get(name) for name in names]
     side = compared([Sweep(v.ledger.config, v.ledger.record, list(v.trials)) for v in views])
     settings, found, shifted = compared_table(side)
-    curves = {kind: {s.name: [(step.spent(kind), step.best.value) for step in s.steps if step.best is not None]
-                     for s in side} for kind in BUDGETS}
-    return json_of({"names": names, "settings": settings, "found": found, "shifted": shifted,
-                  "sentences": compared_sentences(side), "curves": curves})
+    curves = {
+        kind: {
+            s.name: [
+                (step.spent(kind), step.best.value) for step in s.steps if step.best is not None
+            ]
+            for s in side
+        }
+        for kind in BUDGETS
+    }
+    return json_of(
+        {
+            "names": names,
+            "settings": settings,
+            "found": found,
+            "shifted": shifted,
+            "sentences": compared_sentences(side),
+            "curves": curves,
+        }
+    )

@@ -1,4 +1,7 @@
-"""Checks before the application: token, origin, size of each request; and the headers of every answer."""
+"""Checks before the application: token, origin, size of each request.
+
+And the headers of every answer.
+"""
 
 import asyncio
 import hmac
@@ -24,23 +27,37 @@ App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 MOST_BYTES = 1_000_000  # of a body
 BODY_SECONDS = 20.0  # limit until it has arrived
-# Paths without a token, which show nothing of any sweep: the page itself, its files, the API's description.
+# Paths without a token, which show nothing of any sweep: the page itself, its files, the API's
+# description.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")
 SAFE = ("GET", "HEAD", "OPTIONS")
 METHODS = (*SAFE, "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT")
-PAGE_POLICY = ("default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
-               "base-uri 'none'; form-action 'none'; frame-ancestors 'none'")
-HEADERS = {"content-security-policy": PAGE_POLICY, "x-content-type-options": "nosniff", "x-frame-options": "DENY",
-           "referrer-policy": "no-referrer", "cross-origin-opener-policy": "same-origin",
-           "cross-origin-resource-policy": "same-origin", "cache-control": "no-store",
-           "permissions-policy": "camera=(), microphone=(), geolocation=()"}
+PAGE_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src "
+    "'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": PAGE_POLICY,
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+    "permissions-policy": "camera=(), microphone=(), geolocation=()",
+}
 log = logging.getLogger(__name__)
 
 
 class Guard:
-    """ASGI middleware. With a token every request for data needs it; without, every request must name this machine."""
+    """ASGI middleware.
 
-    def __init__(self, app: App, token: str | None, observe: Callable[[str, str, int, float], None]) -> None:
+    With a token every request for data needs it; without, every request must name this machine.
+    """
+
+    def __init__(
+        self, app: App, token: str | None, observe: Callable[[str, str, int, float], None]
+    ) -> None:
         """`observe` takes method, route, status and seconds of each request."""
         self._app, self._token, self._observe = app, token, observe
 
@@ -67,15 +84,30 @@ class Guard:
         except Exception as error:
             log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
             if status == 0:  # else the answer has begun, and ends here
-                await answer(500, "the service failed at this; its log says why")(scope, receive, sent)
+                await answer(500, "the service failed at this; its log says why")(
+                    scope, receive, sent
+                )
         seconds = time.monotonic() - began
         route = getattr(scope.get("route"), "path", "other")
-        self._observe(scope["method"] if scope["method"] in METHODS else "other", route, status, seconds)
+        self._observe(
+            scope["method"] if scope["method"] in METHODS else "other", route, status, seconds
+        )
         if scope["method"] not in SAFE:
-            log.info("change", extra={"audit": {
-                "method": scope["method"], "path": scope["path"], "query": scope["query_string"].decode("latin-1"),
-                "sweep": scope.get("sweep"), "status": status, "client": (scope.get("client") or ["", 0])[0],
-                "token": self._token is not None, "seconds": round(seconds, 3)}})
+            log.info(
+                "change",
+                extra={
+                    "audit": {
+                        "method": scope["method"],
+                        "path": scope["path"],
+                        "query": scope["query_string"].decode("latin-1"),
+                        "sweep": scope.get("sweep"),
+                        "status": status,
+                        "client": (scope.get("client") or ["", 0])[0],
+                        "token": self._token is not None,
+                        "seconds": round(seconds, 3),
+                    }
+                },
+            )
 
     async def _answer(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         headers = Headers(scope=scope)
@@ -93,24 +125,38 @@ class Guard:
         """The answer to a request that is refused; None for any other."""
         host, path, changes = headers.get("host", ""), scope["path"], scope["method"] not in SAFE
         if self._token is None:
-            # A page elsewhere whose name resolves to this machine would otherwise read and write as its origin.
+            # A page elsewhere whose name resolves to this machine would otherwise read and write as
+            # its origin.
             if not is_local(_name(host)):
-                return answer(421, f"the host {host!r} is not this service's, which is for this machine alone.")
+                return answer(
+                    421,
+                    f"the host {host!r} is not this service's, which is for this machine alone.",
+                )
         elif not (path in OPEN or path.startswith("/static/")):
             given = headers.get("authorization", "")
             if not hmac.compare_digest(given.encode(), f"Bearer {self._token}".encode()):
-                return answer(401, "send the service's token: Authorization: Bearer TOKEN.",
-                              headers={"www-authenticate": "Bearer"})
-        if changes and self._token is None:  # no other page has the token, and a proxy may have changed the host
+                return answer(
+                    401,
+                    "send the service's token: Authorization: Bearer TOKEN.",
+                    headers={"www-authenticate": "Bearer"},
+                )
+        # no other page has the token, and a proxy may have changed the host
+        if changes and self._token is None:
             origin = headers.get("origin")
             if (origin is not None and origin.partition("://")[2] != host) or (
-                    headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")):
-                return answer(403, "a change is taken from the service's own page only, or from no page.")
+                headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
+            ):
+                return answer(
+                    403, "a change is taken from the service's own page only, or from no page."
+                )
         return None
 
 
 async def _body(headers: Headers, receive: Receive) -> Any:
-    """A request's whole body as JSON; the answer to one that is too large, too slow or of an unknown kind."""
+    """A request's whole body as JSON.
+
+    The answer to one that is too large, too slow or of an unknown kind.
+    """
     too_large = answer(413, f"a body may have {MOST_BYTES} bytes at most.")
     if int(headers.get("content-length") or 0) > MOST_BYTES:
         return too_large
@@ -131,8 +177,11 @@ async def _body(headers: Headers, receive: Receive) -> Any:
     # Before another page's request of such a kind browsers ask for permission, and get none.
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content and kind not in ("application/json", *YAML_KINDS):
-        return answer(415, f"content of the kind {kind or 'none'!r} is not read; send application/json or "
-                      "application/yaml.")
+        return answer(
+            415,
+            f"content of the kind {kind or 'none'!r} is not read; send application/json or "
+            "application/yaml.",
+        )
     read = json_of_yaml if kind in YAML_KINDS else bytes
     try:
         return await run_in_threadpool(lambda: _with_plain_keys(read(content)))
@@ -141,7 +190,10 @@ async def _body(headers: Headers, receive: Receive) -> Any:
 
 
 def _with_plain_keys(body: bytes) -> bytes:
-    """The body itself; DoubledKey if a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair."""
+    """The body itself.
+
+    DoubledKey if a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair.
+    """
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         content: dict[str, Any] = {}

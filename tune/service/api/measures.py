@@ -15,10 +15,19 @@ class Measures:
     def __init__(self, sweeps: Sweeps) -> None:
         """Starts with all counts at zero."""
         self._registry = CollectorRegistry()
-        self._requests = Counter("dynamos_http_requests", "requests answered", ["method", "route", "status"],
-                                 registry=self._registry)
-        self._seconds = Histogram("dynamos_http_request_seconds", "time until a request was answered", ["route"],
-                                  buckets=(0.005, 0.02, 0.05, 0.1, 0.5, 2, 10), registry=self._registry)
+        self._requests = Counter(
+            "dynamos_http_requests",
+            "requests answered",
+            ["method", "route", "status"],
+            registry=self._registry,
+        )
+        self._seconds = Histogram(
+            "dynamos_http_request_seconds",
+            "time until a request was answered",
+            ["route"],
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.5, 2, 10),
+            registry=self._registry,
+        )
         self._registry.register(_OfSweeps(sweeps))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -37,9 +46,15 @@ class _OfSweeps(Collector):
         self._sweeps = sweeps
 
     def collect(self) -> list[GaugeMetricFamily]:
-        trials = GaugeMetricFamily("dynamos_sweep_trials", "trials of a sweep by state", labels=["sweep", "state"])
-        running = GaugeMetricFamily("dynamos_sweep_running", "whether a sweep has a driver", labels=["sweep"])
-        best = GaugeMetricFamily("dynamos_sweep_best", "best value of the first objective", labels=["sweep"])
+        trials = GaugeMetricFamily(
+            "dynamos_sweep_trials", "trials of a sweep by state", labels=["sweep", "state"]
+        )
+        running = GaugeMetricFamily(
+            "dynamos_sweep_running", "whether a sweep has a driver", labels=["sweep"]
+        )
+        best = GaugeMetricFamily(
+            "dynamos_sweep_best", "best value of the first objective", labels=["sweep"]
+        )
         for view in self._sweeps.all():
             told = view.summary
             for state, amount in told["counts"].items():

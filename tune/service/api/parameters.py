@@ -1,4 +1,4 @@
-"""Parameters of routes: from the path and the query, and the parts of the application that a route works on."""
+"""Parameters of routes, and the parts of the application that a route works on."""
 
 from typing import Annotated, Any, Literal, get_args
 
@@ -15,15 +15,31 @@ from tune.service.wire.bodies import SweepName, among
 from tune.service.wire.problems import MEDIA_TYPE, Problem
 
 PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}}, "description": text}
-    for status, text in ((400, "unreadable"), (401, "no token"), (403, "from elsewhere"), (404, "not found"),
-                         (409, "not as things stand"), (413, "too large"), (415, "unknown content"),
-                         (421, "another host"), (422, "not allowed"), (503, "a ledger or cluster is out of reach"))}
+    status: {
+        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDocument"}}},
+        "description": text,
+    }
+    for status, text in (
+        (400, "unreadable"),
+        (401, "no token"),
+        (403, "from elsewhere"),
+        (404, "not found"),
+        (409, "not as things stand"),
+        (413, "too large"),
+        (415, "unknown content"),
+        (421, "another host"),
+        (422, "not allowed"),
+        (503, "a ledger or cluster is out of reach"),
+    )
+}
 Name = Annotated[SweepName, InPath(description="the sweep's name")]
 Number = Annotated[int, InPath(ge=0, le=10**9, description="the trial's number")]
 Text = Annotated[str, Query(max_length=200)]
-Rule = Annotated[Literal[*RULES], among("rule", list(RULES)), Query(  # type: ignore[valid-type]
-    description="how one is chosen")]
+Rule = Annotated[
+    Literal[*RULES],  # type: ignore[valid-type]
+    among("rule", list(RULES)),
+    Query(description="how one is chosen"),
+]
 OfSweep = Annotated[SweepState | Literal[""], among("state", [*get_args(SweepState), ""])]
 OfTrial = Annotated[TrialState | Literal[""], among("state", [*get_args(TrialState), ""])]
 MaxCompute = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False)]
@@ -51,7 +67,9 @@ TheWatcher = Annotated[Watcher, Depends(_watcher)]
 
 def changed(sweeps: Sweeps, view: View) -> Response:
     """The answer to a change that a driver will carry out: the sweep as it is now."""
-    return Response(sweeps.newest(view.summary["name"]).whole_json, 202, media_type="application/json")
+    return Response(
+        sweeps.newest(view.summary["name"]).whole_json, 202, media_type="application/json"
+    )
 
 
 def refuse_unless_running(view: View) -> None:

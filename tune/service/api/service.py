@@ -44,7 +44,9 @@ async def healthz() -> str:
     return "ok\n"
 
 
-@pages.get("/readyz", tags=["service"], response_class=PlainTextResponse, responses={503: PROBLEMS[503]})
+@pages.get(
+    "/readyz", tags=["service"], response_class=PlainTextResponse, responses={503: PROBLEMS[503]}
+)
 def readyz(sweeps: TheSweeps) -> str:
     """Whether the service is ready: its storage exists and can be read."""
     try:
@@ -65,13 +67,14 @@ def metrics(request: Request) -> Response:
 
 @router.get("/options", tags=["service"], response_model=Options)
 def get_options() -> Response:
-    """Options of a request: streams, spaces, fields and their ranges, presets, samplers, pruners, metrics."""
+    """Options of a request: streams, spaces, fields, presets, samplers, pruners, metrics."""
     return json_of(options())
 
 
 @router.get("/events", tags=["events"], response_class=EventStream)
-async def events(sweeps: TheSweeps, watcher: TheWatcher,
-                 sweep: Annotated[SweepName | None, Query()] = None) -> Response:
+async def events(
+    sweeps: TheSweeps, watcher: TheWatcher, sweep: Annotated[SweepName | None, Query()] = None
+) -> Response:
     """Server-sent events: a snapshot of all sweeps, or of one with its trials, then each change."""
     if sweep is not None:
         await run_in_threadpool(sweeps.get, sweep)  # 404 before the stream begins

@@ -21,13 +21,20 @@ from tune.service.api.parameters import (
 from tune.service.state.sweeps import Sweeps
 from tune.service.wire.answers import DryRun, SweepPage
 from tune.service.wire.answers import Sweep as Whole
-from tune.service.wire.bodies import Confirmation, Extension, Labels, Limits, SweepRequest, sweep_config
+from tune.service.wire.bodies import (
+    Confirmation,
+    Extension,
+    Labels,
+    Limits,
+    SweepRequest,
+    sweep_config,
+)
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
 class Reader:
-    """Reads whole sweeps, so that no poll waits for a large ledger: until it is read again the last reading stands."""
+    """Reads whole sweeps in the background; the last reading stands until then."""
 
     def __init__(self, sweeps: Sweeps) -> None:
         """Starts without a reading."""
@@ -50,26 +57,56 @@ class Reader:
 
 
 @router.get("/sweeps", tags=["sweeps"], response_model=SweepPage)
-def list_sweeps(sweeps: TheSweeps, state: OfSweep = "", q: Text = "", limit: Annotated[int, Query(ge=1, le=1000)] = 50,
-                offset: Annotated[int, Query(ge=0, le=10**6)] = 0) -> Response:
-    """Sweeps, the newest first, of a state and with a text in their name, stream or space where one is given."""
-    found = [v.summary for v in sweeps.all() if state in ("", v.summary["state"]) and q.lower() in " ".join(
-        str(v.summary[field]) for field in ("name", "stream", "space", "model")).lower()]
-    return json_of({"total": len(found), "sweeps": found[offset:offset + limit]})
+def list_sweeps(
+    sweeps: TheSweeps,
+    state: OfSweep = "",
+    q: Text = "",
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
+) -> Response:
+    """Sweeps, the newest first, filtered by state and by a text in name, stream or space."""
+    found = [
+        v.summary
+        for v in sweeps.all()
+        if state in ("", v.summary["state"])
+        and q.lower()
+        in " ".join(str(v.summary[field]) for field in ("name", "stream", "space", "model")).lower()
+    ]
+    return json_of({"total": len(found), "sweeps": found[offset : offset + limit]})
 
 
-@router.post("/sweeps", tags=["sweeps"], status_code=201, response_model=Whole, responses={200: {
-    "model": Whole | DryRun, "description": "the very same sweep is there already, or it was a dry run"}})
-def post_sweep(sweeps: TheSweeps, changes: TheChanges, request: Request, body: Annotated[SweepRequest, Body()],
-               dry_run: bool = False) -> Response:
-    """Starts a sweep. Its name is the idempotency key: the same request again finds the sweep that it made."""
+@router.post(
+    "/sweeps",
+    tags=["sweeps"],
+    status_code=201,
+    response_model=Whole,
+    responses={
+        200: {
+            "model": Whole | DryRun,
+            "description": "the very same sweep is there already, or it was a dry run",
+        }
+    },
+)
+def post_sweep(
+    sweeps: TheSweeps,
+    changes: TheChanges,
+    request: Request,
+    body: Annotated[SweepRequest, Body()],
+    dry_run: bool = False,
+) -> Response:
+    """Starts a sweep.
+
+    Its name is the idempotency key: the same request again finds the sweep that it made.
+    """
     request.scope["sweep"] = body.name
     config = sweep_config(body, changes.of_the_service)
     if dry_run:
         trials, first = changes.tried(config)
         return json_of({"config": config.to_dict(), "trials": trials, "suggestions": first})
     made = changes.create(config, body.tags, body.note)
-    return Response(sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json")
+    return Response(
+        sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json"
+    )
 
 
 @router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
@@ -105,8 +142,12 @@ def stop(sweeps: TheSweeps, name: Name) -> Response:
 
 
 @router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202, response_model=Whole)
-def resume(sweeps: TheSweeps, changes: TheChanges, name: Name,
-           body: Annotated[Limits | None, Body()] = None) -> Response:
+def resume(
+    sweeps: TheSweeps,
+    changes: TheChanges,
+    name: Name,
+    body: Annotated[Limits | None, Body()] = None,
+) -> Response:
     """Goes on with a sweep that was stopped or killed."""
     view = sweeps.newest(name)
     changes.go_on("resume", view, body or Limits())
@@ -114,7 +155,9 @@ def resume(sweeps: TheSweeps, changes: TheChanges, name: Name,
 
 
 @router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202, response_model=Whole)
-def extend(sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]) -> Response:
+def extend(
+    sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]
+) -> Response:
     """Adds trials to a sweep that does not run, and goes on with it."""
     view = sweeps.newest(name)
     changes.go_on("extend", view, body)
@@ -122,7 +165,13 @@ def extend(sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[E
 
 
 @router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=Whole)
-def confirm(sweeps: TheSweeps, changes: TheChanges, name: Name,
-            body: Annotated[Confirmation | None, Body()] = None) -> Response:
-    """Starts a confirmation: retrains the sweep's choice and a baseline on fresh seeds, and tests them."""
-    return changed(sweeps, sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation())))
+def confirm(
+    sweeps: TheSweeps,
+    changes: TheChanges,
+    name: Name,
+    body: Annotated[Confirmation | None, Body()] = None,
+) -> Response:
+    """Starts a confirmation: trains the choice and a baseline on fresh seeds and tests them."""
+    return changed(
+        sweeps, sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation()))
+    )

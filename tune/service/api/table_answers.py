@@ -10,8 +10,12 @@ from tune.service.wire.problems import Problem
 Part = Literal["metrics", "config"]
 
 
-def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descending: bool) -> list[TrialRow]:
-    """The rows of a state ("" for any) that hold a text, sorted by a column; rows without a value come last.
+def sorted_rows(
+    rows: Sequence[TrialRow], state: str, q: str, sort: str, descending: bool
+) -> list[TrialRow]:
+    """The rows of a state ("" for any) that hold a text, sorted by a column.
+
+    Rows without a value come last.
 
     Problem for an unknown column.
     """
@@ -27,16 +31,18 @@ def sorted_rows(rows: Sequence[TrialRow], state: str, q: str, sort: str, descend
     known = [r for r in found if value(r) is not None]
     kinds = {type(value(r)) for r in known}
     as_text = len(kinds - {int, float, bool}) > 0 and len(kinds) > 1
-    known.sort(key=lambda r: (str(value(r)) if as_text else value(r)), reverse=descending)
+    known.sort(key=lambda r: str(value(r)) if as_text else value(r), reverse=descending)
     return known + [r for r in found if value(r) is None]
 
 
 def _columns(rows: Sequence[TrialRow]) -> dict[str, Part | None]:
-    """The columns that a table may be sorted by, each with its part of a row, None for the row itself."""
+    """The columns that a table may be sorted by, each with its part of a row."""
     if not rows:
         return {"number": None}
     first = rows[0]
-    own: dict[str, Part | None] = {name: None for name in first if name not in ("metrics", "config", "curve")}
+    own: dict[str, Part | None] = {
+        name: None for name in first if name not in ("metrics", "config", "curve")
+    }
     fields = max((r["config"] for r in rows), key=len)
     own.update({name: "metrics" for name in first["metrics"]})
     own.update({name: "config" for name in fields})

@@ -26,21 +26,35 @@ from tune.service.wire.problems import Problem
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
-@router.get("/sweeps/{name}/trials", tags=["trials"], response_model=TrialPage, responses={
-    200: {"content": {"text/csv": {}}}})
-def get_trials(sweeps: TheSweeps, name: Name, state: OfTrial = "", q: Text = "", sort: Text = "number",
-               order: Literal["asc", "desc"] = "asc", limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-               offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
-               format: Literal["json", "csv"] = "json") -> Response:
+@router.get(
+    "/sweeps/{name}/trials",
+    tags=["trials"],
+    response_model=TrialPage,
+    responses={200: {"content": {"text/csv": {}}}},
+)
+def get_trials(
+    sweeps: TheSweeps,
+    name: Name,
+    state: OfTrial = "",
+    q: Text = "",
+    sort: Text = "number",
+    order: Literal["asc", "desc"] = "asc",
+    limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=10**6)] = 0,
+    format: Literal["json", "csv"] = "json",
+) -> Response:
     """Trials from an offset on; as CSV all that match, with every column of trials.csv."""
     view = sweeps.get(name)
     rows = sorted_rows(view.rows, state, q, sort, order == "desc")
     if format == "csv":
         wanted = [view.by_number[row["number"]] for row in rows]
         frame = Sweep(view.ledger.config, view.ledger.record, wanted).trials
-        return Response(frame.to_csv(index=False), media_type="text/csv", headers={
-            "content-disposition": f'attachment; filename="{name}.csv"'})
-    return json_of({"total": len(rows), "trials": rows[offset:offset + limit]})
+        return Response(
+            frame.to_csv(index=False),
+            media_type="text/csv",
+            headers={"content-disposition": f'attachment; filename="{name}.csv"'},
+        )
+    return json_of({"total": len(rows), "trials": rows[offset : offset + limit]})
 
 
 @router.get("/sweeps/{name}/trials/{number}", tags=["trials"], response_model=Trial)
@@ -50,7 +64,9 @@ def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     return json_of(whole_trial(view.ledger, _trial(view, number)))
 
 
-@router.post("/sweeps/{name}/trials/{number}/stop", tags=["trials"], status_code=202, response_model=Whole)
+@router.post(
+    "/sweeps/{name}/trials/{number}/stop", tags=["trials"], status_code=202, response_model=Whole
+)
 def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     """Asks a running trial to end; what it has reported is kept."""
     view = sweeps.newest(name)
@@ -64,5 +80,9 @@ def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
 
 def _trial(view: View, number: int) -> TrialRecord:
     if number not in view.by_number:
-        raise Problem(404, f"{view.summary['name']} has trials 0 to {max(view.by_number, default=0)}, not {number}.")
+        raise Problem(
+            404,
+            f"{view.summary['name']} has trials 0 to {max(view.by_number, default=0)}, not "
+            f"{number}.",
+        )
     return view.by_number[number]

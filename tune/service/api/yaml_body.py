@@ -35,5 +35,13 @@ def json_of_yaml(body: bytes | bytearray) -> bytes:
     try:
         return json.dumps(yaml.load(bytes(body), _Plain), default=str).encode()
     # A scalar with a tag that it does not fit makes the reader fail in many ways.
-    except (yaml.YAMLError, RecursionError, TypeError, KeyError, IndexError, AttributeError, OverflowError) as error:
+    except (
+        yaml.YAMLError,
+        RecursionError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        OverflowError,
+    ) as error:
         raise ValueError(" ".join(str(error).split()) or type(error).__name__) from None

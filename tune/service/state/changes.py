@@ -17,22 +17,30 @@ from tune.service.state.views import View
 from tune.service.wire.bodies import Confirmation, Extension, Limits
 from tune.service.wire.problems import Problem
 
-_OF_A_SESSION = {name: f"--{about.flag}" for name, about in settings(SweepConfig).items()
-                 if about.session and about.flag}
+_OF_A_SESSION = {
+    name: f"--{about.flag}"
+    for name, about in settings(SweepConfig).items()
+    if about.session and about.flag
+}
 _RUNS = ("starting", "running", "stopping")
 
 
 class Changes:
     """Makes changes one at a time: of two equal requests at once, the second changes nothing."""
 
-    def __init__(self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]) -> None:
-        """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep that is made here."""
+    def __init__(
+        self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]
+    ) -> None:
+        """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep made here."""
         self.of_the_service = of_the_service
         self._sweeps, self._drivers = sweeps, drivers
         self._lock = threading.Lock()
 
     def tried(self, config: SweepConfig) -> tuple[int, list[dict[str, Any]]]:
-        """(number of trials, the first of them) of a sweep; raises the errors that `create` would raise."""
+        """(number of trials, the first of them) of a sweep.
+
+        Raises the errors that `create` would raise.
+        """
         from tune.engine.sweep import recorded
 
         there = self._there(config)
@@ -40,17 +48,23 @@ class Changes:
         return first_suggestions(self._sweeps.storage, config, record)
 
     def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
-        """Makes and starts a sweep; False if the identical one exists. Problem 409 if another has its name."""
+        """Makes and starts a sweep; False if the identical one exists.
+
+        Problem 409 if another has its name.
+        """
         from tune.engine.sweep import create_sweep
 
         with self._lock:
             if (view := self._there(config)) is not None:
                 with closing(view.ledger):
                     begun = view.ledger.sessions > 0
-                if not begun and view.summary["state"] not in _RUNS:  # made, and then we were killed
+                # made, and then we were killed
+                if not begun and view.summary["state"] not in _RUNS:
                     self._drivers.start("resume", config.name, [], 0)
                 return False
-            with closing(create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)) as ledger:
+            with closing(
+                create_sweep(self._sweeps.storage, config, address=self._drivers.cluster)
+            ) as ledger:
                 ledger.label(tags, note or None)
             self._drivers.start("resume", config.name, [], 0)
             return True
@@ -63,8 +77,12 @@ class Changes:
         told, asked = view.ledger.config.to_dict(), config.to_dict()
         differing = [f.name for f in fields(SweepConfig) if told[f.name] != asked[f.name]]
         if differing:
-            raise Problem(409, f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose another "
-                          "name, or resume or extend it.", "name")
+            raise Problem(
+                409,
+                f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose "
+                "another name, or resume or extend it.",
+                "name",
+            )
         return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
@@ -77,14 +95,29 @@ class Changes:
             if command == "resume" and state == "finished":
                 raise Problem(409, f"{name} is finished; extend it.")
             if command == "extend" and view.ledger.config.confirms is not None:
-                raise Problem(409, f"{name} is a confirmation; confirm {view.ledger.config.confirms} with more seeds.")
+                raise Problem(
+                    409,
+                    f"{name} is a confirmation; confirm {view.ledger.config.confirms} with more "
+                    "seeds.",
+                )
             given = limits.model_dump(exclude_none=True)
             config = view.ledger.config
-            if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (config.gpus_per_trial > 0):
-                raise Problem(409, f"the trials of {name} do not change between CPU and GPU.", "gpus_per_trial")
+            if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (
+                config.gpus_per_trial > 0
+            ):
+                raise Problem(
+                    409,
+                    f"the trials of {name} do not change between CPU and GPU.",
+                    "gpus_per_trial",
+                )
             flags = [f"--trials=+{limits.trials}"] if isinstance(limits, Extension) else []
-            flags += [f"{flag}={_told(field, given[field])}" for field, flag in _OF_A_SESSION.items() if field in given]
-            replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})  # or say why not
+            flags += [
+                f"{flag}={_told(field, given[field])}"
+                for field, flag in _OF_A_SESSION.items()
+                if field in given
+            ]
+            # or say why not
+            replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})
             self._drivers.start(command, name, flags, view.ledger.sessions)
 
     def delete(self, name: str) -> None:
@@ -98,19 +131,29 @@ class Changes:
                 raise Problem(409, f"{name} cannot be deleted: {why}")
 
     def confirm(self, view: View, asked: Confirmation) -> str:
-        """Makes a confirmation if it is missing, starts it if it does not run, and returns its name."""
+        """Makes a confirmation if it is missing, starts it, and returns its name."""
         from tune.engine.retraining import confirmation
 
         choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]
         with self._lock:
             # While a driver starts nobody has the lease, which `confirmation` checks.
             if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
-                raise Problem(409, f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or stop "
-                              f"it: {view.ledger.command('stop')}")
+                raise Problem(
+                    409,
+                    f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or "
+                    f"stop it: {view.ledger.command('stop')}",
+                )
             try:
                 with closing(view.ledger):
                     ledger = confirmation(
-                        view.ledger, asked.seeds, asked.top, choice, asked.baseline, {}, self._drivers.cluster)
+                        view.ledger,
+                        asked.seeds,
+                        asked.top,
+                        choice,
+                        asked.baseline,
+                        {},
+                        self._drivers.cluster,
+                    )
             except UserError as error:
                 raise Problem(409, str(error)) from None
             name, sessions = ledger.config.name, ledger.sessions

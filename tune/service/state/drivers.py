@@ -19,10 +19,14 @@ class Drivers:
     """The drivers that this service has started; all others are known from the ledgers."""
 
     def __init__(self, storage: AnyPath, address: str | None) -> None:
-        """`address` is the cluster's or its job server's; with None drivers use this machine alone."""
+        """`address` is the cluster's or its job server's.
+
+        With None drivers use this machine alone.
+        """
         self._storage, self._address = storage, address
         self._running: dict[str, subprocess.Popen[bytes] | threading.Thread] = {}
-        self._sessions: dict[str, int] = {}  # drivers that a sweep had before its newest was started
+        # drivers that a sweep had before its newest was started
+        self._sessions: dict[str, int] = {}
         self._errors: dict[str, str] = {}  # of drivers that were submitted
 
     @property
@@ -31,48 +35,81 @@ class Drivers:
         return self._address
 
     def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
-        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that has had so many drivers; returns at once."""
+        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that has had so many drivers.
+
+        Returns at once.
+        """
         arguments = [command, name, "--storage", str(self._storage), *flags]
         self._sessions[name] = sessions
         if self._address is not None and is_server(self._address):
             self._errors.pop(name, None)
-            self._running[name] = thread = threading.Thread(target=self._submit, args=(name, arguments), daemon=True)
+            self._running[name] = thread = threading.Thread(
+                target=self._submit, args=(name, arguments), daemon=True
+            )
             thread.start()
             return
         address = [] if self._address is None else ["--address", self._address]
         log_file = self._log(name, sessions + 1)
         assert isinstance(log_file, Path)  # drivers of sweeps in an object store are submitted
         with log_file.open("wb") as log:
-            # A separate session: signals to the service do not reach it. -P: nothing in the folder where the service
-            # was started is taken for a module.
+            # A separate session: signals to the service do not reach it. -P: nothing in the folder
+            # where the service was started is taken for a module.
             self._running[name] = subprocess.Popen(
-                [sys.executable, "-P", "-m", "tune.cli", *arguments, *address], stdin=subprocess.DEVNULL, stdout=log,
-                stderr=subprocess.STDOUT, start_new_session=True, env=_environment())
+                [sys.executable, "-P", "-m", "tune.cli", *arguments, *address],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env=_environment(),
+            )
 
     def done(self, *arguments: str) -> str | None:
-        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end; the reason of a failure, or None."""
+        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end.
+
+        The reason of a failure, or None.
+        """
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "tune.cli", *arguments, "--storage", str(self._storage)],
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-            env=_environment())
-        return None if ended.returncode == 0 else status.error(ended.stdout) or f"status {ended.returncode}"
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            env=_environment(),
+        )
+        return (
+            None
+            if ended.returncode == 0
+            else status.error(ended.stdout) or f"status {ended.returncode}"
+        )
 
     def alive(self, name: str) -> bool:
         """Whether a driver that this service has started is alive, or is still being submitted."""
         running = self._running.get(name)
         return running is not None and (
-            running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None)
+            running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None
+        )
 
     def starting(self, name: str, sessions: int) -> bool:
         """Whether such a driver is yet to take over its sweep, which has had so many drivers."""
         return self.alive(name) and self._sessions[name] == sessions
 
     def error(self, name: str, sessions: int) -> str | None:
-        """The reason why the last of a sweep's `sessions` drivers failed; None if it was not ours or gave none."""
+        """The reason why the last of a sweep's `sessions` drivers failed.
+
+        None if it was not ours or gave none.
+        """
         if name in self._errors:
             return self._errors[name]
         # A driver that ended before it took the sweep over has the number of the next one.
-        last = next((log for number in (sessions + 1, sessions) if (log := self._log(name, number)).is_file()), None)
+        last = next(
+            (
+                log
+                for number in (sessions + 1, sessions)
+                if (log := self._log(name, number)).is_file()
+            ),
+            None,
+        )
         return None if last is None else status.error(tail(last))
 
     def _log(self, name: str, number: int) -> AnyPath:
@@ -89,4 +126,6 @@ class Drivers:
 
 
 def _environment() -> dict[str, str]:
-    return {key: value for key, value in os.environ.items() if key != TOKEN} | {status.ASKED_FOR: "1"}
+    return {key: value for key, value in os.environ.items() if key != TOKEN} | {
+        status.ASKED_FOR: "1"
+    }

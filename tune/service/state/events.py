@@ -36,12 +36,16 @@ class Watcher:
             if self._listeners:
                 try:
                     await self._look()
-                except Exception as error:  # whatever the storage's package raises; listeners wait until it is over
+                except Exception as error:
+                    # whatever the storage's package raises; listeners wait until it is over
                     log.warning("the sweeps cannot be read: %s", error, exc_info=True)
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
-        """Yields the events of one sweep with its trials, or of all sweeps. It remembers only the last views sent."""
+        """Yields the events of one sweep with its trials, or of all sweeps.
+
+        It remembers only the last views sent.
+        """
         self._listeners += 1
         try:
             await self._look()
@@ -59,8 +63,11 @@ class Watcher:
                 with suppress(TimeoutError):
                     await asyncio.wait_for(self._looked.wait(), 2 * LOOK_SECONDS)
                 now = dict(self._views)
-                changes = self._changes(name, seen, now) if name is None else await run_in_threadpool(
-                    self._changes, name, seen, now)
+                changes = (
+                    self._changes(name, seen, now)
+                    if name is None
+                    else await run_in_threadpool(self._changes, name, seen, now)
+                )
                 for event in [*changes, *_end(name, seen, now)]:
                     yield event
                     spoke = time.monotonic()
@@ -85,31 +92,48 @@ class Watcher:
 
     def _snapshot(self, name: str | None, views: dict[str, View]) -> bytes:
         if name is None:
-            return _event("snapshot", b'{"sweeps":[' + b",".join(v.summary_json for v in views.values()) + b"]}")
+            return _event(
+                "snapshot",
+                b'{"sweeps":[' + b",".join(v.summary_json for v in views.values()) + b"]}",
+            )
         if name not in views:
             return _event("removed", f'{{"name":"{name}"}}'.encode())
         view = views[name]
-        return _event("snapshot", b'{"sweep":' + view.whole_json + b',"trials":' + view.rows_json + b"}")
+        return _event(
+            "snapshot", b'{"sweep":' + view.whole_json + b',"trials":' + view.rows_json + b"}"
+        )
 
-    def _changes(self, name: str | None, seen: dict[str, View], now: dict[str, View]) -> list[bytes]:
+    def _changes(
+        self, name: str | None, seen: dict[str, View], now: dict[str, View]
+    ) -> list[bytes]:
         """The events that lead a listener from the views seen to the newest ones."""
-        events = [_event("removed", f'{{"name":"{gone}"}}'.encode()) for gone in seen
-                  if gone not in now and name in (None, gone)]
+        events = [
+            _event("removed", f'{{"name":"{gone}"}}'.encode())
+            for gone in seen
+            if gone not in now and name in (None, gone)
+        ]
         for known, view in now.items():
             before = seen.get(known)
-            if name not in (None, known) or (before is not None and before.revision == view.revision):
+            if name not in (None, known) or (
+                before is not None and before.revision == view.revision
+            ):
                 continue
             events.append(_event("sweep", view.summary_json if name is None else view.whole_json))
             if name is not None:
                 since = 0 if before is None else before.revision
-                rows = [view.row_json(i) for i, revision in enumerate(view.changed) if revision > since]
+                rows = [
+                    view.row_json(i) for i, revision in enumerate(view.changed) if revision > since
+                ]
                 if rows:
                     events.append(_event("trials", b'{"trials":[' + b",".join(rows) + b"]}"))
         return events
 
 
 def _end(name: str | None, seen: Mapping[str, View], now: Mapping[str, View]) -> list[bytes]:
-    """The last event for a listener to one sweep that has just ended, else none; the sweep may be resumed."""
+    """The last event for a listener to one sweep that has just ended, else none.
+
+    The sweep may be resumed.
+    """
     if name is None or name not in now or not now[name].over or (name in seen and seen[name].over):
         return []
     return [_event("end", now[name].summary_json)]

@@ -19,37 +19,73 @@ from tune.service.wire.bodies import OF_THE_SERVICE, SweepRequest
 
 @cache
 def options() -> Options:
-    """Streams, methods, spaces, fields, presets, samplers, pruners, protocols, metrics and defaults."""
+    """Streams, methods, spaces, fields, presets, samplers, pruners, protocols and metrics."""
     spaces = {name: read_space(name) for name in named_spaces()}
     presets: dict[str, dict[str, Any]] = {}
     for stream, size in preset_names():
-        base = base_config(stream, {"buffer_size": size}, DEFAULTS["protocol"], DEFAULTS["cpus_per_trial"],
-                           DEFAULTS["gpus_per_trial"], None).to_dict()
+        base = base_config(
+            stream,
+            {"buffer_size": size},
+            DEFAULTS["protocol"],
+            DEFAULTS["cpus_per_trial"],
+            DEFAULTS["gpus_per_trial"],
+            None,
+        ).to_dict()
         presets.setdefault(stream, {})[str(size)] = {
-            name: value for name, value in base.items() if name not in (*OF_THE_SERVICE, *FOLLOWS)}
+            name: value for name, value in base.items() if name not in (*OF_THE_SERVICE, *FOLLOWS)
+        }
     return {
-        "streams": {s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS},
+        "streams": {
+            s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS
+        },
         "models": list(METHODS),
-        "spaces": {name: {"description": space.description, "parameters": [parameter(p) for p in space.parameters]}
-                   for name, space in spaces.items()},
-        "fields": {name: _field(name) for name in FIELDS if name not in OF_THE_SERVICE}, "presets": presets,
-        "samplers": list(SAMPLERS), "pruners": list(PRUNERS), "protocols": PROTOCOLS, "metrics": OBJECTIVES,
+        "spaces": {
+            name: {
+                "description": space.description,
+                "parameters": [parameter(p) for p in space.parameters],
+            }
+            for name, space in spaces.items()
+        },
+        "fields": {name: _field(name) for name in FIELDS if name not in OF_THE_SERVICE},
+        "presets": presets,
+        "samplers": list(SAMPLERS),
+        "pruners": list(PRUNERS),
+        "protocols": PROTOCOLS,
+        "metrics": OBJECTIVES,
         "settings": settings_of(SweepConfig),
-        "defaults": {name: value for name, value in DEFAULTS.items() if name in SweepRequest.model_fields} | {
-            "dataset": DEFAULTS["dataset"]}}
+        "defaults": {
+            name: value for name, value in DEFAULTS.items() if name in SweepRequest.model_fields
+        }
+        | {"dataset": DEFAULTS["dataset"]},
+    }
 
 
 def settings_of(config: type) -> dict[str, SweepSetting]:
     """The fields of a sweep that a form asks for, by name."""
-    return {name: {"type": about.kind.__name__, "label": about.label, "help": about.help, "group": about.group,
-                   "default": about.default,
-                   "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None}
-            for name, about in settings(config).items() if about.label}
+    return {
+        name: {
+            "type": about.kind.__name__,
+            "label": about.label,
+            "help": about.help,
+            "group": about.group,
+            "default": about.default,
+            "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None,
+        }
+        for name, about in settings(config).items()
+        if about.label
+    }
 
 
 def _field(name: str) -> Field:
     about = FIELDS[name]
     assert about.default is not MISSING
-    return {"type": about.kind.__name__, "optional": about.optional, "help": about.help, "group": about.group,
-            "default": about.default, "searchable": name not in NOT_VARIED, "follows": FOLLOWS.get(name),
-            "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None}
+    return {
+        "type": about.kind.__name__,
+        "optional": about.optional,
+        "help": about.help,
+        "group": about.group,
+        "default": about.default,
+        "searchable": name not in NOT_VARIED,
+        "follows": FOLLOWS.get(name),
+        "choices": list(about.allowed) if isinstance(about.allowed, tuple) else None,
+    }

@@ -1,4 +1,4 @@
-"""The sweeps of a storage folder as the service shows them, each read again only after its ledger has changed."""
+"""The sweeps of a storage folder as the service shows them, read again after changes."""
 
 import datetime as dt
 import gc
@@ -38,7 +38,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(eq=False)
 class _Kept:
-    """Cached state of a sweep. Times are of the monotonic clock; `lock` is held while its ledger is read."""
+    """Cached state of a sweep.
+
+    Times are of the monotonic clock; `lock` is held while its ledger is read.
+    """
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
@@ -74,7 +77,10 @@ class Sweeps:
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
-        """(all of a sweep but its trials, or None if that is too old; whether it is time to `read` it again)."""
+        """(all of a sweep but its trials, or None if that is too old.
+
+        Whether it is time to `read` it again).
+        """
         kept = self._kept.get(name)
         if kept is None or (view := kept.told) is None:
             return None, True
@@ -87,7 +93,10 @@ class Sweeps:
         return view.whole_json, not kept.reading
 
     def read(self, name: str) -> bytes:
-        """The newest state of a sweep without its trials; one thread at a time makes it, the others wait."""
+        """The newest state of a sweep without its trials.
+
+        One thread at a time makes it, the others wait.
+        """
         kept = self._of(name)
         kept.reading = True
         try:
@@ -112,15 +121,19 @@ class Sweeps:
             if (view := self._current(kept)) is not None:  # another thread has just read it
                 return view
             before, identity = kept.view, _identity(self.storage / name / "sweep.yaml")
-            if before is not None and before.identity != identity:  # it was removed, and another one made
+            # it was removed, and another one made
+            if before is not None and before.identity != identity:
                 before = None
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
-            began, stamp = time.monotonic(), self._stamp(ledger)  # the next reading sees what is written meanwhile
-            with closing(ledger):  # no file and no connection is held for each sweep that was ever looked at
+            # the next reading sees what is written meanwhile
+            began, stamp = time.monotonic(), self._stamp(ledger)
+            # no file and no connection is held for each sweep that was ever looked at
+            with closing(ledger):
                 kept.view = view = self._read(kept, ledger, before, identity)
             kept.stamp, kept.read_at = stamp, began
             if before is None:
-                gc.collect()  # long-lived objects are scanned now, not again and again while requests wait
+                # long-lived objects are scanned now, not again and again while requests wait
+                gc.collect()
                 gc.freeze()
             return view
 
@@ -132,7 +145,8 @@ class Sweeps:
         for name in names:
             try:
                 views.append(self.get(name))
-            except Exception as error:  # one damaged sweep does not hide the others; asked for itself, it says why
+            except Exception as error:
+                # one damaged sweep does not hide the others; asked for itself, it says why
                 if str(error) != self._said.get(name):
                     self._said[name] = str(error)
                     log.warning("the sweep %s cannot be read: %s", name, error)
@@ -166,7 +180,10 @@ class Sweeps:
         """A value that changes whenever the ledger does; None if only a reading shows changes."""
         if ledger.config.ledger_url is not None or not isinstance(ledger.folder, Path):
             return None
-        found: list[Any] = [_identity(ledger.folder / "sweep.yaml"), self._drivers.alive(ledger.config.name)]
+        found: list[Any] = [
+            _identity(ledger.folder / "sweep.yaml"),
+            self._drivers.alive(ledger.config.name),
+        ]
         for name in ("ledger.db", "ledger.db-wal"):
             try:
                 status = (ledger.folder / name).stat()
@@ -180,20 +197,39 @@ class Sweeps:
         trials, looks = tuple(ledger.trials()), ledger.looks
         summary = self._summary(kept, ledger, trials, looks)
         known = before.trials if before is not None else ()
-        same = before is not None and summary == {**before.summary, "revision": 0} and looks == before.looks
-        fresh = [i >= len(known) or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
-                 for i, t in enumerate(trials)]
+        same = (
+            before is not None
+            and summary == {**before.summary, "revision": 0}
+            and looks == before.looks
+        )
+        fresh = [
+            i >= len(known)
+            or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
+            for i, t in enumerate(trials)
+        ]
         if before is not None and same and not any(fresh):
             return before
         with self._lock:
             self._revision += 1
             revision = self._revision
-        changed = tuple(revision if new else before.changed[i]  # type: ignore[union-attr]
-                        for i, new in enumerate(fresh))
-        return View(revision, ledger, trials, {**summary, "revision": revision}, looks, changed,
-                    self._drivers.cluster, identity)
+        changed = tuple(
+            revision if new else before.changed[i]  # type: ignore[union-attr]
+            for i, new in enumerate(fresh)
+        )
+        return View(
+            revision,
+            ledger,
+            trials,
+            {**summary, "revision": revision},
+            looks,
+            changed,
+            self._drivers.cluster,
+            identity,
+        )
 
-    def _summary(self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]) -> Summary:
+    def _summary(
+        self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]
+    ) -> Summary:
         config, name = ledger.config, ledger.config.name
         ran = own(trials)
         counts = Counter(t.state for t in ran)
@@ -202,22 +238,48 @@ class Sweeps:
         starts = [t.started_at for t in ran if t.started_at is not None]
         ends = [t.ended_at for t in ran if t.ended_at is not None]
         return {
-            "revision": 0, "name": name, "stream": config.base.dataset, "model": config.base.model,
-            "buffer_size": config.base.buffer_size, "space": config.space.name, "protocol": config.protocol,
-            "publishable": config.publishable, "sampler": config.sampler, "pruner": config.pruner,
-            "seeds": config.seeds, "objectives": [str(o) for o in config.objectives],
-            "constraints": [str(c) for c in config.constraints], "state": state,
-            "driver": driver if state in ("running", "stopping", "killed") else None, "budget": ledger.budget,
-            "counts": {"waiting": counts["WAITING"], "running": counts["RUNNING"], "interrupted": counts["INTERRUPTED"],
-                       "complete": counts["COMPLETE"], "pruned": counts["PRUNED"], "fail": counts["FAIL"]},
-            "best": None if found is None else {
-                "number": found.number, "value": found.final(config.objectives[0].metric),
-                "spread": found.spread(config.objectives[0].metric), "config": found.config},
-            "confirms": config.confirms, "tags": ledger.tags, "note": ledger.note,
+            "revision": 0,
+            "name": name,
+            "stream": config.base.dataset,
+            "model": config.base.model,
+            "buffer_size": config.base.buffer_size,
+            "space": config.space.name,
+            "protocol": config.protocol,
+            "publishable": config.publishable,
+            "sampler": config.sampler,
+            "pruner": config.pruner,
+            "seeds": config.seeds,
+            "objectives": [str(o) for o in config.objectives],
+            "constraints": [str(c) for c in config.constraints],
+            "state": state,
+            "driver": driver if state in ("running", "stopping", "killed") else None,
+            "budget": ledger.budget,
+            "counts": {
+                "waiting": counts["WAITING"],
+                "running": counts["RUNNING"],
+                "interrupted": counts["INTERRUPTED"],
+                "complete": counts["COMPLETE"],
+                "pruned": counts["PRUNED"],
+                "fail": counts["FAIL"],
+            },
+            "best": None
+            if found is None
+            else {
+                "number": found.number,
+                "value": found.final(config.objectives[0].metric),
+                "spread": found.spread(config.objectives[0].metric),
+                "config": found.config,
+            },
+            "confirms": config.confirms,
+            "tags": ledger.tags,
+            "note": ledger.note,
             "verdict": None if tested is None else tested["verdict"],
-            "error": self._drivers.error(name, ledger.sessions) if state in ("stopped", "killed") else None,
+            "error": self._drivers.error(name, ledger.sessions)
+            if state in ("stopped", "killed")
+            else None,
             "started_at": min(starts, default=None),
-            "ended_at": max(ends) if ends and state == "finished" else None}
+            "ended_at": max(ends) if ends and state == "finished" else None,
+        }
 
     def _state(self, kept: _Kept, ledger: Ledger, ran: Sequence[TrialRecord]) -> SweepState:
         if (beat := ledger.heartbeat) is not None:
@@ -225,7 +287,13 @@ class Sweeps:
                 kept.beat, kept.beat_at = beat, time.monotonic()
             # Only silence reveals the end of a driver elsewhere; another may then take over.
             silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
-            return "killed" if silent or ledger.driver_gone else "stopping" if ledger.stopping else "running"
+            return (
+                "killed"
+                if silent or ledger.driver_gone
+                else "stopping"
+                if ledger.stopping
+                else "running"
+            )
         if self._drivers.starting(ledger.config.name, ledger.sessions):
             return "starting"
         return "stopped" if ledger.budget > sum(t.ended_at is not None for t in ran) else "finished"
@@ -233,12 +301,22 @@ class Sweeps:
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:
     """The parts of a trial that change until its end; its time, in ticks."""
-    return (trial.state, trial.attempt, trial.held, trial.reason, tuple(trial.config.items()),
-            tuple(len(results) for results in trial.results.values()), (trial.seconds or 0) // TICK_SECONDS)
+    return (
+        trial.state,
+        trial.attempt,
+        trial.held,
+        trial.reason,
+        tuple(trial.config.items()),
+        tuple(len(results) for results in trial.results.values()),
+        (trial.seconds or 0) // TICK_SECONDS,
+    )
 
 
 def _identity(file: AnyPath) -> Any:
-    """A value that tells a file from another of its name; None in an object store or if the file is gone."""
+    """A value that tells a file from another of its name.
+
+    None in an object store or if the file is gone.
+    """
     if not isinstance(file, Path):
         return None
     try:

@@ -80,25 +80,43 @@ class View:
         config = ledger.config
         return {
             **self.summary,
-            "parameters": [parameter(p) for p in config.space.parameters], "metrics": config.metrics,
-            **(_searched(trials, ledger, self.looks) if config.confirms is None else _confirmed(trials, ledger)),
-            "cpu_seconds": sum(t.cpu_seconds for t in trials), "gpu_seconds": sum(t.gpu_seconds for t in trials),
-            "config": config.to_dict(), "record": ledger.record, "looks": self.looks,
-            "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)}}
+            "parameters": [parameter(p) for p in config.space.parameters],
+            "metrics": config.metrics,
+            **(
+                _searched(trials, ledger, self.looks)
+                if config.confirms is None
+                else _confirmed(trials, ledger)
+            ),
+            "cpu_seconds": sum(t.cpu_seconds for t in trials),
+            "gpu_seconds": sum(t.gpu_seconds for t in trials),
+            "config": config.to_dict(),
+            "record": ledger.record,
+            "looks": self.looks,
+            "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)},
+        }
 
 
 def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any]) -> Findings:
     """The findings of a search, and cautions about them."""
     config = ledger.config
-    return {"answer": headline(trials, config, ledger.record, looks),
-            "ties": tie_sentence(trials, config) if best(trials, config) else "", "ranking": ranking(trials, config),
-            "cautions": cautions(trials, config), "pareto": [t.number for t in pareto(trials, config)]}
+    return {
+        "answer": headline(trials, config, ledger.record, looks),
+        "ties": tie_sentence(trials, config) if best(trials, config) else "",
+        "ranking": ranking(trials, config),
+        "cautions": cautions(trials, config),
+        "pareto": [t.number for t in pareto(trials, config)],
+    }
 
 
 def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
     """The findings and the troubles of a confirmation; it chooses nothing."""
-    return {"answer": finding(confirmation, trials), "ties": "", "ranking": "", "cautions": troubles(trials),
-            "pareto": []}
+    return {
+        "answer": finding(confirmation, trials),
+        "ties": "",
+        "ranking": "",
+        "cautions": troubles(trials),
+        "pareto": [],
+    }
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
@@ -112,14 +130,21 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
     by_task = {metric: trial.by_task(metric) for metric in config.metrics}
     attempt = ledger.trial_folder(trial.number) / f"attempt-{trial.attempt}"
     return {
-        **row(trial, config), "by_task": by_task, "warnings": trial.warnings,
+        **row(trial, config),
+        "by_task": by_task,
+        "warnings": trial.warnings,
         "results": {str(seed): results for seed, results in trial.results.items()},
-        "log": tail(attempt / "log.txt"), "traceback": tail(attempt / "traceback.txt") or None,
-        "command": _command(config, trial)}
+        "log": tail(attempt / "log.txt"),
+        "traceback": tail(attempt / "traceback.txt") or None,
+        "command": _command(config, trial),
+    }
 
 
 def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
-    """The command that trains a trial's configuration; None if values are missing or contradict each other."""
+    """The command that trains a trial's configuration.
+
+    None if values are missing or contradict each other.
+    """
     if len(trial.config) < len(config.space.parameters):
         return None
     try:
@@ -130,8 +155,13 @@ def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
 
 def parameter(p: Searched) -> Parameter:
     """A searched field, with its range or choices."""
-    return {"name": p.name, "low": p.low, "high": p.high, "log": p.log,
-            "choices": None if p.choices is None else list(p.choices)}
+    return {
+        "name": p.name,
+        "low": p.low,
+        "high": p.high,
+        "log": p.log,
+        "choices": None if p.choices is None else list(p.choices),
+    }
 
 
 def encoded(content: Any) -> bytes:

@@ -30,7 +30,7 @@ class Counts(_Answer):
 
 
 class BestTrial(_Answer):
-    """The best trial: its first objective's mean over seeds, the standard deviation, its configuration."""
+    """The best trial: its first objective's mean over seeds, its deviation, its configuration."""
 
     number: int
     value: float
@@ -107,7 +107,7 @@ class Links(_Answer):
 
 
 class Findings(_Answer):
-    """Findings of a sweep or a confirmation, in words, and the numbers of the trials in the Pareto set."""
+    """Findings of a sweep or a confirmation in words, and the trials of the Pareto set."""
 
     answer: str
     ties: str
@@ -212,7 +212,7 @@ class ParetoSet(_Answer):
 
 
 class Share(_Answer):
-    """A field's share of a metric's variance in all trials, and its deviation over resamples of them."""
+    """A field's share of a metric's variance in all trials, and its deviation."""
 
     name: str
     share: float

@@ -1,4 +1,7 @@
-"""Request bodies, and their SweepConfig. Data only: nothing in a body is imported or run, no path taken."""
+"""Request bodies, and their SweepConfig.
+
+Data only: nothing in a body is imported or run, no path taken.
+"""
 
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -29,7 +32,8 @@ from results.names import PATTERN, RULE, check_name, is_name
 from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
 from tune.service.wire.problems import TAGS, Problem
 
-OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")  # fields that a request may not set
+# fields that a request may not set
+OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")
 MAPPING, CHOICES, TEXT = TAGS
 
 Made = TypeVar("Made")
@@ -44,7 +48,9 @@ def _sweep_name(name: str) -> str:
 
 
 # Of an existing or a new sweep; the pattern would make an error that no one can read.
-SweepName = Annotated[str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})]
+SweepName = Annotated[
+    str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})
+]
 
 
 class _Strict(BaseModel):
@@ -89,7 +95,10 @@ class Confirmation(_Strict):
 
 
 def _named(what: str, allowed: list[str], value: Any) -> Any:
-    """The value, a name or a mapping of names, if all are allowed; the error helps to find the nearest name."""
+    """The value, a name or a mapping of names, if all are allowed.
+
+    The error helps to find the nearest name.
+    """
     if isinstance(value, Mapping):
         for name in OF_THE_SERVICE:
             if value.get(name) is not None:
@@ -98,13 +107,14 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
     names = value if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
     for name in names:
         if name not in allowed:
-            raise PydanticCustomError("unknown", "unknown {what}",
-                                      {"what": what, "allowed": allowed, "name": str(name)})
+            raise PydanticCustomError(
+                "unknown", "unknown {what}", {"what": what, "allowed": allowed, "name": str(name)}
+            )
     return value
 
 
 def among(what: str, allowed: list[str]) -> BeforeValidator:
-    """Makes pydantic refuse other names with an error from which a problem document can give the nearest."""
+    """Makes pydantic refuse other names with an error that can name the nearest one."""
     return BeforeValidator(lambda value: _named(what, allowed, value))
 
 
@@ -123,8 +133,18 @@ def _type(about: Setting) -> Any:
     if isinstance(allowed, Range):
         ends = {"gt" if allowed.open_low else "ge": allowed.low, "le": allowed.high}
         limits |= {end: value for end, value in ends.items() if abs(value) != float("inf")}
-    whole = (BeforeValidator(lambda value: int(value) if isinstance(value, float) and value.is_integer() else value),
-             ) if about.kind is int else ()  # 8.0, as pandas writes 8 into JSON
+    whole = (
+        (
+            BeforeValidator(
+                lambda value: (
+                    int(value) if isinstance(value, float) and value.is_integer() else value
+                )
+            ),
+            # 8.0, as pandas writes 8 into JSON
+        )
+        if about.kind is int
+        else ()
+    )
     if about.name == "warm_start":
         return SweepName | None
     return Annotated[(about.kind | None if about.optional else about.kind, Field(**limits), *whole)]
@@ -135,8 +155,12 @@ _VARIED = [name for name in FIELDS if name not in NOT_VARIED]
 if TYPE_CHECKING:
     Base = BaseModel
 else:
-    Base = create_model("Base", __config__=_STRICT, __doc__="Fields of every trial; the rest is the stream's preset.",
-                        **{name: (_type(FIELDS[name]), None) for name in _BASE})
+    Base = create_model(
+        "Base",
+        __config__=_STRICT,
+        __doc__="Fields of every trial; the rest is the stream's preset.",
+        **{name: (_type(FIELDS[name]), None) for name in _BASE},
+    )
 
 
 class RangeSpec(_Strict):
@@ -153,10 +177,15 @@ class ChoicesSpec(_Strict):
     choices: Annotated[list[Scalar], Field(min_length=1, max_length=1000)]
 
 
-Spec = Annotated[Annotated[RangeSpec, Tag(MAPPING)] | Annotated[ChoicesSpec, Tag(CHOICES)],
-                 Discriminator(lambda value: _shape(value).replace(TEXT, MAPPING))]
-Parameters = Annotated[dict[str, Spec], among("field", _VARIED),
-                       Field(min_length=1, json_schema_extra={"propertyNames": {"enum": _VARIED}})]
+Spec = Annotated[
+    Annotated[RangeSpec, Tag(MAPPING)] | Annotated[ChoicesSpec, Tag(CHOICES)],
+    Discriminator(lambda value: _shape(value).replace(TEXT, MAPPING)),
+]
+Parameters = Annotated[
+    dict[str, Spec],
+    among("field", _VARIED),
+    Field(min_length=1, json_schema_extra={"propertyNames": {"enum": _VARIED}}),
+]
 
 
 class Space(_Strict):
@@ -171,8 +200,10 @@ class _Request(_Strict):
     """The fields of a request that SweepConfig has in another form."""
 
     name: SweepName
-    space: Annotated[Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
-                     Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING))] = DEFAULTS["space"]
+    space: Annotated[
+        Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
+        Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING)),
+    ] = DEFAULTS["space"]
     base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
@@ -183,24 +214,36 @@ class _Request(_Strict):
 
 
 def request_model(config: type) -> type[BaseModel]:
-    """The body that asks for a sweep of a configuration class; a field left out has the command line's default."""
-    fields: dict[str, Any] = {name: (_type(about), about.default) for name, about in settings(config).items()
-                              if name not in OF_THE_SERVICE}
+    """The body that asks for a sweep of a configuration class.
+
+    A field left out has the command line's default.
+    """
+    fields: dict[str, Any] = {
+        name: (_type(about), about.default)
+        for name, about in settings(config).items()
+        if name not in OF_THE_SERVICE
+    }
     made: type[BaseModel] = create_model("SweepRequest", __base__=_Request, **fields)
-    made.__doc__ = "A SweepConfig; a field that is left out has the default that the command line has."
+    made.__doc__ = (
+        "A SweepConfig; a field that is left out has the default that the command line has."
+    )
     return made
 
 
 def limits_model(config: type) -> type[BaseModel]:
     """The body that gives a session of a sweep other limits than the one before had."""
-    fields: dict[str, Any] = {name: (_type(about) | None, None) for name, about in settings(config).items()
-                              if about.session and about.flag}
+    fields: dict[str, Any] = {
+        name: (_type(about) | None, None)
+        for name, about in settings(config).items()
+        if about.session and about.flag
+    }
     made: type[BaseModel] = create_model("Limits", __base__=_Strict, **fields)
     made.__doc__ = "Limits of a session in which it differs from the one before."
     return made
 
 
 if TYPE_CHECKING:
+
     class SweepRequest(_Request):
         """A request's fields that this module reads by name."""
 
@@ -227,7 +270,9 @@ class Extension(Limits):
 
 
 def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
-    """The SweepConfig of a request; data_path, ledger_url and tracking_uri come from `of_the_service` alone.
+    """The SweepConfig of a request.
+
+    data_path, ledger_url and tracking_uri come from `of_the_service` alone.
 
     Raises Problem, which names the field.
     """
@@ -241,17 +286,43 @@ def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]
     _at("name", partial(check_name, request.name))
     try:
         space = _space(request.space)
-        trained = _at("base", lambda: base_config(
-            dataset, base, request.protocol, request.cpus_per_trial, request.gpus_per_trial,
-            None if all("digits" in stream for stream in streams) else of_the_service["data_path"]))
+        trained = _at(
+            "base",
+            lambda: base_config(
+                dataset,
+                base,
+                request.protocol,
+                request.cpus_per_trial,
+                request.gpus_per_trial,
+                None
+                if all("digits" in stream for stream in streams)
+                else of_the_service["data_path"],
+            ),
+        )
         rest = {name: value for name, value in given.items() if value is not None}
-        return _at(None, lambda: SweepConfig(**rest | {
-            "space": space, "base": trained, "report_on": report_on,
-            "objectives": tuple(_at("objectives", partial(Objective.parse, text)) for text in request.objectives) or (
-                default_objective(request.protocol),),
-            "constraints": tuple(_at("constraints", partial(Constraint.parse, text))
-                                 for text in request.constraints), "points": tuple(request.points),
-            "ledger_url": of_the_service["ledger_url"], "tracking_uri": of_the_service["tracking_uri"]}))
+        return _at(
+            None,
+            lambda: SweepConfig(
+                **rest
+                | {
+                    "space": space,
+                    "base": trained,
+                    "report_on": report_on,
+                    "objectives": tuple(
+                        _at("objectives", partial(Objective.parse, text))
+                        for text in request.objectives
+                    )
+                    or (default_objective(request.protocol),),
+                    "constraints": tuple(
+                        _at("constraints", partial(Constraint.parse, text))
+                        for text in request.constraints
+                    ),
+                    "points": tuple(request.points),
+                    "ledger_url": of_the_service["ledger_url"],
+                    "tracking_uri": of_the_service["tracking_uri"],
+                }
+            ),
+        )
     except (OverflowError, RecursionError) as error:
         raise Problem(422, f"a value is too large: {error}.") from None
 
@@ -262,8 +333,14 @@ def _space(given: str | Space) -> SearchSpace:
             raise Problem.of(unknown("space", given, named_spaces()), "space")
         return read_space(given)
     for name, spec in given.parameters.items():
-        _at(f"space.parameters.{name}", partial(
-            SearchSpace.from_dict, given.name, {"parameters": {name: spec.model_dump(exclude_unset=True)}}))
+        _at(
+            f"space.parameters.{name}",
+            partial(
+                SearchSpace.from_dict,
+                given.name,
+                {"parameters": {name: spec.model_dump(exclude_unset=True)}},
+            ),
+        )
     return SearchSpace.from_dict(given.name, given.model_dump(exclude={"name"}, exclude_unset=True))
 
 

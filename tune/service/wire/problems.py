@@ -16,10 +16,21 @@ from dynamos.errors import DynamosError, UserError, unknown
 from results.ledger.study import DATABASE_ERRORS, unusable
 
 MEDIA_TYPE = "application/problem+json"
-TITLES = {400: "the request cannot be read", 401: "a token is needed", 403: "not from here", 404: "not found",
-          405: "not a method of this resource", 408: "the request came too slowly", 409: "not as things stand",
-          413: "the request is too large", 415: "not a kind of content that is read", 421: "not this host",
-          422: "not allowed", 500: "a fault of the service", 503: "out of reach"}
+TITLES = {
+    400: "the request cannot be read",
+    401: "a token is needed",
+    403: "not from here",
+    404: "not found",
+    405: "not a method of this resource",
+    408: "the request came too slowly",
+    409: "not as things stand",
+    413: "the request is too large",
+    415: "not a kind of content that is read",
+    421: "not this host",
+    422: "not allowed",
+    500: "a fault of the service",
+    503: "out of reach",
+}
 TAGS = ("{mapping}", "{choices}", "{text}")  # parts of an error's place that are no names
 log = logging.getLogger(__name__)
 
@@ -27,8 +38,10 @@ log = logging.getLogger(__name__)
 class Problem(DynamosError):
     """An error whose answer is a problem document."""
 
-    def __init__(self, status: int, detail: str, field: str | None = None, near: str | None = None) -> None:
-        """`field` is the path of the fault in the body or query, `near` the right name that is most like it."""
+    def __init__(
+        self, status: int, detail: str, field: str | None = None, near: str | None = None
+    ) -> None:
+        """`field` is the path of the fault in the body or query, `near` the nearest right name."""
         super().__init__(detail)
         self.status, self.field, self.near = status, field, near
 
@@ -49,16 +62,28 @@ class ProblemDocument(BaseModel):
     nearest: str | None = None
 
 
-def answer(status: int, detail: str, field: str | None = None, near: str | None = None,
-           headers: Mapping[str, str] | None = None) -> JSONResponse:
+def answer(
+    status: int,
+    detail: str,
+    field: str | None = None,
+    near: str | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> JSONResponse:
     """The response with a problem document."""
-    content = ProblemDocument(title=TITLES.get(status, "refused"), status=status, detail=_utf8(detail), field=field,
-                              nearest=near)
-    return JSONResponse(content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE)
+    content = ProblemDocument(
+        title=TITLES.get(status, "refused"),
+        status=status,
+        detail=_utf8(detail),
+        field=field,
+        nearest=near,
+    )
+    return JSONResponse(
+        content.model_dump(exclude_none=True), status, dict(headers or {}), MEDIA_TYPE
+    )
 
 
 def _utf8(text: str) -> str:
-    """Text that can be sent: half of a surrogate pair, which UTF-8 does not have, becomes an escape."""
+    """Text that can be sent: half of a surrogate pair becomes an escape."""
     return text.encode(errors="backslashreplace").decode()
 
 
@@ -88,11 +113,20 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> JSONResponse:
-        if error.status_code == 405:  # Starlette names the methods of the first route of that path alone
+        # Starlette names the methods of the first route of that path alone
+        if error.status_code == 405:
             path = request.scope["path"]
-            methods = {method.upper() for route, operations in app.openapi()["paths"].items() for method in operations
-                       if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path)}
-            return answer(405, f"{request.method} is not for {path}.", headers={"allow": ", ".join(sorted(methods))})
+            methods = {
+                method.upper()
+                for route, operations in app.openapi()["paths"].items()
+                for method in operations
+                if re.fullmatch(re.sub(r"{\w+}", "[^/]+", route), path)
+            }
+            return answer(
+                405,
+                f"{request.method} is not for {path}.",
+                headers={"allow": ", ".join(sorted(methods))},
+            )
         return answer(error.status_code, str(error.detail), headers=error.headers)
 
 
