@@ -1,7 +1,7 @@
 """How much a final accuracy depends on the step it is read at.
 
-    python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500 --seeds
-    42 1 2
+    python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500
+        --seeds 42 1 2
 
 Batch norm's running statistics follow the last twenty passes, so near-equal networks can read far
 apart.

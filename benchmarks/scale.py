@@ -1,7 +1,7 @@
 """How many trials one driver keeps going on a simulated cluster of many nodes.
 
-    python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5] [--sampler
-    random]
+    python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5]
+        [--sampler random]
 
 Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many
 trials. Trials sleep and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite,

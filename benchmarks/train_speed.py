@@ -1,9 +1,8 @@
 """Training speed per method, beside a plain re-write of the same method (benchmarks/plain.py).
 
-Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--streams seq-mnist mnist-360]
-[--methods ...]
-     python -m benchmarks.train_speed --data-path DIR --full       whole runs of ours, evaluations
-     included
+Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--methods ...]
+         [--streams seq-mnist mnist-360]
+     python -m benchmarks.train_speed --data-path DIR --full     our whole runs, with evaluations
 
 The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not
 the absolute times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm
@@ -12,7 +11,7 @@ with PIL. Presets at buffer 500, fp32, one thread.
 
 `kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside
 those two passes with the Python between their operations (kernel_share says how they are measured).
-`of peak` is a step's rate of multiply- accumulates, whatever else it does included, over that of
+`of peak` is a step's rate of multiply-accumulates, whatever else it does included, over that of
 one large matrix product, the most that the machine gives.
 """
 

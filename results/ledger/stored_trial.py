@@ -6,14 +6,16 @@ The user attributes of a trial, written before its state:
                         (of --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep),
                         "imported:SWEEP/N" (its results, too), "grid:N", "rerun:N" (of a trial of
                         this sweep) or "sampler"
-    started_at          first start of its training, ISO 8601, UTC; the start of its worker came
-    before attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources
-    that it holds; "started_at"
-                        once it trains, "ended_at" while it waits for the end of its batch
+    started_at          first start of its training, ISO 8601, UTC; its worker started before
+    attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources that it
+                        holds; "started_at" once it trains, "ended_at" while it waits for the end of
+                        its batch
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
-    attempts losses              number of attempts that lost their worker or node result/SEED/TASK
-    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since the epoch) ended_at,
-    reason    written just before the state that ends it; without that state they mean nothing
+                        attempts
+    losses              number of attempts that lost their worker or node
+    result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since
+                        the epoch)
+    ended_at, reason    written just before the state that ends it; without it they mean nothing
 
 After that state a trial does not change; later facts are in the study's attributes.
 """
