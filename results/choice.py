@@ -1,14 +1,14 @@
 """Choice among the trials of a sweep. Only trials that saw every task count."""
 
-import dataclasses
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
-from results.definition.sweep_config import Constraint, Objective, SweepConfig
-from results.trial import TrialRecord, newest
+from results.definition.sweep_config import Constraint, SweepConfig
+from results.sweep import Sweep
+from results.trial import TrialRecord
 
 # Rules of choice among the trials that keep every constraint.
 RULES = {
@@ -40,73 +40,6 @@ class Choice:
             "" if self.max_compute is None else f", with compute of at most {self.max_compute:g}"
         )
         return RULES[self.rule] + within
-
-
-def ranked(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the COMPLETE trials that keep every constraint, imported ones too, best first.
-
-    The first objective decides, between equals the next one, then age; so the first trial is in the
-    Pareto set.
-    """
-    finished = [t for t in trials if t.value is not None and t.feasible]
-    return _in_order(finished, config.objectives)
-
-
-def best(trials: list[TrialRecord], config: SweepConfig) -> TrialRecord | None:
-    """Return the best trial, the first of `ranked`.
-
-    None without one, and of a confirmation, which chooses nothing.
-    """
-    return None if config.confirms is not None else next(iter(ranked(trials, config)), None)
-
-
-def pareto(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the Pareto set of `ranked`, see `front`.
-
-    [] of a confirmation, which chooses nothing.
-    """
-    return [] if config.confirms is not None else front(ranked(trials, config), config.objectives)
-
-
-def front(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    """Return the trials that no other trial dominates, the best in the first objective first.
-
-    A trial dominates another if it is at least equal in every objective and better in one.
-    """
-    found: list[tuple[list[float], TrialRecord]] = []
-    for trial in _in_order(trials, objectives):  # a trial that dominates another comes before it
-        scores = [o.sign * trial.final(o.metric) for o in objectives]
-        if not any(
-            other != scores and all(a >= b for a, b in zip(other, scores, strict=True))
-            for other, _ in found
-        ):
-            found.append((scores, trial))
-    return [trial for _, trial in found]
-
-
-def _in_order(trials: list[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
-    return sorted(
-        trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number)
-    )
-
-
-def baseline(trials: list[TrialRecord]) -> TrialRecord | None:
-    """Return trial 0 (the stream's preset or the sweep's base), or its last rerun.
-
-    None before it exists.
-    """
-    first = next((t for t in trials if t.number == 0), None)
-    return None if first is None else dataclasses.replace(newest(trials)[0], source=first.source)
-
-
-def baseline_name(config: SweepConfig) -> str:
-    """Name of trial 0: "preset" or "base"."""
-    return "preset" if config.base_is_preset else "base"
-
-
-def named(trial: TrialRecord) -> str:
-    """A trial's number and, of an imported trial, its source, in words."""
-    return f"trial {trial.number}" + (f", {trial.source}" if trial.imported else "")
 
 
 def broken(config: SweepConfig, trial: TrialRecord) -> list[str]:
@@ -142,19 +75,20 @@ def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     return config.reported_base.replace(**trial.config)
 
 
-def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> list[TrialRecord]:
-    """Return the trials of `ranked` that the choice allows, the chosen one first, then by rank.
+def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
+    """Return the ranked trials that the choice allows, the chosen one first, then by rank.
 
     Raises UserError if no trial can be chosen. "one-se" is the rule of Breiman et al. 1984, section
     3.4.3, with the expected multiply-accumulates as the size of a model; the standard error is that
     of the best mean over its seeds.
     """
+    config = sweep.config
     if config.confirms is not None:
         raise UserError(
             f"{config.name!r} is a confirmation, and to choose by it would be to choose on test "
             f"images; choose from the sweep that it confirms, {config.confirms!r}."
         )
-    allowed = ranked(trials, config)
+    allowed = sweep.ranked
     if not allowed:
         raise UserError(
             f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to "
@@ -187,13 +121,13 @@ def chosen(trials: list[TrialRecord], config: SweepConfig, choice: Choice) -> li
     return allowed
 
 
-def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
-    """Return the trials of `ranked` whose mean +- standard deviation overlaps with the best's.
+def ties(sweep: Sweep) -> list[TrialRecord]:
+    """Return the ranked trials whose mean +- standard deviation overlaps with the best's.
 
     [] with one seed, whose spread is unknown.
     """
-    order, metric = ranked(trials, config), config.objectives[0].metric
-    if not order or config.seeds < 2:
+    order, metric = sweep.ranked, sweep.config.objectives[0].metric
+    if not order or sweep.config.seeds < 2:
         return []
     spread = {t.number: t.spread(metric) or 0.0 for t in order}
     lead = order[0]
@@ -204,13 +138,14 @@ def ties(trials: list[TrialRecord], config: SweepConfig) -> list[TrialRecord]:
     ]
 
 
-def tie_sentence(trials: list[TrialRecord], config: SweepConfig) -> str:
+def tie_sentence(sweep: Sweep) -> str:
     """Describe whether the best trial stands out from the others."""
-    if config.seeds < 2:
+    if sweep.config.seeds < 2:
         return "With one seed a trial, what lies close to the best cannot be told from it."
-    if len(ranked(trials, config)) < 2:
-        return f"No other trial has completed{and_keeps(config)}, so nothing can be said of ties."
-    found = ties(trials, config)
+    if len(sweep.ranked) < 2:
+        keeps = and_keeps(sweep.config)
+        return f"No other trial has completed{keeps}, so nothing can be said of ties."
+    found = ties(sweep)
     if not found:
         return "No other trial's spread over seeds overlaps with that of the best."
     many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"

@@ -1,240 +1,170 @@
-"""A sweep as DataFrames and as the files trials.csv, results.csv and pareto.csv."""
+"""Sweep: its configuration, record and trials together, as of the time of reading."""
 
-import io
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-import pandas as pd
-
-from dynamos.config import field_type
-from dynamos.errors import unknown
-from dynamos.files import AnyPath, any_path, write_whole
-from results.choice import Choice, best, chosen, named, pareto
-from results.definition.sweep_config import SweepConfig
-from results.ledger.ledger import Ledger
-from results.trial import TrialRecord, own
+from results.definition.sweep_config import Objective, SweepConfig
+from results.trial import TrialRecord, newest
 from results.wording import count, number
 
-# Columns of `trials`, in order; one per searched field follows, with its real value. Under the
-# protocol test, accuracies have the prefix test_ in place of val_.
-COLUMNS = {
-    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base "
-    "makes of it",
-    "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
-    "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, "
-    "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
-    "sweep) or sampler",
-    "val_class_il": "validation class-il after the last task, percent; like every metric a mean "
-    "over seeds, and only of a COMPLETE trial, because class-il falls as tasks "
-    "arrive and a trial cut short looks better than it is",
-    "val_task_il": "validation task-il after the last task, percent",
-    "val_learning_accuracy": "validation class-il accuracy on each task right after it was "
-    "learned, percent, mean",
-    "forgetting": "percentage points lost since each task's best, mean",
-    "keep_fraction": "gated channels kept at evaluation",
-    "compute": "expected multiply-accumulates over the dense network's",
-    "spread": "standard deviation over seeds of the first objective; empty with one seed",
-    "feasible": "whether every constraint is kept; only of a COMPLETE trial",
-    "tasks_done": "tasks learned and evaluated",
-    "attempts": "times the trial was started",
-    "seconds": "wall time that all attempts trained; the start of a worker is not a trial's",
-    "cpu_seconds": "CPUs held times seconds, of all attempts",
-    "gpu_seconds": "the same of GPUs",
-    "started_at": "when it began to train, UTC",
-    "ended_at": "UTC",
-    "reason": "why a trial ended without completing",
-}
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dynamos.files import AnyPath
+    from results.ledger.ledger import Ledger
 
 
-# Columns of `results`, in order; every number of TaskResult follows, under the same names as in
-# MLflow.
-RESULT_COLUMNS = {
-    "number": "the trial's number",
-    "state": "the trial's state",
-    "seed": "the training seed",
-    "task": "tasks learned, from 1",
-}
-FORMATS = ("csv", "parquet")
-# Types of columns; the rest are float64. Columns that may lack a value have the nullable types of
-# pandas.
-TIME = "datetime64[us, UTC]"
-_TYPES = {
-    "number": "int64",
-    "state": "string",
-    "source": "string",
-    "feasible": "boolean",
-    "tasks_done": "int64",
-    "attempts": "int64",
-    "started_at": TIME,
-    "ended_at": TIME,
-    "reason": "string",
-    "seed": "int64",
-    "task": "int64",
-    "configuration": "string",
-    "trial": "Int64",
-    "n": "int64",
-}
-_FIELD_TYPES = {int: "Int64", float: "float64", bool: "boolean", str: "string"}
-
-
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """A sweep, finished or not, as of the time of reading.
 
-    `config` is its SweepConfig, `record` the rest of sweep.yaml, `records` its trials by number.
+    In a notebook: `trials`, `results` and `pareto` are DataFrames, `best` a row of `trials`. For
+    programs: `records` are all trials, and the other lists parts of it.
     """
 
-    def __init__(
-        self, config: SweepConfig, record: Mapping[str, Any], records: list[TrialRecord]
-    ) -> None:
-        """Hold the parts of a sweep; `of` reads them from a ledger."""
-        self.config, self.record, self.records = config, record, records
+    config: SweepConfig
+    record: Mapping[str, Any]  # the rest of sweep.yaml: id, versions, data hashes
+    records: Sequence[TrialRecord]  # by number
+    # looks of confirmations at test images, by name, the oldest first
+    looks: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, ledger: Ledger) -> Self:
+    def of(cls, ledger: "Ledger") -> Self:
         """Read the current state of a ledger's sweep."""
-        return cls(ledger.config, ledger.record, ledger.trials())
+        return cls(ledger.config, ledger.record, ledger.trials(), ledger.looks)
 
-    def __repr__(self) -> str:
-        """One line for a notebook: stream, space, trials by state, the best."""
-        config, ran = self.config, own(self.records)
-        states = ", ".join(
-            f"{often} {state.lower()}" for state, often in Counter(t.state for t in ran).items()
-        )
-        found = best(self.records, config)
-        chosen = (
-            ""
-            if found is None
-            else (f"; best: {named(found)}, {config.objectives[0].metric} {number(found.value)}")
-        )
+    @cached_property
+    def own(self) -> list[TrialRecord]:
+        """The trials that the sweep ran itself; its budget and its counts refer to these.
+
+        A choice also considers imported results.
+        """
+        return [trial for trial in self.records if not trial.imported]
+
+    @cached_property
+    def complete(self) -> list[TrialRecord]:
+        """The COMPLETE trials, imported ones too."""
+        return [trial for trial in self.records if trial.state == "COMPLETE"]
+
+    @cached_property
+    def ranked(self) -> list[TrialRecord]:
+        """The COMPLETE trials that keep every constraint, imported ones too, best first.
+
+        The first objective decides, between equals the next one, then age; so the first trial is in
+        the Pareto set.
+        """
+        finished = [t for t in self.records if t.value is not None and t.feasible]
+        return _in_order(finished, self.config.objectives)
+
+    @property
+    def leader(self) -> TrialRecord | None:
+        """The best trial, the first of `ranked`.
+
+        None without one, and of a confirmation, which chooses nothing.
+        """
+        return None if self.config.confirms is not None else next(iter(self.ranked), None)
+
+    @cached_property
+    def pareto_set(self) -> list[TrialRecord]:
+        """The Pareto set of `ranked`, see `front`; [] of a confirmation, which chooses nothing."""
         return (
-            f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
-            f"{count(len(ran), 'trial')} ({states}){chosen}>"
+            [] if self.config.confirms is not None else front(self.ranked, self.config.objectives)
         )
 
     @property
-    def trials(self) -> pd.DataFrame:
-        """One row per trial: COLUMNS, then one column per searched field."""
-        return self._frame(self.records)
+    def baseline(self) -> TrialRecord | None:
+        """Trial 0 (the stream's preset or the sweep's base), or its last rerun.
+
+        None before it exists.
+        """
+        first = next((t for t in self.records if t.number == 0), None)
+        return None if first is None else replace(newest(self.records)[0], source=first.source)
 
     @property
-    def results(self) -> pd.DataFrame:
-        """One row per trial, seed and task: RESULT_COLUMNS, then every metric."""
-        rows = [
-            {
-                "number": trial.number,
-                "state": trial.state,
-                "seed": seed,
-                "task": result["task"] + 1,
-                **{name: value for name, value in result["metrics"].items() if name != "task"},
-            }
-            for trial in self.records
-            for seed, results in trial.results.items()
-            for result in results
-        ]
-        names = dict.fromkeys(name for row in rows for name in row) or RESULT_COLUMNS
-        return typed(pd.DataFrame(rows, columns=list(names), dtype=object))
+    def baseline_name(self) -> str:
+        """Name of trial 0: "preset" or "base"."""
+        return "preset" if self.config.base_is_preset else "base"
 
     @property
-    def pareto(self) -> pd.DataFrame:
+    def trials(self) -> "pd.DataFrame":
+        """One row per trial: results.frames.COLUMNS, then one column per searched field."""
+        from results.frames import trials_frame
+
+        return trials_frame(self, self.records)
+
+    @property
+    def results(self) -> "pd.DataFrame":
+        """One row per trial, seed and task: results.frames.RESULT_COLUMNS, then every metric."""
+        from results.frames import results_frame
+
+        return results_frame(self)
+
+    @property
+    def pareto(self) -> "pd.DataFrame":
         """The rows of `trials` in the Pareto set, the best in the first objective first."""
-        return self._frame(pareto(self.records, self.config))
+        from results.frames import trials_frame
+
+        return trials_frame(self, self.pareto_set)
 
     def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
         """Return the row of `trials` that the rule chooses (results.choice.RULES).
 
         UserError if it can choose none.
         """
-        return self._frame(chosen(self.records, self.config, Choice(rule, max_compute))[:1]).iloc[0]
+        from results.choice import Choice, chosen
+        from results.frames import trials_frame
 
-    def save(self, folder: str | Path, kind: str = "parquet") -> list[AnyPath]:
-        """Write trials, results and pareto to a folder in one of FORMATS and return the paths."""
-        if kind not in FORMATS:
-            raise unknown("format", kind, FORMATS)
-        frames = {"trials": self.trials, "results": self.results, "pareto": self.pareto}
-        place = any_path(str(folder))
-        return [
-            write_whole(place / f"{name}.{kind}", _bytes(frame, kind))
-            for name, frame in frames.items()
-        ]
+        return trials_frame(self, chosen(self, Choice(rule, max_compute))[:1]).iloc[0]
 
-    def _frame(self, trials: list[TrialRecord]) -> pd.DataFrame:
-        rows: list[dict[str, Any]] = []
-        first = self.config.objectives[0].metric
-        for trial in trials:
-            complete = trial.state == "COMPLETE"
-            finals = {
-                metric: trial.last(metric) if complete else None for metric in self.config.metrics
-            }
-            rows.append(
-                {
-                    "number": trial.number,
-                    "state": trial.state,
-                    "source": trial.source,
-                    **finals,
-                    "spread": trial.spread(first) if complete else None,
-                    "feasible": trial.feasible if complete else None,
-                    "tasks_done": trial.tasks_done,
-                    "attempts": trial.attempt,
-                    "seconds": trial.seconds,
-                    "cpu_seconds": trial.cpu_seconds,
-                    "gpu_seconds": trial.gpu_seconds,
-                    "started_at": trial.started_at,
-                    "ended_at": trial.ended_at,
-                    "reason": trial.reason,
-                    **trial.config,
-                }
-            )
-        fields = [p.name for p in self.config.space.parameters]
-        return typed(
-            pd.DataFrame(rows, columns=[*columns(self.config.metrics), *fields], dtype=object),
-            fields,
+    def save(self, folder: str | Path, kind: str = "parquet") -> "list[AnyPath]":
+        """Write trials, results and pareto to a folder and return the paths.
+
+        `kind` is one of results.frames.FORMATS.
+        """
+        from results.frames import save
+
+        return save(self, folder, kind)
+
+    def __repr__(self) -> str:
+        """One line for a notebook: stream, space, trials by state, the best."""
+        config = self.config
+        states = ", ".join(
+            f"{often} {state.lower()}"
+            for state, often in Counter(t.state for t in self.own).items()
+        )
+        leads = (
+            ""
+            if self.leader is None
+            else f"; best: {self.leader.label}, {config.objectives[0].metric} "
+            f"{number(self.leader.value)}"
+        )
+        return (
+            f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
+            f"{count(len(self.own), 'trial')} ({states}){leads}>"
         )
 
 
-def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
-    """Return the frame with the type of each column set.
+def front(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """Return the trials that no other trial dominates, the best in the first objective first.
 
-    `fields` are columns with values of TrainConfig fields.
+    A trial dominates another if it is at least equal in every objective and better in one.
     """
-    return frame.astype(
-        {
-            name: _FIELD_TYPES[field_type(name)[0]]
-            if name in fields
-            else _TYPES.get(name, "float64")
-            for name in frame.columns
-        }
+    found: list[tuple[list[float], TrialRecord]] = []
+    for trial in _in_order(trials, objectives):  # a trial that dominates another comes before it
+        scores = [o.sign * trial.final(o.metric) for o in objectives]
+        if not any(
+            other != scores and all(a >= b for a, b in zip(other, scores, strict=True))
+            for other, _ in found
+        ):
+            found.append((scores, trial))
+    return [trial for _, trial in found]
+
+
+def _in_order(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    return sorted(
+        trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number)
     )
-
-
-def columns(metrics: dict[str, str]) -> list[str]:
-    """Names of COLUMNS, with the prefix of a sweep's metrics."""
-    on_test = {name.replace("test_", "val_"): name for name in metrics}
-    return [on_test.get(name, name) for name in COLUMNS]
-
-
-def write_trials(ledger: Ledger) -> None:
-    """Write trials.csv and, with several objectives, pareto.csv; numbers in full.
-
-    pandas reads them back exactly from 3.1 on; earlier versions need float_precision="round_trip".
-    """
-    sweep = Sweep.of(ledger)
-    if len(ledger.config.objectives) > 1:
-        write_whole(ledger.folder / "pareto.csv", _bytes(sweep.pareto, "csv"))
-    write_whole(ledger.folder / "trials.csv", _bytes(sweep.trials, "csv"))
-
-
-def stale(ledger: Ledger) -> bool:
-    """Whether trials.csv is missing or differs from the ledger."""
-    file = ledger.folder / "trials.csv"
-    return not file.is_file() or file.read_bytes() != _bytes(Sweep.of(ledger).trials, "csv")
-
-
-def _bytes(frame: pd.DataFrame, kind: str) -> bytes:
-    content = io.BytesIO()
-    if kind == "csv":
-        frame.to_csv(content, index=False)
-    else:
-        frame.to_parquet(content, index=False)
-    return content.getvalue()

@@ -1,7 +1,7 @@
 """TrialRecord: all data of a trial in the ledger."""
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import stdev
@@ -12,14 +12,6 @@ from dynamos.metrics import mean
 IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
 RERUN = "rerun:"  # beginning of the source of a trial that runs another trial of the sweep again
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of a trial that has ended
-
-
-def own(trials: Iterable["TrialRecord"]) -> list["TrialRecord"]:
-    """Return the trials that the sweep ran itself; its budget and its counts refer to these.
-
-    A choice also considers imported results.
-    """
-    return [trial for trial in trials if not trial.imported]
 
 
 @dataclass(frozen=True)
@@ -53,9 +45,14 @@ class TrialRecord:
     def imported(self) -> bool:
         """Whether another sweep ran the trial.
 
-        It may be chosen, and counts in no budget (see `own`).
+        It may be chosen, and counts in no budget.
         """
         return self.source.startswith(IMPORTED)
+
+    @property
+    def label(self) -> str:
+        """The trial's number and, of an imported trial, its source, in words."""
+        return f"trial {self.number}" + (f", {self.source}" if self.imported else "")
 
     @property
     def reruns(self) -> int | None:

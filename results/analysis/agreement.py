@@ -6,9 +6,9 @@ from itertools import takewhile
 import numpy as np
 from scipy.stats import spearmanr
 
-from results.definition.sweep_config import SweepConfig
 from results.strategy.pruners import Measure
-from results.trial import TrialRecord, own
+from results.sweep import Sweep
+from results.trial import TrialRecord
 from results.wording import count
 
 TRIALS_NEEDED = 5  # finished trials; fewer show nothing
@@ -110,10 +110,10 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     return text
 
 
-def ranking(trials: list[TrialRecord], config: SweepConfig) -> str:
+def ranking(sweep: Sweep) -> str:
     """Describe the agreement of early rankings with the final one, and its meaning for pruning."""
-    objective = config.objectives[0]
-    found = agreements(own(trials), objective.metric, objective.sign > 0)
+    config, objective = sweep.config, sweep.config.objectives[0]
+    found = agreements(sweep.own, objective.metric, objective.sign > 0)
     tasks = "; ".join(
         f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None
     )

@@ -1,13 +1,11 @@
 """Cautions about a sweep's answer, in sentences."""
 
 import math
-from collections.abc import Sequence
 
 from dynamos.config import FIELDS
 from dynamos.fields import Range
-from results.choice import best, tie_sentence, ties
-from results.definition.sweep_config import SweepConfig
-from results.trial import TrialRecord, own
+from results.choice import tie_sentence, ties
+from results.sweep import Sweep
 from results.wording import count, number
 from search_spaces.space import Parameter
 
@@ -16,9 +14,9 @@ EDGE = 0.02  # fraction of a range's width within which a value is at the range'
 TRIALS_PER_FIELD = 10
 
 
-def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
+def cautions(sweep: Sweep) -> list[str]:
     """Return sentences on few trials, ties, a best at an end, collapsed policies, failures."""
-    complete = [t for t in trials if t.state == "COMPLETE"]
+    config, complete = sweep.config, sweep.complete
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
     if len(complete) < wanted and config.sampler != "grid":
@@ -27,10 +25,10 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
             f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a "
             "field."
         )
-    chosen = best(trials, config)
+    chosen = sweep.leader
     if chosen is not None:
-        if config.seeds < 2 or ties(trials, config):
-            found.append(tie_sentence(trials, config))
+        if config.seeds < 2 or ties(sweep):
+            found.append(tie_sentence(sweep))
         for parameter in config.space.parameters:
             side = _edge(parameter, chosen.config[parameter.name])
             if side is not None:
@@ -39,12 +37,12 @@ def cautions(trials: list[TrialRecord], config: SweepConfig) -> list[str]:
                     f"{number(chosen.config[parameter.name])} at the {side} end of its range "
                     f"({parameter}): a wider one may hold better."
                 )
-    return found + troubles(own(trials), chosen)
+    return found + troubles(sweep)
 
 
-def troubles(trials: Sequence[TrialRecord], chosen: TrialRecord | None = None) -> list[str]:
+def troubles(sweep: Sweep) -> list[str]:
     """Return sentences on failures and on collapsed policies, above all that of the best trial."""
-    found = []
+    found, trials, chosen = list[str](), sweep.own, sweep.leader
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
         which = (

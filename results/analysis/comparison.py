@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -10,11 +10,11 @@ from dynamos.config import FIELDS, TrainConfig, most_tasks
 from dynamos.errors import UserError
 from results.analysis.difference import Difference, difference
 from results.analysis.sampling_error import images_behind
-from results.choice import best, named, reported_config
+from results.choice import reported_config
 from results.definition.sweep_config import SweepConfig
 from results.ledger.warm_start import DATA
 from results.sweep import Sweep
-from results.trial import ENDED, TrialRecord, own
+from results.trial import ENDED, TrialRecord
 from results.wording import count, duration, mean_and_spread, number
 
 BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # kinds of budget
@@ -110,7 +110,7 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
     The best, also at equal budgets; the fields that differ.
     """
     metric = sweeps[0].config.objectives[0].metric
-    states = [Counter(t.state for t in own(s.sweep.records)) for s in sweeps]
+    states = [Counter(t.state for t in s.sweep.own) for s in sweeps]
     streams = [(what, [str(of(s.config.base)) for s in sweeps]) for what, of in _STREAM.items()]
     settings = [
         (what, values) for what, values in streams if what == "stream" or len(set(values)) > 1
@@ -222,12 +222,12 @@ def _streams_apart(one: SweepConfig, other: SweepConfig) -> dict[str, tuple[Any,
 
 def _anytime(sweep: Sweep) -> tuple[Step, ...]:
     ended = sorted(
-        (t for t in own(sweep.records) if t.ended_at is not None),
+        (t for t in sweep.own if t.ended_at is not None),
         key=lambda t: (t.ended_at, t.number),
     )
     taken = [t for t in sweep.records if t.imported]
     # imported results cost nothing
-    steps = [Step(0, 0.0, 0.0, best(taken, sweep.config))] if taken else []
+    steps = [Step(0, 0.0, 0.0, replace(sweep, records=taken).leader)] if taken else []
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]
@@ -236,11 +236,11 @@ def _anytime(sweep: Sweep) -> tuple[Step, ...]:
                 before.trials + 1,
                 before.cpu_seconds + trial.cpu_seconds,
                 before.gpu_seconds + trial.gpu_seconds,
-                best(rivals, sweep.config),
+                replace(sweep, records=rivals).leader,
             )
         )
     return tuple(steps)
 
 
 def _of(trial: TrialRecord | None, metric: str) -> str:
-    return "" if trial is None else f"{mean_and_spread(trial, metric)} ({named(trial)})"
+    return "" if trial is None else f"{mean_and_spread(trial, metric)} ({trial.label})"

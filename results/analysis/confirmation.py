@@ -3,18 +3,19 @@
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from dynamos.files import AnyPath, write_whole
 from results.analysis.difference import Difference, difference
 from results.analysis.sampling_error import images_behind
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
-from results.sweep import typed
+from results.sweep import Sweep
 from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
 CHOSEN = "chosen"
@@ -44,14 +45,14 @@ class Tested:
         return " = ".join(names + ["baseline"] * self.is_baseline)
 
 
-def outcomes(confirmation: Ledger, trials: Sequence[TrialRecord]) -> list[Tested]:
+def outcomes(confirmation: Sweep) -> list[Tested]:
     """Return the configurations that a confirmation tests, in order of choice, the baseline last.
 
-    `trials` are the confirmation's, as last read. A rerun replaces the trial that it runs again.
+    A rerun replaces the trial that it runs again.
     """
     metric = confirmation.config.objectives[0].metric
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
-    tested = newest(trials)
+    tested = newest(confirmation.records)
     baseline = tested[0]
 
     def against(trial: TrialRecord) -> Difference | None:
@@ -76,20 +77,24 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
             there = Ledger.open(ledger.folder.parent, name)
-            for row in outcomes(there, there.trials()):
+            for row in outcomes(Sweep.of(there)):
                 if row.of == number and row.trial.state == "COMPLETE":
                     return there, row.trial
     return None
 
 
-def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
+def frame(confirmation: Sweep) -> "pd.DataFrame":
     """Return one row per configuration: test metrics over n seeds, paired difference to baseline.
 
     ci_low and ci_high are the ends of the first objective's 95 % interval.
     """
+    import pandas as pd  # here, because a list of sweeps needs no DataFrame and pandas takes long
+
+    from results.frames import typed
+
     config, rows = confirmation.config, []
     objective = config.objectives[0].metric
-    for row in outcomes(confirmation, trials):
+    for row in outcomes(confirmation):
         trial, gain = row.trial, row.against
         complete = trial.state == "COMPLETE"
         entry: dict[str, Any] = {
@@ -118,12 +123,12 @@ def frame(confirmation: Ledger, trials: Sequence[TrialRecord]) -> pd.DataFrame:
     return typed(pd.DataFrame(rows, dtype=object), [p.name for p in config.space.parameters])
 
 
-def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> AnyPath:
+def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:
     """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger.
 
     Write confirm.csv and return its path.
     """
-    name, found = confirmation.config.name, outcome(confirmation, trials)
+    name, found = confirmation.config.name, outcome(confirmation)
     look = ledger.looks.get(name)
     if (
         found
@@ -131,12 +136,12 @@ def enter_outcome(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRe
         and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}
     ):
         ledger.enter_look(name, {**look, OUTCOME: found})
-    return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation, trials))
+    return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation))
 
 
-def confirm_csv(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
+def confirm_csv(confirmation: Sweep) -> str:
     """Return the content of confirm.csv, `frame` as text."""
-    return frame(confirmation, trials).to_csv(index=False)
+    return frame(confirmation).to_csv(index=False)
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -147,7 +152,7 @@ def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
     return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
-def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, Any] | None:
+def outcome(confirmation: Sweep) -> dict[str, Any] | None:
     """Return a confirmation's answer about the sweep's choice, as plain values.
 
     None without an answer yet.
@@ -157,7 +162,7 @@ def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, An
     by the names in MLflow.
     """
     config = confirmation.config
-    rows = outcomes(confirmation, trials)
+    rows = outcomes(confirmation)
     first, baseline = rows[0], _baseline(rows)
     if (verdict := _verdict(first, config.objectives[0])) is None:
         return None
@@ -175,24 +180,24 @@ def outcome(confirmation: Ledger, trials: Sequence[TrialRecord]) -> dict[str, An
         "at": dt.datetime.now(dt.UTC).isoformat(),
         "confirmation": config.name,
         "verdict": verdict,
-        "finding": finding(confirmation, trials),
+        "finding": finding(confirmation),
         "trial": first.of,
         "tested": [row.of for row in rows if row.of is not None],
         "metrics": {name: value for name, value in values.items() if value is not None},
     }
 
 
-def verdict(ledger: Ledger, confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
+def verdict(sweep: Sweep, confirmation: Sweep) -> str:
     """Describe the finding of a sweep's confirmation and the number of looks at test images."""
     return (
-        f"{finding(confirmation, trials)} Test images were looked at in "
-        f"{count(len(ledger.looks), 'confirmation')} of this sweep."
+        f"{finding(confirmation)} Test images were looked at in "
+        f"{count(len(sweep.looks), 'confirmation')} of this sweep."
     )
 
 
-def finding(confirmation: Ledger, trials: Sequence[TrialRecord]) -> str:
-    """Describe the finding of a confirmation with these trials; the sweep's choice comes first."""
-    rows, objective = outcomes(confirmation, trials), confirmation.config.objectives[0]
+def finding(confirmation: Sweep) -> str:
+    """Describe the finding of a confirmation; the sweep's choice comes first."""
+    rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
     first, baseline = rows[0], _baseline(rows)
     gain, verdict = first.against, _verdict(first, objective)
     if verdict is None:

@@ -39,7 +39,8 @@ from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
 from results.strategy.samplers import grid
-from results.trial import IMPORTED, RERUN, TrialRecord, own
+from results.sweep import Sweep
+from results.trial import IMPORTED, RERUN, TrialRecord
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +108,7 @@ class Ledger:
         before = None
         if earlier is not None:
             with closing(earlier):
-                before = earlier.config, earlier.record, earlier.trials()
+                before = Sweep.of(earlier)
         begins = beginning(config, record, before)
         record = {"id": uuid.uuid4().hex, **record} | (
             {REMARKS: begins.notes} if begins.notes else {}
@@ -272,7 +273,7 @@ class Ledger:
                 - len(tried)
                 - sum(len(t.config) < len(space.parameters) for t in trials)
             )
-        return min(asked, len(own(trials)) + max(left, 0))
+        return min(asked, sum(not t.imported for t in trials) + max(left, 0))
 
     @property
     def driver_gone(self) -> bool:
@@ -288,7 +289,7 @@ class Ledger:
     @property
     def left(self) -> int:
         """Number of trials of the budget that have not ended, running ones included."""
-        return self.budget - sum(t.ended_at is not None for t in own(self.trials()))
+        return self.budget - sum(t.ended_at is not None for t in self.trials() if not t.imported)
 
     def extend(self, trials: int) -> None:
         """Add trials to the budget."""

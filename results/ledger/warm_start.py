@@ -11,11 +11,12 @@ from typing import Any
 import optuna
 
 from dynamos.errors import UserError
-from results.choice import ranked, train_config
+from results.choice import train_config
 from results.definition.protocols import images_of
 from results.definition.sweep_config import SweepConfig
 from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
-from results.trial import IMPORTED, TrialRecord, own
+from results.sweep import Sweep
+from results.trial import IMPORTED, TrialRecord
 from results.wording import count
 
 # keys of a sweep's record: hashes of the images behind its results
@@ -60,19 +61,19 @@ class Beginning:
 def beginning(
     config: SweepConfig,
     record: Mapping[str, Any],
-    earlier: tuple[SweepConfig, Mapping[str, Any], list[TrialRecord]] | None,
+    earlier: Sweep | None,
 ) -> Beginning:
     """Return the first trials of a new sweep, each configuration once.
 
-    `earlier` is the configuration, the record and the trials of the sweep that --warm-start names;
-    UserError if none of its trials lies in the new space. Its results are added as finished trials,
+    `earlier` is the sweep of the warm start; UserError if none of its trials lies in the new space.
+    Its results are added as finished trials,
     which no budget counts, if images, seeds and everything but the new space's fields agree.
     Otherwise its configurations, the best first, are tried again, as many as leave half of the
     budget to the sampler.
     """
     begins, base = Beginning(config), config.base.to_dict()
-    taken = [] if earlier is None else _taken(config, *earlier)
-    imports = earlier is not None and _means_the_same(config, record, *earlier[:2], taken)
+    taken = [] if earlier is None else _taken(config, earlier)
+    imports = earlier is not None and _means_the_same(config, record, earlier, taken)
     results: dict[tuple[Any, ...], tuple[str, Mapping[str, Any], optuna.trial.FrozenTrial]] = {}
     if imports:
         for trial, values in taken:
@@ -165,16 +166,17 @@ def _of_sampler(begins: Beginning) -> list[str]:
     return notes
 
 
-def _taken(
-    config: SweepConfig, earlier: SweepConfig, _: Mapping[str, Any], trials: list[TrialRecord]
-) -> list[tuple[TrialRecord, dict[str, Any]]]:
+def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[str, Any]]]:
     """The earlier sweep's finished trials in the new space, the best first, with all fields."""
-    if config.publishable and images_of(earlier.protocol) == "test":
+    name = earlier.config.name
+    if config.publishable and images_of(earlier.config.protocol) == "test":
         raise UserError(
-            f"--warm-start {earlier.name}: it looked at test images, and what begins with that "
+            f"--warm-start {name}: it looked at test images, and what begins with that "
             "cannot be published; say --protocol test, or begin with another sweep."
         )
-    known = [(t, train_config(earlier, t).to_dict()) for t in ranked(own(trials), earlier)]
+    known = [
+        (t, train_config(earlier.config, t).to_dict()) for t in earlier.ranked if not t.imported
+    ]
     fitting = [
         (t, values)
         for t, values in known
@@ -182,7 +184,7 @@ def _taken(
     ]
     if not fitting:
         raise UserError(
-            f"--warm-start {earlier.name}: none of its finished trials lies in the space "
+            f"--warm-start {name}: none of its finished trials lies in the space "
             f"{config.space.name} with this sweep's other settings."
         )
     return fitting
@@ -191,14 +193,13 @@ def _taken(
 def _means_the_same(
     config: SweepConfig,
     record: Mapping[str, Any],
-    earlier: SweepConfig,
-    earlier_record: Mapping[str, Any],
+    earlier: Sweep,
     taken: Sequence[tuple[TrialRecord, dict[str, Any]]],
 ) -> bool:
     """Whether the new sweep would measure the results of these trials, and over no more seeds."""
     return (
-        earlier.seeds >= config.seeds
-        and all(earlier_record.get(hash_) == record.get(hash_) for hash_ in DATA)
+        earlier.config.seeds >= config.seeds
+        and all(earlier.record.get(hash_) == record.get(hash_) for hash_ in DATA)
         and all(_same_setting(trial, values, config) for trial, values in taken)
     )
 

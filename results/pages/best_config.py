@@ -10,10 +10,11 @@ import yaml
 from dynamos.config import FIELDS, TrainConfig
 from dynamos.files import write_whole
 from results.analysis.confirmation import enter_outcome
-from results.choice import Choice, best, reported_config
+from results.choice import Choice, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
+from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
-from results.sweep import write_trials
+from results.sweep import Sweep
 from results.trial import TrialRecord
 from results.wording import measured
 
@@ -57,9 +58,9 @@ def write_views(ledger: Ledger) -> None:
     confirms, storage = ledger.config.confirms, ledger.folder.parent
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
         with closing(Ledger.open(storage, confirms)) as sweep:
-            enter_outcome(sweep, ledger, ledger.trials())
+            enter_outcome(sweep, Sweep.of(ledger))
     # None of a confirmation: it would be a choice on test images
-    found = best(ledger.trials(), ledger.config)
+    found = Sweep.of(ledger).leader
     if found is not None:
         export(ledger, found, Choice())
     write_trials(ledger)  # last: if it is up to date, so is the rest

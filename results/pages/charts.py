@@ -15,10 +15,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from results.analysis.confirmation import Tested
-from results.choice import baseline, best, broken, front
+from results.choice import broken
 from results.definition.sweep_config import Objective, SweepConfig
 from results.pages.axes import Axis, round_values
-from results.sweep import Sweep
+from results.sweep import Sweep, front
 from results.trial import TrialRecord
 from results.wording import measured, parameters
 
@@ -114,7 +114,7 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
 
     Each trial is in one group. An imported trial is shown only if it is the chosen one.
     """
-    chosen, first = best(sweep.records, sweep.config), baseline(sweep.records)
+    chosen, first = sweep.leader, sweep.baseline
     baseline_at, source = (None, "") if first is None else (first.number, first.source)
     shown: dict[str, list[TrialRecord]] = {name: [] for name in _LOOKS}
     special = []

@@ -14,7 +14,7 @@ from results.analysis.confirmation import frame as confirmation_frame
 from results.analysis.confirmation import outcomes, verdict
 from results.analysis.headline import headline
 from results.analysis.overview import by_reason
-from results.choice import baseline, baseline_name, best, broken, named
+from results.choice import broken
 from results.definition.labels import told
 from results.definition.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.definition.sweep_config import Objective, SweepConfig
@@ -32,7 +32,7 @@ from results.pages.html import (
     table,
 )
 from results.sweep import Sweep
-from results.trial import TrialRecord, own
+from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number
 
 
@@ -44,20 +44,20 @@ def write_report(ledger: Ledger) -> AnyPath:
 def report(ledger: Ledger) -> str:
     """Return the page: the answer, cautions about it, charts, every trial and setting."""
     sweep, config = Sweep.of(ledger), ledger.config
-    chosen = best(sweep.records, config)
+    chosen = sweep.leader
     parts = [
         heading(f"Sweep {config.name}", 1),
         *_labels(ledger),
         *_head(ledger, sweep),
-        *_confirmations(ledger),
+        *_confirmations(ledger, sweep),
     ]
     if chosen is not None:
         parts += _beside_baseline(sweep, chosen)
     parts += _search(sweep)
     if chosen is not None:
         parts += _best(ledger, chosen)
-    parts += [heading("Rankings after each task"), paragraph(ranking(sweep.records, config))]
-    parts += _failures(sweep.records)
+    parts += [heading("Rankings after each task"), paragraph(ranking(sweep))]
+    parts += _failures(sweep)
     parts += _trials(sweep, chosen)
     parts += [
         heading("Settings and versions"),
@@ -82,13 +82,13 @@ def _labels(ledger: Ledger) -> list[str]:
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     """Headline, setting, state, space, protocol, remarks and cautions."""
     config = ledger.config
-    ran, taken = own(sweep.records), sum(t.imported for t in sweep.records)
+    ran, taken = sweep.own, len(sweep.records) - len(sweep.own)
     states = Counter(t.state.lower() for t in ran)
     searched = ", ".join(f"{p.name} {p}" for p in config.space.parameters)
     told = ", ".join(f"{amount} {state}" for state, amount in states.items())
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
-        paragraph(headline(sweep.records, config, ledger.record, ledger.looks), "lead"),
+        paragraph(headline(sweep), "lead"),
         paragraph(
             f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, "
             f"{len(ran)} of {ledger.budget} trials"
@@ -103,15 +103,13 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
         paragraph(f"Space {config.space.name}: {searched}."),
         paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}."),
     ]
-    return parts + [
-        paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep.records, config))
-    ]
+    return parts + [paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep))]
 
 
-def _confirmations(ledger: Ledger) -> list[str]:
+def _confirmations(ledger: Ledger, sweep: Sweep) -> list[str]:
     """Findings of the confirmations, on test images."""
     parts = [heading("On test images")]
-    if not ledger.looks:
+    if not sweep.looks:
         return [
             *parts,
             paragraph(
@@ -119,30 +117,31 @@ def _confirmations(ledger: Ledger) -> list[str]:
                 + ledger.command("confirm")
             ),
         ]
-    for name, look in ledger.looks.items():
+    for name, look in sweep.looks.items():
         if not (ledger.folder.parent / name / "sweep.yaml").exists():
             parts.append(
                 paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep.")
             )
             continue
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
-            fields, trials = [p.name for p in there.config.space.parameters], there.trials()
-            metric = there.config.objectives[0].metric
-            parts += [
-                paragraph(f"{name}: {verdict(ledger, there, trials)}"),
-                *(paragraph(text, "caution") for text in troubles(trials)),
-                chart(charts.tested(outcomes(there, trials), metric), f"tested by {name}"),
-                frame(confirmation_frame(there, trials).drop(columns=fields, errors="ignore")),
-            ]
+            confirmation = Sweep.of(there)
+        fields = [p.name for p in confirmation.config.space.parameters]
+        metric = confirmation.config.objectives[0].metric
+        parts += [
+            paragraph(f"{name}: {verdict(sweep, confirmation)}"),
+            *(paragraph(text, "caution") for text in troubles(confirmation)),
+            chart(charts.tested(outcomes(confirmation), metric), f"tested by {name}"),
+            frame(confirmation_frame(confirmation).drop(columns=fields, errors="ignore")),
+        ]
     return parts
 
 
 def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
     """The best trial and trial 0, side by side."""
-    first = baseline(sweep.records)
-    columns = {f"best ({named(chosen)})": chosen}
+    first = sweep.baseline
+    columns = {f"best ({chosen.label})": chosen}
     if first is not None and first.number != chosen.number:
-        columns[f"{baseline_name(sweep.config)} ({named(first)})"] = first
+        columns[f"{sweep.baseline_name} ({first.label})"] = first
     rows = [
         (
             metric,
@@ -163,7 +162,7 @@ def _search(sweep: Sweep) -> list[str]:
     """Charts of the search: its course, the importance of fields, trade-offs."""
     objective = sweep.config.objectives[0]
     metric = objective.metric
-    complete = [t for t in sweep.records if t.state == "COMPLETE" and not t.imported]
+    complete = [t for t in sweep.complete if not t.imported]
     parts = [heading("The search")]
     if len(complete) < 2:
         parts.append(paragraph("Charts of the search need two completed trials."))
@@ -242,7 +241,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
     config = sweep.config
     if not sweep.records:
         return []
-    special = {t.number for t in (chosen, baseline(sweep.records)) if t is not None}
+    special = {t.number for t in (chosen, sweep.baseline) if t is not None}
     sought = [o.metric for o in config.objectives]
     others = [
         m
@@ -327,8 +326,8 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
     return parts
 
 
-def _failures(trials: list[TrialRecord]) -> list[str]:
-    failed = [t for t in trials if t.state == "FAIL"]
+def _failures(sweep: Sweep) -> list[str]:
+    failed = [t for t in sweep.records if t.state == "FAIL"]
     if not failed:
         return []
     shown = pd.DataFrame(

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dynamos.errors import UserError
-from results.choice import Choice, best, chosen, pareto, ranked, tie_sentence, ties
+from results.choice import Choice, chosen, tie_sentence, ties
 from results.definition.sweep_config import OBJECTIVES, Constraint, Objective
 from results.ledger.ledger import Ledger
+from results.sweep import Sweep
 from results.trial import TrialRecord
 from tests.helpers.ledgers import SEED, config, driven
 
@@ -64,18 +65,18 @@ def test_the_pareto_set_is_what_no_finished_feasible_trial_beats(
     ]
     trials = [trial(n, m, f, sought) for n, (m, f) in enumerate(drawn)]
     random.shuffle(trials)
-    front = pareto(trials, sweep)
+    front = Sweep(sweep, {}, trials).pareto_set
     assert {t.number for t in front} == {
         t.number for t in eligible if not any(beats(o, t, sought) for o in eligible)
     }
-    found = best(trials, sweep)
+    found = Sweep(sweep, {}, trials).leader
     if not eligible:
         assert found is None and front == []
         return
     assert found is not None and front[0] == found
     first = [t.final(sought[0].metric) for t in eligible]
     assert found.value == (max(first) if sought[0].direction == "max" else min(first))
-    assert sorted(t.number for t in ranked(trials, sweep)) == [t.number for t in eligible]
+    assert sorted(t.number for t in Sweep(sweep, {}, trials).ranked) == [t.number for t in eligible]
 
 
 def test_equals_are_told_apart_by_the_next_objective_then_by_age() -> None:
@@ -86,8 +87,8 @@ def test_equals_are_told_apart_by_the_next_objective_then_by_age() -> None:
         for n, (accuracy, compute) in enumerate([(80, 0.9), (80, 0.5), (70, 0.1), (80, 0.5)])
     ]
     sweep = config(objectives=tuple(sought))
-    assert [t.number for t in ranked(trials, sweep)] == [1, 3, 0, 2]
-    assert [t.number for t in pareto(trials, sweep)] == [1, 3, 2]
+    assert [t.number for t in Sweep(sweep, {}, trials).ranked] == [1, 3, 0, 2]
+    assert [t.number for t in Sweep(sweep, {}, trials).pareto_set] == [1, 3, 2]
 
 
 def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path: Path) -> None:
@@ -107,8 +108,8 @@ def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path:
             ledger.finish(number, "COMPLETE")
     trials = Ledger.open(tmp_path, "s").trials()
     assert [t.feasible for t in trials] == [False, False, True, True], "a bound itself is allowed"
-    assert [t.number for t in ranked(trials, sweep)] == [2, 3]
-    chosen = best(trials[:2], sweep)
+    assert [t.number for t in Sweep(sweep, {}, trials).ranked] == [2, 3]
+    chosen = Sweep(sweep, {}, trials[:2]).leader
     assert chosen is None
 
 
@@ -128,7 +129,7 @@ def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
                 {"forgetting": forgetting, "val_class_il": accuracy},
             )
             ledger.finish(number, "COMPLETE")
-        chosen = best(ledger.trials(), sweep)
+        chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (1, 3.0)
 
 
@@ -168,15 +169,17 @@ FOUR = config(sampler="random", seeds=4)
 
 
 def test_one_se_takes_the_least_compute_within_a_standard_error_of_the_best() -> None:
-    assert [t.number for t in chosen(RIVALS, FOUR, Choice())] == [1, 0, 2, 3]
-    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se"))] == [2, 1, 0, 3]
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice())] == [1, 0, 2, 3]
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("one-se"))] == [2, 1, 0, 3]
 
 
 def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
-    assert [t.number for t in chosen(RIVALS, FOUR, Choice(max_compute=0.7))] == [0, 2, 3]
-    assert [t.number for t in chosen(RIVALS, FOUR, Choice("one-se", 0.7))] == [0, 2, 3], (
-        "79.0 is not within 0 of 79.5"
-    )
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice(max_compute=0.7))] == [0, 2, 3]
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("one-se", 0.7))] == [
+        0,
+        2,
+        3,
+    ], "79.0 is not within 0 of 79.5"
 
 
 @pytest.mark.parametrize(
@@ -210,7 +213,7 @@ def test_what_cannot_be_chosen(
     trials: list[TrialRecord], sweep: Any, choice: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):
-        chosen(trials, sweep, Choice(**choice))
+        chosen(Sweep(sweep, {}, trials), Choice(**choice))
 
 
 def test_overlapping_spreads_tie() -> None:
@@ -221,16 +224,16 @@ def test_overlapping_spreads_tie() -> None:
     ]
     # Deviations 1.41, 0.71, 0.71: 80 - 77.5 = 2.5 > 2.12 does not overlap.
     two = config(sampler="random", seeds=2)
-    assert ties(trials, two) == [] and tie_sentence(trials, two).startswith(
+    assert ties(Sweep(two, {}, trials)) == [] and tie_sentence(Sweep(two, {}, trials)).startswith(
         "No other trial's spread"
     )
     near = [trials[0], seeded(1, (77.0, 79.0), 0.5), trials[2]]
-    assert [t.number for t in ties(near, two)] == [1]  # 2 <= 2.83
+    assert [t.number for t in ties(Sweep(two, {}, near))] == [1]  # 2 <= 2.83
     assert (
-        tie_sentence(near, two)
+        tie_sentence(Sweep(two, {}, near))
         == "Within their spread over seeds this trial ties with the best: 1."
     )
-    assert "cannot be told" in tie_sentence([seeded(0, (79.0,), 0.5)], config())
+    assert "cannot be told" in tie_sentence(Sweep(config(), {}, [seeded(0, (79.0,), 0.5)]))
 
 
 def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
@@ -240,10 +243,10 @@ def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
     )
     for trials in (alone, [*alone, unended]):
         assert (
-            tie_sentence(trials, two)
+            tie_sentence(Sweep(two, {}, trials))
             == "No other trial has completed, so nothing can be said of ties."
         )
     bound = dataclasses.replace(two, constraints=(Constraint.parse("compute<=0.6"),))
-    assert tie_sentence(alone, bound) == (
+    assert tie_sentence(Sweep(bound, {}, alone)) == (
         "No other trial has completed and keeps compute<=0.6, so nothing can be said of ties."
     )

@@ -12,8 +12,9 @@ import pytest
 import results
 from dynamos.errors import UserError
 from results.definition.sweep_config import Constraint, Objective
+from results.frames import COLUMNS, FORMATS, RESULT_COLUMNS, write_trials
 from results.ledger.ledger import Ledger
-from results.sweep import COLUMNS, FORMATS, RESULT_COLUMNS, Sweep, write_trials
+from results.sweep import Sweep
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config, driven
 

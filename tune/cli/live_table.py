@@ -10,9 +10,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from results.choice import best, named
 from results.ledger.ledger import Ledger
-from results.trial import ENDED, TrialRecord, own
+from results.sweep import Sweep
+from results.trial import ENDED, TrialRecord
 from results.wording import duration, parameters
 from tune.machines import status
 
@@ -82,8 +82,8 @@ class Display:
 
     def render(self) -> RenderableType:
         """The live picture of the sweep."""
-        trials = list(self._trials.values())
-        counts = Counter(t.state for t in own(trials))
+        sweep = self._sweep
+        counts = Counter(t.state for t in sweep.own)
         done = sum(counts[state] for state in ENDED)
         head = Text.assemble(
             (f"Sweep {self._ledger.config.name}", "bold"), f"  {self._summary()}  {self._note}"
@@ -93,15 +93,15 @@ class Display:
             ProgressBar(total=self._budget, completed=done, width=60), f"{done}/{self._budget}"
         )
         parts: list[RenderableType] = [head, bar]
-        chosen = best(trials, self._ledger.config)
+        chosen = sweep.leader
         if chosen is not None:
             parts.append(
                 Text(
-                    f"best so far: {named(chosen)}, {self._metric} {chosen.value:.4g}  "
+                    f"best so far: {chosen.label}, {self._metric} {chosen.value:.4g}  "
                     f"{parameters(chosen.config)}"
                 )
             )
-        running = [t for t in trials if t.state == "RUNNING"]
+        running = [t for t in sweep.records if t.state == "RUNNING"]
         if running:
             table = Table(box=None, pad_edge=False)
             for column in ("running", "tasks", self._metric, "seconds", "parameters"):
@@ -118,8 +118,13 @@ class Display:
             parts.append(table)
         return Group(*parts)
 
+    @property
+    def _sweep(self) -> Sweep:
+        # a copy of the trials: the screen's thread reads while trials come in
+        return Sweep(self._ledger.config, {}, list(self._trials.values()))
+
     def _summary(self) -> str:
-        counts = Counter(t.state for t in own(list(self._trials.values())))
+        counts = Counter(t.state for t in self._sweep.own)
         return (
             f"{counts['COMPLETE']} done, {counts['RUNNING']} running, {counts['PRUNED']} pruned, "
             f"{counts['FAIL']} failed of {self._budget}, {self._left(counts)}"

@@ -205,8 +205,9 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from results.choice import Choice, chosen, named, reported_config
+    from results.choice import Choice, chosen, reported_config
     from results.pages.best_config import commands, export, note
+    from results.sweep import Sweep
 
     ledger, choice = _open(arguments), Choice(arguments.choose, arguments.max_compute)
     place = None
@@ -214,9 +215,9 @@ def _export(arguments: argparse.Namespace) -> int:
         from tune.tracking.registry import parse
 
         place = parse(arguments.register)
-    trial = chosen(ledger.trials(), ledger.config, choice)[0]
+    trial = chosen(Sweep.of(ledger), choice)[0]
     export(ledger, trial, choice)
-    print(f"{named(trial)} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
+    print(f"{trial.label} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     config = reported_config(ledger.config, trial)
     for line in (*commands(config).values(), note(config, ledger)):
         print(line)
@@ -257,8 +258,8 @@ def _nothing_left(ledger: "Ledger") -> int:
 
     Makes its files agree with its ledger.
     """
+    from results.frames import stale
     from results.pages.best_config import write_views
-    from results.sweep import stale
     from results.wording import count
 
     config = ledger.config

@@ -23,22 +23,14 @@ from results.analysis.confirmation import (
 )
 from results.analysis.headline import headline
 from results.analysis.sampling_error import images_behind
-from results.choice import (
-    baseline,
-    baseline_name,
-    best,
-    broken,
-    named,
-    pareto,
-    ranked,
-    tie_sentence,
-)
+from results.choice import broken, tie_sentence
 from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
-from results.trial import TrialRecord, own
+from results.sweep import Sweep
+from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune.cli import tables
 from tune.engine.limits import reached
@@ -93,9 +85,8 @@ def _no_row(name: str, state: str, why: str) -> list[str]:
 
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best and running trials, and the reasons of those that failed."""
-    trials = ledger.trials()
-    config = ledger.config
-    counts = Counter(t.state.lower() for t in own(trials))
+    sweep, config = Sweep.of(ledger), ledger.config
+    counts = Counter(t.state.lower() for t in sweep.own)
     tables.say(
         f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
         f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}"
@@ -106,12 +97,12 @@ def show_sweep(ledger: Ledger) -> None:
         f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
         f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs"
     )
-    if latest_outcome(ledger.looks) is not None:
-        tables.say(headline(trials, config, ledger.record, ledger.looks))
+    if latest_outcome(sweep.looks) is not None:
+        tables.say(headline(sweep))
     for text in ledger.remarks:
         tables.say(f"note: {text}")
-    first = [*ranked(trials, config), *(t for t in trials if t.state == "RUNNING")]
-    listed = list({t.number: t for t in [*first, *trials]}.values())
+    first = [*sweep.ranked, *(t for t in sweep.records if t.state == "RUNNING")]
+    listed = list({t.number: t for t in [*first, *sweep.records]}.values())
     if labels := told(ledger.tags):
         tables.say(f"tags: {labels}")
     if ledger.note:
@@ -122,11 +113,11 @@ def show_sweep(ledger: Ledger) -> None:
         tables.say(
             f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}"
         )
-    failed = overview.by_reason(t for t in trials if t.state == "FAIL")
+    failed = overview.by_reason(t for t in sweep.records if t.state == "FAIL")
     if sum(map(len, failed.values())) > len(failed):  # else the table says as much
         tables.say("Failed:")
         _say_reasons(failed)
-    tables.say(ranking(trials, config))
+    tables.say(ranking(sweep))
 
 
 def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
@@ -147,7 +138,7 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
 
 def ending(ledger: Ledger, over: str | None) -> bool:
     """Prints the result of a session and the next commands; returns whether a best trial exists."""
-    trials, config = ledger.trials(), ledger.config
+    sweep, config = Sweep.of(ledger), ledger.config
     name, folder = config.name, ledger.folder
     rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
     left = ledger.left
@@ -158,10 +149,10 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             f"{over[0].upper()}{over[1:]}; {left} trials are left. "
             f"Go on: {_here(ledger.command('resume'))}{changes}\n"
         )
-    chosen = best(trials, config)
+    chosen = sweep.leader
     if chosen is None:
-        reasons = overview.by_reason(trials)
-        complete = sum(t.state == "COMPLETE" for t in trials)
+        reasons = overview.by_reason(sweep.records)
+        complete = len(sweep.complete)
         what = (
             f"None of the {complete} trials of {name} that completed keeps "
             f"{' and '.join(map(str, config.constraints))}"
@@ -172,8 +163,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         _say_reasons(reasons)
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
-    first = baseline(trials)
-    began = baseline_name(config)
+    first, began = sweep.baseline, sweep.baseline_name
     columns = (
         {"best": chosen}
         if first is None or first.number == chosen.number
@@ -181,8 +171,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     )
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
-    if (found := latest_outcome(ledger.looks)) is not None:
-        tables.say(headline(trials, config, ledger.record, ledger.looks))
+    if (found := latest_outcome(sweep.looks)) is not None:
+        tables.say(headline(sweep))
         print()
     tables.say(
         f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
@@ -192,19 +182,18 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     tables.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
         tables.say(f"{config.objectives[0].metric} of the best is measured on {images}.")
-    complete = sum(t.state == "COMPLETE" for t in trials)
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         tables.say(
-            f"{seeds} each, chosen as the best of {complete}: the difference is optimistic; "
-            "confirm it."
+            f"{seeds} each, chosen as the best of {len(sweep.complete)}: the difference is "
+            "optimistic; confirm it."
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )
-    tables.say(tie_sentence(trials, config))
+    tables.say(tie_sentence(sweep))
     if len(config.objectives) > 1:
-        _print_pareto(ledger, trials)
-    tables.say(ranking(trials, config))
+        _print_pareto(sweep)
+    tables.say(ranking(sweep))
     retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
     files = "best_config.yaml  best_args.py  trials.csv  " + (
         "pareto.csv  " if len(config.objectives) > 1 else ""
@@ -225,8 +214,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     """Prints and writes the result of a confirmation; returns whether it is complete."""
-    config, trials = confirmation.config, confirmation.trials()
-    rows = outcomes(confirmation, trials)
+    config, tested = confirmation.config, Sweep.of(confirmation)
+    rows = outcomes(tested)
     left = sum(row.trial.ended_at is None for row in rows)
     print()
     if left:
@@ -266,10 +255,10 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     if not ledger.config.publishable:
         tables.say(NOT_PUBLISHABLE)
     tables.show(table)
-    tables.say(verdict(ledger, confirmation, trials))
-    if (tested := sum(not row.is_baseline for row in rows)) > 1:
-        tables.say(f"p is of each configuration alone, not corrected for looking at {tested}.")
-    print(f"\nFiles: {enter_outcome(ledger, confirmation, trials)}")
+    tables.say(verdict(Sweep.of(ledger), tested))
+    if (many := sum(not row.is_baseline for row in rows)) > 1:
+        tables.say(f"p is of each configuration alone, not corrected for looking at {many}.")
+    print(f"\nFiles: {enter_outcome(ledger, tested)}")
     return not left
 
 
@@ -278,7 +267,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
     table = Table()
     table.add_column("")
     for title, trial in columns.items():
-        table.add_column(f"{title} ({named(trial)})", justify="right")
+        table.add_column(f"{title} ({trial.label})", justify="right")
     for metric in metrics:
         table.add_row(
             metric,
@@ -293,14 +282,14 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
     return table
 
 
-def _print_pareto(ledger: Ledger, trials: list[TrialRecord]) -> None:
+def _print_pareto(sweep: Sweep) -> None:
     """Prints the trials that no other one beats in every objective."""
-    front = pareto(trials, ledger.config)
-    table = tables.plain("trial", *map(str, ledger.config.objectives), "parameters")
+    front, objectives = sweep.pareto_set, sweep.config.objectives
+    table = tables.plain("trial", *map(str, objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:
         table.add_row(
             str(trial.number),
-            *(_shown(o.metric, trial.last(o.metric)) for o in ledger.config.objectives),
+            *(_shown(o.metric, trial.last(o.metric)) for o in objectives),
             parameters(trial.config),
         )
     print(

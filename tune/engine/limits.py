@@ -2,15 +2,14 @@
 
 from collections.abc import Callable
 
-from results.choice import best
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
-from results.trial import TrialRecord
+from results.sweep import Sweep
 
 
 def reached(ledger: Ledger) -> dict[str, str]:
     """The limits that a sweep has reached, in words, by the flag that changes them."""
-    return spent(ledger.config, ledger.spent) | on_target(ledger.config, ledger.trials())
+    return spent(ledger.config, ledger.spent) | on_target(Sweep.of(ledger))
 
 
 def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
@@ -26,9 +25,10 @@ def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str
     }
 
 
-def on_target(config: SweepConfig, trials: list[TrialRecord]) -> dict[str, str]:
+def on_target(sweep: Sweep) -> dict[str, str]:
     """The target, by its flag, if the best trial has reached it."""
-    objective, chosen = config.objectives[0], best(trials, config)
+    config, chosen = sweep.config, sweep.leader
+    objective = config.objectives[0]
     if config.target is None or chosen is None:
         return {}
     value = chosen.final(objective.metric)

@@ -22,6 +22,7 @@ from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger, NameTaken
 from results.names import allowed_name
+from results.sweep import Sweep
 from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import create_sweep
@@ -77,7 +78,7 @@ def confirmation(
     base = base.replace(**fresh)
     numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
     tested = [base]
-    for trial in chosen(ledger.trials(), config, choice):
+    for trial in chosen(Sweep.of(ledger), choice):
         train = reported_config(config, trial).replace(**fresh)
         if train not in tested:
             tested.append(train)

@@ -16,7 +16,8 @@ from results.choice import train_config
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS
 from results.strategy.pruners import Judge
-from results.trial import TrialRecord, own
+from results.sweep import Sweep
+from results.trial import TrialRecord
 from tune.engine.limits import on_target, spent
 from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 from tune.machines.places import Place, Places
@@ -247,7 +248,7 @@ class LedgerSearcher(Searcher):
             return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._places.count())
-            trials = own(self._ledger.trials())
+            trials = Sweep.of(self._ledger).own
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
             # A batch that was cut short is made up first: its interrupted trials come before
             # anything new.
@@ -284,7 +285,7 @@ class LedgerSearcher(Searcher):
         """Updates the pruner's judge and the target with a trial that does not run."""
         if not trial.imported:
             self._judge.learn(trial)
-        for reason in on_target(self._config, [trial]).values():
+        for reason in on_target(Sweep(self._config, {}, [trial])).values():
             self.over = reason
 
     def _add(self, number: int, report: dict[str, Any]) -> None:

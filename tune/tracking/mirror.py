@@ -8,7 +8,7 @@ import hashlib
 import json
 import statistics
 import time
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -21,10 +21,10 @@ from dynamos.errors import RunError, UserError
 from dynamos.metrics import mean
 from results.analysis.confirmation import confirm_csv, latest_outcome, outcome
 from results.analysis.headline import headline
-from results.choice import best
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.ledger.ledger import Ledger
-from results.trial import ENDED, TrialRecord, own
+from results.sweep import Sweep
+from results.trial import ENDED, TrialRecord
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
 from tune.tracking.store import connected, mlflow_uri, one_line, prepare
 
@@ -101,15 +101,16 @@ class Mirror:
         """
         self._changed = set()
         self._look()  # anew: a request that failed may have been carried out
-        trials = self._ledger.trials()
-        for trial in trials:
+        sweep = Sweep.of(self._ledger)
+        for trial in sweep.records:
             self.sync_trial(trial)
-        self._sync_parent(trials)
+        self._sync_parent(sweep)
         confirms, storage = self._ledger.config.confirms, self._ledger.folder.parent
         if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
-            with closing(Ledger.open(storage, confirms)) as sweep:
+            with closing(Ledger.open(storage, confirms)) as confirmed:
                 return (
-                    len(self._changed) + Mirror(sweep, self._uri, self._answered_at).sync_parent()
+                    len(self._changed)
+                    + Mirror(confirmed, self._uri, self._answered_at).sync_parent()
                 )
         return len(self._changed)
 
@@ -120,7 +121,7 @@ class Mirror:
         """
         self._changed = set()
         if self._name in self._look():
-            self._sync_parent(self._ledger.trials())
+            self._sync_parent(Sweep.of(self._ledger))
         return len(self._changed)
 
     def sync_changes(self) -> None:
@@ -165,10 +166,9 @@ class Mirror:
         self._set_status(tag, _STATUS[trial.state], ended)
         self._sent[trial.number] = _mark(trial)
 
-    def _sync_parent(self, trials: Sequence[TrialRecord]) -> None:
+    def _sync_parent(self, sweep: Sweep) -> None:
         """Makes the parent run agree with the sweep's state; its files become artifacts."""
-        config = self._ledger.config
-        ran = own(trials)
+        config, trials, ran = sweep.config, sweep.records, sweep.own
         states = [t.state for t in ran]
         begun = [started for t in ran if (started := t.started_at or t.ended_at)]
         ended = max((_milliseconds(t.ended_at) or 0 for t in trials), default=0)
@@ -180,7 +180,7 @@ class Mirror:
         }
         if not config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
-        chosen = best(list(trials), config)
+        chosen = sweep.leader
         if chosen is not None and chosen.value is not None:
             summary[f"best_{config.objectives[0].metric}"] = chosen.value
             tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
@@ -189,22 +189,20 @@ class Mirror:
             for name in FILES
             if (path := self._ledger.folder / name).exists()
         }
-        found, found_at = latest_outcome(self._ledger.looks), 0
+        found, found_at = latest_outcome(sweep.looks), 0
         if config.confirms is not None:
             tags[CONFIRMS_TAG] = config.confirms
             over = len(trials) >= self._ledger.budget and all(t.ended_at for t in trials)
-            found = outcome(self._ledger, trials) if over else None
+            found = outcome(sweep) if over else None
             if found is not None:
-                found_at, files["confirm.csv"] = ended, confirm_csv(self._ledger, trials)
+                found_at, files["confirm.csv"] = ended, confirm_csv(sweep)
                 tags |= {VERDICT_TAG: found["verdict"], HEADLINE_TAG: found["finding"]}
         elif found is not None:
             found_at = int(datetime.fromisoformat(found["at"]).timestamp() * 1000)
             tags |= {
                 CONFIRMATION_TAG: found["confirmation"],
                 VERDICT_TAG: found["verdict"],
-                HEADLINE_TAG: headline(
-                    list(trials), config, self._ledger.record, self._ledger.looks
-                ),
+                HEADLINE_TAG: headline(sweep),
             }
         labels, note = self._ledger.tags, self._ledger.note
         run = self._run(self._name, self._name, {}, min(begun, default=None))

@@ -22,7 +22,7 @@ from results.analysis.confirmation import (
 )
 from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
-from results.choice import Choice, best, chosen, pareto
+from results.choice import Choice, chosen
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import complete, confirmed, driven
@@ -139,14 +139,14 @@ def test_p_values_are_uniform_where_there_is_no_difference() -> None:
 
 
 def told(sweep: Ledger, confirmation: Ledger) -> str:
-    return verdict(sweep, confirmation, confirmation.trials())
+    return verdict(Sweep.of(sweep), Sweep.of(confirmation))
 
 
 def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(
         tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 70.0, 70.0]
     )
-    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == [
+    assert [row.label for row in outcomes(Sweep.of(confirmation))] == [
         "trial 11",
         "trial 12",
         "baseline",
@@ -187,7 +187,7 @@ def test_one_seed_in_words(tmp_path: Path) -> None:
 
 def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
     sweep, confirmation = confirmed(tmp_path, [80.0, 81.0], [70.0, 71.0], of={"0": 3, "1": 7})
-    assert [row.label for row in outcomes(confirmation, confirmation.trials())] == [
+    assert [row.label for row in outcomes(Sweep.of(confirmation))] == [
         "trial 3 = baseline",
         "trial 7",
     ]
@@ -195,7 +195,7 @@ def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
         "The sweep chose the baseline itself: test_class_il 80.50 (standard "
         "deviation 0.71 over 2 seeds)."
     )
-    found = outcome(confirmation, confirmation.trials())
+    found = outcome(Sweep.of(confirmation))
     assert found is not None and (found["verdict"], found["trial"]) == ("is the baseline", 3)
     assert found["metrics"] == {
         "baseline_test_class_il": 80.5,
@@ -210,7 +210,7 @@ def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     assert told(sweep, confirmation).startswith(
         "No answer yet: trial 11 was pruned (non-finite: logits)."
     )
-    table = frame(confirmation, confirmation.trials()).set_index("configuration")
+    table = frame(Sweep.of(confirmation)).set_index("configuration")
     assert pd.isna(table.loc["trial 11", "test_class_il"]) and pd.isna(
         table.loc["trial 11", "difference"]
     )
@@ -226,14 +226,14 @@ def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) 
             number, 1, 100, {"task": 0, "n_tasks": 1}, {"test_class_il": 70.0, "compute": 0.5}
         )
         there.finish(number, "COMPLETE")
-    rows = outcomes(there, there.trials())
+    rows = outcomes(Sweep.of(there))
     assert [(row.label, row.trial.number) for row in rows] == [("trial 7", 1), ("baseline", 2)]
     assert rows[0].against is not None and rows[0].against.mean == 10.0
 
 
 def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -> None:
     _, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
-    row = frame(confirmation, confirmation.trials()).set_index("configuration").loc["trial 11"]
+    row = frame(Sweep.of(confirmation)).set_index("configuration").loc["trial 11"]
     assert row["test_class_il"] == pytest.approx(251.5 / 3) and row["difference"] == pytest.approx(
         8.5 / 3
     )
@@ -249,8 +249,8 @@ def test_nothing_is_chosen_by_a_confirmation(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"
     ):
-        chosen(there.trials(), there.config, Choice())
-    assert best(there.trials(), there.config) is None and pareto(there.trials(), there.config) == []
+        chosen(Sweep.of(there), Choice())
+    assert Sweep.of(there).leader is None and Sweep.of(there).pareto_set == []
     with pytest.raises(
         UserError, match="'s-confirm-1' is a confirmation, of which nothing is the best"
     ):
@@ -270,17 +270,17 @@ def refuted(folder: Path) -> tuple[Ledger, Ledger]:
     with driven(sweep):
         for value in (60, 70):
             complete(sweep, 100, value)
-    enter_outcome(sweep, there, there.trials())
+    enter_outcome(sweep, Sweep.of(there))
     return Ledger.open(folder, "s"), there
 
 
 def heading_of(sweep: Ledger) -> str:
-    return headline(sweep.trials(), sweep.config, sweep.record, sweep.looks)
+    return headline(Sweep.of(sweep))
 
 
 def test_a_confirmations_verdict_is_the_headline_from_then_on(tmp_path: Path) -> None:
     sweep, there = refuted(tmp_path)
-    assert heading_of(sweep) == finding(there, there.trials())
+    assert heading_of(sweep) == finding(Sweep.of(there))
     assert heading_of(sweep).startswith(
         "Refuted on test images: trial 1, which the sweep chose, is worse than the"
     )
@@ -305,8 +305,8 @@ def test_a_confirmations_verdict_is_the_headline_from_then_on(tmp_path: Path) ->
 def test_an_outcome_is_entered_once_and_only_with_an_answer(tmp_path: Path) -> None:
     sweep, there = refuted(tmp_path)
     before = sweep.looks
-    enter_outcome(sweep, there, there.trials())
+    enter_outcome(sweep, Sweep.of(there))
     assert sweep.looks == before, "its time, too"
     other, pending = confirmed(tmp_path / "other", [80.0], "FAIL")
-    enter_outcome(other, pending, pending.trials())
+    enter_outcome(other, Sweep.of(pending))
     assert latest_outcome(other.looks) is None and heading_of(other).startswith("None of ")

@@ -95,12 +95,10 @@ def test_what_is_no_accuracy_or_of_an_older_sweep_has_none(tmp_path: Path) -> No
 def test_it_stands_beside_the_headline_and_in_comparisons(tmp_path: Path) -> None:
     new = swept(tmp_path, ROWS, record={IMAGES: [24, 100, 30]})
     old = swept(tmp_path, ROWS, record={}, name="old")
-    assert answer(new.trials(), new.config, new.record).startswith(
+    assert answer(Sweep.of(new)).startswith(
         "Trial 0 is best with val_class_il 70.00 (154 images, standard error 3.9); it is the preset"
     )
-    assert answer(old.trials(), old.config, old.record).startswith(
-        "Trial 0 is best with val_class_il 70.00; it"
-    )
+    assert answer(Sweep.of(old)).startswith("Trial 0 is best with val_class_il 70.00; it")
     _, found, _ = table(compared([Sweep.of(new), Sweep.of(old)]))
     assert ("measured on", ["154 images, standard error 3.9", ""]) in found
     assert "measured on" not in dict(table(compared([Sweep.of(old), Sweep.of(old)]))[1])

@@ -14,7 +14,8 @@ from results.definition.sweep_config import Constraint, Objective
 from results.ledger.asking import stand_ins
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS, population
-from results.trial import TrialRecord, own
+from results.sweep import Sweep
+from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven
 
@@ -281,7 +282,7 @@ def test_results_over_fewer_seeds_are_tried_again(tmp_path: Path) -> None:
         config("three", space=SQUARE, base=BASE, seeds=3, trials=9, warm_start="old"),
         SAME,
     )
-    assert not any(t.imported for t in three.trials()) and len(own(three.trials())) > 1
+    assert not any(t.imported for t in three.trials()) and len(Sweep.of(three).own) > 1
     one = Ledger.create(
         tmp_path, config("one", space=SQUARE, base=BASE, trials=9, warm_start="old"), SAME
     )

@@ -10,12 +10,12 @@ import optuna
 import pytest
 
 from dynamos.errors import UserError
-from results.choice import best
 from results.definition.sweep_config import Constraint, Objective
 from results.definition.urls import sqlite_url
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, study_name
+from results.sweep import Sweep
 from tests.helpers.ledgers import ONE, complete, config, confirmed, driven, report
 
 
@@ -23,7 +23,7 @@ def read(folder: Path, name: str = "s") -> Glance:
     """The same as `glance`, of the opened ledger."""
     with closing(Ledger.open(folder, name)) as there:
         trials = there.trials()
-        own, found = [t for t in trials if not t.imported], best(trials, there.config)
+        own, found = [t for t in trials if not t.imported], Sweep.of(there).leader
         return Glance(
             there.config,
             there.state,

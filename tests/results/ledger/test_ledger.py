@@ -21,15 +21,16 @@ from upath import UPath
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
 from results.analysis.headline import answer
-from results.choice import Choice, baseline, best, train_config
+from results.choice import Choice, train_config
 from results.definition.sweep_config import Constraint
+from results.frames import COLUMNS, write_trials
 from results.ledger import lease
 from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger, sweep_names
 from results.names import NON_FINITE, STOP_FILE, STOPPED
 from results.pages.best_config import export
 from results.pages.report import write_report
-from results.sweep import COLUMNS, Sweep, write_trials
+from results.sweep import Sweep
 from results.trial import newest
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import ONE, SEED, begun, complete, config, driven, report
@@ -115,7 +116,7 @@ def test_a_failed_trial_is_run_again_as_a_new_one_of_its_configuration(ledger: L
         "the failed one stays as it was"
     )
     assert ledger.ask().source == "sampler"
-    first = baseline(ledger.trials())
+    first = Sweep.of(ledger).baseline
     assert first is not None and (first.number, first.source) == (3, "preset"), (
         "what ran last of it"
     )
@@ -480,21 +481,21 @@ def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) 
         ledger.finish(number, state, "because")
     running = ledger.ask().number
     report(ledger, running, 100)
-    chosen = best(ledger.trials(), ledger.config)
+    chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (0, 80)
     text = "Trial 0 is best with val_class_il 80.00; it is the preset, where the sweep began."
-    assert answer(ledger.trials(), ledger.config, {}) == text
+    assert answer(Sweep.of(ledger)) == text
 
 
 def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger: Ledger) -> None:
-    assert best(ledger.trials(), ledger.config) is None
+    assert Sweep.of(ledger).leader is None
     complete(ledger, 70)
     complete(ledger, 80)
     complete(ledger, 80)
-    chosen = best(ledger.trials(), ledger.config)
+    chosen = Sweep.of(ledger).leader
     assert chosen is not None and chosen.number == 1
     assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(
-        ledger.trials(), ledger.config, {}
+        Sweep.of(ledger)
     )
 
 
@@ -506,7 +507,7 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
             metrics = {"val_class_il": value, "keep_fraction": keep}
             ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             ledger.finish(number, "COMPLETE")
-        assert answer(ledger.trials(), made, {}) == (
+        assert answer(Sweep.of(ledger)) == (
             "Trial 1 is best with val_class_il 70.00; the preset (75.00), where the sweep began, "
             "breaks keep_fraction<=0.6."
         )

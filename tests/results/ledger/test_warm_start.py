@@ -8,13 +8,12 @@ import pytest
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
-from results.choice import baseline, baseline_name, best, named, pareto, train_config
+from results.choice import train_config
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger, sweep_names
 from results.pages.charts import groups
 from results.pages.report import write_report
 from results.sweep import Sweep
-from results.trial import own
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven
 
@@ -102,23 +101,21 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
                 theirs.value,
             )
             assert trial.results == theirs.results and trial.imported
-        assert (ledger.remaining(), ledger.spent("cpu"), own(ledger.trials())) == (5, 0, [])
-        chosen, first = best(ledger.trials(), ledger.config), baseline(ledger.trials())
+        assert (ledger.remaining(), ledger.spent("cpu"), Sweep.of(ledger).own) == (5, 0, [])
+        chosen, first = Sweep.of(ledger).leader, Sweep.of(ledger).baseline
         assert chosen is not None and first is not None and first.number == 0
         assert chosen.source == f"imported:old/{next(iter(finished(storage)))}", (
             "as good a measurement as its own"
         )
         assert (
-            named(chosen) == f"trial {chosen.number}, {chosen.source}"
-            and baseline_name(ledger.config) == "preset"
+            chosen.label == f"trial {chosen.number}, {chosen.source}"
+            and Sweep.of(ledger).baseline_name == "preset"
         )
         drawn = ledger.ask()
         assert (drawn.number, drawn.source, ledger.remaining()) == (12, "sampler", 4)
         ledger.add_result(12, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
         ledger.finish(12, "COMPLETE")
-        assert pareto(ledger.trials(), ledger.config) == [ledger.trial(12)], (
-            "the sweep found better"
-        )
+        assert Sweep.of(ledger).pareto_set == [ledger.trial(12)], "the sweep found better"
 
 
 def test_the_report_counts_the_sweeps_own_trials(storage: Path) -> None:

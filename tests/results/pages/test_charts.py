@@ -9,7 +9,6 @@ import plotly.graph_objects as go
 import pytest
 
 from results.analysis import importance
-from results.choice import best
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.pages import charts
@@ -124,7 +123,7 @@ def test_where_the_preset_is_chosen_one_mark_says_both(tmp_path: Path) -> None:
 
 def test_the_figures_of_the_best_by_hand(tmp_path: Path) -> None:
     made = swept(tmp_path, values=(60,))
-    chosen = best(made.trials(), made.config)
+    chosen = Sweep.of(made).leader
     assert chosen is not None
     drawn = charts.matrix(chosen).data[0].z
     expected = [[91, 2, np.nan], [71, 81, 3], [51, 61, 71]]  # seeds 42 and 43 differ by 2

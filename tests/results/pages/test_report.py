@@ -13,6 +13,7 @@ from results.ledger.ledger import Ledger
 from results.names import CHANNEL_USE
 from results.pages import charts
 from results.pages.report import write_report
+from results.sweep import Sweep
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import FOUR, complete, config, confirmed, driven, result, swept
 
@@ -25,7 +26,7 @@ def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
             number = made.ask().number
             made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"compute": value})
             made.finish(number, "COMPLETE")
-    said = answer(made.trials(), made.config, {})
+    said = answer(Sweep.of(made))
     assert said.startswith(
         "Trial 1 is best with compute 0.5162, better by 0.0038 than the preset (0.52)."
     )
@@ -37,10 +38,7 @@ def test_the_report_is_one_page_however_few_the_trials(tmp_path: Path, values: l
         for value in values:
             complete(made, 100, value)
     page = write_report(made).read_text()
-    assert (
-        page.startswith("<!doctype html>")
-        and html.escape(answer(made.trials(), made.config, {})) in page
-    )
+    assert page.startswith("<!doctype html>") and html.escape(answer(Sweep.of(made))) in page
     assert "<script src" not in page and "<link" not in page
     assert ("Parallel coordinates</h3>" in page) == (len(values) > 1)
 
@@ -106,7 +104,7 @@ def test_a_best_at_the_edge_of_a_range_is_a_caution(
 ) -> None:
     # A fiftieth of two decades is a factor of 1.096. A keep_ratio ends at 1 by its meaning.
     made = swept(tmp_path, point, values=(40, 60))
-    [name], found = point, [c for c in cautions(made.trials(), made.config) if "its range" in c]
+    [name], found = point, [c for c in cautions(Sweep.of(made)) if "its range" in c]
     assert len(found) == (side is not None)
     assert all(f"has {name} " in c and f"at the {side} end" in c for c in found)
 
@@ -117,7 +115,7 @@ def test_a_tie_is_a_caution_and_a_clear_best_is_none(
 ) -> None:
     made = swept(tmp_path, {"lr": 0.1}, values=(value, 60))  # each +- 0.71 over its two seeds
     said = "Within their spread over seeds this trial ties with the best: 0."
-    found = cautions(made.trials(), made.config)
+    found = cautions(Sweep.of(made))
     assert (said in found) == tied and not any("overlap" in text for text in found)
 
 
@@ -135,7 +133,7 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
             )
             there.finish(number, "COMPLETE")
         there.finish(there.ask().number, "FAIL", "out of luck <b>")
-    said = cautions(there.trials(), made)
+    said = cautions(Sweep.of(there))
     assert (
         said[0]
         == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten a field."

@@ -11,9 +11,9 @@ import numpy as np
 import optuna
 import pytest
 
-from results.choice import best
 from results.definition.sweep_config import Objective
 from results.strategy.pruners import PRUNERS, WILCOXON_P, WILCOXON_SEEDS, Judge
+from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 
 METRIC = "val_class_il"
@@ -514,7 +514,7 @@ def test_last_values_of_all_trials_pick_a_stopped_one_and_finished_ones_the_best
     ]
     config = SimpleNamespace(objectives=(Objective(METRIC, "max"),), confirms=None)
     assert max(trials, key=lambda t: t.last(METRIC)).number == 3
-    assert best(trials, config).number == 1
+    assert Sweep(config, {}, trials).leader.number == 1
 
 
 def test_the_stock_median_pruner_never_prunes_falling_curves_and_ours_does() -> None:

@@ -21,6 +21,7 @@ from results.ledger import lease
 from results.ledger.ledger import Ledger
 from results.pages.best_config import export
 from results.pages.report import write_report
+from results.sweep import Sweep
 from tests.helpers.ledgers import ONE, SEED, begun, config, confirmed, driven
 from tune.cli.main import main, spell_out
 from tune.cli.summary import ending
@@ -520,7 +521,7 @@ def test_what_a_confirmation_refuted_is_not_recommended(
         enter(sweep, 70.0)
         enter(sweep, 88.0)
     assert "retrain it" in said_at_the_end(sweep, None, capsys)[1]
-    enter_outcome(sweep, there, there.trials())
+    enter_outcome(sweep, Sweep.of(there))
     said = said_at_the_end(sweep, None, capsys)[1]
     assert said.strip().startswith(
         "Refuted on test images: trial 1, which the sweep chose, is worse than the baseline"

@@ -24,9 +24,10 @@ from dynamos.config import TrainConfig, preset
 from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer
 from results.analysis.confirmation import trained
-from results.choice import Choice, best, reported_config, train_config
+from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
+from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, driven, report
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main
@@ -528,7 +529,7 @@ def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
     assert version.run_id in {
         run.info.run_id for tag, run in runs.items() if tag.startswith("s-confirm-1/")
     }
-    chosen = best(ledger.trials(), ledger.config)
+    chosen = Sweep.of(ledger).leader
     assert chosen is not None and register(ledger, chosen, "net", "second") == "1", "the same, once"
     assert client.get_model_version_by_alias("net", "second").version == version.version
 

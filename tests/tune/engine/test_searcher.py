@@ -18,11 +18,11 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy.exc import OperationalError
 
-from results.choice import best
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS
+from results.sweep import Sweep
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config, driven
 from tune.engine.scheduler import LedgerScheduler
@@ -297,7 +297,7 @@ def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_bes
                 if len(curve) == 5
                 else said(*curve, state="PRUNED", reason="halving"),
             )
-        chosen = best(ledger.trials(), ledger.config)
+        chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (2, 82.7)
 
 

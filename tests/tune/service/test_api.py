@@ -30,6 +30,7 @@ from results.analysis.confirmation import enter_outcome
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.names import STOP_FILE
+from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import ONE, begun, complete, config, confirmed, driven, report, swept
@@ -605,7 +606,7 @@ def test_what_is_asked_for_anew_is_not_what_was_being_read_before(tmp_path: Path
             wait_for(lambda: later.running())
             time.sleep(0.2)
             go_on.set()
-            assert [found.result().trials[0].state for found in (earlier, later)] == [
+            assert [found.result().sweep.records[0].state for found in (earlier, later)] == [
                 "WAITING",
                 "COMPLETE",
             ]
@@ -698,7 +699,7 @@ def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(
     sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0])
     before = service.client.sweep("s")
     assert before["verdict"] is None and before["answer"].startswith("None of ")
-    enter_outcome(sweep, there, there.trials())
+    enter_outcome(sweep, Sweep.of(there))
     until = time.monotonic() + 30
     while (told := service.client.sweep("s"))["verdict"] is None and time.monotonic() < until:
         time.sleep(0.2)  # a view is a second old at most

@@ -26,6 +26,7 @@ from mlflow.exceptions import MlflowException
 
 from results.analysis.confirmation import enter_outcome
 from results.ledger.ledger import Ledger
+from results.sweep import Sweep
 from tests.helpers.ledgers import SEED, begun, complete, config, confirmed, driven, report
 from tests.helpers.processes import wait_for
 from tests.helpers.servers import Server
@@ -272,7 +273,7 @@ def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> 
             complete(sweep, 100, value)
     assert Mirror(sweep, uri).sync() > 0
     assert "verdict" not in found(sweep, uri)["s"].data.tags
-    enter_outcome(sweep, there, there.trials())
+    enter_outcome(sweep, Sweep.of(there))
     assert Mirror(there, uri).sync() == 4, "the confirmation's three runs, and the sweep's"
     parent = found(sweep, uri)["s"]
     assert (parent.data.tags["verdict"], parent.data.tags["confirmation"]) == (

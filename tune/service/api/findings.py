@@ -12,10 +12,9 @@ from results.analysis.comparison import BUDGETS, compared
 from results.analysis.comparison import sentences as compared_sentences
 from results.analysis.comparison import table as compared_table
 from results.analysis.importance import shares
-from results.choice import Choice, chosen, pareto, reported_config
+from results.choice import Choice, chosen, reported_config
 from results.pages.best_config import best_args, exported
 from results.pages.report import report
-from results.sweep import Sweep
 from tune.service.api.parameters import PROBLEMS, MaxCompute, Name, Rule, TheSweeps, json_of
 from tune.service.state.views import row
 from tune.service.wire.answers import Best, Comparison, Importance, ParetoSet
@@ -47,7 +46,7 @@ def best(
     view = sweeps.get(name)
     ledger, choice = view.ledger, Choice(choose, max_compute)
     try:
-        trial = chosen(list(view.trials), ledger.config, choice)[0]
+        trial = chosen(view.sweep, choice)[0]
     except UserError as error:
         raise Problem(409, str(error)) from None
     content = exported(ledger, trial, choice)
@@ -66,11 +65,11 @@ def best(
 def get_pareto(sweeps: TheSweeps, name: Name) -> Response:
     """The trials that no other one equals or beats in every objective and beats in one."""
     view = sweeps.get(name)
-    config = view.ledger.config
+    config = view.sweep.config
     return json_of(
         {
             "objectives": [str(o) for o in config.objectives],
-            "trials": [row(t, config) for t in pareto(list(view.trials), config)],
+            "trials": [row(t, config) for t in view.sweep.pareto_set],
         }
     )
 
@@ -82,11 +81,11 @@ def importance(sweeps: TheSweeps, name: Name) -> Response:
     No shares if none can be computed.
     """
     view = sweeps.get(name)
-    complete = sum(t.state == "COMPLETE" and not t.imported for t in view.trials)
-    found = shares(Sweep(view.ledger.config, {}, list(view.trials))) or {}
+    complete = sum(not t.imported for t in view.sweep.complete)
+    found = shares(view.sweep) or {}
     return json_of(
         {
-            "metric": view.ledger.config.objectives[0].metric,
+            "metric": view.sweep.config.objectives[0].metric,
             "trials": complete,
             "shares": [
                 {"name": field, "share": share, "spread": spread}
@@ -119,7 +118,7 @@ def compare(
     if len(names) < 2 or len(set(names)) < len(names):
         raise Problem(422, "name two or more sweeps, each once.", "sweeps")
     views = [sweeps.get(name) for name in names]
-    side = compared([Sweep(v.ledger.config, v.ledger.record, list(v.trials)) for v in views])
+    side = compared([v.sweep for v in views])
     settings, found, shifted = compared_table(side)
     curves = {
         kind: {

@@ -1,10 +1,10 @@
 """Routes of trials: listed, shown and stopped."""
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
-from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.service.api.parameters import (
     PROBLEMS,
@@ -48,7 +48,7 @@ def get_trials(
     rows = sorted_rows(view.rows, state, q, sort, order == "desc")
     if format == "csv":
         wanted = [view.by_number[row["number"]] for row in rows]
-        frame = Sweep(view.ledger.config, view.ledger.record, wanted).trials
+        frame = replace(view.sweep, records=wanted).trials
         return Response(
             frame.to_csv(index=False),
             media_type="text/csv",

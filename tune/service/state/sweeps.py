@@ -17,14 +17,14 @@ from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results import sweep_names
 from results.analysis.confirmation import latest_outcome
-from results.choice import best
 from results.ledger.lease import LAPSE_SECONDS
 from results.ledger.ledger import Ledger
 from results.names import is_name
-from results.trial import ENDED, TrialRecord, own
+from results.sweep import Sweep
+from results.trial import ENDED, TrialRecord
 from tune.service.state.drivers import Drivers
 from tune.service.state.views import View
-from tune.service.wire.answers import Look, Summary, SweepState
+from tune.service.wire.answers import Summary, SweepState
 from tune.service.wire.problems import Problem
 
 FRESH_SECONDS = 0.5  # largest age of a view whose ledger has changed
@@ -194,18 +194,18 @@ class Sweeps:
         return found
 
     def _read(self, kept: _Kept, ledger: Ledger, before: View | None, identity: Any) -> View:
-        trials, looks = tuple(ledger.trials()), ledger.looks
-        summary = self._summary(kept, ledger, trials, looks)
-        known = before.trials if before is not None else ()
+        sweep = Sweep.of(ledger)
+        summary = self._summary(kept, ledger, sweep)
+        known = before.sweep.records if before is not None else ()
         same = (
             before is not None
             and summary == {**before.summary, "revision": 0}
-            and looks == before.looks
+            and sweep.looks == before.sweep.looks
         )
         fresh = [
             i >= len(known)
             or (t is not known[i] and (t.state in ENDED or _told(t) != _told(known[i])))
-            for i, t in enumerate(trials)
+            for i, t in enumerate(sweep.records)
         ]
         if before is not None and same and not any(fresh):
             return before
@@ -219,21 +219,18 @@ class Sweeps:
         return View(
             revision,
             ledger,
-            trials,
+            sweep,
             {**summary, "revision": revision},
-            looks,
             changed,
             self._drivers.cluster,
             identity,
         )
 
-    def _summary(
-        self, kept: _Kept, ledger: Ledger, trials: Sequence[TrialRecord], looks: dict[str, Look]
-    ) -> Summary:
+    def _summary(self, kept: _Kept, ledger: Ledger, sweep: Sweep) -> Summary:
         config, name = ledger.config, ledger.config.name
-        ran = own(trials)
+        ran = sweep.own
         counts = Counter(t.state for t in ran)
-        found, tested = best(list(trials), config), latest_outcome(looks)
+        found, tested = sweep.leader, latest_outcome(sweep.looks)
         state, driver = self._state(kept, ledger, ran), ledger.driver
         starts = [t.started_at for t in ran if t.started_at is not None]
         ends = [t.ended_at for t in ran if t.ended_at is not None]

@@ -1,6 +1,5 @@
 """Views of a sweep and of its trials, as they stood when their ledger was read."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, cast
@@ -14,14 +13,15 @@ from results.analysis.agreement import ranking
 from results.analysis.cautions import cautions, troubles
 from results.analysis.confirmation import finding
 from results.analysis.headline import headline
-from results.choice import best, pareto, reported_config, tie_sentence
+from results.choice import reported_config, tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.pages.best_config import commands
+from results.sweep import Sweep as Recorded
 from results.trial import TrialRecord
 from search_spaces.space import Parameter as Searched
 from tune.engine.logs import tail
-from tune.service.wire.answers import Findings, Look, Parameter, Summary, Sweep, Trial, TrialRow
+from tune.service.wire.answers import Findings, Parameter, Summary, Sweep, Trial, TrialRow
 
 OVER = ("finished", "stopped", "killed")
 
@@ -32,9 +32,8 @@ class View:
 
     revision: int  # rises with every change; of this process only
     ledger: Ledger
-    trials: tuple[TrialRecord, ...]
+    sweep: Recorded
     summary: Summary
-    looks: dict[str, Look]
     changed: tuple[int, ...]  # of each trial, the revision in which it last changed
     dashboard: str | None  # Ray's
     identity: Any  # of sweep.yaml, which is written once
@@ -57,7 +56,7 @@ class View:
     @cached_property
     def rows(self) -> list[TrialRow]:
         """A row per trial."""
-        return [row(trial, self.ledger.config) for trial in self.trials]
+        return [row(trial, self.ledger.config) for trial in self.sweep.records]
 
     @cached_property
     def rows_json(self) -> bytes:
@@ -67,54 +66,48 @@ class View:
     @cached_property
     def by_number(self) -> dict[int, TrialRecord]:
         """The trials by number; numbers that another program used are missing."""
-        return {trial.number: trial for trial in self.trials}
+        return {trial.number: trial for trial in self.sweep.records}
 
     def row_json(self, place: int) -> bytes:
         """The row of the trial at an index, as JSON."""
-        return encoded(row(self.trials[place], self.ledger.config))
+        return encoded(row(self.sweep.records[place], self.ledger.config))
 
     @cached_property
     def whole(self) -> Sweep:
         """Everything but the trials."""
-        ledger, trials = self.ledger, list(self.trials)
-        config = ledger.config
+        sweep, config = self.sweep, self.sweep.config
         return {
             **self.summary,
             "parameters": [parameter(p) for p in config.space.parameters],
             "metrics": config.metrics,
-            **(
-                _searched(trials, ledger, self.looks)
-                if config.confirms is None
-                else _confirmed(trials, ledger)
-            ),
-            "cpu_seconds": sum(t.cpu_seconds for t in trials),
-            "gpu_seconds": sum(t.gpu_seconds for t in trials),
+            **(_searched(sweep) if config.confirms is None else _confirmed(sweep)),
+            "cpu_seconds": sum(t.cpu_seconds for t in sweep.records),
+            "gpu_seconds": sum(t.gpu_seconds for t in sweep.records),
             "config": config.to_dict(),
-            "record": ledger.record,
-            "looks": self.looks,
+            "record": dict(sweep.record),
+            "looks": dict(sweep.looks),
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)},
         }
 
 
-def _searched(trials: list[TrialRecord], ledger: Ledger, looks: Mapping[str, Any]) -> Findings:
+def _searched(sweep: Recorded) -> Findings:
     """The findings of a search, and cautions about them."""
-    config = ledger.config
     return {
-        "answer": headline(trials, config, ledger.record, looks),
-        "ties": tie_sentence(trials, config) if best(trials, config) else "",
-        "ranking": ranking(trials, config),
-        "cautions": cautions(trials, config),
-        "pareto": [t.number for t in pareto(trials, config)],
+        "answer": headline(sweep),
+        "ties": tie_sentence(sweep) if sweep.leader else "",
+        "ranking": ranking(sweep),
+        "cautions": cautions(sweep),
+        "pareto": [t.number for t in sweep.pareto_set],
     }
 
 
-def _confirmed(trials: list[TrialRecord], confirmation: Ledger) -> Findings:
+def _confirmed(confirmation: Recorded) -> Findings:
     """The findings and the troubles of a confirmation; it chooses nothing."""
     return {
-        "answer": finding(confirmation, trials),
+        "answer": finding(confirmation),
         "ties": "",
         "ranking": "",
-        "cautions": troubles(trials),
+        "cautions": troubles(confirmation),
         "pareto": [],
     }
 
