@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# A sweep over all nodes of a SLURM job: a Ray node on each, the driver beside the first one, the head.
+# Runs a sweep over all nodes of a SLURM job: a Ray node on each, and the driver on the first one, Ray's head.
 #
-#   . .venv/bin/activate      # in a folder that every node sees; sbatch takes the environment along
+#   . .venv/bin/activate      # in a folder that every node sees; sbatch passes the environment on
 #   sbatch --nodes=4 --gpus-per-node=2 cluster/slurm.sh --name mnist --storage /shared/runs --dataset seq-mnist \
 #     --trials 200 --gpus-per-trial 0.5 --ledger-url postgresql+psycopg://sweeps@db.example.org/sweeps
 #
-# All flags are those of `dynamos-sweep run`. Requeued, or submitted again with the name of an existing sweep, it
-# goes on with that sweep; then only --name and --storage count.
+# All flags are those of `dynamos-sweep run`. A job that is requeued, or submitted again with the name of an existing
+# sweep, continues that sweep; it then uses only --name and --storage.
 #
-# Before its time limit the job puts the sweep back and ends well, with status 0, so that the next one of a chain
-# (--dependency=afterok) goes on. Put back because somebody ended it (scancel) it has status 130.
+# Before its time limit the job interrupts the sweep, so that it can be resumed, and ends with status 0. The next job
+# of a chain (--dependency=afterok) continues the sweep. A cancelled job (scancel) has status 130.
 #
 #SBATCH --job-name=dynamos
 #SBATCH --nodes=2
@@ -17,10 +17,10 @@
 #SBATCH --cpus-per-task=8
 #SBATCH --time=24:00:00
 #SBATCH --requeue
-# The trials of a node that fails go on elsewhere.
+# If a node fails, its trials continue elsewhere.
 #SBATCH --no-kill
-# The end is near: five minutes before the time limit. For this at preemption, too, the cluster needs
-# PreemptParameters=send_user_signal; without, `resume` goes on from what the ledger has.
+# SLURM sends this signal five minutes before the time limit. To send it at preemption too, the cluster needs
+# PreemptParameters=send_user_signal; otherwise `resume` continues from the ledger.
 #SBATCH --signal=B:USR1@300
 set -euo pipefail
 : "${SLURM_JOB_ID:?this is for sbatch}"
@@ -34,20 +34,20 @@ while (($#)); do
   esac
   shift
 done
-# A name that a requeued job has again.
+# A requeued job gets the same name again.
 [[ $name ]] || { name=slurm-$SLURM_JOB_ID; flags+=(--name "$name"); }
 
-temporary=/tmp/dynamos-$SLURM_JOB_ID  # of this job: /tmp/ray may belong to somebody else
+temporary=/tmp/dynamos-$SLURM_JOB_ID  # of this job only; /tmp/ray may belong to another user
 steps=() driver='' token='' status=1
 say() { echo "slurm.sh: $*" >&2; }
 
-# The script ends only its processes: others may run Ray on these nodes, and `ray stop` would end theirs.
+# The script ends only its own processes. Other users may run Ray on these nodes, and `ray stop` would end theirs.
 finish() {
   trap '' TERM INT USR1
   rm -f -- ${token:+"$token"}
   ((${#steps[@]} == 0)) || kill -USR1 "${steps[@]}" 2> /dev/null || true
   wait
-  # Ray's logs are of use only after a failure. In a cancelled job no step begins any more.
+  # Ray's logs are useful only after a failure. In a cancelled job no new step can begin.
   if ((status == 0 || status == 130 || status == 143)); then
     rm -rf "$temporary"
     ((${#steps[@]} < 2)) || srun --ntasks-per-node=1 rm -rf "$temporary" || true
@@ -56,7 +56,7 @@ finish() {
 }
 trap finish EXIT
 
-# A driver puts its sweep back at SIGTERM; no process that starts from then on needs the token.
+# At SIGTERM the driver interrupts its sweep; no process that starts later needs the token.
 interrupt() {
   say "$1"
   rm -f -- ${token:+"$token"}
@@ -64,9 +64,9 @@ interrupt() {
 }
 trap "interrupt 'told to end' 143" TERM INT
 
-# In a job that is shorter than the signal's lead SLURM sends the signal at once; of such a job the last fifth is
-# enough.
-due='' over=''  # when the sweep must be put back (seconds since 1970), and whether it was
+# If a job is shorter than the five minutes, SLURM sends the signal at once. In such a job the sweep is interrupted
+# when a fifth of the time is left.
+due='' over=''  # time at which to interrupt the sweep (seconds since 1970), and whether that was done
 end_is_near() {
   local start end
   read -r start end < <(SLURM_TIME_FORMAT=%s squeue --noheader --jobs="$SLURM_JOB_ID" --format='%S %e')
@@ -74,7 +74,7 @@ end_is_near() {
 }
 trap end_is_near USR1
 
-# Waits for a second or a signal, and puts the sweep back when that is due.
+# Waits for a second or a signal, and interrupts the sweep when it is due.
 tick() {
   sleep 1 &
   wait $! || true
@@ -85,7 +85,7 @@ tick() {
 }
 
 export RAY_AUTH_MODE=token
-unset RAY_AUTH_TOKEN  # it would take precedence, and be in the environment of every process
+unset RAY_AUTH_TOKEN  # it would take precedence and be in the environment of every process
 if [[ ! ${RAY_AUTH_TOKEN_PATH:-} ]]; then
   case $storage in *://*) folder=$HOME ;; *) folder=$storage ;; esac
   mkdir -p "$folder"
@@ -94,24 +94,24 @@ if [[ ! ${RAY_AUTH_TOKEN_PATH:-} ]]; then
   export RAY_AUTH_TOKEN_PATH=$token
 fi
 
-# Free ports, because another job may have a Ray on this node. Ray's core listens on all addresses, behind the token;
-# dashboard, metrics and autoscaler are off as far as possible.
+# Free ports, because another job may run Ray on this node. Ray's core listens on all addresses and requires the
+# token; dashboard, metrics and autoscaler are off as far as possible.
 read -r port client_port dashboard_port < <(python -c '
 import socket
 sockets = [socket.create_server(("", 0)) for _ in range(3)]
 print(*(s.getsockname()[1] for s in sockets))')
 export RAY_enable_metrics_collection=0 RAY_USAGE_STATS_ENABLED=0
-# Since SLURM 22.05 a step does not inherit it.
+# Since SLURM 22.05 a step does not inherit this value.
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}
 
 address_of() { local address; read -r address _ < <(getent ahostsv4 "$1") && echo "$address"; }
-# scancel sends SIGTERM to every process of the job and 30 s later (KillWait) SIGKILL. Ray's processes block the
-# former, so that the driver can still put the sweep back.
+# scancel sends SIGTERM to every process of the job, and SIGKILL 30 s later (KillWait). Ray's processes block SIGTERM,
+# so that the driver can still interrupt the sweep in order.
 deaf='
 import os, signal, sys
 signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 os.execvp(sys.argv[1], sys.argv[1:])'
-# start_ray NODE FLAG...: Ray on a node, until the step gets SIGUSR1. Its folder is for this user alone.
+# start_ray NODE FLAG...: runs Ray on a node until the step gets SIGUSR1. Only this user may read its folder.
 start_ray() {
   local node=$1
   shift
@@ -123,7 +123,7 @@ start_ray() {
     --max-worker-port=0 --dashboard-agent-listen-port=0 "$@" &
   steps+=($!)
 }
-# Fails once one of the steps has ended: the cluster will then never be complete.
+# Fails if a step has ended, because the cluster can then never be complete.
 all_run() {
   for step in "${steps[@]}"; do
     kill -0 "$step" 2> /dev/null || { say 'Ray did not start on all nodes'; return 1; }
@@ -155,6 +155,6 @@ while kill -0 "$driver" 2> /dev/null; do tick; done
 status=0
 wait "$driver" || status=$?
 if [[ $over ]] && ((status == 130)); then
-  say "the sweep $name was put back in time; submitted again with --name $name, it goes on"
+  say "the sweep $name was interrupted in time; submit it again with --name $name to continue it"
   status=0
 fi
