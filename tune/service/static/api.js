@@ -1,9 +1,9 @@
 // Calls of the service: JSON, problem documents, the access token and the stream of events.
 
 const PREFIX = 'api/v1/'; // relative, so that the page works below a proxy's path
-const SILENCE = 40_000; // the server says something every 15 s; after this many ms the connection counts as dead
+const SILENCE = 40_000; // ms without data after which a connection is dead; the server sends something every 15 s
 
-/** What the service refused, and why; `field` names the setting that is wrong, if one is. */
+/** A refusal by the service. `field` names the wrong setting, if there is one. */
 class Problem extends Error {
   constructor({detail, title, field, nearest}, status) {
     const hint = nearest && !detail?.includes(nearest) ? ` Did you mean ${nearest}?` : '';
@@ -12,20 +12,20 @@ class Problem extends Error {
   }
 }
 
-/** The token lives in sessionStorage only: it goes when the tab is closed. `ask` is set by the page. */
+/** The access token. It is kept in sessionStorage only, until the tab is closed. The page sets `ask`. */
 export const token = {
   get: () => sessionStorage.getItem('token'),
   set: (value) => sessionStorage.setItem('token', value),
   ask: async () => {},
 };
 
-/** The path of a sweep, and what lies below it. */
+/** The path of a sweep, or of a part of it. */
 export const sweepPath = (name, ...rest) => ['sweeps', name, ...rest].map(encodeURIComponent).join('/');
 
 /** The address of a path, for a plain link. */
 export const address = (path) => PREFIX + path;
 
-/** A response that is fine; asks for a token where one is wanted, and throws Problem for other refusals. */
+/** Returns a successful response. Asks for a token if one is needed; throws Problem for other refusals. */
 async function request(path, {method = 'GET', body, signal, accept = '*/*'} = {}) {
   for (;;) {
     const headers = {Accept: accept};
@@ -40,7 +40,7 @@ async function request(path, {method = 'GET', body, signal, accept = '*/*'} = {}
   }
 }
 
-/** The JSON or the text that the service answers. */
+/** Returns the service's answer, as JSON or text. */
 export async function call(path, options) {
   const response = await request(path, options);
   return response.headers.get('Content-Type')?.includes('json') ? response.json() : response.text();
@@ -49,7 +49,7 @@ export async function call(path, options) {
 /** POSTs a body of JSON. */
 export const post = (path, body = {}) => call(path, {method: 'POST', body});
 
-/** Saves what a path answers as a file; a plain link could not send the token. */
+/** Saves the answer of a path as a file; a plain link cannot send the token. */
 export async function download(path, filename) {
   const url = URL.createObjectURL(await (await request(path)).blob());
   Object.assign(document.createElement('a'), {href: url, download: filename}).click();
@@ -58,8 +58,8 @@ export async function download(path, filename) {
 
 /**
  * Follows a stream of events until `signal` aborts: handlers[event](data). Connects again after 1, 2, 4 ... 30 s;
- * `onState` hears "connecting", "live" or "reconnecting". Throws only where trying again is pointless (for
- * instance, no such sweep).
+ * calls `onState` with "connecting", "live" or "reconnecting". Throws only if another try is pointless (for
+ * instance, if the sweep does not exist).
  */
 export async function follow(path, handlers, signal, onState) {
   let wait = 1000;
@@ -87,7 +87,7 @@ export async function follow(path, handlers, signal, onState) {
   }
 }
 
-/** Reads one connection's server-sent events until it ends; EventSource could not send the token. */
+/** Reads one connection's server-sent events until it ends; EventSource cannot send the token. */
 async function read(path, signal, emit) {
   const dead = new AbortController();
   let watchdog;
@@ -104,7 +104,7 @@ async function read(path, signal, emit) {
       const {value, done} = await reader.read();
       if (done) return;
       pending += value;
-      if (!value.includes('\n')) continue; // a snapshot's one long line comes in many pieces
+      if (!value.includes('\n')) continue; // the long line of a snapshot arrives in many pieces
       const lines = pending.split('\n');
       pending = lines.pop();
       for (const line of lines.map((text) => text.replace(/\r$/, ''))) {

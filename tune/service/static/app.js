@@ -33,7 +33,7 @@ function route() {
   const problem = errorPlace();
   current.update = build(root, params, {signal: leave.signal, setConnection, fail: (error) => {
     if (!leave.signal.aborted) {
-      if (!error.status) console.error(error); // not a refusal of the service but a fault of this page
+      if (!error.status) console.error(error); // a fault of this page, not a refusal by the service
       root.prepend(problem);
       showError(problem, error);
     }
@@ -44,31 +44,31 @@ function route() {
   if (!first && params.trial === null) heading.focus(); // a first visit begins at the top, with the skip link
 }
 
-/** What an unknown address shows. */
+/** Shows the view of an unknown address. */
 function missing(root) {
-  root.append(h('h1', {}, 'No such page'), h('p', {}, h('a', {href: '#/'}, 'All sweeps')));
+  root.append(h('h1', {}, 'Page not found'), h('p', {}, h('a', {href: '#/'}, 'All sweeps')));
 }
 
-/** Shows whether what is seen is live. */
+/** Shows the state of the connection. */
 function setConnection(state) {
   const place = document.getElementById('connection');
   place.textContent = CONNECTION[state];
   place.dataset.state = state;
 }
 
-let asked = null; // one question at a time, however many calls wait for its answer
+let asked = null; // one question at a time, for all calls that wait
 token.ask = () => {
   const form = document.getElementById('token'), input = document.getElementById('token-input');
   asked ??= new Promise((resolve) => {
     document.getElementById('token-note').textContent = token.get()
-      ? 'The token was not accepted.' : 'It is kept until this tab is closed.';
+      ? 'The token was not accepted.' : 'The token is kept until you close this tab.';
     form.hidden = false;
     input.focus();
     form.onsubmit = (event) => {
       event.preventDefault();
       const given = input.value.trim();
-      if (!/^[\x21-\x7e]+$/.test(given)) { // no header can carry it
-        document.getElementById('token-note').textContent = 'A token has ASCII characters only, and no spaces.';
+      if (!/^[\x21-\x7e]+$/.test(given)) { // a header cannot carry it
+        document.getElementById('token-note').textContent = 'A token has only ASCII characters and no spaces.';
         return;
       }
       token.set(given);

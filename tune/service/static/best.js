@@ -1,10 +1,10 @@
-// The best configuration, in the form in which it is wanted.
+// The best configuration, in the chosen format.
 import {call, sweepPath} from './api.js';
 import {h} from './dom.js';
 import {chooser} from './heading.js';
 import {copyButton, errorPlace, showError} from './ui.js';
 
-/** The part's node; show(sweep) asks again when another trial is best. */
+/** The part's node. show(sweep) loads it again if another trial is best. */
 export function bestPart(name, {signal}) {
   const choose = chooser('best-choose'), compute = h('input.short', {type: 'number', min: 0, step: 'any', id: 'best-compute'});
   const code = h('pre', {tabindex: 0, role: 'region', 'aria-label': 'Best configuration', test: 'best-config'}, 'No complete trial yet.');

@@ -3,9 +3,9 @@ import {h} from './dom.js';
 import {num} from './text.js';
 
 const PAD = {left: 52, right: 14, bottom: 38};
-const NEAR = 12; // pixels from a point at which the pointer means it
+const NEAR = 12; // distance in pixels at which the pointer selects a point
 
-/** Where a number lies on an axis before it is stretched; a logarithmic range may be negative. */
+/** Position of a number on an axis, before scaling to pixels; a logarithmic range may be negative. */
 const place = (v, log) => (!log ? v : v > 0 ? Math.log10(v) : -Math.log10(-v));
 
 /** The pixel of a value on an axis {low, high, log} that runs from pixel `from` to `to`. */
@@ -52,7 +52,7 @@ export function range(values) {
 export class Chart {
   constructor(title, paint, {signal, pick, hover, note}) {
     Object.assign(this, {title, paint, hits: [], spec: null});
-    this.canvas = h('canvas', {role: 'img', 'aria-label': `${title}: nothing yet`});
+    this.canvas = h('canvas', {role: 'img', 'aria-label': `${title}: no data yet`});
     this.tip = h('div.tip', {hidden: true, 'aria-hidden': 'true'});
     this.box = h('div.canvas', {}, this.canvas, this.tip);
     this.node = h('figure', {}, h('figcaption', {}, h('h2', {}, title), note && h('p.hint', {}, note)), this.box);
@@ -91,7 +91,7 @@ export class Chart {
     return best;
   }
 
-  /** Draws a painter's spec; `label` says its essential numbers to who cannot see it. */
+  /** Draws a painter's spec. `label` is the text for screen readers, with the essential numbers. */
   show(spec, label) {
     this.spec = spec;
     this.canvas.setAttribute('aria-label', `${this.title}: ${label}`);
@@ -111,7 +111,7 @@ export class Chart {
   }
 }
 
-/** One mark; shapes differ so that colour is never alone. */
+/** One mark. Shapes differ, so that colour is never the only difference. */
 function mark(ctx, shape, x, y, r) {
   ctx.beginPath();
   if (shape === 'cross') {
@@ -134,7 +134,7 @@ function mark(ctx, shape, x, y, r) {
   }
 }
 
-/** Writes the names of the series from left to right, on as many lines as they need; gives where the plot may begin. */
+/** Writes the names of the series from left to right, on as many lines as they need; returns the top of the plot. */
 function legend(ctx, series, width, colour) {
   let x = 4, y = 26;
   ctx.textAlign = 'left';
@@ -159,9 +159,9 @@ function legend(ctx, series, width, colour) {
  * Paints {x, y, series}: axes {label, low?, high?, whole?} and series {name, colour, points: [[x, y, id?]], line?: "step" |
  * "straight" | "apiece" (a line for each id), dash?, width?, shape?, size?}. The names make the legend; `empty` says why nothing is there.
  */
-export function plot(ctx, {x, y, series, empty = 'Nothing to show yet.'}, {width, height, hits, colour}) {
+export function plot(ctx, {x, y, series, empty = 'No data yet.'}, {width, height, hits, colour}) {
   const all = series.flatMap((s) => s.points);
-  if (!all.length) { // axes of nothing would only mislead
+  if (!all.length) { // empty axes would mislead
     ctx.fillStyle = colour('--muted');
     ctx.fillText(empty, 4, 20);
     return;

@@ -22,14 +22,14 @@ export function comparePage(root, {query}, {signal, fail}) {
         return {name, colour, dash, line: 'step', points};
       })}, curves.map(([name, points]) => (points.length
         ? `${name} reaches ${num(points.at(-1)[1])} after ${num(points.at(-1)[0])} ${KINDS[kind.value] ?? kind.value}`
-        : `${name} has none`)).join('; '));
+        : `${name} has no complete trial`)).join('; '));
     };
     const part = (caption, rows) => rows.length
-      && table(caption, ['What', ...found.names], rows.map(([label, values]) => [label, ...values.map(shown)]));
+      && table(caption, ['Name', ...found.names], rows.map(([label, values]) => [label, ...values.map(shown)]));
     content.replaceChildren(...[...found.sentences.map((text) => h('p.answer', {}, text)),
       h('p.row', {}, 'Open ', found.names.map((name) => h('a', {href: `#/sweep/${encodeURIComponent(name)}`}, name))),
       kinds.length && h('p.row', {}, h('label', {for: 'kind'}, 'Best value by'), kind), kinds.length && chart.node,
-      part('Settings', found.settings), part('What was found', found.found), part('What is shifted between them', found.shifted)].filter(Boolean));
+      part('Settings', found.settings), part('Results', found.found), part('Parameters that differ between the best trials', found.shifted)].filter(Boolean));
     if (kinds.length) draw();
   }).catch((error) => {
     content.replaceChildren();

@@ -1,6 +1,6 @@
 // Builds and updates DOM nodes. Text always goes in as text, never as markup.
 
-/** An element: h('td.num', {title: 'x', onclick: f}, child, ...). `test` is its data-testid; empty children are left out. */
+/** An element: h('td.num', {title: 'x', onclick: f}, child, ...). `test` is its data-testid. Empty children are left out. */
 export function h(spec, props = {}, ...children) {
   const [tag, ...classes] = spec.split('.');
   const node = document.createElement(tag);
@@ -11,7 +11,7 @@ export function h(spec, props = {}, ...children) {
     else node.setAttribute(name === 'test' ? 'data-testid' : name, value === true ? '' : value);
   }
   node.append(...children.flat().filter((child) => child != null && child !== false && child !== ''));
-  if (props.value != null) node.value = props.value; // after the options of a select are there
+  if (props.value != null) node.value = props.value; // after the options of a select were added
   return node;
 }
 
@@ -19,7 +19,7 @@ export function h(spec, props = {}, ...children) {
 export const select = (props, choices = []) =>
   h('select', props, choices.map((c) => (Array.isArray(c) ? h('option', {value: c[0]}, c[1]) : h('option', {value: c}, c))));
 
-/** A part that scrolls by itself, reachable by keyboard. */
+/** A part that scrolls separately and can be reached by keyboard. */
 export const region = (label, ...children) =>
   h('div.scroll', {role: 'region', tabindex: 0, 'aria-label': label}, ...children);
 
@@ -31,7 +31,7 @@ export function table(caption, headers, rows) {
       h('tr', {}, h('th', {scope: 'row'}, first), rest.map((cell) => h('td', {}, cell)))))));
 }
 
-/** Makes the rows of `parent` those of `items`: replaces only cells that changed, so that no click or focus is lost. */
+/** Updates the rows of `parent` to `items`. Replaces only cells that changed, so that no click or focus is lost. */
 export function keyed(parent, items, key, build) {
   const old = new Map([...parent.children].map((node) => [node.dataset.key, node]));
   const focused = parent.contains(document.activeElement) ? document.activeElement : null;
@@ -70,7 +70,7 @@ export function paced(work, signal, ms = 1000) {
   };
 }
 
-/** Shows a text once in `node`, so that what reads or selects it is not disturbed by an equal one. */
+/** Sets the text of `node` only if it changed, so that a selection or a screen reader is not disturbed. */
 export function put(node, text) {
   if (node.textContent !== text) node.textContent = text;
   node.hidden = !text;

@@ -6,7 +6,7 @@ import {action, errorPlace, showError} from './ui.js';
 import {num, objective, shown} from './text.js';
 
 const NONE = 'No trial has completed yet.';
-// How the curves of trials look by how they stand.
+// Look of the curves, by the state of the trial.
 const GROUPS = {
   complete: {colour: '--dots', takes: (row) => row.state === 'COMPLETE' && row.feasible},
   'breaks a constraint': {colour: '--bad', dash: [6, 3], takes: (row) => row.state === 'COMPLETE' && !row.feasible},
@@ -15,18 +15,18 @@ const GROUPS = {
   'not final': {colour: '--third', dash: [4, 3], width: 2, shape: 'dot', takes: (row) => ['RUNNING', 'INTERRUPTED'].includes(row.state)},
 };
 
-/** Trials that no shown trial beats on both axes; points are [x, y, id], signs say which way is better. */
+/** Trials that no shown trial beats on both axes. Points are [x, y, id]; signs give the better direction. */
 function front(points, xSign, ySign) {
   const sorted = [...points].sort((a, b) => xSign * (b[0] - a[0]) || ySign * (b[1] - a[1]));
   let best = -Infinity;
   return sorted.filter((p) => ySign * p[1] > best && ((best = ySign * p[1]), true));
 }
 
-/** A trial or, where it was run again, the last rerun of it. */
+/** A trial or, if it was run again, its last rerun. */
 const newest = (rows, number) => [...rows.values()].sort((a, b) => a.number - b.number)
   .reduce((found, row) => (found && row.source === `rerun:${found.number}` ? row : found), rows.get(number));
 
-/** The trials that charts show: the sweep's own; of those that another sweep ran the chosen and the first, as in the report. */
+/** The trials that charts show: the sweep's own, and of imported trials only the chosen one and trial 0, as in the report. */
 function charted(sweep, rows) {
   const first = newest(rows, 0);
   return new Map([...rows].filter(([number, row]) => !row.imported || number === sweep.best?.number || row === first));
@@ -37,14 +37,14 @@ export function figures(name, {signal, pick}) {
   let hovered = null, timer = 0, last = null, counted = 0;
   const options = {signal, pick, hover: (id) => {
     clearTimeout(timer);
-    timer = setTimeout(() => { // not for every point that the pointer crosses
+    timer = setTimeout(() => { // not for every point that the pointer passes
       hovered = id;
       drawTasks();
     }, 150);
   }};
   const progress = new Chart('Best so far', plot, options);
   const coordinates = new Chart('Parameters and value', parallel,
-    {...options, note: 'A line per complete trial, the better the more vivid; the thick lines are the chosen, the selected and, dashed, the first trial.'});
+    {...options, note: 'One line per complete trial; better trials are more vivid. Thick lines: the chosen trial, the selected trial and (dashed) trial 0.'});
   Object.entries({tabindex: 0, role: 'region', 'aria-label': 'Parameters and value, scrollable'})
     .forEach(([key, value]) => coordinates.box.setAttribute(key, value));
   coordinates.node.classList.add('wide');
@@ -52,7 +52,7 @@ export function figures(name, {signal, pick}) {
   const tasks = new Chart('After each task', plot, options);
   const shares = h('tbody'), sharesNote = h('p.hint', {}, 'Not computed yet.'), problem = errorPlace();
   const importance = h('figure', {}, h('figcaption', {}, h('h2', {}, 'Importance of parameters')), sharesNote,
-    h('table.bars', {}, h('caption.unseen', {}, 'Share of the variation of the first objective'), h('thead.unseen', {}, h('tr', {},
+    h('table.bars', {}, h('caption.unseen', {}, 'Share of the variance of the first objective'), h('thead.unseen', {}, h('tr', {},
       ['Parameter', 'Share', ''].map((text) => h('th', {scope: 'col'}, text || 'Bar')))), shares),
     problem, action('Compute again', problem, () => weigh()));
   const node = h('section.charts', {'aria-label': 'Charts'}, progress.node, tasks.node, pareto.node, importance, coordinates.node);
@@ -64,7 +64,7 @@ export function figures(name, {signal, pick}) {
       best != null && [`chosen${best === first?.number ? ` = ${source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond']].filter(Boolean);
   }
 
-  /** The marks as series of points; point(row) is [x, y, number], or null where there is none. */
+  /** The marks as series of points. point(row) is [x, y, number], or null without a value. */
   const marked = (state, point) => marks(state).filter(([, number]) => state.rows.has(number)).map(([name, number, colour, , shape]) => (
     {name, colour, shape, size: 6, points: [point(state.rows.get(number))].filter(Boolean)}));
 
@@ -75,7 +75,7 @@ export function figures(name, {signal, pick}) {
     const points = (row) => row.curve.map((v, i) => [i + 1, v, row.number]).filter((p) => p[1] != null);
     const groups = Object.entries(GROUPS).map(([name, {takes, ...look}]) => (
       {name, line: 'apiece', width: 1, ...look, points: all.filter(takes).flatMap(points)}));
-    const special = [...marks(last), ['selected', selected, '--second', [8, 4], 'dot'], ['pointed at', hovered, '--muted', [2, 3], 'dot']]
+    const special = [...marks(last), ['selected', selected, '--second', [8, 4], 'dot'], ['under the pointer', hovered, '--muted', [2, 3], 'dot']]
       .filter(([, number]) => rows.has(number)).map(([name, number, colour, dash, shape]) => (
         {name: name.includes(':') ? name : `${name}: trial ${number}`, colour, dash, shape, size: 4, width: 3, line: 'straight',
           points: points(rows.get(number))}));
@@ -97,7 +97,7 @@ export function figures(name, {signal, pick}) {
       {name: 'complete', colour: '--dots', shape: 'dot', size: whole.length > 500 ? 2 : 3, points: whole.filter((row) => row.feasible).map(point)},
       {name: 'breaks a constraint', colour: '--bad', shape: 'cross', size: 3, width: 1, points: whole.filter((row) => !row.feasible).map(point)},
       {name: 'best so far', colour: '--accent', line: 'step', points: line}, ...marked({sweep, rows}, point)]},
-    top ? `${metric} ${num(top[1])} in trial ${top[2]}, ${better} is better, of ${whole.length} complete trials; the first had ` +
+    top ? `${metric} ${num(top[1])} in trial ${top[2]} (${better} is better), the best of ${whole.length} complete trials; the first had ` +
       num(whole[0].value) : 'no complete trial yet');
   }
 
@@ -107,7 +107,7 @@ export function figures(name, {signal, pick}) {
     const whole = [...rows.values()].filter((row) => row.value != null);
     const {low, high} = range(whole.map((row) => row.value));
     const axes = sweep.parameters.map((p) => {
-      const values = whole.map((row) => row.config[p.name]).filter((v) => v != null); // imported ones may lie outside
+      const values = whole.map((row) => row.config[p.name]).filter((v) => v != null); // imported values may lie outside
       if (p.choices) return {label: p.name, choices: [...new Set([...p.choices, ...values])]};
       return {label: p.name, log: p.log, low: values.reduce((a, b) => Math.min(a, b), p.low),
         high: values.reduce((a, b) => Math.max(a, b), p.high)};
@@ -123,7 +123,7 @@ export function figures(name, {signal, pick}) {
       ? `; the chosen, trial ${sweep.best.number}, has ` + Object.entries(sweep.best.config).map(([k, v]) => `${k} ${shown(v)}`).join(', ') : ''));
   }
 
-  /** The first objective against the second or against compute, which is always across. */
+  /** The first objective against the second, or against compute, which is always on the x axis. */
   function drawPareto(sweep, rows) {
     const fallback = `${Object.keys(sweep.metrics).find((m) => m.endsWith('class_il'))}:max`;
     const [lead, second] = [sweep.objectives[0], sweep.objectives[1] ?? 'compute:min'].map(objective);
@@ -142,12 +142,12 @@ export function figures(name, {signal, pick}) {
       set.slice(0, 8).map((p) => `trial ${p[2]} ${num(p[1])} at ${num(p[0])}`).join(', '));
   }
 
-  /** Asks which parameters mattered. */
+  /** Loads the importance of the parameters. */
   async function weigh() {
-    sharesNote.textContent = 'Being computed; with thousands of trials that takes seconds.';
+    sharesNote.textContent = 'Computing. This takes seconds for thousands of trials.';
     const {metric, trials, shares: found} = await call(sweepPath(name, 'importance'), {signal});
     sharesNote.textContent = found.length
-      ? `Share of the variation of ${metric}, ${trials} trials.` : 'Too early: it needs more complete trials.';
+      ? `Share of the variance of ${metric} over ${trials} trials.` : 'More complete trials are needed.';
     shares.replaceChildren(...found.map(({name: parameter, share, spread}) => {
       const bar = h('div.bar', {});
       bar.style.width = `${Math.round(100 * share)}%`;
@@ -157,9 +157,9 @@ export function figures(name, {signal, pick}) {
   }
 
   return {node, draw(sweep, known, selected) {
-    last = {sweep, rows: known, selected}; // of which one that was imported is drawn where it is selected
+    last = {sweep, rows: known, selected}; // an imported trial is drawn if it is selected
     const rows = charted(sweep, known);
-    const confirms = Boolean(sweep.confirms); // by what was measured on test images nothing is chosen and nothing explained
+    const confirms = Boolean(sweep.confirms); // test results are not used to choose or to explain
     [progress, pareto, coordinates, importance].forEach((part) => {
       (part.node ?? part).hidden = confirms;
     });
@@ -170,7 +170,7 @@ export function figures(name, {signal, pick}) {
     drawCoordinates(sweep, rows, selected);
     drawPareto(sweep, rows);
     const {complete} = sweep.counts;
-    if (complete && complete >= 1.1 * counted) { // it costs the service something
+    if (complete && complete >= 1.1 * counted) { // this request is expensive for the service
       counted = complete;
       weigh().catch((error) => showError(problem, error));
     }

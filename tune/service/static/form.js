@@ -1,17 +1,17 @@
-// The form that starts a sweep, made from what GET /options says there is.
+// The form that starts a sweep, built from the answer of GET /options.
 import {call, post} from './api.js';
 import {h, select, table} from './dom.js';
 import {spaceEditor} from './space.js';
 import {shown, typed} from './text.js';
 import {action, announce, errorPlace, showError} from './ui.js';
 
-// Settings that are no single number, name or flag: [key, label, kind, hint].
-const LISTS = [['points', 'Points to try first', 'json', 'A JSON list of {field: value}.'],
-  ['report_on', 'Report on', 'json', 'JSON: fields that the reported numbers have otherwise.']];
-// By type of a setting, the kind of its input.
+// Settings that are not a single number, name or flag: [key, label, kind, hint].
+const LISTS = [['points', 'Points to try first', 'json', 'JSON list of configurations: [{field: value}, ...].'],
+  ['report_on', 'Report on', 'json', 'JSON: fields that differ in the confirmed and exported configuration.']];
+// Kind of input, by the type of a setting.
 const KINDS = {int: 'number', float: 'number', bool: 'flag', str: 'text'};
 
-/** A labelled input, with a hint, to which errors of `path` belong. */
+/** A labelled input with a hint. Errors of `path` appear at it. */
 function field(path, label, input, hint) {
   const id = `f-${path.replaceAll('.', '-')}`;
   input.id = id;
@@ -28,7 +28,7 @@ export function formPage(root, params, {signal, fail}) {
 /** Fills the page with the form. */
 function build(root, options) {
   const {streams, models, fields, presets, metrics, defaults, settings} = options;
-  const readers = {}; // by key of the body: what its input says, undefined where it was left as it is
+  const readers = {}; // by key of the body: reads the input's value, undefined if it was not changed
   const problem = errorPlace('form-error'), suggestions = h('div', {'aria-live': 'polite'});
   const name = h('input', {required: true, pattern: '[A-Za-z0-9][A-Za-z0-9._\\-]*', autocomplete: 'off', test: 'form-name'});
   const stream = select({test: 'form-stream', value: defaults.dataset}, Object.keys(streams));
@@ -61,12 +61,12 @@ function build(root, options) {
   const objectives = ['First objective', 'Second objective', 'Third objective'].map((label, i) => {
     const input = select({value: i ? '' : 'val_class_il:max'},
       [...i ? [['', 'none']] : [], ...Object.entries(metrics).map(([m, d]) => [`${m}:${d}`, `${m} (${d === 'max' ? 'higher' : 'lower'} is better)`])]);
-    return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides what is best and what is pruned.')];
+    return [input, field(i ? `objectives.${i}` : 'objectives', label, input, i ? null : 'Decides which trial is best and which trials are pruned.')];
   });
   const labels = Object.fromEntries(Object.entries(settings).map(([key, {label}]) => [key, label]));
   const constraints = h('input', {placeholder: 'keep_fraction<=0.6'});
 
-  /** An override of one TrainConfig field; its placeholder says what the preset has. */
+  /** An override of one TrainConfig field; its placeholder shows the preset's value. */
   function override([key, info]) {
     const choices = info.type === 'bool' ? ['true', 'false'] : info.choices;
     const input = choices ? select({}, [['', ''], ...choices]) : h('input', {inputmode: info.type === 'str' ? 'text' : 'decimal'});
@@ -75,23 +75,23 @@ function build(root, options) {
   }
   const groups = Map.groupBy(Object.entries(fields).filter(([key]) => !['dataset', 'buffer_size', 'model'].includes(key)), ([, info]) => info.group);
 
-  /** Follows the stream and the buffer size: sizes that have a preset, and what the preset says. */
+  /** Shows the buffer sizes that have a preset, and the preset's values, for the chosen stream and size. */
   function preset(event) {
     const known = streams[stream.value].buffer_sizes;
     if (event?.target !== buffer) buffer.value = known[0];
     sizes.replaceChildren(...known.map((size) => h('option', {value: size})));
-    // Where there is no preset, a sweep begins with that of the smallest buffer.
+    // Without a preset for this size, a sweep begins with the preset of the smallest buffer.
     const size = model.value === models[0] && known.includes(Number(buffer.value)) ? buffer.value : known[0];
     const value = (key) => presets[stream.value][size][key];
     for (const [key, input] of overrides) {
-      const {follows} = fields[key], text = follows ? `as ${labels[follows]} says` : shown(value(key));
-      if (input.options) input.options[0].textContent = follows ? text : `as is: ${text}`;
+      const {follows} = fields[key], text = follows ? `follows ${labels[follows]}` : shown(value(key));
+      if (input.options) input.options[0].textContent = follows ? text : `unchanged: ${text}`;
       else input.placeholder = text;
     }
     space.setPreset(value);
   }
 
-  /** The request's body; throws {message, field} for what is no JSON. */
+  /** The request's body; throws {message, field} for text that is not JSON. */
   function body() {
     const base = {dataset: stream.value, buffer_size: Number(buffer.value), model: model.value};
     for (const [key, input] of overrides) if (input.value !== '') base[key] = typed(input.value, fields[key].type);
@@ -104,7 +104,7 @@ function build(root, options) {
     return whole;
   }
 
-  /** Runs `work`; what the service refuses is shown beside the field it names, or at the top. */
+  /** Runs `work`; shows an error of the service beside the field that it names, or at the top. */
   const trying = (work) => async () => {
     form.querySelectorAll('.field-error').forEach((node) => node.remove());
     form.querySelectorAll('[aria-invalid]').forEach((node) => node.removeAttribute('aria-invalid'));
@@ -115,7 +115,7 @@ function build(root, options) {
     }
   };
 
-  /** Shows an error where it belongs and goes there. */
+  /** Shows an error at its field and moves the focus there. */
   function blame(error) {
     let path = error.field ?? '', at = null;
     const named = (wanted) => form.querySelector(`[data-field="${CSS.escape(wanted)}"]`);
@@ -137,12 +137,12 @@ function build(root, options) {
   const check = action('Check', problem, trying(async () => {
     const {config, suggestions: found} = await post('sweeps?dry_run=true', body());
     const keys = Object.keys(found[0]?.config ?? {});
-    suggestions.replaceChildren(h('h2', {}, 'These settings are fine'),
-      table('The first trials it would run', ['Trial', 'Source', ...keys],
+    suggestions.replaceChildren(h('h2', {}, 'The settings are valid'),
+      table('First trials of the sweep', ['Trial', 'Source', ...keys],
         found.map((s, i) => [String(i), s.source, ...keys.map((k) => shown(s.config[k]))])),
       h('details', {}, h('summary', {}, 'All settings'),
         h('pre', {tabindex: 0, role: 'region', 'aria-label': 'All settings'}, JSON.stringify(config, null, 2))));
-    announce('These settings are fine.');
+    announce('The settings are valid.');
   }), {test: 'form-check'});
   const start = action('Start', problem, trying(async () => {
     const sweep = await post('sweeps', body());
@@ -152,13 +152,13 @@ function build(root, options) {
   const part = (title, ...inputs) => h('fieldset', {}, h('legend', {}, title), h('div.fields', {}, ...inputs));
   const folded = (title, list) => h('details', {}, h('summary', {}, title), h('div.fields', {}, list));
   const form = h('form', {'aria-label': 'New sweep', novalidate: true, onsubmit: (event) => event.preventDefault()}, problem,
-    part('What', field('name', 'Name', name, 'Letters, digits, dots, dashes, underscores.'), field('base.dataset', 'Stream', stream),
-      field('base.buffer_size', 'Buffer size', buffer, 'Images kept for rehearsal.'), sizes, field('base.model', 'Model', model)),
+    part('Sweep', field('name', 'Name', name, 'Letters, digits, dots, dashes and underscores.'), field('base.dataset', 'Stream', stream),
+      field('base.buffer_size', 'Buffer size', buffer, 'Number of images kept for rehearsal.'), sizes, field('base.model', 'Model', model)),
     space.node,
-    part('Goal', objectives.map(([, node]) => node), field('constraints', 'Constraints', constraints, 'Separate several by commas.')),
-    part('How', ofGroup('main').map(setting)), part('Budgets (each optional)', ofGroup('budgets').map(setting)),
-    folded('Search, in detail', [...ofGroup('search'), ...LISTS].map(setting)), folded('Resources', ofGroup('resources').map(setting)),
-    h('details', {}, h('summary', {}, 'Other settings of every trial'), [...groups].map(([group, list]) => part(group, list.map(override)))),
+    part('Goal', objectives.map(([, node]) => node), field('constraints', 'Constraints', constraints, 'Separate constraints by commas.')),
+    part('Search', ofGroup('main').map(setting)), part('Limits (optional)', ofGroup('budgets').map(setting)),
+    folded('Search details', [...ofGroup('search'), ...LISTS].map(setting)), folded('Resources', ofGroup('resources').map(setting)),
+    h('details', {}, h('summary', {}, 'Other training settings'), [...groups].map(([group, list]) => part(group, list.map(override)))),
     h('div.row', {}, check, start), suggestions);
   stream.addEventListener('change', preset);
   buffer.addEventListener('input', preset);
@@ -167,11 +167,11 @@ function build(root, options) {
   preset();
 }
 
-/** JSON that somebody wrote. */
+/** Parses JSON from an input. */
 function parsed(key, text) {
   try {
     return JSON.parse(text);
   } catch (error) {
-    throw Object.assign(new Error(`This is no JSON: ${error.message}`), {field: key});
+    throw Object.assign(new Error(`This is not valid JSON: ${error.message}`), {field: key});
   }
 }

@@ -1,4 +1,4 @@
-// The top of a sweep's page: how it stands, what it found, and what can be done with it.
+// The top of a sweep's page: its state, its best trial and its actions.
 import {address, call, download, post, sweepPath, token} from './api.js';
 import {h, put, select} from './dom.js';
 import {bestText, countsText, duration, ended, moment, objective, stateText} from './text.js';
@@ -7,7 +7,7 @@ import {action, announce, ask, copyButton, errorPlace, showError} from './ui.js'
 const RESUMABLE = ['stopped', 'killed'], AT_WORK = ['starting', 'running', 'stopping'];
 const QUIET = 15_000; // ms between two announcements of progress
 
-/** The heading's node; show(sweep) updates it in place, so that the focus stays. */
+/** The heading's node. show(sweep) updates it in place, so that the focus stays. */
 export function heading(name) {
   const title = h('h1', {}, name), state = h('span.state', {test: 'sweep-state', hidden: true});
   const progress = h('progress', {test: 'sweep-progress', 'aria-label': 'Ended trials', value: 0});
@@ -19,7 +19,7 @@ export function heading(name) {
   const more = h('input.short', {type: 'number', min: 1, value: 10, id: 'extend-by'});
 
   const stop = action('Stop…', problem, async () => {
-    const note = h('p', {}, 'Running trials end within their task and can be resumed.');
+    const note = h('p', {}, 'Running trials are interrupted. Resume continues them from their last finished task.');
     if (await ask(`Stop ${name}?`, [note], 'Stop the sweep')) show(await post(path('stop')));
   }, {test: 'stop-sweep'});
   const resume = action('Resume', problem, async () => show(await post(path('resume'))), {test: 'resume-sweep'});
@@ -30,7 +30,7 @@ export function heading(name) {
     const top = h('input', {type: 'number', min: 1, value: 3, id: 'confirm-top'});
     const baseline = select({id: 'confirm-baseline'}, [['', "the sweep's trial 0"], ['preset', 'the preset of the stream']]);
     const choose = chooser('confirm-choose'), compute = h('input', {type: 'number', min: 0, step: 'any', id: 'confirm-compute'});
-    if (!await ask(`Confirm what ${name} found`, [h('p', {}, 'Retrains the choice and a baseline on fresh seeds and tests each once.'),
+    if (!await ask(`Confirm the choice of ${name}`, [h('p', {}, 'Trains the choice and a baseline again on fresh seeds and tests each network once.'),
       field(seeds, 'Fresh seeds'), field(top, 'Candidates'), field(baseline, 'Baseline'), field(choose, 'Choose'), field(compute, 'At most this compute (optional)')],
     'Start the confirmation')) return;
     const made = await post(path('confirm'), {seeds: Number(seeds.value), top: Number(top.value), choose: choose.value,
@@ -41,20 +41,20 @@ export function heading(name) {
     const before = latest.tags, wrong = errorPlace('edit-error');
     const tags = h('textarea', {id: 'edit-tags', rows: 4, 'aria-describedby': 'edit-hint', value: written(before)});
     const note = h('textarea', {id: 'edit-note', rows: 4, value: latest.note});
-    const body = [field(tags, 'Tags', h('span.hint', {id: 'edit-hint'}, 'One NAME=VALUE a line.')), field(note, 'Note'), wrong];
+    const body = [field(tags, 'Tags', h('span.hint', {id: 'edit-hint'}, 'One NAME=VALUE per line.')), field(note, 'Note'), wrong];
     while (await ask(`Edit tags and note of ${name}`, body, 'Save')) {
       try {
         const kept = read(tags.value), removed = Object.keys(before).filter((tag) => !Object.hasOwn(kept, tag)).map((tag) => [tag, '']);
         show(await call(path(), {method: 'PATCH', body: {tags: {...Object.fromEntries(removed), ...kept}, note: note.value}}));
         announce('Saved.');
         return;
-      } catch (error) { // asked again, with what was written
+      } catch (error) { // asks again, with the same text
         showError(wrong, error);
       }
     }
   }, {test: 'edit-sweep'});
   const remove = action('Delete…', problem, async () => {
-    const what = h('p', {}, `The sweep ${name}, its files and its runs in MLflow are removed for good.`);
+    const what = h('p', {}, `The sweep ${name}, its files and its MLflow runs will be deleted permanently.`);
     if (!await ask(`Delete ${name}?`, [what], `Delete ${name}`, {cautious: true})) return;
     await call(path(), {method: 'DELETE'});
     announce(`${name} was deleted.`);
@@ -72,7 +72,7 @@ export function heading(name) {
     h('div.row', {}, stop, resume, extending, confirm, report, copyButton('Copy link', link), edit, remove, links), problem);
 
   let said = {at: 0, state: null, ended: -1};
-  /** Says a change of state at once and progress now and then. */
+  /** Announces a change of state at once, and progress from time to time. */
   function say(s) {
     const news = s.state !== said.state || (ended(s) !== said.ended && Date.now() - said.at > QUIET);
     if (!news) return;
@@ -80,7 +80,7 @@ export function heading(name) {
     said = {at: Date.now(), state: s.state, ended: ended(s)};
   }
 
-  /** Shows a sweep as it stands. */
+  /** Shows the present state of a sweep. */
   function show(s) {
     latest = s;
     put(labels, Object.keys(s.tags).length ? `Tags: ${written(s.tags).replaceAll('\n', ', ')}` : '');
@@ -94,9 +94,9 @@ export function heading(name) {
     progress.value = ended(s);
     put(count, `${ended(s)} of ${s.budget} trials ended (${countsText(s)})`);
     put(best, `${bestText(s)}, ${objective(s.objectives[0]).metric}`);
-    put(error, s.error ? `The last run ended badly: ${s.error}` : '');
+    put(error, s.error ? `The last session failed: ${s.error}` : '');
     put(answer, s.answer ?? '');
-    put(notes, [s.ties, s.ranking, `Used ${duration(s.cpu_seconds)} of CPU${s.gpu_seconds ? ` and ${duration(s.gpu_seconds)} of GPU` : ''}.`,
+    put(notes, [s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
       `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
       .filter(Boolean).join(' '));
     cautions.replaceChildren(...s.cautions.map((text) => h('li', {}, text)));
@@ -106,10 +106,10 @@ export function heading(name) {
     resume.hidden = !RESUMABLE.includes(s.state);
     confirm.hidden = !s.best;
     remove.hidden = AT_WORK.includes(s.state);
-    [lead, extending, report].forEach((part) => { // on test images nothing is chosen
+    [lead, extending, report].forEach((part) => { // a confirmation chooses nothing
       part.hidden = Boolean(s.confirms);
     });
-    if (had.hidden) title.focus(); // the button that was just used went away
+    if (had.hidden) title.focus(); // the button that was used is hidden now
     const urls = Object.entries({MLflow: s.links.mlflow, Ray: s.links.ray}).filter(([, url]) => /^https?:/.test(url ?? ''));
     if (links.children.length !== urls.length) {
       links.replaceChildren(...urls.map(([text, href]) => h('a.button', {href, target: '_blank', rel: 'noopener'}, text)));
@@ -134,5 +134,5 @@ function read(text) {
   }));
 }
 
-/** How the configuration is chosen among those that are good. */
-export const chooser = (id) => select({id}, [['best', 'the best value'], ['one-se', 'the cheapest within one standard error']]);
+/** The rule that chooses the configuration. */
+export const chooser = (id) => select({id}, [['best', 'the best value'], ['one-se', 'the least compute within one standard error']]);

@@ -1,8 +1,8 @@
-// The part of the form that says which fields vary, and in what range.
+// The part of the form for the search space: the fields that vary and their ranges.
 import {h, region, select} from './dom.js';
 import {typed} from './text.js';
 
-/** The editor: node, value() for the request's space, setPreset(value of a field) for what trial 0 has. */
+/** The editor: node, value() for the request's space, setPreset(value of a field) for the values of trial 0. */
 export function spaceEditor({spaces, fields, defaults}, field) {
   const named = select({test: 'form-space', value: defaults.space}, Object.keys(spaces)), add = select({});
   const about = h('p.hint'), body = h('tbody'), rows = new Map(); // by field: {node, preset, read}
@@ -44,7 +44,7 @@ export function spaceEditor({spaces, fields, defaults}, field) {
     add.replaceChildren(...left.map((key) => h('option', {value: key}, key)));
   }
 
-  /** Begins again from the chosen space. */
+  /** Loads the chosen space. */
   function load() {
     const chosen = spaces[named.value];
     about.textContent = chosen.description;
@@ -68,10 +68,10 @@ export function spaceEditor({spaces, fields, defaults}, field) {
   load();
 
   const headers = ['Parameter', 'Low', 'High', 'Log', 'Preset', 'Remove'];
-  const node = h('fieldset', {}, h('legend', {}, 'Space'), field('space', 'Begin with', named), about,
-    region('Parameters of the space', h('table.inputs', {}, h('caption.unseen', {}, 'Parameters that vary; trial 0 has the preset’s values'),
+  const node = h('fieldset', {}, h('legend', {}, 'Space'), field('space', 'Start from', named), about,
+    region('Parameters of the space', h('table.inputs', {}, h('caption.unseen', {}, 'Searched parameters; trial 0 uses the preset’s values'),
       h('thead', {}, h('tr', {}, headers.map((text) => h('th', {scope: 'col'}, text)))), body)),
-    h('div.row', {}, h('label', {for: 'f-add'}, 'Another field'), add, more));
+    h('div.row', {}, h('label', {for: 'f-add'}, 'Add a field'), add, more));
   add.id = 'f-add';
   return {node,
     value: () => (touched ? {name: `${named.value}-edited`, description: `${named.value}, edited`,

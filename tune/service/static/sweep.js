@@ -1,4 +1,4 @@
-// One sweep, live: heading, charts, trials, the opened trial, the best configuration.
+// One sweep, live: heading, charts, trials, the open trial, the best configuration.
 import {follow} from './api.js';
 import {bestPart} from './best.js';
 import {announce, copyable} from './ui.js';
@@ -8,7 +8,7 @@ import {heading} from './heading.js';
 import {trialPanel} from './trial.js';
 import {trialsTable} from './trials.js';
 
-const LOG_EVERY = 5000; // ms: the log of a running trial grows between two events
+const LOG_EVERY = 5000; // ms; the log of a running trial grows between events
 
 /** Shows a sweep; the returned function opens or closes a trial. */
 export function sweepPage(root, {name, trial}, {signal, setConnection, fail}) {
@@ -38,7 +38,7 @@ export function sweepPage(root, {name, trial}, {signal, setConnection, fail}) {
   const timer = setInterval(() => rows.get(selected)?.state === 'RUNNING' && detail(), LOG_EVERY);
   signal.addEventListener('abort', () => clearInterval(timer));
 
-  /** Takes what changed. */
+  /** Applies changes. */
   function take(newer, changed) {
     sweep = newer ?? sweep;
     if (!sweep) return;

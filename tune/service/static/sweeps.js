@@ -18,8 +18,8 @@ export function sweepsPage(root, params, {signal, setConnection, fail}) {
   root.append(
     h('div.row.spread', {}, h('h1', {}, 'Sweeps'), h('a.button.primary', {href: '#/new', test: 'new-sweep'}, 'New sweep')),
     h('div.row', {role: 'search', 'aria-label': 'Sweeps'}, h('label', {for: 'filter-text'}, 'Filter'), text,
-      h('label', {for: 'filter-state'}, 'State'), state, compare, h('span.hint', {}, 'Check two or more to compare.')),
-    region('Sweeps', h('table', {}, h('caption.unseen', {}, 'Sweeps, the newest first'),
+      h('label', {for: 'filter-state'}, 'State'), state, compare, h('span.hint', {}, 'Select two or more sweeps to compare.')),
+    region('Sweeps', h('table', {}, h('caption.unseen', {}, 'Sweeps, newest first'),
       h('thead', {}, h('tr', {}, headers.map((name) => h('th', {scope: 'col'}, name)))), body)),
     note);
 
@@ -31,7 +31,7 @@ export function sweepsPage(root, params, {signal, setConnection, fail}) {
       .sort((a, b) => (b.started_at ?? '9').localeCompare(a.started_at ?? '9') || a.name.localeCompare(b.name));
     keyed(body, rows, (s) => s.name, row);
     compare.disabled = chosen.size < 2;
-    note.textContent = sweeps.size ? `${rows.length} of ${sweeps.size} sweeps` : 'No sweeps yet. “New sweep” starts one.';
+    note.textContent = sweeps.size ? `${rows.length} of ${sweeps.size} sweeps` : 'No sweeps yet. Use “New sweep” to start one.';
   }, signal, 250);
 
   /** One sweep's row. */

@@ -1,4 +1,4 @@
-// How numbers, states and values read.
+// Text of numbers, states and values.
 
 const SYMBOLS = {
   starting: '…', running: '▶', stopping: '…', stopped: '■', killed: '✕', finished: '✓',
@@ -6,7 +6,7 @@ const SYMBOLS = {
 };
 const UNITS = [[86400, 'd'], [3600, 'h'], [60, 'min'], [1, 's']];
 
-/** A number to four digits. */
+/** A number with four digits. */
 export function num(x) {
   if (x == null) return '–';
   if (Number.isInteger(x)) return String(x);
@@ -30,30 +30,30 @@ export function duration(seconds) {
 /** A moment in the reader's own time zone. */
 export const moment = (iso) => (iso ? new Date(iso).toLocaleString([], {dateStyle: 'medium', timeStyle: 'short'}) : '–');
 
-/** A state as a word with a symbol, so that colour is never alone. */
+/** A state as a word with a symbol, so that colour is never the only sign. */
 export const stateText = (state) => `${SYMBOLS[state] ?? ''} ${state.toLowerCase()}`;
 
-/** "val_class_il:max" taken apart. */
+/** The parts of an objective such as "val_class_il:max". */
 export function objective(text) {
   const [metric, direction] = text.split(':');
   return {metric, sign: direction === 'min' ? -1 : 1, better: direction === 'min' ? 'lower' : 'higher'};
 }
 
-/** How many trials of a sweep will change no more. */
+/** Number of ended trials of a sweep. */
 export const ended = ({counts}) => counts.complete + counts.pruned + counts.fail;
 
-/** The counts of a sweep that are not zero. */
+/** The counts of trials by state that are not zero. */
 export const countsText = ({counts}) =>
   Object.entries(counts).filter(([, n]) => n).map(([state, n]) => `${n} ${state}`).join(', ') || 'none yet';
 
-/** The best value of a sweep, with its spread over seeds, its trial and what a confirmation said of the choice. */
+/** The best value of a sweep, with its spread over seeds, its trial and the verdict of a confirmation. */
 export function bestText({best, verdict}) {
   if (!best) return '–';
   const spread = best.spread == null ? '' : ` ± ${num(best.spread)}`;
   return `${num(best.value)}${spread} (trial ${best.number})${verdict ? `, ${verdict} on test images` : ''}`;
 }
 
-/** A text as the type of its field; what is no number stays a text, which the service then refuses by name. */
+/** A text converted to the type of its field. A text that is not a number stays a text; the service refuses it. */
 export function typed(text, type) {
   if (type === 'bool') return text === 'true' ? true : text === 'false' ? false : text;
   return (type === 'int' || type === 'float') && text.trim() !== '' && Number.isFinite(Number(text)) ? Number(text) : text;

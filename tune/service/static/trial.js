@@ -1,11 +1,11 @@
-// One trial: its parameters, its results per task and seed, and what went wrong.
+// One trial: its parameters, its results per task and seed, and its errors.
 import {call, sweepPath} from './api.js';
 import {h, table} from './dom.js';
 import {duration, moment, num, shown, stateText} from './text.js';
 import {stopTrial} from './trials.js';
 import {copyable, errorPlace, showError} from './ui.js';
 
-/** The panel's node; open(number) shows a trial, null closes it; refresh() asks again. */
+/** The panel's node. open(number) shows a trial, open(null) closes it, refresh() loads it again. */
 export function trialPanel(name, {signal}) {
   let number = null, shownText = '', stop = null;
   const title = h('h2', {tabindex: -1}), problem = errorPlace(), body = h('div');
@@ -51,7 +51,7 @@ export function trialPanel(name, {signal}) {
   return {node, open, refresh};
 }
 
-/** What is known of a trial. */
+/** All data of a trial. */
 function content(trial) {
   const facts = [['State', stateText(trial.state)], ['Value', trial.value == null && trial.curve.length ? `${num(trial.curve.at(-1))} after ${trial.tasks_done} of ${trial.n_tasks} tasks, not final`
       : num(trial.value) + (trial.spread == null ? '' : ` ± ${num(trial.spread)}`)],
@@ -70,7 +70,7 @@ function content(trial) {
   ].filter(Boolean);
 }
 
-/** A row per metric and, where there are several, per seed; a column per task. */
+/** A row per metric and, with several seeds, per seed; a column per task. */
 function results(trial) {
   const seeds = Object.entries(trial.results), metrics = Object.entries(trial.by_task);
   const most = Math.max(0, ...metrics.map(([, values]) => values.length));

@@ -1,4 +1,4 @@
-// The table of a sweep's trials: sorted, filtered and paged by the service, 50 at a time. The newest come first: they run.
+// The table of a sweep's trials: sorted, filtered and paged by the service, 50 at a time. The newest come first, because they are running.
 import {call, download, post, sweepPath} from './api.js';
 import {h, keyed, paced, region, select} from './dom.js';
 import {duration, num, objective, shown, stateText} from './text.js';
@@ -11,14 +11,14 @@ const STATES = ['WAITING', 'RUNNING', 'INTERRUPTED', 'COMPLETE', 'PRUNED', 'FAIL
 export const stopTrial = (name, number, problem) => action('Stop', problem, () => post(sweepPath(name, 'trials', number, 'stop')),
   {test: 'stop-trial', 'data-part': 'stop', 'aria-label': `Stop trial ${number}`});
 
-/** A metric of a trial; of one that has not completed the latest, marked as not final. */
+/** A metric of a trial. If the trial is not complete, its latest value, marked as not final. */
 export function measured(row, metric) {
   const value = row.metrics[metric];
   if (row.state === 'COMPLETE' || value == null) return num(value);
   return h('span.so-far', {}, num(value), h('span.hint', {}, ` after ${row.tasks_done} of ${row.n_tasks} tasks`));
 }
 
-/** The table's node; refresh() asks for the shown page again, mark(number) says which trial is open. */
+/** The table's node. refresh() loads the shown page again, mark(number) marks the open trial. */
 export function trialsTable(name, {signal}) {
   let sort = 'number', order = 'desc', offset = 0, total = 0, marked = null, columns = null, asked = 0, aloud = false;
   const text = h('input', {type: 'search', id: 'trials-text', oninput: () => first()});
@@ -39,7 +39,7 @@ export function trialsTable(name, {signal}) {
     problem, region('Trials', h('table', {test: 'trials-table'}, h('caption.unseen', {}, `Trials of ${name}`), h('thead', {}, head), body)),
     h('div.row', {}, before, after, where));
 
-  /** The address of the rows that are wanted. */
+  /** The address of the requested rows. */
   function path(more) {
     return `${sweepPath(name, 'trials')}?${new URLSearchParams({state: state.value, q: text.value.trim(), sort, order, ...more})}`;
   }
@@ -48,12 +48,12 @@ export function trialsTable(name, {signal}) {
     const mine = asked += 1;
     try {
       const answer = await call(path({limit: PAGE, offset}), {signal});
-      if (mine !== asked || !columns) return; // a later question is on its way
+      if (mine !== asked || !columns) return; // a later request is on its way
       ({total} = answer);
       if (offset && offset >= total) return first();
       keyed(body, answer.trials, (row) => row.number, line);
-      where.textContent = total ? `${offset + 1} to ${offset + answer.trials.length} of ${total}` : 'No trial.';
-      if (aloud) announce(where.textContent); // what the reader asked for, not every new trial
+      where.textContent = total ? `${offset + 1} to ${offset + answer.trials.length} of ${total}` : 'No trials.';
+      if (aloud) announce(where.textContent); // announce requested pages, not every new trial
       aloud = false;
       before.ariaDisabled = String(offset === 0);
       after.ariaDisabled = String(offset + PAGE >= total);
@@ -68,7 +68,7 @@ export function trialsTable(name, {signal}) {
     refresh();
   };
 
-  /** Sorts by a column, or turns its order round. */
+  /** Sorts by a column, or reverses its order. */
   function sortBy(key) {
     order = key === sort && order === 'desc' ? 'asc' : 'desc';
     sort = key;
@@ -101,7 +101,7 @@ export function trialsTable(name, {signal}) {
     };
     return h('tr', {test: 'trial-row', 'aria-current': row.number === marked ? 'true' : null, onclick: open},
       h('th', {scope: 'row'}, h('a', {href, 'data-part': 'open', 'aria-label': `Trial ${row.number}`}, String(row.number))),
-      h('td', {}, h('span.state', {'data-state': row.state}, stateText(row.state)), row.held && h('div.hint', {}, 'held'),
+      h('td', {}, h('span.state', {'data-state': row.state}, stateText(row.state)), row.held && h('div.hint', {}, 'waits for its batch'),
         row.feasible === false && h('div.hint', {}, 'breaks a constraint'), row.reason && h('div.hint', {}, row.reason)),
       columns.slice(2).map(([, , cell]) => h('td.num', {}, cell(row))),
       h('td', {}, row.state === 'RUNNING' && stopTrial(name, row.number, problem)));
@@ -112,6 +112,6 @@ export function trialsTable(name, {signal}) {
     link(marked)?.removeAttribute('aria-current');
     link(number)?.setAttribute('aria-current', 'true');
     [marked, number] = [number, marked];
-    if (marked === null) link(number)?.querySelector('a').focus(); // back to where the closed trial was opened
+    if (marked === null) link(number)?.querySelector('a').focus(); // back to the row of the closed trial
   }};
 }

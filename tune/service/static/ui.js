@@ -1,7 +1,7 @@
-// Small things that several views use: announcements, errors, questions, copying.
+// Helpers of several views: announcements, errors, questions, copying.
 import {h} from './dom.js';
 
-/** Says something to screen readers without moving the focus. */
+/** Announces a text to screen readers without moving the focus. */
 export function announce(text) {
   document.getElementById('announce').textContent = text;
 }
@@ -9,14 +9,14 @@ export function announce(text) {
 /** An empty place for errors that are read out as they appear. */
 export const errorPlace = (test) => h('p.error', {role: 'alert', tabindex: -1, hidden: true, test});
 
-/** Shows an error's message in its place, or clears it; an abandoned call is no error. */
+/** Shows an error's message in its place, or clears it. An aborted call is not an error. */
 export function showError(place, error) {
   if (error?.name === 'AbortError') return;
   place.textContent = error?.message ?? '';
   place.hidden = !error;
 }
 
-/** A button that runs `work`, is off meanwhile, and shows what went wrong in `place`. */
+/** A button that runs `work`, is disabled meanwhile, and shows an error in `place`. */
 export function action(text, place, work, props = {}) {
   const button = h('button', {type: 'button', ...props, onclick: async () => {
     if (button.ariaDisabled === 'true') return;
@@ -46,7 +46,7 @@ export function ask(title, body, yes, {cautious = false} = {}) {
   }));
 }
 
-/** A button that copies what `text()` gives; also where the page is not a secure context. */
+/** A button that copies the result of `text()`; works outside a secure context too. */
 export function copyButton(label, text) {
   return h('button', {type: 'button', onclick: async () => {
     try {
