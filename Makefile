@@ -1,11 +1,11 @@
-# One virtual environment serves every target; the first that needs it creates it, a second call finds it.
-#   make sweep KEEP_TORCH=1    keeps the torch that PYTHON already has (2.13 or newer), and its torchvision
-#   make sweep VENV=DIR        puts the environment elsewhere
+# All targets share one virtual environment. The first target that needs it creates it.
+#   make sweep KEEP_TORCH=1    uses the torch that PYTHON already has (2.13 or newer), and its torchvision
+#   make sweep VENV=DIR        creates the environment in DIR
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 READY = $(VENV)/ready
-# Two processes: tests that wait for others do not hold up those that compute.
+# Two processes: one computes while the other waits.
 PYTEST = $(BIN)/python -m pytest -n 2 --dist worksteal
 KEEP_TORCH ?=
 SWEEP_ARGS ?=
@@ -19,7 +19,7 @@ sweep: $(READY)
 test: $(READY)
 	$(PYTEST) $(TEST_ARGS)
 
-# Everything, the slow tests too.
+# All tests, including the slow ones.
 test-all: $(READY)
 	$(PYTEST) -m "" $(TEST_ARGS)
 
@@ -33,11 +33,11 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The page of all fields; a test says when it has to be made anew.
+# The page of all fields; a test fails if it is out of date.
 reference: $(READY)
 	$(BIN)/python -m results.pages.reference > docs/reference.md
 
-# PyPI's torch for Linux pulls in its CUDA libraries at versions of its own choosing, so the lock leaves them to it.
+# PyPI's torch for Linux requires its own versions of the CUDA libraries, so the lock leaves these out.
 $(READY): requirements-dev.txt setup.cfg pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "dynamos needs Python 3.11 or newer")'
 	$(PYTHON) -m venv $(if $(KEEP_TORCH),--system-site-packages) $(VENV)
@@ -55,7 +55,7 @@ CUDA = $(foreach p,nvidia-cublas nvidia-cuda-cupti nvidia-cuda-nvrtc nvidia-cuda
 COMPILE = $(BIN)/uv pip compile setup.cfg --universal --python-version 3.11 --upgrade --no-header \
 	--constraint requirements.in $(CUDA)
 
-# Renews both locks: the newest versions that setup.cfg and requirements.in admit.
+# Updates both locks to the newest versions that setup.cfg and requirements.in allow.
 lock:
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet uv
