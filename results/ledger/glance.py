@@ -12,18 +12,18 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results.definition.sweep_config import SweepConfig
 from results.definition.urls import readable_url
-from results.ledger.lease import LEASE
-from results.ledger.ledger import (
+from results.ledger.attributes import (
     EXTENDED,
     NOTE,
-    Ledger,
+    SweepState,
     asked_for,
     countable,
-    known_sweep,
     looks_of,
-    state,
+    state_of,
     tags_of,
 )
+from results.ledger.lease import LEASE
+from results.ledger.ledger import Ledger, known_sweep
 from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.study import known_tables, study_name
 from results.trial import ENDED, IMPORTED
@@ -36,7 +36,7 @@ class Glance:
     """Summary of a sweep for a list; its values equal those of the ledger."""
 
     config: SweepConfig
-    state: str
+    state: SweepState
     ended: int  # trials, without imported ones
     budget: int
     best: float | None  # of the first objective
@@ -131,7 +131,7 @@ def _glance(
     sign = config.objectives[0].sign
     return Glance(
         config,
-        state(attributes[LEASE], asked - len(ended)),
+        state_of(attributes[LEASE], attributes, asked - len(ended)),
         len(ended),
         asked,
         None if config.confirms is not None else max(values, key=lambda v: sign * v, default=None),

@@ -13,7 +13,7 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -32,6 +32,21 @@ from results import STORAGE, sweep_names
 from results.definition.sweep_config import SweepConfig, refuse_in_vain
 from results.ledger import lease
 from results.ledger.asking import asked
+from results.ledger.attributes import (
+    BATCH,
+    EXTENDED,
+    LOOK,
+    NOTE,
+    STOP,
+    TAG,
+    SweepState,
+    asked_for,
+    asked_to_stop,
+    countable,
+    looks_of,
+    state_of,
+    tags_of,
+)
 from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.stored_trial import foreign, last_heard, read, repeatable
 from results.ledger.study import enqueue, make_study, open_database, study_name
@@ -44,15 +59,8 @@ from results.trial import IMPORTED, RERUN, TrialRecord
 
 log = logging.getLogger(__name__)
 
-EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
-BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 # key of the record: unexpected traits of the sweep's beginning and search, in sentences
 REMARKS = "remarks"
-# study attributes, by confirmation: time and configurations of a look at test images
-LOOK = "look/"
-NOTE = "note"  # study attribute: a user's note on the sweep
-TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
-STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
 WORST_VIOLATION = 1e12  # violation of each constraint by a trial without a usable value
 
 
@@ -282,9 +290,9 @@ class Ledger:
         return held["owner"] is not None and lease.gone(held)
 
     @property
-    def state(self) -> str:
-        """State of the sweep in words, with the driver or the trials left."""
-        return state(self._stored_lease, self.left)
+    def state(self) -> SweepState:
+        """State of the sweep, with the driver and the trials left."""
+        return state_of(self._stored_lease, self._study.user_attrs, self.left)
 
     @property
     def left(self) -> int:
@@ -572,8 +580,7 @@ class Ledger:
     @property
     def stopping(self) -> bool:
         """Whether the sweep has a driver that was asked to end."""
-        held = self._stored_lease
-        return held["owner"] is not None and self._study.user_attrs.get(STOP) == held["epoch"]
+        return asked_to_stop(self._stored_lease, self._study.user_attrs)
 
     def request_trial_stop(self, number: int) -> None:
         """Ask a running trial to end; any process may."""
@@ -728,44 +735,6 @@ def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     if config.ledger_url is None and not (folder / "ledger.db").is_file():
         raise LedgerLost(f"{folder} has lost its ledger.db.")
     return config, record
-
-
-def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Number of trials asked for, extensions and reruns included.
-
-    `sources` are those of the trials.
-    """
-    return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
-
-
-def countable(config: SweepConfig) -> bool:
-    """Whether a sweep has finitely many configurations, which limit its budget."""
-    return config.sampler == "grid" or config.space.size is not None
-
-
-def state(held: Mapping[str, Any], left: int) -> str:
-    """State of a sweep in words, from its lease and its number of trials left."""
-    driver = held["owner"]
-    if driver is not None:
-        return f"killed ({driver} is gone)" if lease.gone(held) else f"running ({driver})"
-    return f"stopped, {left} left" if left > 0 else "finished"
-
-
-def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks of confirmations among the attributes of a study, by name, the oldest first."""
-    found = [
-        (key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)
-    ]
-    return dict(sorted(found, key=lambda look: look[1]["at"]))
-
-
-def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """Tags among the attributes of a study, by name."""
-    return {
-        key.removeprefix(TAG): value
-        for key, value in sorted(attributes.items())
-        if key.startswith(TAG) and value
-    }
 
 
 def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:

@@ -65,7 +65,7 @@ def listing(storage: AnyPath) -> None:
                 config.base.dataset,
                 config.space.name,
                 config.protocol,
-                seen.state,
+                str(seen.state),
                 f"{seen.ended}/{seen.budget}",
                 tables.cell(seen.best),
                 "" if found is None else found["verdict"],

@@ -193,7 +193,7 @@ def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(
         ledger.extend(5)
         assert ledger.remaining() == 0
     assert len(trials) == len({space.key(t.config) for t in trials}) == 6
-    assert ledger.state == "finished"
+    assert ledger.state.name == "finished"
 
 
 def test_a_space_without_an_end_is_not_counted(tmp_path: Path) -> None:

@@ -55,8 +55,9 @@ def test_of_a_sweep_as_it_goes_on(changes: dict[str, object], tmp_path: Path) ->
         number = ledger.ask().number
         report(ledger, number, 99)
         ledger.finish(number, "PRUNED", "halving: too low")
-        assert glance(tmp_path, "s") == read(tmp_path) and glance(tmp_path, "s").state.startswith(
-            "running"
+        assert (
+            glance(tmp_path, "s") == read(tmp_path)
+            and glance(tmp_path, "s").state.name == "running"
         )
         ledger.extend(2)
         ledger.ask()
@@ -143,3 +144,12 @@ def test_a_sweep_of_another_user_is_read_where_nothing_can_be_written(
     assert glance(folder, "s") == read(folder) and read(folder).best == 80
     with closing(Ledger.open(folder, "s")) as there, pytest.raises(DATABASE_ERRORS):
         there.label({"team": "vision"}, None)
+
+
+def test_a_sweep_that_was_asked_to_stop_says_so_until_its_driver_ends(tmp_path: Path) -> None:
+    made = Ledger.create(tmp_path, config(), {})
+    with driven(made) as ledger:
+        ledger.request_stop()
+        for seen in (glance(tmp_path, "s").state, ledger.state):
+            assert seen.name == "stopping" and str(seen) == f"stopping ({ledger.driver})"
+    assert str(glance(tmp_path, "s").state) == f"stopped, {config().trials} left"

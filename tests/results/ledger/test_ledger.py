@@ -543,7 +543,7 @@ def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning
     study.enqueue_trial({"lr": 1e9}, user_attrs={"source": "points:1"})  # 5, out of range
     with closing(Ledger.open(tmp_path, "s")) as there:
         assert [t.number for t in there.trials()] == [0] and there.remaining() == 3
-        assert there.state == "stopped, 3 left" and [t.number for t in there.trials()] == [0]
+        assert str(there.state) == "stopped, 3 left" and [t.number for t in there.trials()] == [0]
         assert [r.getMessage() for r in caplog.records] == [
             "trials 1, 2, 3, 4, 5 of s: ignored, for another program put them into the ledger, or "
             "ended them."

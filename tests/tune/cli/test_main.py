@@ -713,7 +713,9 @@ def test_a_sweep_whose_driver_could_not_put_its_last_trial_back_is_not_finished(
 ) -> None:
     with driven(Ledger.create(tmp_path, plain(trials=1), {})) as ledger:
         begun(ledger)
-    assert ledger.driver is None and ledger.remaining() == 0 and ledger.state == "stopped, 1 left"
+    assert (
+        ledger.driver is None and ledger.remaining() == 0 and str(ledger.state) == "stopped, 1 left"
+    )
     assert len(drive(monkeypatch, "resume", "s", "--storage", str(tmp_path))) == 1
 
 

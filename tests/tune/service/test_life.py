@@ -97,4 +97,4 @@ def test_a_service_that_is_told_to_end_ends_its_streams_and_no_sweep(tmp_path: P
             pass  # until the service ends it
         service.over()
         assert service.status == 0 and not service._said().err.count("Traceback")
-        assert seen.ledger.state.startswith("running")
+        assert seen.ledger.state.name == "running"

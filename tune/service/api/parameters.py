@@ -6,11 +6,12 @@ from fastapi import Depends, Query, Request, Response
 from fastapi import Path as InPath
 
 from results.choice import RULES
+from results.ledger.attributes import StateName
 from tune.service.state.changes import Changes
 from tune.service.state.events import Watcher
 from tune.service.state.sweeps import Sweeps
 from tune.service.state.views import View, encoded
-from tune.service.wire.answers import SweepState, TrialState
+from tune.service.wire.answers import TrialState
 from tune.service.wire.bodies import SweepName, among
 from tune.service.wire.problems import MEDIA_TYPE, Problem
 
@@ -40,7 +41,7 @@ Rule = Annotated[
     among("rule", list(RULES)),
     Query(description="how one is chosen"),
 ]
-OfSweep = Annotated[SweepState | Literal[""], among("state", [*get_args(SweepState), ""])]
+OfSweep = Annotated[StateName | Literal[""], among("state", [*get_args(StateName), ""])]
 OfTrial = Annotated[TrialState | Literal[""], among("state", [*get_args(TrialState), ""])]
 MaxCompute = Annotated[float | None, Query(gt=0, le=1e9, allow_inf_nan=False)]
 

@@ -7,7 +7,6 @@ import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +16,7 @@ from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results import sweep_names
 from results.analysis.confirmation import latest_outcome
+from results.ledger.attributes import StateName
 from results.ledger.lease import LAPSE_SECONDS
 from results.ledger.ledger import Ledger
 from results.names import is_name
@@ -24,7 +24,7 @@ from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 from tune.service.state.drivers import Drivers
 from tune.service.state.views import View
-from tune.service.wire.answers import Summary, SweepState
+from tune.service.wire.answers import Summary
 from tune.service.wire.problems import Problem
 
 FRESH_SECONDS = 0.5  # largest age of a view whose ledger has changed
@@ -231,7 +231,7 @@ class Sweeps:
         ran = sweep.own
         counts = Counter(t.state for t in ran)
         found, tested = sweep.leader, latest_outcome(sweep.looks)
-        state, driver = self._state(kept, ledger, ran), ledger.driver
+        state, driver = self._state(kept, ledger), ledger.driver
         starts = [t.started_at for t in ran if t.started_at is not None]
         ends = [t.ended_at for t in ran if t.ended_at is not None]
         return {
@@ -278,22 +278,16 @@ class Sweeps:
             "ended_at": max(ends) if ends and state == "finished" else None,
         }
 
-    def _state(self, kept: _Kept, ledger: Ledger, ran: Sequence[TrialRecord]) -> SweepState:
+    def _state(self, kept: _Kept, ledger: Ledger) -> StateName:
         if (beat := ledger.heartbeat) is not None:
             if beat != kept.beat:
                 kept.beat, kept.beat_at = beat, time.monotonic()
             # Only silence reveals the end of a driver elsewhere; another may then take over.
             silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
-            return (
-                "killed"
-                if silent or ledger.driver_gone
-                else "stopping"
-                if ledger.stopping
-                else "running"
-            )
+            return "killed" if silent else ledger.state.name
         if self._drivers.starting(ledger.config.name, ledger.sessions):
             return "starting"
-        return "stopped" if ledger.budget > sum(t.ended_at is not None for t in ran) else "finished"
+        return ledger.state.name
 
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:

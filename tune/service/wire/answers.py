@@ -7,8 +7,8 @@ from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict  # pydantic reads typing's from Python 3.12 on
 
 from results.analysis.comparison import BUDGETS
+from results.ledger.attributes import StateName
 
-SweepState = Literal["starting", "running", "stopping", "stopped", "killed", "finished"]
 TrialState = Literal["WAITING", "RUNNING", "INTERRUPTED", "COMPLETE", "PRUNED", "FAIL"]
 Scalar = bool | int | float | str | None
 
@@ -54,7 +54,7 @@ class Summary(_Answer):
     seeds: int
     objectives: list[str]
     constraints: list[str]
-    state: SweepState
+    state: StateName
     driver: str | None
     budget: int
     counts: Counts

@@ -1,0 +1,86 @@
+"""Attributes of a sweep's study, and what they say: its state, its budget, looks, tags, a note."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from results.definition.sweep_config import SweepConfig
+from results.ledger import lease
+from results.trial import RERUN
+
+EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
+BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
+# study attributes, by confirmation: time and configurations of a look at test images
+LOOK = "look/"
+NOTE = "note"  # study attribute: a user's note on the sweep
+TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
+STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
+
+# "starting" and the silence of a driver on another machine are known to a service alone.
+StateName = Literal["starting", "running", "stopping", "stopped", "killed", "finished"]
+
+
+@dataclass(frozen=True, slots=True)
+class SweepState:
+    """State of a sweep: its name, the driver that runs or ran it, and the trials left."""
+
+    name: StateName
+    driver: str | None  # HOST:PID; None if no driver holds the sweep
+    left: int  # trials of the budget that have not ended
+
+    def __str__(self) -> str:
+        """The state in words."""
+        if self.name == "killed":
+            return f"killed ({self.driver} is gone)"
+        if self.driver is not None:
+            return f"{self.name} ({self.driver})"
+        return f"stopped, {self.left} left" if self.name == "stopped" else self.name
+
+
+def state_of(held: Mapping[str, Any], attributes: Mapping[str, Any], left: int) -> SweepState:
+    """Return the state of a sweep.
+
+    `held` is its lease, `attributes` are its study's, `left` is its number of trials left.
+    """
+    driver = held["owner"]
+    if driver is None:
+        return SweepState("stopped" if left > 0 else "finished", None, left)
+    if lease.gone(held):
+        return SweepState("killed", driver, left)
+    name: StateName = "stopping" if asked_to_stop(held, attributes) else "running"
+    return SweepState(name, driver, left)
+
+
+def asked_to_stop(held: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
+    """Whether the driver that holds the lease was asked to end."""
+    return held["owner"] is not None and attributes.get(STOP) == held["epoch"]
+
+
+def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
+    """Number of trials asked for, extensions and reruns included.
+
+    `sources` are those of the trials.
+    """
+    return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
+
+
+def countable(config: SweepConfig) -> bool:
+    """Whether a sweep has finitely many configurations, which limit its budget."""
+    return config.sampler == "grid" or config.space.size is not None
+
+
+def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Looks of confirmations among the attributes of a study, by name, the oldest first."""
+    found = [
+        (key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)
+    ]
+    return dict(sorted(found, key=lambda look: look[1]["at"]))
+
+
+def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:
+    """Tags among the attributes of a study, by name."""
+    return {
+        key.removeprefix(TAG): value
+        for key, value in sorted(attributes.items())
+        if key.startswith(TAG) and value
+    }
