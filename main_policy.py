@@ -38,7 +38,7 @@ def _parser() -> Parser:
     )
     add_run_flags(
         parser,
-        save_path="where results, models and tensorboard_runs are written [default: %(default)s]",
+        save_path="folder for results, models and tensorboard_runs [default: %(default)s]",
         exp_name="name of the run; an earlier run's files of that name are overwritten [default: "
         "time and seed]",
     )
@@ -66,7 +66,7 @@ def _train(arguments: list[str]) -> int:
 
     started = now_utc()
     trainer = build(config, parsed.download)
-    # A name that nobody chose overwrites nothing: another run began in the same second.
+    # A default name overwrites nothing: another run may have started in the same second.
     models.mkdir(parents=True, exist_ok=bool(parsed.exp_name))
     events = parsed.save_path / "tensorboard_runs"
     with alone(models):
@@ -74,7 +74,7 @@ def _train(arguments: list[str]) -> int:
             *models.glob("task_*.pth"),
             *events.glob(f"*/{escape(str(place))}/events.out.tfevents.*"),
         ):
-            old.unlink()  # with this run's they would be taken for those of one
+            old.unlink()  # else they would look like event files of this run
         train(
             trainer,
             vars(parsed),

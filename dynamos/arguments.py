@@ -27,12 +27,12 @@ from dynamos.files import local_path
 from dynamos.outputs import outputs
 
 TITLES = {
-    "what": "what to train",
-    "stream": "the stream",
+    "what": "training",
+    "stream": "stream",
     "optimisation": "optimisation and rehearsal",
     "gates": "gates",
-    "network": "the network",
-    "machine": "the machine",
+    "network": "network",
+    "machine": "machine",
 }
 # Options for the files that a run leaves behind, by flag.
 OPTIONS: dict[str, Any] = {"notes": "", "tensorboard": False, "csv_log": False, "save_all": False}
@@ -75,7 +75,7 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
 
 
 def complete(parser: "Parser") -> None:
-    """Answer a shell's request for completions of the command line and end the program.
+    """Answer a shell's request for completions of a command line and end the program.
 
     Otherwise do nothing.
     """
@@ -117,7 +117,7 @@ class Parser(argparse.ArgumentParser):
             raise UserError(f"unknown flag {flags[0]}.{hint} `{self.prog} --help` lists them all.")
         if rest:
             raise UserError(
-                f"unexpected argument {rest[0]!r}. `{self.prog} --help` tells what there is."
+                f"unexpected argument {rest[0]!r}. `{self.prog} --help` lists the arguments."
             )
         return known, []
 
@@ -138,7 +138,7 @@ class _Version(argparse.Action):
 
 
 def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_name: str) -> None:
-    """Add the flags that both commands take beside fields.
+    """Add the flags that both commands have in addition to the fields.
 
     OPTIONS that are not given leave no attribute behind.
 
@@ -153,19 +153,21 @@ def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_nam
     parser.add_argument("--save-path", type=Path, metavar="DIR", help=save_path)
     parser.add_argument("--exp-name", type=_folder_name, metavar="NAME", help=exp_name)
     parser.add_argument(
-        "--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a remark, kept with the results"
+        "--notes", default=argparse.SUPPRESS, metavar="TEXT", help="a note, stored with the results"
     )
     for flag, text in (
         ("--tensorboard", "write event files (means of every epoch)"),
         ("--csv-log", "add a row to mean_accs.csv under DIR/results"),
-        ("--save-all", "write a model file after every task, not after the last alone"),
+        ("--save-all", "write a model file after every task, not only after the last"),
     ):
         parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
 
 
 def _folder_name(text: str) -> str:
     if "/" in text or text in (".", ".."):
-        raise UserError(f"--exp-name {text!r} is not the name of a folder; it may hold no path.")
+        raise UserError(
+            f"--exp-name {text!r} is not the name of a folder; give a name without a path."
+        )
     return text
 
 

@@ -60,10 +60,10 @@ def _read(path: AnyPath) -> dict[str, Any]:
     """The state in a file; ValueError if the file does not hold what `save` wrote."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
-        raise ValueError("it does not begin as a checkpoint does")
+        raise ValueError("it is not a checkpoint file")
     checksum, _, payload = content[len(MAGIC) :].partition(b"\n")
     if hashlib.sha256(payload).hexdigest().encode() != checksum:
-        raise ValueError("its checksum does not fit")
+        raise ValueError("its checksum is wrong")
     state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     return state
 

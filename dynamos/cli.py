@@ -37,11 +37,11 @@ if TYPE_CHECKING:  # `--help` needs no torch
     from dynamos.trainer import Trainer
 
 EPILOG = """\
-Of several values the later wins: default, --preset, --config, --set, the field's own flag.
+If a field has several values, the last source wins: default, --preset, --config, --set, its flag.
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
 SAVE_PATH = Path("runs/train")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
-# Entries beside `config` in a run's config.yaml.
+# Entries of a run's config.yaml in addition to `config`.
 KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}
 
 
@@ -63,7 +63,7 @@ def train_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_version()
-    run = parser.add_argument_group("the run")
+    run = parser.add_argument_group("run")
     run.add_argument(
         "--config",
         metavar="FILE",
@@ -74,8 +74,8 @@ def train_parser() -> Parser:
         "--preset",
         "--load-best-args",
         action="store_true",
-        help="fill in the preset of stream and buffer size; without --buffer-size the stream's "
-        "smallest",
+        help="use the preset of the stream and buffer size; without --buffer-size, the "
+        "preset of the smallest buffer",
     )
     run.add_argument(
         "--set",
@@ -89,11 +89,11 @@ def train_parser() -> Parser:
         "--resume",
         type=local_path,
         metavar="RUN",
-        help="go on with a run's folder where it stopped",
+        help="continue the run in this folder where it stopped",
     )
     add_run_flags(
         run,
-        save_path=f"where the run's folder is made [default: {SAVE_PATH}]",
+        save_path=f"folder in which the run's folder is created [default: {SAVE_PATH}]",
         exp_name="name of the run's folder [default: stream, method, seed and time]",
     )
     run.add_argument(
@@ -101,13 +101,13 @@ def train_parser() -> Parser:
         type=_steps,
         default=argparse.SUPPRESS,
         metavar="N",
-        help="write a checkpoint every N steps beside those after every task",
+        help="also write a checkpoint every N steps, not only after every task",
     )
     run.add_argument(
         "--tracking-uri",
         default=argparse.SUPPRESS,
         metavar="URI",
-        help=f"MLflow server or store that shows the run [default: {TRACKING}, or none]",
+        help=f"MLflow server or store to which the run is logged [default: {TRACKING}, or none]",
     )
     add_fields(parser)
     return parser
@@ -133,8 +133,7 @@ def _train(arguments: list[str]) -> int:
         ):
             if used:
                 raise UserError(
-                    "--resume goes on with the run's own configuration and folder; leave out "
-                    f"{flag}."
+                    f"--resume uses the run's own configuration and folder; remove {flag}."
                 )
         stored = _stored(parsed.resume)
         config = merged(use_preset=False, layers=[stored["config"], *layers])
@@ -166,7 +165,7 @@ def _train(arguments: list[str]) -> int:
 
 def _taken(folder: Path) -> UserError:
     return UserError(
-        f"there is a run in {folder} already. Give another --exp-name, or go on with it: "
+        f"a run already exists in {folder}. Choose another --exp-name, or continue it: "
         + command_line("dynamos", "--resume", folder)
     )
 
@@ -178,11 +177,11 @@ def _stored(folder: Path) -> dict[str, Any]:
     """
     path = folder / "config.yaml"
     if not path.is_file():
-        raise UserError(f"--resume {folder}: no run there (it has no config.yaml).")
+        raise UserError(f"--resume {folder}: no run in this folder (config.yaml is missing).")
     stored = KEPT | read_yaml(path) | {"config": read_config(path)}
     if not isinstance(stored.get("started"), str):  # an exported network has a config.yaml, too
         raise UserError(
-            f"--resume {folder}: no run there (its config.yaml does not say when one `started`)."
+            f"--resume {folder}: no run in this folder (its config.yaml has no `started`)."
         )
     for name, usual in KEPT.items():
         value = stored[name]
@@ -190,7 +189,7 @@ def _stored(folder: Path) -> dict[str, Any]:
         text = name == "tracking_uri" and isinstance(value, str)
         if not (steps or text) and type(value) is not type(usual):
             raise UserError(
-                f"{name} {value!r} in {path} is not what --{name.replace('_', '-')} can be."
+                f"{name} {value!r} in {path} is not allowed for --{name.replace('_', '-')}."
             )
     return stored
 
@@ -239,7 +238,7 @@ def _run(
         if state is not None:
             trainer.load_state_dict(state)
         elif stored is not None:
-            print("no checkpoint to go on from: the run starts from its beginning", file=sys.stderr)
+            print("no checkpoint: the run starts again from the beginning", file=sys.stderr)
         try:
             # Also on a resume: options may have changed, and the images may be in another folder
             # now.
@@ -248,7 +247,7 @@ def _run(
                 yaml.safe_dump({"config": config.to_dict(), **options, **about}, sort_keys=False),
                 new=stored is None,
             )
-        except FileExistsError:  # another run of that name began while this one read its images
+        except FileExistsError:  # another run of that name started while this one read its images
             raise _taken(folder) from None
         print(
             f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, "
@@ -268,7 +267,8 @@ def _run(
             )
         except KeyboardInterrupt:
             print(
-                f"dynamos: interrupted; go on with: {command_line('dynamos', '--resume', folder)}",
+                "dynamos: interrupted; continue with: "
+                f"{command_line('dynamos', '--resume', folder)}",
                 file=sys.stderr,
             )
             return 130
@@ -279,7 +279,7 @@ def _run(
 def _ended(
     trainer: "Trainer", options: dict[str, Any], folder: Path, stored: dict[str, Any]
 ) -> bool:
-    """Whether a finished run has no task left; prints its summary then.
+    """Return True if a finished run has no task left, and print its summary.
 
     False if its last checkpoint is damaged.
     """
@@ -287,10 +287,10 @@ def _ended(
     from dynamos.display import print_summary
 
     state = checkpoints.latest(folder / "checkpoints")
-    if state is None:  # training it anew would lose its results
+    if state is None:  # training it again would lose its results
         raise UserError(
-            f"the run in {folder} is finished and has no checkpoint any more: nothing to go on "
-            "with."
+            f"the run in {folder} is finished and has no checkpoints left, so it cannot be "
+            "continued."
         )
     trainer.load_state_dict(state)
     if not trainer.done:
@@ -301,7 +301,7 @@ def _ended(
         if options[name] != stored[name] and name != "tracking_uri"
     ]
     if late:
-        raise UserError(f"the run in {folder} is finished: {', '.join(late)} would change nothing.")
+        raise UserError(f"the run in {folder} is finished: {', '.join(late)} would have no effect.")
     print_summary(trainer)
     return True
 

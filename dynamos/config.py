@@ -37,7 +37,7 @@ CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turn
 class Method:
     """A method: the kind of its network and its use of the buffer.
 
-    One training step serves all (trainer.py).
+    All methods share one training step (trainer.py).
     """
 
     gated: bool
@@ -68,62 +68,68 @@ class TrainConfig:
     model: str = setting(
         "dynamos",
         "what",
-        "method: gated network with rehearsal, gated without, dense with, dense without",
+        "method; dynamos: gated network with rehearsal, dynamos_sgd: gated without, "
+        "multi_scale: dense with, sgd: dense without",
         tuple(METHODS),
     )
     dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)
     data_path: str | None = setting(
         None, "what", "folder that holds MNIST or SVHN (the digits are embedded)"
     )
-    buffer_size: int = setting(500, "what", "images the rehearsal buffer holds", AT_LEAST_ONE)
+    buffer_size: int = setting(500, "what", "size of the rehearsal buffer, in images", AT_LEAST_ONE)
     seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
     evaluate_on: str = setting(
         "test",
         "what",
-        "images to evaluate on; with `validation` a fixed 10 % of the "
-        "training images is held out for it, with `test` all are trained on",
+        "images to evaluate on: `validation` holds out a fixed 10 % of the training images, "
+        "`test` trains on all of them",
         ("validation", "test"),
     )
 
     n_epochs: int = setting(
         1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE
     )
-    batch_size: int = setting(10, "stream", "stream images per step", AT_LEAST_ONE)
-    classes_per_task: int = setting(2, "stream", "classes each task brings (seq-*)", AT_LEAST_ONE)
+    batch_size: int = setting(10, "stream", "stream images per training step", AT_LEAST_ONE)
+    classes_per_task: int = setting(2, "stream", "classes per task (seq-*)", AT_LEAST_ONE)
     n_tasks: int | None = setting(
-        None, "stream", "tasks to learn; default: as many as the classes fill (seq-*)", AT_LEAST_ONE
+        None,
+        "stream",
+        "number of tasks (seq-*); default: as many as the classes allow",
+        AT_LEAST_ONE,
     )
     class_order_seed: int | None = setting(
         None,
         "stream",
-        "seed that shuffles which classes come when; default: 0, 1, 2, ... (seq-*)",
+        "seed that shuffles the order of the classes (seq-*); default: 0, 1, 2, ...",
         SEEDS,
     )
     max_train_images_per_task: int | None = setting(
         None,
         "stream",
-        "train on the first so many images of each task only; rotating streams share them "
-        "evenly among the digits",
+        "train on the first N images of each task only; in rotating streams N is the total, "
+        "spread evenly over the digits",
         AT_LEAST_ONE,
     )
 
     lr: float = setting(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
-    minibatch_size: int = setting(10, "optimisation", "buffer images per step", AT_LEAST_ONE)
+    minibatch_size: int = setting(
+        10, "optimisation", "buffer images per training step", AT_LEAST_ONE
+    )
     alpha: float = setting(
-        0.2, "optimisation", "weight of matching stored class logits", NOT_NEGATIVE
+        0.2, "optimisation", "weight of the distance to the stored class logits", NOT_NEGATIVE
     )
     beta: float = setting(
-        2.0, "optimisation", "weight of the buffer images' own loss", NOT_NEGATIVE
+        2.0, "optimisation", "weight of the loss of buffer images with their labels", NOT_NEGATIVE
     )
     policy_alpha: float = setting(
-        0.2, "optimisation", "weight of matching stored policy logits", NOT_NEGATIVE
+        0.2, "optimisation", "weight of the distance to the stored policy logits", NOT_NEGATIVE
     )
 
     keep_ratio: float = setting(
         0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1)
     )
     policy_penalty: float = setting(
-        -500.0, "gates", "factor on the reward of a wrong prediction; never positive", Range(high=0)
+        -500.0, "gates", "factor on the reward of a wrong prediction; negative or 0", Range(high=0)
     )
     reward_weight: float = setting(
         0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE
@@ -131,7 +137,7 @@ class TrainConfig:
     prototype_loss: float = setting(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
     temperature: float = setting(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
     hidden_dim_ratio: int = setting(
-        16, "gates", "channels over hidden units in an agent", AT_LEAST_ONE
+        16, "gates", "channels of an agent divided by its hidden units", AT_LEAST_ONE
     )
     infer_mode: str = setting("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
     inf_thresh: float = setting(
@@ -139,11 +145,9 @@ class TrainConfig:
     )
     warmup: bool = setting(False, "gates", "bypass the gates at the start of the first task")
     warmup_epochs: int = setting(
-        10, "gates", "warm-up of a first task that has more epochs than this", AT_LEAST_ONE
+        10, "gates", "epochs of warm-up, if the first task has more epochs than this", AT_LEAST_ONE
     )
-    warmup_steps: int = setting(
-        10, "gates", "warm-up of any other first task, in steps", AT_LEAST_ONE
-    )
+    warmup_steps: int = setting(10, "gates", "steps of warm-up otherwise", AT_LEAST_ONE)
 
     nf: int = setting(
         32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16)
@@ -152,10 +156,10 @@ class TrainConfig:
     device: str = setting("auto", "machine", "auto, cpu, cuda or cuda:N")
     threads: int = setting(1, "machine", "CPU threads of one training run", Range(1, 1024))
     precision: str = setting(
-        "fp32", "machine", "arithmetic of the forward and backward pass", ("fp32", "bf16")
+        "fp32", "machine", "precision of the forward and backward pass", ("fp32", "bf16")
     )
     step_mode: str = setting(
-        "eager", "machine", "how a training step is executed", ("eager", "compile")
+        "eager", "machine", "execution of a training step", ("eager", "compile")
     )
     deterministic: bool = setting(
         False, "machine", "refuse operations that may differ from run to run"
@@ -163,8 +167,8 @@ class TrainConfig:
     log_every: int = setting(
         0,
         "machine",
-        "keep the means of the loss's terms and of what each gate keeps over every "
-        "so many steps, in curve.csv and event files; 0: none",
+        "every N steps, write the means of the loss terms and of the fraction that each gate "
+        "keeps to curve.csv and event files; 0: never",
         Range(0, 10**14),
     )
 
@@ -182,7 +186,7 @@ class TrainConfig:
                 if getattr(self, name) != default(name):
                     raise UserError(
                         f"{name} {getattr(self, name)} does not apply to {self.dataset}, which is "
-                        f"one pass without task borders; leave it at {default(name)}."
+                        f"one pass without task boundaries; keep the default {default(name)}."
                     )
 
     @classmethod
@@ -214,9 +218,9 @@ def most_tasks(config: TrainConfig) -> int:
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Names of the fields whose difference keeps a run of `b` from resuming a checkpoint of `a`.
+    """Names of the differing fields that keep a run of `b` from resuming a checkpoint of `a`.
 
-    `data_path` may differ, for a checkpoint holds the hashes of its images, and so may `log_every`.
+    `data_path` and `log_every` may differ: a checkpoint holds the hashes of its images.
     """
     return sorted(
         name
@@ -269,9 +273,9 @@ def checked(name: str, value: Any) -> Any:
 
 
 def parsed(name: str, text: str) -> Any:
-    """Return the field's value that `text` on a command line stands for.
+    """Return the value of a field that `text` on a command line denotes.
 
-    UserError if it stands for none.
+    UserError if it denotes none.
     """
     if name not in FIELDS:
         raise unknown("field", name, FIELDS)
@@ -317,7 +321,7 @@ class UniqueKeys:
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
                 raise DoubledKey(
-                    f"{name} stands twice, in lines {lines[name]} and {line}; leave one of them"
+                    f"{name} is given twice, in lines {lines[name]} and {line}; remove one"
                 )
             lines[name] = line
         return super().construct_mapping(node, deep)  # type: ignore[misc]
@@ -330,7 +334,7 @@ class _Reader(UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # typ
 def read_yaml(path: AnyPath) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
-    UserError if the file is missing, unreadable or no mapping.
+    UserError if the file is missing, unreadable or not a mapping.
     """
     try:
         content = yaml.load(path.read_bytes(), _Reader)

@@ -167,7 +167,8 @@ def _paired(source: str, path: Path, pixels: Tensor, labels: Tensor) -> Images:
 def _folder(data: str, folder: Path | None) -> Path:
     if folder is None:
         raise UserError(
-            f"{data} needs data_path (--data-path DIR): the folder that holds or shall hold it."
+            f"{data} needs data_path (--data-path DIR), the folder of the data. --download creates "
+            "it."
         )
     return local_path(folder)
 
@@ -193,7 +194,7 @@ def _found(data: str, folder: Path, places: list[Path], wanted: list[str]) -> li
     files = _first(places, wanted)
     if files is None:
         where = ", ".join(str(p) for p in places)
-        missing = "" if folder.is_dir() else ", which is no folder"
+        missing = "" if folder.is_dir() else ", which is not a folder"
         raise UserError(
             f"no {data} under data_path {folder}{missing}: expected {' and '.join(wanted)}, or the "
             f"same with .gz, in one of {where}. `dynamos --download` fetches it."
@@ -213,8 +214,8 @@ def _download(data: str, folder: Path, fetch: Callable[[Any], object]) -> None:
     # archive.
     except (OSError, RuntimeError, EOFError, HTTPException, zlib.error) as error:
         raise RunError(
-            f"downloading {data} to {folder} failed: {type(error).__name__}: {error}. Where there "
-            "is no network, put its files there by hand."
+            f"downloading {data} to {folder} failed: {type(error).__name__}: {error}. Without "
+            "a network, copy the files there yourself."
         ) from error
 
 
@@ -224,9 +225,9 @@ def _torchvision() -> Any:
     # A torchvision built for another torch raises any of these.
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise UserError(
-            "--download needs torchvision, which cannot be imported here beside torch "
-            f"{torch.__version__} ({error}). Install the torchvision that was built for it, from "
-            "where this torch is from, or put the files under --data-path by hand."
+            "--download needs torchvision, which cannot be imported with torch "
+            f"{torch.__version__} ({error}). Install the matching torchvision from the same "
+            "source, or copy the files to --data-path."
         ) from None
     return torchvision.datasets
 
@@ -237,11 +238,11 @@ def _idx(path: Path, rank: int) -> Tensor:
         with _opened(path) as file:
             content = file.read()
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise UserError(f"{path} is not a whole gzip file: {error}.") from None
+        raise UserError(f"{path} is not a complete gzip file: {error}.") from None
     shape = tuple(int.from_bytes(content[4 + 4 * i : 8 + 4 * i]) for i in range(rank))
     if content[:4] != bytes([0, 0, 8, rank]) or len(content) != 4 + 4 * rank + math.prod(shape):
         raise UserError(
-            f"{path} is not a whole IDX file of {'images' if rank == 3 else 'labels'}: unsigned "
+            f"{path} is not a complete IDX file of {'images' if rank == 3 else 'labels'}: unsigned "
             f"bytes of rank {rank}."
         )
     return torch.from_numpy(np.frombuffer(content, np.uint8, offset=4 + 4 * rank).copy()).reshape(

@@ -22,7 +22,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def lacks_memory(error: Exception) -> bool:
-    """Whether an error means too little memory, of the machine or of the GPU."""
+    """True if an error means too little memory, of the machine or of the GPU."""
     # torch's CPU allocator raises a plain RuntimeError.
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(
         error

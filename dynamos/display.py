@@ -123,9 +123,9 @@ def print_summary(trainer: Trainer) -> None:
     )
     console.print(
         f"compute: {result.macs / 1e6:.2f} M multiply-accumulates per image, agents included, if "
-        f"dropped channels are skipped; the dense network's {dense / 1e6:.2f} M times "
-        f"{result.compute:.3f}. That is saved in principle only: the network trained and evaluated "
-        "here masks its channels, computes all of them and saves nothing.",
+        f"dropped channels are skipped, {result.compute:.3f} of the dense network's "
+        f"{dense / 1e6:.2f} M. This saving is in principle only: the masked network, which was "
+        "trained and evaluated here, computes all channels.",
         soft_wrap=True,
     )
 

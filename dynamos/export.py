@@ -20,7 +20,7 @@ WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
 def trained(run: Path) -> tuple[TrainConfig, ResNet, int]:
     """(configuration, network in evaluation mode, tasks learned) of a run's newest checkpoint."""
     if not run.is_dir():
-        raise UserError(f"no run in {run}: there is no such folder.")
+        raise UserError(f"no run in {run}: folder not found.")
     found = from_checkpoints(run / "checkpoints")
     if found is None:
         raise CheckpointError(f"no readable checkpoint in {run / 'checkpoints'}.")

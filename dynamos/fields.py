@@ -93,7 +93,7 @@ class Setting:
             value = int(value)
         if not isinstance(value, self.kind) or (self.kind is not bool and isinstance(value, bool)):
             raise UserError(f"{name} {value!r} is not {_WORDS[self.kind]}.")
-        if type(value) is not self.kind:  # an enum's member, which no checkpoint could be read with
+        if type(value) is not self.kind:  # a member of an enum, which makes a checkpoint unreadable
             return str.__str__(value) if self.kind is str else self.kind(value)
         return value
 
@@ -156,7 +156,7 @@ def words(kind: type) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value with Python's own types, as YAML and JSON need them.
+    """The value in plain Python types, as YAML and JSON need them.
 
     Numbers and arrays of numpy, pandas and torch are converted, inside containers too.
     """

@@ -23,8 +23,8 @@ def local_path(text: str | Path) -> Path:
     except UnicodeEncodeError:  # JSON and YAML cannot hold it
         raise UserError(f"{str(text)!r} is not UTF-8.") from None
     except (RuntimeError, ValueError) as error:
-        # ~ and no such user; links in a circle; a null character
-        raise UserError(f"{str(text)!r} is no path: {error}.") from None
+        # ~ with an unknown user; links in a circle; a null character
+        raise UserError(f"{str(text)!r} is not a path: {error}.") from None
 
 
 def any_path(text: str) -> AnyPath:
@@ -51,7 +51,7 @@ def any_path(text: str) -> AnyPath:
         # the store's package raises many types: credentials, rights, the network
         raise UserError(f"{text} cannot be used: {error}") from error
     if not (path.drive and there):
-        raise UserError(f"{text}: there is no bucket {path.drive!r}.")
+        raise UserError(f"{text}: no bucket is named {path.drive!r}.")
     return path
 
 

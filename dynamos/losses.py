@@ -23,7 +23,7 @@ def gate_reward(
 
     Args:
         actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
-        correct: (N,) bool, whether each image was classified correctly.
+        correct: (N,) bool, True if an image was classified correctly.
         keep_ratio: fraction of channels to keep.
         policy_penalty: factor on the reward of a wrong prediction, at most 0.
     """
@@ -72,7 +72,7 @@ def masked_prototype_loss(policy_logits: Tensor, labels: Tensor, correct: Tensor
 
 
 def correctness(output: Output, labels: Tensor) -> Tensor:
-    """(N,) bool: whether each image's largest logit is its label's."""
+    """(N,) bool: True if the largest logit of an image is at its label."""
     return output.logits.argmax(1) == labels
 
 

@@ -41,7 +41,7 @@ class TaskResult:
     policy_entropy: float  # mean entropy of a channel's keep probability, nats
     # expected multiply-accumulates per image if dropped channels are skipped, agents included
     macs: float
-    compute: float  # macs over those of the dense network
+    compute: float  # macs divided by the macs of the dense network
     train_loss: float  # mean over the task's last epoch; unbounded below, not a measure of progress
     train_accuracy: float  # on stream batches before their step, last epoch
     steps: int  # training steps of the whole run so far
@@ -53,7 +53,7 @@ class TaskResult:
 
     @property
     def final(self) -> bool:
-        """Whether every task has been seen."""
+        """True if every task has been seen."""
         return self.task == self.n_tasks - 1
 
     def metrics(self) -> dict[str, float]:

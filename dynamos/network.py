@@ -310,7 +310,7 @@ class ResNet(nn.Module):
 
 
 def build_network(config: TrainConfig, num_classes: int) -> ResNet:
-    """Build the network of config.model on the CPU, its weights drawn from config.seed alone."""
+    """Build the network of config.model on the CPU, its weights drawn from config.seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         network = ResNet(config, num_classes, METHODS[config.model].gated)

@@ -1,4 +1,4 @@
-"""Standard output and error whose failures (full device, closed pipe) do not end the work."""
+"""Standard output and error that survive failures: a full device, a closed pipe."""
 
 import os
 import sys

@@ -50,7 +50,7 @@ class Recorder:
         """Called with every new point of Trainer.curve."""
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Called after every task, which has been learned and evaluated."""
+        """Called after every task is learned and evaluated."""
 
     def end(self, trainer: Trainer) -> None:
         """Called after the last task."""
@@ -120,7 +120,7 @@ def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
 
 
 class Checkpoints(Recorder):
-    """Saves the run's state after every task and, with `every`, after so many steps."""
+    """Saves the run's state after every task and, with `every`, every `every` steps."""
 
     def __init__(self, folder: Path, every: int | None = None) -> None:
         self.folder, self.every = folder, every
@@ -190,7 +190,7 @@ class ResultFile(Recorder):
 
 
 def finished(path: Path) -> bool:
-    """Whether the result.json at `path` is undamaged and from a finished run."""
+    """True if the result.json at `path` is undamaged and from a finished run."""
     try:
         content = json.loads(path.read_text())
     except (FileNotFoundError, ValueError):
@@ -272,9 +272,9 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 
     Values missing in the file or the row are empty, and the columns task1, ... come first.
 
-    With `once`, a row that the file has is not added again. An empty hidden file beside it serves
-    as a lock: runs that end together would lose each other's rows. It stays, for another run may be
-    waiting for it.
+    With `once`, a row that the file has is not added again. An empty hidden file beside it is a
+    lock: runs that end together would lose each other's rows. It stays, because another run may
+    wait for it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.with_name(f".{path.name}.lock").open("w") as lock:
@@ -298,19 +298,19 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """(columns, rows) of a CSV file, both empty if it is missing.
 
-    UserError if it is damaged or no such table.
+    UserError if it is damaged or not such a table.
     """
     try:
-        # a spreadsheet puts a byte-order mark before it
+        # a spreadsheet puts a byte-order mark at the beginning
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             rows, columns = list(reader), list(reader.fieldnames or ())
     except FileNotFoundError:
         return [], []
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path} is damaged: {error}. Mend it or move it away.") from None
+        raise UserError(f"{path} is damaged: {error}. Repair it or move it.") from None
     if why := _not_ours(columns, rows):
-        raise UserError(f"{path} is damaged: {why}. Mend it or move it away.")
+        raise UserError(f"{path} is damaged: {why}. Repair it or move it.")
     return columns, rows
 
 
@@ -318,18 +318,18 @@ def _not_ours(columns: list[str], rows: list[dict[str, str]]) -> str | None:
     """The reason that a table cannot take a row; None if it can."""
     twice = [name for name in columns if columns.count(name) > 1]
     if twice:
-        return f"its column {twice[0]!r} is there {columns.count(twice[0])} times"
+        return f"its column {twice[0]!r} appears {columns.count(twice[0])} times"
     if columns and "task1" not in columns:
         other = next((mark for mark in ";\t" if mark in columns[0]), None)
         return "it has no column task1" + (
             ""
             if other is None
-            else f"; a spreadsheet may have saved it with {other!r} "
-            "between its columns, which commas belong between"
+            else f"; its columns are separated by {other!r} instead of commas, perhaps by a "
+            "spreadsheet"
         )
     # DictReader puts the surplus values of a line under None.
     long = next((number for number, row in enumerate(rows, 1) if None in row), None)
-    return None if long is None else f"its row {long} has more values than there are columns"
+    return None if long is None else f"its row {long} has more values than columns"
 
 
 class CurveFile(Recorder):

@@ -46,7 +46,7 @@ def alone(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise UserError(f"the run in {folder} is going on in another process.") from None
+            raise UserError(f"the run in {folder} is running in another process.") from None
         yield
 
 
@@ -74,7 +74,7 @@ def train(
         trainer: the run.
         options: values of arguments.OPTIONS.
         places: paths of the files.
-        row: columns of the CSV row beside results and configuration.
+        row: further columns of the CSV row, after results and configuration.
         started: time of the run's first start.
         checkpoints: recorder that makes the run resumable, if it is.
         mirror: recorder that shows the run elsewhere, if any.
@@ -89,8 +89,8 @@ def train(
             recorders.append(CurveFile(places.result.with_name(CURVE)))
         # Last but the checkpoints: a resumed run writes again what a kill prevented here.
         recorders.append(ResultFile(places.result, {"notes": options["notes"]}, started))
-        # The mirror comes after the checkpoint, so that a resumed run does not measure anew what
-        # the mirror has.
+        # The mirror comes after the checkpoint, so that a resumed run does not measure again
+        # what the mirror has.
         recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)

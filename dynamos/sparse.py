@@ -179,7 +179,7 @@ class Predictor:
 
 
 def skipping_pays(channels: int, image_size: tuple[int, int]) -> bool:
-    """Whether skipping channels saves time for this many gated channels and images of (H, W)."""
+    """True if skipping channels saves time for N gated channels and images of (H, W)."""
     height, width = ((size + 1) // 2 for size in image_size)
     return 9 * channels * channels * height * width >= SKIPPING_PAYS_FROM
 

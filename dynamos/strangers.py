@@ -17,8 +17,8 @@ def strangers(*packages: str) -> Iterator[str]:
             Path(place, f"{_OURS[package]}.py").is_file() for place in places
         ):
             yield (
-                f"{spec.origin or places[0]} comes before Dynamos's package {package!r}, which is "
-                "needed here: rename it, or work in another folder"
+                f"{spec.origin or places[0]} shadows the package {package!r} of Dynamos: "
+                "rename it, or work in another folder"
             )
 
 

@@ -45,7 +45,7 @@ class Stream:
 
     @property
     def rotating(self) -> bool:
-        """Whether the stream has no task borders."""
+        """True if the stream has no task boundaries."""
         return self.name in ROTATING
 
     @property
@@ -54,7 +54,7 @@ class Stream:
         return tuple(self.train[0].pixels.shape[1:])
 
     def batches(self, task: int, epoch: int, config: TrainConfig) -> list[Batch]:
-        """Return the batches of one epoch, a function of (seed, task, epoch) alone."""
+        """Return the batches of one epoch, a function of (seed, task, epoch) only."""
         draws = np.random.default_rng([config.seed, task, epoch])
         return self.order(self.train[task], config.batch_size, draws)
 
@@ -114,7 +114,7 @@ def load_stream(
         missing = set(chain(*tasks)) - set(part.labels.unique().tolist())
         if missing:
             raise UserError(
-                f"the {name} images of {config.dataset} have none of class {min(missing)}."
+                f"the {name} images of {config.dataset} have no image of class {min(missing)}."
             )
     cut = _first_of_each_class if config.dataset in ROTATING else _first_images
     make_evaluation = _turned if config.dataset in ROTATING else _of_classes
@@ -150,8 +150,8 @@ def validation_split(labels: Tensor) -> tuple[Tensor, Tensor]:
         )
     except ValueError as error:
         raise UserError(
-            f"{len(labels)} training images are too few to hold out a tenth of every class for "
-            f"validation: {error}"
+            f"{len(labels)} training images are too few for a validation set of a tenth of every "
+            f"class: {error}"
         ) from None
     return torch.from_numpy(np.sort(kept)), torch.from_numpy(np.sort(held_out))
 

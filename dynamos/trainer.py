@@ -115,7 +115,7 @@ class Trainer:
 
     @property
     def done(self) -> bool:
-        """Whether every task has been learned and evaluated."""
+        """True if every task has been learned and evaluated."""
         return len(self.results) == self.n_tasks
 
     def __iter__(self) -> Iterator[TaskResult]:
@@ -212,7 +212,7 @@ class Trainer:
                 self._since_point += 1
 
     def _add_point(self) -> None:
-        """End a stretch of the curve, if one has begun; only here the host waits for its sums."""
+        """End a stretch of the curve, if one has started. Only here the host waits for the sums."""
         if self._since_point == 0:
             return
         names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]
@@ -251,9 +251,9 @@ class Trainer:
 
         Eager for others, and if compiling fails.
 
-        Each shape compiles anew, for minutes on a CPU. So only the most frequent kind of step is
-        compiled: a whole batch, gates active, the full number of replayed images. A failure is a
-        warning.
+        Each shape is compiled separately, for minutes on a CPU. So only the most frequent kind of
+        step is compiled: a whole batch, gates active, the full number of replayed images. A
+        failure is a warning.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
@@ -278,7 +278,7 @@ class Trainer:
                 return compiled(*arguments)
             except torch._dynamo.exc.TorchDynamoException as error:
                 log.warning(
-                    "step_mode compile is not available here, going on with eager: %s",
+                    "step_mode compile is not available, using eager: %s",
                     str(error).strip().splitlines()[0],
                 )
                 self._loss = self._eager_loss
@@ -299,7 +299,7 @@ class Trainer:
         )
 
     def _warming_up(self) -> bool:
-        """Whether the gates are bypassed in this step: only at the start of the first task."""
+        """True if the gates are bypassed in this step: only at the start of the first task."""
         if not (self.config.warmup and self.method.gated and self.task == 0):
             return False
         if self.config.n_epochs > self.config.warmup_epochs:
@@ -489,11 +489,11 @@ class Trainer:
                 f"{', '.join(others)}."
             )
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
-            raise UserError("the checkpoint was made on other images than these.")
+            raise UserError("the checkpoint was made with other images.")
         if len(state["generator"]) != len(self.generator.get_state()):
             raise UserError(
-                f"the checkpoint was made on another kind of device than {self.device.type}, whose "
-                "random numbers are others; go on with --device as it was."
+                f"the checkpoint was made on another kind of device than {self.device.type}, with "
+                "other random numbers; resume with the same --device."
             )
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -531,6 +531,6 @@ def check_fit(config: TrainConfig, stream: Stream) -> None:
     steps = len(stream.batches(0, 0, config)) * config.n_epochs
     if config.warmup_steps >= steps:
         raise UserError(
-            f"warmup_steps {config.warmup_steps} would swallow the whole first task, which has "
-            f"{steps} steps; it must be less."
+            f"warmup_steps {config.warmup_steps} would cover the whole first task, which has "
+            f"{steps} steps; set it lower."
         )

@@ -123,8 +123,7 @@ def test_a_users_module_of_one_of_our_names_is_named_and_our_commands_do_not_see
         [sys.executable, "notebook.py"], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stderr.splitlines()[-1].startswith(
-        f"ImportError: {tmp_path / name}.py comes before Dynamos's package '{name}', which is "
-        "needed here: rename it"
+        f"ImportError: {tmp_path / name}.py shadows the package '{name}' of Dynamos: rename it"
     )
     for command in (
         [sys.executable, "-m", "tune.cli"],

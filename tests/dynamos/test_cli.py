@@ -138,7 +138,7 @@ def test_of_two_runs_that_start_together_one_has_the_folder(tmp_path, capsys, mo
 
     monkeypatch.setattr(run, "build", while_the_other_begins)
     assert main([*small_flags(seed=1), *flags]) == 2
-    assert f"there is a run in {tmp_path / 'e'} already" in one_line_error(capsys)
+    assert f"a run already exists in {tmp_path / 'e'}" in one_line_error(capsys)
     assert read_config(tmp_path / "e" / "config.yaml")["seed"] == 2
     assert json.loads((tmp_path / "e" / "result.json").read_text())["config"]["seed"] == 2
 
@@ -277,7 +277,7 @@ def test_an_exported_network_is_no_run(tmp_path, capsys):
     export.write(small(), build_network(small(), 10), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["--resume", str(tmp_path)]) == 2
-    assert "no run there" in one_line_error(capsys)
+    assert "no run in this folder" in one_line_error(capsys)
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -302,7 +302,7 @@ def test_a_damaged_result_file_is_written_again(content, finished):
 def test_what_a_finished_run_cannot_leave_any_more_is_refused(flags, named, finished, capsys):
     before = (finished / "config.yaml").read_bytes()
     assert main(["--resume", str(finished), *flags]) == 2
-    assert f"is finished: {named} would change nothing" in one_line_error(capsys)
+    assert f"is finished: {named} would have no effect" in one_line_error(capsys)
     assert (finished / "config.yaml").read_bytes() == before
     assert main(["--resume", str(finished), "--notes", ""]) == 0  # as it is
 
@@ -396,7 +396,7 @@ def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(interrupted, capsy
     capsys.readouterr()
     with run.alone(interrupted):
         assert main(["--resume", str(interrupted)]) == 2
-        assert "is going on in another process" in one_line_error(capsys)
+        assert "is running in another process" in one_line_error(capsys)
     assert main(["--resume", str(interrupted)]) == 0
 
 
@@ -404,7 +404,7 @@ def test_a_finished_run_without_its_checkpoints_keeps_its_results(finished, caps
     shutil.rmtree(finished / "checkpoints")
     before = (finished / "result.json").read_bytes()
     assert main(["--resume", str(finished)]) == 2
-    assert "is finished and has no checkpoint any more" in one_line_error(capsys)
+    assert "is finished and has no checkpoints left" in one_line_error(capsys)
     assert (finished / "result.json").read_bytes() == before
 
 
@@ -540,7 +540,7 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
     for i, result in enumerate(results):
         line = next(line for line in shown.splitlines() if line.startswith(f"task {i + 1}/2"))
         assert f"{result['class_il']:.2f}" in line and f"{result['task_il']:.2f}" in line
-    assert "saves nothing" in shown
+    assert "computes all channels" in shown
     by_task = (
         [
             f"{c:.2f} / {t:.2f}"

@@ -169,7 +169,7 @@ def test_missing_data_names_folder_files_and_flag(tmp_path):
         "--download",
     ):
         assert text in str(error.value)
-    with pytest.raises(UserError, match="nowhere, which is no folder"):
+    with pytest.raises(UserError, match="nowhere, which is not a folder"):
         data.mnist(tmp_path / "nowhere", True, False)
 
 

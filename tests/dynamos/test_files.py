@@ -51,7 +51,7 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path)
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "a\0b"])
 def test_a_path_that_cannot_be_is_a_user_error(text):
     for path in (any_path, local_path):
-        with pytest.raises(UserError, match="is no path"):
+        with pytest.raises(UserError, match="is not a path"):
             path(text)
 
 

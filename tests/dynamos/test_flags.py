@@ -196,7 +196,7 @@ def test_only_fetching_needs_a_torchvision_that_fits(command, tmp_path, monkeypa
     assert main(flags) == 2
     said = one_line(capsys)
     assert (
-        f"beside torch {torch.__version__} (operator torchvision::nms does not exist). Install the"
+        f"with torch {torch.__version__} (operator torchvision::nms does not exist). Install the"
         in said
     )
     write_mnist(tmp_path / "data" / "MNIST" / "raw", np.random.default_rng(0))

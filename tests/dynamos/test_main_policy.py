@@ -255,7 +255,7 @@ def test_a_name_whose_run_goes_on_is_refused(tmp_path, capsys):
     capsys.readouterr()
     with alone(models):
         assert main_policy.main(flags) == 2
-    assert "is going on in another process" in capsys.readouterr().err
+    assert "is running in another process" in capsys.readouterr().err
     assert (models / "task_final.pth").read_bytes() == before
 
 

@@ -179,7 +179,7 @@ DAMAGES = {
 def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
     path = tmp_path / "mean_accs.csv"
     path.write_bytes(damage)
-    with pytest.raises(UserError, match="mean_accs.csv is damaged: .* move it away"):
+    with pytest.raises(UserError, match="mean_accs.csv is damaged: .* or move it"):
         append_row(path, {"task1": 1.0})
     assert path.read_bytes() == damage
 
@@ -205,7 +205,7 @@ def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
 def test_a_table_with_other_marks_between_its_columns_says_so(delimiter, tmp_path):
     (tmp_path / "mean_accs.csv").write_text(f"task1{delimiter}seed\n1{delimiter}2\n")
     with pytest.raises(
-        UserError, match=f"with {delimiter!r} between its columns".replace("\\", "\\\\")
+        UserError, match=f"separated by {delimiter!r} instead of commas".replace("\\", "\\\\")
     ):
         append_row(tmp_path / "mean_accs.csv", {"task1": 1.0})
 

@@ -311,6 +311,6 @@ def test_a_class_without_images_is_a_user_error(tmp_path):
     write_mnist(tmp_path / "raw", np.random.default_rng(0), per_class=1)
     path = tmp_path / "raw" / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-10] + bytes([0, 1, 2, 3, 3, 5, 6, 7, 8, 9]))
-    with pytest.raises(UserError, match="test images of seq-mnist have none of class 4"):
+    with pytest.raises(UserError, match="test images of seq-mnist have no image of class 4"):
         stream(tmp_path, dataset="seq-mnist")
     assert len(stream(tmp_path, dataset="seq-mnist", n_tasks=2).tasks) == 2

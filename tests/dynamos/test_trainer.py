@@ -523,8 +523,8 @@ def test_a_warm_up_in_steps_goes_on_over_short_epochs(warmup_steps):
 
 
 @pytest.mark.parametrize("values", [dict(warmup_steps=4), dict(warmup_steps=8, n_epochs=2)])
-def test_a_warm_up_that_swallows_the_first_task_is_an_error(values):
-    with pytest.raises(UserError, match="swallow"):
+def test_a_warm_up_that_covers_the_first_task_is_an_error(values):
+    with pytest.raises(UserError, match="would cover"):
         Trainer(small(**values))
 
 

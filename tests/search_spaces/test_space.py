@@ -94,10 +94,10 @@ def test_a_field_twice_in_a_space_or_in_points_is_refused(tmp_path: Path) -> Non
         "parameters:\n  lr: {low: 0.1, high: 1}\n  nf: {choices: [8]}\n"
         "  lr: {low: 0.01, high: 0.02}\n"
     )
-    with pytest.raises(UserError, match="mine.yaml: lr stands twice, in lines 2 and 4"):
+    with pytest.raises(UserError, match="mine.yaml: lr is given twice, in lines 2 and 4"):
         read_space(str(tmp_path / "mine.yaml"))
     (tmp_path / "points.yaml").write_text("points:\n- {lr: 0.1,\n   lr: 0.2}\n")
-    with pytest.raises(UserError, match="points.yaml: lr stands twice, in lines 2 and 3"):
+    with pytest.raises(UserError, match="points.yaml: lr is given twice, in lines 2 and 3"):
         read_points(tmp_path / "points.yaml")
 
 

@@ -155,7 +155,8 @@ def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(
         sweep("two-stream", ONCE, space=passes, report_on=ROTATED)
     assert str(error.value) == (
         "--report-on dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
-        "does not apply to digits-360, which is one pass without task borders; leave it at 1."
+        "does not apply to digits-360, which is one pass without task boundaries; keep the "
+        "default 1."
     )
     once = SearchSpace.from_dict("once", {"parameters": {"n_epochs": {"choices": [1]}}})
     assert (

@@ -138,7 +138,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
         (
             ["--set", "max_train_images_per_task=20"],
-            "warmup_steps 10 would swallow the whole first task",
+            "warmup_steps 10 would cover the whole first task",
         ),
         (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
         (["--name", "../elsewhere"], "--name '../elsewhere': a sweep's name has 1 to 120 letters"),
@@ -169,13 +169,13 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--gpu-budget", "1h"], "--gpu-budget: these trials use no GPU"),
         (["--cpu-budget", "0s"], "--cpu-budget 0s is out of range"),
         (["--points", "/nowhere.yaml"], "no file /nowhere.yaml"),
-        (["--points", "~nosuch/x"], "'~nosuch/x' is no path"),
-        (["--data-path", "~nosuch/x"], "'~nosuch/x' is no path"),
+        (["--points", "~nosuch/x"], "'~nosuch/x' is not a path"),
+        (["--data-path", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (
             ["--protocol", "two-stream", "--report-on", "data_path=~nosuch/x"],
-            "'~nosuch/x' is no path",
+            "'~nosuch/x' is not a path",
         ),
-        (["--space", "~nosuch/x"], "'~nosuch/x' is no path"),
+        (["--space", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (
             ["--ledger-url", "postgresql://me:pw@host/db"],
             "a password does not belong in a sweep's files",
@@ -214,7 +214,7 @@ def test_a_baseline_that_is_no_path(
 ) -> None:
     assert main(["confirm", "s", "--storage", str(stored), "--baseline", "~nosuch/x", *there]) == 2
     said = capsys.readouterr().err
-    assert "'~nosuch/x' is no path" in said and len(said.splitlines()) == 1
+    assert "'~nosuch/x' is not a path" in said and len(said.splitlines()) == 1
 
 
 def test_a_bad_extension(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

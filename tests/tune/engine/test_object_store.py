@@ -113,7 +113,7 @@ def test_a_killed_sweep_goes_on_from_the_store(bucket: None, tmp_path: Path) -> 
 def test_what_is_missing_is_said_in_one_line(
     bucket: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match="s3://nowhere/runs: there is no bucket 'nowhere'"):
+    with pytest.raises(UserError, match="s3://nowhere/runs: no bucket is named 'nowhere'"):
         any_path("s3://nowhere/runs")
     for flags, said in (
         ([], "needs --ledger-url"),

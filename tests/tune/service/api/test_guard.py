@@ -215,8 +215,8 @@ def test_every_change_is_a_line_in_the_log_and_no_secret_is(
     [
         (["--host", "0.0.0.0"], "it needs a token"),
         (["--host", "::"], "it needs a token"),
-        (["--token-file", "~nosuch/x"], "'~nosuch/x' is no path"),
-        (["--data-path", "~nosuch/x"], "'~nosuch/x' is no path"),
+        (["--token-file", "~nosuch/x"], "'~nosuch/x' is not a path"),
+        (["--data-path", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (["--token-file", "none"], "cannot be read"),
         (["--token-file", "short"], "holds no token"),
         (["--port", "65536"], "from 0 to 65535"),
