@@ -23,9 +23,10 @@ from torch import Tensor
 from dynamos.buffer import Buffer
 from dynamos.config import TrainConfig, preset
 from dynamos.data import Images, as_input
+from dynamos.evaluation import BATCH
 from dynamos.metrics import TaskResult
 from dynamos.streams import Batch
-from dynamos.trainer import EVALUATION_BATCH, Trainer
+from dynamos.trainer import Trainer
 
 
 class SlippedBuffer(Buffer):
@@ -128,7 +129,7 @@ def _accuracy(trainer: Trainer, images: int) -> float:
     trainer.network.eval()
     hits = 0
     with torch.inference_mode():
-        for part in chosen.split(EVALUATION_BATCH):
+        for part in chosen.split(BATCH):
             logits = trainer.network(as_input(pixels[part], tasks[0].white)).logits
             hits += int((logits.argmax(1) == labels[part]).sum())
     trainer.network.train()

@@ -33,9 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.plain import PlainResNet, rotate_singly
 from dynamos.config import METHODS, TrainConfig, preset
 from dynamos.data import Images, as_input
+from dynamos.evaluation import BATCH
 from dynamos.network import original_state_dict
 from dynamos.streams import Batch, Stream, load_stream
-from dynamos.trainer import EVALUATION_BATCH, Trainer
+from dynamos.trainer import Trainer
 
 TURN = 10  # steps of one variant before the other's turn
 PEAK_SIZE = 1024  # rows of the square matrices whose product gives the peak rate of a machine
@@ -102,7 +103,7 @@ class Racer:
         network = self.trainer.network.eval()
         started = time.process_time()
         with torch.inference_mode():
-            for pixels in data.pixels[:images].split(EVALUATION_BATCH):
+            for pixels in data.pixels[:images].split(BATCH):
                 network(as_input(pixels, data.white))
         return time.process_time() - started
 

@@ -6,32 +6,29 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dynamos import losses, metrics
+from dynamos import losses
 from dynamos.buffer import Buffer, Replay
 from dynamos.config import METHODS, TrainConfig, differing
 from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
+from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
 from dynamos.metrics import TaskResult
 from dynamos.network import GATES, Output, build_network
 from dynamos.streams import Stream, load_stream
 
 log = logging.getLogger(__name__)
 
-EVALUATION_BATCH = 250
 # of a step's loss, which is their sum (METHOD section 2)
 TERMS = ("task", "policy", "prototype", "rehearsal")
 # steps after which the host asks the device whether everything is still finite
 STEPS_BETWEEN_READS = 50
-# distances from 0 or 1: of a collapsed gate's keep fraction, of keep_ratio
-COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05
 
 
 class Trainer:
@@ -322,134 +319,34 @@ class Trainer:
             self.config.to_dict(),
         )
 
-    @torch.inference_mode()
-    def _evaluate(self, task: int, bypass: bool = False) -> "_Evaluation":
+    def _evaluate(self, task: int, bypass: bool = False) -> Evaluation:
         """Evaluate the network on a task's evaluation images."""
         self.network.eval()
-        images = self.stream.evaluation[task]
-        others = torch.ones(self.stream.num_classes, dtype=torch.bool, device=self.device)
-        others[list(self.stream.tasks[task])] = False
-        hits = torch.zeros(2, dtype=torch.int64, device=self.device)
-        finite = torch.ones((), dtype=torch.bool, device=self.device)
-        kept, entropy = [], []
-        use = torch.zeros(
-            self.stream.num_classes,
-            GATES if self.method.gated else 0,
-            2 * self.config.nf,
-            device=self.device,
-        )
-        for pixels, labels in zip(
-            images.pixels.split(EVALUATION_BATCH),
-            images.labels.split(EVALUATION_BATCH),
-            strict=True,
-        ):
-            output = self._forward(pixels, images.white, self._noise(len(labels)), bypass)
-            own = output.logits.masked_fill(others, -math.inf)
-            hits += torch.stack(
-                [(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()]
-            )
-            finite &= (
-                torch.isfinite(output.logits).all() & torch.isfinite(output.policy_logits).all()
-            )
-            kept.append(output.actions.sum(2))
-            use.index_add_(0, labels, output.actions.float())
-            logits = output.policy_logits / self.config.temperature
-            # H(p) = softplus(l) - p l for p = sigmoid(l)
-            entropy.append(
-                (torch.nn.functional.softplus(logits) - torch.sigmoid(logits) * logits).sum()
-            )
-        if not finite:
+
+        def forward(pixels: Tensor, white: int) -> Output:
+            return self._forward(pixels, white, self._noise(len(pixels)), bypass)
+
+        found = evaluate(forward, self.stream, task, self.config.temperature)
+        if found is None:
             self._non_finite(self.steps)
-        # in Python's float64
-        class_il, task_il = (100 * correct / len(images) for correct in hits.tolist())
-        channels = len(images) * output.policy_logits.shape[1]
-        mean_entropy = float(torch.stack(entropy).sum()) / channels if channels else 0.0
-        return _Evaluation(
-            class_il,
-            task_il,
-            torch.cat(kept).cpu().double().numpy(),
-            mean_entropy,
-            use.cpu().numpy(),
-        )
+        return found
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
-        task, config, rotating = self.task, self.config, self.stream.rotating
-        evaluated = [self._evaluate(t) for t in range(min(task + 2, self.n_tasks))]
-        seen = evaluated[: task + 1]
-        class_row, task_row = (
-            tuple(e.class_il for e in evaluated),
-            tuple(e.task_il for e in evaluated),
-        )
-        matrix = metrics.accuracy_matrix(
-            [r.class_il_row for r in self.results] + [class_row], self.n_tasks
-        )
-        so_far = matrix[: task + 1, : task + 1]
+        evaluated = [self._evaluate(t) for t in range(min(self.task + 2, self.n_tasks))]
+        self.channel_use = channel_use(self.stream, evaluated[: self.task + 1])
         assert self.untrained is not None
-        channels = 2 * config.nf
-        per_task = tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen)
-        kept = np.concatenate([e.kept for e in seen])
-        keep_per_gate = tuple((kept.mean(0) / channels).tolist())
-        counts = np.bincount(
-            torch.cat([self.stream.evaluation[t].labels for t in range(task + 1)]).cpu(),
-            minlength=self.stream.num_classes,
-        )
-        # A class not seen yet has no images: 0 / 0, which is NaN.
-        with np.errstate(invalid="ignore"):
-            self.channel_use = np.sum([e.use for e in seen], axis=0) / counts[:, None, None]
-        keep = float(kept.mean() / channels) if self.method.gated else 1.0
-        size = self.stream.image_shape[1:]
-        dense = metrics.dense_macs(config.nf, self.stream.num_classes, *size)
-        macs = (
-            float(
-                metrics.gated_macs(
-                    kept, config.nf, self.stream.num_classes, config.hidden_dim_ratio, *size
-                ).mean()
-            )
-            if self.method.gated
-            else float(dense)
-        )
-        return TaskResult(
-            task=task,
-            n_tasks=self.n_tasks,
-            evaluated_on=config.evaluate_on,
-            class_il=metrics.mean_accuracy(matrix, task),
-            task_il=None if rotating else metrics.mean(task_row[: task + 1]),
-            class_il_row=class_row,
-            task_il_row=() if rotating else task_row,
-            learning_accuracy=None if rotating else metrics.learning_accuracy(so_far),
-            forgetting=None if rotating else metrics.forgetting(so_far),
-            backward_transfer=None if rotating else metrics.backward_transfer(so_far),
-            forward_transfer=None
-            if rotating
-            else metrics.forward_transfer(so_far, np.asarray(self.untrained["class_il"])),
-            keep_fraction=keep,
-            keep_per_gate=keep_per_gate,
-            keep_per_task=per_task,
-            policy_entropy=metrics.mean(e.entropy for e in seen),
-            macs=macs,
-            compute=macs / dense,
+        return task_result(
+            self.config,
+            self.stream,
+            evaluated,
+            [r.class_il_row for r in self.results],
+            self.untrained["class_il"],
             train_loss=self._last_epoch["loss"],
             train_accuracy=self._last_epoch["accuracy"],
             steps=self.steps,
             train_seconds=self._train_seconds,
             eval_seconds=time.perf_counter() - started,
-            warnings=self._collapse(keep_per_gate),
-        )
-
-    def _collapse(self, keep_per_gate: tuple[float, ...]) -> tuple[str, ...]:
-        """A warning if gates keep nearly all or no channels and keep_ratio asks for neither."""
-        stuck = [
-            f"gate {g + 1} keeps {keep:.3f}"
-            for g, keep in enumerate(keep_per_gate)
-            for end in (0.0, 1.0)
-            if abs(keep - end) < COLLAPSED and abs(self.config.keep_ratio - end) > CLEAR_OF_COLLAPSE
-        ]
-        if not stuck:
-            return ()
-        return (
-            f"policy collapse: after task {self.task + 1} {', '.join(stuck)} of its channels; "
-            f"keep_ratio is {self.config.keep_ratio}",
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -508,17 +405,6 @@ class Trainer:
         if "curve" in state:  # older states have none
             self.curve, self._since_point = list(state["curve"]), state["since_point"]
             self._point_sums.copy_(state["point_sums"])
-
-
-@dataclass(frozen=True, slots=True)
-class _Evaluation:
-    """Evaluation of a network on one task's evaluation images."""
-
-    class_il: float
-    task_il: float
-    kept: np.ndarray  # (N, G) channels that each gate kept of each image
-    entropy: float  # of the policy: mean over channels, nats
-    use: np.ndarray  # (K, G, C) images of each class that kept each channel
 
 
 def check_fit(config: TrainConfig, stream: Stream) -> None:

@@ -9,6 +9,7 @@ import torch
 from dynamos import losses
 from dynamos.config import FIELDS, METHODS, TrainConfig
 from dynamos.errors import NonFiniteError, UserError
+from dynamos.evaluation import collapse
 from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
 from tests.helpers.mnist_files import write_mnist
 from tests.helpers.small import assert_same_outcome, outcome, small
@@ -536,7 +537,7 @@ def test_a_last_batch_of_one_image():
 
 @pytest.mark.parametrize("batch, order", [(250, None), (7, 3)])
 def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
-    monkeypatch.setattr("dynamos.trainer.EVALUATION_BATCH", batch)
+    monkeypatch.setattr("dynamos.evaluation.BATCH", batch)
     t = Trainer(small(n_tasks=3, temperature=1.0, class_order_seed=order))
     first, second, result = t
     assert len(first.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
@@ -667,7 +668,7 @@ def test_one_infinite_logit_in_training_ends_the_run_though_the_loss_is_finite()
 
 
 def test_non_finite_values_in_any_evaluation_batch_are_found(monkeypatch):
-    monkeypatch.setattr("dynamos.trainer.EVALUATION_BATCH", 7)
+    monkeypatch.setattr("dynamos.evaluation.BATCH", 7)
     t = Trainer(small(model="sgd"))
     t.run_task()
     real, calls = t.network.forward, []
@@ -712,7 +713,7 @@ def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
     "keep, stuck", [(0.985, True), (0.97, False), (0.015, True), (0.03, False)]
 )
 def test_a_collapse_is_near_the_end_and_not_only_at_it(keep, stuck):
-    assert bool(Trainer(small())._collapse((0.7, keep))) == stuck
+    assert bool(collapse(small(), 0, (0.7, keep))) == stuck
 
 
 def test_one_gate_alone_can_collapse():
