@@ -1,9 +1,11 @@
+from collections.abc import Iterator
+
 import pytest
 import torch
 
 
 @pytest.fixture(autouse=True)
-def torch_as_it_was():
+def torch_as_it_was() -> Iterator[None]:
     """One thread, as a run's default is, and nothing of a run left for the next test."""
     torch.set_num_threads(1)
     yield
@@ -12,7 +14,7 @@ def torch_as_it_was():
 
 
 @pytest.fixture(autouse=True, scope="session")
-def digits_read_once():
+def digits_read_once() -> Iterator[None]:
     """scikit-learn unpacks its file at every call; many small runs would spend most of their time
     there."""
     from sklearn import datasets

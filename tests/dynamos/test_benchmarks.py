@@ -1,6 +1,7 @@
 """What benchmarks/train_speed.py calls the share of kernels and of the machine's peak."""
 
 import time
+from typing import Any
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from dynamos.config import TrainConfig
 from dynamos.trainer import Trainer
 
 
-def racer():
+def racer() -> Racer:
     r = Racer(
         Trainer(
             TrainConfig(
@@ -27,20 +28,36 @@ def racer():
     return r
 
 
-def burn(seconds):
+def burn(seconds: float) -> None:
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
         pass
 
 
+def slowed(racer: Racer) -> None:
+    """Adds Python to each of its steps, outside the passes."""
+    pause = racer.trainer.on_step
+    assert pause is not None
+
+    def on_step(trainer: Trainer) -> None:
+        burn(0.3)
+        pause(trainer)
+
+    racer.trainer.on_step = on_step
+
+
 @pytest.mark.slow
-def test_python_between_the_operations_counts_as_what_it_is():
+def test_python_between_the_operations_counts_as_what_it_is() -> None:
     """Outside the passes it lowers both shares, inside them that of the kernels alone."""
     outside, inside = racer(), racer()
-    pause = outside.trainer.on_step
-    outside.trainer.on_step = lambda trainer: (burn(0.3), pause(trainer))
+    slowed(outside)
     loss = inside.trainer._loss
-    inside.trainer._loss = lambda *arguments: (burn(0.3), loss(*arguments))[1]
+
+    def burnt(*arguments: Any) -> Any:
+        burn(0.3)
+        return loss(*arguments)
+
+    inside.trainer._loss = burnt
     kernels, both = kernel_share(outside, 1, 2)
     assert 0 < kernels < 0.5 and 0 < both < 0.5
     kernels, both = kernel_share(inside, 1, 2)
@@ -48,22 +65,24 @@ def test_python_between_the_operations_counts_as_what_it_is():
 
 
 @pytest.mark.slow
-def test_operations_outside_forward_and_backward_are_no_kernels_of_theirs():
+def test_operations_outside_forward_and_backward_are_no_kernels_of_theirs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     r = racer()
     step, big = r.trainer.optimizer.step, torch.rand(800, 800)
 
-    def slow():
+    def slow() -> None:
         until = time.perf_counter() + 0.3
         while time.perf_counter() < until:
             big @ big
         step()
 
-    r.trainer.optimizer.step = slow
+    monkeypatch.setattr(r.trainer.optimizer, "step", slow)
     kernels, both = kernel_share(r, 1, 2)
     assert 0 < kernels < 0.5 and 0 < both < 0.5
 
 
-def test_both_passes_are_timed_and_nothing_is_left_behind():
+def test_both_passes_are_timed_and_nothing_is_left_behind() -> None:
     r = racer()
     loss, backward = r.trainer._loss, torch.Tensor.backward
     with passes(r.trainer) as took:
@@ -73,8 +92,7 @@ def test_both_passes_are_timed_and_nothing_is_left_behind():
 
 
 @pytest.mark.slow
-def test_a_step_that_waits_is_farther_from_the_peak():
+def test_a_step_that_waits_is_farther_from_the_peak() -> None:
     quick, slow = racer(), racer()
-    pause = slow.trainer.on_step
-    slow.trainer.on_step = lambda trainer: (burn(0.3), pause(trainer))
+    slowed(slow)
     assert 0 < of_peak(slow, 3, 2) < of_peak(quick, 3, 2) / 2 < 1

@@ -1,15 +1,16 @@
 import pytest
 import torch
 from scipy.stats import chi2, chisquare
+from torch import Tensor
 
-from dynamos.buffer import Buffer
+from dynamos.buffer import Buffer, Replay
 
 
-def new(capacity=10, dim=3):
+def new(capacity: int = 10, dim: int = 3) -> Buffer:
     return Buffer(capacity, (1, 2, 2), 4, dim, torch.device("cpu"))
 
 
-def offer(buffer, ids, correct, generator):
+def offer(buffer: Buffer, ids: Tensor, correct: Tensor, generator: torch.Generator) -> None:
     """Offers images that carry their id everywhere."""
     n = len(ids)
     buffer.offer(
@@ -22,8 +23,15 @@ def offer(buffer, ids, correct, generator):
     )
 
 
+def drawn(buffer: Buffer, n: int, generator: torch.Generator) -> Replay:
+    """A draw from a buffer that is not empty."""
+    replay = buffer.draw(n, generator)
+    assert replay is not None
+    return replay
+
+
 @pytest.mark.parametrize("batch", [1, 7, 20])
-def test_uniform_over_the_correct_images_it_was_offered(batch):
+def test_uniform_over_the_correct_images_it_was_offered(batch: int) -> None:
     total, capacity, runs = 40, 6, 300
     generator = torch.Generator().manual_seed(batch)
     correct = torch.rand(total, generator=generator) < 0.6
@@ -44,7 +52,7 @@ def test_uniform_over_the_correct_images_it_was_offered(batch):
     assert 0.001 < chi2.sf(statistic, m - 1) < 0.9999
 
 
-def test_never_an_empty_slot():
+def test_never_an_empty_slot() -> None:
     generator = torch.Generator().manual_seed(0)
     buffer = new(capacity=20)
     assert buffer.draw(5, generator) is None
@@ -55,8 +63,8 @@ def test_never_an_empty_slot():
         seen += int(correct.sum())
         assert buffer.seen == seen
         replay = buffer.draw(8, generator)
-        if seen == 0:
-            assert replay is None
+        assert (replay is None) == (seen == 0)
+        if replay is None:
             continue
         assert len(replay.labels) == min(8, seen, 20)
         assert (replay.labels > 0).all() and len(replay.labels.unique()) == len(replay.labels)
@@ -68,15 +76,15 @@ def test_never_an_empty_slot():
 
 @pytest.mark.parametrize("capacity", [1, 3, 10])
 @pytest.mark.parametrize("seed", range(5))
-def test_equals_algorithm_r_one_image_at_a_time(capacity, seed):
+def test_equals_algorithm_r_one_image_at_a_time(capacity: int, seed: int) -> None:
     """The last of a batch wins a slot, as it would if the images came singly."""
     ours, theirs, mask = (torch.Generator().manual_seed(seed) for _ in range(3))
-    buffer, slots, seen = new(capacity), {}, 0
+    buffer, slots, seen = new(capacity), dict[int, int](), 0
     for ids in torch.arange(120).split(12):
         correct = torch.rand(len(ids), generator=mask) < 0.7
         offer(buffer, ids, correct, ours)
-        drawn = torch.rand(len(ids), dtype=torch.float64, generator=theirs)
-        for i, u, right in zip(ids.tolist(), drawn.tolist(), correct.tolist(), strict=True):
+        chances = torch.rand(len(ids), dtype=torch.float64, generator=theirs)
+        for i, u, right in zip(ids.tolist(), chances.tolist(), correct.tolist(), strict=True):
             if right:
                 slot = seen if seen < capacity else int(u * (seen + 1))
                 if slot < capacity:
@@ -86,24 +94,24 @@ def test_equals_algorithm_r_one_image_at_a_time(capacity, seed):
     assert buffer.seen == seen
 
 
-def test_nothing_correct_changes_nothing():
+def test_nothing_correct_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     buffer = new()
     offer(buffer, torch.arange(5), torch.zeros(5, dtype=torch.bool), generator)
     assert buffer.draw(3, generator) is None and buffer.seen == 0
 
 
-def test_draws_are_uniform():
+def test_draws_are_uniform() -> None:
     generator = torch.Generator().manual_seed(3)
     buffer = new(capacity=12)
     offer(buffer, torch.arange(12), torch.ones(12, dtype=torch.bool), generator)
     counts = torch.zeros(12)
     for _ in range(2000):
-        counts += torch.bincount(buffer.draw(4, generator).labels, minlength=12)
+        counts += torch.bincount(drawn(buffer, 4, generator).labels, minlength=12)
     assert chisquare(counts.numpy()).pvalue > 0.001
 
 
-def test_a_dense_network_has_no_policy_logits_to_store():
+def test_a_dense_network_has_no_policy_logits_to_store() -> None:
     buffer = new(dim=0)
     generator = torch.Generator().manual_seed(0)
     ids = torch.arange(3)
@@ -115,16 +123,16 @@ def test_a_dense_network_has_no_policy_logits_to_store():
         torch.ones(3, dtype=torch.bool),
         generator,
     )
-    assert buffer.draw(2, generator).policy_logits.shape == (2, 0)
+    assert drawn(buffer, 2, generator).policy_logits.shape == (2, 0)
 
 
-def test_state_goes_through():
+def test_state_goes_through() -> None:
     generator = torch.Generator().manual_seed(0)
     a, b = new(), new()
     offer(a, torch.arange(25), torch.rand(25) < 0.8, generator)
     b.load_state_dict(a.state_dict())
     states = generator.get_state()
-    first = a.draw(6, generator)
+    first = drawn(a, 6, generator)
     generator.set_state(states)
-    second = b.draw(6, generator)
+    second = drawn(b, 6, generator)
     assert torch.equal(first.labels, second.labels) and torch.equal(first.images, second.images)

@@ -4,7 +4,9 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,6 +18,7 @@ from dynamos import export, run
 from dynamos.cli import main, train_parser
 from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
+from dynamos.metrics import TaskResult
 from dynamos.network import build_network
 from dynamos.provenance import git_revision
 from dynamos.trainer import Trainer
@@ -23,14 +26,15 @@ from tests.dynamos.written import rows, scalars
 from tests.helpers.small import outcome, small, small_flags
 
 ROOT = Path(__file__).parents[2]
+Trained = list[tuple[TrainConfig, dict[str, Any], Path]]
 
 
 @pytest.fixture
-def trained(monkeypatch):
+def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
     """The configurations that `dynamos` would have trained."""
-    configs = []
+    configs: Trained = []
 
-    def instead(config, options, folder, **_):
+    def instead(config: TrainConfig, options: dict[str, Any], folder: Path, **_: Any) -> int:
         configs.append((config, options, folder))
         return 0
 
@@ -38,7 +42,7 @@ def trained(monkeypatch):
     return configs
 
 
-def one_line_error(capsys):
+def one_line_error(capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert error.startswith("dynamos: error: ") and error.endswith("\n")
     assert error.count("\n") == 1
@@ -97,7 +101,13 @@ def one_line_error(capsys):
         (["--exp-name", "caf\udce9"], ["UTF-8"]),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monkeypatch):
+def test_bad_input_is_one_line_and_status_2(
+    flags: list[str],
+    says: list[str],
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(flags) == 2
     error = one_line_error(capsys)
@@ -119,7 +129,9 @@ def test_bad_input_is_one_line_and_status_2(flags, says, capsys, tmp_path, monke
         ("buffer_size: [1]", "buffer_size [1]"),
     ],
 )
-def test_a_bad_file_is_one_line_and_status_2(content, says, capsys, tmp_path):
+def test_a_bad_file_is_one_line_and_status_2(
+    content: str, says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(content)
     for flags in ([], ["--preset"]):
@@ -127,11 +139,13 @@ def test_a_bad_file_is_one_line_and_status_2(content, says, capsys, tmp_path):
         assert says in one_line_error(capsys)
 
 
-def test_of_two_runs_that_start_together_one_has_the_folder(tmp_path, capsys, monkeypatch):
+def test_of_two_runs_that_start_together_one_has_the_folder(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = ["--save-path", str(tmp_path), "--exp-name", "e"]
     real = run.build
 
-    def while_the_other_begins(config, download):
+    def while_the_other_begins(config: TrainConfig, download: bool) -> Trainer:
         monkeypatch.setattr(run, "build", real)
         assert main([*small_flags(seed=2), *flags]) == 0
         return real(config, download)
@@ -143,13 +157,15 @@ def test_of_two_runs_that_start_together_one_has_the_folder(tmp_path, capsys, mo
     assert json.loads((tmp_path / "e" / "result.json").read_text())["config"]["seed"] == 2
 
 
-def test_runs_that_differ_in_their_seed_have_folders_of_their_own(trained):
+def test_runs_that_differ_in_their_seed_have_folders_of_their_own(trained: Trained) -> None:
     assert [main(["--seed", seed]) for seed in ("1", "2")] == [0, 0]
     for seed, (_, _, folder) in zip((1, 2), trained, strict=True):
         assert folder.name.startswith(f"seq-digits-dynamos-seed{seed}-")
 
 
-def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(tmp_path, capsys, monkeypatch):
+def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = [*small_flags(), "--save-path", str(tmp_path)]
     monkeypatch.setattr(run, "Trainer", lambda *_: torch.empty(2**50, dtype=torch.uint8))
     assert main(flags) == 1
@@ -160,18 +176,22 @@ def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(tmp_path, caps
     with pytest.raises(RuntimeError, match="a slip"):  # with its traceback
         main(flags)
     monkeypatch.undo()
-    monkeypatch.setattr(run.Trainer, "run_task", mock.Mock(side_effect=MemoryError("no more")))
+    monkeypatch.setattr(Trainer, "run_task", mock.Mock(side_effect=MemoryError("no more")))
     assert main(flags) == 1
     assert "minibatch_size 10: no more" in one_line_error(capsys)
 
 
-def test_a_run_that_fails_ends_with_status_1(capsys, tmp_path):
+def test_a_run_that_fails_ends_with_status_1(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main([*small_flags(lr=1e30), "--save-path", str(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "non-finite in task 1" in error.splitlines()[-1]
 
 
-def test_interrupted_ends_with_status_130_and_says_how_to_go_on(capsys, tmp_path, monkeypatch):
+def test_interrupted_ends_with_status_130_and_says_how_to_go_on(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Trainer, "run_task", mock.Mock(side_effect=KeyboardInterrupt))
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
     assert f"dynamos --resume {tmp_path / 'e'}" in capsys.readouterr().err
@@ -180,7 +200,7 @@ def test_interrupted_ends_with_status_130_and_says_how_to_go_on(capsys, tmp_path
 
 
 @pytest.fixture
-def interrupted(tmp_path, monkeypatch):
+def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a run that has no checkpoint yet."""
     with monkeypatch.context() as patch:
         patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
@@ -190,7 +210,7 @@ def interrupted(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def finished(tmp_path, capsys):
+def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
     """The folder of a run that came to its end."""
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     capsys.readouterr()
@@ -199,8 +219,8 @@ def finished(tmp_path, capsys):
 
 @pytest.mark.parametrize("flags", [["--lr", "0.5", "--seed", "3"], ["--set", "lr=0.5", "seed=3"]])
 def test_resuming_before_the_first_checkpoint_with_other_values_is_refused(
-    flags, interrupted, capsys
-):
+    flags: list[str], interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (interrupted / "config.yaml").read_bytes()
     capsys.readouterr()
     assert main(["--resume", str(interrupted), *flags]) == 2
@@ -211,13 +231,17 @@ def test_resuming_before_the_first_checkpoint_with_other_values_is_refused(
     assert content["config"] == small().to_dict() == read_config(interrupted / "config.yaml")
 
 
-def test_resuming_elsewhere_is_refused(interrupted, tmp_path, capsys):
+def test_resuming_elsewhere_is_refused(
+    interrupted: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     assert main(["--resume", str(interrupted), "--save-path", str(tmp_path / "other")]) == 2
     assert "--save-path" in one_line_error(capsys)
 
 
-def test_options_given_to_resume_are_kept(interrupted, monkeypatch):
+def test_options_given_to_resume_are_kept(
+    interrupted: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with monkeypatch.context() as patch:
         patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
         assert main(["--resume", str(interrupted), "--csv-log", "--notes", "later"]) == 130
@@ -227,13 +251,15 @@ def test_options_given_to_resume_are_kept(interrupted, monkeypatch):
     assert json.loads((interrupted / "result.json").read_text())["notes"] == "later"
 
 
-def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
+def test_a_resumed_run_keeps_its_first_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     times = iter(f"time {i}" for i in range(100))
     monkeypatch.setattr("dynamos.provenance.now_utc", lambda: next(times))
     real = Trainer.run_task
     for at in ("nothing done", "a task done"):
 
-        def run_task(self, at=at):
+        def run_task(self: Trainer, at: str = at) -> TaskResult:
             if at == "nothing done" or self.results:
                 raise KeyboardInterrupt
             return real(self)
@@ -261,7 +287,12 @@ def test_a_resumed_run_keeps_its_first_start(tmp_path, monkeypatch):
         ("lr 0.0", dict(config={"lr": 0})),
     ],
 )
-def test_what_a_runs_folder_says_is_checked(says, change, interrupted, capsys):
+def test_what_a_runs_folder_says_is_checked(
+    says: str,
+    change: dict[str, Any] | Callable[[dict[str, Any]], object],
+    interrupted: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     path = interrupted / "config.yaml"
     content = yaml.safe_load(path.read_text())
     change(content) if callable(change) else content.update(change)
@@ -273,7 +304,7 @@ def test_what_a_runs_folder_says_is_checked(says, change, interrupted, capsys):
     assert path.read_bytes() == before
 
 
-def test_an_exported_network_is_no_run(tmp_path, capsys):
+def test_an_exported_network_is_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export.write(small(), build_network(small(), 10), tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     assert main(["--resume", str(tmp_path)]) == 2
@@ -282,7 +313,7 @@ def test_an_exported_network_is_no_run(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"results": [', b"\xff"])
-def test_a_damaged_result_file_is_written_again(content, finished):
+def test_a_damaged_result_file_is_written_again(content: str | bytes, finished: Path) -> None:
     path = finished / "result.json"
     results = json.loads(path.read_text())["results"]
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
@@ -299,7 +330,9 @@ def test_a_damaged_result_file_is_written_again(content, finished):
         (["--notes", "late"], "--notes"),
     ],
 )
-def test_what_a_finished_run_cannot_leave_any_more_is_refused(flags, named, finished, capsys):
+def test_what_a_finished_run_cannot_leave_any_more_is_refused(
+    flags: list[str], named: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = (finished / "config.yaml").read_bytes()
     assert main(["--resume", str(finished), *flags]) == 2
     assert f"is finished: {named} would have no effect" in one_line_error(capsys)
@@ -307,7 +340,7 @@ def test_what_a_finished_run_cannot_leave_any_more_is_refused(flags, named, fini
     assert main(["--resume", str(finished), "--notes", ""]) == 0  # as it is
 
 
-def csv_rows(folder):
+def csv_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of the runs beside `folder`."""
     return rows(folder.parent / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv")
 
@@ -327,7 +360,7 @@ cli.main(sys.argv[2:])
         *(pytest.param(name, marks=pytest.mark.slow) for name in ("ModelFiles", "CsvRow")),
     ],
 )
-def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder, tmp_path):
+def test_a_run_killed_after_its_last_checkpoint_is_completed(recorder: str, tmp_path: Path) -> None:
     flags = [*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]
     child = subprocess.run(
         [sys.executable, "-c", KILLED_AT_THE_END, recorder, *flags], cwd=ROOT, capture_output=True
@@ -358,7 +391,7 @@ cli.main(sys.argv[1:])
 """
 
 
-def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
+def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path: Path) -> None:
     flags = [
         *small_flags(n_tasks=1, n_epochs=4, log_every=1),
         "--tensorboard",
@@ -379,7 +412,9 @@ def test_a_killed_run_has_every_epoch_in_its_event_files(tmp_path):
     assert [int(row["steps"]) for row in rows(tmp_path / "e" / "curve.csv")] == list(range(1, 17))
 
 
-def test_a_run_resumed_within_the_same_second_begins_no_event_file_anew(tmp_path, monkeypatch):
+def test_a_run_resumed_within_the_same_second_begins_no_event_file_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("tensorboardX.event_file_writer.time.time", lambda: 1e9)
     flags = [*small_flags(), "--tensorboard", "--save-path", str(tmp_path), "--exp-name", "e"]
     real = Trainer.run_task
@@ -392,7 +427,9 @@ def test_a_run_resumed_within_the_same_second_begins_no_event_file_anew(tmp_path
     assert [task for task, _ in means] == [1, 2]
 
 
-def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(interrupted, capsys):
+def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(
+    interrupted: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     capsys.readouterr()
     with run.alone(interrupted):
         assert main(["--resume", str(interrupted)]) == 2
@@ -400,7 +437,9 @@ def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(interrupted, capsy
     assert main(["--resume", str(interrupted)]) == 0
 
 
-def test_a_finished_run_without_its_checkpoints_keeps_its_results(finished, capsys):
+def test_a_finished_run_without_its_checkpoints_keeps_its_results(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     shutil.rmtree(finished / "checkpoints")
     before = (finished / "result.json").read_bytes()
     assert main(["--resume", str(finished)]) == 2
@@ -408,7 +447,7 @@ def test_a_finished_run_without_its_checkpoints_keeps_its_results(finished, caps
     assert (finished / "result.json").read_bytes() == before
 
 
-def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path):
+def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path: Path) -> None:
     assert main([*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     rows = csv_rows(tmp_path / "e")
     newest = max((tmp_path / "e" / "checkpoints").iterdir())
@@ -421,7 +460,7 @@ def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path)
     assert [row["exp_name"] for row in csv_rows(tmp_path / "e")] == ["e", "f"]
 
 
-def test_help_needs_no_torch():
+def test_help_needs_no_torch() -> None:
     code = (
         "import sys, dynamos.cli\n"
         "try: dynamos.cli.main(['--help'])\n"
@@ -440,7 +479,7 @@ def test_help_needs_no_torch():
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_field_is_a_flag_with_either_stroke(name, trained):
+def test_every_field_is_a_flag_with_either_stroke(name: str, trained: Trained) -> None:
     values = {
         "model": "sgd",
         "dataset": "seq-svhn",
@@ -467,7 +506,7 @@ def test_every_field_is_a_flag_with_either_stroke(name, trained):
     assert changed == {name}
 
 
-def test_of_several_values_the_later_wins(trained, tmp_path):
+def test_of_several_values_the_later_wins(trained: Trained, tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("lr: 0.01\nalpha: 0.9\nbeta: 0.8\n")
     flags = ["--preset", "--dataset", "seq-svhn", "--buffer-size", "500", "--config", str(path)]
@@ -482,7 +521,7 @@ def test_of_several_values_the_later_wins(trained, tmp_path):
     assert config.inf_thresh == configuration.default("inf_thresh")
 
 
-def test_an_explicit_default_wins_over_the_preset(trained):
+def test_an_explicit_default_wins_over_the_preset(trained: Trained) -> None:
     assert (
         main(
             [
@@ -503,19 +542,23 @@ def test_an_explicit_default_wins_over_the_preset(trained):
     assert (config.alpha, config.warmup) == (0.2, False)
 
 
-def test_preset_without_a_size_takes_the_streams_smallest(trained):
+def test_preset_without_a_size_takes_the_streams_smallest(trained: Trained) -> None:
     assert main(["--preset"]) == 0
     assert main(["--preset", "--dataset", "mnist-360", "--data-path", "/d"]) == 0
     assert [run[0].buffer_size for run in trained] == [200, 100]
 
 
-def test_a_relative_data_path_is_kept_absolute(trained, tmp_path, monkeypatch):
+def test_a_relative_data_path_is_kept_absolute(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["--data-path", "data"]) == 0
     assert trained[0][0].data_path == str(tmp_path.resolve() / "data")
 
 
-def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
+def test_a_run_leaves_its_configuration_results_and_origin(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert (
         main(
             [*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e", "--notes", "a remark"]
@@ -566,7 +609,7 @@ def test_a_run_leaves_its_configuration_results_and_origin(tmp_path, capsys):
     assert (folder / "result.json").read_bytes() == before
 
 
-def test_a_best_config_repeats_what_the_trainer_gave(tmp_path):
+def test_a_best_config_repeats_what_the_trainer_gave(tmp_path: Path) -> None:
     best = tmp_path / "best_config.yaml"
     best.write_text(
         yaml.safe_dump({"value": 1.0, "config": small(lr=0.1, policy_penalty=-77.5).to_dict()})
@@ -578,7 +621,9 @@ def test_a_best_config_repeats_what_the_trainer_gave(tmp_path):
     assert content["evaluated_on"] == "validation"
 
 
-def test_resuming_with_another_value_is_refused(tmp_path, capsys):
+def test_resuming_with_another_value_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     capsys.readouterr()
     assert main(["--resume", str(tmp_path / "e"), "--lr", "0.5"]) == 2
@@ -587,6 +632,6 @@ def test_resuming_with_another_value_is_refused(tmp_path, capsys):
     assert "--preset" in one_line_error(capsys)
 
 
-def test_parser_raises_and_does_not_exit():
+def test_parser_raises_and_does_not_exit() -> None:
     with pytest.raises(UserError):
         train_parser().parse(["--nonsense=3"])

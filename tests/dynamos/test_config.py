@@ -1,4 +1,6 @@
 import enum
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +25,7 @@ from dynamos.errors import UserError
 from dynamos.fields import plain
 
 
-def test_goes_through_a_mapping_and_yaml(tmp_path):
+def test_goes_through_a_mapping_and_yaml(tmp_path: Path) -> None:
     config = TrainConfig(lr=0.3, data_path="/d", warmup=True)
     assert TrainConfig.from_dict(config.to_dict()) == config
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.to_dict()))
@@ -31,7 +33,7 @@ def test_goes_through_a_mapping_and_yaml(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["1e-2", "1.0e-2", "0.01", "'0.01'"])
-def test_a_yaml_number_may_be_written_as_people_write_it(text, tmp_path):
+def test_a_yaml_number_may_be_written_as_people_write_it(text: str, tmp_path: Path) -> None:
     """YAML 1.1 takes 1e-2 for a text."""
     (tmp_path / "c.yaml").write_text(f"lr: {text}")
     assert TrainConfig.from_dict(read_config(tmp_path / "c.yaml")).lr == 0.01
@@ -72,7 +74,7 @@ def test_a_yaml_number_may_be_written_as_people_write_it(text, tmp_path):
         (dict(seed=2**63), "seed"),
     ],
 )
-def test_checks_itself(values, says):
+def test_checks_itself(values: dict[str, Any], says: str) -> None:
     with pytest.raises(UserError, match=says):
         TrainConfig(**values)
 
@@ -106,12 +108,12 @@ class Stream(enum.StrEnum):
         ("seed", np.int64(2**63 - 1), 2**63 - 1),
     ],
 )
-def test_values_become_pythons_own(name, value, becomes):
+def test_values_become_pythons_own(name: str, value: Any, becomes: object) -> None:
     held = getattr(TrainConfig(**{name: value}), name)
     assert held == becomes and type(held) is type(becomes)
 
 
-def test_a_row_of_a_table_is_a_configuration_that_is_written_and_read(tmp_path):
+def test_a_row_of_a_table_is_a_configuration_that_is_written_and_read(tmp_path: Path) -> None:
     table = pd.DataFrame({"lr": [0.3], "nf": [8], "warmup": [True], "dataset": ["seq-mnist"]})
     numbers = table[["lr", "nf"]].iloc[0]  # of one type: nf has become 8.0
     config = TrainConfig(**table.iloc[0]).replace(**numbers)
@@ -123,7 +125,7 @@ def test_a_row_of_a_table_is_a_configuration_that_is_written_and_read(tmp_path):
     )
 
 
-def test_plain_values_hold_nothing_of_numpys():
+def test_plain_values_hold_nothing_of_numpys() -> None:
     given = {
         "a": np.float64(1.5),
         "b": [np.int64(2), (np.bool_(True), None)],
@@ -136,7 +138,7 @@ def test_plain_values_hold_nothing_of_numpys():
 @pytest.mark.parametrize(
     "text, number", [("8", 8), ("8.0", 8), ("1e3", 1000), (str(2**63 - 1), 2**63 - 1)]
 )
-def test_a_whole_number_may_be_written_with_a_point(text, number, tmp_path):
+def test_a_whole_number_may_be_written_with_a_point(text: str, number: int, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(f"seed: {text}")
     assert (
         parsed("seed", text)
@@ -153,13 +155,13 @@ def test_a_whole_number_may_be_written_with_a_point(text, number, tmp_path):
         ("config: {nf: 8, nf: 8}", "nf is given twice, in lines 1 and 1"),
     ],
 )
-def test_a_field_that_stands_twice_is_refused(text, says, tmp_path):
+def test_a_field_that_stands_twice_is_refused(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UserError, match=f"c.yaml: {says}"):
         read_config(tmp_path / "c.yaml")
 
 
-def test_a_merged_mapping_may_have_fields_of_the_one_it_merges(tmp_path):
+def test_a_merged_mapping_may_have_fields_of_the_one_it_merges(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(
         "usual: &usual {lr: 0.1, nf: 8}\nconfig: {<<: *usual, lr: 0.2}\nagain: *usual\n"
     )
@@ -167,7 +169,7 @@ def test_a_merged_mapping_may_have_fields_of_the_one_it_merges(tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_file_may_be_what_an_editor_on_windows_saves(encoding, tmp_path):
+def test_a_file_may_be_what_an_editor_on_windows_saves(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(
         "config:\r\n  lr: 0.1  # \u03b1\r\n  nf: 8\r\n".encode(encoding)
     )
@@ -175,12 +177,12 @@ def test_a_file_may_be_what_an_editor_on_windows_saves(encoding, tmp_path):
 
 
 @pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "cuda:0", "cuda:127"])
-def test_a_device_may_have_a_number(device):
+def test_a_device_may_have_a_number(device: str) -> None:
     assert TrainConfig(device=device).device == device
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_agents_without_hidden_units_are_refused_where_there_are_agents(model):
+def test_agents_without_hidden_units_are_refused_where_there_are_agents(model: str) -> None:
     if METHODS[model].gated:
         with pytest.raises(UserError, match="hidden_dim_ratio 16 .* at most 8"):
             TrainConfig(model=model, nf=4)
@@ -188,14 +190,14 @@ def test_agents_without_hidden_units_are_refused_where_there_are_agents(model):
         assert TrainConfig(model=model, nf=4).hidden_dim_ratio == 16
 
 
-def test_an_unknown_field_names_the_nearest():
+def test_an_unknown_field_names_the_nearest() -> None:
     with pytest.raises(UserError, match="'kep_ratio'.*'keep_ratio'"):
         TrainConfig.from_dict({"kep_ratio": 0.5})
     with pytest.raises(UserError, match="'lr'"):
         TrainConfig().replace(lrr=1)
 
 
-def test_settings():
+def test_settings() -> None:
     values = parsed_settings(
         ["lr=0.5", "warmup=true", "data_path=none", "policy-penalty=-3", "model=sgd"]
     )
@@ -212,7 +214,7 @@ def test_settings():
 
 
 @pytest.mark.parametrize("dataset, size", list(preset_names()))
-def test_presets_are_configurations(dataset, size):
+def test_presets_are_configurations(dataset: str, size: int) -> None:
     config = TrainConfig.from_dict(preset(dataset, size))
     assert (config.dataset, config.buffer_size, config.model, config.warmup) == (
         dataset,
@@ -222,7 +224,7 @@ def test_presets_are_configurations(dataset, size):
     )
 
 
-def test_presets_are_the_papers():
+def test_presets_are_the_papers() -> None:
     paper = {
         ("seq-mnist", 500): (1, 10, 0.2, 2.0, 0.2, -500, 0.5, 0.3),
         ("seq-mnist", 1000): (1, 10, 0.1, 2.5, 0.2, -200, 0.7, 0.5),
@@ -258,15 +260,19 @@ def test_presets_are_the_papers():
         ) == (0.15, 16, 32, 0.7, 0.07, True)
 
 
-def test_presets_where_there_are_none():
+def test_presets_where_there_are_none() -> None:
     assert {preset_sizes(d)[0] for d in DATASETS} == {200, 500, 100}
     others = [("seq-mnist", 500, m) for m in METHODS if m != "dynamos"]
-    for arguments in (("seq-mnist", 300), ("nonsense", 500), *others):
+    for dataset, size, model in (
+        ("seq-mnist", 300, "dynamos"),
+        ("nonsense", 500, "dynamos"),
+        *others,
+    ):
         with pytest.raises(UserError, match="seq-svhn 2000"):
-            preset(*arguments)
+            preset(dataset, size, model)
 
 
-def test_every_field_describes_itself():
+def test_every_field_describes_itself() -> None:
     for name, spec in FIELDS.items():
         assert spec.help and spec.group
         assert default(name) is spec.default

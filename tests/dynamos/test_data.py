@@ -1,7 +1,9 @@
 import gzip
 import os
+from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -18,7 +20,7 @@ CPU = torch.device("cpu")
 REAL = Path(os.environ.get("DYNAMOS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
-def test_digits_are_a_fixed_stratified_cut():
+def test_digits_are_a_fixed_stratified_cut() -> None:
     train, test = data.digits(None, False, False), data.digits(None, True, False)
     assert (len(train), len(test)) == (1437, 360)
     for images in (train, test):
@@ -32,7 +34,7 @@ def test_digits_are_a_fixed_stratified_cut():
     )
 
 
-def packed(path):
+def packed(path: Path) -> None:
     path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
     path.unlink()
 
@@ -41,7 +43,7 @@ def packed(path):
 @pytest.mark.parametrize(
     "place", ["MNIST/raw", "raw", "MNIST/MNIST/raw", "MNIST/MyMNIST/raw", "MNIST", "."]
 )
-def test_mnist_is_found_in_either_layout(place, pack, tmp_path):
+def test_mnist_is_found_in_either_layout(place: str, pack: str, tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     write_mnist(tmp_path / place, draws)
     for path in list((tmp_path / place).glob(pack)) if pack else ():
@@ -53,7 +55,7 @@ def test_mnist_is_found_in_either_layout(place, pack, tmp_path):
 
 
 @pytest.mark.parametrize("place, pack", [("SVHN", False), (".", False), ("SVHN", True)])
-def test_svhn_in_the_published_layout(place, pack, tmp_path):
+def test_svhn_in_the_published_layout(place: str, pack: bool, tmp_path: Path) -> None:
     write_svhn(tmp_path / place, np.random.default_rng(0))
     for path in list((tmp_path / place).iterdir()) if pack else ():
         packed(path)
@@ -77,7 +79,9 @@ def test_svhn_in_the_published_layout(place, pack, tmp_path):
         lambda b: b[:3] + b"\x09" + b[4:],
     ],
 )
-def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
+def test_a_damaged_mnist_file_is_a_user_error(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     path = tmp_path / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
@@ -91,7 +95,9 @@ def test_a_damaged_mnist_file_is_a_user_error(damage, tmp_path):
 @pytest.mark.parametrize(
     "source, place", [("mnist", "raw/train-labels-idx1-ubyte"), ("svhn", "SVHN/train_32x32.mat")]
 )
-def test_a_damaged_packed_file_is_a_user_error(source, place, damage, tmp_path):
+def test_a_damaged_packed_file_is_a_user_error(
+    source: str, place: str, damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     (write_mnist if source == "mnist" else write_svhn)(
         (tmp_path / place).parent, np.random.default_rng(0)
     )
@@ -105,7 +111,9 @@ def test_a_damaged_packed_file_is_a_user_error(source, place, damage, tmp_path):
 @pytest.mark.parametrize(
     "damage", [lambda b: b"", lambda b: b[:-9], lambda b: b[:200], lambda b: b"nonsense" * 99]
 )
-def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
+def test_a_damaged_svhn_file_is_a_user_error(
+    damage: Callable[[bytes], bytes], tmp_path: Path
+) -> None:
     write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class=2)
     path = tmp_path / "SVHN" / "train_32x32.mat"
     path.write_bytes(damage(path.read_bytes()))
@@ -113,7 +121,7 @@ def test_a_damaged_svhn_file_is_a_user_error(damage, tmp_path):
         data.svhn(tmp_path, False, False)
 
 
-def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_path):
+def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_path: Path) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     images, labels = (
         tmp_path / "raw" / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
@@ -136,7 +144,7 @@ def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_pa
         {"X": np.zeros((32, 32, 3, 10), np.uint8), "y": "ten labels"},
     ],
 )
-def test_other_arrays_than_svhns_are_a_user_error(content, tmp_path):
+def test_other_arrays_than_svhns_are_a_user_error(content: dict[str, Any], tmp_path: Path) -> None:
     from scipy.io import savemat
 
     savemat(tmp_path / "train_32x32.mat", content)
@@ -144,7 +152,7 @@ def test_other_arrays_than_svhns_are_a_user_error(content, tmp_path):
         data.svhn(tmp_path, False, False)
 
 
-def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path):
+def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path: Path) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     write_mnist(tmp_path / "other", np.random.default_rng(0), per_class=3)
     labels = "train-labels-idx1-ubyte"
@@ -153,12 +161,12 @@ def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path):
         data.mnist(tmp_path, False, False)
 
 
-def test_a_folder_that_cannot_be_named_is_a_user_error():
+def test_a_folder_that_cannot_be_named_is_a_user_error() -> None:
     with pytest.raises(UserError, match="~nosuchuser/x"):
         data.mnist(Path("~nosuchuser/x"), True, False)
 
 
-def test_missing_data_names_folder_files_and_flag(tmp_path):
+def test_missing_data_names_folder_files_and_flag(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         data.mnist(tmp_path, True, False)
     for text in (
@@ -173,14 +181,14 @@ def test_missing_data_names_folder_files_and_flag(tmp_path):
         data.mnist(tmp_path / "nowhere", True, False)
 
 
-def test_download_goes_through_torchvision(tmp_path, monkeypatch):
+def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     class Torchvision:
         @staticmethod
-        def MNIST(folder, train, download):  # noqa: N802
+        def MNIST(folder: str, train: bool, download: bool) -> None:  # noqa: N802
             write_mnist(Path(folder) / "MNIST" / "raw", np.random.default_rng(0))
 
         @staticmethod
-        def SVHN(folder, split, download):  # noqa: N802
+        def SVHN(folder: str, split: str, download: bool) -> None:  # noqa: N802
             write_svhn(Path(folder), np.random.default_rng(0))
 
     monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
@@ -199,10 +207,12 @@ def test_download_goes_through_torchvision(tmp_path, monkeypatch):
     ],
 )
 @pytest.mark.parametrize("source, files", [("mnist", "MNIST"), ("svhn", "SVHN")])
-def test_a_failed_download_says_what_failed(error, source, files, tmp_path, monkeypatch):
+def test_a_failed_download_says_what_failed(
+    error: Exception, source: str, files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Torchvision:
         @staticmethod
-        def MNIST(*_, **__):  # noqa: N802
+        def MNIST(*_: Any, **__: Any) -> None:  # noqa: N802
             raise error
 
         SVHN = MNIST
@@ -215,7 +225,9 @@ def test_a_failed_download_says_what_failed(error, source, files, tmp_path, monk
 
 
 @pytest.mark.parametrize("dataset", ["seq-digits", "digits-360"])
-def test_a_sweeps_process_cannot_read_test_images(dataset, monkeypatch):
+def test_a_sweeps_process_cannot_read_test_images(
+    dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(TEST_LOCK, "locked")
     with pytest.raises(TestImagesLocked):
         load_stream(TrainConfig(dataset=dataset, evaluate_on="test"), CPU)
@@ -224,7 +236,7 @@ def test_a_sweeps_process_cannot_read_test_images(dataset, monkeypatch):
     load_stream(TrainConfig(dataset=dataset, evaluate_on="validation"), CPU)
 
 
-def test_the_test_file_is_not_opened_for_validation(tmp_path):
+def test_the_test_file_is_not_opened_for_validation(tmp_path: Path) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     for path in (tmp_path / "raw").glob("t10k-*"):
         path.unlink()
@@ -236,7 +248,9 @@ def test_the_test_file_is_not_opened_for_validation(tmp_path):
 @pytest.mark.parametrize(
     "source, shape, white", [("digits", (3, 8, 8), 16), ("mnist", (3, 28, 28), 255)]
 )
-def test_input_is_three_channels_from_zero_to_one(source, shape, white, tmp_path):
+def test_input_is_three_channels_from_zero_to_one(
+    source: str, shape: tuple[int, ...], white: int, tmp_path: Path
+) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     images = data.SOURCES[source](tmp_path, False, False)
     taken = data.as_input(images.pixels, images.white)
@@ -248,7 +262,7 @@ def test_input_is_three_channels_from_zero_to_one(source, shape, white, tmp_path
 @pytest.mark.skipif(
     not (REAL / "MNIST").is_dir(), reason=f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA"
 )
-def test_the_real_mnist():
+def test_the_real_mnist() -> None:
     stream = load_stream(TrainConfig(dataset="seq-mnist", data_path=str(REAL)), CPU)
     assert [len(t) for t in stream.train] == [12665, 12089, 11263, 12183, 11800]
     assert [len(t) for t in stream.evaluation] == [2115, 2042, 1874, 1986, 1983]

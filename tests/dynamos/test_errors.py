@@ -1,6 +1,7 @@
 """Errors carry what a program needs of them beside their words."""
 
 import pickle
+from collections.abc import Callable
 
 import pytest
 
@@ -27,7 +28,9 @@ from search_spaces.space import SearchSpace
         (lambda: Objective.parse("qqqq"), None),
     ],
 )
-def test_the_nearest_name_is_carried_whatever_the_words_around_it(make, near):
+def test_the_nearest_name_is_carried_whatever_the_words_around_it(
+    make: Callable[[], object], near: str | None
+) -> None:
     with pytest.raises(UserError) as caught:
         make()
     assert caught.value.near == near and (
@@ -36,7 +39,7 @@ def test_the_nearest_name_is_carried_whatever_the_words_around_it(make, near):
     assert pickle.loads(pickle.dumps(caught.value)).near == near
 
 
-def test_of_many_names_some_are_shown_and_the_nearest_is_among_all():
+def test_of_many_names_some_are_shown_and_the_nearest_is_among_all() -> None:
     error = unknown("sweep", "sweep-99x", [f"sweep-{i}" for i in range(200)])
     assert error.near == "sweep-99" and str(error).count("sweep-") == SHOWN_NAMES + 2
     assert str(error).endswith("sweep-59, and more.")

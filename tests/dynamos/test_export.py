@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,7 +11,7 @@ from tests.helpers.small import small
 
 
 @pytest.mark.parametrize("model", ["dynamos", "sgd"])
-def test_an_exported_network_says_what_the_trained_one_says(model, tmp_path):
+def test_an_exported_network_says_what_the_trained_one_says(model: str, tmp_path: Path) -> None:
     trainer = Trainer(small(model=model, n_tasks=1))
     trainer.run_task()
     checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
@@ -21,7 +23,9 @@ def test_an_exported_network_says_what_the_trained_one_says(model, tmp_path):
     assert torch.equal(ours.logits, theirs.logits) and torch.equal(ours.actions, theirs.actions)
 
 
-def test_a_run_that_is_not_finished_is_exported_as_what_it_is(tmp_path, capsys):
+def test_a_run_that_is_not_finished_is_exported_as_what_it_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer, said = Trainer(small()), []
     for _ in range(3):
         checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
@@ -34,7 +38,9 @@ def test_a_run_that_is_not_finished_is_exported_as_what_it_is(tmp_path, capsys):
     ] + [""]
 
 
-def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsys):
+def test_a_place_that_cannot_be_written_is_one_line_and_status_1(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trainer = Trainer(small())
     checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
     (tmp_path / "file").write_text("")
@@ -47,7 +53,7 @@ def test_a_place_that_cannot_be_written_is_one_line_and_status_1(tmp_path, capsy
     )
 
 
-def test_what_cannot_be_exported_or_loaded(tmp_path):
+def test_what_cannot_be_exported_or_loaded(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         export.trained(tmp_path)
     with pytest.raises(UserError, match="config.yaml"):

@@ -9,7 +9,9 @@ from dynamos.errors import UserError
 from dynamos.files import any_path, local_path, write_whole
 
 
-def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
+def test_a_path_is_absolute_and_on_this_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert any_path("runs") == tmp_path / "runs" and isinstance(any_path("runs"), Path)
     assert any_path("~") == Path.home()
@@ -30,7 +32,9 @@ def test_a_path_is_absolute_and_on_this_machine(tmp_path, monkeypatch):
         ),
     ],
 )
-def test_a_url_that_cannot_be_used_is_an_error_in_one_line(url, said, monkeypatch):
+def test_a_url_that_cannot_be_used_is_an_error_in_one_line(
+    url: str, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
     with pytest.raises(UserError) as caught:
         any_path(url)
@@ -38,7 +42,7 @@ def test_a_url_that_cannot_be_used_is_an_error_in_one_line(url, said, monkeypatc
 
 
 @pytest.mark.parametrize("store", ["disk", "objects"])
-def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path):
+def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store: str, tmp_path: Path) -> None:
     folder = tmp_path if store == "disk" else UPath("memory:///files")
     path = folder / "deep" / "file"
     assert write_whole(path, "one") == path and path.read_text() == "one"
@@ -49,13 +53,15 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store, tmp_path)
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "a\0b"])
-def test_a_path_that_cannot_be_is_a_user_error(text):
+def test_a_path_that_cannot_be_is_a_user_error(text: str) -> None:
     for path in (any_path, local_path):
         with pytest.raises(UserError, match="is not a path"):
             path(text)
 
 
-def test_a_path_that_is_not_utf_8_is_a_user_error(tmp_path, monkeypatch):
+def test_a_path_that_is_not_utf_8_is_a_user_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "a\udcff").mkdir()
     monkeypatch.chdir(tmp_path / "a\udcff")
     for text in (str(tmp_path / "\udcff"), "b"):
@@ -64,7 +70,7 @@ def test_a_path_that_is_not_utf_8_is_a_user_error(tmp_path, monkeypatch):
                 path(text)
 
 
-def test_a_new_file_takes_no_others_place(tmp_path):
+def test_a_new_file_takes_no_others_place(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     write_whole(path, "one", new=True)
     with pytest.raises(FileExistsError):
@@ -72,7 +78,7 @@ def test_a_new_file_takes_no_others_place(tmp_path):
     assert path.read_text() == "one" and [other.name for other in path.parent.iterdir()] == ["file"]
 
 
-def test_checkpoints_in_an_object_store():
+def test_checkpoints_in_an_object_store() -> None:
     folder = UPath("memory:///checkpoints/seed-1")
     assert checkpoints.latest(folder) is None
     for i in range(1, 6):

@@ -4,8 +4,10 @@ without it."""
 import errno
 import os
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -14,6 +16,7 @@ import torch
 
 import main_policy
 from dynamos import cli
+from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from tests.helpers.mnist_files import write_mnist, write_svhn
 from tests.helpers.small import SMALL, small_flags
@@ -27,10 +30,12 @@ COMMANDS = {
         "tensorboard_runs/class-il/seq-digits/dynamos/buf_20/e",
     ),
 }
+Command = tuple[Callable[[Sequence[str]], int], Path, Path]
+Asked = tuple[str, bool | str, bool]  # of torchvision: (data set, which part, download)
 SETTINGS = ("class-il", "task-il")
 
 
-def fields(**changes):
+def fields(**changes: Any) -> list[str]:
     """Small runs, said in a way that both commands understand."""
     values = SMALL | changes
     flags = [f"--{name}={value}" for name, value in values.items() if not isinstance(value, bool)]
@@ -38,14 +43,16 @@ def fields(**changes):
 
 
 @pytest.fixture(params=COMMANDS)
-def command(request, tmp_path):
+def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
     """(main, folder of model files, folder of event files)."""
     main, models, events = COMMANDS[request.param]
     return main, tmp_path / models, tmp_path / events
 
 
 @pytest.mark.parametrize("flag", [None, "--save-all", "--csv-log", "--tensorboard"])
-def test_a_flag_leaves_what_it_names_and_nothing_else(flag, command, tmp_path):
+def test_a_flag_leaves_what_it_names_and_nothing_else(
+    flag: str | None, command: Command, tmp_path: Path
+) -> None:
     main, models, events = command
     assert (
         main(
@@ -70,7 +77,7 @@ def test_a_flag_leaves_what_it_names_and_nothing_else(flag, command, tmp_path):
 
 
 @pytest.fixture
-def untrained(monkeypatch):
+def untrained(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Fails where anything is trained."""
     run_task = mock.Mock()
     monkeypatch.setattr(Trainer, "run_task", run_task)
@@ -78,7 +85,7 @@ def untrained(monkeypatch):
     run_task.assert_not_called()
 
 
-def one_line(capsys):
+def one_line(capsys: pytest.CaptureFixture[str]) -> str:
     error = capsys.readouterr().err
     assert ": error: " in error and error.count("\n") == 1
     return error
@@ -86,8 +93,12 @@ def one_line(capsys):
 
 @pytest.mark.parametrize("place", ["/proc/x", "file"])
 def test_a_place_that_cannot_be_is_found_out_before_training(
-    place, command, tmp_path, untrained, capsys
-):
+    place: str,
+    command: Command,
+    tmp_path: Path,
+    untrained: None,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     main, *_ = command
     (tmp_path / "file").write_text("")
     assert main([*fields(), "--save-path", str(tmp_path / place), "--exp-name", "e"]) == 1
@@ -95,8 +106,12 @@ def test_a_place_that_cannot_be_is_found_out_before_training(
 
 
 def test_a_place_that_takes_no_file_is_found_out_before_training(
-    command, tmp_path, untrained, capsys, monkeypatch
-):
+    command: Command,
+    tmp_path: Path,
+    untrained: None,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     main, *_ = command
     monkeypatch.setattr(
         "dynamos.recorders.TemporaryFile",
@@ -106,11 +121,16 @@ def test_a_place_that_takes_no_file_is_found_out_before_training(
     one_line(capsys)
 
 
-def test_a_disk_that_fills_up_is_one_line_and_status_1(command, tmp_path, capsys, monkeypatch):
+def test_a_disk_that_fills_up_is_one_line_and_status_1(
+    command: Command,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     main, *_ = command
     real = Trainer.run_task
 
-    def run_task(self):
+    def run_task(self: Trainer) -> TaskResult:
         monkeypatch.setattr(
             os, "fsync", mock.Mock(side_effect=OSError(errno.ENOSPC, "No space left on device"))
         )
@@ -122,27 +142,30 @@ def test_a_disk_that_fills_up_is_one_line_and_status_1(command, tmp_path, capsys
 
 
 @pytest.mark.parametrize("name", ["a/b", "/a", "a/", ".."])
-def test_the_name_of_a_run_is_no_path(name, command, tmp_path, untrained, capsys):
+def test_the_name_of_a_run_is_no_path(
+    name: str, command: Command, tmp_path: Path, untrained: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     main, *_ = command
     assert main([*fields(), "--save-path", str(tmp_path / "out"), "--exp-name", name]) == 2
     assert f"--exp-name {name!r}" in one_line(capsys) and not list(tmp_path.iterdir())
 
 
 @pytest.fixture
-def torchvision(monkeypatch):
+def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
     """What a torchvision that needs no network was asked for."""
-    asked = []
+    asked: list[Asked] = []
 
-    def mnist(folder, train, download):
+    def mnist(folder: str, train: bool, download: bool) -> None:
         asked.append(("MNIST", train, download))
         if not (Path(folder) / "MNIST").exists():
             write_mnist(Path(folder) / "MNIST" / "raw", np.random.default_rng(0))
 
-    def svhn(folder, split, download):
+    def svhn(folder: str, split: str, download: bool) -> None:
         asked.append(("SVHN", split, download))
         write_svhn(Path(folder), np.random.default_rng(0))
 
-    package, datasets = ModuleType("torchvision"), ModuleType("torchvision.datasets")
+    package: Any = ModuleType("torchvision")
+    datasets: Any = ModuleType("torchvision.datasets")
     package.datasets, datasets.MNIST, datasets.SVHN = datasets, mnist, svhn
     monkeypatch.setitem(sys.modules, "torchvision", package)
     monkeypatch.setitem(sys.modules, "torchvision.datasets", datasets)
@@ -153,8 +176,13 @@ def torchvision(monkeypatch):
     "dataset, asks", [("seq-mnist", ("MNIST", True, True)), ("seq-svhn", ("SVHN", "train", True))]
 )
 def test_data_is_fetched_where_it_is_asked_for(
-    dataset, asks, command, torchvision, tmp_path, capsys
-):
+    dataset: str,
+    asks: Asked,
+    command: Command,
+    torchvision: list[Asked],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     main, models, _ = command
     flags = [
         *fields(dataset=dataset),
@@ -173,7 +201,12 @@ def test_data_is_fetched_where_it_is_asked_for(
     assert torchvision == [asks]
 
 
-def test_only_fetching_needs_a_torchvision_that_fits(command, tmp_path, monkeypatch, capsys):
+def test_only_fetching_needs_a_torchvision_that_fits(
+    command: Command,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     package = tmp_path / "site" / "torchvision"
     package.mkdir(parents=True)
     (package / "__init__.py").write_text(
@@ -204,7 +237,7 @@ def test_only_fetching_needs_a_torchvision_that_fits(command, tmp_path, monkeypa
     assert not [name for name in sys.modules if name.partition(".")[0] == "torchvision"]
 
 
-def test_resuming_fetches_too(torchvision, tmp_path):
+def test_resuming_fetches_too(torchvision: list[Asked], tmp_path: Path) -> None:
     flags = [
         *small_flags(dataset="seq-mnist", data_path=tmp_path / "data"),
         "--save-path",

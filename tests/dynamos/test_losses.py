@@ -1,17 +1,19 @@
 import math
+from random import Random
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
 
 from dynamos import losses
 from dynamos.config import TrainConfig
 from dynamos.network import Output
 
 
-def outputs(n=6, k=5, g=4, c=8, seed=0):
+def outputs(n: int = 6, k: int = 5, g: int = 4, c: int = 8, seed: int = 0) -> tuple[Output, Tensor]:
     draws = torch.Generator().manual_seed(seed)
     actions = (torch.rand(n, g, c, generator=draws) < 0.6).float()
     out = Output(
@@ -23,7 +25,7 @@ def outputs(n=6, k=5, g=4, c=8, seed=0):
     return out, torch.randint(k, (n,), generator=draws)
 
 
-def test_reward_by_hand():
+def test_reward_by_hand() -> None:
     # kept 0.75 0 / 1 0.25
     actions = torch.tensor([[[1.0, 1, 1, 0], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 0, 0, 0]]])
     reward = losses.gate_reward(
@@ -33,7 +35,7 @@ def test_reward_by_hand():
 
 
 @pytest.mark.parametrize("kind", [torch.bool, torch.int64])
-def test_reward_of_actions_that_are_no_floats(kind):
+def test_reward_of_actions_that_are_no_floats(kind: torch.dtype) -> None:
     actions = torch.tensor([[[1, 1, 1, 0], [0, 0, 0, 0]], [[1, 1, 1, 1], [1, 0, 0, 0]]]).to(kind)
     reward = losses.gate_reward(
         actions, torch.tensor([True, False]), keep_ratio=0.5, policy_penalty=-10.0
@@ -41,7 +43,7 @@ def test_reward_of_actions_that_are_no_floats(kind):
     assert torch.equal(reward, torch.tensor([[-0.0625, -0.25], [-2.5, -0.625]]))
 
 
-def test_reward_keeps_double_precision():
+def test_reward_keeps_double_precision() -> None:
     actions = torch.zeros(2, 1, 8, dtype=torch.float64)
     reward = losses.gate_reward(
         actions, torch.tensor([True, False]), keep_ratio=0.7, policy_penalty=-0.3
@@ -50,17 +52,17 @@ def test_reward_keeps_double_precision():
     assert reward.ravel().tolist() == pytest.approx([-0.49, -0.49 * 0.3], abs=1e-15)
 
 
-def test_reward_at_the_kept_ratio_costs_nothing_right_or_wrong():
+def test_reward_at_the_kept_ratio_costs_nothing_right_or_wrong() -> None:
     actions = torch.tensor([1.0, 0, 1, 0]).expand(2, 3, 4)
     assert not losses.gate_reward(actions, torch.tensor([True, False]), 0.5, -500.0).any()
 
 
-def test_reward_has_no_gradient():
+def test_reward_has_no_gradient() -> None:
     actions = torch.rand(2, 1, 4, requires_grad=True)
     assert not losses.gate_reward(actions, torch.tensor([True, False]), 0.5, -5.0).requires_grad
 
 
-def test_policy_loss_by_hand():
+def test_policy_loss_by_hand() -> None:
     log_probs, rewards = (
         torch.tensor([[-1.0, -2.0], [-3.0, -4.0]]),
         torch.tensor([[-0.5, -1.0], [0.0, -2.0]]),
@@ -68,14 +70,14 @@ def test_policy_loss_by_hand():
     assert losses.policy_loss(log_probs, rewards).item() == pytest.approx(-(0.5 + 2 + 0 + 8) / 4)
 
 
-def test_policy_loss_makes_a_costly_action_less_likely():
+def test_policy_loss_makes_a_costly_action_less_likely() -> None:
     """REINFORCE: a step down the loss lowers the log-probability of what was punished."""
     log_probs = torch.tensor([[-1.0]], requires_grad=True)
     losses.policy_loss(log_probs, torch.tensor([[-3.0]])).backward()
-    assert log_probs.grad.item() > 0
+    assert log_probs.grad is not None and log_probs.grad.item() > 0
 
 
-def test_prototype_loss_by_hand():
+def test_prototype_loss_by_hand() -> None:
     # squared distances 4 16 20 20 16 4, D = 2
     v = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 4.0], [2.0, 4.0]])
     labels = torch.tensor([0, 0, 1, 1])
@@ -89,7 +91,7 @@ def test_prototype_loss_by_hand():
 
 
 @pytest.mark.parametrize("held, value", [(0, 0), (1, 0), (2, 0), (3, 1)])
-def test_prototype_loss_needs_more_than_two(held, value):
+def test_prototype_loss_needs_more_than_two(held: int, value: int) -> None:
     labels = torch.zeros(held, dtype=torch.int64)
     assert losses.prototype_loss(torch.ones(held, 4), labels).item() == value
     correct = torch.arange(5) < held
@@ -98,7 +100,7 @@ def test_prototype_loss_needs_more_than_two(held, value):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(1, 12), st.integers(0, 2**31), st.randoms())
-def test_the_order_within_a_batch_does_not_matter(n, seed, random):
+def test_the_order_within_a_batch_does_not_matter(n: int, seed: int, random: Random) -> None:
     out, labels = outputs(n=n, seed=seed)
     order = list(range(n))
     random.shuffle(order)
@@ -117,7 +119,7 @@ def test_the_order_within_a_batch_does_not_matter(n, seed, random):
 
 @settings(deadline=None, max_examples=30)
 @given(st.integers(3, 12), st.integers(0, 2**31))
-def test_prototype_loss_equals_the_sum_over_pairs(n, seed):
+def test_prototype_loss_equals_the_sum_over_pairs(n: int, seed: int) -> None:
     out, labels = outputs(n=n, seed=seed)
     correct = losses.correctness(out, labels)
     same = different = 0.0
@@ -135,7 +137,7 @@ def test_prototype_loss_equals_the_sum_over_pairs(n, seed):
     )
 
 
-def written_out(out, labels, config):
+def written_out(out: Output, labels: Tensor, config: TrainConfig) -> tuple[float, float, float]:
     """(CE, P, T) from the formulas of METHOD section 2, image by image."""
     n, g, c = out.actions.shape
     ce = (
@@ -170,7 +172,7 @@ WEIGHTS = TrainConfig(
 
 @pytest.mark.parametrize("n", [1, 2, 6])
 @pytest.mark.parametrize("right", [None, True, False])
-def test_stream_and_rehearsal_loss_are_their_terms(n, right):
+def test_stream_and_rehearsal_loss_are_their_terms(n: int, right: bool | None) -> None:
     out, labels = outputs(n=n, seed=3)
     if right is not None:
         labels = out.logits.argmax(1) if right else (out.logits.argmax(1) + 1) % 5

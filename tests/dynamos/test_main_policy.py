@@ -1,5 +1,7 @@
 import json
-from datetime import datetime
+from datetime import datetime, tzinfo
+from pathlib import Path
+from typing import NoReturn, Self
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ import main_policy
 from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
 from dynamos.network import build_network, load_original
 from dynamos.run import alone
+from dynamos.trainer import Trainer
 from tests.dynamos.written import rows, scalars
 from tests.helpers.mnist_files import write_mnist, write_svhn
 
@@ -28,11 +31,11 @@ SHORT = (
 
 
 @pytest.fixture
-def configs(monkeypatch):
+def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     """The configurations that main_policy would have trained."""
     found = []
 
-    def load_stream(config, device, download):
+    def load_stream(config: TrainConfig, device: torch.device, download: bool) -> NoReturn:
         found.append(config)
         raise KeyboardInterrupt
 
@@ -41,7 +44,9 @@ def configs(monkeypatch):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_both_documented_commands_are_understood_on_every_stream(dataset, configs, tmp_path):
+def test_both_documented_commands_are_understood_on_every_stream(
+    dataset: str, configs: list[TrainConfig], tmp_path: Path
+) -> None:
     common = [
         *COMMON,
         "--dataset",
@@ -67,14 +72,16 @@ def test_both_documented_commands_are_understood_on_every_stream(dataset, config
     )
 
 
-def test_an_explicit_flag_wins_over_load_best_args(configs):
+def test_an_explicit_flag_wins_over_load_best_args(configs: list[TrainConfig]) -> None:
     main_policy.main(
         [*COMMON, *BEST, "--dataset", "seq-mnist", "--policy_alpha", "0.9", "--no-warmup"]
     )
     assert (configs[0].policy_alpha, configs[0].warmup, configs[0].beta) == (0.9, False, 2.0)
 
 
-def test_best_args_elsewhere_are_an_error_that_lists_them(capsys):
+def test_best_args_elsewhere_are_an_error_that_lists_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert (
         main_policy.main(
             "--model sgd --dataset seq-mnist --buffer_size 500 --load_best_args".split()
@@ -86,7 +93,7 @@ def test_best_args_elsewhere_are_an_error_that_lists_them(capsys):
     assert error.count("\n") == 1
 
 
-def test_the_originals_outputs(tmp_path):
+def test_the_originals_outputs(tmp_path: Path) -> None:
     flags = [
         *COMMON,
         *EXPLICIT,
@@ -147,7 +154,7 @@ def test_the_originals_outputs(tmp_path):
     assert float(task_il["task2"]) >= float(class_il["task2"])
 
 
-def test_more_tasks_stand_before_the_arguments(tmp_path):
+def test_more_tasks_stand_before_the_arguments(tmp_path: Path) -> None:
     flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
     for n in ("1", "3", "2"):
         assert main_policy.main([*flags, "--n-tasks", n]) == 0
@@ -169,7 +176,7 @@ def test_more_tasks_stand_before_the_arguments(tmp_path):
     assert [row["n_tasks"] for row in found] == ["1", "3", "2"]
 
 
-def test_a_collapsed_policy_is_recorded_in_a_file(tmp_path):
+def test_a_collapsed_policy_is_recorded_in_a_file(tmp_path: Path) -> None:
     flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
     assert main_policy.main([*flags, "--inf-thresh", "0", "--temperature", "20"]) == 0
     path = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP" / "result.json"
@@ -182,13 +189,13 @@ class AtOnce(datetime):
     """A clock that stands still."""
 
     @classmethod
-    def now(cls, tz=None):
+    def now(cls, tz: tzinfo | None = None) -> Self:
         return cls(2026, 1, 2, 3, 4, 5, tzinfo=tz)
 
 
 def test_runs_without_a_name_that_start_in_the_same_second_do_not_mix(
-    tmp_path, monkeypatch, capsys
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("main_policy.datetime", AtOnce)
     flags = [
         *EXPLICIT,
@@ -218,7 +225,7 @@ def test_runs_without_a_name_that_start_in_the_same_second_do_not_mix(
     assert {path: path.read_bytes() for path in before} == before
 
 
-def test_help_says_that_a_name_is_overwritten(capsys):
+def test_help_says_that_a_name_is_overwritten(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main_policy.main(["--help"])
     assert "an earlier run's files of that name are overwritten" in " ".join(
@@ -226,7 +233,7 @@ def test_help_says_that_a_name_is_overwritten(capsys):
     )
 
 
-def test_a_name_given_again_leaves_nothing_of_the_earlier_run(tmp_path):
+def test_a_name_given_again_leaves_nothing_of_the_earlier_run(tmp_path: Path) -> None:
     flags = [
         *COMMON,
         *EXPLICIT,
@@ -247,7 +254,9 @@ def test_a_name_given_again_leaves_nothing_of_the_earlier_run(tmp_path):
     assert [task for task, _ in found["accuracy/mean"]] == [1, 2]
 
 
-def test_a_name_whose_run_goes_on_is_refused(tmp_path, capsys):
+def test_a_name_whose_run_goes_on_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = [*COMMON, *EXPLICIT, *SHORT, "--dataset", "seq-digits", "--save-path", str(tmp_path)]
     assert main_policy.main(flags) == 0
     models = tmp_path / "models" / "seq-digits" / "dynamos" / "buf_500" / "EXP"
@@ -259,7 +268,9 @@ def test_a_name_whose_run_goes_on_is_refused(tmp_path, capsys):
     assert (models / "task_final.pth").read_bytes() == before
 
 
-def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
+def test_tensorboard_has_the_means_of_epochs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flags = [
         *COMMON,
         *EXPLICIT,
@@ -275,10 +286,15 @@ def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
     import dynamos.recorders as recorders
 
     real = recorders.TensorBoard.epoch
+
+    def epoch(self: recorders.TensorBoard, trainer: Trainer, m: dict[str, float]) -> None:
+        means.append(dict(m))
+        real(self, trainer, m)
+
     monkeypatch.setattr(
         recorders.TensorBoard,
         "epoch",
-        lambda self, trainer, m: (means.append(dict(m)), real(self, trainer, m)),
+        epoch,
     )
     assert main_policy.main(flags) == 0
     found = scalars(
@@ -297,7 +313,7 @@ def test_tensorboard_has_the_means_of_epochs(tmp_path, monkeypatch):
     )
 
 
-def test_a_rotating_stream_and_a_method_without_buffer(tmp_path):
+def test_a_rotating_stream_and_a_method_without_buffer(tmp_path: Path) -> None:
     flags = "--model sgd --dataset digits-360 --csv_log --tensorboard --exp-name E".split()
     flags += "--nf 4 --hidden-dim-ratio 4".split()
     assert (
@@ -315,7 +331,9 @@ def test_a_rotating_stream_and_a_method_without_buffer(tmp_path):
     assert [p.name for p in (tmp_path / "tensorboard_runs").iterdir()] == ["general-continual"]
 
 
-def test_the_smallest_svhn_runs_where_test_images_are_evaluated(tmp_path, capsys):
+def test_the_smallest_svhn_runs_where_test_images_are_evaluated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class=1)
     flags = "--model sgd --dataset seq-svhn --exp-name E --nf 4 --csv-log".split()
     flags += ["--data-path", str(tmp_path), "--save-path", str(tmp_path)]
@@ -328,7 +346,7 @@ def test_the_smallest_svhn_runs_where_test_images_are_evaluated(tmp_path, capsys
 
 
 @pytest.mark.parametrize("dataset", ["seq-svhn", "seq-mnist", "mnist-360"])
-def test_the_published_streams_run_from_files(dataset, tmp_path):
+def test_the_published_streams_run_from_files(dataset: str, tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     write_svhn(tmp_path / "SVHN", draws)
     write_mnist(tmp_path / "MNIST" / "MyMNIST" / "raw", draws)

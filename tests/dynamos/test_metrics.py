@@ -12,7 +12,7 @@ NAN = np.nan
 MATRIX = np.array([[90.0, 10.0, NAN], [95.0, 80.0, 20.0], [60.0, 85.0, 70.0]])
 
 
-def test_transfer_and_forgetting_by_hand():
+def test_transfer_and_forgetting_by_hand() -> None:
     assert metrics.backward_transfer(MATRIX) == pytest.approx(((60 - 90) + (85 - 80)) / 2)
     assert metrics.forward_transfer(MATRIX, np.array([50.0, 4.0, 8.0])) == pytest.approx(
         ((10 - 4) + (20 - 8)) / 2
@@ -22,7 +22,7 @@ def test_transfer_and_forgetting_by_hand():
     assert metrics.mean_accuracy(MATRIX, 1) == pytest.approx(87.5)
 
 
-def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten():
+def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten() -> None:
     matrix = MATRIX.copy()
     matrix[0, 1] = 100.0  # better before it was learned than ever after
     assert metrics.forgetting(matrix) == metrics.forgetting(MATRIX)
@@ -30,7 +30,7 @@ def test_cells_of_tasks_not_yet_learned_never_count_as_forgotten():
 
 @settings(deadline=None)
 @given(st.integers(1, 6), st.integers(0, 2**31))
-def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed):
+def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n: int, seed: int) -> None:
     matrix = np.random.default_rng(seed).uniform(0, 100, (n, n))
     matrix[np.triu_indices(n, 2)] = NAN
     values = (
@@ -51,17 +51,17 @@ def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n, seed)
         ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60]),
     ],
 )
-def test_means_that_are_equal_on_paper_are_equal(one, other):
+def test_means_that_are_equal_on_paper_are_equal(one: list[float], other: list[float]) -> None:
     assert metrics.mean(one) == metrics.mean(other)
     assert metrics.mean_accuracy(np.array([one] * len(one)), len(one) - 1) == metrics.mean(other)
 
 
-def test_one_value_is_its_own_mean_and_one_image_more_is_another_mean():
+def test_one_value_is_its_own_mean_and_one_image_more_is_another_mean() -> None:
     assert metrics.mean([87.36111450195312]) == 87.36111450195312 and metrics.mean([]) == 0
     assert metrics.mean([100 * 12345 / 100_000, 50]) != metrics.mean([100 * 12346 / 100_000, 50])
 
 
-def test_accuracies_are_exact_ratios_of_counts():
+def test_accuracies_are_exact_ratios_of_counts() -> None:
     trainer = Trainer(small())
     *_, last = trainer
     counts = [len(images) for images in trainer.stream.evaluation]
@@ -77,7 +77,7 @@ def test_accuracies_are_exact_ratios_of_counts():
     )
 
 
-def test_one_task():
+def test_one_task() -> None:
     one = np.array([[55.0]])
     assert (
         metrics.forgetting(one)
@@ -87,13 +87,13 @@ def test_one_task():
     )
 
 
-def test_multiply_accumulates_of_the_paper_network():
+def test_multiply_accumulates_of_the_paper_network() -> None:
     # METHOD section 7
     assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)
     assert metrics.agent_macs(32, 16, 28, 28) / 1e6 == pytest.approx(4.0, abs=0.05)
 
 
-def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_dropped():
+def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_dropped() -> None:
     all_kept, none, some = (
         metrics.gated_macs(np.full((1, 4), k), 32, 10, 16, 28, 28)[0] for k in (64, 0, 44.8)
     )
@@ -105,7 +105,7 @@ def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_droppe
 
 
 @pytest.mark.parametrize("model, size", [("sgd", 8), ("dynamos", 8), ("dynamos", 11)])
-def test_multiply_accumulates_are_those_of_the_literal_network(model, size):
+def test_multiply_accumulates_are_those_of_the_literal_network(model: str, size: int) -> None:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -121,7 +121,7 @@ def test_multiply_accumulates_are_those_of_the_literal_network(model, size):
     assert counted.get_total_flops() == 2 * wanted
 
 
-def test_metric_names_say_what_was_measured_on():
+def test_metric_names_say_what_was_measured_on() -> None:
     trainer = Trainer(small())
     first, second = trainer
     names = second.metrics()

@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmarks.plain import Agent as PlainAgent
 from benchmarks.plain import PlainResNet
@@ -9,6 +11,7 @@ from dynamos.errors import UserError
 from dynamos.network import (
     Agent,
     PooledNorm,
+    ResNet,
     build_network,
     convolution,
     load_original,
@@ -16,12 +19,13 @@ from dynamos.network import (
 )
 
 
-def twins(config, num_classes=10):
+def twins(config: TrainConfig, num_classes: int = 10) -> tuple[ResNet, PlainResNet]:
     """(our network, the literal one) with the same random weights and running statistics."""
     network = build_network(config, num_classes)
     torch.manual_seed(5)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):  # as after training: no statistic at its start value
+            assert module.running_mean is not None and module.running_var is not None
             for value in (module.weight, module.running_var):
                 nn.init.uniform_(value, 0.5, 1.5)
             for value in (module.bias, module.running_mean):
@@ -31,7 +35,7 @@ def twins(config, num_classes=10):
     return network, plain
 
 
-def agents(channels_in=6, channels=16, ratio=4):
+def agents(channels_in: int = 6, channels: int = 16, ratio: int = 4) -> tuple[Agent, PlainAgent]:
     torch.manual_seed(1)
     plain = PlainAgent(channels_in, channels, ratio)
     nn.init.uniform_(plain.bn.weight, 0.5, 1.5)
@@ -44,7 +48,7 @@ def agents(channels_in=6, channels=16, ratio=4):
 
 @pytest.mark.parametrize("n", [1, 10])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_agent_equals_the_literal_one_in_training(n, layout):
+def test_agent_equals_the_literal_one_in_training(n: int, layout: torch.memory_format) -> None:
     ours, plain = agents()
     for _ in range(3):
         x = torch.randn(n, 6, 7, 5) * 2 + 1
@@ -58,21 +62,25 @@ def test_agent_equals_the_literal_one_in_training(n, layout):
         torch.testing.assert_close(inputs[0].grad, inputs[1].grad, rtol=1e-3, atol=1e-5)
         for (name, a), b in zip(ours.named_parameters(), plain.parameters(), strict=True):
             torch.testing.assert_close(a.grad, b.grad, rtol=1e-3, atol=2e-4, msg=name)
-    for a, b in zip(ours.buffers(), plain.buffers(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+    for our, their in zip(ours.buffers(), plain.buffers(), strict=True):
+        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5)
     assert ours.bn.num_batches_tracked == 3
 
 
 @pytest.mark.parametrize("n", [1, 3])
-def test_the_derivative_written_out_is_the_derivative(n):
+def test_the_derivative_written_out_is_the_derivative(n: int) -> None:
     torch.manual_seed(0)
     x = torch.randn(n, 4, 3, 2, dtype=torch.float64) + 1
     weight, gamma, beta = torch.randn(5, 4), torch.rand(5) + 0.5, torch.randn(5)
     inputs = [value.double().requires_grad_() for value in (x, weight, gamma, beta)]
-    assert torch.autograd.gradcheck(lambda *values: PooledNorm.apply(*values, 1e-5)[0], inputs)
+
+    def pooled(*values: Any) -> Any:
+        return PooledNorm.apply(*values, 1e-5)[0]  # type: ignore[no-untyped-call]
+
+    assert torch.autograd.gradcheck(pooled, inputs)
 
 
-def test_agent_equals_the_literal_one_at_evaluation():
+def test_agent_equals_the_literal_one_at_evaluation() -> None:
     ours, plain = agents()
     x = torch.randn(9, 6, 5, 5)
     ours(x), plain(x)
@@ -81,7 +89,7 @@ def test_agent_equals_the_literal_one_at_evaluation():
 
 @pytest.mark.parametrize("model", METHODS)
 @pytest.mark.parametrize("nf", [4, 8])
-def test_network_equals_the_literal_one(model, nf):
+def test_network_equals_the_literal_one(model: str, nf: int) -> None:
     network, plain = twins(TrainConfig(model=model, nf=nf, hidden_dim_ratio=4))
     images, noise = torch.rand(6, 3, 11, 11), torch.rand(6, 4, 2 * nf)
     for training in (True, False):
@@ -99,7 +107,7 @@ def test_network_equals_the_literal_one(model, nf):
 
 
 @pytest.mark.parametrize("model", ["dynamos", "sgd"])
-def test_gradients_equal_the_literal_networks(model):
+def test_gradients_equal_the_literal_networks(model: str) -> None:
     network, plain = twins(TrainConfig(model=model, nf=8, hidden_dim_ratio=4))
     images, noise = torch.rand(6, 3, 12, 12), torch.rand(6, 4, 16)
     for net in (network, plain):
@@ -115,7 +123,7 @@ def test_gradients_equal_the_literal_networks(model):
         torch.testing.assert_close(ours[name], value.data, rtol=1e-2, atol=1e-3, msg=name)
 
 
-def test_sizes():
+def test_sizes() -> None:
     gated, dense = build_network(TrainConfig(), 10), build_network(TrainConfig(model="sgd"), 10)
     assert sum(p.numel() for p in gated.parameters()) == 187578
     assert (len(original_state_dict(gated)), len(original_state_dict(dense))) == (110, 70)
@@ -127,7 +135,7 @@ def test_sizes():
     )
 
 
-def test_original_names():
+def test_original_names() -> None:
     state = original_state_dict(build_network(TrainConfig(nf=8), 10))
     assert torch.equal(state["conv1.weight"], state["_features.0.weight"])
     assert torch.equal(state["linear.bias"], state["classifier.bias"])
@@ -146,7 +154,7 @@ def test_original_names():
     )
 
 
-def test_a_model_file_that_does_not_fit_is_refused():
+def test_a_model_file_that_does_not_fit_is_refused() -> None:
     gated, dense = (
         build_network(TrainConfig(nf=8), 10),
         build_network(TrainConfig(nf=8, model="sgd"), 10),
@@ -159,7 +167,7 @@ def test_a_model_file_that_does_not_fit_is_refused():
         load_original(gated, original_state_dict(build_network(TrainConfig(nf=8), 9)))
 
 
-def test_weights_come_from_the_seed_alone():
+def test_weights_come_from_the_seed_alone() -> None:
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
     a, b, c = (build_network(TrainConfig(nf=8, seed=seed), 10).linear.weight for seed in (1, 1, 2))
@@ -169,14 +177,14 @@ def test_weights_come_from_the_seed_alone():
 
 @pytest.mark.parametrize("training", [True, False])
 @pytest.mark.parametrize("model", ["dynamos", "sgd"])
-def test_one_image_alone(training, model):
+def test_one_image_alone(training: bool, model: str) -> None:
     network = build_network(TrainConfig(model=model, nf=4, hidden_dim_ratio=4), 10).train(training)
     out = network(torch.rand(1, 3, 8, 8))
     out.logits.sum().backward()
     assert out.logits.isfinite().all()
 
 
-def test_task_losses_do_not_reach_the_agents_but_the_policy_does_reach_the_ungated_layers():
+def test_task_losses_do_not_reach_the_agents_but_the_policy_does_reach_the_ungated_layers() -> None:
     network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10).train()
     out = network(torch.rand(5, 3, 8, 8))
     out.logits.square().sum().backward(retain_graph=True)
@@ -185,10 +193,10 @@ def test_task_losses_do_not_reach_the_agents_but_the_policy_does_reach_the_ungat
     )
     network.zero_grad()
     out.log_probs.sum().backward()
-    assert network.conv.weight.grad.any()
+    assert network.conv.weight.grad is not None and network.conv.weight.grad.any()
 
 
-def test_bypass_keeps_every_channel_and_leaves_the_agents_alone():
+def test_bypass_keeps_every_channel_and_leaves_the_agents_alone() -> None:
     network = build_network(TrainConfig(nf=4, hidden_dim_ratio=4), 10).train()
     dense = build_network(TrainConfig(nf=4, hidden_dim_ratio=4, model="sgd"), 10).train()
     dense.load_state_dict({n: v for n, v in network.state_dict().items() if "gate" not in n})
@@ -199,7 +207,7 @@ def test_bypass_keeps_every_channel_and_leaves_the_agents_alone():
     assert all(m.bn.num_batches_tracked == 0 for m in network.modules() if isinstance(m, Agent))
 
 
-def test_sampled_actions_come_with_their_probability():
+def test_sampled_actions_come_with_their_probability() -> None:
     network = build_network(
         TrainConfig(nf=4, hidden_dim_ratio=4, infer_mode="sample", temperature=0.5), 10
     ).eval()
@@ -214,7 +222,7 @@ def test_sampled_actions_come_with_their_probability():
     )
 
 
-def test_the_threshold_is_the_least_probability_kept():
+def test_the_threshold_is_the_least_probability_kept() -> None:
     images = torch.rand(5, 3, 8, 8)
     kept = {}
     for threshold in (0.0, 0.3, 0.5, 0.9):
@@ -229,10 +237,18 @@ def test_the_threshold_is_the_least_probability_kept():
 
 
 @pytest.mark.parametrize("channels_in", [1, 4, 7, 8, 9])
-def test_a_narrow_pointwise_convolution_takes_its_pixels_first(channels_in, monkeypatch):
+def test_a_narrow_pointwise_convolution_takes_its_pixels_first(
+    channels_in: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     strides = []
 
-    def conv2d(x, weight, bias=None, stride=1, padding=0):
+    def conv2d(
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None = None,
+        stride: int | tuple[int, int] = 1,
+        padding: int = 0,
+    ) -> Tensor:
         strides.append(stride)
         down, right = torch.nn.modules.utils._pair(stride)
         return torch.einsum("oi,nihw->nohw", weight[:, :, 0, 0], x[:, :, ::down, ::right])

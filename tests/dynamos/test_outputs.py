@@ -3,6 +3,7 @@ cannot be written."""
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,7 +37,7 @@ sys.exit(exit_status("program", work))
     ],
 )
 def test_what_cannot_be_written_is_dropped_and_lost_output_is_an_error(
-    redirection: str, status: int, last: str, tmp_path
+    redirection: str, status: int, last: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(
         [
@@ -55,7 +56,7 @@ def test_what_cannot_be_written_is_dropped_and_lost_output_is_an_error(
     assert done.stderr.splitlines()[-1:] == ([last] if last else [])
 
 
-def test_a_reader_that_left_is_no_error(tmp_path) -> None:
+def test_a_reader_that_left_is_no_error(tmp_path: Path) -> None:
     line = f'{{ "$0" "$@"; echo $? > {tmp_path / "status"}; }} 2>&1 | head -1'
     done = subprocess.run(
         ["sh", "-c", line, sys.executable, "-c", WORK, str(tmp_path / "file")],
@@ -71,7 +72,7 @@ def test_a_reader_that_left_is_no_error(tmp_path) -> None:
 
 
 @pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", ">/dev/full 2>&1"])
-def test_an_error_of_the_work_keeps_its_status(redirection: str, tmp_path) -> None:
+def test_an_error_of_the_work_keeps_its_status(redirection: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             "sh",

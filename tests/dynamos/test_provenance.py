@@ -1,15 +1,19 @@
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from dynamos import provenance
 
+Repository = tuple[Path, Callable[..., str]]
+
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
     """(the root of a repository whose `dynamos` is the code that runs, what runs git there)."""
 
-    def git(*arguments):
+    def git(*arguments: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")
         return subprocess.run(
             ["git", "-C", str(tmp_path), *identity, *arguments],
@@ -27,7 +31,7 @@ def repository(tmp_path, monkeypatch):
     return tmp_path, git
 
 
-def test_the_revision_is_the_commit_and_says_whether_files_differ(repository):
+def test_the_revision_is_the_commit_and_says_whether_files_differ(repository: Repository) -> None:
     root, git = repository
     commit = git("rev-parse", "HEAD")
     assert len(commit) == 40 and provenance.git_revision() == commit
@@ -37,7 +41,9 @@ def test_the_revision_is_the_commit_and_says_whether_files_differ(repository):
     assert provenance.git_revision() == f"{commit}+changes"
 
 
-def test_a_repository_that_merely_contains_the_code_says_nothing(repository, monkeypatch):
+def test_a_repository_that_merely_contains_the_code_says_nothing(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
     root, _ = repository
     deeper = root / "environment" / "dynamos"
     deeper.mkdir(parents=True)

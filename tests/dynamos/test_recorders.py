@@ -1,4 +1,7 @@
 import json
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,11 +17,12 @@ from tests.dynamos.test_flags import fields
 from tests.dynamos.written import rows, scalars
 from tests.helpers.small import small, small_flags
 
+Written = tuple[Path, dict[str, Any]]
 TABLE = "results/{}/seq-digits/dynamos/mean_accs.csv"
 
 
 @pytest.fixture(scope="module")
-def written(tmp_path_factory):
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
     """(folder of a run of three tasks that left all it can, what its result.json holds)."""
     folder = tmp_path_factory.mktemp("runs")
     flags = small_flags(
@@ -40,12 +44,12 @@ def written(tmp_path_factory):
     return folder / "e", json.loads((folder / "e" / "result.json").read_text())
 
 
-def matrix(content, setting):
+def matrix(content: dict[str, Any], setting: str) -> np.ndarray:
     return np.array(content["accuracy"][setting], dtype=float)  # null becomes NaN
 
 
 @pytest.mark.parametrize("setting", ["class-il", "task-il"])
-def test_a_csv_row_has_the_numbers_of_the_matrix(setting, written):
+def test_a_csv_row_has_the_numbers_of_the_matrix(setting: str, written: Written) -> None:
     folder, content = written
     (row,) = rows(folder.parent / TABLE.format(setting))
     accuracy = matrix(content, setting)
@@ -73,7 +77,7 @@ def test_a_csv_row_has_the_numbers_of_the_matrix(setting, written):
     }
 
 
-def test_the_csv_row_agrees_with_the_task_results(written):
+def test_the_csv_row_agrees_with_the_task_results(written: Written) -> None:
     folder, content = written
     results = [TaskResult.from_dict(result) for result in content["results"]]
     by_setting = {
@@ -87,7 +91,7 @@ def test_the_csv_row_agrees_with_the_task_results(written):
         assert float(by_setting["class-il"][name]) == getattr(results[-1], name)
 
 
-def test_the_curve_is_in_a_file_and_in_event_files(tmp_path):
+def test_the_curve_is_in_a_file_and_in_event_files(tmp_path: Path) -> None:
     flags = small_flags(log_every=3)
     assert cli.main([*flags, "--tensorboard", "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     trainer = Trainer(small(log_every=3))
@@ -110,23 +114,24 @@ def test_the_curve_is_in_a_file_and_in_event_files(tmp_path):
         "keep_gate1",
         "keep_gate4",
     ):
-        assert found[f"curve/{name}"] == [
+        wanted: list[tuple[float, Any]] = [
             (point["steps"], pytest.approx(point[name])) for point in trainer.curve
         ]
+        assert found[f"curve/{name}"] == wanted
 
 
-def test_without_log_every_there_is_no_curve(written):
+def test_without_log_every_there_is_no_curve(written: Written) -> None:
     assert not (written[0] / "curve.csv").exists()
 
 
 @pytest.mark.parametrize("setting", ["class-il", "task-il"])
-def test_event_files_have_the_numbers_of_the_matrix(setting, written):
+def test_event_files_have_the_numbers_of_the_matrix(setting: str, written: Written) -> None:
     folder, content = written
     found = scalars(folder / "tensorboard" / setting)
     accuracy = matrix(content, setting)
     results = content["results"]
 
-    def close(pairs):
+    def close(pairs: Iterable[tuple[int, float]]) -> list[tuple[int, Any]]:
         # they hold single precision
         return [(step, pytest.approx(value, rel=1e-6)) for step, value in pairs]
 
@@ -148,12 +153,14 @@ def test_event_files_have_the_numbers_of_the_matrix(setting, written):
         )
 
 
-def test_the_result_file_says_what_code_began_the_run(tmp_path, monkeypatch):
+def test_the_result_file_says_what_code_began_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     revisions = iter(["first", "later", "later still"])
     monkeypatch.setattr("dynamos.recorders.git_revision", lambda: next(revisions))
     real = Trainer.run_task
 
-    def run_task(self):
+    def run_task(self: Trainer) -> TaskResult:
         monkeypatch.setattr("dynamos.recorders.environment", lambda *_: "later")
         return real(self)
 
@@ -176,7 +183,7 @@ DAMAGES = {
 
 
 @pytest.mark.parametrize("damage", DAMAGES.values(), ids=list(DAMAGES))
-def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
+def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mean_accs.csv"
     path.write_bytes(damage)
     with pytest.raises(UserError, match="mean_accs.csv is damaged: .* or move it"):
@@ -193,7 +200,7 @@ def test_a_damaged_table_is_a_user_error_and_stays_as_it_is(damage, tmp_path):
     ],
     ids=["mark", "mark, quotes, LF", "no end"],
 )
-def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
+def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved: bytes, tmp_path: Path) -> None:
     path = tmp_path / "mean_accs.csv"
     path.write_bytes(saved)
     append_row(path, {"task1": 3.5, "seed": 4}, once=True)
@@ -202,7 +209,9 @@ def test_a_table_that_a_spreadsheet_saved_gets_its_row(saved, tmp_path):
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t"])
-def test_a_table_with_other_marks_between_its_columns_says_so(delimiter, tmp_path):
+def test_a_table_with_other_marks_between_its_columns_says_so(
+    delimiter: str, tmp_path: Path
+) -> None:
     (tmp_path / "mean_accs.csv").write_text(f"task1{delimiter}seed\n1{delimiter}2\n")
     with pytest.raises(
         UserError, match=f"separated by {delimiter!r} instead of commas".replace("\\", "\\\\")
@@ -212,15 +221,21 @@ def test_a_table_with_other_marks_between_its_columns_says_so(delimiter, tmp_pat
 
 @pytest.mark.parametrize("main", [cli.main, main_policy.main], ids=["dynamos", "main_policy"])
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
-def test_a_damaged_table_costs_no_result(when, main, tmp_path, monkeypatch, capsys):
+def test_a_damaged_table_costs_no_result(
+    when: str,
+    main: Callable[[Sequence[str]], int],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     table = tmp_path / TABLE.format("task-il")
     real, trained = Trainer.run_task, []
 
-    def damaged():
+    def damaged() -> None:
         table.parent.mkdir(parents=True, exist_ok=True)
         table.write_bytes(next(iter(DAMAGES.values())))
 
-    def run_task(self):
+    def run_task(self: Trainer) -> TaskResult:
         trained.append(self.task)
         damaged()
         return real(self)
@@ -245,11 +260,11 @@ def test_a_damaged_table_costs_no_result(when, main, tmp_path, monkeypatch, caps
         assert json.loads(result.read_text())["finished"] is not None
 
 
-def test_the_progress_bar_moves_with_every_step():
+def test_the_progress_bar_moves_with_every_step() -> None:
     trainer, seen = Trainer(small(n_tasks=1)), []
     with Display(trainer) as display:
 
-        def step(trainer):
+        def step(trainer: Trainer) -> None:
             display.step(trainer)
             seen.append(display.progress.tasks[0].completed)
 

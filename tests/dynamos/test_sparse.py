@@ -1,21 +1,27 @@
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
 from dynamos.network import build_network
 from dynamos.sparse import Predictor, skipping_pays
 from tests.dynamos.test_network import twins
+from tests.helpers.small import gates
 
 
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.1])
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("size", [8, 11])
-def test_one_image_alone_says_what_the_network_says(threshold, skip, size):
+def test_one_image_alone_says_what_the_network_says(
+    threshold: float, skip: bool, size: int
+) -> None:
     network, _ = twins(
         TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=min(threshold, 1.0), temperature=0.5)
     )
-    for gate in (g for b in network.blocks[2:] for g in (b.gate1, b.gate2)):
+    for gate in gates(network):
         gate.threshold = threshold
     network.eval()
     predictor = Predictor(network, (size, size), skip)
@@ -31,7 +37,7 @@ def test_one_image_alone_says_what_the_network_says(threshold, skip, size):
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_sampled_actions_have_the_policys_probabilities(skip):
+def test_sampled_actions_have_the_policys_probabilities(skip: bool) -> None:
     network, _ = twins(TrainConfig(nf=4, hidden_dim_ratio=4, temperature=0.5, infer_mode="sample"))
     network.eval()
     predictor, image = Predictor(network, (8, 8), skip), torch.rand(3, 8, 8)
@@ -45,10 +51,10 @@ def test_sampled_actions_have_the_policys_probabilities(skip):
     assert (p[0] - 0.5).abs().max() > 0.1, "no policy here tells keeping from dropping"
 
 
-def test_gates_that_drop_a_whole_layer():
+def test_gates_that_drop_a_whole_layer() -> None:
     network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, temperature=3.0))
     network.eval()
-    network.blocks[2].gate1.threshold = network.blocks[3].gate2.threshold = 1.1
+    gates(network)[0].threshold = gates(network)[3].threshold = 1.1
     image = torch.rand(3, 8, 8)
     with torch.inference_mode():
         out = network(image[None])
@@ -58,7 +64,7 @@ def test_gates_that_drop_a_whole_layer():
 
 
 @pytest.mark.parametrize("skip", [True, False])
-def test_later_training_does_not_change_a_predictor(skip):
+def test_later_training_does_not_change_a_predictor(skip: bool) -> None:
     network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, temperature=0.5))
     predictor = Predictor(network.eval(), (8, 8), skip)
     image = torch.rand(3, 8, 8)
@@ -70,21 +76,23 @@ def test_later_training_does_not_change_a_predictor(skip):
     assert torch.equal(before.logits, after.logits) and torch.equal(before.actions, after.actions)
 
 
-def test_dropped_channels_are_not_computed(monkeypatch):
+def test_dropped_channels_are_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     network, _ = twins(TrainConfig(nf=8, hidden_dim_ratio=4, inf_thresh=0.5))
     predictor = Predictor(network.eval(), (8, 8), skip=True)
     seen = []
     real = torch.nn.functional.conv2d
-    monkeypatch.setattr(
-        "dynamos.sparse.F.conv2d",
-        lambda x, w, *more: (seen.append(tuple(w.shape[:2])), real(x, w, *more))[1],
-    )
+
+    def conv2d(x: Tensor, w: Tensor, *more: Any) -> Tensor:
+        seen.append(tuple(w.shape[:2]))
+        return real(x, w, *more)
+
+    monkeypatch.setattr("dynamos.sparse.F.conv2d", conv2d)
     k1, k2, k3, k4 = predictor(torch.rand(3, 8, 8)).actions.sum(1).tolist()
     assert 0 < min(k1, k2, k3, k4) and min(k1, k2, k3, k4) < 16
     assert seen[5:] == [(k1, 8), (k2, k1), (k2, 8), (k3, k2), (k4, k3)]
 
 
-def test_a_dense_network_is_refused_and_small_maps_are_masked():
+def test_a_dense_network_is_refused_and_small_maps_are_masked() -> None:
     with pytest.raises(UserError, match="dense"):
         Predictor(build_network(TrainConfig(model="sgd"), 10), (28, 28))
     assert not skipping_pays(64, (8, 8)) and skipping_pays(256, (28, 28))

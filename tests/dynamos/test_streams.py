@@ -1,24 +1,29 @@
 from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits
+from torch import Tensor
 
 from benchmarks.plain import rotate_singly
 from dynamos.config import DATASETS, TrainConfig
 from dynamos.data import SOURCES, Images, mnist
 from dynamos.errors import UserError
-from dynamos.streams import load_stream, rotate, rotating_order, validation_split
+from dynamos.streams import Stream, load_stream, rotate, rotating_order, validation_split
 from tests.dynamos.test_data import REAL
 from tests.helpers.mnist_files import write_mnist, write_svhn
 
 CPU = torch.device("cpu")
+Rotating = tuple[str, Images, str | None]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data")
     write_mnist(path / "MNIST" / "raw", np.random.default_rng(1), per_class=70)
     write_svhn(path / "SVHN", np.random.default_rng(1), per_class=30)
@@ -26,7 +31,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(params=["digits-360", "mnist-360"])
-def rotating(request):
+def rotating(request: pytest.FixtureRequest) -> Rotating:
     """(its name, the images of its files in their order, its data_path); the real MNIST, where it
     is there."""
     if request.param == "digits-360":
@@ -38,23 +43,23 @@ def rotating(request):
     parts = [mnist(REAL, test, False) for test in (False, True)]
     return (
         request.param,
-        Images(*(torch.cat([getattr(p, n) for p in parts]) for n in ("pixels", "labels")), 255),
+        Images(torch.cat([p.pixels for p in parts]), torch.cat([p.labels for p in parts]), 255),
         str(REAL),
     )
 
 
-def stream(folder, **values):
+def stream(folder: Path, **values: Any) -> Stream:
     return load_stream(TrainConfig(data_path=str(folder), **values), CPU)
 
 
-def together(parts):
+def together(parts: Iterable[Images]) -> tuple[list[bytes], Tensor]:
     return [bytes(p.numpy()) for part in parts for p in part.pixels], torch.cat(
         [part.labels for part in parts]
     )
 
 
 @pytest.mark.parametrize("dataset", ["seq-digits", "seq-mnist", "seq-svhn"])
-def test_splits_are_disjoint_complete_and_stratified(dataset, folder):
+def test_splits_are_disjoint_complete_and_stratified(dataset: str, folder: Path) -> None:
     for evaluate_on in ("validation", "test"):
         found = stream(folder, dataset=dataset, evaluate_on=evaluate_on)
         assert found.tasks == ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
@@ -75,7 +80,7 @@ def test_splits_are_disjoint_complete_and_stratified(dataset, folder):
             assert not set(train) & set(held)
 
 
-def test_validation_is_fixed_whatever_the_seed_and_the_tasks(folder):
+def test_validation_is_fixed_whatever_the_seed_and_the_tasks(folder: Path) -> None:
     hashes = {
         stream(
             folder, dataset="seq-mnist", evaluate_on="validation", seed=seed, n_tasks=n
@@ -87,7 +92,7 @@ def test_validation_is_fixed_whatever_the_seed_and_the_tasks(folder):
     assert sorted(torch.cat([kept, held]).tolist()) == list(range(700)) and len(held) == 70
 
 
-def test_classes_and_tasks_are_configurable(folder):
+def test_classes_and_tasks_are_configurable(folder: Path) -> None:
     found = stream(folder, dataset="seq-mnist", classes_per_task=3, n_tasks=2, class_order_seed=4)
     order = np.random.default_rng(4).permutation(10).tolist()
     assert found.tasks == (tuple(order[:3]), tuple(order[3:6]))
@@ -99,7 +104,7 @@ def test_classes_and_tasks_are_configurable(folder):
         stream(folder, dataset="seq-mnist", classes_per_task=11)
 
 
-def test_every_epoch_is_a_new_order_of_every_image_with_a_partial_batch(folder):
+def test_every_epoch_is_a_new_order_of_every_image_with_a_partial_batch(folder: Path) -> None:
     config = TrainConfig(dataset="seq-mnist", data_path=str(folder), batch_size=9)
     found = load_stream(config, CPU)
     orders = []
@@ -118,7 +123,7 @@ def test_every_epoch_is_a_new_order_of_every_image_with_a_partial_batch(folder):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (7, 12), (5, 1)])
-def test_rotation_is_pils(size):
+def test_rotation_is_pils(size: tuple[int, int]) -> None:
     draws = np.random.default_rng(0)
     pixels = torch.from_numpy(draws.integers(1, 256, (200, 1, *size), dtype=np.uint8))
     degrees = torch.from_numpy(draws.uniform(-400, 800, 200))
@@ -132,7 +137,7 @@ def test_rotation_is_pils(size):
 
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 4)])
-def test_rotation_takes_the_nearest_pixel(size):
+def test_rotation_takes_the_nearest_pixel(size: tuple[int, int]) -> None:
     """To the last pixel: where each comes from, one at a time."""
     draws = np.random.default_rng(1)
     degrees = np.concatenate([np.arange(0, 360, 15), draws.uniform(0, 360, 6)])
@@ -152,7 +157,7 @@ def test_rotation_takes_the_nearest_pixel(size):
             assert turned[i, 0, r, c] == (pixels[i, 0][at] if inside else 0), (degrees[i], r, c)
 
 
-def test_rotation_is_counter_clockwise_exact_at_right_angles_and_black_outside():
+def test_rotation_is_counter_clockwise_exact_at_right_angles_and_black_outside() -> None:
     pixels = torch.arange(1, 76, dtype=torch.uint8).reshape(1, 3, 5, 5).expand(4, -1, -1, -1)
     turned = rotate(pixels, torch.tensor([0.0, 90.0, 180.0, 270.0], dtype=torch.float64))
     for i in range(4):
@@ -161,20 +166,20 @@ def test_rotation_is_counter_clockwise_exact_at_right_angles_and_black_outside()
     assert Image.fromarray(pixels[0, 0].numpy()).rotate(90).getpixel((0, 0)) == turned[1, 0, 0, 0]
 
 
-def grey(counts):
+def grey(counts: Sequence[int]) -> Images:
     labels = torch.cat([torch.full((n,), j) for j, n in enumerate(counts)])
     return Images(torch.zeros(len(labels), 1, 2, 2, dtype=torch.uint8), labels, 255)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 16])
-def test_the_rotating_order_is_the_methods(batch_size):
+def test_the_rotating_order_is_the_methods(batch_size: int) -> None:
     counts = [60, 71, 64, 50, 97, 60, 83, 55, 41]
     images = grey(counts)
     batches = rotating_order(images, batch_size, np.random.default_rng(0))
     labels = images.labels.numpy()
     every = torch.cat([b.index for b in batches]).numpy()
     assert len(set(every)) == len(every)  # each image once at most
-    angles = torch.cat([b.degrees for b in batches]).numpy()
+    angles = torch.cat([b.degrees for b in batches if b.degrees is not None]).numpy()
     # a digit turns at every image of it drawn, whatever lies between
     for j, n in enumerate(counts):
         own = angles[labels[every] == j]
@@ -202,7 +207,7 @@ def test_the_rotating_order_is_the_methods(batch_size):
     assert all(not rest for rest in left)
 
 
-def test_the_order_within_a_chunk_is_random():
+def test_the_order_within_a_chunk_is_random() -> None:
     orders = [
         torch.cat(
             [b.index for b in rotating_order(grey([60] * 9), 4, np.random.default_rng(s))]
@@ -212,7 +217,7 @@ def test_the_order_within_a_chunk_is_random():
     assert orders[0] != orders[1] and sorted(orders[0]) == sorted(orders[1])
 
 
-def left_out(every, train):
+def left_out(every: Images, train: Images) -> Images:
     """The images of 0..8 in `every` that are not in `train`, in their order; all of `train` must be
     in `every`."""
     trained = Counter(bytes(p.numpy()) for p in train.pixels)
@@ -230,8 +235,8 @@ def left_out(every, train):
 
 @pytest.mark.parametrize("evaluate_on", ["test", "validation"])
 def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_full_turn(
-    evaluate_on, rotating
-):
+    evaluate_on: str, rotating: Rotating
+) -> None:
     name, every, path = rotating
     found = load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU)
     (train,), (shown,) = found.train, found.evaluation
@@ -248,7 +253,7 @@ def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_ful
     assert at == len(shown)
 
 
-def test_a_rotating_stream_trains_on_no_evaluation_image(rotating):
+def test_a_rotating_stream_trains_on_no_evaluation_image(rotating: Rotating) -> None:
     name, every, path = rotating
     parts = {
         evaluate_on: load_stream(
@@ -268,10 +273,11 @@ def test_a_rotating_stream_trains_on_no_evaluation_image(rotating):
     assert sets["validation"] < sets["test"]
 
 
-def test_batches_of_a_rotating_stream_are_rotated_images(folder):
+def test_batches_of_a_rotating_stream_are_rotated_images(folder: Path) -> None:
     config = TrainConfig(dataset="mnist-360", data_path=str(folder), batch_size=16)
     found = load_stream(config, CPU)
     batch = found.batches(0, 0, config)[5]
+    assert batch.degrees is not None
     images = found.images(0, batch)
     assert torch.equal(images.pixels, rotate(found.train[0].pixels[batch.index], batch.degrees))
     assert not torch.equal(images.pixels, found.train[0].pixels[batch.index])
@@ -279,7 +285,7 @@ def test_batches_of_a_rotating_stream_are_rotated_images(folder):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_shortened_streams_keep_their_tasks(dataset, folder):
+def test_shortened_streams_keep_their_tasks(dataset: str, folder: Path) -> None:
     found = stream(folder, dataset=dataset, max_train_images_per_task=18)
     whole = stream(folder, dataset=dataset)
     assert [len(part) for part in found.train] == [18] * len(found.tasks)
@@ -290,8 +296,10 @@ def test_shortened_streams_keep_their_tasks(dataset, folder):
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_nothing_is_held_out_where_test_images_are_evaluated(dataset, folder, monkeypatch):
-    def asked(labels):
+def test_nothing_is_held_out_where_test_images_are_evaluated(
+    dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(labels: Tensor) -> NoReturn:
         raise AssertionError("a validation split was asked for")
 
     monkeypatch.setattr("dynamos.streams.validation_split", asked)
@@ -299,7 +307,9 @@ def test_nothing_is_held_out_where_test_images_are_evaluated(dataset, folder, mo
 
 
 @pytest.mark.parametrize("per_class", [1, 3])
-def test_a_file_too_small_for_a_validation_split_still_serves_for_test(per_class, tmp_path):
+def test_a_file_too_small_for_a_validation_split_still_serves_for_test(
+    per_class: int, tmp_path: Path
+) -> None:
     write_svhn(tmp_path / "SVHN", np.random.default_rng(0), per_class)
     found = stream(tmp_path, dataset="seq-svhn")
     assert [len(part) for part in found.train] == [2 * per_class] * 5
@@ -307,7 +317,7 @@ def test_a_file_too_small_for_a_validation_split_still_serves_for_test(per_class
         stream(tmp_path, dataset="seq-svhn", evaluate_on="validation")
 
 
-def test_a_class_without_images_is_a_user_error(tmp_path):
+def test_a_class_without_images_is_a_user_error(tmp_path: Path) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0), per_class=1)
     path = tmp_path / "raw" / "t10k-labels-idx1-ubyte"
     path.write_bytes(path.read_bytes()[:-10] + bytes([0, 1, 2, 3, 3, 5, 6, 7, 8, 9]))

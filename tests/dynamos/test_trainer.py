@@ -1,29 +1,48 @@
 import copy
 import logging
 import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, Self
 from unittest import mock
 
 import pytest
 import torch
+from torch import Tensor
 
 from dynamos import losses
+from dynamos.buffer import Replay
 from dynamos.config import FIELDS, METHODS, TrainConfig
+from dynamos.data import Images
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import collapse
+from dynamos.network import Output
 from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
 from tests.helpers.mnist_files import write_mnist
-from tests.helpers.small import assert_same_outcome, outcome, small
+from tests.helpers.small import assert_same_outcome, gates, outcome, small
+
+Loss = tuple[Tensor, Output, dict[str, Tensor]]  # what Trainer._loss returns
+Check = Callable[[], None]
 
 
 class Watched(Trainer):
     """A Trainer that keeps what its steps saw."""
 
-    def __init__(self, config, **more):
+    def __init__(self, config: TrainConfig, **more: Any) -> None:
         super().__init__(config, **more)
-        self.losses, self.outputs, self.bypassed, self.replayed, self.moved = [], [], [], [], []
+        self.losses: list[float] = []
+        self.outputs: list[Output] = []
+        self.bypassed: list[bool] = []
+        self.replayed: list[int] = []
         real = self._loss
 
-        def loss(images, noise, replay, replay_noise, bypass):
+        def loss(
+            images: Images,
+            noise: Tensor,
+            replay: Replay | None,
+            replay_noise: Tensor | None,
+            bypass: bool,
+        ) -> Loss:
             value, output, terms = real(images, noise, replay, replay_noise, bypass)
             self.losses.append(value.item())
             self.outputs.append(output)
@@ -33,39 +52,39 @@ class Watched(Trainer):
 
         self._loss = loss
 
-    def run(self):
+    def run(self) -> Self:
         for _ in self:
             pass
         return self
 
 
-def ran(**changes):
+def ran(**changes: Any) -> Watched:
     return Watched(small(**{"warmup": False} | changes)).run()
 
 
-def replay_losses(t):
+def replay_losses(t: Watched) -> tuple[list[float], list[float]]:
     """The losses of the steps that replayed; those before must not know of the weight."""
     first = next(i for i, n in enumerate(t.replayed) if n)
     assert first > 0
     return t.losses[:first], t.losses[first:]
 
 
-def first_loss(t):
+def first_loss(t: Watched) -> float:
     return t.losses[0]
 
 
-def only_replay(name, value):
-    def check():
+def only_replay(name: str, value: Any) -> Check:
+    def check() -> None:
         a, b = (replay_losses(t) for t in (ran(), ran(**{name: value})))
         assert a[0] == b[0] and a[1][0] != b[1][0]
 
     return check
 
 
-def only_loss(name, value, **base):
+def only_loss(name: str, value: Any, **base: Any) -> Check:
     """The first step's outputs are the same, its loss is not."""
 
-    def check():
+    def check() -> None:
         a, b = ran(**base), ran(**base, **{name: value})
         assert torch.equal(a.outputs[0].logits, b.outputs[0].logits)
         assert torch.equal(a.outputs[0].actions, b.outputs[0].actions)
@@ -74,33 +93,35 @@ def only_loss(name, value, **base):
     return check
 
 
-def differs(look, name, value, **base):
-    def check():
+def differs(look: Callable[[Watched], object], name: str, value: Any, **base: Any) -> Check:
+    def check() -> None:
         a, b = look(ran(**base)), look(ran(**base, **{name: value}))
         assert a != b
 
     return check
 
 
-def becomes(look, name, values, **base):
+def becomes(
+    look: Callable[[Watched], object], name: str, values: dict[Any, object], **base: Any
+) -> Check:
     """What the run shows is what was asked for."""
 
-    def check():
+    def check() -> None:
         for value, seen in values.items():
             assert look(ran(**base, **{name: value})) == seen, value
 
     return check
 
 
-def raises(name, value, says):
-    def check():
+def raises(name: str, value: Any, says: str) -> Check:
+    def check() -> None:
         with pytest.raises(UserError, match=says):
             Trainer(small(**{name: value}))
 
     return check
 
 
-def learning_rate():
+def learning_rate() -> None:
     moves = []
     for lr in (0.01, 0.02):
         t = Trainer(small(warmup=False, lr=lr))
@@ -113,8 +134,8 @@ def learning_rate():
     torch.testing.assert_close(2 * moves[0], moves[1], rtol=1e-3, atol=1e-6)
 
 
-def prototype():
-    def loss(weight):
+def prototype() -> None:
+    def loss(weight: float) -> list[float]:
         t = Watched(small(warmup=False, prototype_loss=weight, n_epochs=2)).run()
         return t.losses
 
@@ -122,7 +143,7 @@ def prototype():
     assert a != b
 
 
-def data_path(tmp_path):
+def data_path(tmp_path: Path) -> None:
     import numpy as np
 
     hashes = []
@@ -134,45 +155,45 @@ def data_path(tmp_path):
     assert hashes[0] != hashes[1]
 
 
-def kept(t):
+def kept(t: Trainer) -> float:
     return t.results[-1].keep_fraction
 
 
-def infer_mode():
+def infer_mode() -> None:
     """At a threshold nothing passes, sampling still keeps channels."""
     assert kept(ran(inf_thresh=1.0)) == 0 < kept(ran(inf_thresh=1.0, infer_mode="sample"))
 
 
-def evaluate_on():
+def evaluate_on() -> None:
     a, b = ran(), ran(evaluate_on="test")
     assert (a.results[0].evaluated_on, b.results[0].evaluated_on) == ("validation", "test")
     assert len(a.stream.evaluation[0]) < len(b.stream.evaluation[0])
 
 
-def warmup_epochs():
+def warmup_epochs() -> None:
     for epochs, steps in ((1, 4), (2, 8)):
         t = ran(warmup=True, warmup_epochs=epochs, n_epochs=3)
         assert t.bypassed == [True] * steps + [False] * (24 - steps)
 
 
-def threads():
+def threads() -> None:
     Trainer(small(threads=2))
     assert torch.get_num_threads() == 2
 
 
-def deterministic():
+def deterministic() -> None:
     ran(deterministic=True)
     assert torch.are_deterministic_algorithms_enabled()
     Trainer(small())
     assert not torch.are_deterministic_algorithms_enabled()
 
 
-def precision():
+def precision() -> None:
     a, b = ran(), ran(precision="bf16")
     assert a.losses[0] != b.losses[0] == pytest.approx(a.losses[0], rel=0.2)
 
 
-def step_mode():
+def step_mode() -> None:
     with mock.patch("torch.compile", side_effect=lambda function, mode: function) as compiler:
         ran(n_tasks=1)
         assert not compiler.called
@@ -181,7 +202,7 @@ def step_mode():
 
 
 # What shows that a field does what it says; a new field fails until it is here.
-EFFECTS = {
+EFFECTS: dict[str, Callable[..., None]] = {
     "model": becomes(
         lambda t: (len(t.results[0].keep_per_gate), any(t.replayed)),
         "model",
@@ -223,7 +244,7 @@ EFFECTS = {
     "prototype_loss": prototype,
     "temperature": differs(lambda t: t.outputs[0].actions.tolist(), "temperature", 5.0),
     "hidden_dim_ratio": becomes(
-        lambda t: t.network.blocks[2].gate1.agent.fc1.out_features, "hidden_dim_ratio", {2: 4, 8: 1}
+        lambda t: gates(t.network)[0].agent.fc1.out_features, "hidden_dim_ratio", {2: 4, 8: 1}
     ),
     "infer_mode": infer_mode,
     "inf_thresh": becomes(kept, "inf_thresh", {0.0: 1.0, 1.0: 0.0}),
@@ -247,17 +268,19 @@ EFFECTS = {
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_field_changes_what_it_names(name, tmp_path):
+def test_every_field_changes_what_it_names(name: str, tmp_path: Path) -> None:
     check = EFFECTS[name]
     check(tmp_path) if check is data_path else check()
 
 
-def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(caplog):
+def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     from torch._dynamo.exc import TorchDynamoException
 
     calls = []
 
-    def fails(*arguments):
+    def fails(*arguments: Any) -> NoReturn:
         calls.append(arguments)
         raise TorchDynamoException("no compiler\nand more of it")
 
@@ -271,19 +294,20 @@ def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(caplog):
 
 
 @pytest.mark.slow
-def test_compiled_steps_compute_the_same():
+def test_compiled_steps_compute_the_same() -> None:
     base = dict(n_tasks=1, minibatch_size=2)
     eager, compiled = ran(**base), ran(**base, step_mode="compile")
     assert compiled.losses == pytest.approx(eager.losses, rel=1e-2)
 
 
-def test_one_kind_of_step_is_compiled():
+def test_one_kind_of_step_is_compiled() -> None:
     """Warm-up, a buffer that fills and a last batch each have shapes of their own, and compiling
     takes minutes."""
     seen = []
 
-    def compiler(function, mode):
-        def compiled(images, noise, replay, *rest):
+    def compiler(function: Callable[..., Loss], mode: str) -> Callable[..., Loss]:
+        def compiled(images: Images, noise: Tensor, replay: Replay | None, *rest: Any) -> Loss:
+            assert replay is not None
             seen.append((len(images), len(replay.labels)))
             return function(images, noise, replay, *rest)
 
@@ -301,7 +325,7 @@ def test_one_kind_of_step_is_compiled():
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_the_curve_changes_nothing_and_has_the_means_of_what_the_steps_computed(model):
+def test_the_curve_changes_nothing_and_has_the_means_of_what_the_steps_computed(model: str) -> None:
     without, t = (
         ran(model=model, n_epochs=2),
         Watched(small(model=model, n_epochs=2, warmup=False, log_every=3)).run(),
@@ -342,13 +366,13 @@ def test_the_curve_changes_nothing_and_has_the_means_of_what_the_steps_computed(
 
 
 @pytest.mark.parametrize("steps", [1, 3, 5])
-def test_a_curve_goes_on_where_its_run_was_saved(steps):
+def test_a_curve_goes_on_where_its_run_was_saved(steps: int) -> None:
     config = small(log_every=3, warmup=False)
     whole = Trainer(config)
     outcome(whole)
     saved = {}
 
-    def on_step(trainer):
+    def on_step(trainer: Trainer) -> None:
         if trainer.steps == steps:
             saved.update(copy.deepcopy(trainer.state_dict()))
 
@@ -359,7 +383,7 @@ def test_a_curve_goes_on_where_its_run_was_saved(steps):
     assert resumed.curve == whole.curve
 
 
-def test_a_run_goes_on_from_a_state_without_a_curve_and_with_another_log_every():
+def test_a_run_goes_on_from_a_state_without_a_curve_and_with_another_log_every() -> None:
     run = Trainer(small())
     run.run_task()
     state = {
@@ -373,7 +397,7 @@ def test_a_run_goes_on_from_a_state_without_a_curve_and_with_another_log_every()
     assert [point["steps"] for point in resumed.curve] == [6, 8]
 
 
-def test_the_curve_of_a_run_that_diverges_shows_it():
+def test_the_curve_of_a_run_that_diverges_shows_it() -> None:
     run = Trainer(small(lr=1e30, log_every=50, warmup=False))
     with pytest.raises(NonFiniteError):
         run.run_task()
@@ -382,7 +406,7 @@ def test_the_curve_of_a_run_that_diverges_shows_it():
 
 
 @pytest.mark.parametrize("model", METHODS)
-def test_the_same_configuration_repeats_to_the_last_bit(model):
+def test_the_same_configuration_repeats_to_the_last_bit(model: str) -> None:
     config = small(model=model)
     torch.manual_seed(1)
     first = Trainer(config)
@@ -391,13 +415,13 @@ def test_the_same_configuration_repeats_to_the_last_bit(model):
     assert_same_outcome(first, Trainer(config))
 
 
-def test_runs_in_one_process_do_not_disturb_each_other():
+def test_runs_in_one_process_do_not_disturb_each_other() -> None:
     a, b = Trainer(small()), Trainer(small(seed=3))
     a.run_task(), b.run_task(), a.run_task(), b.run_task()
     assert_same_outcome(a, Trainer(small()))
 
 
-def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
+def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer() -> None:
     # a seed that gets some of the first batch right and some wrong
     config = small(warmup=False, lr=0.05, seed=3)
     t = Trainer(config)
@@ -410,7 +434,8 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
     losses.stream_loss(out, images.labels, config, True).backward()
     with torch.no_grad():
         for p in network.parameters():
-            p -= 0.05 * p.grad
+            assert p.grad is not None
+            p.sub_(0.05 * p.grad)
     seen = []
     t.on_step = lambda t: seen.append(
         (
@@ -434,13 +459,13 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer():
     assert torch.equal(pixels[:count], images.pixels[right])  # as they came, not normalised
 
 
-def test_the_second_step_is_plain_sgd_too():
+def test_the_second_step_is_plain_sgd_too() -> None:
     """No momentum, which would show only now, and no weight decay, however small."""
     t = Watched(small(warmup=False, lr=0.05, n_tasks=1))
     gradients, weights = [], []
 
-    def after_backward(optimizer, *_):
-        gradients.append([p.grad.clone() for p in t.network.parameters()])
+    def after_backward(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        gradients.append([p.grad.clone() for p in t.network.parameters() if p.grad is not None])
         weights.append([p.detach().clone() for p in t.network.parameters()])
 
     t.optimizer.register_step_pre_hook(after_backward)
@@ -453,13 +478,13 @@ def test_the_second_step_is_plain_sgd_too():
     assert len(gradients) == 4
 
 
-def test_what_a_rotating_stream_stores_is_the_rotated_image():
+def test_what_a_rotating_stream_stores_is_the_rotated_image() -> None:
     t = Trainer(
         small(dataset="digits-360", n_tasks=None, warmup=False, max_train_images_per_task=180)
     )
-    seen = []
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
 
-    def after_a_step(t):
+    def after_a_step(t: Trainer) -> None:
         if not seen and t.buffer.seen:
             batch = t.stream.batches(0, 0, t.config)[t.step - 1]
             seen.append(
@@ -478,14 +503,20 @@ def test_what_a_rotating_stream_stores_is_the_rotated_image():
 
 
 @pytest.mark.parametrize("model", ["dynamos", "multi_scale"])
-def test_stream_and_buffer_images_pass_apart(model):
+def test_stream_and_buffer_images_pass_apart(model: str) -> None:
     """Their batch statistics stay separate: the step's loss is that of two passes, and each is
     tracked."""
     config = small(model=model, warmup=False, n_epochs=2)
     t = Trainer(config)
     real, seen = t._loss, []
 
-    def loss(images, noise, replay, replay_noise, bypass):
+    def loss(
+        images: Images,
+        noise: Tensor,
+        replay: Replay | None,
+        replay_noise: Tensor | None,
+        bypass: bool,
+    ) -> Loss:
         before = copy.deepcopy(t.network)
         value, output, terms = real(images, noise, replay, replay_noise, bypass)
         if replay is not None:
@@ -507,7 +538,7 @@ def test_stream_and_buffer_images_pass_apart(model):
     assert len(seen) > 3 and max(seen) > 1
 
 
-def test_warm_up_offers_nothing_and_ends_with_the_first_task():
+def test_warm_up_offers_nothing_and_ends_with_the_first_task() -> None:
     t = Watched(small(warmup_steps=3, n_epochs=2))
     seen = []
     t.on_step = lambda t: seen.append(int(t.buffer.seen))
@@ -517,29 +548,32 @@ def test_warm_up_offers_nothing_and_ends_with_the_first_task():
 
 
 @pytest.mark.parametrize("warmup_steps", [1, 2, 3, 5])
-def test_a_warm_up_in_steps_goes_on_over_short_epochs(warmup_steps):
+def test_a_warm_up_in_steps_goes_on_over_short_epochs(warmup_steps: int) -> None:
     # 2 steps an epoch
     t = ran(warmup=True, warmup_steps=warmup_steps, max_train_images_per_task=20, n_epochs=3)
     assert t.bypassed == [True] * warmup_steps + [False] * (12 - warmup_steps)
 
 
 @pytest.mark.parametrize("values", [dict(warmup_steps=4), dict(warmup_steps=8, n_epochs=2)])
-def test_a_warm_up_that_covers_the_first_task_is_an_error(values):
+def test_a_warm_up_that_covers_the_first_task_is_an_error(values: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="would cover"):
         Trainer(small(**values))
 
 
-def test_a_last_batch_of_one_image():
+def test_a_last_batch_of_one_image() -> None:
     t = ran(max_train_images_per_task=21, batch_size=10)
     assert [len(o.logits) for o in t.outputs] == [10, 10, 1] * 2
     assert t.results[-1].steps == 6
 
 
 @pytest.mark.parametrize("batch, order", [(250, None), (7, 3)])
-def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
+def test_every_number_of_a_result_is_by_hand(
+    batch: int, order: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("dynamos.evaluation.BATCH", batch)
     t = Trainer(small(n_tasks=3, temperature=1.0, class_order_seed=order))
     first, second, result = t
+    assert t.untrained is not None and t.channel_use is not None
     assert len(first.class_il_row) == 2 and len(t.untrained["class_il"]) == 3
     network = t.network.eval()
     outputs = []
@@ -589,14 +623,18 @@ def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
         )
     # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and
     # the classifier cost.
-    k = actions.sum(2).T.double()
+    kept = actions.sum(2).T.double()
     first_stage = 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64
     second_stage = 16 * (
-        9 * 4 * k[0] + 9 * k[0] * k[1] + 4 * k[1] + 9 * k[1] * k[2] + 9 * k[2] * k[3]
+        9 * 4 * kept[0]
+        + 9 * kept[0] * kept[1]
+        + 4 * kept[1]
+        + 9 * kept[1] * kept[2]
+        + 9 * kept[2] * kept[3]
     )
     agents = 4 * 8 * 64 + 3 * 8 * 8 * 16 + 4 * 2 * 8 * 2
     assert result.macs == pytest.approx(
-        first_stage + agents + (second_stage + 10 * k[3]).mean().item()
+        first_stage + agents + (second_stage + 10 * kept[3]).mean().item()
     )
     dense = first_stage + 16 * (9 * 4 * 8 + 4 * 8 + 3 * 9 * 8 * 8) + 10 * 8
     assert result.compute == pytest.approx(result.macs / dense)
@@ -608,7 +646,7 @@ def test_every_number_of_a_result_is_by_hand(batch, order, monkeypatch):
     )
 
 
-def test_a_dense_network_keeps_everything_and_costs_what_it_costs():
+def test_a_dense_network_keeps_everything_and_costs_what_it_costs() -> None:
     t = Trainer(small(model="sgd", n_tasks=1))
     result = t.run_task()
     assert (result.keep_fraction, result.keep_per_gate, result.compute, result.policy_entropy) == (
@@ -623,26 +661,27 @@ def test_a_dense_network_keeps_everything_and_costs_what_it_costs():
     )
 
 
-def test_untrained_accuracies_bypass_the_gates_with_warm_up():
+def test_untrained_accuracies_bypass_the_gates_with_warm_up() -> None:
     for warmup in (True, False):
-        t, kept = Trainer(small(warmup=warmup, inf_thresh=1.0, temperature=20.0)), []
+        t = Trainer(small(warmup=warmup, inf_thresh=1.0, temperature=20.0))
+        kept: list[tuple[int, float]] = []
         real = t.network.forward
 
-        def forward(*arguments, real=real, kept=kept, t=t):
-            output = real(*arguments)
+        def forward(*arguments: Any, real: Any = real, kept: Any = kept, t: Trainer = t) -> Output:
+            output: Output = real(*arguments)
             if not t.network.training:
                 kept.append((t.steps, output.actions.mean().item()))
             return output
 
-        t.network.forward = forward
-        t.run_task()
+        with mock.patch.object(t.network, "forward", forward):
+            t.run_task()
         # Before training all channels with warm-up, those above the threshold without; after it
         # always the latter.
         assert kept == [(0, 1.0 * warmup)] * 2 + [(4, 0.0)] * 2
 
 
 @pytest.mark.parametrize("values", [dict(lr=1e30), dict(lr=1e30, model="sgd")])
-def test_non_finite_ends_the_run_naming_task_and_step(values):
+def test_non_finite_ends_the_run_naming_task_and_step(values: dict[str, Any]) -> None:
     t = Trainer(small(**values))
     with pytest.raises(NonFiniteError, match=r"task 1, step \d.*'lr': 1e\+30"):
         for _ in t:
@@ -650,14 +689,14 @@ def test_non_finite_ends_the_run_naming_task_and_step(values):
     assert t.results == []
 
 
-def test_non_finite_values_are_looked_for_during_an_epoch_too():
+def test_non_finite_values_are_looked_for_during_an_epoch_too() -> None:
     t = Trainer(small(lr=1e30, model="sgd", batch_size=1, max_train_images_per_task=60))
     with pytest.raises(NonFiniteError, match=r"task 1, step [123],"):
         t.run_task()
     assert t.steps == STEPS_BETWEEN_READS == 50  # of 60
 
 
-def test_one_infinite_logit_in_training_ends_the_run_though_the_loss_is_finite():
+def test_one_infinite_logit_in_training_ends_the_run_though_the_loss_is_finite() -> None:
     t = Trainer(small(model="sgd"))
     with torch.no_grad():
         t.network.linear.bias[9] = -math.inf  # a class of no task: its probability is 0
@@ -667,13 +706,15 @@ def test_one_infinite_logit_in_training_ends_the_run_though_the_loss_is_finite()
         t.run_task()
 
 
-def test_non_finite_values_in_any_evaluation_batch_are_found(monkeypatch):
+def test_non_finite_values_in_any_evaluation_batch_are_found(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr("dynamos.evaluation.BATCH", 7)
     t = Trainer(small(model="sgd"))
     t.run_task()
     real, calls = t.network.forward, []
 
-    def first_is_nan(*arguments):
+    def first_is_nan(*arguments: Any) -> Output:
         output = real(*arguments)
         if not t.network.training:
             calls.append(output)
@@ -681,21 +722,25 @@ def test_non_finite_values_in_any_evaluation_batch_are_found(monkeypatch):
                 output.logits[0, 0] = math.nan
         return output
 
-    t.network.forward = first_is_nan
+    monkeypatch.setattr(t.network, "forward", first_is_nan)
     with pytest.raises(NonFiniteError, match="task 2"):
         t.run_task()
 
 
-def test_non_finite_logits_at_evaluation_are_no_accuracy():
+def test_non_finite_logits_at_evaluation_are_no_accuracy() -> None:
     t = Trainer(small())
     t.run_task()
-    t.network.bn.running_mean.fill_(math.nan)  # parameters stay finite, training does not read this
+    mean = t.network.bn.running_mean
+    assert mean is not None
+    mean.fill_(math.nan)  # parameters stay finite, training does not read this
     with pytest.raises(NonFiniteError, match="task 2"):
         t.run_task()
 
 
 @pytest.mark.parametrize("threshold, keep", [(0.0, "1.000"), (1.0, "0.000")])
-def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
+def test_a_collapsed_policy_is_a_recorded_warning(
+    threshold: float, keep: str, caplog: pytest.LogCaptureFixture
+) -> None:
     t = Trainer(small(inf_thresh=threshold, temperature=20.0))
     with caplog.at_level(logging.WARNING):
         result = t.run_task()
@@ -712,27 +757,29 @@ def test_a_collapsed_policy_is_a_recorded_warning(threshold, keep, caplog):
 @pytest.mark.parametrize(
     "keep, stuck", [(0.985, True), (0.97, False), (0.015, True), (0.03, False)]
 )
-def test_a_collapse_is_near_the_end_and_not_only_at_it(keep, stuck):
+def test_a_collapse_is_near_the_end_and_not_only_at_it(keep: float, stuck: bool) -> None:
     assert bool(collapse(small(), 0, (0.7, keep))) == stuck
 
 
-def test_one_gate_alone_can_collapse():
+def test_one_gate_alone_can_collapse() -> None:
     t = Trainer(small(temperature=1.0))
-    t.network.blocks[3].gate1.threshold = 0.0
+    gates(t.network)[2].threshold = 0.0
     (warning,) = t.run_task().warnings
     assert "gate 3 keeps 1.000 of its channels" in warning and warning.count("gate") == 1
 
 
-def test_non_finite_policy_logits_are_no_result():
+def test_non_finite_policy_logits_are_no_result() -> None:
     t = Trainer(small())
     t.run_task()
     # the gate keeps nothing, the logits stay finite
-    t.network.blocks[3].gate2.agent.bn.running_mean.fill_(math.nan)
+    mean = gates(t.network)[3].agent.bn.running_mean
+    assert mean is not None
+    mean.fill_(math.nan)
     with pytest.raises(NonFiniteError, match="task 2"):
         t.run_task()
 
 
-def test_a_state_that_is_not_finite_is_not_given_away():
+def test_a_state_that_is_not_finite_is_not_given_away() -> None:
     """A checkpoint of it would take the place of the last good one."""
     t = Trainer(small())
     t.state_dict()
@@ -742,7 +789,7 @@ def test_a_state_that_is_not_finite_is_not_given_away():
         t.state_dict()
 
 
-def test_epochs_means_are_over_all_batches():
+def test_epochs_means_are_over_all_batches() -> None:
     seen = []
     t = Watched(
         small(max_train_images_per_task=25, n_epochs=2, n_tasks=1, warmup=False),
@@ -773,7 +820,7 @@ def test_epochs_means_are_over_all_batches():
     )
 
 
-def test_it_learns():
+def test_it_learns() -> None:
     """Chance is 25 and 50; one seed of so short a run may read twenty points lower than another."""
     base = TrainConfig(
         nf=8,

@@ -2,19 +2,21 @@
 
 import csv
 import struct
+from pathlib import Path
 
 from tensorboardX.proto.event_pb2 import Event
 
 
-def rows(path):
+def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 
 
-def scalars(folder):
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """{name: [(step, value), ...]} of the event files in a folder, one for every time that its run
     went on."""
-    content, found = b"".join(path.read_bytes() for path in sorted(folder.iterdir())), {}
+    content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
+    found: dict[str, list[tuple[int, float]]] = {}
     while content:  # a record: length, its checksum, the event, its checksum
         (length,) = struct.unpack("<Q", content[:8])
         event = Event.FromString(content[12 : 12 + length])

@@ -1,11 +1,12 @@
 """Data files in the published layouts, with random pixels."""
 
 import struct
+from pathlib import Path
 
 import numpy as np
 
 
-def write_svhn(folder, draws, per_class=12):
+def write_svhn(folder: Path, draws: np.random.Generator, per_class: int = 12) -> None:
     from scipy.io import savemat
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -15,7 +16,7 @@ def write_svhn(folder, draws, per_class=12):
         savemat(folder / f"{split}_32x32.mat", {"X": pixels, "y": labels[:, None]})
 
 
-def write_mnist(folder, draws, per_class=12):
+def write_mnist(folder: Path, draws: np.random.Generator, per_class: int = 12) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     labels = np.tile(np.arange(10), per_class).astype(np.uint8)
     for stem in ("train", "t10k"):

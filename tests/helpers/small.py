@@ -7,9 +7,10 @@ import torch
 
 from dynamos.config import TrainConfig
 from dynamos.metrics import TaskResult
+from dynamos.network import Gate, ResNet
 from dynamos.trainer import Trainer
 
-SMALL = dict(
+SMALL: dict[str, Any] = dict(
     nf=4,
     hidden_dim_ratio=4,
     dataset="seq-digits",
@@ -46,6 +47,11 @@ def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Ten
     for _ in trainer:
         pass
     return [facts(r) for r in trainer.results], trainer.network.state_dict()
+
+
+def gates(network: ResNet) -> list[Gate]:
+    """The gates of a network, in their order."""
+    return [module for module in network.modules() if isinstance(module, Gate)]
 
 
 def assert_same_outcome(a: Trainer, b: Trainer) -> None:

@@ -114,7 +114,7 @@ def test_to_dict_comes_back() -> None:
     assert SearchSpace.from_dict("mine", one.to_dict()) == one
 
 
-def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path) -> None:
+def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("parameters: {lr: {low: 1e-4, high: 1e-2, log: true}}")
     assert read_space(str(tmp_path / "s.yaml")).parameters[0].low == 1e-4
 
@@ -155,7 +155,7 @@ def test_a_space_that_does_not_fit_is_refused(parameters: dict[str, object], mes
     assert message in str(error.value) and str(error.value).startswith("space mine")
 
 
-def test_a_space_is_read_from_a_file_and_its_name_is_the_files(tmp_path) -> None:
+def test_a_space_is_read_from_a_file_and_its_name_is_the_files(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text("parameters:\n  lr: {low: 0.1, high: 0.2}\n")
     assert read_space(str(tmp_path / "tiny.yaml")).name == "tiny"
 
