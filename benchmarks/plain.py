@@ -137,6 +137,7 @@ class PlainResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)))
         said: list[tuple[Tensor, Tensor, Tensor]] = []
         for stage in (self._features[3], self._features[4]):
+            assert isinstance(stage, nn.Sequential)
             for block in stage:
                 x = block(x, drawn, said)
         logits = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))

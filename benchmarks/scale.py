@@ -19,6 +19,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from unittest.mock import patch
 
 import yaml
 
@@ -98,10 +99,6 @@ def main() -> None:
         here = Path(folder, "places")
         here.mkdir()
         reported = {"sleep": (given.seconds, places, here, result.to_dict(), result.metrics())}
-        tune.engine.sweep.SweepTrial, tune.engine.sweep.shipped_images = (
-            SleepingTrial,
-            lambda _: reported,
-        )
         ledger = Ledger.create(Path(folder), config, {})
         cluster = subprocess.Popen(
             [sys.executable, "-c", CLUSTER, str(given.nodes)],
@@ -114,7 +111,11 @@ def main() -> None:
         sampler = Sampler()
         sampler.start()
         try:
-            tune.engine.sweep.run_sweep(ledger, address=address)
+            with (
+                patch("tune.engine.sweep.SweepTrial", SleepingTrial),
+                patch("tune.engine.sweep.shipped_images", lambda _: reported),
+            ):
+                tune.engine.sweep.run_sweep(ledger, address=address)
         finally:
             ended = time.time()
             cluster.communicate()

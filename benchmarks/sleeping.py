@@ -15,7 +15,8 @@ class SleepingTrial(SweepTrial):
 
     def step(self) -> dict[str, Any]:
         """Sleeps for the only task and reports it."""
-        seconds, places, folder, result, metrics = self._images["sleep"]
+        images: Any = self._images
+        seconds, places, folder, result, metrics = images["sleep"]
         if self._config["number"] < places:
             (folder / str(self._config["number"])).touch()
             while len(list(folder.iterdir())) < places:

@@ -169,7 +169,8 @@ def stock_run(trials: int) -> dict[str, float]:
             storage_path=str(Path("stock").resolve()), callbacks=[callback]
         ),
     )
-    results = [result.metrics for result in tuner.fit()]
+    grid = tuner.fit()
+    results = [grid[number].metrics or {} for number in range(len(grid))]
     assert len(results) == trials
     return {
         "wall": max(r["ended"] for r in results) - min(r["began"] for r in results),

@@ -157,11 +157,12 @@ def kernel_seconds(events: Iterable[FunctionEvent]) -> float:
         parent = event.cpu_parent
         return parent is not None and (parent.name == PASS or in_pass(parent))
 
-    return 1e-6 * sum(
+    microseconds: float = sum(
         event.self_cpu_time_total
         for event in events
         if event.name.startswith("aten::") and event.name[6:] not in NO_KERNELS and in_pass(event)
     )
+    return 1e-6 * microseconds
 
 
 def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float]:
@@ -195,7 +196,7 @@ def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
         racer.run(1)
     a = torch.rand(PEAK_SIZE, PEAK_SIZE)
     a @ a
-    shares = []
+    shares: list[float] = []
     for _ in range(turns):
         rate = steps * counted.get_total_flops() / racer.run(steps)
         started = time.process_time()

@@ -17,7 +17,7 @@ __getattr__ = opens(__name__, {"Sweep": "results.sweep"})
 STORAGE = "runs"  # default folder of sweeps
 
 
-def load_sweep(path_or_name: str | Path, storage: str | Path = STORAGE) -> "Sweep":
+def load_sweep(path_or_name: "str | AnyPath", storage: "str | AnyPath" = STORAGE) -> "Sweep":
     """Load a sweep by its folder, or by its name under `storage`, a path or URL.
 
     UserError if no such sweep exists.

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
@@ -100,7 +101,7 @@ def test_an_install_held_to_the_lock_has_its_versions_and_the_torch_of_a_wheel_f
         check=True,
         env=os.environ | {"PIP_FIND_LINKS": str(tmp_path)},
     )
-    found = {
+    found: dict[str, Any] = {
         canonicalize_name(entry["metadata"]["name"]): entry
         for entry in json.loads(report.read_text())["install"]
     }

@@ -40,7 +40,7 @@ def test_a_report_draws_every_chart_without_a_network(tmp_path: Path, width: int
     made = swept(tmp_path, *points, values=(40, 60, 50, 70, 45))
     use = made.trial_folder(3) / "attempt-1" / "seed-42" / CHANNEL_USE
     use.parent.mkdir(parents=True)
-    np.save(use, np.random.default_rng(0).random((10, 4, 8)))
+    np.save(str(use), np.random.default_rng(0).random((10, 4, 8)))
     with opened(f"file://{write_report(made)}", width) as (page, complaints):
         # The search: history, by task, parallel coordinates, a slice for each of four fields,
         # compute; the best: four.

@@ -13,7 +13,7 @@ from typing import Any
 
 import sqlalchemy
 from optuna.exceptions import StorageInternalError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import RunError, UserError
@@ -182,14 +182,14 @@ class Lease:
             return connection.execute(change).rowcount == 1
 
 
-def free(storage: RDBStorage, study_id: int) -> None:
+def free(storage: BaseStorage, study_id: int) -> None:
     """Give a new study a lease that no driver holds."""
     storage.set_study_user_attr(
         study_id, LEASE, {"owner": None, "processes": None, "epoch": 0, "heartbeat": 0}
     )
 
 
-def read(storage: RDBStorage, study_id: int) -> dict[str, Any]:
+def read(storage: BaseStorage, study_id: int) -> dict[str, Any]:
     """Read the current lease."""
     lease: dict[str, Any] = storage.get_study_user_attrs(study_id)[LEASE]
     return lease

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from dynamos import checkpoints
+from dynamos.files import AnyPath
 from dynamos.trainer import Trainer
 from results.choice import train_config
 from results.ledger.ledger import Ledger
@@ -69,7 +70,7 @@ def endless(folder: Path, others: int) -> list[str]:
 class Watched:
     """A sweep seen from outside, before and after it exists."""
 
-    def __init__(self, storage: Path, name: str) -> None:
+    def __init__(self, storage: AnyPath, name: str) -> None:
         self.storage, self.name = storage, name
         self.folder = storage / name
         self._ledger: Ledger | None = None
@@ -112,9 +113,11 @@ class Watched:
         """Running trials with at least so many tasks in the ledger and some left."""
         return [t for t in self.trials() if t.state == "RUNNING" and tasks <= t.tasks_done < TASKS]
 
-    def checkpoints(self, number: int) -> list[Path]:
+    def checkpoints(self, number: int) -> list[AnyPath]:
         """A trial's checkpoint files, newest last."""
-        return sorted(self.ledger.trial_folder(number).glob("attempt-*/seed-*/checkpoint-*.pt"))
+        folder = self.ledger.trial_folder(number)
+        paths: list[AnyPath] = [*folder.glob("attempt-*/seed-*/checkpoint-*.pt")]
+        return sorted(paths)
 
     def saved(self, trial: TrialRecord, attempt: int | None = None) -> int:
         """Number of tasks in a trial's newest checkpoint, of one attempt or of all."""
@@ -133,7 +136,7 @@ class Watched:
 
     def tasks_saved(self) -> int:
         """Number of checkpoints written so far, deleted ones included."""
-        newest: dict[Path, int] = {}
+        newest: dict[AnyPath, int] = {}
         for path in self.folder.glob("trials/*/attempt-*/seed-*/checkpoint-*.pt"):
             newest[path.parent] = max(newest.get(path.parent, 0), int(path.stem.partition("-")[2]))
         return sum(newest.values())

@@ -24,15 +24,16 @@ def main(kind: str, folder: Path) -> None:
     AssertionError if anything is lost.
     """
     seen = Watched(folder / "runs", "hit")
+    trials = folder / "runs" / "hit" / "trials"
     mount(folder / "runs", 64)
     with Driver("run", "--name=hit", f"--trials={TRIALS}", "--set", *LONG, cwd=folder) as driver:
         driver.until(lambda: seen.there)
         # Ray is still starting; had a trial begun, its folder would be in the way
-        mount(seen.folder / "trials", 16)
+        mount(trials, 16)
         driver.until(lambda: bool(seen.running(tasks=1)))
         full = [
             disk
-            for disk, wanted in ((seen.folder / "trials", "trials"), (folder / "runs", "ledger"))
+            for disk, wanted in ((trials, "trials"), (folder / "runs", "ledger"))
             if kind in (wanted, "both")
         ]
         filled = [fill(disk) for disk in full]

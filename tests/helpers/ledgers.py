@@ -31,11 +31,10 @@ FOUR = SearchSpace.from_dict(
 )
 
 
-def config(name: str = "s", **changes: object) -> SweepConfig:
+def config(name: str = "s", **changes: Any) -> SweepConfig:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation")
-    return SweepConfig(
-        **{"name": name, "space": read_space("core"), "base": base, "trials": 4} | changes
-    )
+    fields: dict[str, Any] = {"name": name, "space": read_space("core"), "base": base, "trials": 4}
+    return SweepConfig(**fields | changes)
 
 
 @contextmanager

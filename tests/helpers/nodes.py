@@ -233,7 +233,12 @@ def cluster() -> Iterator[Cluster]:
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
         made = Cluster(folder, token, stack.enter_context(Networks()))
-        stack.callback(lambda: [node.__exit__(None, None, None) for node in reversed(made.nodes)])
+
+        def over() -> None:
+            for node in reversed(made.nodes):
+                node.__exit__(None, None, None)
+
+        stack.callback(over)
         yield made
 
 

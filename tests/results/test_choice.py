@@ -16,7 +16,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from tests.helpers.ledgers import SEED, config, driven
 
-BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
+BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 # Few values, so that equals are common.
 VALUES = st.fixed_dictionaries({metric: st.integers(0, 3).map(float) for metric in OBJECTIVES})
 OBJECTIVE = st.builds(

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import optuna
@@ -17,7 +18,7 @@ def space(**parameters: object) -> SearchSpace:
     return SearchSpace.from_dict("mine", {"parameters": parameters})
 
 
-def suggested(space: SearchSpace, seed: int) -> tuple[dict[str, object], optuna.Trial]:
+def suggested(space: SearchSpace, seed: int) -> tuple[dict[str, Any], optuna.Trial]:
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask(
         space.distributions()
     )

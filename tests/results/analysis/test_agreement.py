@@ -1,11 +1,17 @@
 import dataclasses
+from typing import Any
 
 import pytest
 
 from results.analysis.agreement import SPEARMAN_SAFE, TRIALS_NEEDED, Agreement, agreements, sentence
 from results.trial import TrialRecord
 
-BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
+BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
+
+
+def about(value: float) -> Any:
+    """What compares equal to a number near it."""
+    return pytest.approx(value)
 
 
 def trial(
@@ -31,8 +37,8 @@ def test_spearman_of_every_task_but_the_last() -> None:
         for n, (first, second) in enumerate(((92, 50), (91, 40), (94, 30), (93, 20), (95, 10)))
     ]
     assert agreements(trials, "m", True) == [
-        Agreement(1, 5, pytest.approx(0.8), True),
-        Agreement(2, 5, pytest.approx(-1), False),
+        Agreement(1, 5, about(0.8), True),
+        Agreement(2, 5, about(-1), False),
     ]
 
 
@@ -44,8 +50,8 @@ def test_where_less_is_better_the_best_is_the_lowest() -> None:
     # After task 2: ranks 4 1 2 3 against 1 2 3 4, squared differences 9 1 1 1: 1 - 6 * 12 / (4 *
     # 15) = -0.2.
     assert agreements(trials, "m", False) == [
-        Agreement(1, 4, pytest.approx(1), True),
-        Agreement(2, 4, pytest.approx(-0.2), False),
+        Agreement(1, 4, about(1), True),
+        Agreement(2, 4, about(-0.2), False),
     ]
     # trial 3: 4, and 7 over 6.5
     assert [a.best_kept for a in agreements(trials, "m", True)] == [True, True]
@@ -80,7 +86,7 @@ def test_only_complete_trials_with_the_metric_are_compared() -> None:
         trial(8, 99, 1, None),
     ]
     assert agreements(complete + others, "m", True) == [
-        Agreement(t, 3, pytest.approx(1), True) for t in (1, 2)
+        Agreement(t, 3, about(1), True) for t in (1, 2)
     ]
     assert agreements(complete, "other", True) == [Agreement(t, 0, None, False) for t in (1, 2)]
 

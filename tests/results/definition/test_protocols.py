@@ -31,7 +31,7 @@ def sweep(protocol: str, base: dict[str, Any] | None = None, **changes: Any) -> 
     fields = preset("seq-digits", 200) | {"evaluate_on": images_of(protocol)}
     fields |= {"n_tasks": 2} if protocol == "first-k" else {}
     return config(
-        **{"base": TrainConfig(**fields | (base or {})), "protocol": protocol}
+        **dict[str, Any](base=TrainConfig(**fields | (base or {})), protocol=protocol)
         | NEEDED[protocol]
         | changes
     )

@@ -50,7 +50,7 @@ def play(
 ) -> list[TrialRecord]:
     """A sweep of the square whose values say how near `at` is; its trials."""
     with driven(
-        Ledger.create(folder, config(**{"space": SQUARE, "base": BASE} | changes), SAME)
+        Ledger.create(folder, config(**dict[str, Any](space=SQUARE, base=BASE) | changes), SAME)
     ) as ledger:
         for _ in range(count):
             trial = ledger.ask()
@@ -229,7 +229,7 @@ def test_several_objectives_have_the_worst_of_each_for_what_failed() -> None:
 
 
 def test_equal_points_are_tried_once_and_a_line_says_so(tmp_path: Path) -> None:
-    points = (
+    points: tuple[dict[str, Any], ...] = (
         {"keep_ratio": 0.5},
         {"keep_ratio": 0.5, "inf_thresh": 0.3},
         {"inf_thresh": 0.30000000000000004},

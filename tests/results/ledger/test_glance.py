@@ -5,6 +5,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -46,7 +47,7 @@ def read(folder: Path, name: str = "s") -> Glance:
         {"sampler": "grid", "space": ONE, "trials": 3},
     ],
 )
-def test_of_a_sweep_as_it_goes_on(changes: dict[str, object], tmp_path: Path) -> None:
+def test_of_a_sweep_as_it_goes_on(changes: dict[str, Any], tmp_path: Path) -> None:
     made = Ledger.create(tmp_path, config(**({"sampler": "random"} | changes)), {})
     assert glance(tmp_path, "s") == read(tmp_path)
     with driven(made) as ledger:

@@ -141,18 +141,18 @@ def test_a_container_of_the_same_host_name_has_processes_of_its_own() -> None:
 
 
 def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(
-    study: Study, clock: Clock
+    study: Study, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     held = study.lease()
     held.take()
     swap = held._swap
 
     def lost(*leases: Any) -> bool:
-        held._swap = swap  # type: ignore[method-assign]
+        monkeypatch.setattr(held, "_swap", swap)
         swap(*leases)
         raise OperationalError("UPDATE", {}, Exception("server closed the connection unexpectedly"))
 
-    held._swap = lost  # type: ignore[method-assign]
+    monkeypatch.setattr(held, "_swap", lost)
     clock.now = TRUST_SECONDS + 1
     with pytest.raises(OperationalError):
         held.check()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -20,13 +21,15 @@ from upath import UPath
 
 from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import RunError, UserError
+from results import sweep_names
 from results.analysis.headline import answer
 from results.choice import Choice, train_config
 from results.definition.sweep_config import Constraint
 from results.frames import COLUMNS, write_trials
 from results.ledger import lease
 from results.ledger import ledger as ledgers
-from results.ledger.ledger import Ledger, sweep_names
+from results.ledger.ledger import Ledger
+from results.ledger.study import make_study
 from results.names import NON_FINITE, STOP_FILE, STOPPED
 from results.pages.best_config import export
 from results.pages.report import write_report
@@ -626,7 +629,7 @@ def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> N
         ),
     ],
 )
-def test_a_config_out_of_range_is_refused(changes: dict[str, object], message: str) -> None:
+def test_a_config_out_of_range_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         config(**changes)
 
@@ -789,12 +792,11 @@ def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage, url = UPath("memory://race"), f"sqlite:///{tmp_path}/ledger.db"
-    real = ledgers.make_study
 
-    def overtaken(*arguments: object) -> None:
-        monkeypatch.setattr(ledgers, "make_study", real)
+    def overtaken(*arguments: Any) -> None:
+        monkeypatch.setattr(ledgers, "make_study", make_study)
         Ledger.create(storage, config(ledger_url=url), {"id": "1"})
-        real(*arguments)
+        make_study(*arguments)
 
     monkeypatch.setattr(ledgers, "make_study", overtaken)
     with pytest.raises(UserError, match="has just been made by another process"):

@@ -6,7 +6,8 @@ import optuna
 import pytest
 
 from dynamos.errors import UserError
-from results.ledger.ledger import Ledger, LedgerLost, sweep_names
+from results import sweep_names
+from results.ledger.ledger import Ledger, LedgerLost
 from results.ledger.removal import removals
 from tests.helpers.ledgers import ONE, complete, config, confirmed, driven
 

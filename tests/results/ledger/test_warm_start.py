@@ -8,9 +8,10 @@ import pytest
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
+from results import sweep_names
 from results.choice import train_config
 from results.definition.sweep_config import Constraint, Objective
-from results.ledger.ledger import Ledger, sweep_names
+from results.ledger.ledger import Ledger
 from results.pages.charts import groups
 from results.pages.report import write_report
 from results.sweep import Sweep

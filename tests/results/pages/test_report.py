@@ -66,7 +66,7 @@ def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(
     use[3, 1, 5] = 0.75
     file = made.trial_folder(0) / "attempt-1" / "seed-42" / CHANNEL_USE
     file.parent.mkdir(parents=True)
-    np.save(file, use)
+    np.save(str(file), use)
     read = made.channel_use(trial, 42)
     assert read is not None and read[3, 1, 5] == 0.75 and made.channel_use(trial, 43) is None
     figure = charts.channels(read)

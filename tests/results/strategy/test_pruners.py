@@ -4,8 +4,9 @@ import heapq
 import itertools
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import optuna
@@ -18,12 +19,12 @@ from results.trial import ENDED, TrialRecord
 
 METRIC = "val_class_il"
 PRUNING = [name for name in PRUNERS if name != "none"]
-BLANK = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
+BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 
 
 def trial(
     number: int,
-    *values: float | list[float],
+    *values: float | Sequence[float | None],
     state: str = "RUNNING",
     n_tasks: int = 5,
     at: float | None = None,
@@ -34,7 +35,7 @@ def trial(
 
     It ended, if it did, with its last value.
     """
-    by_task = [v if isinstance(v, list) else [v] for v in values]
+    by_task = [v if isinstance(v, Sequence) else [v] for v in values]
     first = 100.0 * number if at is None else at
     results = {
         42 + seed: [
@@ -461,9 +462,15 @@ def test_what_all_curves_share_and_the_direction_make_no_difference(pruner: str)
             taken.append(reason is not None)
             return reason
 
-        sweep(
-            ask, made.learn, lambda value, tasks, sign=sign, shape=shape: sign * shape(value, tasks)
-        )
+        def turned(
+            value: float,
+            tasks: int,
+            sign: int = sign,
+            shape: Callable[[float, int], float] = shape,
+        ) -> float:
+            return sign * shape(value, tasks)
+
+        sweep(ask, made.learn, turned)
         decisions.append(taken)
     assert any(decisions[0])
     assert decisions[0] == decisions[1] == decisions[2] == decisions[3]
@@ -512,9 +519,10 @@ def test_last_values_of_all_trials_pick_a_stopped_one_and_finished_ones_the_best
         )
         for t in trials
     ]
-    config = SimpleNamespace(objectives=(Objective(METRIC, "max"),), confirms=None)
-    assert max(trials, key=lambda t: t.last(METRIC)).number == 3
-    assert Sweep(config, {}, trials).leader.number == 1
+    config: Any = SimpleNamespace(objectives=(Objective(METRIC, "max"),), confirms=None)
+    assert max(trials, key=lambda t: t.last(METRIC) or 0).number == 3
+    leader = Sweep(config, {}, trials).leader
+    assert leader is not None and leader.number == 1
 
 
 def test_the_stock_median_pruner_never_prunes_falling_curves_and_ours_does() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ LONG_STARTUP = {"gp": 14, "nsga2": 29}
 
 
 def sweep(sampler: str, **changes: Any) -> SweepConfig:
-    return config(**{"space": SPACE, "sampler": sampler, "trials": 40} | changes)
+    return config(**dict[str, Any](space=SPACE, sampler=sampler, trials=40) | changes)
 
 
 def end(ledger: Ledger, trial: TrialRecord) -> None:
@@ -315,8 +316,8 @@ def test_quasi_random_points_are_one_sobol_sequence_across_crashes(tmp_path: Pat
                 raise KeyboardInterrupt
             set_param(*arguments)
 
-        killed._storage.set_trial_param = between_two_parameters  # type: ignore[method-assign]
-        killed.ask()
+        with patch.object(killed._storage, "set_trial_param", between_two_parameters):
+            killed.ask()
     play(Ledger.open(tmp_path, "s"), 2)
     tried = [[t.config["lr"], t.config["beta"]] for t in Ledger.open(tmp_path, "s").trials()[1:]]
     sobol = qmc.Sobol(2, scramble=True, seed=5).random(4)

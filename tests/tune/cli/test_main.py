@@ -19,6 +19,7 @@ from dynamos.fields import settings
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger
+from results.ledger.study import make_study
 from results.names import check_name
 from tests.helpers.ledgers import begun, complete, driven
 from tests.helpers.ledgers import config as plain
@@ -542,17 +543,20 @@ def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
 def test_a_run_that_is_overtaken_takes_the_next_number(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real, driven_ones = ledgers.make_study, list[str]()
+    driven_ones: list[str] = []
 
     def overtaken(folder: Path, begins: Any, *more: Any) -> None:
-        monkeypatch.setattr(ledgers, "make_study", real)
+        monkeypatch.setattr(ledgers, "make_study", make_study)
         Ledger.create(tmp_path, plain("seq-digits-core-1"), {}).close()
-        real(folder, begins, *more)
+        make_study(folder, begins, *more)
 
     monkeypatch.setattr(ledgers, "make_study", overtaken)
-    monkeypatch.setattr(
-        tune.cli.main, "_drive", lambda ledger, _: driven_ones.append(ledger.config.name) or 0
-    )
+
+    def drive(ledger: Ledger, _: Any) -> int:
+        driven_ones.append(ledger.config.name)
+        return 0
+
+    monkeypatch.setattr(tune.cli.main, "_drive", drive)
     assert main(["run", "--storage", str(tmp_path), "--trials", "2"]) == 0 and driven_ones == [
         "seq-digits-core-2"
     ]
@@ -681,7 +685,7 @@ def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
     ],
 )
 def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
-    limit: dict[str, float],
+    limit: dict[str, Any],
     flag: str,
     beyond: str,
     why: str,

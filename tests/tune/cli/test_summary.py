@@ -51,7 +51,7 @@ def enter(
 
 
 def small(**changes: Any) -> SweepConfig:
-    return config(**{"space": ONE, "sampler": "random"} | changes)
+    return config(**dict[str, Any](space=ONE, sampler="random") | changes)
 
 
 def tear(path: Path) -> None:

@@ -109,7 +109,7 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
             for file in files[:-1]:
                 content = bytearray(file.read_bytes())
                 content[len(content) // 2] ^= 1
-                file.write_bytes(content)
+                file.write_bytes(bytes(content))
         command = ["resume", "hit"]
     ended = sweep("resume", "hit", cwd=tmp_path)
     assert ended.status == 0 and not ended.errors, ended
@@ -143,7 +143,9 @@ def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_pa
             # have patience.
             driver.until(lambda: any(seen.saved(t) > t.tasks_done for t in seen.running(tasks=0)))
             with pytest.raises(sqlite3.OperationalError, match="locked"):
-                sqlite3.connect(seen.folder / "ledger.db", timeout=10).execute("BEGIN IMMEDIATE")
+                sqlite3.connect(str(seen.folder / "ledger.db"), timeout=10).execute(
+                    "BEGIN IMMEDIATE"
+                )
             assert driver.alive
             holder.communicate("")
         ended = driver.end()

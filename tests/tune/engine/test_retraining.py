@@ -129,7 +129,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(
     assert ledger.looks["s-confirm-1"]["seeds"] == [43, 44] and list(ledger.looks) == [
         "s-confirm-1"
     ]
-    table = pd.read_csv(ledger.folder / "confirm.csv").set_index("configuration")
+    table = pd.read_csv(str(ledger.folder / "confirm.csv")).set_index("configuration")
     assert table.loc["trial 1", "test_class_il"] == 77 + 43.5 and table.loc["trial 1", "n"] == 2
 
 
@@ -344,7 +344,9 @@ def test_a_version_whose_files_are_gone_is_registered_anew(
         assert "version 1 at" in capsys.readouterr().out
     uri = f"sqlite:///{storage / 'mlflow.db'}"
     client = MlflowClient(tracking_uri=uri)
-    client.delete_run(client.get_model_version("m", "1").run_id)
+    run_id = client.get_model_version("m", "1").run_id
+    assert run_id is not None
+    client.delete_run(run_id)
     collected = CliRunner().invoke(gc, ["--backend-store-uri", uri, "--tracking-uri", uri])
     assert collected.exit_code == 0, collected.output
     for _ in range(2):
@@ -363,7 +365,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], np.ndarra
     predict = mlflow.pyfunc.load_model(
         str(_saved(train, build_network(train, 10).eval(), folder))
     ).predict
-    return lambda images: predict(images)["logits"]  # type: ignore[no-any-return]
+    return lambda images: predict(images)["logits"]
 
 
 PIXELS = np.random.default_rng(0).integers(0, 17, (5, 3, 8, 8), dtype=np.uint8)

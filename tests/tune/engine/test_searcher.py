@@ -206,8 +206,8 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
         assert (suggested["number"], json.loads(suggested["place"])["gpus"]) == (0, share)
         report = json.loads(said(90, attempt=suggested["attempt"])["report"]) | lacking
         s.on_trial_complete(trial, {"report": json.dumps(report)})
-    trial = ledger.trial(0)
-    assert (trial.state, trial.reason, trial.losses) == ("FAIL", "out of memory: much", 0)
+    record = ledger.trial(0)
+    assert (record.state, record.reason, record.losses) == ("FAIL", "out of memory: much", 0)
     assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
 
 
@@ -253,7 +253,7 @@ def test_values_that_do_not_go_together_fail_their_trial_and_the_sweep_goes_on(
     )
     with driven(Ledger.create(tmp_path, config(space=space, trials=3), {})) as ledger:
         s = searcher(ledger, slots=99)
-        suggested = []
+        suggested: list[int] = []
         while (one := s.suggest(str(len(suggested)))) is not None:
             suggested.append(changes(one)["nf"])
         failed = [t for t in ledger.trials() if t.state == "FAIL"]
@@ -425,10 +425,9 @@ def test_seconds_held_are_a_budget(
     kind: str, shared: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune.engine.searcher.POLL_SECONDS", 0)
+    budget: dict[str, Any] = {f"{kind}_budget_seconds": 60.0}
     monkeypatch.setattr(
-        shared,
-        "config",
-        dataclasses.replace(shared.config, gpus_per_trial=1.0, **{f"{kind}_budget_seconds": 60.0}),
+        shared, "config", dataclasses.replace(shared.config, gpus_per_trial=1.0, **budget)
     )
     spent = {"cpu": 0.0, "gpu": 0.0}
     monkeypatch.setattr(shared, "spent", spent.__getitem__)

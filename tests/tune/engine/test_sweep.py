@@ -213,7 +213,7 @@ def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
         ["dynamos-sweep: interrupted; go on with: dynamos-sweep resume cut"],
     )
     ledger = Ledger.open(tmp_path / "runs", "cut")
-    assert (ledger.state, ledger.driver, [t.state for t in ledger.trials()]) == (
+    assert (str(ledger.state), ledger.driver, [t.state for t in ledger.trials()]) == (
         "stopped, 1 left",
         None,
         ["WAITING"],

@@ -61,7 +61,7 @@ def ready(trial: SweepTrial) -> SweepTrial:
 def step(trial: SweepTrial) -> dict[str, Any]:
     """What a step reported, the results as {seed: [facts by task]}."""
     told = trial.step()
-    report = json.loads(told["report"])
+    report: dict[str, Any] = json.loads(told["report"])
     assert told["done"] == (report["state"] is not None)
     results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in SEEDS}
     for entry in report["results"]:
@@ -159,11 +159,12 @@ def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlie
 ) -> None:
     trained: list[tuple[int, int]] = []
     run_task = Trainer.run_task
-    monkeypatch.setattr(
-        Trainer,
-        "run_task",
-        lambda self: trained.append((self.config.seed, self.task)) or run_task(self),
-    )  # type: ignore[func-returns-value]
+
+    def noted(self: Trainer) -> TaskResult:
+        trained.append((self.config.seed, self.task))
+        return run_task(self)
+
+    monkeypatch.setattr(Trainer, "run_task", noted)
     step(worker(tmp_path))
     for checkpoint in (tmp_path / "attempt-1" / "seed-43").iterdir():
         checkpoint.unlink()  # as if the first attempt had been killed while it trained seed 43
@@ -316,13 +317,12 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
 
     loaded: list[str] = []
     load_stream = streams.load_stream
-    monkeypatch.setattr(
-        streams,
-        "load_stream",
-        lambda train, device, images: (
-            loaded.append(train.dataset) or load_stream(train, device, images=images)
-        ),
-    )  # type: ignore[func-returns-value]
+
+    def noted(train: TrainConfig, device: torch.device, images: Any) -> streams.Stream:
+        loaded.append(train.dataset)
+        return load_stream(train, device, images=images)
+
+    monkeypatch.setattr(streams, "load_stream", noted)
     trial = worker(tmp_path / "0000")
     step(trial)
     assert trial.reset_config(settings(tmp_path / "0001", lr=0.01))

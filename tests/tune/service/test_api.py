@@ -334,7 +334,7 @@ def test_a_whole_sweep_config_is_a_body_in_json_and_in_yaml(
 
 
 def test_a_body_of_numpys_values_is_the_same_as_of_pythons(service: Served) -> None:
-    given = {
+    given: dict[str, Any] = {
         "trials": np.int64(2),
         "base": {**BASE, "lr": np.float32(0.5), "n_epochs": np.float64(2), "warmup": np.False_},
         "space": {"parameters": {"minibatch_size": {"low": np.int64(4), "high": 32.0}}},
@@ -622,7 +622,8 @@ def test_a_look_and_the_time_of_a_running_trial_are_changes(
         before = sweeps.newest("s")
         time.sleep(0.3)
         after = sweeps.newest("s")
-        assert after.rows[0]["seconds"] - before.rows[0]["seconds"] >= 0.3
+        began, went_on = before.rows[0]["seconds"], after.rows[0]["seconds"]
+        assert began is not None and went_on is not None and went_on - began >= 0.3
         assert (
             after.whole["cpu_seconds"] > before.whole["cpu_seconds"]
             and after.changed[0] > before.changed[0]
@@ -995,7 +996,7 @@ def test_the_command_line_speaks_to_a_service(
 def test_show_has_the_same_order_here_and_at_a_service(
     service: Served, tmp_path: Path, objectives: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    more = {
+    more: dict[str, Any] = {
         "space": ONE,
         "sampler": "random",
         "trials": 9,

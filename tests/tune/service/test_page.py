@@ -75,7 +75,7 @@ def fits(page: Page) -> bool:
 def test_every_view_is_whole_fits_and_is_accessible(service: Service, axe: str, width: int) -> None:
     with opened(service.url, width) as (page, complaints):
         for scheme in ("light", "dark"):
-            page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+            page.emulate_media(color_scheme=scheme)
             for view, awaited in (
                 ("#/", "sweep-row"),
                 ("#/new", "form-start"),

@@ -99,7 +99,7 @@ def malformed_bodies(service: Served, count: int) -> None:
     assert service.client.sweep("s")["counts"]["complete"] == 1, "and it still works"
 
 
-VALUES = [
+VALUES: list[Any] = [
     None,
     True,
     -1,

@@ -27,6 +27,7 @@ from mlflow.exceptions import MlflowException
 from results.analysis.confirmation import enter_outcome
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
+from results.trial import TrialRecord
 from tests.helpers.ledgers import SEED, begun, complete, config, confirmed, driven, report
 from tests.helpers.processes import wait_for
 from tests.helpers.servers import Server
@@ -251,7 +252,7 @@ def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
     real = MlflowClient.log_batch
     batches: list[object] = []
 
-    def fail_at_the_second(*args: object, **kwargs: object) -> None:
+    def fail_at_the_second(*args: Any, **kwargs: Any) -> None:
         batches.append(args)
         if len(batches) == 2:
             raise MlflowException("killed here")
@@ -422,9 +423,8 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
         report(ledger, number, 73, seed=44)
         run = logged()
         assert history(uri, run) == [(1, 81)]
-        assert history(uri, run, "val_class_il_std") == [
-            (1, pytest.approx(statistics.stdev([90, 80, 73])))
-        ]
+        spread: Any = pytest.approx(statistics.stdev([90, 80, 73]))
+        assert history(uri, run, "val_class_il_std") == [(1, spread)]
         report(ledger, number, 70, seed=43, first=1)
         report(ledger, number, 80, seed=44, first=1)
         ledger.finish(number, "COMPLETE")
@@ -478,7 +478,7 @@ def test_a_trial_runs_in_mlflow_while_it_runs(ledger: Ledger, uri: str, live: Li
     number = begun(ledger).number
     wait_for(lambda: "s/0" in found(ledger, uri))
     report(ledger, number, 90)
-    wait_for(lambda: history(uri, found(ledger, uri)["s/0"]))
+    wait_for(lambda: bool(history(uri, found(ledger, uri)["s/0"])))
     runs = found(ledger, uri)
     assert {run.info.status for run in runs.values()} == {"RUNNING"}
     ledger.interrupt(number)
@@ -500,9 +500,12 @@ def test_only_what_has_changed_is_looked_at_again(
     mirror.sync()
     sent: list[tuple[int, int]] = []
     real = Mirror.sync_trial
-    monkeypatch.setattr(
-        Mirror, "sync_trial", lambda self, t: (sent.append((t.number, t.tasks_done)), real(self, t))
-    )
+
+    def noted(self: Mirror, trial: TrialRecord) -> None:
+        sent.append((trial.number, trial.tasks_done))
+        real(self, trial)
+
+    monkeypatch.setattr(Mirror, "sync_trial", noted)
     mirror.sync_changes()
     for task in range(2):
         report(ledger, second, 50, first=task)
@@ -664,7 +667,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
 
     run_trial(50)
     run_trial(51)
-    wait_for(lambda: found(ledger, server.uri))
+    wait_for(lambda: bool(found(ledger, server.uri)))
     run_trial(52)  # it is likely at work on some request
     server.kill()
     for value in range(53, 58):

@@ -245,11 +245,11 @@ def limits_model(config: type) -> type[BaseModel]:
 if TYPE_CHECKING:
 
     class SweepRequest(_Request):
-        """A request's fields that this module reads by name."""
+        """A request's fields that this module reads by name; each has a default."""
 
-        protocol: str
-        cpus_per_trial: float
-        gpus_per_trial: float
+        protocol: str = ""
+        cpus_per_trial: float = 0
+        gpus_per_trial: float = 0
 
     class Limits(_Strict):
         """Described by SweepConfig."""

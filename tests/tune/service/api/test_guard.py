@@ -4,6 +4,7 @@ import logging
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -31,10 +32,10 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield made
 
 
-def problem(answer: requests.Response, status: int) -> dict[str, str]:
+def problem(answer: requests.Response, status: int) -> dict[str, Any]:
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
-    found: dict[str, str] = answer.json()
+    found: dict[str, Any] = answer.json()
     assert found["status"] == status and found["title"] and found["detail"]
     return found
 
