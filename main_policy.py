@@ -62,7 +62,7 @@ def _train(arguments: list[str]) -> int:
     others = {name: value for name, value in vars(parsed).items() if name not in FIELDS}
 
     from dynamos.provenance import now_utc
-    from dynamos.run import Places, alone, build, train
+    from dynamos.run import RunFolders, alone, build, train
 
     started = now_utc()
     trainer = build(config, parsed.download)
@@ -78,7 +78,7 @@ def _train(arguments: list[str]) -> int:
         train(
             trainer,
             vars(parsed),
-            Places(
+            RunFolders(
                 result=models / "result.json",
                 models=models,
                 tables=parsed.save_path,

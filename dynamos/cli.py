@@ -209,10 +209,10 @@ def _run(
     from dynamos import checkpoints
     from dynamos.provenance import now_utc
     from dynamos.recorders import Checkpoints, Recorder, finished, offered
-    from dynamos.run import Places, alone, build, train
+    from dynamos.run import RunFolders, alone, build, train
 
     trainer = build(config, download)
-    places = Places(
+    places = RunFolders(
         result=folder / "result.json",
         models=folder / "models",
         tables=folder.parent,
@@ -316,7 +316,7 @@ def _export(arguments: list[str]) -> int:
     parsed = parser.parse(arguments)
     from dynamos import export
 
-    config, network, tasks = export.trained(parsed.run)
+    config, network, tasks = export.newest_checkpoint(parsed.run)
     of = most_tasks(config) if config.n_tasks is None else config.n_tasks
     folder = export.write(config, network, parsed.to)
     print(

@@ -17,7 +17,7 @@ from dynamos.network import ResNet, build_network
 WEIGHTS, ABOUT = "model.safetensors", "config.yaml"
 
 
-def trained(run: Path) -> tuple[TrainConfig, ResNet, int]:
+def newest_checkpoint(run: Path) -> tuple[TrainConfig, ResNet, int]:
     """(configuration, network in evaluation mode, tasks learned) of a run's newest checkpoint."""
     if not run.is_dir():
         raise UserError(f"no run in {run}: folder not found.")

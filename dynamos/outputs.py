@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 
-class Output:
+class SafeOutput:
     """A text stream that drops text after its first failure to write.
 
     Attributes:
@@ -49,8 +49,8 @@ class Output:
 
 
 @contextmanager
-def outputs() -> Iterator[tuple[Output, Output]]:
-    """Wrap standard output and error in Output while the context lasts.
+def outputs() -> Iterator[tuple[SafeOutput, SafeOutput]]:
+    """Wrap standard output and error in SafeOutput while the context lasts.
 
     Flush and restore them at its end.
     """
@@ -59,7 +59,7 @@ def outputs() -> Iterator[tuple[Output, Output]]:
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
     before = sys.stdout, sys.stderr
-    made = Output(sys.stdout), Output(sys.stderr)
+    made = SafeOutput(sys.stdout), SafeOutput(sys.stderr)
     sys.stdout, sys.stderr = made
     try:
         yield made

@@ -27,7 +27,7 @@ from dynamos.trainer import Trainer
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Places:
+class RunFolders:
     """Paths of a run's files."""
 
     result: Path
@@ -62,7 +62,7 @@ def build(config: TrainConfig, download: bool) -> Trainer:
 def train(
     trainer: Trainer,
     options: Mapping[str, Any],
-    places: Places,
+    places: RunFolders,
     row: Mapping[str, Any],
     started: str,
     checkpoints: Checkpoints | None = None,

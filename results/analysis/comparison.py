@@ -104,7 +104,7 @@ def compared(sweeps: list[Sweep]) -> list[Compared]:
     return [Compared(sweep, _anytime(sweep)) for sweep in sweeps]
 
 
-def table(sweeps: list[Compared]) -> list[list[Row]]:
+def comparison_rows(sweeps: list[Compared]) -> list[list[Row]]:
     """Return the rows by section: settings and cost.
 
     The best, also at equal budgets; the fields that differ.
@@ -142,8 +142,8 @@ def table(sweeps: list[Compared]) -> list[list[Row]]:
     return [[*settings, *ended, *cost], found, shifted]
 
 
-def sentences(sweeps: list[Compared]) -> list[str]:
-    """Return sentences on the difference of the best, pair by pair, and the `cautions`."""
+def comparison_sentences(sweeps: list[Compared]) -> list[str]:
+    """Return sentences on the difference of the best, pair by pair, and those of `incomparable`."""
     texts = []
     for one, other in pairwise(sweeps):
         if (found := lead(one, other)) is not None:
@@ -153,10 +153,10 @@ def sentences(sweeps: list[Compared]) -> list[str]:
                 f"on {count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by "
                 "these numbers; only dynamos-sweep confirm tells how they generalise."
             )
-    return texts + cautions([s.sweep for s in sweeps])
+    return texts + incomparable([s.sweep for s in sweeps])
 
 
-def cautions(sweeps: list[Sweep]) -> list[str]:
+def incomparable(sweeps: list[Sweep]) -> list[str]:
     """Return sentences on differences that make values incomparable: protocol, stream, images."""
     found = []
     for one, other in pairwise(sweeps):

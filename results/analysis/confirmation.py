@@ -83,7 +83,7 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     return None
 
 
-def frame(confirmation: Sweep) -> "pd.DataFrame":
+def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
     """Return one row per configuration: test metrics over n seeds, paired difference to baseline.
 
     ci_low and ci_high are the ends of the first objective's 95 % interval.
@@ -140,8 +140,8 @@ def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:
 
 
 def confirm_csv(confirmation: Sweep) -> str:
-    """Return the content of confirm.csv, `frame` as text."""
-    return frame(confirmation).to_csv(index=False)
+    """Return the content of confirm.csv, `confirmation_frame` as text."""
+    return confirmation_frame(confirmation).to_csv(index=False)
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -67,7 +67,7 @@ TEMPLATE = go.layout.Template(
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Mark:
     """Style of a group of trials.
 
     Shapes and dashes differ, so that colour is never the only difference.
@@ -86,15 +86,15 @@ COMPLETE, BREAKS, PRUNED, FAILED = "complete", "breaks a constraint", "pruned", 
 RUNNING, INTERRUPTED = "running, not final", "interrupted, not final"
 FINAL = COMPLETE, BREAKS  # the groups of complete trials, whose values are final
 _LOOKS = {
-    COMPLETE: Look("--dots", "circle", "●", opacity=0.8),
-    BREAKS: Look("--bad", "x", "✕", 7, "dash", opacity=0.8),
-    PRUNED: Look("--second", "triangle-down", "▼", 8, "dot"),
-    FAILED: Look("--bad", "diamond-open", "◇", 8, "dot"),
-    RUNNING: Look("--third", "circle-open", "○", 9, "dash", 2),
-    INTERRUPTED: Look("--third", "square-open", "□", 9, "dot", 2),
+    COMPLETE: Mark("--dots", "circle", "●", opacity=0.8),
+    BREAKS: Mark("--bad", "x", "✕", 7, "dash", opacity=0.8),
+    PRUNED: Mark("--second", "triangle-down", "▼", 8, "dot"),
+    FAILED: Mark("--bad", "diamond-open", "◇", 8, "dot"),
+    RUNNING: Mark("--third", "circle-open", "○", 9, "dash", 2),
+    INTERRUPTED: Mark("--third", "square-open", "□", 9, "dot", 2),
 }
-_CHOSEN = Look("--accent", "star", "★", 15, "solid", 3.5)
-_FIRST = Look("--ink", "square", "■", 11, "dashdot", 2.5)
+_CHOSEN = Mark("--accent", "star", "★", 15, "solid", 3.5)
+_FIRST = Mark("--ink", "square", "■", 11, "dashdot", 2.5)
 _GROUPS = {"PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": RUNNING, "INTERRUPTED": INTERRUPTED}
 
 
@@ -103,7 +103,7 @@ class Group:
     """Trials with one entry in the legend."""
 
     name: str
-    look: Look
+    look: Mark
     trials: list[TrialRecord]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from dynamos.files import AnyPath, write_whole
-from results.analysis.comparison import BUDGETS, Compared, sentences, table
+from results.analysis.comparison import BUDGETS, Compared, comparison_rows, comparison_sentences
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.pages import charts
 from results.pages.html import chart, heading, page, paragraph
@@ -15,7 +15,7 @@ _SPENT = {"trials": "trials ended", "cpu_seconds": "CPU seconds", "gpu_seconds":
 def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
     """Write the page: the best of each sweep, its course over cost, the fields that differ."""
     names = [sweep.name for sweep in sweeps]
-    settings, found, shifted = table(sweeps)
+    settings, found, shifted = comparison_rows(sweeps)
     parts = [
         heading(f"Sweeps {', '.join(names)}", 1),
         *(
@@ -23,7 +23,7 @@ def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
             for sweep in sweeps
             if not sweep.config.publishable
         ),
-        *(paragraph(text, "caution") for text in sentences(sweeps)),
+        *(paragraph(text, "caution") for text in comparison_sentences(sweeps)),
         heading("What each found"),
         html_table(
             ["mean ± standard deviation over seeds", *names], [(what, *of) for what, of in found]

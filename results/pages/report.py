@@ -10,8 +10,7 @@ from dynamos.files import AnyPath, write_whole
 from results.analysis import importance
 from results.analysis.agreement import ranking
 from results.analysis.cautions import cautions, troubles
-from results.analysis.confirmation import frame as confirmation_frame
-from results.analysis.confirmation import outcomes, verdict
+from results.analysis.confirmation import confirmation_frame, outcomes, verdict
 from results.analysis.headline import headline
 from results.analysis.overview import by_reason
 from results.choice import broken

@@ -111,7 +111,7 @@ class Measure:
         )
 
 
-class Rule(Protocol):
+class Pruner(Protocol):
     """Interface of a pruner's rule."""
 
     def learn(self, trial: TrialRecord) -> None:
@@ -361,7 +361,7 @@ class Wilcoxon:
         )
 
 
-PRUNERS: dict[str, Callable[[Measure], Rule]] = {
+PRUNERS: dict[str, Callable[[Measure], Pruner]] = {
     "none": Never,
     "halving": Halving,
     "median": lambda measure: Quantile(measure, "median", kept=50),

@@ -55,7 +55,7 @@ def test_a_place_that_cannot_be_written_is_one_line_and_status_1(
 
 def test_what_cannot_be_exported_or_loaded(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
-        export.trained(tmp_path)
+        export.newest_checkpoint(tmp_path)
     with pytest.raises(UserError, match="config.yaml"):
         export.load(tmp_path)
     trainer = Trainer(small())

@@ -17,7 +17,7 @@ from results.wording import duration, parameters
 from tune.machines import status
 
 
-class Display:
+class LiveTable:
     """A live table on a terminal; on anything else a line per finished trial.
 
     A context manager and a listener.
@@ -40,7 +40,7 @@ class Display:
                 transient=True,
             )
 
-    def __enter__(self) -> "Display":
+    def __enter__(self) -> "LiveTable":
         if self._live is not None:
             self._live.start()
         self._say(f"sweep {self._ledger.config.name}: {self._note}")

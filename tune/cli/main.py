@@ -321,11 +321,11 @@ def _status(text: str) -> "Status":
 
 def _drive(ledger: "Ledger", address: str | None, more: int = 0, again: Sequence[int] = ()) -> int:
     from results.ledger.ledger import Ledger
-    from tune.cli.live_table import Display
+    from tune.cli.live_table import LiveTable
     from tune.cli.summary import confirmed, ending
     from tune.engine.sweep import INTERRUPTED, run_sweep
 
-    over = run_sweep(ledger, more, address, again, Display(ledger, more + len(again)))
+    over = run_sweep(ledger, more, address, again, LiveTable(ledger, more + len(again)))
     confirms = ledger.config.confirms
     found = (
         ending(ledger, over)
@@ -382,7 +382,7 @@ def _over(trial: "TrialRecord") -> bool:
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    from results.analysis.comparison import compared, sentences, table
+    from results.analysis.comparison import compared, comparison_rows, comparison_sentences
     from results.names import comparison_page
     from results.pages.compare_page import write_comparison
     from tune.cli.tables import print_comparison
@@ -391,7 +391,9 @@ def _compare(arguments: argparse.Namespace) -> int:
     if len(set(names)) < len(names) or len(names) < 2:
         raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
     sweeps = compared([_found(arguments, name) for name in names])
-    print_comparison([s.name for s in sweeps], table(sweeps), sentences(sweeps))
+    print_comparison(
+        [s.name for s in sweeps], comparison_rows(sweeps), comparison_sentences(sweeps)
+    )
     path = (
         any_path(arguments.page) if arguments.page else storage(arguments) / comparison_page(names)
     )

@@ -29,7 +29,7 @@ from results.definition.sweep_config import SweepConfig
 from tune.machines.cluster import connected, package_folders, this_machine
 from tune.machines.images import RawImages, shipped_images
 from tune.machines.places import Node, Places, refuse_unless_fit
-from tune.tracking.store import one_line, reachable
+from tune.tracking.store import error_line, reachable
 
 # versions in which every node must equal the driver
 SAME = ("python", "torch", "ray", "optuna", "numpy", "code")
@@ -274,7 +274,7 @@ def _written(probe: AnyPath, name: str) -> str | None:
             return f"{probe.parent} holds another file there"
         write_whole(probe / name, name)
     except Exception as error:  # whatever a store's package raises
-        return one_line(error)
+        return error_line(error)
     return None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from dynamos.files import AnyPath
 from results.ledger.ledger import Ledger
 from tune.tracking.mirror import Mirror
-from tune.tracking.store import one_line
+from tune.tracking.store import error_line
 
 LOOK_SECONDS = 1.0  # between two looks at the ledger
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
@@ -108,7 +108,7 @@ def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> Non
                 raise
             except Exception as error:
                 # whatever the store or the network raised: the ledger keeps the facts
-                driver.say(one_line(error))
+                driver.say(error_line(error))
                 if give_up_at < math.inf:
                     time.sleep(CLOSING_PAUSE_SECONDS)
                 else:

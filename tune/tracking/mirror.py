@@ -26,7 +26,7 @@ from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
-from tune.tracking.store import connected, mlflow_uri, one_line, prepare
+from tune.tracking.store import error_line, mlflow_client, mlflow_uri, prepare
 
 if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
     from mlflow.entities import Metric, Run
@@ -85,7 +85,7 @@ class Mirror:
         """
         self._ledger, self._uri = ledger, uri
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
-        self._client, self._experiment = connected(uri, ledger.folder.parent)
+        self._client, self._experiment = mlflow_client(uri, ledger.folder.parent)
         self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
         self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, its _mark when it was sent
@@ -357,7 +357,7 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
         raise
     except Exception as error:  # whatever the store or the network raised
         raise RunError(
-            f"MLflow cannot be made to agree with {ledger.config.name}: {one_line(error)}"
+            f"MLflow cannot be made to agree with {ledger.config.name}: {error_line(error)}"
         ) from error
     return (
         f"MLflow agrees with {ledger.config.name}: {changed} runs were changed"
@@ -396,7 +396,7 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
         for run in found if really else ():
             client.delete_run(run)
     except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow at {uri} cannot be used: {one_line(error)}") from error
+        raise RunError(f"MLflow at {uri} cannot be used: {error_line(error)}") from error
     return len(found)
 
 

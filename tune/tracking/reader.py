@@ -23,7 +23,7 @@ from tune.tracking.mirror import (
     TAG,
     counts,
 )
-from tune.tracking.store import one_line, prepare
+from tune.tracking.store import error_line, prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,7 +74,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
     except UserError:
         raise
     except Exception as error:  # whatever the store or the network raised
-        raise RunError(f"MLflow at {uri} cannot be read: {one_line(error)}") from error
+        raise RunError(f"MLflow at {uri} cannot be read: {error_line(error)}") from error
     return Sweep(config, record, sorted(trials, key=lambda t: t.number))
 
 

@@ -14,7 +14,7 @@ from results.ledger.ledger import Ledger
 from results.trial import TrialRecord
 from results.wording import mean_and_spread
 from tune.tracking.mirror import EXPERIMENT, SWEEP_TAG, TAG, Mirror
-from tune.tracking.store import mlflow_uri, one_line, prepare
+from tune.tracking.store import error_line, mlflow_uri, prepare
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -105,7 +105,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
         raise
     except Exception as error:  # whatever the store or the network raised
         raise RunError(
-            f"MLflow's registry at {uri} did not take the model: {one_line(error)}"
+            f"MLflow's registry at {uri} did not take the model: {error_line(error)}"
         ) from error
     return str(version)
 

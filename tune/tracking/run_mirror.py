@@ -13,7 +13,7 @@ from dynamos.recorders import Recorder
 from dynamos.trainer import Trainer
 from results.definition.urls import refuse_unusable
 from tune.tracking.mirror import NOTE_TAG, REASON_LENGTH, RESULTS_TAG, counts, metric
-from tune.tracking.store import connected, one_line
+from tune.tracking.store import error_line, mlflow_client
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,7 +83,7 @@ class RunMirror(Recorder):
             if not self._failing:
                 log.warning(
                     "MLflow lacks what this run has come to (%s); once it answers: %s",
-                    one_line(error),
+                    error_line(error),
                     command_line("dynamos", "--resume", self._folder),
                 )
             self._failing = True
@@ -153,4 +153,4 @@ class RunMirror(Recorder):
 
     def _connected(self) -> "tuple[MlflowClient, str]":
         """(client, id of the experiment)."""
-        return connected(self._uri, self._folder.parent)
+        return mlflow_client(self._uri, self._folder.parent)

@@ -69,11 +69,11 @@ def reachable(uri: str) -> str | None:
     try:
         MlflowClient(tracking_uri=uri).search_experiments(max_results=1)
     except Exception as error:  # whatever the store or the network raised
-        return one_line(error)
+        return error_line(error)
     return None
 
 
-def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
+def mlflow_client(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
     """A client and the id of EXPERIMENT, made if it is missing.
 
     A database's files are kept in a folder of `beside`.
@@ -97,7 +97,7 @@ def connected(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
     )
 
 
-def one_line(error: Exception) -> str:
+def error_line(error: Exception) -> str:
     """The type and text of an error in one line, without the password of a URL in it."""
     text = re.sub(r"://\S*@", "://***@", " ".join(str(error).split()))
     text = re.sub(r"\b(password=)[^&\s]+", r"\1***", text)

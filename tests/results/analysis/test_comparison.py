@@ -10,13 +10,13 @@ from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results.analysis.comparison import (
     Compared,
-    cautions,
     common_budget,
     compared,
+    comparison_rows,
+    comparison_sentences,
+    incomparable,
     lead,
-    sentences,
     shifts,
-    table,
 )
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
@@ -119,11 +119,13 @@ def test_sweeps_without_results_are_compared_too(tmp_path: Path) -> None:
 
 def test_what_cannot_be_compared_and_what_should_not_be(tmp_path: Path) -> None:
     a, b = made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), hash_="b")
-    assert cautions([Sweep.of(a)] * 2) == []
-    assert cautions([Sweep.of(a), Sweep.of(b)]) == ["a and b were measured on different images."]
+    assert incomparable([Sweep.of(a)] * 2) == []
+    assert incomparable([Sweep.of(a), Sweep.of(b)]) == [
+        "a and b were measured on different images."
+    ]
     sought = (Objective.parse("val_learning_accuracy"),)
     current = made(tmp_path, "c", (70.0,), protocol="val-current", objectives=sought)
-    assert cautions([Sweep.of(a), Sweep.of(current)]) == [
+    assert incomparable([Sweep.of(a), Sweep.of(current)]) == [
         "a and c have different protocols: val-all-seen and val-current."
     ]
     with pytest.raises(
@@ -151,20 +153,20 @@ def test_sweeps_that_searched_on_other_streams_have_no_lead(
     )
     what = "stream" if name == "dataset" else name
     assert lead(one, other) is None
-    said = sentences([one, other])
+    said = comparison_sentences([one, other])
     assert (
         f"a and b have different {what}{'s' * (what == 'stream')}: {' and '.join(shown)}." in said
     )
     assert not any("The best of a" in text for text in said)
-    settings, *_ = table([one, other])
+    settings, *_ = comparison_rows([one, other])
     assert [values for row, values in settings if row == what] == [shown]
 
 
 def test_the_same_stream_in_other_words_has_a_lead(tmp_path: Path) -> None:
     base = config().base.replace(n_tasks=5, data_path="/elsewhere", threads=2)
     one, other = side_by_side(made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (60.0,), base=base))
-    assert lead(one, other) is not None and cautions([one.sweep, other.sweep]) == []
-    assert "n_tasks" not in [row for row, _ in table([one, other])[0]]
+    assert lead(one, other) is not None and incomparable([one.sweep, other.sweep]) == []
+    assert "n_tasks" not in [row for row, _ in comparison_rows([one, other])[0]]
 
 
 def test_first_tasks_of_different_number_have_no_lead(tmp_path: Path) -> None:
@@ -180,7 +182,7 @@ def test_first_tasks_of_different_number_have_no_lead(tmp_path: Path) -> None:
         for name, k in (("a", 1), ("b", 4))
     ]
     one, other = side_by_side(*sweeps)
-    assert lead(one, other) is None and sentences([one, other]) == [
+    assert lead(one, other) is None and comparison_sentences([one, other]) == [
         "a and b have different n_tasks: 1 and 4."
     ]
 

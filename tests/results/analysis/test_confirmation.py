@@ -11,9 +11,9 @@ from scipy import stats
 from dynamos.errors import UserError
 from results.analysis.comparison import compared
 from results.analysis.confirmation import (
+    confirmation_frame,
     enter_outcome,
     finding,
-    frame,
     latest_outcome,
     outcome,
     outcomes,
@@ -210,7 +210,7 @@ def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     assert told(sweep, confirmation).startswith(
         "No answer yet: trial 11 was pruned (non-finite: logits)."
     )
-    table = frame(Sweep.of(confirmation)).set_index("configuration")
+    table = confirmation_frame(Sweep.of(confirmation)).set_index("configuration")
     assert table.loc["trial 11", ["test_class_il", "difference"]].isna().all()
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2
 
@@ -231,7 +231,7 @@ def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) 
 
 def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -> None:
     _, confirmation = confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
-    row = frame(Sweep.of(confirmation)).set_index("configuration").loc["trial 11"]
+    row = confirmation_frame(Sweep.of(confirmation)).set_index("configuration").loc["trial 11"]
     assert row["test_class_il"] == pytest.approx(251.5 / 3) and row["difference"] == pytest.approx(
         8.5 / 3
     )

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from results.analysis.comparison import compared, table
+from results.analysis.comparison import compared, comparison_rows
 from results.analysis.headline import answer
 from results.analysis.sampling_error import IMAGES, images_behind, standard_error
 from results.ledger.ledger import Ledger
@@ -99,6 +99,6 @@ def test_it_stands_beside_the_headline_and_in_comparisons(tmp_path: Path) -> Non
         "Trial 0 is best with val_class_il 70.00 (154 images, standard error 3.9); it is the preset"
     )
     assert answer(Sweep.of(old)).startswith("Trial 0 is best with val_class_il 70.00; it")
-    _, found, _ = table(compared([Sweep.of(new), Sweep.of(old)]))
+    _, found, _ = comparison_rows(compared([Sweep.of(new), Sweep.of(old)]))
     assert ("measured on", ["154 images, standard error 3.9", ""]) in found
-    assert "measured on" not in dict(table(compared([Sweep.of(old), Sweep.of(old)]))[1])
+    assert "measured on" not in dict(comparison_rows(compared([Sweep.of(old), Sweep.of(old)]))[1])

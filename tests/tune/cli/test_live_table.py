@@ -6,10 +6,10 @@ from results.ledger.ledger import Ledger
 from results.wording import duration, number
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import complete, config, driven, report
-from tune.cli.live_table import Display
+from tune.cli.live_table import LiveTable
 
 
-def shown(display: Display) -> str:
+def shown(display: LiveTable) -> str:
     console = Console(width=200, record=True, file=open("/dev/null", "w"))
     console.print(display.render())
     return console.export_text()
@@ -17,7 +17,7 @@ def shown(display: Display) -> str:
 
 def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(trials=8), {})) as ledger:
-        display = Display(ledger, console=Console(file=open("/dev/null", "w")))
+        display = LiveTable(ledger, console=Console(file=open("/dev/null", "w")))
         display.begin(lambda: 2)
         assert "0 done, 0 running, 0 pruned, 0 failed of 8, time left: not known yet" in shown(
             display
@@ -38,7 +38,7 @@ def test_the_live_picture_counts_names_the_best_and_guesses_the_time_left(tmp_pa
 
 
 def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) -> None:
-    display = Display(
+    display = LiveTable(
         Ledger.create(tmp_path, config(trials=8), {}), console=Console(file=open("/dev/null", "w"))
     )
     assert "time left: not known yet" in shown(display)
@@ -53,7 +53,7 @@ def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> N
     console = Console(width=60, record=True, file=open("/dev/null", "w"))
     with (
         driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger,
-        Display(ledger, console=console) as display,
+        LiveTable(ledger, console=console) as display,
     ):
         complete(ledger, 100, 70)
         display(ledger.trial(0))
@@ -69,7 +69,7 @@ def test_of_a_grid_no_more_trials_are_announced_than_it_has(tmp_path: Path) -> N
     with driven(
         Ledger.create(tmp_path, config(space=space, sampler="grid", trials=2), {})
     ) as ledger:
-        display = Display(ledger, more=10, console=console)
+        display = LiveTable(ledger, more=10, console=console)
         ledger.extend(10)
         display.begin(lambda: 2)
     # the preset, three values

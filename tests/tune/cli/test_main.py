@@ -89,7 +89,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--dataset", "seq-mnist"], "MNIST needs data_path (--data-path DIR)"),
         (
             ["--dataset", "seq-mnist", "--data-path", "/nowhere"],
-            "no MNIST under data_path /nowhere, which is no "
+            "no MNIST under data_path /nowhere, which is not a "
             "folder: expected train-images-idx3-ubyte and train-labels-idx1-ubyte",
         ),
         (["--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),

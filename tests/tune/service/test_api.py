@@ -43,7 +43,7 @@ from tune.service.state.events import Watcher
 from tune.service.state.sweeps import Sweeps
 from tune.service.state.views import View
 from tune.service.wire import answers
-from tune.service.wire.bodies import SweepRequest, sweep_config
+from tune.service.wire.bodies import SweepRequest, requested_config
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_answers_have_the_fields_that_are_described_and_no_others(
         report(ledger, begun(ledger).number, 55.0)
     kinds = {
         "/sweeps": answers.SweepPage,
-        "/sweeps/s": answers.Sweep,
+        "/sweeps/s": answers.WholeSweep,
         "/sweeps/s/trials": answers.TrialPage,
         "/sweeps/s/trials/1": answers.Trial,
         "/sweeps/other/trials/1": answers.Trial,
@@ -386,7 +386,7 @@ def test_two_streams_have_the_services_images_where_either_needs_them(
             "report_on": {"dataset": streams[1], "class_order_seed": 3},
         }
     )
-    meant = sweep_config(
+    meant = requested_config(
         request, {"data_path": "/images", "ledger_url": None, "tracking_uri": None}
     )
     assert meant.reported_base.data_path == path and meant.reported_base.dataset == streams[1]
@@ -905,7 +905,7 @@ def test_options_name_what_a_request_may_say(service: Served) -> None:
         "threads": "cpus_per_trial",
         "device": "gpus_per_trial",
     }
-    held = sweep_config(
+    held = requested_config(
         SweepRequest(name="a"), {"data_path": None, "ledger_url": None, "tracking_uri": None}
     ).base
     told = found["presets"][held.dataset][str(held.buffer_size)]
@@ -955,7 +955,7 @@ def test_the_command_line_speaks_to_a_service(
         ) == 0 and capsys.readouterr().out.startswith(there), command
     assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
     assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
-    kind = TypeAdapter(answers.Sweep)
+    kind = TypeAdapter(answers.WholeSweep)
     # with its look at test images
     kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)
     begun = list(service.drivers.started)

@@ -22,7 +22,7 @@ from dynamos.config import TrainConfig
 from dynamos.export import from_checkpoints
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
-from results.analysis.comparison import compared, table
+from results.analysis.comparison import compared, comparison_rows
 from results.choice import Choice
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
@@ -61,7 +61,9 @@ def test_sweeps_are_compared_from_another_machine(
     said = capsys.readouterr().out
     assert all(
         value in said
-        for section in table(compared([Sweep.of(Ledger.open(storage, name)) for name in "st"]))
+        for section in comparison_rows(
+            compared([Sweep.of(Ledger.open(storage, name)) for name in "st"])
+        )
         for _, values in section
         for value in values
     )

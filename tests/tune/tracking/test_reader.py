@@ -9,7 +9,7 @@ from mlflow import MlflowClient
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import RunError, UserError
-from results.analysis.comparison import compared, table
+from results.analysis.comparison import compared, comparison_rows
 from results.analysis.sampling_error import IMAGES
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
@@ -77,7 +77,7 @@ def test_it_compares_as_its_ledger_does(
         sweep, name = mirrored(tmp_path, "alone", uri, (70, 0), (80, 0), (90, 0), seeds=1), "alone"
     read = served_sweep(uri, name)
     assert (read.config, read.record) == (sweep.config, sweep.record), "the newest of its name"
-    assert table(compared([sweep, sweep])) == table(compared([read, read])), (
+    assert comparison_rows(compared([sweep, sweep])) == comparison_rows(compared([read, read])), (
         "of four trials the third breaks a bound"
     )
     for one, other in zip(read.records, sweep.records, strict=True):
@@ -96,7 +96,10 @@ def test_it_compares_as_its_ledger_does(
             other.seconds
         )
         assert one.by_seed("val_class_il") == other.by_seed("val_class_il")
-    assert "54 images, standard error " in dict(table(compared([read, read]))[1])["measured on"][0]
+    assert (
+        "54 images, standard error "
+        in dict(comparison_rows(compared([read, read]))[1])["measured on"][0]
+    )
 
 
 def test_the_command_finds_what_is_not_here(

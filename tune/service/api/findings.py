@@ -8,14 +8,17 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 
 from dynamos.errors import UserError
-from results.analysis.comparison import BUDGETS, compared
-from results.analysis.comparison import sentences as compared_sentences
-from results.analysis.comparison import table as compared_table
+from results.analysis.comparison import (
+    BUDGETS,
+    compared,
+    comparison_rows,
+    comparison_sentences,
+)
 from results.analysis.importance import shares
 from results.choice import Choice, chosen, reported_config
 from results.pages.best_config import best_args, exported
 from results.pages.report import report
-from tune.service.api.parameters import PROBLEMS, MaxCompute, Name, Rule, TheSweeps, json_of
+from tune.service.api.parameters import PROBLEMS, ChoiceRule, MaxCompute, Name, TheSweeps, json_of
 from tune.service.state.views import row
 from tune.service.wire.answers import Best, Comparison, Importance, ParetoSet
 from tune.service.wire.problems import Problem
@@ -38,7 +41,7 @@ router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 def best(
     sweeps: TheSweeps,
     name: Name,
-    choose: Rule = "best",
+    choose: ChoiceRule = "best",
     max_compute: MaxCompute = None,
     format: Literal["json", "yaml", "args", "command"] = "json",
 ) -> Response:
@@ -119,7 +122,7 @@ def compare(
         raise Problem(422, "name two or more sweeps, each once.", "sweeps")
     views = [sweeps.get(name) for name in names]
     side = compared([v.sweep for v in views])
-    settings, found, shifted = compared_table(side)
+    settings, found, shifted = comparison_rows(side)
     curves = {
         kind: {
             s.name: [
@@ -135,7 +138,7 @@ def compare(
             "settings": settings,
             "found": found,
             "shifted": shifted,
-            "sentences": compared_sentences(side),
+            "sentences": comparison_sentences(side),
             "curves": curves,
         }
     )

@@ -36,7 +36,7 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
 Name = Annotated[SweepName, InPath(description="the sweep's name")]
 Number = Annotated[int, InPath(ge=0, le=10**9, description="the trial's number")]
 Text = Annotated[str, Query(max_length=200)]
-Rule = Annotated[
+ChoiceRule = Annotated[
     Literal[*RULES],  # type: ignore[valid-type]
     among("rule", list(RULES)),
     Query(description="how one is chosen"),

@@ -19,15 +19,14 @@ from tune.service.api.parameters import (
     refuse_unless_running,
 )
 from tune.service.state.sweeps import Sweeps
-from tune.service.wire.answers import DryRun, SweepPage
-from tune.service.wire.answers import Sweep as Whole
+from tune.service.wire.answers import DryRun, SweepPage, WholeSweep
 from tune.service.wire.bodies import (
     Confirmation,
     Extension,
     Labels,
     Limits,
     SweepRequest,
-    sweep_config,
+    requested_config,
 )
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
@@ -79,10 +78,10 @@ def list_sweeps(
     "/sweeps",
     tags=["sweeps"],
     status_code=201,
-    response_model=Whole,
+    response_model=WholeSweep,
     responses={
         200: {
-            "model": Whole | DryRun,
+            "model": WholeSweep | DryRun,
             "description": "the very same sweep is there already, or it was a dry run",
         }
     },
@@ -99,7 +98,7 @@ def post_sweep(
     Its name is the idempotency key: the same request again finds the sweep that it made.
     """
     request.scope["sweep"] = body.name
-    config = sweep_config(body, changes.of_the_service)
+    config = requested_config(body, changes.of_the_service)
     if dry_run:
         trials, first = changes.tried(config)
         return json_of({"config": config.to_dict(), "trials": trials, "suggestions": first})
@@ -109,14 +108,14 @@ def post_sweep(
     )
 
 
-@router.get("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
+@router.get("/sweeps/{name}", tags=["sweeps"], response_model=WholeSweep)
 async def get_sweep(request: Request, name: Name) -> Response:
     """A sweep: state, counts, best, settings, cautions; not its trials."""
     reader: Reader = request.app.state.reader
     return Response(await reader.whole(name), media_type="application/json")
 
 
-@router.patch("/sweeps/{name}", tags=["sweeps"], response_model=Whole)
+@router.patch("/sweeps/{name}", tags=["sweeps"], response_model=WholeSweep)
 def patch_sweep(sweeps: TheSweeps, name: Name, body: Annotated[Labels, Body()]) -> Response:
     """Sets the note and tags of a sweep; the value "" removes a tag."""
     view = sweeps.newest(name)
@@ -132,7 +131,7 @@ def delete_sweep(changes: TheChanges, name: Name) -> Response:
     return Response(status_code=204)
 
 
-@router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=Whole)
+@router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def stop(sweeps: TheSweeps, name: Name) -> Response:
     """Asks a running sweep to put back its running trials and end."""
     view = sweeps.newest(name)
@@ -141,7 +140,7 @@ def stop(sweeps: TheSweeps, name: Name) -> Response:
     return changed(sweeps, view)
 
 
-@router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202, response_model=Whole)
+@router.post("/sweeps/{name}/resume", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def resume(
     sweeps: TheSweeps,
     changes: TheChanges,
@@ -154,7 +153,7 @@ def resume(
     return changed(sweeps, view)
 
 
-@router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202, response_model=Whole)
+@router.post("/sweeps/{name}/extend", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def extend(
     sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]
 ) -> Response:
@@ -164,7 +163,7 @@ def extend(
     return changed(sweeps, view)
 
 
-@router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=Whole)
+@router.post("/sweeps/{name}/confirm", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def confirm(
     sweeps: TheSweeps,
     changes: TheChanges,

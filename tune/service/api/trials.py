@@ -19,8 +19,7 @@ from tune.service.api.parameters import (
 )
 from tune.service.api.table_answers import sorted_rows
 from tune.service.state.views import View, whole_trial
-from tune.service.wire.answers import Sweep as Whole
-from tune.service.wire.answers import Trial, TrialPage
+from tune.service.wire.answers import Trial, TrialPage, WholeSweep
 from tune.service.wire.problems import Problem
 
 router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
@@ -65,7 +64,10 @@ def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
 
 
 @router.post(
-    "/sweeps/{name}/trials/{number}/stop", tags=["trials"], status_code=202, response_model=Whole
+    "/sweeps/{name}/trials/{number}/stop",
+    tags=["trials"],
+    status_code=202,
+    response_model=WholeSweep,
 )
 def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     """Asks a running trial to end; what it has reported is kept."""

@@ -17,11 +17,11 @@ from results.choice import reported_config, tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.pages.best_config import commands
-from results.sweep import Sweep as Recorded
+from results.sweep import Sweep
 from results.trial import TrialRecord
-from search_spaces.space import Parameter as Searched
+from search_spaces.space import Parameter
 from tune.engine.logs import tail
-from tune.service.wire.answers import Findings, Parameter, Summary, Sweep, Trial, TrialRow
+from tune.service.wire.answers import Findings, SearchedField, Summary, Trial, TrialRow, WholeSweep
 
 OVER = ("finished", "stopped", "killed")
 
@@ -32,7 +32,7 @@ class View:
 
     revision: int  # rises with every change; of this process only
     ledger: Ledger
-    sweep: Recorded
+    sweep: Sweep
     summary: Summary
     changed: tuple[int, ...]  # of each trial, the revision in which it last changed
     dashboard: str | None  # Ray's
@@ -73,7 +73,7 @@ class View:
         return encoded(row(self.sweep.records[place], self.ledger.config))
 
     @cached_property
-    def whole(self) -> Sweep:
+    def whole(self) -> WholeSweep:
         """Everything but the trials."""
         sweep, config = self.sweep, self.sweep.config
         return {
@@ -90,7 +90,7 @@ class View:
         }
 
 
-def _searched(sweep: Recorded) -> Findings:
+def _searched(sweep: Sweep) -> Findings:
     """The findings of a search, and cautions about them."""
     return {
         "answer": headline(sweep),
@@ -101,7 +101,7 @@ def _searched(sweep: Recorded) -> Findings:
     }
 
 
-def _confirmed(confirmation: Recorded) -> Findings:
+def _confirmed(confirmation: Sweep) -> Findings:
     """The findings and the troubles of a confirmation; it chooses nothing."""
     return {
         "answer": finding(confirmation),
@@ -146,7 +146,7 @@ def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
         return None
 
 
-def parameter(p: Searched) -> Parameter:
+def parameter(p: Parameter) -> SearchedField:
     """A searched field, with its range or choices."""
     return {
         "name": p.name,

@@ -68,7 +68,7 @@ class Summary(_Answer):
     ended_at: dt.datetime | None
 
 
-class Parameter(_Answer):
+class SearchedField(_Answer):
     """A searched field: its range, or its choices."""
 
     name: str
@@ -90,7 +90,7 @@ class Outcome(_Answer):
     metrics: dict[str, float]
 
 
-class Look(_Answer):
+class ConfirmationLook(_Answer):
     """A reading of test images by a confirmation; its outcome once it has an answer."""
 
     at: str
@@ -116,16 +116,16 @@ class Findings(_Answer):
     pareto: list[int]
 
 
-class Sweep(Summary, Findings):
+class WholeSweep(Summary, Findings):
     """A sweep without its trials."""
 
-    parameters: list[Parameter]
+    parameters: list[SearchedField]
     metrics: dict[str, str]
     cpu_seconds: float
     gpu_seconds: float
     config: dict[str, Any]  # as sweep.yaml has it
     record: dict[str, Any]  # of the machine and code it was begun with
-    looks: dict[str, Look]
+    looks: dict[str, ConfirmationLook]
     links: Links
 
 
@@ -238,7 +238,7 @@ class Comparison(_Answer):
     curves: dict[Literal[*BUDGETS], dict[str, list[tuple[float, float]]]]  # type: ignore[valid-type]
 
 
-class Stream(_Answer):
+class StreamOption(_Answer):
     """A stream to learn."""
 
     buffer_sizes: list[int]
@@ -249,7 +249,7 @@ class NamedSpace(_Answer):
     """A search space that comes with the package."""
 
     description: str
-    parameters: list[Parameter]
+    parameters: list[SearchedField]
 
 
 class Field(_Answer):
@@ -279,7 +279,7 @@ class SweepSetting(TypedDict):
 class Options(_Answer):
     """Options of a request for a sweep."""
 
-    streams: dict[str, Stream]
+    streams: dict[str, StreamOption]
     models: list[str]
     spaces: dict[str, NamedSpace]
     fields: dict[str, Field]

@@ -269,7 +269,9 @@ class Extension(Limits):
     trials: _Trials
 
 
-def sweep_config(request: SweepRequest, of_the_service: Mapping[str, str | None]) -> SweepConfig:
+def requested_config(
+    request: SweepRequest, of_the_service: Mapping[str, str | None]
+) -> SweepConfig:
     """The SweepConfig of a request.
 
     data_path, ledger_url and tracking_uri come from `of_the_service` alone.
