@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -13,6 +14,14 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).parents[1]
+FILE_OF_A_WORKER = """
+import importlib, ray
+from tune.machines.cluster import connected
+from tune.machines.places import Node
+file = ray.remote(lambda name: importlib.import_module(name).__file__)
+with connected(None, Node("", "here", 1, 0)):
+    print(ray.get(file.remote("tune.machines.places")))
+"""
 
 
 @pytest.mark.slow
@@ -143,19 +152,24 @@ def test_a_users_module_of_one_of_our_names_is_named_and_our_commands_do_not_see
 
 
 @pytest.mark.slow
+def test_a_worker_of_a_driver_in_a_folder_with_our_packages_has_them(tmp_path: Path) -> None:
+    for name in ("tune", "results", "search_spaces", "dynamos"):
+        shutil.copytree(ROOT / name, tmp_path / name)
+    done = subprocess.run(
+        [sys.executable, "-c", FILE_OF_A_WORKER], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.stdout == f"{tmp_path / 'tune' / 'machines' / 'places.py'}\n", (
+        done.stdout + done.stderr
+    )
+
+
+@pytest.mark.slow
 def test_a_worker_of_a_driver_does_not_see_a_users_module_in_the_working_folder(
     tmp_path: Path,
 ) -> None:
     for name in ("tune", "results", "search_spaces", "dynamos"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('mine')")
-    code = (
-        "import importlib, ray\n"
-        "from tune.machines.cluster import connected; from tune.machines.places import Node\n"
-        "file = ray.remote(lambda name: importlib.import_module(name).__file__)\n"
-        "with connected(None, Node('', 'here', 1, 0)):\n"
-        "    print(ray.get(file.remote('tune.machines.places')))"
-    )
     done = subprocess.run(
-        [sys.executable, "-P", "-c", code], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-P", "-c", FILE_OF_A_WORKER], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.stdout == f"{ROOT / 'tune' / 'machines' / 'places.py'}\n", done.stdout + done.stderr

@@ -12,6 +12,7 @@ from ray.tune.schedulers import FIFOScheduler
 from tune.engine.searcher import LedgerSearcher
 from tune.engine.trainable import REPORT
 from tune.machines.places import Places
+from tune.machines.ray_names import keep_workers
 
 
 class LedgerScheduler(FIFOScheduler):
@@ -37,7 +38,7 @@ class LedgerScheduler(FIFOScheduler):
             other.placement_group_factory == held for other in tune_controller.get_live_trials()
         )
         if live > self._kept[held]:
-            tune_controller._actor_cache.increase_max(held, by=live - self._kept[held])
+            keep_workers(tune_controller, held, live - self._kept[held])
             self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
@@ -53,7 +54,7 @@ class LedgerScheduler(FIFOScheduler):
             self._packings = self._places.packings
             # idle, they would hold the resources of the trials to come
             for held, kept in self._kept.items():
-                tune_controller._actor_cache.decrease_max(held, by=kept)
+                keep_workers(tune_controller, held, -kept)
             self._kept.clear()
         for trial in [t for t in tune_controller.get_live_trials() if t.status == "PENDING"]:
             if self._searcher.stranded(trial.trial_id):

@@ -13,17 +13,10 @@ from typing import Any
 import grpc
 import joblib
 import ray
-from ray._private import ray_constants
-from ray._private.authentication.authentication_token_setup import (
-    maybe_enable_token_auth_if_token_available,
-)
-from ray._private.services import canonicalize_bootstrap_address_or_die
-from ray._private.state import state
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
-from ray.job_config import JobConfig
 
 from dynamos.errors import RunError, UserError
 from results.definition.sweep_config import SweepConfig
+from tune.machines import ray_names
 from tune.machines.places import Node
 from tune.machines.probe import apart, gpu_count
 
@@ -32,8 +25,6 @@ CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # largest age of the list of nodes
 log = logging.getLogger(__name__)
 _LONG_PATH = "AF_UNIX path length"  # part of Ray's error for a socket path that is too long
-# set in a driver that Ray Jobs started; its packages came with the job
-_IN_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 
 
 def cluster_address(given: str | None) -> str | None:
@@ -62,8 +53,12 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
     on loopback only. Token authentication is on, Ray's default; Ray reads the token from
     RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. RunError where no cluster answers.
     """
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR, "job_config": _Job()}
-    with _own_sigterm():
+    quiet = {
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+        "job_config": ray_names.OwnJob(),
+    }
+    with ray_names.own_sigterm():
         if address is None:
             _start(here, quiet)
         else:
@@ -76,45 +71,17 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
         ray.shutdown()
 
 
-@contextmanager
-def _own_sigterm() -> Iterator[None]:
-    """Keeps Ray from replacing the handler of SIGTERM.
-
-    Ray's handler would end the process at any point.
-    """
-    before = ray._private.utils.set_sigterm_handler
-    ray._private.utils.set_sigterm_handler = lambda _: None
-    try:
-        yield
-    finally:
-        ray._private.utils.set_sigterm_handler = before
-
-
-class _Job(JobConfig):
-    """Job of a driver whose working folder, maybe with a user's tune.py, its workers ignore."""
-
-    def __init__(self) -> None:
-        # Workers need that folder if our packages lie in it and nowhere else.
-        ours = str(Path(__file__).resolve().parents[1])
-        super().__init__(_py_driver_sys_path=[ours] * (ours == str(Path.cwd())))
-
-    def _runtime_env_has_working_dir(self) -> bool:
-        return True  # else Ray puts the folders of the driver and of its script before all others
-
-
 def _start(here: Node, quiet: dict[str, Any]) -> None:
-    # Ray's processes listen on 127.0.0.1 alone if Ray takes the machine for one that never joins a
-    # cluster. By default it does so only on Windows and macOS.
-    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     check_token()
     try:
-        ray.init(
-            address="local",
-            num_cpus=int(here.cpus),
-            num_gpus=int(here.gpus),
-            include_dashboard=False,
-            **quiet,
-        )
+        with ray_names.on_loopback():
+            ray.init(
+                address="local",
+                num_cpus=int(here.cpus),
+                num_gpus=int(here.gpus),
+                include_dashboard=False,
+                **quiet,
+            )
     except OSError as error:
         if _LONG_PATH not in str(error):
             raise
@@ -129,8 +96,6 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
             f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was "
             "begun; on a machine that is busy, try again."
         ) from error
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = before
     token = Path.home() / ".ray" / "auth_token"
     if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it readable by all
         token.chmod(0o600)
@@ -149,14 +114,13 @@ def this_machine(config: SweepConfig) -> Node:
 def _join(address: str, quiet: dict[str, Any]) -> None:
     # Ray merges the runtime environments of a job and its driver, and refuses if both name
     # packages.
-    ours = {} if _IN_A_JOB in os.environ else {"py_modules": package_folders()}
+    ours = {} if ray_names.IN_A_JOB in os.environ else {"py_modules": package_folders()}
     try:
-        found = canonicalize_bootstrap_address_or_die("auto") if address == "auto" else address
+        found = ray_names.head_address() if address == "auto" else address
         if wants_a_token(found):
             let_in()
         else:  # such a cluster takes a driver that demands a token for dead, and its actors too
-            os.environ["RAY_AUTH_MODE"] = "disabled"
-            Config.initialize("")
+            ray_names.send_no_token()
         ray.init(address=found, runtime_env=ours, **quiet)
     except (
         ConnectionError,
@@ -183,7 +147,7 @@ def wants_a_token(address: str) -> bool:
     # no request is sent: it would need the cluster's certificates
     if os.environ.get("RAY_USE_TLS") == "1":
         return True
-    with grpc.insecure_channel(address, options=ray_constants.GLOBAL_GRPC_OPTIONS) as channel:
+    with grpc.insecure_channel(address, options=ray_names.GRPC_OPTIONS) as channel:
         try:
             channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetClusterId")(
                 b"", timeout=CONNECT_SECONDS
@@ -210,7 +174,7 @@ def check_token() -> None:
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     try:
-        AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+        ray_names.check_token()
     except ray.exceptions.AuthenticationError:
         raise UserError(
             f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, "
@@ -228,7 +192,7 @@ def let_in() -> None:
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     check_token()
-    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    ray_names.send_token()
 
 
 class _Nodes:
@@ -242,17 +206,12 @@ class _Nodes:
         if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
             self._asked = time.monotonic()
             try:
-                leaving = state.get_draining_nodes()
-                entries = state.node_table()  # type: ignore[no-untyped-call]
+                entries = ray_names.node_entries()
             except ray.exceptions.RayError as error:
                 # the head is away: the last list holds until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
-            self._nodes = [
-                _node(entry)
-                for entry in entries
-                if entry["Alive"] and entry["NodeID"] not in leaving
-            ]
+            self._nodes = [_node(entry) for entry in entries]
         return self._nodes
 
 

@@ -1,0 +1,52 @@
+"""Private names of other packages that we use: an upgrade may remove them without a word."""
+
+import importlib
+import re
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def there(name: str) -> bool:
+    """Whether a module has what a dotted name says, or a class's object its attribute."""
+    parts = name.split(".")
+    for modules in range(len(parts), 0, -1):
+        try:
+            found = importlib.import_module(".".join(parts[:modules]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[modules:]:
+            if not hasattr(found, part):
+                return False
+            found = getattr(found, part)
+        return True
+    return False
+
+
+def check_there(name: str, uses: Mapping[str, str]) -> None:
+    """Asserts that a package still has a name."""
+    package = name.partition(".")[0]
+    assert there(name), (
+        f"{package.capitalize()} {version(package)} no longer has {name}: used for {uses[name]}"
+    )
+
+
+def mentioned_in(pattern: str) -> list[str]:
+    """Modules of ours, without tests, whose text has a pattern."""
+    return sorted(
+        str(path.relative_to(ROOT))
+        for package in ("dynamos", "search_spaces", "results", "tune")
+        for path in (ROOT / package).rglob("*.py")
+        if re.search(pattern, path.read_text())
+    )
+
+
+def imported_by(module: str, package: str) -> set[str]:
+    """What a module's text imports from private modules of a package, as dotted names."""
+    text = (ROOT / module).read_text()
+    found = re.findall(
+        rf"from ({package}\.[\w.]*?_[\w.]+|{package}\._\w+) import (\([^)]*\)|[^\n#(]+)", text
+    )
+    return {f"{origin}.{name}" for origin, names in found for name in re.findall(r"\w+", names)}

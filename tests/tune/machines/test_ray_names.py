@@ -1,0 +1,72 @@
+"""Private names of Ray that we use: an upgrade that removes one fails here."""
+
+import inspect
+from importlib.metadata import version
+from types import SimpleNamespace
+
+import pytest
+
+from tests.helpers.private_names import check_there, imported_by, mentioned_in
+
+TOKENS = "ray._private.authentication.authentication_token_setup"
+USES = {
+    "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "keeping a private Ray on loopback",
+    "ray._private.ray_constants.GLOBAL_GRPC_OPTIONS": "asking a cluster whether it wants a token",
+    "ray._private.utils.set_sigterm_handler": "keeping our handler of SIGTERM",
+    f"{TOKENS}.maybe_enable_token_auth_if_token_available": "sending a cluster's token",
+    "ray._raylet.AuthenticationTokenLoader.instance": "checking the file of a token",
+    "ray._raylet.AuthenticationTokenLoader.has_token": "checking the file of a token",
+    "ray._raylet.Config.initialize": "joining a cluster without a token",
+    "ray._private.runtime_env.constants.RAY_JOB_CONFIG_JSON_ENV_VAR": (
+        "telling whether Ray Jobs started a driver"
+    ),
+    "ray._private.services.canonicalize_bootstrap_address_or_die": "--address auto",
+    "ray._private.state.state.get_draining_nodes": "giving no trial to a node about to leave",
+    "ray._private.state.state.node_table": "listing the nodes of a cluster",
+    "ray.job_config.JobConfig._runtime_env_has_working_dir": (
+        "keeping a user's modules from hiding ours in workers"
+    ),
+    "ray.tune.execution.tune_controller.TuneController": "keeping idle workers",
+    "ray.tune.utils.object_cache._ObjectCache.increase_max": "keeping idle workers",
+    "ray.tune.utils.object_cache._ObjectCache.decrease_max": "giving up idle workers",
+}
+
+
+@pytest.mark.parametrize("name", USES)
+def test_ray_has(name: str) -> None:
+    check_there(name, USES)
+
+
+def test_a_job_takes_the_drivers_path() -> None:
+    from ray.job_config import JobConfig
+
+    assert "_py_driver_sys_path" in inspect.signature(JobConfig).parameters, (
+        f"Ray {version('ray')} no longer has JobConfig(_py_driver_sys_path=): used for keeping a "
+        "driver's folder from workers"
+    )
+
+
+def test_a_controller_keeps_idle_workers_in_a_cache_with_a_number() -> None:
+    from ray.tune.execution.tune_controller import TuneController
+    from ray.tune.utils.object_cache import _ObjectCache
+
+    from tune.machines.ray_names import keep_workers
+
+    assert "_actor_cache" in TuneController.__init__.__code__.co_names, (
+        f"Ray {version('ray')} no longer has TuneController._actor_cache: used for keeping idle "
+        "workers"
+    )
+    controller = SimpleNamespace(_actor_cache=_ObjectCache(may_keep_one=True))
+    for more, kept in ((3, 3), (2, 5), (-5, 0)):
+        keep_workers(controller, "resources", more)
+        assert controller._actor_cache.total_max_objects == kept
+
+
+def test_they_are_in_one_module_and_each_has_its_use() -> None:
+    private = r"\bray\._|\bray [^\n]*\._private|_actor_cache|_py_driver_sys_path"
+    assert mentioned_in(private) == ["tune/machines/ray_names.py"]
+    found = imported_by("tune/machines/ray_names.py", "ray")
+    unexplained = [
+        name for name in found if not any(use == name or use.startswith(f"{name}.") for use in USES)
+    ]
+    assert found and not unexplained, "add what they are used for to USES"

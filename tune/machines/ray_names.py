@@ -1,0 +1,105 @@
+"""Names of Ray that are not public.
+
+An upgrade that removes one fails the test of this module, which says what it was used for.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray._private.utils
+from ray._private import ray_constants
+from ray._private.authentication.authentication_token_setup import (
+    maybe_enable_token_auth_if_token_available,
+)
+from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
+from ray._private.services import canonicalize_bootstrap_address_or_die
+from ray._private.state import state
+from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray.job_config import JobConfig
+
+# set in a driver that Ray Jobs started; its packages came with the job
+IN_A_JOB = RAY_JOB_CONFIG_JSON_ENV_VAR
+GRPC_OPTIONS = ray_constants.GLOBAL_GRPC_OPTIONS
+
+
+class OwnJob(JobConfig):
+    """Job of a driver whose working folder, maybe with a user's tune.py, its workers ignore."""
+
+    def __init__(self) -> None:
+        # Workers need that folder if our packages lie in it and nowhere else.
+        ours = str(Path(__file__).resolve().parents[2])
+        super().__init__(_py_driver_sys_path=[ours] * (ours == str(Path.cwd())))
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True  # else Ray puts the folders of the driver and of its script before all others
+
+
+@contextmanager
+def own_sigterm() -> Iterator[None]:
+    """Keeps Ray from replacing the handler of SIGTERM.
+
+    Ray's handler would end the process at any point.
+    """
+    before = ray._private.utils.set_sigterm_handler
+    ray._private.utils.set_sigterm_handler = lambda _: None
+    try:
+        yield
+    finally:
+        ray._private.utils.set_sigterm_handler = before
+
+
+@contextmanager
+def on_loopback() -> Iterator[None]:
+    """Makes a Ray that starts meanwhile listen on 127.0.0.1 alone.
+
+    It does so if it takes the machine for one that never joins a cluster; by default only on
+    Windows and macOS.
+    """
+    before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def head_address() -> str:
+    """The address of the Ray on this machine; ConnectionError where there is none."""
+    return str(canonicalize_bootstrap_address_or_die("auto"))
+
+
+def check_token() -> None:
+    """Raises AuthenticationError if the environment names a file with Ray's token without one."""
+    AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
+
+
+def send_token() -> None:
+    """Makes this process send the cluster's token if it has one."""
+    maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+
+
+def send_no_token() -> None:
+    """Makes this process neither send a token nor demand one."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"
+    Config.initialize("")
+
+
+def node_entries() -> list[dict[str, Any]]:
+    """Ray's entries of the nodes that are alive and not about to leave."""
+    leaving = state.get_draining_nodes()
+    return [
+        entry
+        for entry in state.node_table()  # type: ignore[no-untyped-call]
+        if entry["Alive"] and entry["NodeID"] not in leaving
+    ]
+
+
+def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:
+    """Changes by `more`, which may be negative, how many idle workers a running Tune keeps."""
+    cache = tune_controller._actor_cache
+    if more > 0:
+        cache.increase_max(resources, by=more)
+    else:
+        cache.decrease_max(resources, by=-more)
