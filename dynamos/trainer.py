@@ -22,6 +22,7 @@ from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
 from dynamos.metrics import TaskResult
 from dynamos.network import GATES, Output, build_network
 from dynamos.streams import Stream, load_stream
+from dynamos.torch_names import compile_error
 
 log = logging.getLogger(__name__)
 
@@ -273,7 +274,7 @@ class Trainer:
                 return self._eager_loss(*arguments)
             try:
                 return compiled(*arguments)
-            except torch._dynamo.exc.TorchDynamoException as error:
+            except compile_error() as error:
                 log.warning(
                     "step_mode compile is not available, using eager: %s",
                     str(error).strip().splitlines()[0],

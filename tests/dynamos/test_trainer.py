@@ -17,6 +17,7 @@ from dynamos.data import Images
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import collapse
 from dynamos.network import Output
+from dynamos.torch_names import compile_error
 from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
 from tests.helpers.mnist_files import write_mnist
 from tests.helpers.small import assert_same_outcome, gates, outcome, small
@@ -276,13 +277,11 @@ def test_every_field_changes_what_it_names(name: str, tmp_path: Path) -> None:
 def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    from torch._dynamo.exc import TorchDynamoException
-
     calls = []
 
     def fails(*arguments: Any) -> NoReturn:
         calls.append(arguments)
-        raise TorchDynamoException("no compiler\nand more of it")
+        raise compile_error()("no compiler\nand more of it")
 
     eager = ran(minibatch_size=2)
     with mock.patch("torch.compile", return_value=fails), caplog.at_level(logging.WARNING):
