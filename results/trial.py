@@ -55,6 +55,11 @@ class TrialRecord:
         return f"trial {self.number}" + (f", {self.source}" if self.imported else "")
 
     @property
+    def trains(self) -> bool:
+        """Whether it runs and has not ended its training."""
+        return self.state == "RUNNING" and not self.held
+
+    @property
     def reruns(self) -> int | None:
         """Number of the trial that this one runs again; None if it is no rerun."""
         return int(self.source.removeprefix(RERUN)) if self.source.startswith(RERUN) else None

@@ -299,8 +299,17 @@ class Ledger:
         """Number of trials of the budget that have not ended, running ones included."""
         return self.budget - sum(t.ended_at is not None for t in self.trials() if not t.imported)
 
+    def refuse_extension(self) -> None:
+        """Raise UserError for a confirmation, which tests what it was made for."""
+        if self.config.confirms is not None:
+            raise UserError(
+                f"{self.config.name!r} is a confirmation; for more seeds or configurations: "
+                + self.command("confirm", "--seeds", "10", sweep=self.config.confirms)
+            )
+
     def extend(self, trials: int) -> None:
-        """Add trials to the budget."""
+        """Add trials to the budget; UserError for a confirmation."""
+        self.refuse_extension()
         self._check()
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
 
@@ -583,7 +592,11 @@ class Ledger:
         return asked_to_stop(self._stored_lease, self._study.user_attrs)
 
     def request_trial_stop(self, number: int) -> None:
-        """Ask a running trial to end; any process may."""
+        """Ask a running trial to end; UserError if it does not run. Any process may call it."""
+        trial = self.trial(number)
+        if not trial.trains:
+            state = "waiting for the end of its batch" if trial.held else trial.state.lower()
+            raise UserError(f"trial {number} of {self.config.name} does not run: it is {state}.")
         write_whole(self.trial_folder(number) / STOP_FILE, "")
 
     def trial_folder(self, number: int) -> AnyPath:

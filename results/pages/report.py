@@ -6,6 +6,7 @@ from contextlib import closing
 import pandas as pd
 import yaml
 
+from dynamos.errors import UserError
 from dynamos.files import AnyPath, write_whole
 from results.analysis import importance
 from results.analysis.agreement import ranking
@@ -41,7 +42,14 @@ def write_report(ledger: Ledger) -> AnyPath:
 
 
 def report(ledger: Ledger) -> str:
-    """Return the page: the answer, cautions about it, charts, every trial and setting."""
+    """Return the page: the answer, cautions about it, charts, every trial and setting.
+
+    UserError for a confirmation, which is in the report of its sweep.
+    """
+    if (confirms := ledger.config.confirms) is not None:
+        raise UserError(
+            f"{ledger.config.name!r} is a confirmation; it is in the report of {confirms!r}."
+        )
     sweep, config = Sweep.of(ledger), ledger.config
     chosen = sweep.leader
     parts = [

@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from results.definition.sweep_config import SweepConfig
     from results.ledger.ledger import Ledger
     from results.sweep import Sweep
-    from results.trial import TrialRecord
 
 _DRIVING = ("run", "resume", "extend", "rerun", "confirm")  # commands that drive sweeps
 PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
@@ -160,11 +159,7 @@ def _resume(arguments: argparse.Namespace) -> int:
 
 def _extend(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
-    if ledger.config.confirms is not None:
-        raise UserError(
-            f"{arguments.name!r} is a confirmation; for more seeds or configurations: "
-            + ledger.command("confirm", "--seeds", "10", sweep=ledger.config.confirms)
-        )
+    ledger.refuse_extension()
     return _go_on(arguments, ledger, arguments.trials)
 
 
@@ -351,17 +346,13 @@ def _stop(arguments: argparse.Namespace) -> int:
         ledger.request_stop()
         what = f"sweep {name}"
     else:
-        if _over(trial := ledger.asked_for(arguments.trial)):
-            raise UserError(
-                f"--trial {arguments.trial} does not run: it is "
-                f"{'waiting for the end of its batch' if trial.held else trial.state.lower()}."
-            )
+        ledger.asked_for(arguments.trial)  # or say which trials there are
         ledger.request_trial_stop(arguments.trial)
         what = f"trial {arguments.trial} of {name}"
     until = time.monotonic() + PATIENCE_SECONDS
     while time.monotonic() < until:
         if ledger.driver is None or (
-            arguments.trial is not None and _over(ledger.trial(arguments.trial))
+            arguments.trial is not None and not ledger.trial(arguments.trial).trains
         ):
             print(
                 f"{what} has stopped"
@@ -375,10 +366,6 @@ def _stop(arguments: argparse.Namespace) -> int:
         file=sys.stderr,
     )
     return 1
-
-
-def _over(trial: "TrialRecord") -> bool:
-    return trial.state != "RUNNING" or trial.held
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -504,11 +491,6 @@ def _report(arguments: argparse.Namespace) -> int:
     from results.pages.report import write_report
 
     ledger = _open(arguments)
-    if ledger.config.confirms is not None:
-        raise UserError(
-            f"{arguments.name!r} is a confirmation; it is in the report of "
-            f"{ledger.config.confirms!r}."
-        )
     with _status(f"drawing the report of {ledger.config.name}"):
         path = write_report(ledger)
     print(path)

@@ -777,8 +777,10 @@ def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
         and made.command("show") == "dynamos-sweep show s --storage memory://runs"
     )
     with driven(made):
-        number = complete(made, 90, 80)
-    made.request_trial_stop(number)
+        number = begun(made).number
+        made.request_trial_stop(number)
+        report(made, number, 90, 80)
+        made.finish(number, "COMPLETE")
     assert (made.trial_folder(number) / STOP_FILE).exists()
     write_trials(made)
     there = Ledger.open(storage, "s")

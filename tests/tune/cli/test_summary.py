@@ -383,7 +383,10 @@ def test_a_killed_sweep_is_not_waited_for(
 
 @pytest.mark.parametrize(
     "number, message",
-    [(0, "--trial 0 does not run: it is complete."), (9, "--trial 9: half has trials 0 to 2.")],
+    [
+        (0, "trial 0 of half does not run: it is complete."),
+        (9, "--trial 9: half has trials 0 to 2."),
+    ],
 )
 def test_only_a_running_trial_is_stopped(
     number: int, message: str, storage: Path, say: Say

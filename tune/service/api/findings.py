@@ -102,12 +102,11 @@ def importance(sweeps: TheSweeps, name: Name) -> Response:
 def get_report(sweeps: TheSweeps, name: Name) -> Response:
     """The sweep's report, one self-contained page, as things stand."""
     ledger = sweeps.get(name).ledger
-    if ledger.config.confirms is not None:
-        raise Problem(
-            409, f"{name} is a confirmation; it is in the report of {ledger.config.confirms!r}."
-        )
-    with closing(ledger):
-        page = report(ledger)
+    try:
+        with closing(ledger):
+            page = report(ledger)
+    except UserError as error:
+        raise Problem(409, str(error)) from None
     return HTMLResponse(page, headers={"content-security-policy": REPORT_POLICY})
 
 

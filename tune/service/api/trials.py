@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response
 
+from dynamos.errors import UserError
 from results.trial import TrialRecord
 from tune.service.api.parameters import (
     PROBLEMS,
@@ -72,11 +73,12 @@ def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
 def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     """Asks a running trial to end; what it has reported is kept."""
     view = sweeps.newest(name)
-    trial = _trial(view, number)
+    _trial(view, number)
     refuse_unless_running(view)
-    if trial.state != "RUNNING" or trial.held:
-        raise Problem(409, f"trial {number} of {name} does not run: it is {trial.state.lower()}.")
-    view.ledger.request_trial_stop(number)
+    try:
+        view.ledger.request_trial_stop(number)
+    except UserError as error:
+        raise Problem(409, str(error)) from None
     return changed(sweeps, view)
 
 

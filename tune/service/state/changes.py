@@ -94,12 +94,11 @@ class Changes:
                 raise Problem(409, f"{name} is {state}; wait for it, or stop it first.")
             if command == "resume" and state == "finished":
                 raise Problem(409, f"{name} is finished; extend it.")
-            if command == "extend" and view.ledger.config.confirms is not None:
-                raise Problem(
-                    409,
-                    f"{name} is a confirmation; confirm {view.ledger.config.confirms} with more "
-                    "seeds.",
-                )
+            if command == "extend":
+                try:
+                    view.ledger.refuse_extension()
+                except UserError as error:
+                    raise Problem(409, str(error)) from None
             given = limits.model_dump(exclude_none=True)
             config = view.ledger.config
             if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (
