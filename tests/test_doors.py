@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from types import ModuleType
 
 import pytest
 
@@ -13,10 +14,10 @@ HEAVY = {"torch", "numpy", "pandas", "optuna", "ray", "mlflow"}
 
 
 @pytest.mark.parametrize("package", [dynamos, results, tune], ids=lambda package: package.__name__)
-def test_each_name_is_there_once_it_is_asked_for(package: object) -> None:
-    assert all(getattr(package, name) is not None for name in package.__all__)  # type: ignore[attr-defined]
+def test_each_name_is_there_once_it_is_asked_for(package: ModuleType) -> None:
+    assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
-        package.nothing  # type: ignore[attr-defined]  # noqa: B018
+        package.nothing  # noqa: B018
 
 
 def test_to_import_them_loads_nothing_heavy() -> None:

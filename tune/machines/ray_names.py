@@ -90,9 +90,7 @@ def node_entries() -> list[dict[str, Any]]:
     """Ray's entries of the nodes that are alive and not about to leave."""
     leaving = state.get_draining_nodes()
     return [
-        entry
-        for entry in state.node_table()  # type: ignore[no-untyped-call]
-        if entry["Alive"] and entry["NodeID"] not in leaving
+        entry for entry in state.node_table() if entry["Alive"] and entry["NodeID"] not in leaving
     ]
 
 
