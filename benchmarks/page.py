@@ -1,8 +1,8 @@
-"""How the service's page bears a sweep of many trials, in a real browser.
+"""Speed of the service's page with a sweep of many trials, in a real browser.
 
     python -m benchmarks.page [--trials 5000] [--seconds 30]
 
-The sweep grows by a trial each second while its page is open. Times are those of the browser's own
+The sweep grows by a trial each second while its page is open. Times are from the browser's
 clock.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
         f"opened, and sorted {sorted_in:.0f} ms after a click"
     )
     print(
-        f"in {given.seconds:g} s beside a sweep that runs: {len(tasks)} tasks of more than 50 ms, "
+        f"in {given.seconds:g} s of a running sweep: {len(tasks)} tasks of more than 50 ms, "
         f"{sum(tasks):.0f} ms in all, the longest {max(tasks, default=0):.0f} ms; {heap / 1e6:.0f} "
         "MB"
     )

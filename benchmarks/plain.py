@@ -75,18 +75,21 @@ class Block(nn.Module):
             self.gate2 = Gate(channels, channels, config)
 
     def forward(
-        self, x: Tensor, noise: list[Tensor | None], said: list[tuple[Tensor, Tensor, Tensor]]
+        self,
+        x: Tensor,
+        noise: list[Tensor | None],
+        gate_results: list[tuple[Tensor, Tensor, Tensor]],
     ) -> Tensor:
-        """The block's output; `said` receives the results of its gates."""
+        """The block's output; `gate_results` receives the results of its gates."""
         h = self.bn1(self.conv1(x))
         if self.gated:
-            said.append(self.gate1(x, noise[len(said)]))
-            h = h * said[-1][1][:, :, None, None]
+            gate_results.append(self.gate1(x, noise[len(gate_results)]))
+            h = h * gate_results[-1][1][:, :, None, None]
         h = F.relu(h)
         y = self.bn2(self.conv2(h)) + self.shortcut(x)
         if self.gated:
-            said.append(self.gate2(h, noise[len(said)]))
-            y = y * said[-1][1][:, :, None, None]
+            gate_results.append(self.gate2(h, noise[len(gate_results)]))
+            y = y * gate_results[-1][1][:, :, None, None]
         return F.relu(y)
 
 
@@ -135,20 +138,20 @@ class PlainResNet(nn.Module):
             noise[:, g] if given and noise is not None else None for g in range(4)
         ]
         x = F.relu(self.bn1(self.conv1(images)))
-        said: list[tuple[Tensor, Tensor, Tensor]] = []
+        gate_results: list[tuple[Tensor, Tensor, Tensor]] = []
         for stage in (self._features[3], self._features[4]):
             assert isinstance(stage, nn.Sequential)
             for block in stage:
-                x = block(x, drawn, said)
+                x = block(x, drawn, gate_results)
         logits = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))
-        if not said:
+        if not gate_results:
             none = logits.new_zeros(len(images), 0)
             return Output(logits, none, none.reshape(len(images), 0, self.linear.in_features), none)
         return Output(
             logits,
-            torch.cat([v for v, _, _ in said], 1),
-            torch.stack([a for _, a, _ in said], 1),
-            torch.stack([p for _, _, p in said], 1),
+            torch.cat([v for v, _, _ in gate_results], 1),
+            torch.stack([a for _, a, _ in gate_results], 1),
+            torch.stack([p for _, _, p in gate_results], 1),
         )
 
 

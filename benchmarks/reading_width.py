@@ -1,4 +1,4 @@
-"""How much a final accuracy depends on the step it is read at.
+"""Dependence of a final accuracy on the step at which it is measured.
 
     python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500
         --seeds 42 1 2
@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="test images of a reading")
     given = parser.parse_args()
     for seed in given.seeds:
-        # The trainer asks for a warm-up of gated networks alone.
+        # The trainer asks for a warm-up of gated networks only.
         config = TrainConfig.from_dict(
             preset(given.dataset, given.buffer_size)
             | {

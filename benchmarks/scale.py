@@ -1,14 +1,14 @@
-"""How many trials one driver keeps going on a simulated cluster of many nodes.
+"""Number of trials that one driver keeps running on a simulated cluster of many nodes.
 
     python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5]
         [--sampler random]
 
-Nodes are real Ray nodes (raylets) on this machine, each with one GPU in name that holds so many
-trials. Trials sleep and report one result; searcher, scheduler, ledger (SQLite) and MLflow (SQLite,
-mirrored by another process) are those of every sweep. The first trial of every place waits for
-those of all others, for workers that start take what CPU there is, and then sleeps anything from no
-time to twice the others'. Utilisation is GPU seconds slept over GPU seconds there were, from when
-every place had a trial to the start of the last trial.
+Nodes are real Ray nodes (raylets) on this machine, each declares one GPU that holds N trials.
+Trials sleep and report one result. Searcher, scheduler, ledger (SQLite) and MLflow (SQLite,
+mirrored by another process) are the same as in every sweep. The first trial of every slot waits for
+the first trials of all others, because workers that start use all CPUs, and then sleeps between 0
+and 2 times as long as the others. Utilisation is the GPU seconds slept divided by the GPU seconds
+available, from the time when every slot had a trial to the start of the last trial.
 """
 
 import argparse

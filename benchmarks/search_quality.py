@@ -1,13 +1,13 @@
-"""What samplers and pruning bring over random search, at equal CPU seconds, on seq-digits.
+"""Gain of samplers and pruning over random search, at equal CPU seconds, on seq-digits.
 
     python -m benchmarks.search_quality [--cpu-seconds 200] [--repeats 3] [--fresh 3]
 
 Every method searches the space core from the same start, the paper's values for seq-mnist, which
 nobody tuned for this stream; three epochs a task and a quarter of the width, so that a trial takes
 seconds. Repeats differ in the sampler's seed and in the training seed, and take turns, so that a
-machine that slows down does so for all. What a sweep chose by its one seed is trained again on
-fresh seeds, on validation images as before: that mean, and its spread over the repeats, is what a
-method is worth.
+machine that slows down does so for all. The configuration that a sweep chose by its one seed is
+trained again on fresh seeds, on validation images as before. The value of a method is that mean,
+and its spread over the repeats.
 """
 
 import argparse

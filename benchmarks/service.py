@@ -1,11 +1,11 @@
-"""How many clients the service bears while a sweep of many trials is in its ledger.
+"""Latency of the service with many clients, while a sweep of many trials is in its ledger.
 
     python -m benchmarks.service [--clients 200] [--trials 5000] [--seconds 60] [--every 2]
 
-The service is a process of its own, the clients are another, and what grows the ledger by a trial
-each second is a third, on the same machine. Half of the clients poll the sweep, each so often; half
-of them listen to events: every other one to those of the sweep with its trials, as its page does,
-the rest to those of all sweeps.
+The service, the clients and a writer, which adds a trial to the ledger each second, are three
+processes on the same machine. Half of the clients poll the sweep at intervals; the others listen to
+events: half of these to the events of the sweep with its trials, as its page does, the rest to the
+events of all sweeps.
 """
 
 import argparse
@@ -68,7 +68,7 @@ def main() -> None:
 
 @contextmanager
 def running(trials: int) -> Iterator[tuple[str, int]]:
-    """(address, process id) of a service with a growing sweep NAME of so many trials."""
+    """(address, process id) of a service with a growing sweep NAME of N trials."""
     base = TrainConfig.from_dict(
         preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"}
     )

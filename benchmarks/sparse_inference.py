@@ -2,8 +2,8 @@
 
 Run: python -m benchmarks.sparse_inference [--keep 0.7] [--repeat 40]
 
-Both fold batch normalisation beforehand and take turns on the same images, so that the ratio means
-something on a machine whose speed drifts. The agents are untrained; their threshold is set so that
+Both fold batch normalisation beforehand and take turns on the same images, so that the ratio is
+valid on a machine whose speed drifts. The agents are untrained; their threshold is set so that
 the wanted fraction is kept.
 """
 

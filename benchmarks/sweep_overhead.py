@@ -1,12 +1,12 @@
-"""The cost of a sweep beside the training: seconds per trial and memory, ours and stock Ray Tune's.
+"""Overhead of a sweep: seconds per trial and driver memory, compared with stock Ray Tune.
 
     python -m benchmarks.sweep_overhead [--trials 1000] [--stock-trials 1000]
 
 Both sides train the same trivial configuration, on as many CPUs at a time as there are, through the
 command line as a user would (ours, with ledger, checkpoints and MLflow) and through Tuner,
 OptunaSearch and MLflowLoggerCallback as their guides show them (stock). Overhead is the slots' time
-from the first trial's start to the last one's end, divided by the trials, less the mean of what a
-trial's own training and evaluation took.
+from the first trial's start to the last one's end, divided by the trials, less the mean time of a
+trial's training and evaluation.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Training speed per method, beside a plain re-write of the same method (benchmarks/plain.py).
+"""Training speed per method, compared with a plain version of it (benchmarks/plain.py).
 
 Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--methods ...]
          [--streams seq-mnist mnist-360]
@@ -11,8 +11,8 @@ with PIL. Presets at buffer 500, fp32, one thread.
 
 `kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside
 those two passes with the Python between their operations (kernel_share says how they are measured).
-`of peak` is a step's rate of multiply-accumulates, whatever else it does included, over that of
-one large matrix product, the most that the machine gives.
+`of peak` is a step's rate of multiply-accumulates, all its other work included, divided by the
+rate of one large matrix product, the machine's peak.
 """
 
 import argparse
@@ -65,11 +65,11 @@ class PlainStream(Stream):
 
 
 class Pause(Exception):
-    """Ends a turn between two steps; the run goes on from there."""
+    """Ends a turn between two steps; the run continues from there."""
 
 
 class Racer:
-    """A run that trains so many steps at a time and measures them."""
+    """A run that trains N steps at a time and times them."""
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.wanted = trainer, 0
@@ -98,7 +98,7 @@ class Racer:
         raise SystemExit("the first task is shorter than --steps")
 
     def evaluation(self, images: int) -> float:
-        """CPU seconds of evaluating so many images."""
+        """CPU seconds of evaluating N images."""
         data = self.trainer.stream.evaluation[0]
         network = self.trainer.network.eval()
         started = time.process_time()
@@ -187,7 +187,7 @@ def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float
 
 
 def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
-    """A training step's rate of floating-point operations over that of one large matrix product.
+    """A training step's rate of floating-point operations over the rate of one matrix product.
 
     Convolutions and matrix products are counted, forward and backward; the two take turns; the
     median over the turns.
