@@ -62,7 +62,7 @@ interrupt() {
   rm -f -- ${token:+"$token"}
   if [[ $driver ]]; then kill -TERM "$driver" 2> /dev/null || true; else status=$2; exit; fi
 }
-trap "interrupt 'told to end' 143" TERM INT
+trap "interrupt 'asked to end' 143" TERM INT
 
 # If a job is shorter than the five minutes, SLURM sends the signal at once. In such a job the sweep is interrupted
 # when a fifth of the time is left.

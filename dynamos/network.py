@@ -31,7 +31,7 @@ class PooledNorm(torch.autograd.Function):
     """global_average_pool(batch_norm(conv1x1(x))) without the (N, C, H, W) map, in training.
 
     Both steps are linear in the pixels but for the batch statistics, and the map's statistics
-    follow exactly from those of its input: the mean of w x is w E[x], its variance w Cov[x] w'. The
+    follow exactly from its input's: the mean of w x is w E[x], its variance w Cov[x] w'. The
     derivative is written out below because autograd would take three times as many operations, all
     small; either way one multiplication is over the pixels.
     """

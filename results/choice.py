@@ -79,34 +79,33 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
     """Return the ranked trials that the choice allows, the chosen one first, then by rank.
 
     Raises UserError if no trial can be chosen. "one-se" is the rule of Breiman et al. 1984, section
-    3.4.3, with the expected multiply-accumulates as the size of a model; the standard error is that
-    of the best mean over its seeds.
+    3.4.3, with the expected multiply-accumulates as the size of a model; the standard error is
+    of the best mean, over its seeds.
     """
     config = sweep.config
     if config.confirms is not None:
         raise UserError(
-            f"{config.name!r} is a confirmation, and to choose by it would be to choose on test "
+            f"{config.name!r} is a confirmation, and choosing from it would be a choice on test "
             f"images; choose from the sweep that it confirms, {config.confirms!r}."
         )
     allowed = sweep.ranked
     if not allowed:
         raise UserError(
-            f"no trial of {config.name!r} has completed{and_keeps(config)}, so there is none to "
-            "choose."
+            f"no trial of {config.name!r} has completed{and_keeps(config)}, so none can be choose."
         )
     if choice.max_compute is not None:
         least = min(t.final("compute") for t in allowed)
         allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
         if not allowed:
             raise UserError(
-                f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} needs so "
-                f"little; the least is {least:.4g}."
+                f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} has so "
+                f"little compute; the least is {least:.4g}."
             )
     if choice.rule == "one-se":
         if config.seeds < 2:
             raise UserError(
-                f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed a "
-                "trial; run it with --seeds 3 or more."
+                f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed "
+                "per trial; start a sweep with --seeds 3 or more."
             )
         objective = config.objectives[0]
         lead = allowed[0]
@@ -139,15 +138,15 @@ def ties(sweep: Sweep) -> list[TrialRecord]:
 
 
 def tie_sentence(sweep: Sweep) -> str:
-    """Describe whether the best trial stands out from the others."""
+    """Describe the ties of the best trial with others."""
     if sweep.config.seeds < 2:
-        return "With one seed a trial, what lies close to the best cannot be told from it."
+        return "With one seed per trial, trials with values near the best may be equally good."
     if len(sweep.ranked) < 2:
         keeps = and_keeps(sweep.config)
-        return f"No other trial has completed{keeps}, so nothing can be said of ties."
+        return f"No other trial has completed{keeps}, so ties are unknown."
     found = ties(sweep)
     if not found:
-        return "No other trial's spread over seeds overlaps with that of the best."
+        return "No other trial's spread over seeds overlaps with the best trial's."
     many = "this trial ties" if len(found) == 1 else f"{len(found)} trials tie"
     return (
         f"Within their spread over seeds {many} with the best: "

@@ -17,31 +17,30 @@ from results.trial import TrialRecord
 # Columns of `trials`, in order; one per searched field follows, with its real value. Under the
 # protocol test, accuracies have the prefix test_ in place of val_.
 COLUMNS = {
-    "number": "the trial's number, from 0; 0 is the stream's preset, or what the sweep's base "
-    "makes of it",
+    "number": "trial number, from 0; trial 0 is the stream's preset with the changes of --set",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
-    "source": "preset, base (the preset, altered with --set), points:N, warm-start:SWEEP/N, "
+    "source": "preset, base (the preset, changed with --set), points:N, warm-start:SWEEP/N, "
     "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
     "sweep) or sampler",
     "val_class_il": "validation class-il after the last task, percent; like every metric a mean "
-    "over seeds, and only of a COMPLETE trial, because class-il falls as tasks "
-    "arrive and a trial cut short looks better than it is",
+    "over seeds, and only for COMPLETE trials: class-il falls as tasks arrive, so a "
+    "trial that stopped early looks better than it is",
     "val_task_il": "validation task-il after the last task, percent",
     "val_learning_accuracy": "validation class-il accuracy on each task right after it was "
     "learned, percent, mean",
-    "forgetting": "percentage points lost since each task's best, mean",
-    "keep_fraction": "gated channels kept at evaluation",
-    "compute": "expected multiply-accumulates over the dense network's",
+    "forgetting": "mean loss since each task's best accuracy, percentage points",
+    "keep_fraction": "fraction of gated channels kept at evaluation",
+    "compute": "expected multiply-accumulates divided by the dense network's",
     "spread": "standard deviation over seeds of the first objective; empty with one seed",
-    "feasible": "whether every constraint is kept; only of a COMPLETE trial",
+    "feasible": "true if every constraint is kept; only for COMPLETE trials",
     "tasks_done": "tasks learned and evaluated",
     "attempts": "times the trial was started",
-    "seconds": "wall time that all attempts trained; the start of a worker is not a trial's",
-    "cpu_seconds": "CPUs held times seconds, of all attempts",
-    "gpu_seconds": "the same of GPUs",
-    "started_at": "when it began to train, UTC",
+    "seconds": "wall time of training, all attempts; without the start of workers",
+    "cpu_seconds": "CPUs held times seconds, all attempts",
+    "gpu_seconds": "GPUs held times seconds, all attempts",
+    "started_at": "start of training, UTC",
     "ended_at": "UTC",
-    "reason": "why a trial ended without completing",
+    "reason": "reason of an end without completion",
 }
 
 
@@ -174,7 +173,7 @@ def write_trials(ledger: Ledger) -> None:
 
 
 def stale(ledger: Ledger) -> bool:
-    """Whether trials.csv is missing or differs from the ledger."""
+    """True if trials.csv is missing or differs from the ledger."""
     file = ledger.folder / "trials.csv"
     return not file.is_file() or file.read_bytes() != _bytes(Sweep.of(ledger).trials, "csv")
 

@@ -32,7 +32,7 @@ def comparison_page(sweeps: Iterable[str]) -> str:
 
 
 def is_name(text: str) -> bool:
-    """Whether a text has the form of a sweep's name; `check_name` refuses reserved names, too."""
+    """True if a text has the form of a sweep's name; `check_name` also refuses reserved names."""
     return re.fullmatch(PATTERN, text) is not None
 
 
@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
         raise UserError(f"{name!r}: {RULE}; for instance {allowed_name(name)!r}.")
     if _RESERVED.fullmatch(name):
         raise UserError(
-            f"{name!r}: a storage folder keeps this name for something else; for instance "
+            f"{name!r}: this name is reserved in a storage folder; for instance "
             f"{allowed_name(name)!r} is allowed."
         )
     return name

@@ -29,7 +29,7 @@ class Sweep:
     config: SweepConfig
     record: Mapping[str, Any]  # the rest of sweep.yaml: id, versions, data hashes
     records: Sequence[TrialRecord]  # by number
-    # looks of confirmations at test images, by name, the oldest first
+    # uses of test images, by confirmation, the oldest first
     looks: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -33,7 +33,7 @@ class TrialRecord:
     started_at: dt.datetime | None  # UTC; start of its training
     ended_at: dt.datetime | None  # UTC
     value: float | None  # the first objective; only of a COMPLETE trial
-    feasible: bool  # whether every constraint is kept; only of a COMPLETE trial
+    feasible: bool  # True if every constraint is kept; only for COMPLETE trials
     # training time of its attempts, until now if one runs; None before the first
     seconds: float | None
     cpu_seconds: float  # CPUs held times seconds
@@ -43,9 +43,9 @@ class TrialRecord:
 
     @property
     def imported(self) -> bool:
-        """Whether another sweep ran the trial.
+        """True if another sweep ran the trial.
 
-        It may be chosen, and counts in no budget.
+        It may be chosen, but counts in no budget.
         """
         return self.source.startswith(IMPORTED)
 
@@ -61,7 +61,7 @@ class TrialRecord:
 
     @property
     def reruns(self) -> int | None:
-        """Number of the trial that this one runs again; None if it is no rerun."""
+        """Number of the trial that this one runs again; None if it is not a rerun."""
         return int(self.source.removeprefix(RERUN)) if self.source.startswith(RERUN) else None
 
     @property

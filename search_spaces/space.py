@@ -56,7 +56,7 @@ class Parameter:
 
     @property
     def negated(self) -> bool:
-        """Whether the sampler sees the magnitude instead of the value."""
+        """True if the sampler sees the magnitude instead of the value."""
         return self.log and self.high is not None and self.high < 0
 
     @property
@@ -69,7 +69,7 @@ class Parameter:
         return -value if self.negated else value
 
     def admits(self, value: Any) -> bool:
-        """Whether a value lies in the range or among the choices."""
+        """True if a value lies in the range or among the choices."""
         if self.choices is not None:
             return value in self.choices
         assert self.low is not None and self.high is not None
@@ -144,7 +144,7 @@ class SearchSpace:
     def notes(self) -> list[str]:
         """Sentences on choices that were given several times."""
         return [
-            f"the space {self.name} has the choice {value} of {p.name} more than once; it counts "
+            f"the space {self.name} lists the choice {value} of {p.name} more than once; it counts "
             "once."
             for p in self.parameters
             for value in p.repeated
@@ -183,7 +183,7 @@ class SearchSpace:
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
 
     def holds(self, stored: Mapping[str, Any]) -> bool:
-        """Whether all of the given stored values lie in the space; some may be missing."""
+        """True if all of the given stored values lie in the space; some may be missing."""
         parameters = {p.stored_name: p for p in self.parameters}
         return all(
             name in parameters and parameters[name].admits(parameters[name].stored(value))
@@ -217,7 +217,7 @@ def read_space(name: str) -> SearchSpace:
     given = Path(name)  # names the space, even where it is a link
     if given.suffix in (".yaml", ".yml") or path.exists():
         return SearchSpace.from_dict(given.stem, read_yaml(path))
-    raise unknown("space", name, named_spaces(), " A YAML file's path serves too.")
+    raise unknown("space", name, named_spaces(), " The path of a YAML file is allowed too.")
 
 
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
@@ -251,8 +251,8 @@ def _parameter(space: str, field: str, spec: Any) -> Parameter:
         )
     if field in NOT_VARIED:
         raise UserError(
-            f"{where}{field} says what is trained or where, and cannot be searched; "
-            f"set it with --set {field}=VALUE."
+            f"{where}{field} selects the stream, the machine or the output, and cannot be "
+            f"searched; set it with --set {field}=VALUE."
         )
     if not isinstance(spec, Mapping):
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
@@ -279,7 +279,7 @@ def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
 
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
     if field_type(field)[0] not in (int, float):
-        raise UserError(f"{field} is no number; it must have choices.")
+        raise UserError(f"{field} is not a number field; it must have choices.")
     ends = {}
     for end in ("low", "high"):
         if end not in spec:
@@ -293,5 +293,5 @@ def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
     if not isinstance(log, bool):
         raise UserError(f"{field}: log {log!r} is not true or false.")
     if log and low <= 0 <= high:
-        raise UserError(f"{field} goes from {low:g} to {high:g}; a log range must not hold 0.")
+        raise UserError(f"{field} goes from {low:g} to {high:g}; a log range must not contain 0.")
     return Parameter(field, low, high, log)

@@ -1,4 +1,4 @@
-"""What a test finds around it does not depend on where and after what it runs."""
+"""A test's folder, home and environment do not depend on where and after what it runs."""
 
 import os
 import subprocess

@@ -25,11 +25,11 @@ class Client:
     """A service at a URL. UserError if it refuses a request, RunError if it does not answer."""
 
     def __init__(self, url: str, token: str | None = None) -> None:
-        """`token` is the service's, by default that of the variable DYNAMOS_TOKEN."""
+        """`token` is the service's, by default the value of DYNAMOS_TOKEN."""
         self.url = url.rstrip("/")
         if not self.url.startswith(("http://", "https://")):
             raise UserError(
-                f"{url!r} is no service's URL; write for instance http://127.0.0.1:8700."
+                f"{url!r} is not the URL of a service; write for instance http://127.0.0.1:8700."
             )
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy, and no .netrc that would replace the token
@@ -102,7 +102,7 @@ class Client:
         return self._get(f"{_of(name)}/trials/{number}")
 
     def stop(self, name: str) -> dict[str, Any]:
-        """Asks a sweep to put back its running trials and end."""
+        """Asks a sweep to interrupt its trials and end."""
         return self._post(f"{_of(name)}/stop")
 
     def stop_trial(self, name: str, number: int) -> dict[str, Any]:
@@ -110,15 +110,15 @@ class Client:
         return self._post(f"{_of(name)}/trials/{number}/stop")
 
     def resume(self, name: str, **limits: float) -> dict[str, Any]:
-        """Goes on with a sweep."""
+        """Continues a sweep."""
         return self._post(f"{_of(name)}/resume", limits)
 
     def extend(self, name: str, trials: int, **limits: float) -> dict[str, Any]:
-        """Adds trials to a sweep and goes on with it."""
+        """Adds trials to a sweep and continues it."""
         return self._post(f"{_of(name)}/extend", {"trials": trials, **limits})
 
     def delete(self, name: str) -> None:
-        """Removes a sweep for good, with its MLflow runs."""
+        """Deletes a sweep and its MLflow runs permanently."""
         self._answer("DELETE", _of(name))
 
     def confirm(
@@ -181,7 +181,7 @@ class Client:
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields (event, content): a snapshot, then changes; RunError if the service is lost.
 
-        Events of one sweep end with it, after the event `end`; those of all sweeps end with the
+        Events of one sweep end with it, after the event `end`; events of all sweeps end with the
         service.
         """
         with self._answer(
@@ -198,7 +198,9 @@ class Client:
                         if event in ("end", "removed") and name is not None:
                             return
             except requests.RequestException:
-                raise RunError(f"the service at {self.url} has gone; ask it again.") from None
+                raise RunError(
+                    f"the service at {self.url} closed the connection; try again."
+                ) from None
 
     def _get(self, path: str, **query: Any) -> dict[str, Any]:
         found: dict[str, Any] = self._answer("GET", path, params=query).json()
@@ -232,7 +234,7 @@ class Client:
             detail = answer.json()["detail"]
         except (ValueError, KeyError, TypeError):
             raise RunError(
-                f"{self.url} is no service of Dynamos: it answered {answer.status_code}."
+                f"{self.url} is not a Dynamos service (it answered {answer.status_code})."
             ) from None
         raise (RunError if answer.status_code >= 500 else UserError)(
             f"{detail} ({answer.status_code} at {self.url})"

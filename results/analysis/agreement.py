@@ -24,12 +24,12 @@ class Agreement:
     trials: int
     # rank correlation; None with fewer than 3 trials, or where all are equal
     spearman: float | None
-    # whether the finally best trial, the earliest of equals, was not below the median
+    # True if the finally best trial, the earliest of equals, was not below the median
     best_kept: bool
 
     @property
     def safe(self) -> bool:
-        """Whether pruning after this task would have spared the good trials."""
+        """True if pruning after this task would have kept the good trials."""
         return (
             self.spearman is not None
             and round(self.spearman, DECIMALS) >= SPEARMAN_SAFE
@@ -62,16 +62,16 @@ def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[A
 
 
 def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
-    """Say whether pruning from `grace_tasks` tasks on was safe, or would have been."""
+    """Describe the safety of pruning from `grace_tasks` tasks on."""
     if not agreements:
         return (
             "Rankings cannot be compared: there are no results after a task before the last (a "
-            "stream of one task never has any)."
+            "stream of one task has none)."
         )
     judged = [a for a in agreements if a.task >= grace_tasks]
     if not judged:
         return (
-            f"With a grace of {count(grace_tasks, 'task')} nothing can be pruned in a stream of "
+            f"With a grace of {count(grace_tasks, 'task')}, no trial can be pruned in a stream of "
             f"{count(len(agreements) + 1, 'task')}."
         )
     trials = min(a.trials for a in judged)
@@ -84,7 +84,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
             else f"the {trials} finished trials are all equal after a task"
         )
         tasks = count(grace_tasks, "task")
-        return f"Whether pruning after {tasks} is safe here cannot be told: {why}."
+        return f"It is unknown whether pruning after {tasks} is safe: {why}."
     is_safe, weakest = all(a.safe for a in judged), _printed(min(correlations))
     lost = [a.task for a in judged if not a.best_kept]
     place = f"below the median after task {lost[0]}" if lost else "never below the median"
@@ -95,7 +95,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
         f"{'would have been' if pruner == 'none' else 'was'} {'safe' if is_safe else 'unsafe'}: "
         f"from then on the ranking of the {trials} finished trials correlated with the final one "
         f"by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
-        f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best was {place}"
+        f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best trial was {place}"
     )
     text += (
         f"; a grace of {count(right[-1], 'task')} would have been safe."
@@ -104,8 +104,8 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     )
     if pruner != "none":
         text += (
-            " Only trials that were let finish are compared: among them the correlation tends to "
-            "be too low, and a good trial that was pruned is not seen."
+            " Only finished trials are compared. So the correlation tends to be too low, and good "
+            "trials that were pruned do not appear."
         )
     return text
 
@@ -119,7 +119,9 @@ def ranking(sweep: Sweep) -> str:
     )
     said = sentence(found, config.grace_tasks, config.pruner)
     return (
-        f"Spearman correlation of rankings with the final one: {tasks}. {said}" if tasks else said
+        f"Spearman correlation of each ranking with the final one: {tasks}. {said}"
+        if tasks
+        else said
     )
 
 

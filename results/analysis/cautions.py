@@ -22,7 +22,7 @@ def cautions(sweep: Sweep) -> list[str]:
     if len(complete) < wanted and config.sampler != "grid":
         found.append(
             f"{count(len(complete), 'completed trial')} for {count(fields, 'searched field')} "
-            f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten a "
+            f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten per "
             "field."
         )
     chosen = sweep.leader
@@ -35,24 +35,24 @@ def cautions(sweep: Sweep) -> list[str]:
                 found.append(
                     f"The best, trial {chosen.number}, has {parameter.name} "
                     f"{number(chosen.config[parameter.name])} at the {side} end of its range "
-                    f"({parameter}): a wider one may hold better."
+                    f"({parameter}): a wider range may contain a better value."
                 )
     return found + troubles(sweep)
 
 
 def troubles(sweep: Sweep) -> list[str]:
-    """Return sentences on failures and on collapsed policies, above all that of the best trial."""
+    """Return sentences on failures and on collapsed policies, the best trial's first."""
     found, trials, chosen = list[str](), sweep.own, sweep.leader
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
         which = (
-            f", among them the best, trial {chosen.number}"
+            f", including the best, trial {chosen.number}"
             if chosen and chosen.number in collapsed
             else ""
         )
         found.append(
-            f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: a "
-            "gate or more keeps nearly all of its channels or nearly none."
+            f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: "
+            "at least one gate keeps nearly all or nearly none of its channels."
         )
     failed = sum(t.state == "FAIL" for t in trials)
     if failed:

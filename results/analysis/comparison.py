@@ -92,8 +92,8 @@ def compared(sweeps: list[Sweep]) -> list[Compared]:
     for sweep in sweeps:
         if sweep.config.confirms is not None:
             raise UserError(
-                f"{sweep.config.name!r} is a confirmation, of which nothing is the best; its "
-                f"outcome is in the report of {sweep.config.confirms!r}."
+                f"{sweep.config.name!r} is a confirmation, which has no best trial; see the "
+                f"report of {sweep.config.confirms!r}."
             )
     for one, other in pairwise(sweeps):
         if one.config.objectives[0] != other.config.objectives[0]:
@@ -149,9 +149,10 @@ def comparison_sentences(sweeps: list[Compared]) -> list[str]:
         if (found := lead(one, other)) is not None:
             metric = one.config.objectives[0].metric
             texts.append(
-                f"The best of {one.name} over the best of {other.name}: {found.shown_mean(metric)} "
+                f"The best of {one.name} compared with the best of {other.name}: "
+                f"{found.shown_mean(metric)} "
                 f"on {count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by "
-                "these numbers; only dynamos-sweep confirm tells how they generalise."
+                "these numbers. To measure how they generalise, run dynamos-sweep confirm."
             )
     return texts + incomparable([s.sweep for s in sweeps])
 
@@ -176,7 +177,7 @@ def incomparable(sweeps: list[Sweep]) -> list[str]:
 
 
 def common_budget(sweeps: list[Compared], kind: str) -> float:
-    """Return the largest budget of a kind that every sweep has used; 0 if one has not begun."""
+    """Return the largest budget of a kind that every sweep has used; 0 if one has not started."""
     return min((sweep.spent(kind) for sweep in sweeps), default=0.0)
 
 

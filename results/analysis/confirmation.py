@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
 CHOSEN = "chosen"
 BASELINE = "baseline"  # in a confirmation's record: description of the baseline, in words
-# in a look of a sweep's ledger: `outcome` of that confirmation, once it has an answer
+# in a confirmation's entry in the ledger of its sweep: its `outcome`, once it has an answer
 OUTCOME = "outcome"
 CONFIRMED, NOT_CONFIRMED, REFUTED = "confirmed", "not confirmed", "refuted"
 IS_BASELINE = "is the baseline"
@@ -188,9 +188,9 @@ def outcome(confirmation: Sweep) -> dict[str, Any] | None:
 
 
 def verdict(sweep: Sweep, confirmation: Sweep) -> str:
-    """Describe the finding of a sweep's confirmation and the number of looks at test images."""
+    """Describe the finding of a sweep's confirmation and the number of uses of test images."""
     return (
-        f"{finding(confirmation)} Test images were looked at in "
+        f"{finding(confirmation)} Test images were used in "
         f"{count(len(sweep.looks), 'confirmation')} of this sweep."
     )
 
@@ -207,10 +207,10 @@ def finding(confirmation: Sweep) -> str:
             f" ({bad.trial.reason})." if bad.trial.reason else "."
         )
     images = images_behind(first.trial, objective.metric, confirmation.record)
-    on = f" Each is measured on {images}." if images else ""
+    on = f" Each result is measured on {images}." if images else ""
     if gain is None:
         result = _result(first, objective)
-        return f"The sweep chose the baseline itself: {objective.metric} {result}.{on}"
+        return f"The chosen configuration is the baseline: {objective.metric} {result}.{on}"
     text = (
         f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is "
         f"{_words(gain, objective)}, {objective.metric} {_result(first, objective)} against "
@@ -224,8 +224,8 @@ def finding(confirmation: Sweep) -> str:
     ]
     if better:
         text += (
-            f" {_capital(', '.join(better))} tested better than the choice; to take it now would "
-            "be to choose on test images."
+            f" {_capital(', '.join(better))} tested better than the choice; do not choose it "
+            "now: that would be a choice on test images."
         )
     return text
 

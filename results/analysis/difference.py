@@ -32,7 +32,7 @@ class Difference:
 
     @property
     def could_be_chance(self) -> bool:
-        """Whether the interval holds zero, or no test is defined."""
+        """True if the interval holds zero, or no test is defined."""
         return self.p_value is None or not self.p_value < 1 - CONFIDENCE
 
     def interval(self, metric: str) -> tuple[float, float] | None:
@@ -63,7 +63,7 @@ class Difference:
         if (ends := self.interval(metric)) is None or self.half_width is None:
             return ""
         cut = (
-            " (cut at what the metric can be)"
+            " (limited to the range of the metric)"
             if ends[1] - ends[0] < 2 * self.half_width - 1e-9
             else ""
         )
@@ -72,9 +72,9 @@ class Difference:
     def chance(self, metric: str) -> str:
         """Describe whether the difference could be chance."""
         if self.n < 2:
-            return "one seed cannot tell that from chance"
+            return "one seed is not enough to rule out chance"
         if self.half_width is None or self.p_value is None:
-            return f"all {self.n} seeds differ alike, for which no test is defined"
+            return f"all {self.n} seeds have the same difference, so no test is possible"
         text = (
             f"standard deviation of the differences {measured(metric, self.spread or 0.0)}, "
             f"{CONFIDENCE:.0%} interval {self.shown_interval(metric)}, paired t-test p = "
@@ -83,7 +83,7 @@ class Difference:
         if self.could_be_chance:
             return f"{text}with {self.n} seeds this could be chance"
         few = (
-            f", if {self.n} seeds are enough to tell: {SEEDS_WANTED} or more should"
+            f", but {self.n} seeds are few: use {SEEDS_WANTED} or more"
             if self.n < SEEDS_WANTED
             else ""
         )

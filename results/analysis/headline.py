@@ -4,7 +4,7 @@ from results.analysis.confirmation import latest_outcome
 from results.analysis.sampling_error import images_behind
 from results.choice import and_keeps, broken
 from results.sweep import Sweep
-from results.wording import measured
+from results.wording import count, measured
 
 
 def headline(sweep: Sweep) -> str:
@@ -36,16 +36,16 @@ def answer(sweep: Sweep) -> str:
     if first is None or first.value is None:
         return text + "; trial 0, the baseline, has not completed."
     if chosen.number == first.number:
-        return f"{text}; it is the {began}, where the sweep began."
+        return f"{text}; it is the {began}, the starting point of the sweep."
     if not first.feasible:
         return (
-            f"{text}; the {began} ({measured(metric, first.value)}), where the sweep began, breaks "
+            f"{text}; the {began} ({measured(metric, first.value)}) breaks "
             f"{' and '.join(broken(config, first))}."
         )
     gain = config.objectives[0].sign * (chosen.value - first.value)
     return (
         f"{text}, better by {measured(metric, gain)} than the {began} "
-        f"({measured(metric, first.value)}). Being the best of {len(sweep.complete)} with "
-        f"{'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each flatters it: retrain "
-        "it on fresh seeds."
+        f"({measured(metric, first.value)}). The best of {count(len(sweep.complete), 'trial')} "
+        f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each looks better "
+        "than it is: confirm it on fresh seeds."
     )

@@ -14,7 +14,7 @@ IMAGES = "evaluation_images"
 def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -> float | None:
     """Standard error of an accuracy after the last task reported, in points; None if it is unknown.
 
-    The accuracy is the unweighted mean over T tasks of the fraction of right images, k_t of n_t.
+    The accuracy is the unweighted mean over T tasks of the fraction of correct images, k_t of n_t.
     That is a stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) /
     n_t) / T (Cochran 1977, Sampling Techniques, section 5.10), for one task sqrt(p (1 - p) / n).
     With p_t = k_t / n_t it would be 0 for a task whose images are all right or all wrong, so p_t is
@@ -43,9 +43,9 @@ def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) ->
 
 
 def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
-    """The fraction of right images of each task, mean over seeds.
+    """Fraction of correct images for each task, mean over seeds.
 
-    None if that of a task is unknown.
+    None if it is unknown for a task.
     """
     prefix, _, kind = metric.partition("_")
     by_task: list[list[float | None]] = []

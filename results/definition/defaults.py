@@ -44,15 +44,14 @@ def base_config(
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
-    # Without a preset of the paper, the search begins at the stream's preset of the smallest
+    # Without a preset of the paper, the search starts at the stream's preset of the smallest
     # buffer.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
     device = "cuda" if gpus > 0 else "cpu"
     if settings.get("device", "auto") not in ("auto", device):
         raise UserError(
-            f"device {settings['device']}: a trial of {gpus:g} GPUs trains on {device}, or it "
-            "would hold what it does not use, or use what it does not hold; leave device out and "
-            "say --gpus-per-trial."
+            f"device {settings['device']}: a trial with {gpus:g} GPUs trains on {device}. Remove "
+            "device, and choose with --gpus-per-trial."
         )
     fixed = {
         "data_path": data_path,

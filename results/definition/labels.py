@@ -8,7 +8,7 @@ from dynamos.errors import UserError
 
 NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$"
 VALUE_LENGTH, NOTE_LENGTH = 500, 5000
-# Tags that the sweep's MLflow run has by itself.
+# Tags that the sweep's MLflow run has anyway.
 RESERVED = (
     "space",
     "dataset",
@@ -45,8 +45,7 @@ def check(tags: Mapping[str, str], note: str | None = None) -> None:
             )
         if name in RESERVED or name.startswith(("mlflow.", "dynamos.")):
             raise UserError(
-                f"the tag's name {name!r} is what MLflow or the sweep itself has one of; choose "
-                "another."
+                f"the tag's name {name!r} is used by MLflow or by the sweep; choose another."
             )
         _check_text(f"the tag {name}", value, VALUE_LENGTH)
     _check_text("the note", (note or "").replace("\n", " "), NOTE_LENGTH)
@@ -54,11 +53,11 @@ def check(tags: Mapping[str, str], note: str | None = None) -> None:
 
 def _check_text(what: str, text: str, longest: int) -> None:
     if len(text) > longest:
-        raise UserError(f"{what} has {len(text)} characters; at most {longest} are kept.")
+        raise UserError(f"{what} has {len(text)} characters; at most {longest} are allowed.")
     # Control characters move a terminal's cursor; JSON cannot hold surrogates.
     odd = next((c for c in text if unicodedata.category(c) in ("Cc", "Cs")), None)
     if odd is not None:
-        raise UserError(f"{what} holds {odd!r}, which is no text.")
+        raise UserError(f"{what} contains {odd!r}, which is not allowed in text.")
 
 
 def one_line(note: str) -> str:

@@ -6,8 +6,8 @@ Published numbers come from test images not used before.
 # Meaning of each protocol, by name; for METHOD's streams and class-incremental accuracies.
 PROTOCOLS = {
     "val-all-seen": "chosen on held-out training images of every task",
-    # Each task's held-out images are looked at once, when it has just been learned: no memory of
-    # the past is assumed.
+    # Each task's held-out images are used once, when it has just been learned: no access to
+    # earlier images is assumed.
     "val-current": "chosen on held-out training images of the task just learned, never of earlier "
     "ones",
     # Chaudhry et al. 2019 (arXiv 1812.00420); Lee et al. 2024 (arXiv 2404.06466).

@@ -114,7 +114,7 @@ class Constraint:
         except ValueError:
             bound = math.nan
         if not math.isfinite(bound):
-            raise UserError(f"--constraint {text!r}: {match[3]!r} is no number.")
+            raise UserError(f"--constraint {text!r}: {match[3]!r} is not a number.")
         return cls(match[1], match[2], bound)
 
     def violation(self, value: float) -> float:
@@ -142,7 +142,7 @@ class SweepConfig:
     protocol: str = setting(
         "val-all-seen",
         "main",
-        "what configurations are chosen on: "
+        "images on which configurations are chosen. "
         + "; ".join(
             f"{name}: {text.removeprefix('chosen on ')}" for name, text in PROTOCOLS.items()
         )
@@ -152,7 +152,7 @@ class SweepConfig:
         flag="protocol",
         metavar="P",
     )
-    # fields that what is reported has otherwise than the base
+    # fields that differ from the base on the reported stream
     report_on: dict[str, Any] = field(default_factory=dict)
     confirms: str | None = None  # the sweep whose choice a confirmation tests
     sampler: str = setting(
@@ -167,7 +167,7 @@ class SweepConfig:
     seed: int = setting(
         0,
         "search",
-        "seed of the suggestions; --set seed=S is the first of the trials' own",
+        "seed of the sampler; --set seed=S is the first training seed of the trials",
         Range(0, 2**31 - 1),
         label="Sampler’s seed",
         flag="seed",
@@ -176,7 +176,7 @@ class SweepConfig:
     grid_levels: int = setting(
         3,
         "search",
-        "values of each range that the sampler grid tries",
+        "number of values per range, for --sampler grid",
         Range(2, 10_000),
         label="Levels of the sampler grid",
         flag="grid-levels",
@@ -185,7 +185,7 @@ class SweepConfig:
     pruner: str = setting(
         "none",
         "main",
-        f"what stops trials early: {', '.join(PRUNERS)}",
+        f"rule that stops bad trials early: {', '.join(PRUNERS)}",
         tuple(PRUNERS),
         label="Pruner",
         flag="pruner",
@@ -194,7 +194,7 @@ class SweepConfig:
     grace_tasks: int = setting(
         2,
         "search",
-        "tasks that a trial is given before it may be pruned",
+        "tasks that a trial learns before it may be pruned",
         Range(1, 1000),
         label="Tasks before pruning",
         flag="grace-tasks",
@@ -203,7 +203,7 @@ class SweepConfig:
     seeds: int = setting(
         1,
         "main",
-        "training seeds of each trial, in lockstep; a trial counts by their mean",
+        "training seeds per trial, trained together; a trial is judged by their mean",
         Range(1, 1000),
         label="Seeds per trial",
         flag="seeds",
@@ -214,24 +214,24 @@ class SweepConfig:
     warm_start: str | None = setting(
         None,
         "search",
-        "begin with an earlier sweep's results, or with its configurations where its results mean "
-        "something else",
-        label="Begin with the results of sweep",
+        "start with the results of an earlier sweep, or with its best configurations if images or "
+        "settings differ",
+        label="Start with the results of sweep",
         flag="warm-start",
         metavar="SWEEP",
     )
     deterministic_order: bool = setting(
         False,
         "search",
-        "the same seed gives the same configurations whatever the timing: trials are asked for in "
-        "batches, and each batch waits for its slowest",
+        "the same seed gives the same configurations, whatever the timing: trials are suggested in "
+        "batches, and each batch waits for its slowest trial",
         label="Deterministic order",
         flag="deterministic-order",
     )
     trials: int = setting(
         20,
         "main",
-        "configurations to try, the preset included",
+        "number of trials, trial 0 included",
         Range(1, 100_000),
         label="Trials",
         flag="trials",
@@ -251,7 +251,7 @@ class SweepConfig:
     cpu_budget_seconds: float | None = setting(
         None,
         "budgets",
-        "stop when the sweep's trials have held CPUs for so long together, for instance 8h",
+        "stop after this much CPU time of all trials together, for instance 8h",
         POSITIVE,
         unit="s",
         label="CPU seconds",
@@ -262,7 +262,7 @@ class SweepConfig:
     gpu_budget_seconds: float | None = setting(
         None,
         "budgets",
-        "the same of GPUs",
+        "stop after this much GPU time of all trials together",
         POSITIVE,
         unit="s",
         label="GPU seconds",
@@ -273,7 +273,7 @@ class SweepConfig:
     target: float | None = setting(
         None,
         "budgets",
-        "stop when the first objective has come this far",
+        "stop when the first objective reaches this value",
         label="Target value",
         flag="target",
         metavar="VALUE",
@@ -282,7 +282,7 @@ class SweepConfig:
     cpus_per_trial: float = setting(
         1.0,
         "resources",
-        "CPU cores of a trial, and at the sweep's start its threads",
+        "CPU cores per trial; a new sweep also uses it as the number of threads",
         Range(0.01, 1024),
         label="CPUs per trial",
         flag="cpus-per-trial",
@@ -292,8 +292,8 @@ class SweepConfig:
     gpus_per_trial: float = setting(
         0.0,
         "resources",
-        "GPUs of a trial; 0.125 packs eight on one, auto measures which packing has the most "
-        "trials an hour on each kind of GPU, with 0 trials train on CPUs",
+        "GPUs per trial: 0 trains on CPUs, 0.125 runs eight trials on a GPU, auto measures the "
+        "fastest packing for each kind of GPU",
         Range(0, 64),
         label="GPUs per trial",
         flag="gpus-per-trial",
@@ -303,14 +303,14 @@ class SweepConfig:
     pack_gpus: bool = setting(
         False,
         "resources",
-        "each session measures how many trials a GPU takes best (auto)",
+        "measure in each session how many trials per GPU are fastest (auto)",
         label="Pack trials on GPUs",
         session=True,
     )
     max_concurrent: int | None = setting(
         None,
         "resources",
-        "trials at a time (default: as many as there is room for)",
+        "trials at a time (default: as many as fit)",
         Range(1, 100_000),
         label="Trials at a time",
         flag="max-concurrent",
@@ -320,8 +320,8 @@ class SweepConfig:
     retries: int = setting(
         3,
         "resources",
-        "how often a trial is started again whose worker or node was lost; its own errors are not "
-        "retried",
+        "restarts of a trial that lost its worker or node; a trial that fails by its own error "
+        "is not restarted",
         Range(0, 1000),
         label="Retries of a lost trial",
         flag="retries",
@@ -352,7 +352,7 @@ class SweepConfig:
         for about in settings(described).values():
             flag = _flag(about.flag or about.name)
             value = about.typed(getattr(self, about.name), flag)
-            # Names are looked at below: what a confirmation has none may ask for.
+            # Names are checked below: users cannot choose the names of a confirmation.
             object.__setattr__(
                 self, about.name, value if about.kind is str else about.within(value, flag)
             )
@@ -366,7 +366,7 @@ class SweepConfig:
             )
         if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
             raise UserError(
-                "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget."
+                "--gpu-budget: these trials use no GPU; add --gpus-per-trial, or use --cpu-budget."
             )
         self._check_protocol()
         self._check_metrics()
@@ -378,9 +378,7 @@ class SweepConfig:
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0
-            raise UserError(
-                f"{error} Widen the space, or give the base another value with --set."
-            ) from None
+            raise UserError(f"{error} Widen the space, or change the base with --set.") from None
         varied = [p.name for p in self.space.parameters]
         for number, point in enumerate(self.points, start=1):
             try:
@@ -413,15 +411,15 @@ class SweepConfig:
                 f"configurations are measured on {images_of(self.protocol)} images."
             )
         if (self.protocol == CONFIRMATION) != (self.confirms is not None):
-            raise UserError(
-                "only a confirmation confirms another sweep; start one with dynamos-sweep confirm."
-            )
+            raise UserError("`confirms` is set by dynamos-sweep confirm only.")
         varied = [p.name for p in self.space.parameters]
         for name in self.report_on:
             if name in varied:
                 raise UserError(f"--report-on {name}: the space {self.space.name} varies it.")
             if name in ("evaluate_on", "device", "seed"):
-                raise UserError(f"--report-on {name}: it does not say what is trained.")
+                raise UserError(
+                    f"--report-on {name}: this field does not change the stream or the training."
+                )
         reported = self.reported_base
         if self.protocol == "first-k":
             if self.base.dataset in ROTATING:
@@ -429,8 +427,8 @@ class SweepConfig:
             whole, part = reported.n_tasks or most_tasks(reported), self.base.n_tasks
             if list(self.report_on) != ["n_tasks"] or part is None or part >= whole:
                 raise UserError(
-                    f"--protocol first-k searches on the first tasks of {whole}; say on how many "
-                    f"with --first-k, from 1 to {whole - 1}."
+                    f"--protocol first-k searches on the first K of {whole} tasks; set --first-k "
+                    f"from 1 to {whole - 1}."
                 )
         elif self.protocol == "two-stream":
             if all(
@@ -438,8 +436,8 @@ class SweepConfig:
                 for name in ("dataset", "class_order_seed")
             ):
                 raise UserError(
-                    "--protocol two-stream reports on another stream or class order than it "
-                    "searches on; say which with --report-on dataset=D or --report-on "
+                    "--protocol two-stream needs another stream or class order to report on; name "
+                    "it with --report-on dataset=D or --report-on "
                     "class_order_seed=S."
                 )
         elif self.report_on:
@@ -460,12 +458,12 @@ class SweepConfig:
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
             if rotating and metric in self.metrics and metric not in there:
                 raise UserError(
-                    f"{metric} does not exist on {self.base.dataset}, which has no tasks; it has "
+                    f"{metric} does not exist on {self.base.dataset}, which has no tasks; use "
                     f"{', '.join(there)}."
                 )
             if metric not in self.metrics:
                 raise UserError(
-                    f"{metric} is not measured under the protocol {self.protocol}; there are "
+                    f"{metric} is not measured under the protocol {self.protocol}; use "
                     f"{', '.join(there)}."
                 )
             if (
@@ -476,11 +474,11 @@ class SweepConfig:
                     m for m in there if m.removeprefix(self.accuracy_prefix) not in _OF_ALL_TASKS
                 ]
                 raise UserError(
-                    f"{metric} looks back at images of earlier tasks, which the protocol "
-                    f"val-current does not; it has {', '.join(allowed)}."
+                    f"{metric} uses images of earlier tasks, which the protocol val-current does "
+                    f"not allow; use {', '.join(allowed)}."
                 )
         if self.target is not None and not math.isfinite(self.target):
-            raise UserError(f"--target {self.target} is no number.")
+            raise UserError(f"--target {self.target} is not a number.")
 
     def _check_reported(self) -> None:
         """Check that every choice can be trained and tested on the reported stream."""
@@ -502,7 +500,7 @@ class SweepConfig:
             *allowed, last = [m for m in self.metrics if _without_tasks(Objective.parse(m))]
             raise UserError(
                 f"--objective {self.objectives[0].metric}: {reported.dataset}, which --report-on "
-                "names, has no tasks, so that no confirmation could test it; use "
+                "names, has no tasks, so a confirmation cannot test it; use "
                 f"{', '.join(allowed)} or {last}."
             )
 
@@ -512,7 +510,7 @@ class SweepConfig:
         if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
             others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
             raise UserError(
-                f"--sampler {self.sampler} knows one objective only; for several use "
+                f"--sampler {self.sampler} takes one objective; for several use "
                 f"{', '.join(others)}."
             )
         if self.sampler != "grid" and self.grid_levels != 3:
@@ -527,18 +525,18 @@ class SweepConfig:
             return
         if self.base.dataset in ROTATING:
             raise UserError(
-                f"--pruner {self.pruner}: {self.base.dataset} has no task borders at which trials "
-                "could be compared; use --pruner none."
+                f"--pruner {self.pruner}: {self.base.dataset} has no tasks after which trials "
+                "can be compared; use --pruner none."
             )
         if self.pruner == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
             raise UserError(
-                f"--pruner wilcoxon compares seeds, and {self.seeds} cannot tell anything; use "
-                f"--seeds {WILCOXON_SEEDS} or more."
+                f"--pruner wilcoxon compares seeds and needs --seeds {WILCOXON_SEEDS} or more, not "
+                f"{self.seeds}."
             )
         if self.pruner == "halving" and self.deterministic_order:
             raise UserError(
-                "--pruner halving compares trials as they report, which --deterministic-order "
-                "forbids; use median, percentile, patient, wilcoxon or none."
+                "--pruner halving does not work with --deterministic-order, because it compares "
+                "trials while they run; use median, percentile, patient, wilcoxon or none."
             )
 
     @property
@@ -548,7 +546,7 @@ class SweepConfig:
 
     @property
     def publishable(self) -> bool:
-        """Whether no configuration is chosen on test images."""
+        """True if no configuration is chosen on test images."""
         return self.protocol != "test"
 
     @property
@@ -563,7 +561,7 @@ class SweepConfig:
 
     @property
     def base_is_preset(self) -> bool:
-        """Whether the base has the stream's preset values."""
+        """True if the base has the stream's preset values."""
         base = self.base
         if (base.dataset, base.buffer_size) not in preset_names() or base.model != "dynamos":
             return False
@@ -611,18 +609,17 @@ class SweepConfig:
 def refuse_in_vain(config: SweepConfig) -> None:
     """Raise UserError if a setting of a new sweep would have no effect.
 
-    An existing sweep is read all the same.
+    An existing sweep with such a setting is read anyway.
     """
     space, models = config.space, [config.base.model]
     if config.constraints and config.sampler in UNCONSTRAINED_SAMPLERS:
         raise UserError(
-            f"--sampler {config.sampler} knows no constraint, and would search as if there were "
-            "none; with --constraint use "
+            f"--sampler {config.sampler} ignores constraints; with --constraint use "
             f"{', '.join(s for s in SAMPLERS if s not in UNCONSTRAINED_SAMPLERS)}."
         )
     if config.sampler == "cmaes" and all(p.choices is not None for p in space.parameters):
         raise UserError(
-            f"--sampler cmaes searches ranges, and the space {space.name} has choices alone; use "
+            f"--sampler cmaes searches ranges, and the space {space.name} has only choices; use "
             f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}."
         )
     for parameter in space.parameters:
@@ -632,7 +629,7 @@ def refuse_in_vain(config: SweepConfig) -> None:
     # a confirmation varies every field in which a baseline differs
     if idle and config.confirms is None:
         used = [p.name for p in space.parameters if p.name not in idle]
-        instead = f"; give --space a file of {', '.join(used)} alone." if used else "."
+        instead = f"; use a --space file with only {', '.join(used)}." if used else "."
         raise UserError(
             f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
             f"{'does' if len(models) == 1 else 'do'} not use{instead}"
@@ -649,7 +646,7 @@ def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
 
 
 def _without_tasks(objective: Objective) -> bool:
-    """Whether a stream without tasks has the metric that a confirmation tests for an objective."""
+    """True if a stream without tasks has the metric that a confirmation tests."""
     return objective.confirmed.metric.removeprefix(_PREFIXES["test"]) not in _NEEDS_TASKS
 
 

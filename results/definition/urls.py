@@ -15,8 +15,8 @@ def sqlite_url(file: AnyPath) -> str:
     """Return the URL of an SQLite database; its path may hold ?, #, % and any other character."""
     url = URL.create("sqlite", database=str(file))
     if url.render_as_string() != f"sqlite:///{file}":
-        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It
-        # leaves this form alone.
+        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. This
+        # form is not changed.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
 
@@ -49,7 +49,7 @@ def refuse_unmirrored(given: str, uri: str | None) -> None:
     folder = uri.removeprefix("file://") if scheme == "file" or "://" not in uri else "/home/me"
     where = Path(folder).absolute() / "mlflow.db"
     raise UserError(
-        f"{given} {uri}: runs go to an MLflow server, http://HOST:5000 for instance, or to a "
+        f"{given} {uri}: MLflow needs a server, for instance http://HOST:5000, or a "
         f"database, for instance sqlite:///{where}."
     )
 
@@ -59,11 +59,11 @@ def refuse_password(flag: str, url: str | None) -> None:
     try:
         parts = urlsplit(url or "")
     except ValueError as error:
-        raise UserError(f"{flag} is no URL: {error}.") from None
+        raise UserError(f"{flag} is not a URL: {error}.") from None
     secret = [key for key in parse_qs(parts.query) if "pass" in key.lower() and key != "passfile"]
     if parts.password or secret or (parts.scheme in ("http", "https") and parts.username):
         raise UserError(
-            f"{flag}: a password does not belong in a sweep's files; give it through the "
+            f"{flag}: a sweep's files must not contain a password; set it in the "
             "environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD)."
         )
 
@@ -73,8 +73,8 @@ def refuse_unusable(flag: str, url: str | None) -> None:
     refuse_password(flag, url)
     if re.match(r"sqlite(?!(\+\w+)?:////)", url or ""):
         raise UserError(
-            f"{flag} {url}: give the file by its whole path, for instance "
-            "sqlite:////home/me/sweeps.db; every command has to find it."
+            f"{flag} {url}: give the absolute path of the file, for instance "
+            "sqlite:////home/me/sweeps.db, so that every command finds it."
         )
 
 

@@ -58,7 +58,7 @@ class _Told(optuna.Study):
         given = [
             t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)
         ]
-        self.given = base + given if given else []  # the base alone is no guide to a good beginning
+        self.given = base + given if given else []  # the base is only one observation
 
     def _get_trials(
         self,
@@ -118,7 +118,7 @@ class _Asking(BaseSampler):
         return self._sampler.sample_independent(study, trial, param_name, param_distribution)
 
     def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
-        """Notify the sampler of a trial that begins."""
+        """Notify the sampler of a trial that starts."""
         self._sampler.before_trial(study, trial)
 
 

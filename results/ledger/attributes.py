@@ -10,13 +10,13 @@ from results.trial import RERUN
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
-# study attributes, by confirmation: time and configurations of a look at test images
+# study attributes, by confirmation: time and configurations of a use of test images
 LOOK = "look/"
 NOTE = "note"  # study attribute: a user's note on the sweep
 TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
 STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
 
-# "starting" and the silence of a driver on another machine are known to a service alone.
+# "starting" and the silence of a driver on another machine are known only to a service.
 StateName = Literal["starting", "running", "stopping", "stopped", "killed", "finished"]
 
 
@@ -52,25 +52,25 @@ def state_of(held: Mapping[str, Any], attributes: Mapping[str, Any], left: int) 
 
 
 def asked_to_stop(held: Mapping[str, Any], attributes: Mapping[str, Any]) -> bool:
-    """Whether the driver that holds the lease was asked to end."""
+    """True if the driver that holds the lease was asked to end."""
     return held["owner"] is not None and attributes.get(STOP) == held["epoch"]
 
 
 def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Number of trials asked for, extensions and reruns included.
+    """Number of requested trials, extensions and reruns included.
 
-    `sources` are those of the trials.
+    `sources` are the sources of the trials.
     """
     return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
 
 
 def countable(config: SweepConfig) -> bool:
-    """Whether a sweep has finitely many configurations, which limit its budget."""
+    """True if a sweep has finitely many configurations, which limit its budget."""
     return config.sampler == "grid" or config.space.size is not None
 
 
 def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks of confirmations among the attributes of a study, by name, the oldest first."""
+    """Uses of test images in the attributes of a study, by confirmation, the oldest first."""
     found = [
         (key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)
     ]

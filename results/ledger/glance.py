@@ -33,7 +33,7 @@ _OF_STUDY = "FROM {} JOIN trials USING (trial_id) WHERE trials.study_id = :study
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """Summary of a sweep for a list; its values equal those of the ledger."""
+    """Summary of a sweep for a list; its values equal the ledger's."""
 
     config: SweepConfig
     state: SweepState

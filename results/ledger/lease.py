@@ -98,17 +98,17 @@ class Lease:
         """Raise LeaseLost once another driver has the lease."""
         if time.monotonic() - self._renewed > TRUST_SECONDS and not self._renew():
             raise LeaseLost(
-                f"another process has taken over the sweep {self._sweep!r} while this one was held "
-                "up; nothing more is written from here. See: " + self._command("show")
+                f"another process has taken over the sweep {self._sweep!r} while this process was "
+                "suspended; this process writes nothing more. See: " + self._command("show")
             )
 
     def release(self) -> None:
-        """Give the lease up, if it is still held."""
+        """Release the lease, if it is still held."""
         self.end()
         try:
             self._change({"owner": None})
         except _OUT_OF_REACH as error:  # it lapses by itself
-            log.warning("the lease of %s could not be given up: %s", self._sweep, error)
+            log.warning("the lease of %s could not be released: %s", self._sweep, error)
 
     def end(self) -> None:
         """Stop renewing the lease; without `release`, others wait until it lapses."""
@@ -116,7 +116,7 @@ class Lease:
         self._thread.join()
 
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
-        """Wait until the lease is given up or unchanged for LAPSE_SECONDS, and return it.
+        """Wait until the lease is released or unchanged for LAPSE_SECONDS, and return it.
 
         UserError if it changes.
         """
@@ -205,7 +205,7 @@ def _processes() -> str:
 
 
 def gone(lease: Mapping[str, Any]) -> bool:
-    """Whether a lease's owner was a process of this host that has ended."""
+    """True if a lease's owner was a process of this host that has ended."""
     host, _, pid = lease["owner"].rpartition(":")
     if host != socket.gethostname() or lease["processes"] != _processes():
         return False

@@ -59,17 +59,17 @@ from results.trial import IMPORTED, RERUN, TrialRecord
 
 log = logging.getLogger(__name__)
 
-# key of the record: unexpected traits of the sweep's beginning and search, in sentences
+# key of the record: unexpected traits of the sweep's start and search, in sentences
 REMARKS = "remarks"
 WORST_VIOLATION = 1e12  # violation of each constraint by a trial without a usable value
 
 
 class NameTaken(UserError):
-    """The name of a new sweep is that of an existing folder."""
+    """Raised if a new sweep has the name of an existing folder."""
 
 
 class LedgerLost(UserError):
-    """A sweep's folder has lost its ledger."""
+    """Raised if a sweep's folder has no ledger."""
 
 
 class Ledger:
@@ -104,8 +104,8 @@ class Ledger:
 
         NameTaken if its name is in use.
 
-        `record` goes into sweep.yaml beside the configuration. `beside` is the storage of a warm
-        start's sweep, by default the same. Raises UserError for a name that is not allowed.
+        `record` goes into sweep.yaml in addition to the configuration. `beside` is the storage of
+        a warm start's sweep, by default the same. Raises UserError for a name that is not allowed.
         """
         cls.refuse_taken(storage, config.name)
         refuse_in_vain(config)
@@ -142,7 +142,7 @@ class Ledger:
         except OSError as error:
             if folder.exists():  # another process was faster
                 raise NameTaken(
-                    f"{folder} has just been made by another process; choose another --name."
+                    f"{folder} was just created by another process; choose another --name."
                 ) from None
             raise UserError(
                 f"cannot make the sweep's folder {folder}: {error.strerror or error}."
@@ -155,12 +155,14 @@ class Ledger:
         folder = storage / check_name(name)
         if (folder / "sweep.yaml").exists():
             raise NameTaken(
-                f"a sweep {name!r} exists in {storage}. Go on with it: "
+                f"a sweep {name!r} exists in {storage}. Continue it: "
                 f"{_command(storage, name, 'resume')}; or add trials: "
                 f"{_command(storage, name, 'extend', '--trials', '+10')}; or choose another --name."
             )
         if folder.exists():
-            raise NameTaken(f"{folder} exists and is no sweep; choose another --name or --storage.")
+            raise NameTaken(
+                f"{folder} exists but is not a sweep; choose another --name or --storage."
+            )
 
     @classmethod
     def open(cls, storage: AnyPath, name: str) -> Self:
@@ -175,10 +177,10 @@ class Ledger:
         except RuntimeError as error:  # another version of Optuna made its tables
             raise UserError(f"{folder}: {' '.join(str(error).split())}") from None
         except (SQLAlchemyError, KeyError) as error:
-            # A database that does not answer may still hold it.
+            # A database that does not answer may still hold the ledger.
             lost = config.ledger_url is None or isinstance(error, KeyError)
             raise (LedgerLost if lost else UserError)(
-                f"{config.ledger_url or folder / 'ledger.db'} is no ledger of this sweep: "
+                f"{config.ledger_url or folder / 'ledger.db'} is not the ledger of this sweep: "
                 f"{' '.join(str(error).split())}."
             ) from None
 
@@ -189,15 +191,15 @@ class Ledger:
         """
         if self.driver is not None and not self.driver_gone:
             raise UserError(
-                f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors itself to "
-                f"the MLflow that it began with; stop it first: {self.command('stop')}"
+                f"the sweep {self.config.name!r} is running ({self.driver}) and mirrors to "
+                f"its MLflow store; stop it first: {self.command('stop')}"
             )
         self.config = dataclasses.replace(self.config, tracking_uri=uri)
         write_whole(self.folder / "sweep.yaml", _sweep_file(self.config, self.record))
 
     @contextmanager
     def driving(self) -> Iterator[None]:
-        """Let this process alone write while the context lasts.
+        """Give this process the exclusive right to write, within the context.
 
         UserError if another drives the sweep (lease.py).
         """
@@ -285,7 +287,7 @@ class Ledger:
 
     @property
     def driver_gone(self) -> bool:
-        """Whether the driver is known to have been killed."""
+        """True if the driver is known to have been killed."""
         held = self._stored_lease
         return held["owner"] is not None and lease.gone(held)
 
@@ -330,7 +332,7 @@ class Ledger:
                 raise UserError(
                     f"--trial {number} is "
                     f"{trial.state.lower()}{f' ({trial.reason})' if trial.reason else ''}; only a "
-                    "trial that failed, or that was stopped by hand, can be run again."
+                    "trial that failed or that a user stopped can be run again."
                 )
 
     def rerun(self, numbers: Sequence[int]) -> None:
@@ -344,7 +346,7 @@ class Ledger:
             enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
 
     def begin(self) -> None:
-        """Prepare the ledger for a driver: put back trials left running. Repeatable."""
+        """Mark trials that were left running as INTERRUPTED, to be resumed. Repeatable."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.interrupt(trial.number)
 
@@ -369,7 +371,7 @@ class Ledger:
     def ask(self, gpus: float | None = None) -> TrialRecord:
         """Return the next trial, RUNNING: an enqueued or interrupted one, else a new suggestion.
 
-        `start` begins it.
+        `start` starts its training.
 
         `gpus` is its number of GPUs, if that differs from the configuration's.
         """
@@ -398,7 +400,7 @@ class Ledger:
         return self.trial(trial.number)
 
     def start(self, number: int, attempt: int) -> None:
-        """Note that an attempt begins to train; its time counts from now.
+        """Note that an attempt starts to train; its time counts from now.
 
         No effect for an attempt that is over.
         """
@@ -425,7 +427,7 @@ class Ledger:
         """Enter a TaskResult; return False if it is refused.
 
         Refused are results of an attempt that is no longer the current one (a worker lived on
-        unnoticed), and second results of a task: the first stands, and a different one is a
+        unnoticed), and second results of a task: the first is kept, and a different one is a
         warning.
         """
         self._check()
@@ -448,7 +450,7 @@ class Ledger:
             attributes[key] = entry
         elif repeatable(attributes[key]) != repeatable(entry):
             log.warning(
-                "trial %d: seed %d gave another result of task %d than before; the first stands",
+                "trial %d: seed %d reported a different result of task %d; the first is kept",
                 number,
                 seed,
                 result["task"] + 1,
@@ -502,7 +504,7 @@ class Ledger:
         )
 
     def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
-        """Put a running trial back: the next `ask` returns it first, unchanged.
+        """Interrupt a running trial: the next `ask` returns it first, unchanged.
 
         `at` is the end of its attempt, by default now; `lost` means that its worker or node was
         lost.
@@ -541,16 +543,16 @@ class Ledger:
 
     @property
     def remarks(self) -> list[str]:
-        """Unexpected traits of the sweep's beginning and search, in sentences."""
+        """Unexpected traits of the sweep's start and search, in sentences."""
         return list(self.record.get(REMARKS, ()))
 
     @property
     def looks(self) -> dict[str, Any]:
-        """Looks at test images: {"at", "configurations", "seeds"} by name, oldest first."""
+        """Uses of test images: {"at", "configurations", "seeds"} by confirmation, oldest first."""
         return looks_of(self._study.user_attrs)
 
     def enter_look(self, confirmation: str, look: Mapping[str, Any]) -> None:
-        """Record that a confirmation looks at test images; any process may."""
+        """Record that a confirmation uses test images. Any process may call this."""
         self._study.set_user_attr(LOOK + confirmation, dict(look))
 
     @property
@@ -566,7 +568,7 @@ class Ledger:
     def label(self, tags: Mapping[str, str], note: str | None) -> None:
         """Set tags (an empty text removes one) and, unless None, the note.
 
-        Any process may, at any time.
+        Any process may call this, at any time.
         """
         for name, value in tags.items():
             self._study.set_user_attr(TAG + name, value)
@@ -574,11 +576,11 @@ class Ledger:
             self._study.set_user_attr(NOTE, note)
 
     def request_stop(self) -> None:
-        """Ask the driver to put back the running trials and end; any process may."""
+        """Ask the driver to interrupt its trials and end. Any process may call this."""
         self._study.set_user_attr(STOP, self._stored_lease["epoch"])
 
     def stop_requested(self) -> bool:
-        """Whether this driver was asked to end.
+        """True if this driver was asked to end.
 
         LeaseLost if it no longer holds the sweep, even if it only waits.
         """
@@ -588,15 +590,15 @@ class Ledger:
 
     @property
     def stopping(self) -> bool:
-        """Whether the sweep has a driver that was asked to end."""
+        """True if the sweep has a driver that was asked to end."""
         return asked_to_stop(self._stored_lease, self._study.user_attrs)
 
     def request_trial_stop(self, number: int) -> None:
-        """Ask a running trial to end; UserError if it does not run. Any process may call it."""
+        """Ask a running trial to end; UserError if it is not running. Any process may call it."""
         trial = self.trial(number)
         if not trial.trains:
             state = "waiting for the end of its batch" if trial.held else trial.state.lower()
-            raise UserError(f"trial {number} of {self.config.name} does not run: it is {state}.")
+            raise UserError(f"trial {number} of {self.config.name} is not running: it is {state}.")
         write_whole(self.trial_folder(number) / STOP_FILE, "")
 
     def trial_folder(self, number: int) -> AnyPath:
@@ -606,7 +608,7 @@ class Ledger:
     def attempts(self, trial: TrialRecord) -> list[AnyPath]:
         """Folders of a trial's attempts, the newest first.
 
-        Of a rerun, then those of the trial that it runs again.
+        For a rerun, followed by the folders of the trial that it runs again.
         """
         folder = self.trial_folder(trial.number)
         own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
@@ -692,12 +694,12 @@ class Ledger:
         if strange:
             self._ignored.update(strange)
             log.warning(
-                "%s of %s: ignored, for another program put %s into the ledger, or ended %s.",
+                "%s of %s: ignored, because another program added or ended %s in the ledger.",
                 f"trials {', '.join(map(str, strange))}"
                 if len(strange) > 1
                 else f"trial {strange[0]}",
                 self.config.name,
-                *2 * ["them" if len(strange) > 1 else "it"],
+                "them" if len(strange) > 1 else "it",
             )
         return ours
 
@@ -735,18 +737,18 @@ def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
 def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     """(configuration, record) of the sweep in a folder.
 
-    UserError if it is no sweep or a file is missing.
+    UserError if it is not a sweep or a file is missing.
     """
     if not (folder / "sweep.yaml").is_file():
         raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
     config, record = read_sweep_file(folder / "sweep.yaml")
     if config.name != folder.name:
         raise UserError(
-            f"{folder} holds the sweep {config.name!r} under another name, by which it and its "
-            f"MLflow runs cannot be told from that sweep; call the folder {config.name!r} again."
+            f"{folder} holds the sweep {config.name!r} under another name, so its MLflow runs "
+            f"cannot be distinguished from that sweep's; rename the folder to {config.name!r}."
         )
     if config.ledger_url is None and not (folder / "ledger.db").is_file():
-        raise LedgerLost(f"{folder} has lost its ledger.db.")
+        raise LedgerLost(f"{folder} has no ledger.db.")
     return config, record
 
 

@@ -76,7 +76,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
 
 
 def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
-    """Whether another program put a trial into the study or ended it.
+    """True if another program added a trial to the study or ended it.
 
     Such a trial cannot be read.
     """
@@ -97,7 +97,7 @@ def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
 
 
 def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
-    """Time of an attempt's last report, or its beginning.
+    """Time of an attempt's last report, or of its start.
 
     The best estimate of its end if its driver was killed.
     """

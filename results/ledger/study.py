@@ -62,7 +62,7 @@ def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
 def known_tables() -> str | None:
     """Version of the tables that this Optuna reads.
 
-    Cached, for finding it takes most of the time to open a ledger.
+    Cached, because this takes most of the time to open a ledger.
     """
     return ScriptDirectory(
         Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic"
@@ -70,7 +70,7 @@ def known_tables() -> str | None:
 
 
 def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
-    """Name of a sweep's study; `record` is the rest of sweep.yaml beside the configuration."""
+    """Name of a sweep's study; `record` is sweep.yaml without the configuration."""
     # one database may hold sweeps of one name from several folders
     return f"{config.name}-{record['id'][:8]}"
 
@@ -105,5 +105,5 @@ def enqueue(
 
 def unusable(error: Exception) -> str:
     """Return the message of a database's error, in one line."""
-    # Optuna's message says only that something failed; that of its cause says what.
+    # Optuna's message says only that something failed; the message of its cause has the reason.
     return f"the ledger cannot be used: {str(error.__cause__ or error).strip().splitlines()[0]}"

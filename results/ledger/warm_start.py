@@ -1,4 +1,4 @@
-"""Beginning of a sweep: trial 0, the points to try first, and the warm start from an earlier sweep.
+"""Start of a sweep: trial 0, the points to try first, and the warm start from an earlier sweep.
 
 A warm start imports the results of the earlier sweep where they mean the same, else its
 configurations.
@@ -85,7 +85,7 @@ def beginning(
     if first is not None:
         begins.add(*first)
         begins.notes.append(
-            f"trial 0 is not trained: its results are those of trial {_their_number(first[0])} of "
+            f"trial 0 is not trained: it has the results of trial {_their_number(first[0])} of "
             f"{config.warm_start}, on the same images and with the same settings."
         )
     else:
@@ -99,7 +99,7 @@ def beginning(
         )
         if there is not None:
             begins.notes.append(
-                f"--points, configuration {number} is left out: it is that of {there}."
+                f"--points, configuration {number} is skipped, because it equals {there}."
             )
         else:
             begins.add(f"points:{number}", values)
@@ -119,8 +119,8 @@ def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, A
             return
         if (there := begins.same(values)) is not None:
             begins.notes.append(
-                f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again: "
-                f"its configuration is that of {there}."
+                f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again, "
+                f"because its configuration equals {there}."
             )
             continue
         begins.add(f"warm-start:{config.warm_start}/{trial.number}", values)
@@ -141,15 +141,15 @@ def _of_sampler(begins: Beginning) -> list[str]:
         )
         if fit < left:
             notes.append(
-                f"--trials {config.trials} leave out {left - fit} of the grid's {len(points)} "
-                "points; the others are spread over it. For all: --trials "
+                f"--trials {config.trials} covers only {len(points) - left + fit} of the grid's "
+                f"{len(points)} points, spread over the whole grid. For all points: --trials "
                 f"{config.trials + left - fit}."
             )
     elif space.size is not None and space.size - imported < config.trials:
         notes.append(
-            f"the space {space.name} has {count(space.size, 'configuration')}, and each is trained "
-            f"once: the sweep ends after {count(space.size - imported, 'trial')}, not "
-            f"{config.trials}. For several seeds of each: --seeds."
+            f"the space {space.name} has {count(space.size, 'configuration')}. Each is trained "
+            f"once, so the sweep ends after {count(space.size - imported, 'trial')}, not "
+            f"{config.trials}. For several seeds per configuration use --seeds."
         )
     needed = random_trials(config.sampler, config.trials)
     if config.trials + imported <= needed:
@@ -160,7 +160,7 @@ def _of_sampler(begins: Beginning) -> list[str]:
     at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
     if config.sampler in RANGE_SAMPLERS and at_random:
         notes.append(
-            f"--sampler {config.sampler} knows ranges only: {', '.join(at_random)} "
+            f"--sampler {config.sampler} supports only ranges: {', '.join(at_random)} "
             f"{'is' if len(at_random) == 1 else 'are'} drawn at random from the choices."
         )
     return notes
@@ -171,8 +171,8 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
     name = earlier.config.name
     if config.publishable and images_of(earlier.config.protocol) == "test":
         raise UserError(
-            f"--warm-start {name}: it looked at test images, and what begins with that "
-            "cannot be published; say --protocol test, or begin with another sweep."
+            f"--warm-start {name}: it used test images, so a sweep that starts from it is "
+            "not publishable; use --protocol test, or another sweep."
         )
     known = [
         (t, train_config(earlier.config, t).to_dict()) for t in earlier.ranked if not t.imported
@@ -196,7 +196,7 @@ def _means_the_same(
     earlier: Sweep,
     taken: Sequence[tuple[TrialRecord, dict[str, Any]]],
 ) -> bool:
-    """Whether the new sweep would measure the results of these trials, and over no more seeds."""
+    """True if the new sweep would measure the results of these trials, and over no more seeds."""
     return (
         earlier.config.seeds >= config.seeds
         and all(earlier.record.get(hash_) == record.get(hash_) for hash_ in DATA)
@@ -205,7 +205,7 @@ def _means_the_same(
 
 
 def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
-    """Whether a trial has the new sweep's metrics and its base, but for the searched fields."""
+    """True if a trial has the new sweep's metrics and its base, but for the searched fields."""
     searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(

@@ -75,7 +75,7 @@ class WriteThrough(InMemoryStorage):
     def set_trial_state_values(
         self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
     ) -> bool:
-        """Set the state and the values; return whether that was possible."""
+        """Set the state and the values; return True if that was possible."""
         done = self._database.set_trial_state_values(self._its_ids[trial_id], state, values)
         return done and super().set_trial_state_values(trial_id, state, values)
 
@@ -102,8 +102,8 @@ class WriteThrough(InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the trials that are not foreign, by number."""
-        # For a tuple Optuna would look for WAITING trials only after the last one; here they are
-        # put back.
+        # For a tuple Optuna would look for WAITING trials only after the last one; here they
+        # become WAITING again.
         wanted = (
             None if states is None else frozenset(state for state in TrialState if state in states)
         )

@@ -105,13 +105,13 @@ def commands(config: TrainConfig) -> dict[str, str]:
 
 
 def note(config: TrainConfig, ledger: Ledger) -> str:
-    """Describe the images that the `commands` of a sweep's choice look at."""
+    """Describe the images that the `commands` of a sweep's choice use."""
     if config.evaluate_on == "test":
-        return "These commands look at test images, and no sweep counts that."
+        return "These commands use test images; the sweep does not count this."
     return (
-        "These commands measure on validation images, as the sweep did. The test is: "
-        f"{ledger.command('confirm')}. With --evaluate-on test a command looks at test images too, "
-        "and no sweep counts that."
+        "These commands measure on validation images, as the sweep did. For a test on test images "
+        f"run: {ledger.command('confirm')}. With --evaluate-on test, the commands use test images "
+        "too, and the sweep does not count this."
     )
 
 
@@ -119,7 +119,7 @@ def _flag(name: str, value: Any) -> str:
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"
-    return f"--{flag}={shlex.quote(str(value))}"  # with =, for a value may begin with -
+    return f"--{flag}={shlex.quote(str(value))}"  # with =, because a value may begin with -
 
 
 def best_args(config: TrainConfig, about: dict[str, Any]) -> str:

@@ -108,9 +108,9 @@ class Group:
 
 
 def groups(sweep: Sweep, *only: str) -> list[Group]:
-    """Return the trials that have begun, by state, or only those of some groups.
+    """Return the trials that have started, by state, or only the trials of some groups.
 
-    The chosen and the first are apart.
+    The chosen trial and trial 0 are separate groups.
 
     Each trial is in one group. An imported trial is shown only if it is the chosen one.
     """
@@ -174,7 +174,7 @@ def history(sweep: Sweep) -> go.Figure:
 
 
 def curves(sweep: Sweep) -> go.Figure:
-    """Draw each trial's first objective after each task, those that were cut short too."""
+    """Draw each trial's first objective after each task, also of trials that ended early."""
     objective = sweep.config.objectives[0]
     figure, most = go.Figure(), 1
     for group in groups(sweep):
@@ -274,7 +274,7 @@ def parallel(sweep: Sweep) -> go.Figure:
                 mode="lines",
                 text=told,
                 customdata=[t.number for t in trials for _ in range(len(ends) + 1)],
-                name="complete: the better the more vivid" if vivid else group.name,
+                name="complete (better trials are more vivid)" if vivid else group.name,
                 legendgroup=group.name,
                 showlegend=nth == 0,
                 hovertemplate="%{text}<extra></extra>",
@@ -472,9 +472,9 @@ def kept(trial: TrialRecord) -> go.Figure:
 
 
 def channels(use: np.ndarray) -> go.Figure:
-    """Draw the use of channels by class, a panel per gate. use.
+    """Draw the use of channels by class, a panel per gate.
 
-    (K, G, C) fractions of a class's images.
+    `use`: (K, G, C) fractions of a class's images.
     """
     gates = use.shape[1]
     figure = make_subplots(

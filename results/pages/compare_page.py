@@ -24,7 +24,7 @@ def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
             if not sweep.config.publishable
         ),
         *(paragraph(text, "caution") for text in comparison_sentences(sweeps)),
-        heading("What each found"),
+        heading("Best trial of each sweep"),
         html_table(
             ["mean ± standard deviation over seeds", *names], [(what, *of) for what, of in found]
         ),
@@ -33,7 +33,7 @@ def write_comparison(sweeps: list[Compared], path: AnyPath) -> AnyPath:
     ]
     if shifted:
         parts += [
-            heading("What the best have differently"),
+            heading("Parameters that differ between the best trials"),
             html_table(["", *names], [(what, *of) for what, of in shifted]),
         ]
     parts += [

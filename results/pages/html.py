@@ -154,7 +154,7 @@ def _kind(name: str) -> str:
 
 
 def _figure(value: Any) -> bool:
-    """Whether a cell holds a number or is empty."""
+    """True if a cell holds a number or is empty."""
     return (
         value is None
         or value == ""

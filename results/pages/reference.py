@@ -16,18 +16,18 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
         [
             "# Fields",
             "",
-            "Made from the code by `make reference`; do not edit.",
+            "Generated from the code by `make reference`; do not edit.",
             "",
-            "## Of a run",
+            "## Fields of a run",
             "",
             "Flags of `dynamos` (`--keep-ratio`), of `--set` in a sweep "
             "(`--set keep_ratio=0.6`), keys of a configuration in YAML.",
             "",
             *_table(run),
-            "## Of a sweep",
+            "## Fields of a sweep",
             "",
             "Flags of `dynamos-sweep run`, keys of `sweep.yaml` and of a request to the "
-            "service. Those of a session may change when a sweep is resumed.",
+            "service. Fields marked (of a session) may change when a sweep is resumed.",
             "",
             *_table(sweep),
         ]

@@ -92,17 +92,17 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     ran, taken = sweep.own, len(sweep.records) - len(sweep.own)
     states = Counter(t.state.lower() for t in ran)
     searched = ", ".join(f"{p.name} {p}" for p in config.space.parameters)
-    told = ", ".join(f"{amount} {state}" for state, amount in states.items())
+    shown = ", ".join(f"{amount} {state}" for state, amount in states.items())
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
         paragraph(headline(sweep), "lead"),
         paragraph(
             f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, "
             f"{len(ran)} of {ledger.budget} trials"
-            + (f" ({told})" if told else "")
+            + (f" ({shown})" if shown else "")
             + (f" and {count(taken, 'result')} of {config.warm_start}" if taken else "")
             + f", {count(config.seeds, 'seed')} each, "
-            f"sampler {config.sampler}, pruner {config.pruner}, sought "
+            f"sampler {config.sampler}, pruner {config.pruner}, objective "
             f"{' and '.join(map(str, config.objectives))}"
             + "".join(f", with {c}" for c in config.constraints)
             + f"; {ledger.state}."
@@ -120,14 +120,14 @@ def _confirmations(ledger: Ledger, sweep: Sweep) -> list[str]:
         return [
             *parts,
             paragraph(
-                "Test images have not been looked at; confirm the choice before it is published: "
+                "Test images have not been used; confirm the choice before you publish it: "
                 + ledger.command("confirm")
             ),
         ]
     for name, look in sweep.looks.items():
         if not (ledger.folder.parent / name / "sweep.yaml").exists():
             parts.append(
-                paragraph(f"{name}, begun at {look['at']}, is no longer beside this sweep.")
+                paragraph(f"{name}, started at {look['at']}, is no longer in the storage folder.")
             )
             continue
         with closing(Ledger.open(ledger.folder.parent, name)) as there:
@@ -182,8 +182,8 @@ def _search(sweep: Sweep) -> list[str]:
         parts += [
             heading(f"{metric} by task", 3),
             paragraph(
-                "After each task on the tasks seen so far. Lines that end early are of trials that "
-                "were cut short or still run: compare them at equal tasks only.",
+                "Value after each task, on the tasks seen so far. Lines that end early belong to "
+                "trials that ended early or are still running. Compare lines only at equal tasks.",
                 "hint",
             ),
             chart(charts.curves(sweep), "objective by task"),
@@ -224,9 +224,9 @@ def _search(sweep: Sweep) -> list[str]:
             if x.metric == "compute":
                 parts.append(
                     paragraph(
-                        "Compute is what the network would need if dropped channels were skipped, "
-                        "agents included, over the dense network's; a masked network saves it in "
-                        "principle only.",
+                        "Compute is the network's multiply-accumulates, with agents, if dropped "
+                        "channels are skipped, divided by the dense network's. This saving is "
+                        "in principle only: a masked network computes all channels.",
                         "hint",
                     )
                 )
@@ -276,9 +276,9 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
     return [
         heading("Trials"),
         paragraph(
-            "Values are means over seeds after the last task learned. Every column, with numbers "
-            "in full, is in trials.csv in the sweep's folder, which each session of the sweep "
-            "writes at its end.",
+            "Values are means over seeds after the last task learned. trials.csv in the "
+            "sweep's folder has every column, with full numbers. Each session of the sweep writes "
+            "it at its end.",
             "hint",
         ),
         table(
@@ -301,13 +301,13 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
     """Charts of the best trial's tasks and gates."""
     if "class_il_row" not in next(iter(chosen.results.values()))[0]:
         return []
-    parts = [heading(f"The best, trial {chosen.number}")]
+    parts = [heading(f"Best trial: {chosen.number}")]
     if chosen.tasks_done > 1:
         parts += [
             heading("Accuracy matrix", 3),
             paragraph(
-                "Class-incremental accuracy in percent, mean over seeds; above the diagonal on the "
-                "next task, not yet seen."
+                "Class-incremental accuracy in percent, mean over seeds; values above the "
+                "diagonal are for the next task, which is not learned yet."
             ),
             chart(charts.matrix(chosen), "accuracy matrix"),
             heading("Accuracy on each task", 3),
@@ -318,15 +318,15 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
     if any(chosen.results[seed][-1]["keep_per_task"][0]):
         parts += [
             heading("Channels kept", 3),
-            paragraph("The fraction of its channels that each gate keeps."),
+            paragraph("Fraction of its channels that each gate keeps."),
             chart(charts.kept(chosen), "channels kept"),
         ]
     if use is not None:
         parts += [
-            heading("Which channels each class uses", 3),
+            heading("Channels used by each class", 3),
             paragraph(
                 "The fraction of a class's evaluation images for which a gate keeps a channel, "
-                f"after the last task, with seed {seed}. Rows that look alike share their modules."
+                f"after the last task, with seed {seed}. Classes with similar rows share modules."
             ),
             chart(charts.channels(use), "channels by class", tall=True),
         ]
@@ -339,7 +339,7 @@ def _failures(sweep: Sweep) -> list[str]:
         return []
     shown = pd.DataFrame(
         [
-            {"reason": reason, "how many": len(numbers), "trials": ", ".join(map(str, numbers))}
+            {"reason": reason, "number": len(numbers), "trials": ", ".join(map(str, numbers))}
             for reason, numbers in by_reason(failed).items()
         ]
     )

@@ -35,7 +35,7 @@ from dynamos.metrics import mean
 from results.trial import TrialRecord
 
 STARTUP_TRIALS = 5  # finished trials that median, percentile and patient wait for; Optuna's default
-REDUCTION = 2  # halving lets one of so many pass a rung
+REDUCTION = 2  # halving keeps one of REDUCTION trials at each rung
 WILCOXON_P = 0.1  # Optuna's default threshold
 # with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
 WILCOXON_SEEDS = 4
@@ -58,11 +58,11 @@ class Judge:
         self._rule.learn(trial)
 
     def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
-        """Return the reason to prune the trial after so many tasks, by default `tasks_done`.
+        """Return the reason to prune the trial after N tasks, by default `tasks_done`.
 
-        None if it should go on.
+        None if it should continue.
 
-        A trial that lacks the metric after this task cannot be compared and goes on.
+        A trial that lacks the metric after this task cannot be compared and continues.
         """
         tasks = trial.tasks_done if tasks is None else tasks
         if (
@@ -83,7 +83,7 @@ class Measure:
     grace_tasks: int
 
     def by_seed(self, trial: TrialRecord, tasks: int) -> dict[int, float] | None:
-        """The metric after so many tasks, by seed; None if a seed has no finite value."""
+        """The metric after N tasks, by seed; None if a seed has no finite value."""
         if trial.tasks_done < tasks:
             return None
         values = {
@@ -165,7 +165,7 @@ class Quantile:
             _add_finished(self._studies[tasks], value)
 
     def values(self, tasks: int, until: float) -> list[float]:
-        """Values after so many tasks of the trials that had finished by the time `until`."""
+        """Values after N tasks of the trials that had finished by the time `until`."""
         return [value for ended, value in self._finished.get(tasks, ()) if ended <= until]
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
@@ -232,13 +232,13 @@ class Patient:
         last = standings.pop(tasks)
         best = (max if self._measure.maximize else min)(standings, key=standings.__getitem__)
         return (
-            f"{below}, and against their mean it went from {_number(standings[best], '+')} after "
-            f"task {best} to {_number(last, '+')}"
+            f"{below}, and relative to their mean it changed from {_number(standings[best], '+')} "
+            f"after task {best} to {_number(last, '+')}"
         )
 
 
 class Halving:
-    """Asynchronous successive halving: at grace, 2 grace, 4 grace, ... the better half goes on.
+    """Asynchronous successive halving: at grace, 2 grace, 4 grace, ... the better half continues.
 
     The comparison is with all trials whose values were recorded before, in any state; the first
     trial is alone and passes. No trial waits for others to finish.
@@ -353,7 +353,7 @@ class Wilcoxon:
         study.add_trial(create_trial(value=mean(others.values()), intermediate_values=others))
         if not self._pruner.prune(study, _running(own)):
             return None
-        than = f"that of trial {best.number}, the best finished"
+        than = f"the value of trial {best.number}, the best finished trial"
         return (
             "wilcoxon: "
             f"{self._measure.worse(tasks, mean(own.values()), than, mean(others.values()))}, over "

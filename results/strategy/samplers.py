@@ -87,8 +87,9 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     size = math.prod(len(v) for v in values)
     if size > GRID_LIMIT:
         raise UserError(
-            f"--sampler grid: {levels} levels of {len(values)} parameters are {size} "
-            f"configurations, more than {GRID_LIMIT}; use fewer --grid-levels or a smaller space."
+            f"--sampler grid: {levels} levels of {len(values)} parameters give {size} "
+            f"configurations, more than the limit {GRID_LIMIT}; use fewer --grid-levels or a "
+            "smaller space."
         )
     names = [parameter.name for parameter in space.parameters]
     return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
@@ -127,8 +128,8 @@ def _cmaes(draw: Draw) -> BaseSampler:
 
     It learns only from trials that it drew itself, so given trials can count in no other way.
     """
-    # It takes the best tenth of them and fails if that is none: of fewer than ten it gets the best
-    # one alone.
+    # It takes the best tenth of them and fails if that is none: with fewer than ten it gets only
+    # the best one.
     given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

@@ -129,7 +129,7 @@ def test_what_ends_it_before_the_sweep_is_said(tmp_path: Path) -> None:
             '[[ $SLURM_TIME_FORMAT == %s ]] && echo "$((now - 60)) $((now + LEFT))"\n',
         )
         for left, kinds, status, words in (
-            (240, ["USR1", "TERM"], 143, "told to end"),
+            (240, ["USR1", "TERM"], 143, "asked to end"),
             (12, ["USR1"], 1, "the time of the job is nearly over"),
         ):
             with job.submit("--trials=1", LEFT=str(left)) as session:

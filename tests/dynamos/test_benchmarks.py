@@ -1,4 +1,4 @@
-"""What benchmarks/train_speed.py calls the share of kernels and of the machine's peak."""
+"""Share of kernels and of the machine's peak in benchmarks/train_speed.py."""
 
 import time
 from typing import Any

@@ -152,7 +152,7 @@ def test_the_name_of_a_run_is_no_path(
 
 @pytest.fixture
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """What a torchvision that needs no network was asked for."""
+    """Requests to a fake torchvision, which needs no network."""
     asked: list[Asked] = []
 
     def mnist(folder: str, train: bool, download: bool) -> None:

@@ -105,7 +105,7 @@ def differs(look: Callable[[Watched], object], name: str, value: Any, **base: An
 def becomes(
     look: Callable[[Watched], object], name: str, values: dict[Any, object], **base: Any
 ) -> Check:
-    """What the run shows is what was asked for."""
+    """The run shows what was requested."""
 
     def check() -> None:
         for value, seen in values.items():

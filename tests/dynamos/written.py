@@ -1,4 +1,4 @@
-"""What runs wrote, read back."""
+"""Files of runs, read back."""
 
 import csv
 import struct

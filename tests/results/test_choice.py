@@ -1,4 +1,4 @@
-"""What is chosen from finished trials: the best, the Pareto set, under constraints."""
+"""Choice among finished trials: the best, the Pareto set, under constraints."""
 
 import dataclasses
 from pathlib import Path
@@ -189,7 +189,7 @@ def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
             RIVALS,
             FOUR,
             {"max_compute": 0.05},
-            "--max-compute 0.05: no trial of 's' needs so little; the least is 0.1",
+            "--max-compute 0.05: no trial of 's' has so little compute; the least is 0.1",
         ),
         (RIVALS[4:], FOUR, {}, "no trial of 's' has completed"),
         (
@@ -202,7 +202,7 @@ def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
             RIVALS,
             config(),
             {"rule": "one-se"},
-            "needs the spread over seeds, and 's' has one seed a trial",
+            "needs the spread over seeds, and 's' has one seed per trial",
         ),
         (RIVALS, FOUR, {"rule": "bset"}, "--choose: unknown rule 'bset'. Did you mean 'best'?"),
         (RIVALS, FOUR, {"max_compute": 0.0}, "--max-compute 0 is out of range"),
@@ -233,7 +233,7 @@ def test_overlapping_spreads_tie() -> None:
         tie_sentence(Sweep(two, {}, near))
         == "Within their spread over seeds this trial ties with the best: 1."
     )
-    assert "cannot be told" in tie_sentence(Sweep(config(), {}, [seeded(0, (79.0,), 0.5)]))
+    assert "may be equally good" in tie_sentence(Sweep(config(), {}, [seeded(0, (79.0,), 0.5)]))
 
 
 def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
@@ -244,9 +244,9 @@ def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:
     for trials in (alone, [*alone, unended]):
         assert (
             tie_sentence(Sweep(two, {}, trials))
-            == "No other trial has completed, so nothing can be said of ties."
+            == "No other trial has completed, so ties are unknown."
         )
     bound = dataclasses.replace(two, constraints=(Constraint.parse("compute<=0.6"),))
     assert tie_sentence(Sweep(bound, {}, alone)) == (
-        "No other trial has completed and keeps compute<=0.6, so nothing can be said of ties."
+        "No other trial has completed and keeps compute<=0.6, so ties are unknown."
     )

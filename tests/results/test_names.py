@@ -49,7 +49,7 @@ def test_any_other_is_refused_in_words_with_one_that_is_like_it(name: str) -> No
     "name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts", "compare-a.html", "train"]
 )
 def test_what_else_lies_in_a_storage_folder_keeps_its_name(name: str) -> None:
-    with pytest.raises(UserError, match="keeps this name for something else"):
+    with pytest.raises(UserError, match="this name is reserved"):
         check_name(name)
     assert check_name(allowed_name(name)).endswith(name)
 

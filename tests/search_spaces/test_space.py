@@ -136,16 +136,16 @@ def test_numbers_that_yaml_takes_for_texts_are_numbers(tmp_path: Path) -> None:
             {"policy_penalty": {"low": -5, "high": 5}},
             "policy_penalty 5.0 is out of range; it must be at most 0",
         ),
-        ({"policy_penalty": {"low": -5, "high": 0, "log": True}}, "a log range must not hold 0"),
+        ({"policy_penalty": {"low": -5, "high": 0, "log": True}}, "a log range must not contain 0"),
         ({"lr": {"low": 0.1, "high": 0.2, "lag": True}}, "Did you mean 'log'?"),
         ({"lr": 0.1}, "lr is 0.1; it must be {low, high} or {choices}"),
-        ({"warmup": {"low": 0, "high": 1}}, "warmup is no number; it must have choices"),
+        ({"warmup": {"low": 0, "high": 1}}, "warmup is not a number field; it must have choices"),
         ({"model": {"choices": ["dynamo"]}}, "Did you mean 'dynamos'?"),
         ({"model": {"choices": []}}, "a list that is not empty"),
         ({"model": {"choices": ["sgd"], "low": 1}}, "either choices"),
         ({}, "has no parameters"),
         *(
-            ({name: {"choices": [1]}}, f"{name} says what is trained or where")
+            ({name: {"choices": [1]}}, f"{name} selects the stream, the machine or the output")
             for name in NOT_VARIED
         ),
     ],
@@ -225,7 +225,7 @@ def test_a_choice_given_twice_in_whatever_way_it_is_written_counts_once(
         type(v) for v in parameter.choices
     }
     assert made.notes == [
-        f"the space mine has the choice {value} of {field} more than once; it counts once."
+        f"the space mine lists the choice {value} of {field} more than once; it counts once."
         for value in repeated
     ]
     again = SearchSpace.from_dict("mine", made.to_dict())

@@ -55,7 +55,7 @@ def test_tags_and_a_note_are_shown_and_changed(
         ("dataset=x", "choose another"),
         ("mlflow.user=x", "choose another"),
         ("best_source=x", "choose another"),
-        ("a=\x1b[2J", "the tag a holds '\\x1b', which is no text"),
+        ("a=\x1b[2J", "the tag a contains '\\x1b', which is not allowed in text"),
         ("a=" + "x" * 501, "has 501 characters; at most 500"),
     ],
 )
@@ -95,7 +95,7 @@ def test_a_deleted_sweep_is_gone_from_mlflow_too(
     for name in ("s", "other"):
         sync(Ledger.open(storage, name))
     error = said(storage, capsys, "delete", "s", status=2)
-    assert "say --yes" in error and (storage / "s").exists()
+    assert "use --yes" in error and (storage / "s").exists()
     told = said(storage, capsys, "delete", "s", "--yes")
     assert told.startswith(f"s: 1 trial, {storage}/s, 2 MLflow runs at {uri}\n") and told.endswith(
         "s is deleted\n"

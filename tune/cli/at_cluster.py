@@ -7,7 +7,7 @@ from pathlib import Path
 from dynamos.errors import UserError, command_line
 from dynamos.files import local_path
 
-AT_A_SERVER = ("submit", "logs")  # these run nowhere else
+AT_A_SERVER = ("submit", "logs")  # these run only there
 DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
 
 
@@ -21,7 +21,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
     command, address, what = arguments.command, arguments.address, _without_address(texts)
     if command == "run":
         raise UserError(
-            f"--address {address}: a driver connects to auto or HOST:PORT. To have it run on the "
+            f"--address {address}: a driver connects to auto or HOST:PORT. To run it on the "
             f"cluster: {command_line('dynamos-sweep', 'submit', '--address', address)} ..."
         )
     from tune.machines.jobs import Jobs
@@ -34,8 +34,8 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         place = getattr(arguments, flag, None)
         if place is not None and "://" not in place and not Path(place).is_absolute():
             raise UserError(
-                f"--{flag.replace('_', '-')} {place}: give it as the cluster's nodes see it, by "
-                "its whole path."
+                f"--{flag.replace('_', '-')} {place}: give its absolute path on the "
+                "cluster's nodes."
             )
     if command not in DRIVES:
         return Jobs(address).run(what)  # it reads no file of this machine
@@ -43,7 +43,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         from tune.cli.flags import sweep_config
 
         if arguments.name is None:
-            raise UserError("submit needs --name, by which the sweep and its logs are found again.")
+            raise UserError("submit needs --name, so that you can find the sweep and its logs.")
         config = sweep_config(arguments)  # wrong flags are refused here
         what[0] = "run"
         if config.tracking_uri is not None:  # this machine's environment may name it
@@ -60,7 +60,8 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         what += [f"--{flag}", path.name]  # the later one counts
     if len({path.name for path in files.values()}) < len(files):
         raise UserError(
-            f"{' '.join(map(str, files.values()))} go there by their last names, which must differ."
+            f"{' '.join(map(str, files.values()))} are copied by file name, so their file names "
+            "must differ."
         )
     what += ["--address", "auto"]
     if arguments.preflight_only or getattr(arguments, "dry_run", False):

@@ -35,7 +35,7 @@ def done_by_service(arguments: argparse.Namespace) -> int:
     given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
     if arguments.storage != STORAGE:
         given.append("storage")
-    if arguments.command == "confirm":  # whose first session has the resources of the sweep's
+    if arguments.command == "confirm":  # its first session has the resources of the sweep
         given += [
             about.flag or name
             for name, about in settings(SweepConfig).items()
@@ -45,7 +45,7 @@ def done_by_service(arguments: argparse.Namespace) -> int:
             given.append("baseline")
     if given:
         raise UserError(
-            f"--{given[0].replace('_', '-')} is not for --server: that is the service's own."
+            f"--{given[0].replace('_', '-')} cannot be used with --server: the service sets it."
         )
     COMMANDS[arguments.command](Client(arguments.server), arguments)
     return 0
@@ -55,7 +55,7 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
     from tune.cli.flags import sweep_config
 
     if arguments.name is None:
-        raise UserError("with --server a sweep needs --name, by which it is found again.")
+        raise UserError("with --server a sweep needs --name, so that you can find it.")
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
     for text in config.space.notes:  # the service is sent each choice once
         tables.say(f"note: {text}")
@@ -220,7 +220,8 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:
     if arguments.pack_gpus:
         raise UserError(
-            "--gpus-per-trial auto is not for a later session at --server; say a number."
+            "--gpus-per-trial auto is not possible for a later session with --server; give a "
+            "number."
         )
     return {
         name: value

@@ -24,7 +24,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     def section(title: str) -> Any:
         return run.add_argument_group(title)
 
-    what = section("what")
+    what = section("sweep")
     _add(what, "--name", "the sweep's name (default: dataset and space, numbered)", metavar="N")
     what.add_argument(
         "--tag",
@@ -32,29 +32,28 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="NAME=VALUE",
-        help="mark the sweep, for instance team=vision; repeatable, and `tag` changes it later",
+        help="tag of the sweep, for instance team=vision; repeatable; `tag` changes tags later",
     )
-    what.add_argument(
-        "--note", metavar="TEXT", help="write something about the sweep; `note` changes it later"
-    )
+    what.add_argument("--note", metavar="TEXT", help="note on the sweep; `note` changes it later")
     what.add_argument(
         "--config",
         metavar="FILE",
-        help="a sweep in a YAML file, another one's sweep.yaml for instance, "
-        "or some of its fields; flags win over it",
+        help="YAML file with fields of a sweep, for instance another sweep's sweep.yaml; "
+        "flags win over it",
     )
     what.add_argument(
         "--dry-run",
         action="store_true",
-        help="check everything, show what would be tried first, and run and write nothing",
+        help="check everything and show the first configurations, without running or writing "
+        "anything",
     )
-    what = section("what is trained and what varies")
+    what = section("training and search space")
     _add(what, "--dataset", "stream: " + ", ".join(DATASETS), metavar="D")
     _add(what, "--data-path", "folder that holds MNIST or SVHN", metavar="P")
     _add(
         what,
         "--space",
-        f"what varies: a YAML file or one of {', '.join(named_spaces())}",
+        f"search space: a YAML file or one of {', '.join(named_spaces())}",
         metavar="SPACE",
     )
     what.add_argument(
@@ -64,9 +63,9 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="fields of every trial, in place of the preset's; `dynamos --help` lists them",
+        help="fields that replace the preset's in every trial; `dynamos --help` lists them",
     )
-    what = section("what is sought")
+    what = section("goal")
     _add(what, "--first-k", "tasks that --protocol first-k searches on", type=int, metavar="K")
     what.add_argument(
         "--report-on",
@@ -74,8 +73,8 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="fields of what is confirmed and exported that are not those of the search, for "
-        "--protocol two-stream: dataset=D, class_order_seed=S and what else has to differ",
+        help="fields that differ in the confirmed and exported configuration, for "
+        "--protocol two-stream: dataset=D, class_order_seed=S, ...",
     )
     what.add_argument(
         "--objective",
@@ -83,9 +82,9 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="METRIC[:max|min]",
-        help=f"one or, repeated, several of {', '.join(OBJECTIVES)}; the first decides what is "
-        "best and what is pruned (default: val_class_il:max, or what the protocol has in its "
-        "place)",
+        help=f"one of {', '.join(OBJECTIVES)}; repeat it for several; the first decides which "
+        "trial is best and which are pruned (default: val_class_il:max, or the protocol's own "
+        "metric)",
     )
     what.add_argument(
         "--constraint",
@@ -93,16 +92,16 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="METRIC<=NUMBER",
-        help="a bound that the best configuration must keep, for instance 'keep_fraction<=0.6'; "
+        help="bound on a metric that the best trial must keep, for instance 'keep_fraction<=0.6'; "
         "repeatable",
     )
     groups = {
         group: section(title)
         for group, title in (
-            ("main", "how it is searched"),
-            ("search", "how it is searched, in detail"),
-            ("session", "how long, whichever comes first, and with what"),
-            ("where", "where"),
+            ("main", "search"),
+            ("search", "search details"),
+            ("session", "limits and resources"),
+            ("where", "storage"),
         )
     }
     for about in settings(SweepConfig).values():
@@ -118,8 +117,8 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(
         groups["where"],
         "--storage",
-        "folder for this and other sweeps and their MLflow store, or, for the "
-        f"sweeps alone, the URL of one in an object store ({', '.join(STORES)})",
+        "folder for sweeps and their MLflow store; or, only for the sweeps, the URL of a "
+        f"folder in an object store ({', '.join(STORES)})",
         metavar="DIR",
     )
 
@@ -131,8 +130,8 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
         for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", uri)):
             if value is None:
                 raise UserError(
-                    f"--storage {arguments.storage} needs {flag}: no database can lie in an object "
-                    "store."
+                    f"--storage {arguments.storage} needs {flag}: an object store cannot hold a "
+                    "database."
                 )
     file = arguments.file
     space = read_space(arguments.space) if isinstance(arguments.space, str) else arguments.space

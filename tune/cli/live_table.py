@@ -61,7 +61,7 @@ class LiveTable:
                 self.say(f"note: {text}")
 
     def note(self, text: str) -> None:
-        """Shows the activity beside the trials."""
+        """Shows the present activity."""
         self._note = text
 
     def __call__(self, trial: TrialRecord) -> None:
@@ -135,7 +135,7 @@ class LiveTable:
         took = [t.seconds for t in trials if t.state in ENDED and t.seconds is not None]
         slots = self._slots and self._slots()
         if slots == 0:
-            return "waiting for a node that takes trials"
+            return "waiting for a node with a free slot"
         if not took or slots is None:
             return "time left: not known yet"
         mean = sum(took) / len(took)

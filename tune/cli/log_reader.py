@@ -14,7 +14,7 @@ POLL_SECONDS = 0.5
 
 
 def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
-    """Prints the log of a sweep and of its newest driver, or those of a trial.
+    """Prints the logs of a sweep and of its newest driver, or the logs of a trial.
 
     Follows them while it runs.
     """
@@ -35,12 +35,11 @@ def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
     ):
         return
     if trial is not None:
-        say(f"Trial {trial} of {name} has logged nothing: {ledger.trial_folder(trial)}")
+        say(f"Trial {trial} of {name} has an empty log: {ledger.trial_folder(trial)}")
         return
     say(
-        f"{name} has no log: nothing went wrong beside its trials, and what its drivers say is on "
-        "the terminals where they were started, or, of jobs, at the cluster's job server: "
-        "--address URL."
+        f"{name} has no log: no problem occurred outside its trials. Its drivers write to the "
+        "terminals that started them, jobs to the cluster's job server: --address URL."
     )
 
 
@@ -65,7 +64,7 @@ def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
 def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
     """Prints files, and their growth until `over` if it is given.
 
-    Returns whether anything was printed.
+    Returns True if anything was printed.
     """
     places: dict[AnyPath, int] = {}  # bytes printed of each
     latest = None

@@ -1,4 +1,4 @@
-"""`dynamos-sweep`: run a sweep, go on with it, stop it, read its results.
+"""`dynamos-sweep`: run a sweep, continue it, stop it, read its results.
 
 Heavy imports wait until needed.
 """
@@ -82,7 +82,7 @@ def _done(texts: list[str]) -> int:
         return done_there(arguments, texts)
     if address is not None and command in AT_A_SERVER:
         raise UserError(
-            f"--address {address}: {command} goes to a job server, for instance {JOB_SERVER}."
+            f"--address {address}: {command} needs a job server, for instance {JOB_SERVER}."
         )
     if address is not None and "preflight_only" not in arguments and command != "serve":
         raise UserError(
@@ -137,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> int:
             *first_suggestions(storage(arguments), config, recorded(config, address)),
         )
         return 0
-    with _status("looking at the images"):
+    with _status("reading the images"):
         from tune.engine.sweep import create_sweep
 
         while True:
@@ -183,14 +183,14 @@ def _confirm(arguments: argparse.Namespace) -> int:
     )
     if arguments.preflight_only:
         return 0
-    with _status("looking at the images"):
+    with _status("reading the images"):
         from tune.engine.retraining import confirmation
         from tune.engine.sweep import check_images
 
         there = confirmation(
             ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address
         )
-        if there.sessions and there.left:  # those of a new one were checked before
+        if there.sessions and there.left:  # the images of a new one were checked before
             check_images(there)
     if there.left:
         return _drive(there, address)
@@ -221,7 +221,7 @@ def _export(arguments: argparse.Namespace) -> int:
         from tune.tracking.store import mlflow_uri
 
         model, alias = place
-        with _status(f"handing the network to MLflow's registry as {model}"):
+        with _status(f"registering the network in MLflow as {model}"):
             version = register(ledger, trial, model, alias)
         print(
             f"version {version} at {mlflow_uri(ledger)}: "
@@ -237,10 +237,10 @@ def _go_on(
     ledger.config = with_data_path(arguments, changed)
     if not arguments.preflight_only:
         left = ledger.left + more + len(again)
-        if left <= 0 and ledger.driver is None:  # a killed driver has left things to tidy up
+        if left <= 0 and ledger.driver is None:  # a killed driver left files to repair
             return _nothing_left(ledger)
         _refuse_at_a_limit(ledger, left)
-        with _status("looking at the images"):
+        with _status("reading the images"):
             from tune.engine.sweep import check_images
 
             check_images(ledger)
@@ -249,7 +249,7 @@ def _go_on(
 
 
 def _nothing_left(ledger: "Ledger") -> int:
-    """Prints that a sweep is finished, and the commands to go on.
+    """Prints that a sweep is finished, and the commands that continue it.
 
     Makes its files agree with its ledger.
     """
@@ -264,8 +264,8 @@ def _nothing_left(ledger: "Ledger") -> int:
     if config.confirms is not None:
         ways = [ledger.command("show")]
     print(
-        f"{config.name} is finished ({count(ledger.budget, 'trial')}): nothing is left to do. To "
-        f"go on: {'; or '.join(ways)}"
+        f"{config.name} is finished ({count(ledger.budget, 'trial')}). To continue: "
+        f"{'; or '.join(ways)}"
     )
     return 0
 
@@ -275,15 +275,15 @@ def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
     from tune.engine.limits import reached
 
     limits = reached(ledger)
-    # A killed driver has left things to tidy up, and its successor does so.
+    # A killed driver left files to repair; its successor repairs them.
     if not limits or ledger.driver is not None or left <= 0:
         return
     from results.pages.best_config import write_views
 
     write_views(ledger)  # an earlier session may have had no room for them
     raise UserError(
-        f"{' and '.join(limits.values())}, which ends later sessions of {ledger.config.name} too; "
-        f"to go on set another {' and another '.join(limits)}."
+        f"{' and '.join(limits.values())}, so later sessions of {ledger.config.name} would end at "
+        f"once; to continue set another {' and another '.join(limits)}."
     )
 
 
@@ -292,7 +292,7 @@ def _checked(
 ) -> str | None:
     """The address of the cluster to run on, after a preflight of its nodes.
 
-    None for this machine alone.
+    None for this machine only.
 
     `base` decides which images the trials need.
     """
@@ -339,7 +339,7 @@ def _stop(arguments: argparse.Namespace) -> int:
             return 0
         raise UserError(
             f"the sweep {name!r} is not "
-            f"running{'' if driver is None else f', {driver} was killed'}. Go on with it: "
+            f"running{'' if driver is None else f', {driver} was killed'}. Continue it: "
             f"{ledger.command('resume')}"
         )
     if arguments.trial is None:
@@ -356,13 +356,17 @@ def _stop(arguments: argparse.Namespace) -> int:
         ):
             print(
                 f"{what} has stopped"
-                + (f"; go on with: {ledger.command('resume')}" if arguments.trial is None else "")
+                + (
+                    f"; continue with: {ledger.command('resume')}"
+                    if arguments.trial is None
+                    else ""
+                )
             )
             return 0
         time.sleep(0.2)
     print(
-        f"{what} was asked to stop, and has not yet: its driver ({ledger.driver}) does not answer. "
-        f"If that process is gone, {ledger.command('resume')} takes over.",
+        f"{what} has not stopped yet, because its driver ({ledger.driver}) does not answer. If "
+        f"that process has ended, {ledger.command('resume')} takes over.",
         file=sys.stderr,
     )
     return 1
@@ -376,7 +380,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
     names = arguments.names
     if len(set(names)) < len(names) or len(names) < 2:
-        raise UserError(f"compare {' '.join(names)}: name two or more sweeps, each once.")
+        raise UserError(f"compare {' '.join(names)}: name two or more different sweeps.")
     sweeps = compared([_found(arguments, name) for name in names])
     print_comparison(
         [s.name for s in sweeps], comparison_rows(sweeps), comparison_sentences(sweeps)
@@ -439,7 +443,7 @@ def _delete(arguments: argparse.Namespace) -> int:
         say(
             f"{removal.config.name} is deleted"
             + (
-                "; that it looked at test images stays on record"
+                "; the record keeps that it used test images"
                 if removal.config.confirms is not None
                 else ""
             )
@@ -528,7 +532,7 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
     return ledger
 
 
-# By command, what does it here; `submit` is done by a cluster alone.
+# Handlers of commands that run here; `submit` runs only on a cluster.
 _HERE: dict[str, Callable[[argparse.Namespace], int]] = {
     "run": _run,
     "resume": _resume,

@@ -14,22 +14,22 @@ from tune.machines.address import JOB_SERVER
 
 COMMANDS = {
     "run": "start a sweep",
-    "resume": "go on with a sweep that was interrupted or killed",
+    "resume": "continue an interrupted or killed sweep",
     "extend": "add trials to a sweep, finished or not",
-    "rerun": "run trials again that failed or were stopped by hand",
+    "rerun": "run failed or manually stopped trials again",
     "stop": "stop a running sweep, or one of its trials, from any terminal",
-    "confirm": "retrain what a sweep chose, and a baseline, on fresh seeds, and test them",
-    "export": "write the configuration that a sweep chooses, as files and command lines",
+    "confirm": "retrain the chosen configuration and a baseline on fresh seeds, and test them",
+    "export": "write the chosen configuration as files and command lines",
     "compare": "show sweeps side by side, in a table and a page",
     "list": "show the sweeps of a storage folder",
-    "show": "show a sweep's trials, or one trial whole",
-    "note": "write something about a sweep, or read it",
-    "tag": "mark a sweep, or see its tags",
-    "delete": "remove sweeps for good, with their MLflow runs",
-    "sync": "make MLflow agree with a sweep's ledger",
+    "show": "show a sweep's trials, or all data of one trial",
+    "note": "write or show the note on a sweep",
+    "tag": "set or show the tags of a sweep",
+    "delete": "delete sweeps and their MLflow runs permanently",
+    "sync": "update MLflow from a sweep's ledger",
     "report": "write a sweep's report.html",
-    "submit": "start a sweep on a cluster through its job server; this machine may go away",
-    "logs": "show what a sweep, its driver or one of its trials has logged",
+    "submit": "start a sweep on a cluster through its job server; this machine may be switched off",
+    "logs": "show the logs of a sweep, its driver or one of its trials",
     "serve": "serve sweeps over HTTP, with a page",
 }
 BY_SERVICE = (
@@ -50,7 +50,7 @@ BY_SERVICE = (
 
 
 def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parser:
-    """The parser; only the command `asked` has its flags, because those of `run` import Optuna.
+    """The parser; only the command `asked` has its flags, because the flags of `run` import Optuna.
 
     `file` holds the values of `run --config` that replace the flags' defaults.
     """
@@ -72,7 +72,7 @@ def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parse
             command.set_defaults(**(file or {"file": {}}))
             if name in BY_SERVICE:
                 command.add_argument(
-                    "--server", metavar="URL", help="have the service at URL do it"
+                    "--server", metavar="URL", help="run the command through the service at URL"
                 )
     return parser
 
@@ -82,14 +82,14 @@ def _add_flags(command: Parser, name: str) -> None:
         from tune.cli.flags import add_run_flags
 
         command.description = (
-            "Start a sweep. Trial 0 is always the stream's preset with what --set changes, so that "
-            "a sweep ends no worse than it began."
+            "Start a sweep. Trial 0 is always the stream's preset with the changes of --set, so "
+            "the best trial is at least as good."
         )
         add_run_flags(command)
         if name == "submit":
             command.description = (
-                "Start a sweep on a cluster: its driver runs there, through Ray Jobs. The flags "
-                "are those of `run`; --address is the job server, --storage as the cluster sees it."
+                "Start a sweep on a cluster: its driver runs there, through Ray Jobs. It has the "
+                "flags of `run`; --address is the job server, --storage a path on the cluster."
             )
             command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
         return
@@ -97,7 +97,9 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument(
             "name", metavar="NAME", help="the sweep's name or, with --address, the job's id"
         )
-        command.add_argument("-f", "--follow", action="store_true", help="go on until it ends")
+        command.add_argument(
+            "-f", "--follow", action="store_true", help="follow the log until the sweep ends"
+        )
         command.add_argument(
             "--trial", type=int, metavar="N", help="this trial's log and traceback"
         )
@@ -111,7 +113,7 @@ def _add_flags(command: Parser, name: str) -> None:
             "--address",
             metavar="URL",
             help="the job server that runs its driver, for instance "
-            f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS where the storage has no such sweep)",
+            f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS if the storage has no such sweep)",
         )
         return
     if name == "serve":
@@ -126,8 +128,8 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument(
             "--tracking-uri",
             metavar="URI",
-            help="MLflow server or store in which to find sweeps "
-            "that are not in the storage folder; of several of one name the newest",
+            help="MLflow server or store, searched for sweeps that are "
+            "not in the storage folder; the newest sweep of a name is used",
         )
         command.add_argument(
             "--page",
@@ -175,15 +177,15 @@ def _add_flags(command: Parser, name: str) -> None:
             "--max-compute",
             type=amount,
             metavar="C",
-            help="choose among trials that need at most this fraction of the dense network's "
-            "compute",
+            help="choose among trials whose compute is at most this fraction of the dense "
+            "network's",
         )
     if name == "export":
         command.add_argument(
             "--register",
             metavar="MODEL@ALIAS",
-            help="put the network that a confirmation trained of "
-            "it into the MLflow model registry, at this alias",
+            help="register the network that a confirmation trained, in "
+            "MLflow's model registry under this alias",
         )
     if name == "confirm":
         command.add_argument(
@@ -198,14 +200,14 @@ def _add_flags(command: Parser, name: str) -> None:
             type=int,
             default=3,
             metavar="N",
-            help="configurations to test: the chosen one "
-            "and those next in rank (default: %(default)s)",
+            help="number of configurations to test: the "
+            "chosen one and the next in rank (default: %(default)s)",
         )
         command.add_argument(
             "--baseline",
             metavar="preset|FILE",
-            help="compare with the preset of stream and buffer, "
-            "or with the configuration in a YAML file (default: with the sweep's trial 0)",
+            help="baseline: preset, for the preset of stream and "
+            "buffer, or a configuration in a YAML file (default: the sweep's trial 0)",
         )
     if name == "rerun":
         command.add_argument(

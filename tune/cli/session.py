@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds what may change from one session of a sweep to the next.
+    """Adds the flags of settings that may change from one session of a sweep to the next.
 
-    Without a default, what it was before holds.
+    Without a default, the earlier value stays.
     """
     from results.definition.sweep_config import SweepConfig
 
@@ -34,20 +34,20 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
         defaults,
         "--address",
         "run on the Ray cluster at auto or HOST:PORT (default: RAY_ADDRESS, or this "
-        "machine alone); at http://HOST:PORT its job server runs the whole command",
+        "machine only); with http://HOST:PORT, its job server runs the command",
         metavar="A",
     )
     parser.add_argument(
         "--preflight-only",
         action="store_true",
-        help="show what would be found on each node, and run nothing",
+        help="check every node and show the result, without running anything",
     )
 
 
 def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> None:
     """Adds a field's flag, under the field's name, if it has one.
 
-    Its default is that of `defaults`, if any.
+    Its default is from `defaults`, if any.
     """
     if about.flag is None:
         return
@@ -83,7 +83,7 @@ def add_data_path(parser: Any) -> None:
     parser.add_argument(
         "--data-path",
         metavar="DIR",
-        help="where the images are now; they must be those that the sweep began with",
+        help="present folder of the images; they must be the images that the sweep started with",
     )
 
 
@@ -111,7 +111,7 @@ def with_data_path(
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
     """SweepConfig fields that a later session's flags change.
 
-    UserError for what would change its trials.
+    UserError for a flag that would change its trials.
     """
     from results.definition.sweep_config import SweepConfig
 
@@ -124,8 +124,8 @@ def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dic
     if (gpus > 0) != (config.gpus_per_trial > 0):
         where = "GPUs" if config.gpus_per_trial > 0 else "the CPU"
         raise UserError(
-            f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where}, and so do "
-            f"its later sessions. For another device start a sweep with --warm-start {config.name}."
+            f"--gpus-per-trial {gpus:g}: the trials of {config.name!r} train on {where} in all "
+            f"sessions. For another device start a new sweep with --warm-start {config.name}."
         )
     return given
 
@@ -151,7 +151,7 @@ def seconds(text: str) -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h|d)?", text)
     if not match:
         raise argparse.ArgumentTypeError(
-            f"{text!r} is no length of time; write for instance 90s, 30m or 2h"
+            f"{text!r} is not a duration; write for instance 90s, 30m or 2h"
         )
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[match[2] or "s"]
 
@@ -163,5 +163,5 @@ def amount(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number")
     return value

@@ -95,7 +95,7 @@ def show_sweep(ledger: Ledger) -> None:
         tables.say(NOT_PUBLISHABLE)
     tables.say(
         f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
-        f"{duration(ledger.spent('cpu'))} of CPUs, {duration(ledger.spent('gpu'))} of GPUs"
+        f"CPU time {duration(ledger.spent('cpu'))}, GPU time {duration(ledger.spent('gpu'))}"
     )
     if latest_outcome(sweep.looks) is not None:
         tables.say(headline(sweep))
@@ -137,7 +137,7 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:
-    """Prints the result of a session and the next commands; returns whether a best trial exists."""
+    """Prints the result of a session and the next commands; returns True if a best trial exists."""
     sweep, config = Sweep.of(ledger), ledger.config
     name, folder = config.name, ledger.folder
     rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
@@ -147,14 +147,14 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         changes = "".join(f" {flag} ..." for flag in reached(ledger))
         print(
             f"{over[0].upper()}{over[1:]}; {left} trials are left. "
-            f"Go on: {_here(ledger.command('resume'))}{changes}\n"
+            f"Continue: {_here(ledger.command('resume'))}{changes}\n"
         )
     chosen = sweep.leader
     if chosen is None:
         reasons = overview.by_reason(sweep.records)
         complete = len(sweep.complete)
         what = (
-            f"None of the {complete} trials of {name} that completed keeps "
+            f"None of the {complete} completed trials of {name} keeps "
             f"{' and '.join(map(str, config.constraints))}"
             if complete
             else f"No trial of {name} completed"
@@ -177,16 +177,16 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     tables.say(
         f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
         + _constraints(ledger)
-        + (f" beside the {began}:" if len(columns) == 2 else f", which is the {began}:")
+        + (f", compared with the {began}:" if len(columns) == 2 else f", which is the {began}:")
     )
     tables.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
-        tables.say(f"{config.objectives[0].metric} of the best is measured on {images}.")
+        tables.say(f"{config.objectives[0].metric} of the best trial is measured on {images}.")
     if first is not None and first.state == "COMPLETE" and len(columns) == 2:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         tables.say(
             f"{seeds} each, chosen as the best of {len(sweep.complete)}: the difference is "
-            "optimistic; confirm it."
+            "optimistic, so confirm it."
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )
@@ -213,7 +213,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
-    """Prints and writes the result of a confirmation; returns whether it is complete."""
+    """Prints and writes the result of a confirmation; returns True if it is complete."""
     config, tested = confirmation.config, Sweep.of(confirmation)
     rows = outcomes(tested)
     left = sum(row.trial.ended_at is None for row in rows)
@@ -221,7 +221,8 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     if left:
         why = f"{over[0].upper()}{over[1:]}; " if over else ""
         print(
-            f"{why}{left} configurations are left. Go on: {_here(confirmation.command('resume'))}\n"
+            f"{why}{left} configurations are left. "
+            f"Continue: {_here(confirmation.command('resume'))}\n"
         )
     table = Table("")
     for row in rows:
@@ -257,7 +258,9 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     tables.show(table)
     tables.say(verdict(Sweep.of(ledger), tested))
     if (many := sum(not row.is_baseline for row in rows)) > 1:
-        tables.say(f"p is of each configuration alone, not corrected for looking at {many}.")
+        tables.say(
+            f"p is for each configuration separately, not corrected for the {many} comparisons."
+        )
     print(f"\nFiles: {enter_outcome(ledger, tested)}")
     return not left
 
@@ -283,7 +286,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
 
 
 def _print_pareto(sweep: Sweep) -> None:
-    """Prints the trials that no other one beats in every objective."""
+    """Prints the Pareto set."""
     front, objectives = sweep.pareto_set, sweep.config.objectives
     table = tables.plain("trial", *map(str, objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:

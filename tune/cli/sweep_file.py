@@ -40,15 +40,15 @@ def flags_of(path: Path) -> dict[str, Any]:
 
     `file` has those that several flags may change.
 
-    The name and the record of a sweep.yaml are left out. UserError for names that are no field of a
-    sweep.
+    The name and the record of a sweep.yaml are left out. UserError for names that are not fields of
+    a sweep.
     """
     values = read_yaml(path)
     own = values.pop("record", None) is not None
     names = [name for name in _HINTS if name != "confirms"]
     if values.pop("confirms", None) is not None:
         raise UserError(
-            f"{path} is a confirmation's; confirm the sweep again: dynamos-sweep confirm."
+            f"{path} belongs to a confirmation; run dynamos-sweep confirm on its sweep again."
         )
     for name in values:
         if name not in names:

@@ -70,9 +70,9 @@ def say(text: str, indent: str = "") -> None:
 
 
 def asked(question: str) -> bool:
-    """Whether the user at the terminal answers yes; UserError without a terminal."""
+    """True if the user at the terminal answers yes; UserError without a terminal."""
     if not sys.stdin.isatty():
-        raise UserError("nobody is here to be asked; say --yes to go ahead.")
+        raise UserError("cannot ask, because this is not a terminal; use --yes.")
     try:
         return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
     except EOFError:
@@ -229,8 +229,8 @@ def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[
     """Prints the configuration of a new sweep, as YAML, and its first suggestions."""
     print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
     say(
-        f"All is well: {config['name']} would try {count(trials, 'trial')}, these first. Nothing "
-        "was written."
+        f"The settings are valid. {config['name']} would run {count(trials, 'trial')}, these "
+        "first. Nothing was written."
     )
     print_rows(
         ["trial", "source", "parameters"],

@@ -1,4 +1,4 @@
-"""Limits that outlast a session: a sweep that has reached one goes on only with another value."""
+"""Limits that outlast a session: a sweep that has reached one continues only with another value."""
 
 from collections.abc import Callable
 

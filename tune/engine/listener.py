@@ -19,7 +19,7 @@ class Listener(Protocol):
         """Takes the start of the trials; `slots` returns how many run at a time at the moment."""
 
     def note(self, text: str) -> None:
-        """Takes the activity beside the trials, until the next note."""
+        """Receives a description of the present activity."""
 
     def say(self, line: str) -> None:
         """Takes a line of text for the user."""

@@ -1,4 +1,4 @@
-"""Logs that print no traceback if a disk is full or a store is away."""
+"""Logs that print no traceback if a disk is full or a store is unreachable."""
 
 import logging
 from contextlib import suppress

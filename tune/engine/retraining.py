@@ -1,8 +1,7 @@
 """Confirmation: trains a sweep's choice and a baseline on fresh seeds and tests each once.
 
-A confirmation is itself a sweep beside the one it confirms, NAME-confirm-1: its trials are the
-configurations, its seeds the fresh ones. So it runs, resumes, stops and is mirrored as every sweep
-is.
+A confirmation is itself a sweep, NAME-confirm-1: its trials are the configurations, its seeds are
+fresh. So it runs, resumes, stops and is mirrored like every sweep.
 """
 
 import dataclasses
@@ -52,15 +51,15 @@ def confirmation(
     """The confirmation of a sweep with these arguments: the existing one, else a new one.
 
     Args:
-        ledger: the sweep's.
+        ledger: the ledger of the sweep.
         seeds: number of fresh seeds of each configuration, which neither the sweep, nor another
             confirmation, nor an earlier sweep of its warm start has used.
         top: number of configurations of the sweep, the chosen one among them.
         choice: rule for the first of them; the others follow by rank.
-        baseline: a file of TrainConfig fields, or PRESET for that of stream and buffer; None for
-            the sweep's trial 0.
+        baseline: a file of TrainConfig fields, or PRESET for the preset of stream and buffer;
+            None for the sweep's trial 0.
         session: SweepConfig's fields for the resources.
-        address: the cluster to run on; None for this machine alone.
+        address: the cluster to run on; None for this machine only.
     """
     config = ledger.config
     if config.confirms is not None:
@@ -70,8 +69,8 @@ def confirmation(
             raise UserError(f"{flag} {value} is out of range; it must be at least 1.")
     if ledger.driver is not None and not ledger.driver_gone:
         raise UserError(
-            f"the sweep {config.name!r} is running ({ledger.driver}), and may yet find better; "
-            f"wait for it, or stop it: {ledger.command('stop')}"
+            f"the sweep {config.name!r} is running ({ledger.driver}), and may still improve; "
+            f"wait for its end, or stop it: {ledger.command('stop')}"
         )
     fresh = {"evaluate_on": "test", "seed": max(_used_seeds(ledger)) + 1}
     base, what = _baseline(config, baseline)
@@ -90,10 +89,10 @@ def confirmation(
     for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
-            # one that was deleted has looked at test images: its name is not used again
+            # a deleted confirmation used test images, so its name is not reused
             if name in ledger.looks:
                 continue
-            with suppress(NameTaken):  # by another `confirm`, which may mean the same
+            with suppress(NameTaken):  # by another `confirm`, perhaps of the same request
                 there = create_sweep(
                     ledger.folder.parent,
                     dataclasses.replace(wanted, name=name),
@@ -185,7 +184,7 @@ def _unlimited() -> dict[str, None]:
 
 
 def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
-    """Whether a confirmation tests the same configurations and baseline with as many seeds."""
+    """True if a confirmation tests the same configurations and baseline with as many seeds."""
     if there.confirms != wanted.confirms:
         return False
     own, other = there.to_dict(), wanted.to_dict()
@@ -223,5 +222,5 @@ def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str
         if name not in searched and value != getattr(own, name)
     ]
     return baseline, what + (
-        f", which has what no trial of the sweep had: {'; '.join(other)}" if other else ""
+        f", with fields that differ from every trial: {'; '.join(other)}" if other else ""
     )

@@ -32,7 +32,7 @@ class LedgerScheduler(FIFOScheduler):
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Makes Ray keep as many workers as trials ever ran at a time, for those that follow."""
         # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is
-        # for a free place. A new worker costs 2 to 14 s of imports.
+        # for a free slot. A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory
         live = sum(
             other.placement_group_factory == held for other in tune_controller.get_live_trials()

@@ -23,16 +23,16 @@ from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
 from tune.machines.places import Place, Places
 
 Listener = Callable[[TrialRecord], None]
-LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is no accident
-POLL_SECONDS = 0.5  # between two looks in the ledger for a request to stop
+LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is not chance
+POLL_SECONDS = 0.5  # between two reads of the ledger for a request to stop
 
 
 class LedgerSearcher(Searcher):
     """Suggests the ledger's next trial when a slot is free, never ahead of it.
 
     Attributes:
-        over: the reason why no trial starts and running ones are put back; None while the sweep
-            goes on.
+        over: reason why no trial starts and running trials are interrupted; None while the
+            sweep continues.
         failure: the error of ledger or machine that ended the session, or None.
     """
 
@@ -78,7 +78,7 @@ class LedgerSearcher(Searcher):
         """Does nothing: all state is in the ledger."""
 
     def poll(self) -> bool:
-        """Whether the session is over: budget spent, target reached or stop requested."""
+        """True if the session is over: budget spent, target reached or stop requested."""
         if self.over is None and time.monotonic() >= self._deadline:
             self.over = "the time budget is spent"
         if self.over is None and time.monotonic() - self._polled >= POLL_SECONDS:
@@ -122,7 +122,7 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
-        """Enters the start of a trial's training, or its results; returns whether to prune it."""
+        """Enters the start of a trial's training, or its results; returns True to prune it."""
         with self._guarded():
             record, place = self._running[trial_id]
             number = record.number
@@ -150,7 +150,7 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Ends the trial in the ledger, or puts it back if it lost its worker or node."""
+        """Ends the trial in the ledger, or interrupts it if it lost its worker or node."""
         with self._guarded():
             started, place = self._running.pop(trial_id)
             report = (
@@ -162,8 +162,8 @@ class LedgerSearcher(Searcher):
                 self._lost_in_a_row += 1
                 if self._lost_in_a_row >= 2 * self._places.count() + LOST_IN_A_ROW:
                     self.failure = self.failure or RunError(
-                        f"{self._lost_in_a_row} workers were lost one after another and none did "
-                        f"anything; {self._ledger.folder / 'sweep.log'} says why"
+                        f"{self._lost_in_a_row} workers were lost in a row without any result; see "
+                        f"{self._ledger.folder / 'sweep.log'}"
                     )
                     self.over = "no worker lives"
                     self._put_back(started.number)
@@ -191,18 +191,18 @@ class LedgerSearcher(Searcher):
                 self.failure = self.failure or RunError(
                     f"trial {started.number}: {report['reason']}"
                 )
-                self.over = "its machine cannot go on with it"
+                self.over = "its machine cannot continue it"
             elif result is None and self.over is None:  # it waited for a node that has left
                 self._put_back(started.number)
                 return
             self._end(started.number, report)
 
     def stranded(self, trial_id: str) -> bool:
-        """Whether a trial that has not started waits for a node that has left."""
+        """True if a trial that has not started waits for a node that has left."""
         return trial_id in self._running and self._places.gone(self._running[trial_id][1])
 
     def interrupt(self) -> None:
-        """Puts running trials back, for a later driver to go on with."""
+        """Interrupts running trials, so that a later driver resumes them."""
         with self._guarded():
             ended: dict[int, dt.datetime | None] = {
                 record.number: None for record, _ in self._running.values()
@@ -231,9 +231,9 @@ class LedgerSearcher(Searcher):
         )
 
     def _put_back(self, number: int, lost: bool = False) -> None:
-        """Puts a trial back, to be asked for again, in its batch if any.
+        """Makes a trial WAITING again, in its batch if it has one.
 
-        It goes on from its checkpoints.
+        It continues from its checkpoints.
         """
         self._ledger.interrupt(number, lost=lost)
         self._batch_left += self._config.deterministic_order

@@ -54,7 +54,7 @@ def create_sweep(
     `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the
     fit.
     """
-    # before the images are looked at, which takes seconds
+    # before the images are read, which takes seconds
     Ledger.refuse_taken(storage, config.name)
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
 
@@ -74,7 +74,7 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
 
 
 def check_images(ledger: Ledger) -> None:
-    """Raises UserError if a sweep's images are missing or differ from those that it began with."""
+    """Raises UserError if a sweep's images are missing or differ from those at its start."""
     base = ledger.config.base
     if base.data_path is None:  # embedded
         return
@@ -82,8 +82,8 @@ def check_images(ledger: Ledger) -> None:
         apart(moved_images, base, ledger.record)
     except UserError as error:
         raise UserError(
-            f"{error} Nothing was begun. Say with --data-path where the images of "
-            f"{ledger.config.name} are now."
+            f"{error} Nothing was started. Give the present folder of the images of "
+            f"{ledger.config.name} with --data-path."
         ) from None
 
 
@@ -101,7 +101,7 @@ def run_sweep(
     The trials whose numbers are in `again` run once more. `listener` receives the events.
 
     It runs on the cluster at an address (cluster.py), else on a private Ray on this machine. A
-    first SIGINT or SIGTERM ends it: running trials are put back for `resume`, the views are
+    first SIGINT or SIGTERM ends it: running trials are interrupted for `resume`, the views are
     written. KeyboardInterrupt if the signal comes before Ray is ready, or if a second one comes.
     """
     config, listener = ledger.config, listener or Silent()
@@ -116,7 +116,7 @@ def run_sweep(
             "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
             "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
             "RAY_AIR_NEW_OUTPUT": "0",
-            # Ray's snapshots serve a restore that is never used, and each holds all trials so far.
+            # Ray's snapshots are for a restore that is never used; each holds all trials so far.
             "TUNE_GLOBAL_CHECKPOINT_S": "inf",
             # A stopped trial has saved its whole tasks, and trains the interrupted one again.
             "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
@@ -132,7 +132,7 @@ def run_sweep(
         listener,
         _log_file(ledger.folder / "sweep.log"),
         connected(address, here) as nodes,
-        # For Ray's files, which serve a restore that is never used; trials on other nodes do
+        # For Ray's files, which are for a restore that is never used; trials on other nodes work
         # without them.
         TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
         # again: where it joins a cluster, Ray's core puts a handler of its own in place
@@ -172,7 +172,7 @@ def run_sweep(
     # else `resume` comes next, and repairs it
     if mirror.error is not None and searcher.failure is None:
         log.warning(
-            "MLflow is behind the ledger: %s. Once it answers again: %s",
+            "MLflow lags behind the ledger: %s. When it answers again, run: %s",
             mirror.error,
             ledger.command("sync"),
         )
@@ -190,20 +190,20 @@ def _pack(
     interrupted: threading.Event,
 ) -> None:
     """Measures and reports the number of trials that each kind of GPU takes."""
-    listener.note("measuring how many trials a GPU takes")
+    listener.note("measuring how many trials per GPU are fastest")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
     for kind, node in sorted(of_kind.items()):
         found = measure(config, node, images, interrupted.is_set)
         places.pack(kind or None, best_packing(found))
         rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
         listener.say(
-            f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; steps a "
-            f"second of all together, by trials: {rates}"
+            f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; total "
+            f"steps per second, by number of trials: {rates}"
         )
 
 
 def _told(failure: Exception, ledger: Ledger) -> DynamosError:
-    """The error that ended a session, in one line that says how to go on."""
+    """The error that ended a session, in one line, with the command that continues the sweep."""
     if isinstance(failure, LeaseLost) or (
         isinstance(failure, DynamosError) and not isinstance(failure, RunError)
     ):
@@ -212,17 +212,18 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
     if not isinstance(failure, DynamosError):
         said = unusable(failure)
     return RunError(
-        f"{said.rstrip('.')}. What was reported is safe; go on with: {ledger.command('resume')}"
+        f"{said.rstrip('.')}. All reported results are safe; continue with: "
+        f"{ledger.command('resume')}"
     )
 
 
 @contextmanager
 def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
-    """Makes errors of the ledger's storage, and interruptions, say how to go on."""
+    """Adds the command that continues the sweep to errors of the storage and interruptions."""
     try:
         yield
     except KeyboardInterrupt:
-        raise KeyboardInterrupt(f"go on with: {ledger.command('resume')}") from None
+        raise KeyboardInterrupt(f"continue with: {ledger.command('resume')}") from None
     except DATABASE_ERRORS as error:
         raise _told(error, ledger) from error
 
@@ -278,10 +279,10 @@ def _tuner(
             storage_path=rays,
             verbose=0,
             stop=Stop(),
-            # A trial that lost its worker is put back in the ledger, and has a new attempt as soon
-            # as a node has room.
+            # A trial that lost its worker is interrupted in the ledger, and gets a new attempt as
+            # soon as a node has room.
             failure_config=ray.tune.FailureConfig(max_failures=0),
-            # The trial saves itself at every task border; setup() goes on from there.
+            # The trial saves itself after every task; setup() continues from there.
             checkpoint_config=ray.tune.CheckpointConfig(
                 checkpoint_frequency=0, checkpoint_at_end=False
             ),

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
 
 # The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...],
 # "state", "reason", "node": its id}. The first report of an attempt has no results and says that
-# training begins: "began". The state is a trial's, None while it goes on, PUT_BACK where the
-# machine is at fault and not the trial, or OUT_OF_MEMORY.
+# training begins: "began". The state is a trial's, None while it continues, PUT_BACK if the
+# machine failed, not the trial, or OUT_OF_MEMORY.
 REPORT = "report"
 PUT_BACK = "PUT_BACK"
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
@@ -51,8 +51,8 @@ class StopRequested(Exception):
 class SweepTrial(ray.tune.Trainable):
     """A trial: trains its seeds in lockstep, task by task, in the first of its folders, as seed-S.
 
-    It goes on from the newest checkpoints in its folders. Its configuration, as the searcher gives
-    it: {"number", "attempt", "folders": JSON of those of its attempts, the newest first, "changes":
+    It continues from the newest checkpoints in its folders. The searcher gives its configuration:
+    {"number", "attempt", "folders": JSON of its attempts' folders, the newest first, "changes":
     JSON of the fields that differ from the base, "place": JSON of the Place that it holds}. Ray
     keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more. Errors
     of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
@@ -101,7 +101,7 @@ class SweepTrial(ray.tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes over the next trial; the images stay loaded, everything else is made anew."""
+        """Takes over the next trial; the images stay loaded, everything else is made again."""
         self._log.close()
         self._begin(new_config)
         return True
@@ -127,7 +127,7 @@ class SweepTrial(ray.tune.Trainable):
         except StopRequested:
             state, reason = "PRUNED", STOPPED
         except Exception as error:
-            # a bug or a full disk: the sweep goes on, the ledger says why this trial did not
+            # a bug or a full disk: the sweep continues, the ledger has the reason of this trial
             if isinstance(error, OSError) and not isinstance(self._attempt, Path):
                 raise  # the store's: another worker may reach it
             state, reason = self._failure(error)
@@ -277,7 +277,7 @@ class SweepTrial(ray.tune.Trainable):
                 raise
             error = other
         if _no_room(error):
-            return PUT_BACK, f"no room to write in {self._attempt}: {error}"
+            return PUT_BACK, f"no disk space left in {self._attempt}: {error}"
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         said = f"{kind}{error} ({self._attempt / 'traceback.txt'})"
         return (OUT_OF_MEMORY, f"out of memory: {said}") if lacks_memory(error) else ("FAIL", said)
@@ -306,5 +306,5 @@ def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
 
 
 def _no_room(error: Exception) -> bool:
-    """Whether a disk is full."""
+    """True if a disk is full."""
     return isinstance(error, OSError) and error.errno in _NO_SPACE

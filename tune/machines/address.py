@@ -4,5 +4,5 @@ JOB_SERVER = "http://127.0.0.1:8265"  # Ray's default
 
 
 def is_server(address: object) -> bool:
-    """Whether an address is a job server's, not that of the cluster itself."""
+    """True if an address belongs to a job server, not to the cluster itself."""
     return str(address).startswith(("http://", "https://"))

@@ -34,7 +34,7 @@ def cluster_address(given: str | None) -> str | None:
     """
     address = given or os.environ.get("RAY_ADDRESS") or None
     name = "--address" if given else "RAY_ADDRESS"
-    hint = "" if given else " Unset the variable to run on this machine alone."
+    hint = "" if given else " Unset the variable to run only on this machine."
     if address is not None and "://" in address:
         raise UserError(
             f"{name} {address}: a driver connects to auto or HOST:PORT, from a machine of the "
@@ -88,13 +88,13 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
         # /tmp is short
         name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)
         raise UserError(
-            f"{name} {os.environ[name]}: Ray keeps sockets in there, and their paths would be "
-            "longer than the system allows. Name a shorter folder, for instance RAY_TMPDIR=/tmp."
+            f"{name} {os.environ[name]}: Ray puts sockets into this folder, and their paths "
+            "would be too long. Use a shorter path, for instance RAY_TMPDIR=/tmp."
         ) from None
     except Exception as error:  # on a busy machine Ray raises a plain Exception
         raise RunError(
             f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was "
-            "begun; on a machine that is busy, try again."
+            "started. If the machine is busy, try again."
         ) from error
     token = Path.home() / ".ray" / "auth_token"
     if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it readable by all
@@ -119,7 +119,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         found = ray_names.head_address() if address == "auto" else address
         if wants_a_token(found):
             let_in()
-        else:  # such a cluster takes a driver that demands a token for dead, and its actors too
+        else:  # such a cluster treats a driver that demands a token as dead, and its actors too
             ray_names.send_no_token()
         ray.init(address=found, runtime_env=ours, **quiet)
     except (
@@ -143,7 +143,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def wants_a_token(address: str) -> bool:
-    """Whether a cluster demands its token; RpcError if no cluster answers."""
+    """True if a cluster demands its token; RpcError if no cluster answers."""
     # no request is sent: it would need the cluster's certificates
     if os.environ.get("RAY_USE_TLS") == "1":
         return True
@@ -177,9 +177,9 @@ def check_token() -> None:
         ray_names.check_token()
     except ray.exceptions.AuthenticationError:
         raise UserError(
-            f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is not there, "
-            "cannot be read or is empty. Name the one that holds the token, or unset the variable: "
-            "without it Ray takes ~/.ray/auth_token, and makes that where it starts."
+            f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is missing, "
+            "unreadable or empty. Name the file with the token, or unset the variable: without it "
+            "Ray uses ~/.ray/auth_token, and creates it when it starts."
         ) from None
 
 
@@ -200,7 +200,7 @@ class _Nodes:
 
     def __init__(self) -> None:
         self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
-        self.over = False  # whether Ray is shutting down
+        self.over = False  # True if Ray is shutting down
 
     def __call__(self) -> list[Node]:
         if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
@@ -208,7 +208,7 @@ class _Nodes:
             try:
                 entries = ray_names.node_entries()
             except ray.exceptions.RayError as error:
-                # the head is away: the last list holds until it answers
+                # the head is unreachable: the last list is used until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
             self._nodes = [_node(entry) for entry in entries]

@@ -1,4 +1,4 @@
-"""Commands that run on a cluster through Ray Jobs; the machine that sent them may go away."""
+"""Commands that run on a cluster through Ray Jobs; the sending machine is not needed afterwards."""
 
 import asyncio
 import logging
@@ -143,8 +143,8 @@ class Jobs:
             yield
         except ray.exceptions.AuthenticationError:
             raise RunError(
-                f"the job server at {self._address} does not let you in: it wants the cluster's "
-                "token; name the file that holds it in RAY_AUTH_TOKEN_PATH."
+                f"the job server at {self._address} refused access: it needs the cluster's "
+                "token. Set RAY_AUTH_TOKEN_PATH to the token's file."
             ) from None
         except (ConnectionError, RuntimeError, ValueError, OSError) as failure:
             said = str(failure).strip().splitlines() or [type(failure).__name__]

@@ -1,4 +1,4 @@
-"""Number of trials on a GPU: measured on one node of each kind before a session's first trial.
+"""Packing of trials on a GPU: measured on one node of each kind before a session's first trial.
 
 All trials of a sweep train equally many steps, so the packing with the most steps a second has the
 most trials an hour.
@@ -46,7 +46,7 @@ class _Probe:
         self.train(1.0)
 
     def train(self, seconds: float) -> float:
-        """Trains for so many seconds and returns the steps a second."""
+        """Trains for `seconds` and returns the steps per second."""
         from dynamos.trainer import Trainer
 
         self._until, self._steps, began = time.monotonic() + seconds, 0, time.monotonic()
@@ -78,8 +78,8 @@ def measure(
 ) -> dict[int, float]:
     """Steps a second of all trials on a node's GPU together, by the number of trials.
 
-    Packings that do not fit its memory or its CPUs are left out, and so are those after an
-    interrupt. RunError if not even one trial trains.
+    Packings that do not fit its memory or its CPUs are left out, and so are all packings after
+    an interrupt. RunError if not even one trial trains.
     """
     found = dict[int, float]()
     shared = ray.put(images)

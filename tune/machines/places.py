@@ -1,4 +1,4 @@
-"""Places of trials: how many each node holds, and the share of a GPU of each."""
+"""Slots of trials: their number on each node, and the share of a GPU of each."""
 
 import math
 from collections import Counter
@@ -30,7 +30,7 @@ class Place:
 
 
 class Places:
-    """The places of a session, as nodes come and go.
+    """The slots of a session, as nodes come and go.
 
     While all nodes are packed alike, Ray chooses a trial's node. Once they are not, each trial is
     given its node.
@@ -56,7 +56,7 @@ class Places:
         return fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node))
 
     def free(self, taken: Iterable[Place]) -> Place | None:
-        """A place for one more trial beside those taken; None if all are taken."""
+        """A free slot; None if all are taken."""
         places, nodes = list(taken), self._nodes()
         if len(places) >= self._count(nodes):
             return None
@@ -70,7 +70,7 @@ class Places:
         return Place(cpus, self.gpus(node), node.id) if left[node] > 0 else None
 
     def gone(self, place: Place) -> bool:
-        """Whether the node of a place has left, so that no trial can start on it."""
+        """True if the node of a slot has left, so that no trial can start on it."""
         return place.node is not None and place.node not in {node.id for node in self._nodes()}
 
     def gpus(self, node: Node) -> float:
@@ -78,7 +78,7 @@ class Places:
         return self._of_node.get(node.id, self._of_kind.get(node.kind, self._config.gpus_per_trial))
 
     def pack(self, kind: str | None, trials: int) -> None:
-        """Puts so many trials on each GPU of a kind, on present and on future nodes."""
+        """Sets the number of trials on each GPU of a kind, on present and on future nodes."""
         self._of_kind[kind] = 1 / trials
         self.packings += 1
 
@@ -99,7 +99,7 @@ class Places:
 
 
 def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) -> int:
-    """Number of trials that a node with so many CPUs and GPUs holds at a time."""
+    """Number of trials that a node with these CPUs and GPUs holds at a time."""
     fits = math.inf
     for there, wanted, whole in (
         (cpus, cpus_per_trial, False),
@@ -120,8 +120,7 @@ def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
     ):
         if wanted > most:
             raise UserError(
-                f"--{kind}-per-trial {wanted:g} is more than there is: {most:g}"
-                f"{' on any one node' if len(nodes) > 1 else ''}."
+                f"--{kind}-per-trial {wanted:g} is too many: the largest node has {most:g}."
             )
     if not any(fit(n.cpus, n.gpus, config.cpus_per_trial, config.gpus_per_trial) for n in nodes):
         raise UserError(

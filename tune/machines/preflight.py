@@ -1,4 +1,4 @@
-"""Checks of every node before a sweep begins: resources, versions, storage, data."""
+"""Checks of every node before a sweep starts: resources, versions, storage, data."""
 
 import datetime as dt
 import hashlib
@@ -75,7 +75,7 @@ def preflight(
     """
     console = Console(stderr=True)
     with (
-        console.status("looking at the cluster") as status,
+        console.status("checking the cluster") as status,
         connected(address, this_machine(config)) as list_nodes,
     ):
         nodes = list_nodes()
@@ -94,8 +94,8 @@ def preflight(
     answer = None if config.tracking_uri is None else reachable(config.tracking_uri)
     if answer is not None:
         console.print(
-            f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs all the "
-            "same, and dynamos-sweep sync makes up for it.",
+            f"MLflow at {config.tracking_uri} does not answer ({answer}); the sweep runs "
+            "anyway; run dynamos-sweep sync later.",
             soft_wrap=True,
             highlight=False,
         )
@@ -110,7 +110,7 @@ def preflight(
 def versions() -> dict[str, str]:
     """The version of everything in SAME in this process.
 
-    That of our code is a hash of its files.
+    The version of our code is a hash of its files.
     """
     known = {
         "python": platform.python_version(),
@@ -156,14 +156,13 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
             "writes and reads: a shared folder or an object store's URL."
         )
     if report.data != own["data"]:
-        found.append(
-            f"{host} did not get the images as the driver has them: {report.data}, not "
-            f"{own['data']}."
-        )
+        found.append(f"{host} has other images than the driver: {report.data}, not {own['data']}.")
     if abs(report.clock) > CLOCK_SECONDS:
         found.append(f"{host}'s clock is {report.clock:+.0f} s off: synchronise it (NTP).")
     if report.free_bytes < FREE_BYTES:
-        found.append(f"{host} has {report.free_bytes / 1e9:.1f} GB of disk left: make room.")
+        found.append(
+            f"{host} has only {report.free_bytes / 1e9:.1f} GB of disk left: free some space."
+        )
     return found
 
 
@@ -175,8 +174,8 @@ def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
         kind = file_system(place) if isinstance(place, Path) else ""
         if kind.startswith(NETWORK_FILE_SYSTEMS):
             return [
-                f"{place} is on a network file system ({kind}), on which an SQLite ledger is not "
-                "safe: give a --ledger-url of another database, or a file on a disk of this "
+                f"{place} is on a network file system ({kind}), where an SQLite ledger is not "
+                "safe: use --ledger-url with another database, or with a file on a disk of this "
                 "machine."
             ]
     if config.ledger_url is None:
@@ -254,7 +253,7 @@ def _reports(
                 silent.append(f"{node.host} does not answer: {why}.")
                 continue
             if said["storage"] is None and not _read(probe / node.id, node.id):
-                said["storage"] = f"what it writes in {storage} is not there for the driver"
+                said["storage"] = f"files that it writes to {storage} are not visible to the driver"
             found.append(NodeReport(node, clock=clock, **said))
     finally:
         for path in [*probe.iterdir()]:
@@ -286,7 +285,7 @@ def _read(path: AnyPath, text: str) -> bool:
 
 
 def _free(probe: AnyPath) -> float:
-    """Free bytes on the disk of the storage, or of temporary files if it is no folder here."""
+    """Free bytes on the disk of the storage, or of temporary files if it is not a folder here."""
     place = (
         probe.parent if isinstance(probe, Path) and probe.parent.exists() else tempfile.gettempdir()
     )

@@ -1,6 +1,6 @@
-"""Facts about data and machine that a sweep needs before it begins, read in a separate process.
+"""Facts about data and machine that a sweep needs before it starts, read in a separate process.
 
-The driver lives as long as the sweep and has no use for torch, which would double its memory.
+The driver lives as long as the sweep and does not use torch, which would double its memory.
 """
 
 import itertools
@@ -43,7 +43,7 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
 
 
 def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
-    """The record in sweep.yaml beside the configuration; UserError if the base's data is missing.
+    """The record in sweep.yaml, without the configuration; UserError if the base's data is missing.
 
     UserError also, if trials train `here`, for a device that this machine lacks, and for values of
     a sweep's points and space with which no trial could train on these images.
@@ -85,8 +85,8 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
         if hashes.get(name) not in (None, found):
             where = "" if base.data_path is None else f" under data_path {base.data_path}"
             return (
-                f"the images of {base.dataset}{where} are not those that the sweep began with: "
-                f"{name} {found}, not {hashes[name]}."
+                f"the images of {base.dataset}{where} differ from those that the sweep started "
+                f"with: {name} {found}, not {hashes[name]}."
             )
     return None
 
@@ -117,7 +117,7 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
             ]
             if None not in reasons:
                 raise UserError(
-                    f"the space {sweep.space.name} has {name} {value}, which cannot train: "
+                    f"the space {sweep.space.name} has {name} {value}, which cannot be trained: "
                     f"{reasons[0]}"
                 )
 

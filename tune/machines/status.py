@@ -5,13 +5,15 @@ import os
 from contextlib import suppress
 from typing import Any
 
-ASKED_FOR = "DYNAMOS_STATUS"  # environment variable of a driver whose starter reads such lines
+ASKED_FOR = (
+    "DYNAMOS_STATUS"  # environment variable of a driver whose parent process reads these lines
+)
 _MARK = "dynamos-sweep-status: "
 BEGAN = {"began": True}
 
 
 def tell(state: dict[str, Any]) -> None:
-    """Prints a state if the starter asks for it."""
+    """Prints a state if the parent process asks for it."""
     if os.environ.get(ASKED_FOR):
         with suppress(OSError):  # a full disk ends no sweep
             print(_MARK + json.dumps(state), flush=True)
@@ -23,12 +25,12 @@ def tell_error(text: str) -> None:
 
 
 def began(output: str) -> bool:
-    """Whether a driver's first trials have started."""
+    """True if a driver's first trials have started."""
     return BEGAN in _told(output)
 
 
 def error(output: str) -> str | None:
-    """The reason why a driver ended on purpose; None if it did not, or not yet."""
+    """The reason why a driver ended on purpose; None if it did not."""
     return next((state["error"] for state in reversed(_told(output)) if "error" in state), None)
 
 

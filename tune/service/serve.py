@@ -35,8 +35,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         "--host",
         default="127.0.0.1",
         metavar="H",
-        help="address to listen on; one that other "
-        f"machines reach needs a token, in --token-file or {TOKEN} (default: %(default)s)",
+        help="address to listen on; an address that other "
+        f"machines can reach needs a token, in --token-file or {TOKEN} (default: %(default)s)",
     )
     parser.add_argument(
         "--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)"
@@ -51,13 +51,13 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         "--address",
         metavar="A",
         help="cluster on which sweeps run: its job server, http://HOST:8265, "
-        "or auto or HOST:PORT from one of its machines (default: this machine alone)",
+        "or auto or HOST:PORT from one of its machines (default: only this machine)",
     )
     parser.add_argument(
         "--token-file",
         metavar="FILE",
-        help="file that holds the token that every request for data "
-        f"has to show (default: the variable {TOKEN}, or none)",
+        help="file with the token that every request for data must "
+        f"send (default: the variable {TOKEN}, or none)",
     )
     parser.add_argument(
         "--data-path",
@@ -78,12 +78,12 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM. Sweeps go on without it."""
+    """Serves until SIGINT or SIGTERM. Sweeps continue without it."""
     token = _token(arguments.token_file)
     if token is None and not is_local(arguments.host):
         raise UserError(
-            f"--host {arguments.host}: other machines reach it, so it needs a token: --token-file "
-            f"FILE, or the variable {TOKEN}."
+            f"--host {arguments.host}: other machines can reach it, so it needs a token: "
+            f"--token-file FILE, or the variable {TOKEN}."
         )
     storage = any_path(arguments.storage)
     uri = tracking_uri(arguments.tracking_uri)
@@ -127,7 +127,7 @@ def serve(arguments: argparse.Namespace) -> int:
     host, port = listening.getsockname()[:2]
     print(
         f"Dynamos sweeps at http://{f'[{host}]' if ':' in host else host}:{port} ({storage}"
-        f"{', with a token' if token else ''}); end it with Ctrl+C, sweeps go on",
+        f"{', with a token' if token else ''}); press Ctrl+C to end it; sweeps continue",
         flush=True,
     )
     # uvicorn raises again what ended it, and that would be a traceback
@@ -152,7 +152,7 @@ def _token(file: str | None) -> str | None:
     token = given.strip()
     if len(token) < _LEAST_TOKEN or not token.isascii() or any(c.isspace() for c in token):
         raise UserError(
-            f"{where} holds no token: it must be one word of {_LEAST_TOKEN} or more ASCII "
+            f"{where} contains no token: a token is one word of {_LEAST_TOKEN} or more ASCII "
             "characters, for instance of `openssl rand -hex 32`."
         )
     return token

@@ -17,7 +17,7 @@ from results.ledger.ledger import Ledger
 from tune.tracking.mirror import Mirror
 from tune.tracking.store import error_line
 
-LOOK_SECONDS = 1.0  # between two looks at the ledger
+LOOK_SECONDS = 1.0  # between two reads of the ledger
 FIRST_PAUSE_SECONDS, LAST_PAUSE_SECONDS = 2.0, 30.0  # before another attempt, growing
 CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 
@@ -55,7 +55,7 @@ class LiveMirror:
     def close(self, patience_seconds: float = 20) -> None:
         """Sends the rest, compares everything and ends the process.
 
-        Gives up after so long without an answer.
+        Gives up after `patience_seconds` without an answer.
         """
         closed_at = time.monotonic()
         with suppress(OSError):  # it has died
@@ -80,7 +80,7 @@ class LiveMirror:
 def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
     """Mirrors a sweep until the driver announces the end or is gone.
 
-    It begins with a whole comparison, then sends each trial that changes. After a failure it tries
+    It starts with a whole comparison, then sends each trial that changes. After a failure it tries
     again with a whole comparison, which catches up; and it ends with one.
 
     Args:
@@ -137,7 +137,7 @@ class _Driver:
                 self._pipe.send(error)
 
     def told(self, seconds: float) -> float | None:
-        """Waits so long for the time at which to give up; None if the driver sends none."""
+        """Waits for the time at which to give up; None if the driver sends none."""
         with _gone_at_its_end():
             return self._pipe.recv() if self._pipe.poll(seconds) else None
 

@@ -1,7 +1,8 @@
 """MLflow runs, made to agree with the ledger: one parent run per sweep, one child run per trial.
 
-The tags of a run record the results already sent. So one comparison serves a live sweep, a resumed
-one and repair: it looks the sweep's runs up, and sends everything in the ledger that they lack.
+The tags of a run record the results already sent. So one comparison is enough for a live sweep, a
+resumed one and repair: it finds the sweep's runs, and sends everything in the ledger that they
+lack.
 """
 
 import hashlib
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's p
     from mlflow.entities import Metric, Run
 
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
-SWEEP_TAG = "dynamos.sweep_id"  # tells apart sweeps that had one name at different times
+SWEEP_TAG = "dynamos.sweep_id"  # distinguishes sweeps that had one name at different times
 ATTEMPT_TAG = "dynamos.attempt"
 # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
 RESULTS_TAG = "dynamos.results"
@@ -86,7 +87,7 @@ class Mirror:
         self._ledger, self._uri = ledger, uri
         self._name, self._sweep = ledger.config.name, str(ledger.record["id"])
         self._client, self._experiment = mlflow_client(uri, ledger.folder.parent)
-        self._runs: dict[str, _Run] | None = None  # by TAG; None before the first look
+        self._runs: dict[str, _Run] | None = None  # by TAG; None before the first request
         self._changed: set[str] = set()  # ids of the runs that this sync had to change
         self._sent: dict[int, tuple[Any, ...]] = {}  # by trial number, its _mark when it was sent
         self._answered_at = answered_at
@@ -100,7 +101,7 @@ class Mirror:
         With the runs of a confirmation, the run of the sweep that it confirms gets the outcome.
         """
         self._changed = set()
-        self._look()  # anew: a request that failed may have been carried out
+        self._look()  # again: a failed request may have succeeded
         sweep = Sweep.of(self._ledger)
         for trial in sweep.records:
             self.sync_trial(trial)
@@ -115,7 +116,7 @@ class Mirror:
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """Makes the sweep's run alone agree, if it exists, and leaves trials as they are.
+        """Makes only the sweep's run agree, if it exists, and leaves trials as they are.
 
         Returns the same number.
         """
@@ -133,7 +134,7 @@ class Mirror:
     def sync_trial(self, trial: TrialRecord) -> None:
         """Makes a trial's run agree with the ledger. Repeatable: nothing is sent twice.
 
-        An imported trial, or one that has not begun, has no run.
+        An imported trial, or one that has not started, has no run.
         """
         started = trial.started_at or trial.ended_at
         if trial.imported or started is None:
@@ -357,19 +358,19 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
         raise
     except Exception as error:  # whatever the store or the network raised
         raise RunError(
-            f"MLflow cannot be made to agree with {ledger.config.name}: {error_line(error)}"
+            f"MLflow cannot be synchronised with {ledger.config.name}: {error_line(error)}"
         ) from error
     return (
         f"MLflow agrees with {ledger.config.name}: {changed} runs were changed"
         if changed
-        else (f"MLflow agreed with {ledger.config.name} already")
+        else (f"MLflow already agreed with {ledger.config.name}")
     )
 
 
 def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
     """Deletes a sweep's runs on an MLflow server or store and returns their number.
 
-    RunError if it is away.
+    RunError if it does not answer.
 
     Unless `really`, it only counts them. MLflow keeps deleted runs until `mlflow gc`.
     """

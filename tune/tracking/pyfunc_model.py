@@ -22,7 +22,7 @@ IMAGES_AT_A_TIME = 250
 class GatedNetwork(PythonModel):
     """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
 
-    Floats lie in [0, 1]; uint8 pixels are those of the data set, up to `white`. Grey images may
+    Floats lie in [0, 1]; uint8 pixels are as in the data set, up to `white`. Grey images may
     have one channel.
     """
 
@@ -35,7 +35,7 @@ class GatedNetwork(PythonModel):
     def predict(  # type: ignore[no-untyped-def]
         self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None
     ) -> Any:
-        """The class and the logits of each image; MlflowException for input that is no images."""
+        """The class and the logits of each image; MlflowException for input that is not images."""
         images = self._images(model_input)
         with torch.inference_mode():
             logits = torch.cat(
@@ -52,18 +52,18 @@ class GatedNetwork(PythonModel):
         try:
             images = np.asarray(given)
         except ValueError:
-            self._refuse("lists of unequal lengths are no images")
+            self._refuse("lists of unequal lengths are not images")
         if images.dtype.kind != "f" and images.dtype != np.uint8:
             self._refuse(f"{type(given).__name__} of {images.dtype} is neither floats nor uint8")
         images = images[None] if images.ndim == 3 else images
         if images.ndim != 4 or images.shape[1] not in (1, 3) or 0 in images.shape:
-            self._refuse(f"an array of shape {np.shape(given)} is no images")
+            self._refuse(f"an array of shape {np.shape(given)} is not images")
         top = self.white if images.dtype == np.uint8 else 1
         least, most = images.min(), images.max()  # NaN where one value is
         if np.isnan(least):
-            self._refuse("NaN is no pixel")
+            self._refuse("NaN is not a pixel value")
         if not (least >= 0 and most <= top):
-            self._refuse(f"values from {least:g} to {most:g} lie beyond 0 to {top}")
+            self._refuse(f"values from {least:g} to {most:g} lie outside 0 to {top}")
         if images.dtype != np.uint8:
             images = images.astype(np.float32)
         return as_input(torch.from_numpy(np.ascontiguousarray(images)), top)
@@ -71,7 +71,7 @@ class GatedNetwork(PythonModel):
     def _refuse(self, why: str) -> NoReturn:
         raise MlflowException.invalid_parameter_value(
             f"{why}; this model takes images (N, 3, H, W) or (3, H, W): floats from 0 to 1, or "
-            f"uint8 from 0 to {self.white} as its data set has them."
+            f"uint8 from 0 to {self.white} as in its data set."
         )
 
 

@@ -1,4 +1,4 @@
-"""A sweep read back from an MLflow server, because its ledger is out of reach."""
+"""A sweep read back from an MLflow server, because its ledger cannot be reached."""
 
 import dataclasses
 import datetime as dt
@@ -56,8 +56,8 @@ def served_sweep(uri: str, name: str) -> Sweep:
             )
         if not any(file.path == "sweep.yaml" for file in client.list_artifacts(parent.info.run_id)):
             raise UserError(
-                f"{name!r} at {uri} has no sweep.yaml yet; make MLflow agree with its ledger, "
-                f"where that is: {command_line('dynamos-sweep', 'sync', name)}"
+                f"{name!r} at {uri} has no sweep.yaml yet; synchronise it on the machine of its "
+                f"ledger: {command_line('dynamos-sweep', 'sync', name)}"
             )
         with TemporaryDirectory() as folder:
             file = client.download_artifacts(parent.info.run_id, "sweep.yaml", folder)

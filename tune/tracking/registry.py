@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dynamos.network import ResNet
 
 CODE = Path(__file__).with_name("pyfunc_model.py")
-# Packages that the model's code imports, beside MLflow.
+# Packages that the model's code imports, in addition to MLflow.
 REQUIREMENTS = ("numpy", "pyyaml", "safetensors", "scikit-learn", "torch")
 
 
@@ -105,7 +105,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
         raise
     except Exception as error:  # whatever the store or the network raised
         raise RunError(
-            f"MLflow's registry at {uri} did not take the model: {error_line(error)}"
+            f"MLflow's registry at {uri} rejected the model: {error_line(error)}"
         ) from error
     return str(version)
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-RUN_TAG = "dynamos.run_id"  # tells runs apart, whatever their folders are called
+RUN_TAG = "dynamos.run_id"  # distinguishes runs, whatever their folders are called
 log = logging.getLogger(__name__)
 
 
@@ -37,13 +37,13 @@ class RunMirror(Recorder):
             uri: the server or store.
             flag: the flag or variable that holds the URI.
             folder: the run's folder.
-            about: entries of its config.yaml beside the configuration: `id`, `started` and `notes`.
+            about: further entries of its config.yaml: `id`, `started` and `notes`.
         """
         refuse_unusable(flag, uri)
         if "://" not in uri or uri.startswith("file:"):
             raise UserError(
-                f"{flag} {uri}: MLflow keeps no runs in a folder of files; write http://HOST:PORT "
-                "or sqlite:////WHOLE/PATH/mlflow.db."
+                f"{flag} {uri}: MLflow does not support a folder of files; use http://HOST:PORT "
+                "or sqlite:////ABSOLUTE/PATH/mlflow.db."
             )
         self._uri, self._folder, self._about = uri, folder.resolve(), dict(about)
         self._began_at = int(datetime.fromisoformat(self._about["started"]).timestamp() * 1000)
@@ -82,7 +82,7 @@ class RunMirror(Recorder):
             # whatever the store or the network raised: the run's folder has the facts
             if not self._failing:
                 log.warning(
-                    "MLflow lacks what this run has come to (%s); once it answers: %s",
+                    "MLflow lacks the latest results of this run (%s); when it answers, run: %s",
                     error_line(error),
                     command_line("dynamos", "--resume", self._folder),
                 )

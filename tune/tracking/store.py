@@ -33,8 +33,8 @@ _ENVIRONMENT = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # two lines for every run that ends, into the display
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A request fails soon and once. Repeated by MLflow it would take minutes, and a create_run
-    # whose answer was lost would make a second run; here another look comes before another attempt.
+    # A request fails quickly, without retries. These would take minutes, and a create_run whose
+    # answer was lost would make a second run; here another look comes before another attempt.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -54,7 +54,7 @@ def prepare() -> None:
     """Imports MLflow, and makes it fail soon and log nothing."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
-    import mlflow  # noqa: F401 (it sets the levels that are set anew here)
+    import mlflow  # noqa: F401 (it sets the levels that are set again here)
 
     # it logs tracebacks of errors that it also raises
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
@@ -107,7 +107,7 @@ def error_line(error: Exception) -> str:
 def make_store(uri: str) -> str:
     """The URI of the folder beside an SQLite store in which it keeps files.
 
-    A missing store is made: whole or not at all, however many processes do so at once.
+    A missing store is made: completely or not at all, however many processes do so at once.
     """
     path = Path(str(make_url(uri).database)).resolve()
     artifacts = path.with_name("mlartifacts").as_uri()
@@ -135,8 +135,8 @@ def make_store(uri: str) -> str:
 def _follow(path: Path, artifacts: str) -> None:
     """Updates the paths of files in an SQLite store whose folder was moved or copied.
 
-    MLflow writes whole paths into each experiment, run and model, and has no command that changes
-    them.
+    MLflow writes absolute paths into each experiment, run and model, and has no command that
+    changes them.
     """
     if not path.with_name("mlartifacts").is_dir():
         return

@@ -119,7 +119,7 @@ def test_a_stream_of_one_task_and_a_sweep_without_results_have_nothing_to_compar
         assert agreements(trials, "m", True) == []
     assert sentence([], 2, "none") == (
         "Rankings cannot be compared: there are no results after a task before the last (a stream "
-        "of one task never has any)."
+        "of one task has none)."
     )
 
 
@@ -137,7 +137,7 @@ def test_safe_from_the_second_task_on() -> None:
     assert sentence(MEASURED, 2, "none") == (
         "Pruning after 2 tasks would have been safe: from then on the ranking of the 14 finished "
         "trials correlated with the final one by at least 0.91 (Spearman; 0.70 is enough), and the "
-        "finally best was never below the median."
+        "finally best trial was never below the median."
     )
 
 
@@ -145,8 +145,8 @@ def test_unsafe_after_the_first_and_what_would_have_been_safe() -> None:
     assert sentence(MEASURED, 1, "none") == (
         "Pruning after 1 task would have been unsafe: from then on the ranking of the 14 finished "
         "trials correlated with the final one by as little as 0.00 (Spearman; 0.70 is enough), and "
-        "the finally best was below the median after task 1; a grace of 2 tasks would have been "
-        "safe."
+        "the finally best trial was below the median after task 1; a grace of 2 tasks would have "
+        "been safe."
     )
 
 
@@ -154,8 +154,8 @@ def test_with_a_pruner_it_says_that_pruned_trials_are_missing() -> None:
     text = sentence(MEASURED, 2, "median")
     assert text.startswith("Pruning after 2 tasks was safe: ")
     assert text.endswith(
-        " Only trials that were let finish are compared: among them the correlation tends to be "
-        "too low, and a good trial that was pruned is not seen."
+        " Only finished trials are compared. So the correlation tends to be too low, and good "
+        "trials that were pruned do not appear."
     )
 
 
@@ -177,7 +177,7 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
     # A later task counts as much as the first after grace, and no grace helps where the last one is
     # wrong.
     text = sentence([Agreement(1, 9, 0.9, True), Agreement(2, 9, 0.9, False)], 1, "none")
-    assert "unsafe" in text and "the finally best was below the median after task 2." in text
+    assert "unsafe" in text and "the finally best trial was below the median after task 2." in text
 
 
 @pytest.mark.parametrize(
@@ -190,17 +190,16 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
 def test_few_trials_tell_nothing(trials: int, words: str) -> None:
     found = [Agreement(t, trials, 1.0, True) for t in (1, 2)]
     assert (
-        sentence(found, 1, "none")
-        == f"Whether pruning after 1 task is safe here cannot be told: {words}"
+        sentence(found, 1, "none") == f"It is unknown whether pruning after 1 task is safe: {words}"
     )
-    assert "cannot be told" not in sentence(
+    assert "It is unknown" not in sentence(
         [Agreement(t, TRIALS_NEEDED, 1.0, True) for t in (1, 2)], 1, "none"
     )
 
 
 def test_equal_trials_tell_nothing() -> None:
     assert sentence([Agreement(1, 6, None, True)], 1, "none") == (
-        "Whether pruning after 1 task is safe here cannot be told: the 6 finished trials are all "
+        "It is unknown whether pruning after 1 task is safe: the 6 finished trials are all "
         "equal after a task."
     )
 
@@ -208,5 +207,5 @@ def test_equal_trials_tell_nothing() -> None:
 def test_a_grace_as_long_as_the_stream_prunes_nothing() -> None:
     assert (
         sentence(MEASURED, 5, "median")
-        == "With a grace of 5 tasks nothing can be pruned in a stream of 5 tasks."
+        == "With a grace of 5 tasks, no trial can be pruned in a stream of 5 tasks."
     )

@@ -198,7 +198,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "81.50 ± 2.12 (trial 1)" in page and "were measured on different images" in page
     assert "81.50 ± 2.12 (trial 1)" in said and "median" in said and "policy_penalty" in said
     assert (
-        "The best of a over the best of b: +6.00 on 2 shared seeds; standard deviation of the "
+        "The best of a compared with the best of b: +6.00 on 2 shared seeds; standard deviation "
+        "of the "
         "differences" in said
     )
     # 5 and 7: t = 6, 1 df
@@ -208,7 +209,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "after 2 trials" in capsys.readouterr().out
     for names, message in (
         (["a"], "name two or more"),
-        (["a", "a"], "each once"),
+        (["a", "a"], "different sweeps"),
         (["a", "z"], "unknown sweep 'z'"),
     ):
         assert main(["compare", *names, "--storage", str(tmp_path)]) == 2

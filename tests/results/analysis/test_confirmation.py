@@ -58,7 +58,7 @@ def test_one_seed_tells_nothing() -> None:
     assert (alone.mean, alone.spread, alone.half_width, alone.p_value) == (2, None, None, None)
     assert (
         alone.could_be_chance
-        and alone.chance("test_class_il") == "one seed cannot tell that from chance"
+        and alone.chance("test_class_il") == "one seed is not enough to rule out chance"
     )
     assert alone.shown("test_class_il") == "+2.00" and alone.shown_interval("test_class_il") == ""
 
@@ -81,7 +81,9 @@ def test_where_all_seeds_differ_alike_no_test_is_defined(
         None,
         None,
     ) and found.could_be_chance
-    assert found.chance("test_class_il") == "all 2 seeds differ alike, for which no test is defined"
+    assert found.chance("test_class_il") == (
+        "all 2 seeds have the same difference, so no test is possible"
+    )
 
 
 def test_seeds_without_a_number_are_left_out() -> None:
@@ -97,7 +99,9 @@ def test_an_interval_ends_where_the_metric_does() -> None:
     assert gain.interval("test_class_il") == pytest.approx((-14.666667 - 49.7655, 9.0), abs=1e-3), (
         "91 + 9 is 100 %"
     )
-    assert gain.shown_interval("test_class_il") == "-64.43 to +9.00 (cut at what the metric can be)"
+    assert gain.shown_interval("test_class_il") == (
+        "-64.43 to +9.00 (limited to the range of the metric)"
+    )
     # -0.4, -0.6: mean -0.5, deviation 0.1414, half-width 12.7062 * 0.1
     few = differ([0.5, 0.3], [0.9, 0.9])
     assert few.interval("keep_fraction") == pytest.approx((-0.9, 0.1))
@@ -110,8 +114,8 @@ def test_an_interval_ends_where_the_metric_does() -> None:
 @pytest.mark.parametrize(
     "seeds, words",
     [
-        (2, "more than chance, if 2 seeds are enough to tell: 5 or more should"),
-        (4, "more than chance, if 4 seeds are enough to tell: 5 or more should"),
+        (2, "more than chance, but 2 seeds are few: use 5 or more"),
+        (4, "more than chance, but 4 seeds are few: use 5 or more"),
         (5, "more than chance"),
     ],
 )
@@ -157,11 +161,11 @@ def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None
         "Confirmed on test images: trial 11, which the sweep chose, is better than the baseline by "
         "2.83 points, test_class_il 83.83 (standard deviation 0.76 over 3 seeds) against 81.00 "
         "(standard deviation 1.00 over 3 seeds); standard deviation of the differences 0.29, 95% "
-        "interval +2.12 to +3.55, paired t-test p = 0.0034: more than chance, if 3 seeds are "
-        "enough to tell: 5 or more should. The baseline is the preset."
+        "interval +2.12 to +3.55, paired t-test p = 0.0034: more than chance, but 3 seeds are "
+        "few: use 5 or more. The baseline is the preset."
     )
     assert "tested better than the choice" not in said and said.endswith(
-        "looked at in 1 confirmation of this sweep."
+        "used in 1 confirmation of this sweep."
     )
 
 
@@ -172,8 +176,8 @@ def test_what_tested_better_than_the_choice_is_not_to_be_taken(tmp_path: Path) -
     )
     assert "by 0.25 points" in said and "with 2 seeds this could be chance" in said
     assert (
-        "Trial 12 tested better than the choice; to take it now would be to choose on test images."
-        in said
+        "Trial 12 tested better than the choice; do not choose it now: that would be a choice on "
+        "test images." in said
     )
 
 
@@ -181,7 +185,7 @@ def test_one_seed_in_words(tmp_path: Path) -> None:
     said = told(*confirmed(tmp_path, [80.0], [81.0]))
     assert (
         "better than the baseline by 1.00 points, test_class_il 81.00 (1 seed) against 80.00 (1 "
-        "seed); one seed cannot tell that from chance."
+        "seed); one seed is not enough to rule out chance."
     ) in said
 
 
@@ -192,7 +196,7 @@ def test_a_sweep_that_chose_the_baseline(tmp_path: Path) -> None:
         "trial 7",
     ]
     assert told(sweep, confirmation).startswith(
-        "The sweep chose the baseline itself: test_class_il 80.50 (standard "
+        "The chosen configuration is the baseline: test_class_il 80.50 (standard "
         "deviation 0.71 over 2 seeds)."
     )
     found = outcome(Sweep.of(confirmation))
@@ -245,13 +249,11 @@ def test_the_table_has_means_spreads_and_the_paired_difference(tmp_path: Path) -
 def test_nothing_is_chosen_by_a_confirmation(tmp_path: Path) -> None:
     sweep, there = confirmed(tmp_path, [80.0, 82.0], [83.0, 84.5])
     with pytest.raises(
-        UserError, match="'s-confirm-1' is a confirmation, and to choose by it .* it confirms, 's'"
+        UserError, match="'s-confirm-1' is a confirmation, and choosing from it .* it confirms, 's'"
     ):
         chosen(Sweep.of(there), Choice())
     assert Sweep.of(there).leader is None and Sweep.of(there).pareto_set == []
-    with pytest.raises(
-        UserError, match="'s-confirm-1' is a confirmation, of which nothing is the best"
-    ):
+    with pytest.raises(UserError, match="'s-confirm-1' is a confirmation, which has no best trial"):
         compared([Sweep.of(sweep), Sweep.of(there)])
 
 

@@ -1,4 +1,4 @@
-"""What each protocol measures on, asks of a sweep, and reports."""
+"""Images, requirements and reports of each protocol."""
 
 from typing import Any
 
@@ -63,7 +63,7 @@ def test_an_accuracy_is_named_by_what_it_was_measured_on() -> None:
         for sought in ({"objectives": (Objective.parse(metric),)}, {"constraints": bound}):
             with pytest.raises(
                 UserError,
-                match=f"{metric} is not measured under the protocol {protocol}; there are",
+                match=f"{metric} is not measured under the protocol {protocol}; use",
             ):
                 sweep(protocol, **sought)
 
@@ -72,7 +72,7 @@ def test_an_accuracy_is_named_by_what_it_was_measured_on() -> None:
 def test_val_current_chooses_by_nothing_that_looks_back(metric: str) -> None:
     with pytest.raises(
         UserError,
-        match=f"{metric} looks back at images of earlier tasks, .* it has "
+        match=f"{metric} uses images of earlier tasks, .* use "
         "val_learning_accuracy, keep_fraction, compute",
     ):
         sweep("val-current", objectives=(Objective.parse(metric),))
@@ -97,7 +97,7 @@ def test_first_k_reports_the_whole_stream() -> None:
 def test_first_k_needs_fewer_tasks_than_the_stream_has(
     base: dict[str, Any], report_on: dict[str, Any]
 ) -> None:
-    with pytest.raises(UserError, match="first-k searches on the first tasks|--report-on lr"):
+    with pytest.raises(UserError, match="first-k searches on the first K|--report-on lr"):
         sweep("first-k", base, report_on=report_on)
 
 
@@ -112,12 +112,16 @@ def test_two_stream_reports_on_another_stream() -> None:
 @pytest.mark.parametrize(
     "protocol, report_on, message",
     [
-        ("two-stream", {}, "reports on another stream or class order"),
-        ("two-stream", {"class_order_seed": None}, "reports on another stream or class order"),
+        ("two-stream", {}, "needs another stream or class order to report on"),
+        (
+            "two-stream",
+            {"class_order_seed": None},
+            "needs another stream or class order to report on",
+        ),
         (
             "two-stream",
             {"dataset": "seq-digits", "n_epochs": 7},
-            "reports on another stream or class order",
+            "needs another stream or class order to report on",
         ),
         (
             "two-stream",
@@ -127,7 +131,7 @@ def test_two_stream_reports_on_another_stream() -> None:
         (
             "two-stream",
             {"class_order_seed": 1, "evaluate_on": "test"},
-            "--report-on evaluate_on: it does not say what",
+            "--report-on evaluate_on: this field does not change",
         ),
         ("two-stream", {"class_order_seed": 1, "n_tasks": 0}, "n_tasks 0 is out of range"),
         (
@@ -189,8 +193,8 @@ def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED)
     assert str(error.value) == (
-        f"--objective {metric}: digits-360, which --report-on names, has no tasks, so that no "
-        "confirmation could test it; use val_class_il, val_learning_accuracy, keep_fraction or "
+        f"--objective {metric}: digits-360, which --report-on names, has no tasks, so a "
+        "confirmation cannot test it; use val_class_il, val_learning_accuracy, keep_fraction or "
         "compute."
     )
     beside = (Objective.parse("val_class_il"), *sought)  # the first alone is confirmed
@@ -219,7 +223,7 @@ def test_no_sweep_is_a_confirmation_by_itself() -> None:
         {"protocol": CONFIRMATION, "base": test_base, **NEEDED["test"]},
         {"confirms": "other"},
     ):
-        with pytest.raises(UserError, match="only a confirmation confirms another sweep"):
+        with pytest.raises(UserError, match="set by dynamos-sweep confirm only"):
             config(**wrong)
 
 

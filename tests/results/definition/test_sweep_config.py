@@ -1,5 +1,7 @@
-"""What a sweep may be: every refusal says what, the value and what is allowed; what is allowed
-survives its file."""
+"""Valid and invalid sweeps: every refusal names the fault, the value and what is allowed.
+
+A valid sweep survives its file.
+"""
 
 import dataclasses
 import math
@@ -92,7 +94,7 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"gpu_budget_seconds": 60.0},
-            "--gpu-budget: these trials use no GPU; say --gpus-per-trial, or --cpu-budget.",
+            "--gpu-budget: these trials use no GPU; add --gpus-per-trial, or use --cpu-budget.",
         ),
         (
             {"base": config().base.replace(evaluate_on="test")},
@@ -115,13 +117,13 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"sampler": "grid", "grid_levels": 7},  # five ranges: 7^5
-            "--sampler grid: 7 levels of 5 parameters are 16807 configurations, more than "
-            f"{GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+            "--sampler grid: 7 levels of 5 parameters give 16807 configurations, more than the "
+            f"limit {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
         ),
         (
             {"sampler": "grid", "grid_levels": 10_000},
-            f"--sampler grid: 10000 levels of 5 parameters are {10_000**5} configurations, more "
-            f"than {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+            f"--sampler grid: 10000 levels of 5 parameters give {10_000**5} configurations, more "
+            f"than the limit {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
         ),
         (
             {"pruner": "halve"},
@@ -129,18 +131,18 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"pruner": "wilcoxon", "seeds": WILCOXON_SEEDS - 1},
-            f"--pruner wilcoxon compares seeds, and "
-            f"{WILCOXON_SEEDS - 1} cannot tell anything; use --seeds {WILCOXON_SEEDS} or more.",
+            f"--pruner wilcoxon compares seeds and needs --seeds {WILCOXON_SEEDS} or more, not "
+            f"{WILCOXON_SEEDS - 1}.",
         ),
         (
             {"pruner": "halving", "deterministic_order": True},
-            "--pruner halving compares trials as they report, which --deterministic-order forbids; "
-            "use median, percentile, patient, wilcoxon or none.",
+            "--pruner halving does not work with --deterministic-order, because it compares trials "
+            "while they run; use median, percentile, patient, wilcoxon or none.",
         ),
         (
             {"base": config().base.replace(lr=3.0)},
             "lr 3.0 lies outside the space core, which has 0.005 to 0.2 (log). "
-            "Widen the space, or give the base another value with --set.",
+            "Widen the space, or change the base with --set.",
         ),
         (
             {"points": ({"lr": 0.1}, {"lr": 9.0})},
@@ -169,7 +171,7 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"ledger_url": "postgresql+psycopg://me:secret@host/db"},
-            "--ledger-url: a password does not belong in a sweep's files; give it through the "
+            "--ledger-url: a sweep's files must not contain a password; set it in the "
             "environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).",
         ),
     ],
@@ -204,7 +206,7 @@ def test_no_database_is_in_memory_nor_where_only_one_folder_s_commands_find_it(
     flag: str, url: str
 ) -> None:
     with pytest.raises(
-        UserError, match=f"--{flag.replace('_', '-')} .* give the file by its whole path"
+        UserError, match=f"--{flag.replace('_', '-')} .* give the absolute path of the file"
     ):
         config(**{flag: url})
 
@@ -240,7 +242,7 @@ def test_several_objectives_go_with_every_sampler_that_does_not_disclaim_them(sa
     others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
     assert (
         str(error.value)
-        == f"--sampler {sampler} knows one objective only; for several use {', '.join(others)}."
+        == f"--sampler {sampler} takes one objective; for several use {', '.join(others)}."
     )
 
 
@@ -248,7 +250,7 @@ def test_several_objectives_go_with_every_sampler_that_does_not_disclaim_them(sa
 @pytest.mark.parametrize("pruner", [p for p in PRUNERS if p != "none"])
 def test_a_stream_without_tasks_has_no_pruning(dataset: str, pruner: str) -> None:
     with pytest.raises(
-        UserError, match=f"--pruner {pruner}: {dataset} has no task borders .* use --pruner none"
+        UserError, match=f"--pruner {pruner}: {dataset} has no tasks after .* use --pruner none"
     ):
         rotating(dataset, pruner=pruner, seeds=WILCOXON_SEEDS)
     assert rotating(dataset, pruner="none").pruner == "none"
@@ -269,7 +271,7 @@ def test_a_stream_without_tasks_has_only_the_metrics_that_need_none(
         with pytest.raises(UserError) as error:
             rotating(dataset, **sought)
         assert str(error.value) == (
-            f"{metric} does not exist on {dataset}, which has no tasks; it has val_class_il, "
+            f"{metric} does not exist on {dataset}, which has no tasks; use val_class_il, "
             "keep_fraction, compute."
         )
 
@@ -316,9 +318,9 @@ def test_a_bad_objective(text: str, message: str) -> None:
         ("keep_fraction=0.6", "write FIELD<=NUMBER or FIELD>=NUMBER"),
         ("0.6>=keep_fraction", "unknown metric '0.6'"),
         ("keep_fractions<=0.6", "unknown metric 'keep_fractions'. Did you mean 'keep_fraction'?"),
-        ("keep_fraction<=half", "'half' is no number."),
-        ("keep_fraction<=nan", "'nan' is no number."),
-        ("keep_fraction>=-inf", "'-inf' is no number."),
+        ("keep_fraction<=half", "'half' is not a number."),
+        ("keep_fraction<=nan", "'nan' is not a number."),
+        ("keep_fraction>=-inf", "'-inf' is not a number."),
     ],
 )
 def test_a_bad_constraint(text: str, message: str) -> None:
@@ -421,23 +423,23 @@ GATES_OR_NOT = space(
     [
         (
             {"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)},
-            "--sampler cmaes knows no constraint, and would search as if there were none; with "
-            "--constraint use tpe, gp, nsga2, random, qmc, grid.",
+            "--sampler cmaes ignores constraints; with --constraint use tpe, gp, nsga2, random, "
+            "qmc, grid.",
         ),
         (
             {"sampler": "cmaes", "space": CHOICES},
-            "--sampler cmaes searches ranges, and the space mine has choices alone; "
+            "--sampler cmaes searches ranges, and the space mine has only choices; "
             "use tpe, gp, nsga2, random, grid.",
         ),
         (
             {"base": config().base.replace(model="multi_scale")},
             "the space core varies policy_penalty, keep_ratio, which "
-            "multi_scale does not use; give --space a file of lr, alpha, beta alone.",
+            "multi_scale does not use; use a --space file with only lr, alpha, beta.",
         ),
         (
             {"base": config().base.replace(model="sgd")},
             "the space core varies alpha, beta, policy_penalty, keep_ratio, "
-            "which sgd does not use; give --space a file of lr alone.",
+            "which sgd does not use; use a --space file with only lr.",
         ),
     ],
 )

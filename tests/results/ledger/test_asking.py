@@ -1,4 +1,4 @@
-"""What a sampler is told of the trials so far, and that no configuration is asked for twice."""
+"""Trials that a sampler sees; no configuration is suggested twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -240,8 +240,8 @@ def test_equal_points_are_tried_once_and_a_line_says_so(tmp_path: Path) -> None:
         "the third is near, not equal"
     )
     assert ledger.remarks[:2] == [
-        "--points, configuration 2 is left out: it is that of points:1.",
-        "--points, configuration 4 is left out: it is that of base.",
+        "--points, configuration 2 is skipped, because it equals points:1.",
+        "--points, configuration 4 is skipped, because it equals base.",
     ]
 
 
@@ -257,21 +257,21 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
         "it is random search."
     ]
     assert notes("d", sampler="grid", trials=7) == [
-        "--trials 7 leave out 3 of the grid's 9 points; the others are "
-        "spread over it. For all: --trials 10."
+        "--trials 7 covers only 6 of the grid's 9 points, spread over the whole grid. For all "
+        "points: --trials 10."
     ]
     assert notes("e", space=SIX, sampler="random", trials=7) == [
-        "the space six has 6 configurations, and each is trained once: the sweep ends after 6 "
-        "trials, not 7. For several seeds of each: --seeds."
+        "the space six has 6 configurations. Each is trained once, so the sweep ends after 6 "
+        "trials, not 7. For several seeds per configuration use --seeds."
     ]
     assert notes("f", space=SIX, sampler="qmc", trials=6) == [
-        "--sampler qmc knows ranges only: warmup is drawn at random from the choices."
+        "--sampler qmc supports only ranges: warmup is drawn at random from the choices."
     ]
     doubled = SearchSpace.from_dict(
         "d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}}
     )
     assert notes("g", space=doubled, sampler="random", trials=2) == [
-        "the space d has the choice 0.3 of keep_ratio more than once; it counts once."
+        "the space d lists the choice 0.3 of keep_ratio more than once; it counts once."
     ]
 
 

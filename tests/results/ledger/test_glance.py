@@ -1,4 +1,4 @@
-"""What a list shows of a sweep is what its ledger says."""
+"""Summaries in a list agree with the ledger."""
 
 import os
 import sqlite3
@@ -110,7 +110,7 @@ def newer(file: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
-        (Path.unlink, "has lost its ledger.db"),
+        (Path.unlink, "has no ledger.db"),
         (cut, "malformed"),
         (newer, "of another version"),
         (lambda file: file.write_text("no database"), "not a database"),

@@ -210,7 +210,7 @@ def test_a_driver_elsewhere_that_gives_up_is_followed_at_once(study: Study, cloc
 
 
 def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None:
-    """What a process does that wants the lease."""
+    """A process that requests the lease."""
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     held = Lease(storage, study_id, "s", "dynamos-sweep {} s".format)
     start.wait()
@@ -247,7 +247,8 @@ def test_a_driver_that_was_held_up_notices_that_another_took_over(
     study.hold("elsewhere:1")
     clock.now += TRUST_SECONDS + 1
     with pytest.raises(
-        LeaseLost, match="another process has taken over the sweep 's' while this one was held up"
+        LeaseLost,
+        match="another process has taken over the sweep 's' while this process was suspended",
     ):
         held.check()
     held.release()

@@ -135,7 +135,7 @@ def test_a_failed_trial_is_run_again_as_a_new_one_of_its_configuration(ledger: L
     [
         (
             [0],
-            "--trial 0 is complete; only a trial that failed, or that was stopped by hand, can be "
+            "--trial 0 is complete; only a trial that failed or that a user stopped can be "
             "run again",
         ),
         ([1], "--trial 1 is pruned (non-finite: logits); only"),
@@ -261,7 +261,7 @@ def test_a_repeated_result_is_silent_and_one_that_differs_is_a_warning(
     assert caplog.messages == [], "only the time it took differs"
     assert not ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.00000001})
     assert caplog.messages == [
-        "trial 0: seed 42 gave another result of task 1 than before; the first stands"
+        "trial 0: seed 42 reported a different result of task 1; the first is kept"
     ]
 
 
@@ -486,7 +486,10 @@ def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) 
     report(ledger, running, 100)
     chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (0, 80)
-    text = "Trial 0 is best with val_class_il 80.00; it is the preset, where the sweep began."
+    text = (
+        "Trial 0 is best with val_class_il 80.00; it is the preset, the starting point of the "
+        "sweep."
+    )
     assert answer(Sweep.of(ledger)) == text
 
 
@@ -497,9 +500,7 @@ def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger:
     complete(ledger, 80)
     chosen = Sweep.of(ledger).leader
     assert chosen is not None and chosen.number == 1
-    assert "better by 10.00 than the preset (70.00). Being the best of 3 " in answer(
-        Sweep.of(ledger)
-    )
+    assert "better by 10.00 than the preset (70.00). The best of 3 " in answer(Sweep.of(ledger))
 
 
 def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path) -> None:
@@ -511,8 +512,7 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
             ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
             ledger.finish(number, "COMPLETE")
         assert answer(Sweep.of(ledger)) == (
-            "Trial 1 is best with val_class_il 70.00; the preset (75.00), where the sweep began, "
-            "breaks keep_fraction<=0.6."
+            "Trial 1 is best with val_class_il 70.00; the preset (75.00) breaks keep_fraction<=0.6."
         )
 
 
@@ -548,8 +548,8 @@ def test_trials_that_another_program_added_or_ended_are_ignored_with_one_warning
         assert [t.number for t in there.trials()] == [0] and there.remaining() == 3
         assert str(there.state) == "stopped, 3 left" and [t.number for t in there.trials()] == [0]
         assert [r.getMessage() for r in caplog.records] == [
-            "trials 1, 2, 3, 4, 5 of s: ignored, for another program put them into the ledger, or "
-            "ended them."
+            "trials 1, 2, 3, 4, 5 of s: ignored, because another program added or ended "
+            "them in the ledger."
         ]
         write_report(there)
         assert list(Sweep.of(there).trials["number"]) == [0]
@@ -713,10 +713,10 @@ def say(folder: Path, **changes: object) -> None:
         (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
         (lambda f: say(f, name=None), "holds the sweep None"),
         (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
-        (lambda f: (f / "ledger.db").unlink(), "has lost its ledger.db"),
+        (lambda f: (f / "ledger.db").unlink(), "has no ledger.db"),
         (
             lambda f: (f / "ledger.db").write_bytes(b"no database" * 500),
-            "is no ledger of this sweep",
+            "is not the ledger of this sweep",
         ),
     ],
 )
@@ -761,7 +761,7 @@ def test_several_sweeps_live_in_one_database(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_in_the_way_or_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "s").mkdir()
-    with pytest.raises(UserError, match="exists and is no sweep"):
+    with pytest.raises(UserError, match="exists but is not a sweep"):
         Ledger.create(tmp_path, config(), {})
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot make the sweep's folder"):
@@ -801,6 +801,6 @@ def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
         make_study(*arguments)
 
     monkeypatch.setattr(ledgers, "make_study", overtaken)
-    with pytest.raises(UserError, match="has just been made by another process"):
+    with pytest.raises(UserError, match="was just created by another process"):
         Ledger.create(storage, config(ledger_url=url), {"id": "2"})
     assert Ledger.open(storage, "s").record["id"] == "1"

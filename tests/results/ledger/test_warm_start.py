@@ -1,4 +1,4 @@
-"""What a sweep takes over from an earlier one."""
+"""Warm starts from an earlier sweep."""
 
 import shutil
 from pathlib import Path
@@ -90,7 +90,7 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
             "trial 0 is the preset here too"
         )
         assert ledger.remarks == [
-            "trial 0 is not trained: its results are those of trial 0 of old, on the same images "
+            "trial 0 is not trained: it has the results of trial 0 of old, on the same images "
             "and with the same settings."
         ]
         before = {t.number: t for t in Ledger.open(storage, "old").trials()}
@@ -284,5 +284,5 @@ def test_what_looked_at_test_images_is_no_start(tmp_path: Path, protocol: str) -
         objectives=(Objective.parse("test_class_il"),),
     )
     Ledger.create(tmp_path, seen, SAME)
-    with pytest.raises(UserError, match="--warm-start old: it looked at test images"):
+    with pytest.raises(UserError, match="--warm-start old: it used test images"):
         new(tmp_path)

@@ -1,4 +1,4 @@
-"""What is exported trains the configuration that was chosen."""
+"""Exported files and commands train the chosen configuration."""
 
 import runpy
 import shlex
@@ -70,7 +70,8 @@ def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_pat
         for line in content["commands"].values()
     )
     assert content["note"].startswith(
-        "These commands measure on validation images, as the sweep did. The test is: "
+        "These commands measure on validation images, as the sweep did. For a test on test "
+        "images run: "
         "dynamos-sweep confirm s"
     )
     assert best_args.startswith(
@@ -90,7 +91,7 @@ def test_what_was_chosen_on_test_images_is_stamped(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200))
     sought = (Objective.parse("test_class_il"),)
     _, content, best_args = exported(tmp_path, base=base, protocol="test", objectives=sought)
-    assert content["note"] == "These commands look at test images, and no sweep counts that."
+    assert content["note"] == "These commands use test images; the sweep does not count this."
     assert content["provenance"]["warning"] == NOT_PUBLISHABLE and best_args.startswith(
         f"# {NOT_PUBLISHABLE}\n"
     )

@@ -83,7 +83,7 @@ def test_every_chart_has_the_sweeps_numbers_with_pruned_and_infeasible_trials_be
         "running, not final": [8],
     }
     assert shown(charts.parallel(mixed)) == {
-        "complete: the better the more vivid" if name == "complete" else name: of
+        "complete (better trials are more vivid)" if name == "complete" else name: of
         for name, of in FINAL.items()
     }
     assert all(shown(figure) == FINAL for figure in charts.slices(mixed).values())

@@ -161,7 +161,7 @@ def test_patient_lets_a_trial_that_holds_its_distance_go_on() -> None:
     assert made.verdict(trial(5, 99, 70, 60)) is None, "10 behind, as before"
     assert made.verdict(trial(5, 99, 70, 59)) == (
         "patient: val_class_il 59.00 after task 3 is below the median of 5 finished trials, 70.00, "
-        "and against their mean it went from -10.00 after task 2 to -11.00"
+        "and relative to their mean it changed from -10.00 after task 2 to -11.00"
     )
     assert made.verdict(trial(5, 99, 95, 71)) is None, "lost 14, but is above the median"
 
@@ -185,7 +185,7 @@ def test_patient_where_less_is_better() -> None:
         maximize=False,
     )
     assert made.verdict(trial(5, 0, 15, 24)) is None
-    assert "went from +5.000 after task 2 to +6.000" in str(made.verdict(trial(5, 0, 15, 26)))
+    assert "changed from +5.000 after task 2 to +6.000" in str(made.verdict(trial(5, 0, 15, 26)))
 
 
 BEST = trial(3, [99] * 4, [80, 82, 84, 86], [70] * 4, [60] * 4, [50.0] * 4, state="COMPLETE")
@@ -218,8 +218,8 @@ def test_wilcoxon_compares_with_the_finally_best_by_seed_numbers() -> None:
         made.verdict(running)
         == made.verdict(turned)
         == (
-            "wilcoxon: val_class_il 80.50 after task 2 is below that of trial 3, the best "
-            "finished, 83.00, over 4 seeds (p < 0.1)"
+            "wilcoxon: val_class_il 80.50 after task 2 is below the value of trial 3, "
+            "the best finished trial, 83.00, over 4 seeds (p < 0.1)"
         )
     )
 
@@ -230,7 +230,9 @@ def test_wilcoxon_where_less_is_better_and_the_earlier_of_equals() -> None:
     worse = trial(0, [0] * 4, [99] * 4, [20] * 4, [30] * 4, [41.0] * 4, state="COMPLETE")
     for order in itertools.permutations((best, equal, worse)):
         made = judge("wilcoxon", order, maximize=False)
-        assert "above that of trial 1" in str(made.verdict(trial(4, [0] * 4, [11, 13, 15, 17])))
+        assert "above the value of trial 1" in str(
+            made.verdict(trial(4, [0] * 4, [11, 13, 15, 17]))
+        )
         assert made.verdict(trial(4, [0] * 4, [9, 9, 9, 9])) is None
 
 

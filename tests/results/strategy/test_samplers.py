@@ -294,7 +294,8 @@ def test_too_large_a_grid_is_refused_before_it_is_made() -> None:
         "g", {"parameters": {name: {"low": 0.1, "high": 0.2} for name in fields}}
     )
     with pytest.raises(
-        UserError, match=f"12 levels of 7 parameters are 35831808 .* more than {GRID_LIMIT}"
+        UserError,
+        match=f"12 levels of 7 parameters give 35831808 .* more than the limit {GRID_LIMIT}",
     ):
         grid(space, 12)
 

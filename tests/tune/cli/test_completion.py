@@ -1,4 +1,4 @@
-"""What a shell is given where somebody asks how a command line goes on."""
+"""Completions that a shell receives for a command line."""
 
 import os
 import subprocess

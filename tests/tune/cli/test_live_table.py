@@ -46,7 +46,7 @@ def test_a_cluster_that_has_no_node_left_is_waited_for_in_words(tmp_path: Path) 
     display.begin(lambda: nodes[0])
     assert "time left: not known yet" in shown(display)
     del nodes[0]
-    assert "waiting for a node that takes trials" in shown(display)
+    assert "waiting for a node with a free slot" in shown(display)
 
 
 def test_away_from_a_terminal_every_ended_trial_is_one_line(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What `logs` prints of a sweep here, and when it ends."""
+"""Output of `logs` for a local sweep, and its end."""
 
 import threading
 from pathlib import Path
@@ -37,7 +37,7 @@ def said(ledger: Ledger, capsys: pytest.CaptureFixture[str], *more: str) -> list
 def test_a_sweeps_log_and_its_newest_drivers_are_printed(
     ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert said(ledger, capsys)[0].startswith("s has no log: nothing went wrong")
+    assert said(ledger, capsys)[0].startswith("s has no log: no problem occurred")
     (ledger.folder / "sweep.log").write_text("a warning\n")
     (ledger.folder / "driver-9.log").write_text("old\n")
     (ledger.folder / "driver-10.log").write_text(

@@ -95,7 +95,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
         (["--trials", "0"], "--trials 0 is out of range; it must be from 1 to 100000"),
         (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
-        (["--time-budget", "soon"], "'soon' is no length of time"),
+        (["--time-budget", "soon"], "'soon' is not a duration"),
         (["--time-budget", "0s"], "--time-budget 0s is out of range"),
         (["--max-concurrent", "0"], "--max-concurrent 0 is out of range"),
         (["--cpus-per-trial", "-1"], "--cpus-per-trial -1 is out of range"),
@@ -108,7 +108,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--first-k", "2"], "--protocol first-k and --first-k K go together"),
         (
             ["--protocol", "first-k", "--first-k", "5"],
-            "say on how many with --first-k, from 1 to 4",
+            "set --first-k from 1 to 4",
         ),
         (
             ["--protocol", "two-stream", "--report-on", "lr=0.1"],
@@ -116,26 +116,26 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
         (["--protocol", "tests"], "unknown protocol 'tests'. Did you mean 'test'?"),
         (["--set", "dataset=seq-mnist"], "use --dataset"),
-        (["--cpus-per-trial", "nan"], "'nan' is no number"),
-        (["--cpus-per-trial", "999"], "--cpus-per-trial 999 is more than there is"),
+        (["--cpus-per-trial", "nan"], "'nan' is not a number"),
+        (["--cpus-per-trial", "999"], "--cpus-per-trial 999 is too many"),
         (["--gpus-per-trial", "1.5"], "above 1 it must be a whole number"),
-        (["--set", "device=cuda"], "device cuda: a trial of 0 GPUs trains on cpu"),
+        (["--set", "device=cuda"], "device cuda: a trial with 0 GPUs trains on cpu"),
         (
             ["--set", "device=cuda:1", "--gpus-per-trial", "1"],
-            "device cuda:1: a trial of 1 GPUs trains on cuda",
+            "device cuda:1: a trial with 1 GPUs trains on cuda",
         ),
         (
             ["--set", "model=multi_scale"],
             "the space core varies policy_penalty, keep_ratio, which multi_scale does not "
-            "use; give --space a file of lr, alpha, beta alone.",
+            "use; use a --space file with only lr, alpha, beta.",
         ),
         (
             ["--tracking-uri", "./mlruns"],
-            "--tracking-uri ./mlruns: runs go to an MLflow server, http://HOST:5000",
+            "--tracking-uri ./mlruns: MLflow needs a server, for instance http://HOST:5000",
         ),
         (
             ["--tracking-uri", "databricks"],
-            "--tracking-uri databricks: runs go to an MLflow server",
+            "--tracking-uri databricks: MLflow needs a server",
         ),
         (
             ["--set", "max_train_images_per_task=20"],
@@ -157,16 +157,19 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--sampler", "tpee"], "unknown sampler 'tpee'. Did you mean 'tpe'?"),
         (
             ["--sampler", "cmaes", "--objective", "compute", "--objective", "val_class_il"],
-            "knows one objective only",
+            "takes one objective",
         ),
-        (["--pruner", "median", "--dataset", "mnist-360"], "mnist-360 has no task borders"),
+        (
+            ["--pruner", "median", "--dataset", "mnist-360"],
+            "mnist-360 has no tasks after which trials can be compared",
+        ),
         (
             ["--objective", "forgetting", "--dataset", "mnist-360"],
             "forgetting does not exist on mnist-360",
         ),
         (["--pruner", "wilcoxon"], "--pruner wilcoxon compares seeds"),
         (["--seeds", "0"], "--seeds 0 is out of range; it must be from 1 to 1000"),
-        (["--target", "high"], "argument --target: 'high' is no number"),
+        (["--target", "high"], "argument --target: 'high' is not a number"),
         (["--gpu-budget", "1h"], "--gpu-budget: these trials use no GPU"),
         (["--cpu-budget", "0s"], "--cpu-budget 0s is out of range"),
         (["--points", "/nowhere.yaml"], "no file /nowhere.yaml"),
@@ -179,7 +182,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--space", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (
             ["--ledger-url", "postgresql://me:pw@host/db"],
-            "a password does not belong in a sweep's files",
+            "a sweep's files must not contain a password",
         ),
     ],
 )
@@ -364,7 +367,7 @@ def test_without_flags_a_sweep_is_what_its_config_defaults_to(
 
 
 def from_file(content: str, folder: Path, *flags: str) -> SweepConfig:
-    """What `run --config` with these flags means."""
+    """SweepConfig of `run --config` with these flags."""
     (folder / "sweep.yaml").write_text(content)
     file = flags_of(folder / "sweep.yaml")
     return sweep_config(parser_of("run", file).parse(["run", "--config", "sweep.yaml", *flags]))
@@ -487,7 +490,7 @@ def test_flags_win_over_a_file(tmp_path: Path) -> None:
             "space: {parameters: {nff: {low: 1, high: 2}}}",
             "sweep.yaml: space sweep: unknown field 'nff'",
         ),
-        ("confirms: s", "sweep.yaml is a confirmation's"),
+        ("confirms: s", "sweep.yaml belongs to a confirmation"),
         ("base: {dataset: seq-digit}", "unknown dataset 'seq-digit'. Did you mean 'seq-digits'?"),
         ("- a", "does not hold a mapping"),
     ],
@@ -519,7 +522,7 @@ def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(
         "it is a file of --config"
     )
     (tmp_path / "sweep.yaml").unlink()
-    assert "s would try 3 trials, these first" in shown and "warm-start:earlier/0" in shown
+    assert "s would run 3 trials, these first" in shown and "warm-start:earlier/0" in shown
     assert [line.split()[0] for line in shown.splitlines()[2:]] == ["0", "1", "2"]
     assert (
         main([*asked, "--name", "earlier"]) == 2
@@ -700,7 +703,7 @@ def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
     where = ["--storage", str(tmp_path)]
     assert main([*command, *where]) == 2
     assert capsys.readouterr().err == (
-        f"dynamos-sweep: error: {why}, which ends later sessions of s too; to go on set "
+        f"dynamos-sweep: error: {why}, so later sessions of s would end at once; to continue set "
         f"another {flag}.\n"
     )
     assert (ledger.folder / "trials.csv").is_file(), "there may have been no room for it"
@@ -731,9 +734,7 @@ def test_a_finished_sweep_is_said_to_be_so_and_its_files_are_made_up_for(
     where = ["--storage", str(tmp_path)]
     assert drive(monkeypatch, "resume", "s", *where) == []
     said = capsys.readouterr().out
-    assert said.startswith(
-        "s is finished (1 trial): nothing is left to do. To go on: dynamos-sweep extend s "
-    )
+    assert said.startswith("s is finished (1 trial). To continue: dynamos-sweep extend s ")
     assert "--trials +10" in said and str(tmp_path) in said and said.count("\n") == 1
     assert main(["stop", "s", *where]) == 0
     assert capsys.readouterr().out == "s is finished; there is nothing to stop\n"
@@ -777,10 +778,8 @@ def test_images_that_have_gone_are_missed_before_anything_is_spent_and_may_have_
         ([], "no MNIST under data_path"),
         (
             ["--data-path", str(tmp_path / "others")],
-            (
-                f"the images of seq-mnist under data_path {tmp_path / 'others'} are not those that "
-                "the sweep began with"
-            ),
+            f"the images of seq-mnist under data_path {tmp_path / 'others'} differ from those "
+            "that the sweep started with",
         ),
     ):
         assert main([*where, *flags]) == 2
@@ -814,12 +813,12 @@ def test_images_that_no_folder_holds_are_not_moved(
         (
             "MLFLOW_TRACKING_URI",
             "sqlite:///here.db",
-            "MLFLOW_TRACKING_URI sqlite:///here.db: give the file by",
+            "MLFLOW_TRACKING_URI sqlite:///here.db: give the absolute path of the file",
         ),
         (
             "MLFLOW_TRACKING_URI",
             "http://me:word@m:5000",
-            "MLFLOW_TRACKING_URI: a password does not belong",
+            "MLFLOW_TRACKING_URI: a sweep's files must not contain a password",
         ),
     ],
 )
@@ -840,8 +839,8 @@ def test_a_variable_that_cannot_be_used_is_named(
     [
         (
             ["--gpus-per-trial", "1"],
-            "--gpus-per-trial 1: the trials of 's' train on the CPU, and so do its later sessions. "
-            "For another device start a sweep with --warm-start s.",
+            "--gpus-per-trial 1: the trials of 's' train on the CPU in all sessions. For "
+            "another device start a new sweep with --warm-start s.",
         ),
         (
             ["--cpus-per-trial", "0"],
@@ -874,7 +873,8 @@ def test_gpus_may_be_shared_otherwise_but_not_be_left(
     assert ran[0][0].gpus_per_trial == 0.25
     assert main(["resume", "g", "--storage", str(stored), "--gpus-per-trial", "0"]) == 2
     assert (
-        "--gpus-per-trial 0: the trials of 'g' train on GPUs, and so do" in capsys.readouterr().err
+        "--gpus-per-trial 0: the trials of 'g' train on GPUs in all sessions"
+        in capsys.readouterr().err
     )
 
 

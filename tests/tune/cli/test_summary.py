@@ -1,4 +1,4 @@
-"""What list, show and stop say, and how a session ends."""
+"""Output of list, show and stop, and the end of a session."""
 
 import os
 import re
@@ -91,7 +91,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
-    """What a command prints into a pipe, where no width cuts it; its exit status is 0."""
+    """Output of a command in a pipe, uncut; its exit status is 0."""
     monkeypatch.setenv("COLUMNS", "40")
 
     def said(*arguments: str, status: int = 0) -> str:
@@ -150,7 +150,7 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
         "70",
         "val_class_il:max keep_fraction:min",
     ]
-    assert columns(hurt)[:2] == ["hurt", "damaged"] and "has lost its ledger.db" in hurt
+    assert columns(hurt)[:2] == ["hurt", "damaged"] and "has no ledger.db" in hurt
     assert columns(torn)[:2] == ["torn", "damaged"] and "Traceback" not in torn
     assert columns(new) == [
         "new",
@@ -238,7 +238,7 @@ def test_a_sync_without_an_mlflow_is_told_in_one_line(
     assert main(["sync", "s", "--storage", str(tmp_path)]) == 1
     said = capsys.readouterr().err
     assert (
-        said.startswith("dynamos-sweep: error: MLflow cannot be made to agree with s: ")
+        said.startswith("dynamos-sweep: error: MLflow cannot be synchronised with s: ")
         and "127.0.0.1" in said
     )
     assert len(said.splitlines()) == 1
@@ -276,7 +276,7 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
         said[0] == "done: finished; seq-digits, space one, protocol val-all-seen, val_class_il:max"
     )
     assert re.fullmatch(
-        r"4 trials: 2 complete, 1 fail, 1 pruned; \d+s of CPUs, 0s of GPUs", said[1]
+        r"4 trials: 2 complete, 1 fail, 1 pruned; CPU time \d+s, GPU time 0s", said[1]
     )
     assert columns(said[2]) == [
         "trial",
@@ -356,10 +356,10 @@ def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
         ),
         (["show", "done", "--trial", "4"], "--trial 4: done has trials 0 to 3."),
         (["show", "done", "--trial", "-1"], "--trial -1: done has trials 0 to 3."),
-        (["show", "hurt"], "has lost its ledger.db."),
+        (["show", "hurt"], "has no ledger.db."),
         (
             ["stop", "new"],
-            "the sweep 'new' is not running. Go on with it: dynamos-sweep resume new",
+            "the sweep 'new' is not running. Continue it: dynamos-sweep resume new",
         ),
         (["stop", "new", "--trial", "0"], "the sweep 'new' is not running."),
     ],
@@ -376,7 +376,7 @@ def test_a_killed_sweep_is_not_waited_for(
     with left_by(Ledger.open(storage, "half"), "here:7"):
         said = say("stop", "half", status=2)
     assert (
-        "the sweep 'half' is not running, here:7 was killed. Go on with it: dynamos-sweep resume "
+        "the sweep 'half' is not running, here:7 was killed. Continue it: dynamos-sweep resume "
         "half" in said
     )
 
@@ -384,7 +384,7 @@ def test_a_killed_sweep_is_not_waited_for(
 @pytest.mark.parametrize(
     "number, message",
     [
-        (0, "trial 0 of half does not run: it is complete."),
+        (0, "trial 0 of half is not running: it is complete."),
         (9, "--trial 9: half has trials 0 to 2."),
     ],
 )
@@ -421,7 +421,7 @@ def test_stop_asks_the_driver_and_waits_until_it_has_obeyed(
     assert capsys.readouterr().out == (
         "trial 0 of s has stopped\n"
         if which
-        else f"sweep s has stopped; go on with: dynamos-sweep resume s --storage {tmp_path}\n"
+        else f"sweep s has stopped; continue with: dynamos-sweep resume s --storage {tmp_path}\n"
     )
 
 
@@ -432,8 +432,7 @@ def test_stop_does_not_wait_for_ever(
     with left_by(Ledger.open(storage, "half"), "elsewhere:1"):
         said = say("stop", "half", status=1)
     assert (
-        "sweep half was asked to stop, and has not yet: its driver (elsewhere:1) does not answer"
-        in said
+        "sweep half has not stopped yet, because its driver (elsewhere:1) does not answer" in said
     )
 
 
@@ -464,7 +463,10 @@ def test_beside_a_preset_that_did_not_complete_there_is_no_difference(
         enter(ledger, 70.0)
     found, said = said_at_the_end(ledger, None, capsys)
     assert (
-        found and "beside the preset:" in said and "optimistic" not in said and "breaks" not in said
+        found
+        and "compared with the preset:" in said
+        and "optimistic" not in said
+        and "breaks" not in said
     )
 
 
@@ -485,7 +487,7 @@ def test_the_end_says_which_limits_have_to_move(
     with driven(Ledger.create(tmp_path, small(**changes), {})) as ledger:
         enter(ledger, 90.0)
     said = said_at_the_end(ledger, "it is over", capsys)[1]
-    assert "It is over; 3 trials are left. Go on: " in said
+    assert "It is over; 3 trials are left. Continue: " in said
     assert f"dynamos-sweep resume s --storage {tmp_path}{flags}\n" in said
 
 
@@ -497,7 +499,8 @@ def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
     found, said = said_at_the_end(ledger, None, capsys)
     assert (
         found
-        and "Best configuration on validation images by val_class_il:max beside the preset:" in said
+        and "Best configuration on validation images by val_class_il:max, compared with the preset:"
+        in said
     )
     assert (
         "best (trial 1)" in said
@@ -579,7 +582,7 @@ def test_the_end_of_a_sweep_without_a_choice_says_why(
         assert not found and f"No trial of s completed:\n  1 trial: {REASON}\nFiles" in said
         enter(ledger, 90.0)
         found, said = said_at_the_end(ledger, None, capsys)
-        assert not found and "None of the 1 trials of s that completed keeps compute<=0.1" in said
+        assert not found and "None of the 1 completed trials of s keeps compute<=0.1" in said
 
 
 def test_of_many_reasons_the_most_frequent_are_said(

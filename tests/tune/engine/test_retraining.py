@@ -51,7 +51,7 @@ SWEEP = [
 def created(
     storage: Path, config: SweepConfig, more: dict[str, Any], address: str | None
 ) -> Ledger:
-    """What create_sweep makes, without its look at machine and images, which is long."""
+    """The sweep of create_sweep, without its slow checks of machine and images."""
     return Ledger.create(storage, config, more)
 
 
@@ -112,10 +112,10 @@ def test_it_says_what_it_found_and_each_look_is_counted(
         "Not confirmed on test images: trial 1, which the sweep chose, is better than the baseline "
         "by 16.00" in said
     )
-    assert "all 2 seeds differ alike, for which no test is defined" in said
+    assert "all 2 seeds have the same difference, so no test is possible" in said
     assert "Trial 2 tested better than the choice" in said
-    assert "p is of each configuration alone, not corrected for looking at 2" in said
-    assert "Test images were looked at in 1 confirmation of this sweep." in said
+    assert "p is for each configuration separately, not corrected for the 2 comparisons" in said
+    assert "Test images were used in 1 confirmation of this sweep." in said
     for command in (["show", "s"], ["list"]):
         assert main([*command, "--storage", str(storage)]) == 0
         shown = " ".join(capsys.readouterr().out.split())
@@ -154,8 +154,8 @@ def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
     paper = confirmation(ledger, 2, 1, Choice(), "preset", {})
     assert (paper.config.base.nf, paper.config.base.n_epochs, paper.config.base.lr) == (32, 3, 0.18)
     assert paper.record["baseline"] == (
-        "the preset of seq-digits, buffer 200, which has what no trial of the sweep "
-        "had: n_epochs 3, not 1; nf 32, not 8"
+        "the preset of seq-digits, buffer 200, with fields that differ from every "
+        "trial: n_epochs 3, not 1; nf 32, not 8"
     ), "lr is searched"
     odd = config("odd", sampler="random", base=config().base.replace(buffer_size=77))
     with driven(Ledger.create(tmp_path, odd, {})) as there:
@@ -253,7 +253,7 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
     assert said in (storage / "s" / "report.html").read_text()
     shutil.rmtree(storage / "s-confirm-1")
     assert main(["report", "s", "--storage", str(storage)]) == 0
-    assert "s-confirm-1, begun at" in (storage / "s" / "report.html").read_text(), (
+    assert "s-confirm-1, started at" in (storage / "s" / "report.html").read_text(), (
         "the look stays counted"
     )
 
@@ -419,18 +419,18 @@ def test_a_registered_model_takes_one_image_and_grey_ones(
 @pytest.mark.parametrize(
     "given, why",
     [
-        (IMAGES * 2, "values from 0 to 2 lie beyond 0 to 1; "),
-        (IMAGES - 0.5, "values from -0.5 to 0.5 lie beyond 0 to 1"),
-        (np.where(IMAGES > 0.9, np.nan, IMAGES), "NaN is no pixel"),
-        (np.where(IMAGES > 0.9, np.inf, IMAGES), "values from 0 to inf lie beyond 0 to 1"),
-        (PIXELS * 15, "values from 0 to 240 lie beyond 0 to 16"),
+        (IMAGES * 2, "values from 0 to 2 lie outside 0 to 1; "),
+        (IMAGES - 0.5, "values from -0.5 to 0.5 lie outside 0 to 1"),
+        (np.where(IMAGES > 0.9, np.nan, IMAGES), "NaN is not a pixel value"),
+        (np.where(IMAGES > 0.9, np.inf, IMAGES), "values from 0 to inf lie outside 0 to 1"),
+        (PIXELS * 15, "values from 0 to 240 lie outside 0 to 16"),
         (PIXELS.astype(int), "ndarray of int64 is neither floats nor uint8"),
         (PIXELS.tolist(), "list of int64 is neither"),
         (IMAGES > 0.5, "ndarray of bool is neither"),
         ([[1.0, 0.5], [0.5]], "lists of unequal lengths"),
         ({"images": IMAGES}, "dict of object is neither"),
         ("image.png", "str of <U9 is neither"),
-        (IMAGES[0, 0], r"an array of shape \(8, 8\) is no images"),
+        (IMAGES[0, 0], r"an array of shape \(8, 8\) is not images"),
         (IMAGES.transpose(0, 2, 3, 1), r"an array of shape \(5, 8, 8, 3\)"),
         (IMAGES[:0], r"an array of shape \(0, 3, 8, 8\)"),
         (pd.DataFrame(IMAGES.reshape(5, -1)), r"an array of shape \(5, 192\)"),

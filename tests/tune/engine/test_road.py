@@ -61,7 +61,7 @@ def test_sweep_confirm_report_and_compare_on_real_mnist(tmp_path: Path) -> None:
     assert (
         "2 fresh seeds each" in told
         and "test_class_il" in told
-        and "looked at in 1 confirmation" in told
+        and "used in 1 confirmation" in told
     )
     report, page = Path(said("report", "a").strip()), tmp_path / "runs" / "compare-a-b.html"
     told = said("compare", "a", "b")

@@ -172,7 +172,7 @@ def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: 
             s.suggest(str(number))
         assert s.failure is None and s.over is None, "one of them did something"
         s.on_trial_complete("22", error=True)
-        assert "12 workers were lost one after another" in str(s.failure)
+        assert "12 workers were lost in a row" in str(s.failure)
         assert s.suggest("more") == Searcher.FINISHED and "INTERRUPTED" in {
             t.state for t in ledger.trials()
         }
@@ -365,7 +365,7 @@ def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Le
     s.suggest("a")
     s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
     assert (s.over, str(s.failure)) == (
-        "its machine cannot go on with it",
+        "its machine cannot continue it",
         "trial 0: no room to write in attempt-1",
     )
     assert s.suggest("b") == Searcher.FINISHED

@@ -210,7 +210,7 @@ def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
         ended = driver.end()  # and nothing that it started is left
     assert (ended.status, ended.errors) == (
         130,
-        ["dynamos-sweep: interrupted; go on with: dynamos-sweep resume cut"],
+        ["dynamos-sweep: interrupted; continue with: dynamos-sweep resume cut"],
     )
     ledger = Ledger.open(tmp_path / "runs", "cut")
     assert (str(ledger.state), ledger.driver, [t.state for t in ledger.trials()]) == (

@@ -59,7 +59,7 @@ def ready(trial: SweepTrial) -> SweepTrial:
 
 
 def step(trial: SweepTrial) -> dict[str, Any]:
-    """What a step reported, the results as {seed: [facts by task]}."""
+    """Report of a step, with results as {seed: [facts by task]}."""
     told = trial.step()
     report: dict[str, Any] = json.loads(told["report"])
     assert told["done"] == (report["state"] is not None)
@@ -275,7 +275,7 @@ def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
     [
         (
             {"data_hash": "0" * 16},
-            "the images of seq-digits are not those that the sweep began with: data_hash ",
+            "the images of seq-digits differ from those that the sweep started with: data_hash ",
         ),
         ({"validation_hash": "0" * 16}, "validation_hash"),
     ],

@@ -198,11 +198,14 @@ def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(
     for variables, message in (
         (
             {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "no")},
-            f"RAY_AUTH_TOKEN_PATH {tmp_path / 'no'}: the file is not",
+            f"RAY_AUTH_TOKEN_PATH {tmp_path / 'no'}: the file is missing",
         ),
-        ({"RAY_AUTH_TOKEN_PATH": str(tmp_path / "empty")}, "cannot be read or is empty"),
-        ({"TMPDIR": str(long)}, f"TMPDIR {long}: Ray keeps sockets in there"),
-        ({"RAY_TMPDIR": str(long)}, f"RAY_TMPDIR {long}: Ray keeps sockets in there"),
+        (
+            {"RAY_AUTH_TOKEN_PATH": str(tmp_path / "empty")},
+            "the file is missing, unreadable or empty",
+        ),
+        ({"TMPDIR": str(long)}, f"TMPDIR {long}: Ray puts sockets into this folder"),
+        ({"RAY_TMPDIR": str(long)}, f"RAY_TMPDIR {long}: Ray puts sockets into this folder"),
     ):
         done = subprocess.run(
             [sys.executable, "-c", code],

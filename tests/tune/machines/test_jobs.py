@@ -22,7 +22,7 @@ from tune.machines.jobs import Jobs
 
 
 def asked(there: Cluster, *arguments: str, cwd: Path) -> Ended:
-    """How a command for the cluster ended on this machine."""
+    """Result of a cluster command on this machine."""
     with Session(command(*arguments, f"--address={there.jobs}"), cwd, there.environment) as process:
         return process.end()
 

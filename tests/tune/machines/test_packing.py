@@ -1,4 +1,4 @@
-"""How many trials go on a GPU."""
+"""Packing of trials on a GPU."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""How many trials nodes hold, and which node gets the next one."""
+"""Slots of nodes, and the choice of the next node."""
 
 from typing import Any
 
@@ -101,12 +101,10 @@ def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -
 
 
 def test_a_trial_that_fits_nowhere_is_refused() -> None:
-    with pytest.raises(UserError, match="--gpus-per-trial 1 is more than there is: 0"):
+    with pytest.raises(UserError, match="--gpus-per-trial 1 is too many: the largest node has 0"):
         refuse_unless_fit(config(gpus_per_trial=1.0), [Node("a", "one", 2, 0)])
     apart = [Node("a", "one", 1, 4), Node("b", "two", 16, 0)]
-    with pytest.raises(
-        UserError, match="--cpus-per-trial 32 is more than there is: 16 on any one node"
-    ):
+    with pytest.raises(UserError, match="--cpus-per-trial 32 is too many: the largest node has 16"):
         refuse_unless_fit(config(cpus_per_trial=32.0), apart)
     with pytest.raises(UserError, match="no node has both"):
         refuse_unless_fit(config(cpus_per_trial=2.0, gpus_per_trial=1.0), apart)

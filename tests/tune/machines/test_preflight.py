@@ -1,4 +1,4 @@
-"""What of a node would not do."""
+"""Faults of a node that preflight reports."""
 
 import dataclasses
 from pathlib import Path
@@ -52,10 +52,10 @@ def test_a_node_like_the_driver_has_no_problem() -> None:
         ),
         (
             {"data": "1"},
-            "gpu-7 10.0.0.7 did not get the images as the driver has them: 1, not 854888bb.",
+            "gpu-7 10.0.0.7 has other images than the driver: 1, not 854888bb.",
         ),
         ({"clock": -61.0}, "gpu-7 10.0.0.7's clock is -61 s off: synchronise it (NTP)."),
-        ({"free_bytes": 2e8}, "gpu-7 10.0.0.7 has 0.2 GB of disk left: make room."),
+        ({"free_bytes": 2e8}, "gpu-7 10.0.0.7 has only 0.2 GB of disk left: free some space."),
     ],
 )
 def test_what_would_not_do_is_named_with_its_remedy(changes: dict[str, Any], said: str) -> None:

@@ -1,4 +1,4 @@
-"""What is known of a sweep's configurations before any is trained."""
+"""Checks of a sweep's configurations before training."""
 
 import pytest
 
@@ -26,8 +26,8 @@ def test_a_value_with_which_no_trial_could_train_is_refused_before_anything_is_s
     data_record(BASE, True, config(base=BASE, space=steps(5)))
     with pytest.raises(
         UserError,
-        match="the space w has warmup_steps 6, which cannot train: warmup_steps 6 would "
-        "swallow the whole first task, which has 6 steps",
+        match="the space w has warmup_steps 6, which cannot be trained: warmup_steps 6 would "
+        "cover the whole first task, which has 6 steps",
     ):
         data_record(BASE, True, config(base=BASE, space=steps(6)))
 

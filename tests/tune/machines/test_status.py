@@ -1,4 +1,4 @@
-"""What drivers tell the programs that start them, among what they say to people."""
+"""Status lines of drivers, among their other output."""
 
 import pytest
 

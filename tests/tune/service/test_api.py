@@ -1,4 +1,4 @@
-"""What the service tells of ledgers, and what it has drivers do."""
+"""Answers of the service about ledgers, and its commands to drivers."""
 
 import asyncio
 import csv
@@ -287,7 +287,7 @@ def test_a_sweep_is_made_and_its_name_is_the_key(service: Served, tmp_path: Path
     again = service.ask("POST", "/sweeps", json=asked())
     assert again.status_code == 200 and len(service.drivers.started) == 1
     refused = problem(service.ask("POST", "/sweeps", json=asked(trials=4, sampler="random")), 409)
-    assert "another sampler, trials" in refused["detail"] and refused["field"] == "name"
+    assert "other values of sampler, trials" in refused["detail"] and refused["field"] == "name"
 
 
 def test_what_was_made_but_not_started_is_started_when_asked_again(service: Served) -> None:
@@ -395,7 +395,7 @@ def test_two_streams_have_the_services_images_where_either_needs_them(
 def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path) -> None:
     service.client.create(asked())
     assert service.client.create(asked(), dry_run=True)["suggestions"], "the very same one will do"
-    with pytest.raises(UserError, match="another trials"):
+    with pytest.raises(UserError, match="other values of trials"):
         service.client.create(asked(trials=4), dry_run=True)
 
 
@@ -511,7 +511,7 @@ def test_a_json_body_in_which_a_key_stands_twice_is_refused_as_a_yaml_one_is(
     )
     assert (
         problem(answer, 400)["detail"]
-        == f"the body is not readable: {key} stands twice; leave one of them."
+        == f"the body is not readable: {key} is given twice; remove one."
     )
     yaml_body = service.ask(
         method, path, data=body.encode(), headers={"Content-Type": "application/yaml"}
@@ -528,9 +528,9 @@ def test_stopping_is_asked_of_the_ledger(service: Served, tmp_path: Path) -> Non
         service.client.stop("s")
         assert ledger.stop_requested()
         wait_for(lambda: service.client.sweep("s")["state"] == "stopping")
-    with pytest.raises(UserError, match="s does not run: it is stopped"):
+    with pytest.raises(UserError, match="s is not running: it is stopped"):
         service.client.stop("s")
-    with pytest.raises(UserError, match="s does not run"):
+    with pytest.raises(UserError, match="s is not running"):
         service.client.stop_trial("s", 0)
     with pytest.raises(UserError, match="s has trials 0 to 0, not 9"):
         service.client.trial("s", 9)
@@ -541,7 +541,7 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(
 ) -> None:
     with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
         wait_for(lambda: service.client.sweep("s")["state"] == "running")
-        with pytest.raises(UserError, match="trial 0 of s does not run: it is waiting"):
+        with pytest.raises(UserError, match="trial 0 of s is not running: it is waiting"):
             service.client.stop_trial("s", 0)
         with pytest.raises(UserError, match="s is running"):
             service.client.resume("s")
@@ -549,7 +549,7 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(
     wait_for(lambda: service.client.sweep("s")["state"] == "finished")
     with pytest.raises(UserError, match="s is finished; extend it"):
         service.client.resume("s")
-    with pytest.raises(UserError, match="do not change between CPU and GPU"):
+    with pytest.raises(UserError, match="cannot move between CPU and GPU"):
         service.client.extend("s", 2, gpus_per_trial=1.0)
     service.client.extend("s", 2, max_concurrent=1, time_budget_seconds=90.0)
     assert service.drivers.started == [
@@ -667,7 +667,7 @@ def test_what_is_still_searched_is_not_confirmed(
             monkeypatch.setattr(service.drivers, "starting", lambda name, sessions: name == "s")
         refused = problem(service.ask("POST", "/sweeps/s/confirm"), 409)
     assert refused["detail"] == (
-        f"the sweep 's' is {state}, and may yet find better; wait for it, or stop it: "
+        f"the sweep 's' is {state}, and may still improve; wait for its end, or stop it: "
         f"dynamos-sweep stop s --storage {tmp_path}"
     )
     assert Ledger.open(tmp_path, "s").looks == {} and service.drivers.started == []
@@ -691,7 +691,7 @@ def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(
         None,
     )
     refused = problem(service.ask("GET", "/sweeps/s-confirm-1/best"), 409)
-    assert "would be to choose on test images" in refused["detail"]
+    assert "would be a choice on test images" in refused["detail"]
 
 
 def test_after_a_confirmation_its_verdict_is_the_sweeps_answer(
@@ -724,7 +724,7 @@ def test_a_confirmation_may_be_asked_to_compare_with_the_preset(
     assert (
         made[1]
         .record["baseline"]
-        .endswith("which has what no trial of the sweep had: nf 32, not 8")
+        .endswith("with fields that differ from every trial: nf 32, not 8")
     )
     refused = problem(
         service.ask("POST", "/sweeps/s/confirm", json={"baseline": "/etc/passwd"}), 422
@@ -959,14 +959,14 @@ def test_the_command_line_speaks_to_a_service(
     # with its look at test images
     kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)
     begun = list(service.drivers.started)
-    assert "does not run" in said("stop", "mine", status=2)
+    assert "is not running" in said("stop", "mine", status=2)
     (tmp_path / "d.yaml").write_text("parameters: {lr: {choices: [0.18, 0.18, 0.1]}}")
     tried = said("run", "--name", "d", "--space", str(tmp_path / "d.yaml"), "--dry-run")
     assert (
-        "note: the space d has the choice 0.18 of lr more than once; it counts once."
+        "note: the space d lists the choice 0.18 of lr more than once; it counts once."
         in " ".join(tried.split())
     )
-    assert "--data-path is not for --server" in said(
+    assert "--data-path cannot be used with --server" in said(
         "run", "--name", "x", "--data-path", "d", status=2
     )
     for command in (
@@ -975,16 +975,18 @@ def test_the_command_line_speaks_to_a_service(
         ["confirm", "mine"],
         ["run"],
     ):
-        assert "--preflight-only is not for --server" in said(
+        assert "--preflight-only cannot be used with --server" in said(
             *command, "--preflight-only", status=2
         )
-    assert "--max-concurrent is not for --server" in said(
+    assert "--max-concurrent cannot be used with --server" in said(
         "confirm", "mine", "--max-concurrent", "1", status=2
     )
-    assert "--gpus-per-trial is not for --server" in said(
+    assert "--gpus-per-trial cannot be used with --server" in said(
         "confirm", "mine", "--gpus-per-trial", "auto", status=2
     )
-    assert "--storage is not for --server" in said("list", "--storage", "elsewhere", status=2)
+    assert "--storage cannot be used with --server" in said(
+        "list", "--storage", "elsewhere", status=2
+    )
     assert service.drivers.started == begun
     assert "needs --name" in said("run", status=2)
     assert "unknown sweep 'min'. Did you mean 'mine'?" in said("show", "min", status=2)

@@ -58,7 +58,7 @@ def patient() -> Iterator[None]:
 
 
 def faults(page: Page, axe: str) -> list[str]:
-    """What axe finds serious or critical."""
+    """Serious or critical findings of axe."""
     page.evaluate(axe)  # through the protocol, for the page's own policy lets no script in
     found = page.evaluate("""async () => (await axe.run()).violations
         .filter(v => ['serious', 'critical'].includes(v.impact))
@@ -150,7 +150,7 @@ def test_tags_and_note_are_edited_and_the_sweep_deleted(
         dialog.get_by_label("Note").fill("kept")
         dialog.get_by_test_id("dialog-yes").click()
         expect(dialog.get_by_test_id("edit-error")).to_have_text(
-            "lonely is no tag; write NAME=VALUE."
+            "lonely is not a tag; write NAME=VALUE."
         )
         expect(dialog.get_by_label("Note")).to_have_value("kept")
         dialog.get_by_label("Tags").fill("team = a=b\n")

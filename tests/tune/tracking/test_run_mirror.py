@@ -128,7 +128,7 @@ def test_a_server_that_is_away_costs_no_training_and_is_made_up_for(
     assert trained("--tracking-uri", "http://127.0.0.1:9") == 0
     [warning] = [r.getMessage() for r in caplog.records if "MLflow" in r.getMessage()]
     assert (
-        "lacks what this run has come to" in warning
+        "lacks the latest results of this run" in warning
         and "dynamos --resume" in warning
         and "\n" not in warning
     )
@@ -139,10 +139,10 @@ def test_a_server_that_is_away_costs_no_training_and_is_made_up_for(
 @pytest.mark.parametrize(
     "given, why",
     [
-        ("./mlruns", "MLflow keeps no runs in a folder"),
-        ("file:///tmp/x", "MLflow keeps no runs in a folder"),
-        ("http://me:secret@host", "a password does not belong"),
-        ("sqlite:///mlflow.db", "whole path"),
+        ("./mlruns", "MLflow does not support a folder"),
+        ("file:///tmp/x", "MLflow does not support a folder"),
+        ("http://me:secret@host", "a sweep's files must not contain a password"),
+        ("sqlite:///mlflow.db", "absolute path"),
     ],
 )
 @pytest.mark.parametrize("by", ["--tracking-uri", "MLFLOW_TRACKING_URI"])

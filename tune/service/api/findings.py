@@ -1,4 +1,4 @@
-"""Routes of what sweeps came to: the choice, the Pareto set, importance, report and comparison."""
+"""Routes of the findings of sweeps: choice, Pareto set, importance, report and comparison."""
 
 from contextlib import closing
 from typing import Annotated, Literal
@@ -100,7 +100,7 @@ def importance(sweeps: TheSweeps, name: Name) -> Response:
 
 @router.get("/sweeps/{name}/report", tags=["sweeps"], response_class=HTMLResponse)
 def get_report(sweeps: TheSweeps, name: Name) -> Response:
-    """The sweep's report, one self-contained page, as things stand."""
+    """The sweep's report, one self-contained page, in its present state."""
     ledger = sweeps.get(name).ledger
     try:
         with closing(ledger):
@@ -118,7 +118,7 @@ def compare(
     """Sweeps side by side: settings, results, shifts, and the best so far over the budget spent."""
     names = asked.split(",")
     if len(names) < 2 or len(set(names)) < len(names):
-        raise Problem(422, "name two or more sweeps, each once.", "sweeps")
+        raise Problem(422, "name two or more different sweeps.", "sweeps")
     views = [sweeps.get(name) for name in names]
     side = compared([v.sweep for v in views])
     settings, found, shifted = comparison_rows(side)

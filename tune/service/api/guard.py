@@ -83,10 +83,8 @@ class Guard:
             await self._answer(scope, receive, sent)
         except Exception as error:
             log.error("%s %s failed", scope["method"], scope["path"], exc_info=error)
-            if status == 0:  # else the answer has begun, and ends here
-                await answer(500, "the service failed at this; its log says why")(
-                    scope, receive, sent
-                )
+            if status == 0:  # otherwise the answer has started and ends here
+                await answer(500, "internal error; see the service's log")(scope, receive, sent)
         seconds = time.monotonic() - began
         route = getattr(scope.get("route"), "path", "other")
         self._observe(
@@ -130,7 +128,8 @@ class Guard:
             if not is_local(_name(host)):
                 return answer(
                     421,
-                    f"the host {host!r} is not this service's, which is for this machine alone.",
+                    f"the host {host!r} is not allowed: the service answers only requests to this "
+                    "machine.",
                 )
         elif not (path in OPEN or path.startswith("/static/")):
             given = headers.get("authorization", "")
@@ -147,7 +146,9 @@ class Guard:
                 headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none")
             ):
                 return answer(
-                    403, "a change is taken from the service's own page only, or from no page."
+                    403,
+                    "changes are accepted only from the service's own page, or from outside a "
+                    "browser.",
                 )
         return None
 
@@ -157,7 +158,7 @@ async def _body(headers: Headers, receive: Receive) -> Any:
 
     The answer to one that is too large, too slow or of an unknown kind.
     """
-    too_large = answer(413, f"a body may have {MOST_BYTES} bytes at most.")
+    too_large = answer(413, f"a body may have at most {MOST_BYTES} bytes.")
     if int(headers.get("content-length") or 0) > MOST_BYTES:
         return too_large
     content = bytearray()
@@ -173,13 +174,13 @@ async def _body(headers: Headers, receive: Receive) -> Any:
                 if len(content) > MOST_BYTES:
                     return too_large
     except TimeoutError:
-        return answer(408, f"a body has to come within {BODY_SECONDS:g} s.")
+        return answer(408, f"a body must arrive within {BODY_SECONDS:g} s.")
     # Before another page's request of such a kind browsers ask for permission, and get none.
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content and kind not in ("application/json", *YAML_KINDS):
         return answer(
             415,
-            f"content of the kind {kind or 'none'!r} is not read; send application/json or "
+            f"content type {kind or 'none'!r} is not supported; send application/json or "
             "application/yaml.",
         )
     read = json_of_yaml if kind in YAML_KINDS else bytes
@@ -200,7 +201,7 @@ def _with_plain_keys(body: bytes) -> bytes:
         for name, value in pairs:
             name.encode()
             if name in content:
-                raise DoubledKey(f"{name} stands twice; leave one of them")
+                raise DoubledKey(f"{name} is given twice; remove one")
             content[name] = value
         return content
 
@@ -209,7 +210,7 @@ def _with_plain_keys(body: bytes) -> bytes:
     except (DoubledKey, UnicodeEncodeError):
         raise
     except (ValueError, RecursionError):
-        pass  # it is not JSON; the application, which reads it again, says why
+        pass  # it is not JSON; the application, which reads it again, reports the reason
     return body
 
 
@@ -228,7 +229,7 @@ def _again(body: bytes, receive: Receive) -> Receive:
 
 
 def is_local(host: str) -> bool:
-    """Whether a name or an address is a loopback one."""
+    """True if a name or an address is a loopback one."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

@@ -50,7 +50,7 @@ class _OfSweeps(Collector):
             "dynamos_sweep_trials", "trials of a sweep by state", labels=["sweep", "state"]
         )
         running = GaugeMetricFamily(
-            "dynamos_sweep_running", "whether a sweep has a driver", labels=["sweep"]
+            "dynamos_sweep_running", "1 if a sweep has a driver, else 0", labels=["sweep"]
         )
         best = GaugeMetricFamily(
             "dynamos_sweep_best", "best value of the first objective", labels=["sweep"]

@@ -23,14 +23,14 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
     for status, text in (
         (400, "unreadable"),
         (401, "no token"),
-        (403, "from elsewhere"),
+        (403, "request from another page"),
         (404, "not found"),
-        (409, "not as things stand"),
+        (409, "conflict with the present state"),
         (413, "too large"),
-        (415, "unknown content"),
+        (415, "unsupported content type"),
         (421, "another host"),
         (422, "not allowed"),
-        (503, "a ledger or cluster is out of reach"),
+        (503, "a ledger or cluster cannot be reached"),
     )
 }
 Name = Annotated[SweepName, InPath(description="the sweep's name")]
@@ -39,7 +39,7 @@ Text = Annotated[str, Query(max_length=200)]
 ChoiceRule = Annotated[
     Literal[*RULES],  # type: ignore[valid-type]
     among("rule", list(RULES)),
-    Query(description="how one is chosen"),
+    Query(description="rule of choice"),
 ]
 OfSweep = Annotated[StateName | Literal[""], among("state", [*get_args(StateName), ""])]
 OfTrial = Annotated[TrialState | Literal[""], among("state", [*get_args(TrialState), ""])]
@@ -74,9 +74,9 @@ def changed(sweeps: Sweeps, view: View) -> Response:
 
 
 def refuse_unless_running(view: View) -> None:
-    """Raises Problem 409 if the sweep does not run."""
+    """Raises Problem 409 if the sweep is not running."""
     if view.summary["state"] not in ("running", "stopping"):
-        raise Problem(409, f"{view.summary['name']} does not run: it is {view.summary['state']}.")
+        raise Problem(409, f"{view.summary['name']} is not running: it is {view.summary['state']}.")
 
 
 def json_of(content: Any) -> Response:

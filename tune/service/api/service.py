@@ -40,7 +40,7 @@ def docs() -> Response:
 
 @pages.get("/healthz", tags=["service"], response_class=PlainTextResponse)
 async def healthz() -> str:
-    """Whether the service answers."""
+    """Reports that the service answers."""
     return "ok\n"
 
 
@@ -48,13 +48,13 @@ async def healthz() -> str:
     "/readyz", tags=["service"], response_class=PlainTextResponse, responses={503: PROBLEMS[503]}
 )
 def readyz(sweeps: TheSweeps) -> str:
-    """Whether the service is ready: its storage exists and can be read."""
+    """Reports whether the service is ready: its storage exists and can be read."""
     try:
         there, names = sweeps.storage.exists(), sweeps.names()
     except Exception as error:  # whatever the storage's package raises
         raise Problem(503, f"the storage cannot be read: {error}") from error
     if not there:
-        raise Problem(503, f"the storage {sweeps.storage} is not there.")
+        raise Problem(503, f"the storage {sweeps.storage} does not exist.")
     return f"ready: {len(names)} sweeps\n"
 
 

@@ -1,4 +1,4 @@
-"""Routes of sweeps: listed, made, marked, steered and deleted."""
+"""Routes of sweeps: list, create, mark, steer and delete."""
 
 import asyncio
 from contextlib import closing
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
 class Reader:
-    """Reads whole sweeps in the background; the last reading stands until then."""
+    """Reads whole sweeps in the background; until then, the last reading is used."""
 
     def __init__(self, sweeps: Sweeps) -> None:
         """Starts without a reading."""
@@ -82,7 +82,7 @@ def list_sweeps(
     responses={
         200: {
             "model": WholeSweep | DryRun,
-            "description": "the very same sweep is there already, or it was a dry run",
+            "description": "the identical sweep exists already, or dry run",
         }
     },
 )
@@ -126,14 +126,14 @@ def patch_sweep(sweeps: TheSweeps, name: Name, body: Annotated[Labels, Body()]) 
 
 @router.delete("/sweeps/{name}", tags=["sweeps"], status_code=204)
 def delete_sweep(changes: TheChanges, name: Name) -> Response:
-    """Removes a sweep that does not run, with its MLflow runs."""
+    """Deletes a sweep that is not running, with its MLflow runs."""
     changes.delete(name)
     return Response(status_code=204)
 
 
 @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def stop(sweeps: TheSweeps, name: Name) -> Response:
-    """Asks a running sweep to put back its running trials and end."""
+    """Asks a running sweep to interrupt its trials and end."""
     view = sweeps.newest(name)
     refuse_unless_running(view)
     view.ledger.request_stop()
@@ -147,7 +147,7 @@ def resume(
     name: Name,
     body: Annotated[Limits | None, Body()] = None,
 ) -> Response:
-    """Goes on with a sweep that was stopped or killed."""
+    """Continues a sweep that was stopped or killed."""
     view = sweeps.newest(name)
     changes.go_on("resume", view, body or Limits())
     return changed(sweeps, view)
@@ -157,7 +157,7 @@ def resume(
 def extend(
     sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]
 ) -> Response:
-    """Adds trials to a sweep that does not run, and goes on with it."""
+    """Adds trials to a sweep that is not running, and continues it."""
     view = sweeps.newest(name)
     changes.go_on("extend", view, body)
     return changed(sweeps, view)

@@ -59,7 +59,7 @@ def get_trials(
 
 @router.get("/sweeps/{name}/trials/{number}", tags=["trials"], response_model=Trial)
 def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
-    """A trial: parameters, results by task and seed, the end of its log, why it failed."""
+    """A trial: parameters, results by task and seed, end of its log, reason of its failure."""
     view = sweeps.get(name)
     return json_of(whole_trial(view.ledger, _trial(view, number)))
 
@@ -71,7 +71,7 @@ def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     response_model=WholeSweep,
 )
 def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
-    """Asks a running trial to end; what it has reported is kept."""
+    """Asks a running trial to end; its reported results are kept."""
     view = sweeps.newest(name)
     _trial(view, number)
     refuse_unless_running(view)

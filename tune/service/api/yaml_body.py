@@ -13,12 +13,12 @@ _MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a se
 
 
 class _Plain(UniqueKeys, yaml.SafeLoader):
-    """Reads YAML without aliases, by which a small body could mean a huge one."""
+    """Reads YAML without aliases, because a small body with aliases can expand to a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
         """Composes a node; ValueError for an alias or too many levels."""
         if self.check_event(yaml.events.AliasEvent):
-            raise ValueError("aliases are not read")
+            raise ValueError("aliases are not supported")
         self.depth = getattr(self, "depth", 0) + 1
         if self.depth > _DEEPEST:
             raise ValueError(f"more than {_DEEPEST} levels")
@@ -31,7 +31,9 @@ class _Plain(UniqueKeys, yaml.SafeLoader):
 def json_of_yaml(body: bytes | bytearray) -> bytes:
     """A YAML document in JSON; ValueError if it cannot be read."""
     if len(body) > _MOST_YAML:
-        raise ValueError(f"{len(body)} bytes of YAML; {_MOST_YAML} are read, send more as JSON")
+        raise ValueError(
+            f"{len(body)} bytes of YAML; at most {_MOST_YAML} are allowed, send more as JSON"
+        )
     try:
         return json.dumps(yaml.load(bytes(body), _Plain), default=str).encode()
     # A scalar with a tag that it does not fit makes the reader fail in many ways.

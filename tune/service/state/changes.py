@@ -79,14 +79,14 @@ class Changes:
         if differing:
             raise Problem(
                 409,
-                f"a sweep {config.name!r} is there with another {', '.join(differing)}; choose "
-                "another name, or resume or extend it.",
+                f"a sweep {config.name!r} exists with other values of {', '.join(differing)}; "
+                "choose another name, or resume or extend it.",
                 "name",
             )
         return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
-        """Starts a driver to go on with a sweep; Problem 409 if one has it or nothing is left."""
+        """Starts a driver that continues a sweep; Problem 409 if it has one or nothing is left."""
         name = view.summary["name"]
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
@@ -106,7 +106,7 @@ class Changes:
             ):
                 raise Problem(
                     409,
-                    f"the trials of {name} do not change between CPU and GPU.",
+                    f"the trials of {name} cannot move between CPU and GPU.",
                     "gpus_per_trial",
                 )
             flags = [f"--trials=+{limits.trials}"] if isinstance(limits, Extension) else []
@@ -139,8 +139,8 @@ class Changes:
             if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
                 raise Problem(
                     409,
-                    f"the sweep {searched!r} is {state}, and may yet find better; wait for it, or "
-                    f"stop it: {view.ledger.command('stop')}",
+                    f"the sweep {searched!r} is {state}, and may still improve; wait for its end, "
+                    f"or stop it: {view.ledger.command('stop')}",
                 )
             try:
                 with closing(view.ledger):

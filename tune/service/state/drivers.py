@@ -21,7 +21,7 @@ class Drivers:
     def __init__(self, storage: AnyPath, address: str | None) -> None:
         """`address` is the cluster's or its job server's.
 
-        With None drivers use this machine alone.
+        With None drivers use only this machine.
         """
         self._storage, self._address = storage, address
         self._running: dict[str, subprocess.Popen[bytes] | threading.Thread] = {}
@@ -31,11 +31,11 @@ class Drivers:
 
     @property
     def cluster(self) -> str | None:
-        """The address of the cluster or its job server; None for this machine alone."""
+        """The address of the cluster or its job server; None for this machine only."""
         return self._address
 
     def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
-        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that has had so many drivers.
+        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that had N drivers before.
 
         Returns at once.
         """
@@ -84,14 +84,14 @@ class Drivers:
         )
 
     def alive(self, name: str) -> bool:
-        """Whether a driver that this service has started is alive, or is still being submitted."""
+        """True if a driver that this service has started is alive, or is still being submitted."""
         running = self._running.get(name)
         return running is not None and (
             running.is_alive() if isinstance(running, threading.Thread) else running.poll() is None
         )
 
     def starting(self, name: str, sessions: int) -> bool:
-        """Whether such a driver is yet to take over its sweep, which has had so many drivers."""
+        """True if such a driver has not yet taken over its sweep, which had N drivers before."""
         return self.alive(name) and self._sessions[name] == sessions
 
     def error(self, name: str, sessions: int) -> str | None:

@@ -46,11 +46,11 @@ class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
     stamp: Any = None  # the state of its files before it was read
-    read_at: float = -math.inf  # when that reading began
-    wanted_at: float = -math.inf  # readings that began before this are too old
+    read_at: float = -math.inf  # when that reading started
+    wanted_at: float = -math.inf  # readings that started before this are too old
     told: View | None = None  # a view whose whole_json is made
     current_at: float = -math.inf  # when that was last known to be the newest
-    reading: bool = False  # whether a newer one is being made
+    reading: bool = False  # True if a newer one is being made
     beat: tuple[int, int] | None = None  # its driver's heartbeat,
     beat_at: float = -math.inf  # and since when it has been that
 
@@ -79,7 +79,7 @@ class Sweeps:
     def told(self, name: str) -> tuple[bytes | None, bool]:
         """(all of a sweep but its trials, or None if that is too old.
 
-        Whether it is time to `read` it again).
+        True if it is time to `read` it again).
         """
         kept = self._kept.get(name)
         if kept is None or (view := kept.told) is None:
@@ -127,7 +127,7 @@ class Sweeps:
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
             # the next reading sees what is written meanwhile
             began, stamp = time.monotonic(), self._stamp(ledger)
-            # no file and no connection is held for each sweep that was ever looked at
+            # no file and no connection is held for each sweep that was ever read
             with closing(ledger):
                 kept.view = view = self._read(kept, ledger, before, identity)
             kept.stamp, kept.read_at = stamp, began
@@ -304,7 +304,7 @@ def _told(trial: TrialRecord) -> tuple[Any, ...]:
 
 
 def _identity(file: AnyPath) -> Any:
-    """A value that tells a file from another of its name.
+    """A value that distinguishes a file from another of the same name.
 
     None in an object store or if the file is gone.
     """

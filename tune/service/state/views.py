@@ -1,4 +1,4 @@
-"""Views of a sweep and of its trials, as they stood when their ledger was read."""
+"""Views of a sweep and of its trials, as of the time when their ledger was read."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,7 @@ OVER = ("finished", "stopped", "killed")
 
 @dataclass(frozen=True)
 class View:
-    """A sweep as it stood when it was read."""
+    """A sweep as of the time when it was read."""
 
     revision: int  # rises with every change; of this process only
     ledger: Ledger
@@ -40,7 +40,7 @@ class View:
 
     @property
     def over(self) -> bool:
-        """Whether no driver runs the sweep."""
+        """True if no driver runs the sweep."""
         return self.summary["state"] in OVER
 
     @cached_property
@@ -102,7 +102,7 @@ def _searched(sweep: Sweep) -> Findings:
 
 
 def _confirmed(confirmation: Sweep) -> Findings:
-    """The findings and the troubles of a confirmation; it chooses nothing."""
+    """The findings and the failures of a confirmation; it chooses nothing."""
     return {
         "answer": finding(confirmation),
         "ties": "",

@@ -129,7 +129,7 @@ const written = (tags) => Object.entries(tags).map((tag) => tag.join('=')).join(
 function read(text) {
   return Object.fromEntries(text.split('\n').map((line) => line.trim()).filter(Boolean).map((line) => {
     const [tag, ...rest] = line.split('=');
-    if (!rest.length) throw new Error(`${line} is no tag; write NAME=VALUE.`);
+    if (!rest.length) throw new Error(`${line} is not a tag; write NAME=VALUE.`);
     return [tag.trim(), rest.join('=').trim()];
   }));
 }

@@ -124,7 +124,7 @@ class WholeSweep(Summary, Findings):
     cpu_seconds: float
     gpu_seconds: float
     config: dict[str, Any]  # as sweep.yaml has it
-    record: dict[str, Any]  # of the machine and code it was begun with
+    record: dict[str, Any]  # of the machine and code at its start
     looks: dict[str, ConfirmationLook]
     links: Links
 
@@ -180,7 +180,7 @@ class Trial(TrialRow):
 
 
 class Suggestion(_Answer):
-    """A trial that a sweep would begin with."""
+    """A trial that a sweep would start with."""
 
     source: str
     config: dict[str, Scalar]
@@ -288,5 +288,5 @@ class Options(_Answer):
     pruners: list[str]
     protocols: dict[str, str]
     metrics: dict[str, str]
-    settings: dict[str, SweepSetting]  # those of the sweep itself, in the order of a form
+    settings: dict[str, SweepSetting]  # of the sweep itself, in the order of a form
     defaults: dict[str, Any]

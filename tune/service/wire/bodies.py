@@ -102,7 +102,7 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
     if isinstance(value, Mapping):
         for name in OF_THE_SERVICE:
             if value.get(name) is not None:
-                raise PydanticCustomError("own", "{name} is the service's own", {"name": name})
+                raise PydanticCustomError("own", "{name} is set by the service", {"name": name})
         value = {name: given for name, given in value.items() if name not in OF_THE_SERVICE}
     names = value if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
     for name in names:
@@ -119,7 +119,7 @@ def among(what: str, allowed: list[str]) -> BeforeValidator:
 
 
 def _shape(value: Any) -> str:
-    """The kind of a value, so that an error concerns that kind alone."""
+    """The kind of a value, so that an error concerns only that kind."""
     if isinstance(value, ChoicesSpec) or (isinstance(value, Mapping) and "choices" in value):
         return CHOICES
     return TEXT if isinstance(value, str) else MAPPING
@@ -216,7 +216,7 @@ class _Request(_Strict):
 def request_model(config: type) -> type[BaseModel]:
     """The body that asks for a sweep of a configuration class.
 
-    A field left out has the command line's default.
+    Missing fields have the command line's defaults.
     """
     fields: dict[str, Any] = {
         name: (_type(about), about.default)
@@ -224,9 +224,7 @@ def request_model(config: type) -> type[BaseModel]:
         if name not in OF_THE_SERVICE
     }
     made: type[BaseModel] = create_model("SweepRequest", __base__=_Request, **fields)
-    made.__doc__ = (
-        "A SweepConfig; a field that is left out has the default that the command line has."
-    )
+    made.__doc__ = "A SweepConfig; fields that are missing have the command line's defaults."
     return made
 
 
@@ -238,7 +236,7 @@ def limits_model(config: type) -> type[BaseModel]:
         if about.session and about.flag
     }
     made: type[BaseModel] = create_model("Limits", __base__=_Strict, **fields)
-    made.__doc__ = "Limits of a session in which it differs from the one before."
+    made.__doc__ = "Limits and resources of this session; other values stay as before."
     return made
 
 
@@ -274,7 +272,7 @@ def requested_config(
 ) -> SweepConfig:
     """The SweepConfig of a request.
 
-    data_path, ledger_url and tracking_uri come from `of_the_service` alone.
+    data_path, ledger_url and tracking_uri come only from `of_the_service`.
 
     Raises Problem, which names the field.
     """
@@ -282,7 +280,7 @@ def requested_config(
     base = dict(given.pop("base", {}))
     dataset = base.setdefault("dataset", DEFAULTS["dataset"])
     report_on = given.pop("report_on", {})
-    for name in ("tags", "note"):  # they may change, and are no part of the configuration
+    for name in ("tags", "note"):  # they may change, and are not part of the configuration
         given.pop(name, None)
     streams = dataset, report_on.get("dataset", dataset)
     _at("name", partial(check_name, request.name))

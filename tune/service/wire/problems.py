@@ -19,19 +19,19 @@ MEDIA_TYPE = "application/problem+json"
 TITLES = {
     400: "the request cannot be read",
     401: "a token is needed",
-    403: "not from here",
+    403: "request from another page",
     404: "not found",
-    405: "not a method of this resource",
+    405: "method not allowed",
     408: "the request came too slowly",
-    409: "not as things stand",
+    409: "conflict with the present state",
     413: "the request is too large",
-    415: "not a kind of content that is read",
-    421: "not this host",
+    415: "unsupported content type",
+    421: "another host",
     422: "not allowed",
-    500: "a fault of the service",
-    503: "out of reach",
+    500: "internal error",
+    503: "unavailable",
 }
-TAGS = ("{mapping}", "{choices}", "{text}")  # parts of an error's place that are no names
+TAGS = ("{mapping}", "{choices}", "{text}")  # parts of an error's place that are not names
 log = logging.getLogger(__name__)
 
 
@@ -113,7 +113,7 @@ def add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     def _(request: Request, error: HTTPException) -> JSONResponse:
-        # Starlette names the methods of the first route of that path alone
+        # Starlette names only the methods of the first route of that path
         if error.status_code == 405:
             path = request.scope["path"]
             methods = {
@@ -124,7 +124,7 @@ def add_handlers(app: FastAPI) -> None:
             }
             return answer(
                 405,
-                f"{request.method} is not for {path}.",
+                f"{request.method} is not allowed for {path}.",
                 headers={"allow": ", ".join(sorted(methods))},
             )
         return answer(error.status_code, str(error.detail), headers=error.headers)
@@ -146,7 +146,7 @@ def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
         return answer(422, str(found), field, found.near)
     if kind == "own":
         name = context["name"]
-        return answer(422, f"{name} is the service's own; leave it out.", ".".join([*inside, name]))
+        return answer(422, f"{name} is set by the service; remove it.", ".".join([*inside, name]))
     if kind == "missing":
         return answer(422, f"{inside[-1] if inside else 'a body'} is missing.", field)
     shown = json.dumps(given, default=str)

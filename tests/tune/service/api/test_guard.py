@@ -1,4 +1,4 @@
-"""Who is let in, and what every answer says."""
+"""Access checks, and headers of every answer."""
 
 import logging
 import socket
@@ -45,7 +45,7 @@ def problem(answer: requests.Response, status: int) -> dict[str, Any]:
 )
 def test_without_a_token_a_request_must_name_this_machine(open_service: Served, host: str) -> None:
     answer = open_service.ask("GET", "/sweeps", headers={"Host": host})
-    assert "is for this machine alone" in problem(answer, 421)["detail"]
+    assert "answers only requests to this machine" in problem(answer, 421)["detail"]
 
 
 @pytest.mark.parametrize(
@@ -219,7 +219,7 @@ def test_every_change_is_a_line_in_the_log_and_no_secret_is(
         (["--token-file", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (["--data-path", "~nosuch/x"], "'~nosuch/x' is not a path"),
         (["--token-file", "none"], "cannot be read"),
-        (["--token-file", "short"], "holds no token"),
+        (["--token-file", "short"], "contains no token"),
         (["--port", "65536"], "from 0 to 65535"),
         (["--host", "nowhere.invalid"], "it needs a token"),
         (["--address", "ftp://x"], "--address ftp://x"),
@@ -244,5 +244,5 @@ def test_a_service_that_would_not_be_safe_does_not_start(
 def test_a_client_says_in_a_line_what_is_wrong(closed: Served) -> None:
     with pytest.raises(UserError, match=r"send the service's token.*401"):
         Client(closed.url).sweeps()
-    with pytest.raises(UserError, match="no service's URL"):
+    with pytest.raises(UserError, match="not the URL of a service"):
         Client("localhost:8700")

@@ -1,4 +1,4 @@
-"""What is told of sweeps, as JSON."""
+"""Views of sweeps, as JSON."""
 
 import datetime as dt
 import json
