@@ -162,9 +162,10 @@ class SearchSpace:
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the space's values as a key of equal configurations.
 
-        In it 5 is 5.0, but 0.1000005 is not 0.1.
+        In it 5 is 5.0, but 0.1000005 is not 0.1. Reals count to 12 significant digits, because the
+        logarithm of a range's end and back gives other last digits.
         """
-        return tuple(config[p.name] for p in self.parameters)
+        return tuple(_rounded(config[p.name]) for p in self.parameters)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distributions by stored name."""
@@ -243,6 +244,11 @@ def read_points(path: Path) -> tuple[dict[str, Any], ...]:
     )
 
 
+def _rounded(value: Any) -> Any:
+    """A value with its 12 first significant digits if it is a real number."""
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
 def _parameter(space: str, field: str, spec: Any) -> Parameter:
     where = f"space {space}: "
     if field not in FIELDS:
@@ -271,9 +277,13 @@ def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
         raise UserError(
             f"{field} must have either choices, a list that is not empty, or low and high."
         )
-    times = Counter(checked(field, number_of_text(field, choice)) for choice in choices)
+    given = [checked(field, number_of_text(field, choice)) for choice in choices]
+    times = Counter(map(_rounded, given))
+    first = {_rounded(value): value for value in reversed(given)}
     return Parameter(
-        field, choices=tuple(times), repeated=tuple(value for value, n in times.items() if n > 1)
+        field,
+        choices=tuple(first[value] for value in times),
+        repeated=tuple(first[value] for value, n in times.items() if n > 1),
     )
 
 
@@ -288,7 +298,7 @@ def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
         if ends[end] is None:
             raise UserError(f"{field} has no {end}; it must be a number.")
     low, high, log = ends["low"], ends["high"], spec.get("log", False)
-    if low >= high:
+    if _rounded(low) >= _rounded(high):
         raise UserError(f"{field} goes from {low:g} to {high:g}; low must be less than high.")
     if not isinstance(log, bool):
         raise UserError(f"{field}: log {log!r} is not true or false.")

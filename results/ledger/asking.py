@@ -27,6 +27,7 @@ from search_spaces.space import SearchSpace
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
 # beginnings of the sources of trials that a sweep was given
 GIVEN = (IMPORTED, "points:", "warm-start:")
+DRAWS = 1000  # of a space that is too large to list
 
 
 def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
@@ -175,25 +176,24 @@ def untried(
 ) -> dict[str, Any] | None:
     """Return a random configuration of a space that is not taken, as a sampler stores it.
 
-    None if all are taken.
+    None if all are taken, or so many that DRAWS draws find none that is left.
     """
     if space.size is not None and space.size <= GRID_LIMIT:
-        left = [
-            point
+        names = [p.name for p in space.parameters]
+        points = (
+            dict(zip(names, point, strict=True))
             for point in itertools.product(*(p.values or () for p in space.parameters))
-            if point not in taken
-        ]
+        )
+        left = [point for point in points if space.key(point) not in taken]
         if not left:
             return None
-        names = [p.name for p in space.parameters]
-        return space.stored(
-            dict(zip(names, left[np.random.default_rng(seed).integers(len(left))], strict=True))
-        )
+        return space.stored(left[np.random.default_rng(seed).integers(len(left))])
     random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    while True:
+    for _ in range(DRAWS):
         drawn = random.ask(space.distributions()).params
         if space.key(space.real(drawn)) not in taken:
             return drawn
+    return None
 
 
 def _with(trial: FrozenTrial, **changes: Any) -> FrozenTrial:

@@ -6,12 +6,12 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from results.definition.sweep_config import Constraint, Objective
-from results.ledger.asking import stand_ins
+from results.ledger.asking import stand_ins, untried
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS, population
 from results.sweep import Sweep
@@ -196,6 +196,46 @@ def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(
     assert ledger.state.name == "finished"
 
 
+class _Edge(optuna.samplers.RandomSampler):
+    """Suggests the upper corner of the square, each time with other last bits."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return SQUARE.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return dict.fromkeys(search_space, 1 - trial.number * 1e-15)
+
+
+def test_a_configuration_that_differs_in_the_last_bits_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(SAMPLERS, "random", lambda _: _Edge())
+    trials = play(tmp_path, 5, sampler="random", trials=5)
+    assert trials[1].config["keep_ratio"] == 1 - 1e-15, "the base is trial 0"
+    for trial in trials[2:]:
+        assert trial.config["keep_ratio"] < 0.999, "drawn at random instead"
+
+
+def test_choices_are_left_out_whatever_their_last_bits() -> None:
+    space = SearchSpace.from_dict(
+        "s", {"parameters": {"keep_ratio": {"choices": [0.1, 0.2, 0.30000000000000004]}}}
+    )
+    taken = {space.key({"keep_ratio": value}) for value in (0.1, 0.3)}
+    assert untried(space, taken, 0) == {"keep_ratio": 0.2}
+    assert untried(space, taken | {space.key({"keep_ratio": 0.2})}, 0) is None
+
+
+def test_a_range_that_holds_few_numbers_is_left_when_all_are_tried() -> None:
+    low, high = 0.5, 0.500000000002  # three numbers of 12 digits
+    space = SearchSpace.from_dict("s", {"parameters": {"keep_ratio": {"low": low, "high": high}}})
+    taken = {space.key({"keep_ratio": low + n * 1e-12}) for n in range(3)}
+    assert len(taken) == 3 and untried(space, taken, 0) is None
+
+
 def test_a_space_without_an_end_is_not_counted(tmp_path: Path) -> None:
     assert SQUARE.size is None and SIX.size == 6
     assert Ledger.create(tmp_path, config(space=SQUARE, base=BASE, trials=99), {}).budget == 99
@@ -232,16 +272,18 @@ def test_equal_points_are_tried_once_and_a_line_says_so(tmp_path: Path) -> None:
     points: tuple[dict[str, Any], ...] = (
         {"keep_ratio": 0.5},
         {"keep_ratio": 0.5, "inf_thresh": 0.3},
-        {"inf_thresh": 0.30000000000000004},
+        {"inf_thresh": 0.3000005},
         {},
+        {"inf_thresh": 0.30000000000000004},
     )
     ledger = Ledger.create(tmp_path, config(space=SQUARE, base=BASE, trials=9, points=points), {})
     assert [t.source for t in ledger.trials()] == ["base", "points:1", "points:3"], (
         "the third is near, not equal"
     )
-    assert ledger.remarks[:2] == [
+    assert ledger.remarks[:3] == [
         "--points, configuration 2 is skipped, because it equals points:1.",
         "--points, configuration 4 is skipped, because it equals base.",
+        "--points, configuration 5 is skipped, because it equals base.",
     ]
 
 
