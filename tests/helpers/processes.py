@@ -113,6 +113,15 @@ class Session:
         """Sends a signal to the command alone."""
         os.kill(self.pid, kind)
 
+    def send_group(self, kind: signal.Signals) -> None:
+        """Sends a signal to the command's process group, as a terminal and `timeout` do."""
+        os.killpg(self.pid, kind)
+
+    def send_all(self, kind: signal.Signals) -> None:
+        """Sends a signal to every process of the session, as systemd and scancel do."""
+        for pid in self._members():
+            send(pid, kind)
+
     def end(self) -> Ended:
         """Waits until the command and all its processes end by themselves, and returns its end."""
         self._process.wait(PATIENCE_SECONDS)

@@ -68,13 +68,15 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
         yield nodes
     finally:
         nodes.over = True
+        if address is None:
+            ray_names.end_without_sigterm()
         ray.shutdown()
 
 
 def _start(here: Node, quiet: dict[str, Any]) -> None:
     check_token()
     try:
-        with ray_names.on_loopback():
+        with ray_names.on_loopback(), ray_names.deaf_to_sigterm():
             ray.init(
                 address="local",
                 num_cpus=int(here.cpus),

@@ -4,18 +4,21 @@ An upgrade that removes one fails the test of this module, which says what it wa
 """
 
 import os
+import signal
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import ray._private.utils
-from ray._private import ray_constants
+import ray._private.worker
+import ray.exceptions
+from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
-from ray._private.services import canonicalize_bootstrap_address_or_die
 from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
@@ -23,6 +26,7 @@ from ray.job_config import JobConfig
 # set in a driver that Ray Jobs started; its packages came with the job
 IN_A_JOB = RAY_JOB_CONFIG_JSON_ENV_VAR
 GRPC_OPTIONS = ray_constants.GLOBAL_GRPC_OPTIONS
+END_SECONDS = 5.0  # for a raylet to end by itself
 
 
 class OwnJob(JobConfig):
@@ -65,9 +69,51 @@ def on_loopback() -> Iterator[None]:
         ray_constants.ENABLE_RAY_CLUSTER = before
 
 
+@contextmanager
+def deaf_to_sigterm() -> Iterator[None]:
+    """Makes the processes that Ray starts meanwhile block SIGTERM; this process still takes it.
+
+    `timeout` sends it to the whole process group of a sweep, systemd and scancel to all of its
+    processes. If Ray's ended, the driver could not end the sweep in order.
+    """
+    start = services.start_ray_process
+
+    def start_deaf(*arguments: Any, **named: Any) -> Any:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            return start(*arguments, **named)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    services.start_ray_process = start_deaf
+    try:
+        yield
+    finally:
+        services.start_ray_process = start
+
+
+def end_without_sigterm() -> None:
+    """Makes the shutdown of the Ray that this process has started do without SIGTERM.
+
+    A raylet whose node leaves the cluster ends its children and itself. Ray's own shutdown waits a
+    second for each process to end at SIGTERM, and then kills it; the raylet's children stay a while
+    longer.
+    """
+    node: Any = ray._private.worker._global_node
+    kill = node.kill_all_processes
+
+    def end(**_: Any) -> None:
+        with suppress(ray.exceptions.RayError, subprocess.TimeoutExpired):
+            node.get_gcs_client().drain_nodes([bytes.fromhex(node._node_id)], timeout=END_SECONDS)
+            node.all_processes[ray_constants.PROCESS_TYPE_RAYLET][0].process.wait(END_SECONDS)
+        kill(check_alive=False, allow_graceful=False, wait=True)
+
+    node.kill_all_processes = end
+
+
 def head_address() -> str:
     """The address of the Ray on this machine; ConnectionError where there is none."""
-    return str(canonicalize_bootstrap_address_or_die("auto"))
+    return str(services.canonicalize_bootstrap_address_or_die("auto"))
 
 
 def check_token() -> None:

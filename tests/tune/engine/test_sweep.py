@@ -18,8 +18,9 @@ import yaml
 
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
+from tests.helpers.crashes import Watched, endless
 from tests.helpers.ledgers import config
-from tests.helpers.processes import Driver
+from tests.helpers.processes import Driver, Session
 from tests.helpers.sweeps import SMALL, command, run, runs_of
 from tune.engine.sweep import run_sweep
 from tune.machines.places import Node
@@ -195,9 +196,16 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind, send", [(signal.SIGTERM, os.kill), (signal.SIGINT, os.killpg)])
+@pytest.mark.parametrize(
+    "kind, send",
+    [
+        (signal.SIGTERM, Session.send),
+        (signal.SIGTERM, Session.send_all),
+        (signal.SIGINT, Session.send_group),
+    ],
+)
 def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
-    kind: signal.Signals, send: Callable[[int, int], None], tmp_path: Path
+    kind: signal.Signals, send: Callable[[Session, signal.Signals], None], tmp_path: Path
 ) -> None:
     def driven() -> bool:
         return (tmp_path / "runs" / "cut" / "sweep.yaml").exists() and (
@@ -206,7 +214,7 @@ def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
 
     with Driver("run", "--name", "cut", "--trials", "1", "--set", *SMALL, cwd=tmp_path) as driver:
         driver.until(driven)
-        send(driver.pid, kind)
+        send(driver, kind)
         ended = driver.end()  # and nothing that it started is left
     assert (ended.status, ended.errors) == (
         130,
@@ -236,7 +244,7 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
     long = [s for s in SMALL if not s.startswith("n_epochs")] + ["n_epochs=30", "warmup_epochs=2"]
     with Driver("run", "--name", "cut", "--trials", "3", "--set", *long, cwd=tmp_path) as driver:
         driver.until(one_is_under_way)
-        os.killpg(driver.pid, signal.SIGINT)  # as a terminal does
+        driver.send_group(signal.SIGINT)
         ended = driver.end()
     said = ended.out + ended.err
     assert ended.status == 130 and "dynamos-sweep resume cut" in said and "Traceback" not in said, (
@@ -268,6 +276,24 @@ def test_ctrl_c_marks_what_ran_and_resume_and_extend_finish_it(tmp_path: Path) -
         "cut/2",
         "cut/3",
     }
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("send", [Session.send_group, Session.send_all])
+def test_sigterm_to_all_of_its_processes_leaves_a_sweep_to_resume(
+    send: Callable[[Session, signal.Signals], None], tmp_path: Path
+) -> None:
+    seen = Watched(tmp_path / "runs", "hit")
+    with Driver("run", "--name=hit", *endless(tmp_path, others=1), cwd=tmp_path) as driver:
+        driver.until(lambda: seen.at_work(0) and seen.state(1) == "COMPLETE")
+        send(driver, signal.SIGTERM)
+        ended = driver.end()  # and nothing that it started is left
+    assert ended.status == 130 and not ended.errors, ended
+    assert "dynamos-sweep resume hit" in ended.out
+    assert [t.state for t in seen.trials()] == ["INTERRUPTED", "COMPLETE"]
+    assert seen.ledger.driver is None
+    with Driver("resume", "hit", cwd=tmp_path) as driver:
+        driver.until(lambda: seen.at_work(0, attempt=2))
 
 
 @pytest.mark.slow

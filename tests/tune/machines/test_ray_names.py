@@ -21,6 +21,12 @@ USES = {
         "telling whether Ray Jobs started a driver"
     ),
     "ray._private.services.canonicalize_bootstrap_address_or_die": "--address auto",
+    "ray._private.services.start_ray_process": "keeping SIGTERM from Ray's processes",
+    "ray._private.worker._global_node": "ending Ray's processes",
+    "ray._private.node.Node.kill_all_processes": "ending Ray's processes",
+    "ray._private.node.Node.get_gcs_client": "ending Ray's processes",
+    "ray._private.ray_constants.PROCESS_TYPE_RAYLET": "ending Ray's processes",
+    "ray._raylet.InnerGcsClient.drain_nodes": "ending Ray's processes",
     "ray._private.state.state.get_draining_nodes": "giving no trial to a node about to leave",
     "ray._private.state.state.node_table": "listing the nodes of a cluster",
     "ray.job_config.JobConfig._runtime_env_has_working_dir": (
