@@ -61,9 +61,11 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
         tables.say(f"note: {text}")
     if arguments.dry_run:
         tried = client.create(config, dry_run=True)
-        tables.print_tried(tried["config"], tried["trials"], tried["suggestions"])
+        tables.print_tried(tried["config"], tried["trials"], tried["suggestions"], tried["notes"])
         return
     made = client.create(config, tags=tags, note=arguments.note or "")
+    for text in made["notes"]:
+        tables.say(f"note: {text}")
     show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
     tables.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
@@ -101,6 +103,8 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
         tables.print_trial(trial, arguments.name, list(sweep["metrics"]), constraints)
         return
     tables.say(f"{_line(sweep)}; {sweep['answer']}")
+    for text in sweep["notes"]:
+        tables.say(f"note: {text}")
     for caution in sweep["cautions"]:
         tables.say(caution)
     trials = _in_order(client.trials(arguments.name), objectives)

@@ -225,13 +225,20 @@ def print_trial(
         say(f"warning: {warning}")
 
 
-def print_tried(config: Mapping[str, Any], trials: int, first: Iterable[Mapping[str, Any]]) -> None:
-    """Prints the configuration of a new sweep, as YAML, and its first suggestions."""
+def print_tried(
+    config: Mapping[str, Any],
+    trials: int,
+    first: Iterable[Mapping[str, Any]],
+    notes: Iterable[str],
+) -> None:
+    """Prints the configuration of a new sweep, as YAML, notes on it and its first suggestions."""
     print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
     say(
         f"The settings are valid. {config['name']} would run {count(trials, 'trial')}, these "
         "first. Nothing was written."
     )
+    for text in notes:
+        say(f"note: {text}")
     print_rows(
         ["trial", "source", "parameters"],
         [[str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)],

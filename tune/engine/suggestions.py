@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dynamos.files import AnyPath
 from results.definition.sweep_config import SweepConfig
@@ -14,10 +14,16 @@ from results.ledger.ledger import Ledger
 FIRST = 6
 
 
-def first_suggestions(
-    storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]
-) -> tuple[int, list[dict[str, Any]]]:
-    """(number of trials, {"source", "config"} of the first FIRST), before any result.
+class Tried(NamedTuple):
+    """The beginning of a sweep that is not started."""
+
+    trials: int  # in all
+    suggestions: list[dict[str, Any]]  # {"source", "config"} of the first FIRST
+    notes: list[str]  # on unexpected traits of the search
+
+
+def first_suggestions(storage: AnyPath, config: SweepConfig, record: Mapping[str, Any]) -> Tried:
+    """The beginning of a new sweep, before any result.
 
     The storage holds the sweep of a warm start; `record` describes the data of the new sweep.
     """
@@ -27,6 +33,7 @@ def first_suggestions(
             closing(Ledger.create(Path(folder), tried, record, beside=storage)) as ledger,
             ledger.driving(),
         ):
-            budget = ledger.budget
+            budget, notes = ledger.budget, ledger.remarks
             trials = [ledger.ask() for _ in range(min(FIRST, budget))]
-    return budget, [{"source": trial.source, "config": trial.config} for trial in trials]
+    suggestions = [{"source": trial.source, "config": trial.config} for trial in trials]
+    return Tried(budget, suggestions, notes)

@@ -524,6 +524,8 @@ def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(
     (tmp_path / "sweep.yaml").unlink()
     assert "s would run 3 trials, these first" in shown and "warm-start:earlier/0" in shown
     assert [line.split()[0] for line in shown.splitlines()[2:]] == ["0", "1", "2"]
+    assert main([*asked[:-1], "tpe", "--name", "s"]) == 0
+    assert "note: --sampler tpe draws at random" in capsys.readouterr().out
     assert (
         main([*asked, "--name", "earlier"]) == 2
         and "a sweep 'earlier' exists" in capsys.readouterr().err

@@ -357,6 +357,8 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(
     assert [s["source"] for s in found["suggestions"]] == ["base", *["sampler"] * 5]
     base = found["config"]["base"]
     assert base["nf"] == 4 and found["suggestions"][0]["config"]["lr"] == base["lr"]
+    [note] = found["notes"]
+    assert note.startswith("--sampler tpe draws at random")
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
 
@@ -966,6 +968,9 @@ def test_the_command_line_speaks_to_a_service(
         "note: the space d lists the choice 0.18 of lr more than once; it counts once."
         in " ".join(tried.split())
     )
+    few = "note: --sampler tpe draws at random"
+    assert few in said("run", "--name", "d", "--trials", "3", "--dry-run")
+    assert few in said("show", "mine")
     assert "--data-path cannot be used with --server" in said(
         "run", "--name", "x", "--data-path", "d", status=2
     )

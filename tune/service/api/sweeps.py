@@ -100,8 +100,7 @@ def post_sweep(
     request.scope["sweep"] = body.name
     config = requested_config(body, changes.of_the_service)
     if dry_run:
-        trials, first = changes.tried(config)
-        return json_of({"config": config.to_dict(), "trials": trials, "suggestions": first})
+        return json_of({"config": config.to_dict(), **changes.tried(config)._asdict()})
     made = changes.create(config, body.tags, body.note)
     return Response(
         sweeps.get(body.name).whole_json, 201 if made else 200, media_type="application/json"

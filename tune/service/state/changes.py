@@ -4,13 +4,12 @@ import threading
 from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import fields, replace
-from typing import Any
 
 from dynamos.errors import UserError
 from dynamos.fields import settings
 from results.choice import Choice
 from results.definition.sweep_config import SweepConfig
-from tune.engine.suggestions import first_suggestions
+from tune.engine.suggestions import Tried, first_suggestions
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 from tune.service.state.views import View
@@ -36,8 +35,8 @@ class Changes:
         self._sweeps, self._drivers = sweeps, drivers
         self._lock = threading.Lock()
 
-    def tried(self, config: SweepConfig) -> tuple[int, list[dict[str, Any]]]:
-        """(number of trials, the first of them) of a sweep.
+    def tried(self, config: SweepConfig) -> Tried:
+        """The beginning of a sweep.
 
         Raises the errors that `create` would raise.
         """

@@ -86,6 +86,7 @@ class View:
             "config": config.to_dict(),
             "record": dict(sweep.record),
             "looks": dict(sweep.looks),
+            "notes": self.ledger.remarks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)},
         }
 

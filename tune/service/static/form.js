@@ -135,9 +135,10 @@ function build(root, options) {
   }
 
   const check = action('Check', problem, trying(async () => {
-    const {config, suggestions: found} = await post('sweeps?dry_run=true', body());
+    const {config, suggestions: found, notes} = await post('sweeps?dry_run=true', body());
     const keys = Object.keys(found[0]?.config ?? {});
     suggestions.replaceChildren(h('h2', {}, 'The settings are valid'),
+      h('ul.cautions', {test: 'form-notes', hidden: !notes.length}, notes.map((text) => h('li', {}, text))),
       table('First trials of the sweep', ['Trial', 'Source', ...keys],
         found.map((s, i) => [String(i), s.source, ...keys.map((k) => shown(s.config[k]))])),
       h('details', {}, h('summary', {}, 'All settings'),

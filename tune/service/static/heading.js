@@ -99,8 +99,8 @@ export function heading(name) {
     put(notes, [s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
       `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
       .filter(Boolean).join(' '));
-    cautions.replaceChildren(...s.cautions.map((text) => h('li', {}, text)));
-    cautions.hidden = !s.cautions.length;
+    cautions.replaceChildren(...[...s.cautions, ...s.notes].map((text) => h('li', {}, text)));
+    cautions.hidden = !cautions.children.length;
     const had = document.activeElement;
     stop.hidden = s.state !== 'running';
     resume.hidden = !RESUMABLE.includes(s.state);

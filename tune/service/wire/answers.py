@@ -126,6 +126,7 @@ class WholeSweep(Summary, Findings):
     config: dict[str, Any]  # as sweep.yaml has it
     record: dict[str, Any]  # of the machine and code at its start
     looks: dict[str, ConfirmationLook]
+    notes: list[str]  # on unexpected traits of the search
     links: Links
 
 
@@ -192,6 +193,7 @@ class DryRun(_Answer):
     config: dict[str, Any]
     trials: int
     suggestions: list[Suggestion]
+    notes: list[str]  # on unexpected traits of the search
 
 
 class Best(_Answer):
