@@ -11,6 +11,10 @@ from results.definition.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord, newest
 from results.wording import count, number
 
+# in a confirmation's entry in the ledger of its sweep: its `outcome`, once it has an answer
+OUTCOME = "outcome"
+IS_BASELINE = "is the baseline"  # verdict on a choice that has nothing to be compared with
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -144,8 +148,23 @@ class Sweep:
         )
         return (
             f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
-            f"{count(len(self.own), 'trial')} ({states}){leads}>"
+            f"{count(len(self.own), 'trial')} ({states}){leads}{self._tested}>"
         )
+
+    @property
+    def _tested(self) -> str:
+        """The verdict of its latest confirmation, in words; "" without one."""
+        if (found := latest_outcome(self.looks)) is None:
+            return ""
+        return f"; {found['verdict']}{' on test images' * (found['verdict'] != IS_BASELINE)}"
+
+
+def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the outcome of the latest of a sweep's confirmations that has an answer.
+
+    None without one.
+    """
+    return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
 def front(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:

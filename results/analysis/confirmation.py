@@ -1,7 +1,7 @@
 """Outcome of a confirmation: test results on fresh seeds, paired with the baseline's."""
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from results.analysis.difference import Difference, difference
 from results.analysis.sampling_error import images_behind
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
-from results.sweep import Sweep
+from results.sweep import IS_BASELINE, OUTCOME, Sweep, latest_outcome
 from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured
 
@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 # in a confirmation's record: numbers of the sweep's trials, by number of the trial that tests them
 CHOSEN = "chosen"
 BASELINE = "baseline"  # in a confirmation's record: description of the baseline, in words
-# in a confirmation's entry in the ledger of its sweep: its `outcome`, once it has an answer
-OUTCOME = "outcome"
 CONFIRMED, NOT_CONFIRMED, REFUTED = "confirmed", "not confirmed", "refuted"
-IS_BASELINE = "is the baseline"
 _ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
 
 
@@ -144,12 +141,13 @@ def confirm_csv(confirmation: Sweep) -> str:
     return confirmation_frame(confirmation).to_csv(index=False)
 
 
-def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the `outcome` of the latest of a sweep's confirmations that has an answer.
+def latest_verdict(sweep: Sweep) -> str | None:
+    """Return the verdict of a confirmation, or of a sweep's latest one with an answer.
 
     None without one.
     """
-    return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
+    found = latest_outcome(sweep.looks) if sweep.config.confirms is None else outcome(sweep)
+    return None if found is None else str(found["verdict"])
 
 
 def outcome(confirmation: Sweep) -> dict[str, Any] | None:

@@ -1,9 +1,8 @@
 """Headline of a sweep, the same everywhere: its confirmation's finding, else its own."""
 
-from results.analysis.confirmation import latest_outcome
 from results.analysis.sampling_error import images_behind
 from results.choice import and_keeps, broken
-from results.sweep import Sweep
+from results.sweep import Sweep, latest_outcome
 from results.wording import count, measured
 
 

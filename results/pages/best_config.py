@@ -2,19 +2,20 @@
 
 import pprint
 import shlex
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import Any
 
 import yaml
 
-from dynamos.config import FIELDS, TrainConfig
+from dynamos.config import FIELDS, TrainConfig, read_yaml
+from dynamos.errors import UserError
 from dynamos.files import write_whole
 from results.analysis.confirmation import enter_outcome
 from results.choice import Choice, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
-from results.sweep import Sweep
+from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import measured
 
@@ -30,9 +31,7 @@ def export(ledger: Ledger, trial: TrialRecord, choice: Choice) -> None:
     mapping {stream: {method: {buffer size: fields}}}, as in the original program.
     """
     content = exported(ledger, trial, choice)
-    write_whole(
-        ledger.folder / "best_config.yaml", yaml.safe_dump(content, sort_keys=False, width=120)
-    )
+    write_whole(ledger.folder / "best_config.yaml", _text(content))
     write_whole(
         ledger.folder / "best_args.py",
         best_args(reported_config(ledger.config, trial), content["provenance"]),
@@ -45,7 +44,7 @@ def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, An
     return {
         "config": config.to_dict(),
         "commands": commands(config),
-        "note": note(config, ledger),
+        "note": note(config, ledger, trial.number),
         "provenance": provenance(ledger, trial, choice),
     }
 
@@ -59,11 +58,30 @@ def write_views(ledger: Ledger) -> None:
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
         with closing(Ledger.open(storage, confirms)) as sweep:
             enter_outcome(sweep, Sweep.of(ledger))
+            _renew_note(sweep)
     # None of a confirmation: it would be a choice on test images
     found = Sweep.of(ledger).leader
     if found is not None:
         export(ledger, found, Choice())
     write_trials(ledger)  # last: if it is up to date, so is the rest
+
+
+def _renew_note(ledger: Ledger) -> None:
+    """Write the `note` in best_config.yaml anew, if the file is there."""
+    path = ledger.folder / "best_config.yaml"
+    if not path.is_file():
+        return
+    with suppress(
+        UserError, KeyError, TypeError
+    ):  # a file that the user has changed stays as it is
+        content = read_yaml(path)
+        trial = ledger.trial(content["provenance"]["trial"])
+        content["note"] = note(reported_config(ledger.config, trial), ledger, trial.number)
+        write_whole(path, _text(content))
+
+
+def _text(content: dict[str, Any]) -> str:
+    return yaml.safe_dump(content, sort_keys=False, width=120)
 
 
 def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, Any]:
@@ -104,14 +122,30 @@ def commands(config: TrainConfig) -> dict[str, str]:
     }
 
 
-def note(config: TrainConfig, ledger: Ledger) -> str:
-    """Describe the images that the `commands` of a sweep's choice use."""
+def note(config: TrainConfig, ledger: Ledger, number: int) -> str:
+    """Describe the images that the `commands` of a sweep's trial use, and the test of the trial."""
     if config.evaluate_on == "test":
         return "These commands use test images; the sweep does not count this."
     return (
-        "These commands measure on validation images, as the sweep did. For a test on test images "
-        f"run: {ledger.command('confirm')}. With --evaluate-on test, the commands use test images "
+        "These commands measure on validation images, as the sweep did. "
+        f"{_test(ledger, number)} With --evaluate-on test, the commands use test images "
         "too, and the sweep does not count this."
+    )
+
+
+def _test(ledger: Ledger, number: int) -> str:
+    """The verdict of the latest confirmation with an answer, or the command that begins one."""
+    begin = f"For a test on test images run: {ledger.command('confirm')}."
+    if (found := latest_outcome(ledger.looks)) is None:
+        return begin
+    name, chosen = found["confirmation"], found["trial"]
+    if number not in found["tested"]:
+        return f"The confirmation {name} did not test trial {number}. {begin}"
+    if number == chosen:
+        return f"The confirmation {name} tested it on test images: {found['verdict']}."
+    return (
+        f"The confirmation {name} tested it on test images, beside the choice, trial {chosen}: "
+        f"{found['verdict']}."
     )
 
 

@@ -185,5 +185,10 @@ def test_a_sweep_says_in_a_line_what_it_is(ledger: Ledger, tmp_path: Path) -> No
         "<Sweep 's' on seq-digits, space two: 5 trials (4 complete, 1 pruned); best: "
         "trial 1, val_class_il 81.5>"
     )
+    found = {"verdict": "refuted", "finding": "", "trial": 1, "tested": [1]}
+    ledger.enter_look("s-confirm-1", {"at": "1", "outcome": found})
+    assert repr(Sweep.of(ledger)).endswith("val_class_il 81.5; refuted on test images>")
+    ledger.enter_look("s-confirm-2", {"at": "2", "outcome": found | {"verdict": "is the baseline"}})
+    assert repr(Sweep.of(ledger)).endswith("val_class_il 81.5; is the baseline>")
     new = Sweep.of(Ledger.create(tmp_path, config(), {}))
     assert repr(new) == "<Sweep 's' on seq-digits, space core: 1 trial (1 waiting)>"

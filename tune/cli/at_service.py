@@ -102,7 +102,11 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
         trial = client.trial(arguments.name, arguments.trial)
         tables.print_trial(trial, arguments.name, list(sweep["metrics"]), constraints)
         return
-    tables.say(f"{_line(sweep)}; {sweep['answer']}")
+    if sweep["confirms"] is None:
+        tables.say(f"{_line(sweep)}; {sweep['answer']}")
+    else:
+        tables.say(f"{sweep['name']} confirms {sweep['confirms']}: {sweep['answer']}")
+        tables.say(_line(sweep))
     for text in sweep["notes"]:
         tables.say(f"note: {text}")
     for caution in sweep["cautions"]:

@@ -214,7 +214,7 @@ def _export(arguments: argparse.Namespace) -> int:
     export(ledger, trial, choice)
     print(f"{trial.label} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     config = reported_config(ledger.config, trial)
-    for line in (*commands(config).values(), note(config, ledger)):
+    for line in (*commands(config).values(), note(config, ledger, trial.number)):
         print(line)
     if place is not None:
         from tune.tracking.registry import register

@@ -4,6 +4,7 @@ import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 from rich.table import Table
@@ -17,7 +18,8 @@ from results.analysis.confirmation import (
     BASELINE,
     CONFIRMED,
     enter_outcome,
-    latest_outcome,
+    finding,
+    latest_verdict,
     outcomes,
     verdict,
 )
@@ -26,10 +28,10 @@ from results.analysis.sampling_error import images_behind
 from results.choice import broken, tie_sentence
 from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
-from results.ledger.glance import glance
+from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
-from results.sweep import Sweep
+from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune.cli import tables
@@ -58,7 +60,7 @@ def listing(storage: AnyPath) -> None:
             said = unusable(error) if isinstance(error, DATABASE_ERRORS) else str(error)
             rows.append(_no_row(name, "damaged", said))
             continue
-        config, found = seen.config, latest_outcome(seen.looks)
+        config = seen.config
         rows.append(
             [
                 name,
@@ -68,7 +70,7 @@ def listing(storage: AnyPath) -> None:
                 str(seen.state),
                 f"{seen.ended}/{seen.budget}",
                 tables.cell(seen.best),
-                "" if found is None else found["verdict"],
+                _verdict(storage, seen) or "",
                 " ".join(map(str, config.objectives)),
                 told(seen.tags),
                 one_line(seen.note),
@@ -76,6 +78,15 @@ def listing(storage: AnyPath) -> None:
             ]
         )
     tables.print_rows(tables.SWEEPS, sorted(rows), prose=3)
+
+
+def _verdict(storage: AnyPath, seen: Glance) -> str | None:
+    """The verdict of a confirmation, or of a sweep's latest one; None without an answer."""
+    if seen.config.confirms is None:
+        found = latest_outcome(seen.looks)
+        return None if found is None else str(found["verdict"])
+    with closing(Ledger.open(storage, seen.config.name)) as ledger:
+        return latest_verdict(Sweep.of(ledger))
 
 
 def _no_row(name: str, state: str, why: str) -> list[str]:
@@ -87,6 +98,8 @@ def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best and running trials, and the reasons of those that failed."""
     sweep, config = Sweep.of(ledger), ledger.config
     counts = Counter(t.state.lower() for t in sweep.own)
+    if config.confirms is not None:
+        tables.say(f"{config.name} confirms {config.confirms}: {finding(sweep)}")
     tables.say(
         f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
         f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}"
@@ -117,7 +130,8 @@ def show_sweep(ledger: Ledger) -> None:
     if sum(map(len, failed.values())) > len(failed):  # else the table says as much
         tables.say("Failed:")
         _say_reasons(failed)
-    tables.say(ranking(sweep))
+    if config.confirms is None:  # a confirmation prunes nothing
+        tables.say(ranking(sweep))
 
 
 def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:

@@ -20,11 +20,11 @@ from sqlalchemy import make_url
 
 from dynamos.errors import RunError, UserError
 from dynamos.metrics import mean
-from results.analysis.confirmation import confirm_csv, latest_outcome, outcome
+from results.analysis.confirmation import confirm_csv, outcome
 from results.analysis.headline import headline
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.ledger.ledger import Ledger
-from results.sweep import Sweep
+from results.sweep import Sweep, latest_outcome
 from results.trial import ENDED, TrialRecord
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
 from tune.tracking.store import error_line, mlflow_client, mlflow_uri, prepare

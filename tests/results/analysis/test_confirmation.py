@@ -14,7 +14,6 @@ from results.analysis.confirmation import (
     confirmation_frame,
     enter_outcome,
     finding,
-    latest_outcome,
     outcome,
     outcomes,
     verdict,
@@ -23,7 +22,7 @@ from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
 from results.choice import Choice, chosen
 from results.ledger.ledger import Ledger
-from results.sweep import Sweep
+from results.sweep import Sweep, latest_outcome
 from tests.helpers.ledgers import complete, confirmed, driven
 
 

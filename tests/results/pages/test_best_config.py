@@ -15,8 +15,8 @@ from results.choice import Choice, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
-from results.pages.best_config import commands, export
-from tests.helpers.ledgers import config, driven
+from results.pages.best_config import commands, export, write_views
+from tests.helpers.ledgers import complete, config, confirmed, driven
 
 ODD = TrainConfig(**preset("seq-digits", 200)).replace(
     policy_penalty=-1e-7, warmup=False, n_tasks=3, data_path="/a b/c", class_order_seed=5, seed=3
@@ -77,6 +77,30 @@ def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_pat
     assert best_args.startswith(
         "# Sweep s, trial 1 (sampler): val_class_il 81.50 (val-all-seen).\n"
     )
+
+
+def test_the_note_names_the_confirmation_and_its_verdict(tmp_path: Path) -> None:
+    rows = [80.0, 82.0, 81.0], [83.0, 84.5, 84.0], [70.0, 71.0, 72.0]
+    sweep, there = confirmed(tmp_path, *rows, of={"1": 1, "2": 2})
+    with driven(sweep):
+        for value in (60.0, 90.0, 70.0, 50.0):
+            complete(sweep, value)
+    write_views(sweep)
+
+    def note() -> str:
+        return str(yaml.safe_load((sweep.folder / "best_config.yaml").read_text())["note"])
+
+    assert "For a test on test images run: dynamos-sweep confirm s" in note()
+    write_views(there)
+    tested = "The confirmation s-confirm-1 tested it on test images"
+    assert f"{tested}: confirmed. With" in note() and "dynamos-sweep confirm" not in note()
+    export(sweep, sweep.trial(2), Choice())
+    assert f"{tested}, beside the choice, trial 1: confirmed. With" in note()
+    export(sweep, sweep.trial(3), Choice())
+    assert "s-confirm-1 did not test trial 3. For a test on test images run: " in note()
+    (sweep.folder / "best_config.yaml").write_text("lr: [")
+    write_views(there)
+    assert (sweep.folder / "best_config.yaml").read_text() == "lr: ["
 
 
 def test_what_was_searched_on_part_of_a_stream_is_exported_for_the_whole(tmp_path: Path) -> None:

@@ -540,6 +540,34 @@ def test_what_a_confirmation_refuted_is_not_recommended(
     assert row[-3:] == ["88", "refuted", "val_class_il:max"]
 
 
+@pytest.mark.parametrize(
+    "rows, verdict, finding",
+    [
+        (
+            ([80.0, 82.0, 81.0], [83.0, 84.5, 84.0]),
+            "confirmed",
+            "Confirmed on test images: trial 1",
+        ),
+        (([80.0], "FAIL"), None, "No answer yet: trial 11 has failed"),
+    ],
+)
+def test_a_confirmation_tells_what_it_confirms_and_its_verdict(
+    rows: tuple[list[float] | str, ...],
+    verdict: str | None,
+    finding: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    confirmed(tmp_path, *rows)
+    assert main(["show", "s-confirm-1", "--storage", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert " ".join(said.split()).startswith(f"s-confirm-1 confirms s: {finding}")
+    assert "pruning" not in said
+    assert main(["list", "--storage", str(tmp_path)]) == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("s-confirm-")]
+    assert (verdict is None) == ("confirmed" not in columns(row))
+
+
 def test_a_stream_that_lacks_the_sign_has_it_spelt_out() -> None:
     for encoding, written in (("ascii", b"80.50 +- 0.71 ?"), ("latin-1", b"80.50 \xb1 0.71 \xe9")):
         content = BytesIO()

@@ -692,6 +692,7 @@ def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(
         [],
         None,
     )
+    assert told["verdict"] == "confirmed"
     refused = problem(service.ask("GET", "/sweeps/s-confirm-1/best"), 409)
     assert "would be a choice on test images" in refused["detail"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results import sweep_names
-from results.analysis.confirmation import latest_outcome
+from results.analysis.confirmation import latest_verdict
 from results.ledger.attributes import StateName
 from results.ledger.lease import LAPSE_SECONDS
 from results.ledger.ledger import Ledger
@@ -230,7 +230,7 @@ class Sweeps:
         config, name = ledger.config, ledger.config.name
         ran = sweep.own
         counts = Counter(t.state for t in ran)
-        found, tested = sweep.leader, latest_outcome(sweep.looks)
+        found = sweep.leader
         state, driver = self._state(kept, ledger), ledger.driver
         starts = [t.started_at for t in ran if t.started_at is not None]
         ends = [t.ended_at for t in ran if t.ended_at is not None]
@@ -270,7 +270,7 @@ class Sweeps:
             "confirms": config.confirms,
             "tags": ledger.tags,
             "note": ledger.note,
-            "verdict": None if tested is None else tested["verdict"],
+            "verdict": latest_verdict(sweep),
             "error": self._drivers.error(name, ledger.sessions)
             if state in ("stopped", "killed")
             else None,
