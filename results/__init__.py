@@ -35,12 +35,11 @@ def load_sweep(path_or_name: "str | AnyPath", storage: "str | AnyPath" = STORAGE
 
 
 def sweep_names(storage: "AnyPath") -> list[str]:
-    """Names of the sweeps in a storage folder."""
-    return sorted(
-        path.parent.name
-        for path in storage.glob("*/sweep.yaml")
-        if not path.parent.name.startswith(".")
-    )
+    """Names of the sweeps in a storage folder, damaged ones too."""
+    files = [*storage.glob("*/sweep.yaml")]
+    if isinstance(storage, Path):  # an object store has a sweep's sweep.yaml last
+        files += storage.glob("*/ledger.db")
+    return sorted({file.parent.name for file in files if not file.parent.name.startswith(".")})
 
 
 def closed_folders(storage: "AnyPath") -> list[str]:

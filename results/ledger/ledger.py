@@ -740,6 +740,12 @@ def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     UserError if it is not a sweep or a file is missing.
     """
     if not (folder / "sweep.yaml").is_file():
+        # here a new sweep's folder appears whole; an object store has its sweep.yaml last
+        if isinstance(folder, Path) and (folder / "ledger.db").is_file():
+            raise UserError(
+                f"{folder} is damaged: sweep.yaml is missing. Restore it, for instance from the "
+                "artifacts of the sweep's MLflow run, or remove the folder."
+            )
         raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
     config, record = read_sweep_file(folder / "sweep.yaml")
     if config.name != folder.name:

@@ -714,6 +714,7 @@ def say(folder: Path, **changes: object) -> None:
         (lambda f: say(f, name=None), "holds the sweep None"),
         (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
         (lambda f: (f / "ledger.db").unlink(), "has no ledger.db"),
+        (lambda f: (f / "sweep.yaml").unlink(), "/s is damaged: sweep.yaml is missing"),
         (
             lambda f: (f / "ledger.db").write_bytes(b"no database" * 500),
             "is not the ledger of this sweep",

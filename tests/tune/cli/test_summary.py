@@ -67,8 +67,8 @@ def tear(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt` and `torn`
-    are damaged."""
+    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt`,
+    `lost` and `torn` are damaged."""
     folder = tmp_path_factory.mktemp("storage")
     with driven(Ledger.create(folder, small(name="done", trials=4), {})) as done:
         enter(done, 70.0)
@@ -84,6 +84,8 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
     Ledger.create(folder, small(name="new", seeds=2), {})
     Ledger.create(folder, small(name="hurt"), {})
     (folder / "hurt" / "ledger.db").unlink()
+    Ledger.create(folder, small(name="lost"), {})
+    (folder / "lost" / "sweep.yaml").unlink()
     Ledger.create(folder, small(name="torn"), {})
     tear(folder / "torn" / "ledger.db")
     return folder
@@ -129,7 +131,7 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
         "objective",
         "error",
     ]
-    done, half, hurt, new, torn, *_ = lines
+    done, half, hurt, lost, new, torn, *_ = lines
     assert columns(done) == [
         "done",
         "seq-digits",
@@ -151,6 +153,7 @@ def test_list_has_a_line_per_sweep_and_a_damaged_one_hides_none(say: Say) -> Non
         "val_class_il:max keep_fraction:min",
     ]
     assert columns(hurt)[:2] == ["hurt", "damaged"] and "has no ledger.db" in hurt
+    assert columns(lost)[:2] == ["lost", "damaged"] and "sweep.yaml is missing" in lost
     assert columns(torn)[:2] == ["torn", "damaged"] and "Traceback" not in torn
     assert columns(new) == [
         "new",
@@ -352,11 +355,13 @@ def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
     [
         (
             ["show", "don"],
-            "unknown sweep 'don'. Did you mean 'done'? Allowed: done, half, hurt, new, torn. (in ",
+            "unknown sweep 'don'. Did you mean 'done'? Allowed: done, half, hurt, lost, new",
         ),
         (["show", "done", "--trial", "4"], "--trial 4: done has trials 0 to 3."),
         (["show", "done", "--trial", "-1"], "--trial -1: done has trials 0 to 3."),
         (["show", "hurt"], "has no ledger.db."),
+        (["show", "lost"], "lost is damaged: sweep.yaml is missing. "),
+        (["stop", "lost"], "lost is damaged: sweep.yaml is missing. "),
         (
             ["stop", "new"],
             "the sweep 'new' is not running. Continue it: dynamos-sweep resume new",

@@ -862,10 +862,17 @@ def test_one_damaged_sweep_does_not_hide_the_others(service: Served, tmp_path: P
     (tmp_path / "bad" / "ledger.db").write_bytes(b"no database" * 1000)
     (tmp_path / "worse").mkdir()
     (tmp_path / "worse" / "sweep.yaml").write_text("a: [")
+    Ledger.create(tmp_path, config("lost"), {})
+    (tmp_path / "lost" / "sweep.yaml").unlink()
+    (tmp_path / ".new").mkdir()
+    (tmp_path / ".new" / "ledger.db").touch()  # a sweep that is being created
     assert [s["name"] for s in service.client.sweeps()] == ["good"]
     for name in ("bad", "worse"):
         answer = service.ask("GET", f"/sweeps/{name}")
         assert problem(answer, answer.status_code)["status"] in (422, 503)
+    lost = problem(service.ask("GET", "/sweeps/lost"), 422)
+    assert "lost is damaged: sweep.yaml is missing." in lost["detail"]
+    assert "unknown" in problem(service.ask("GET", "/sweeps/new"), 404)["detail"]
 
 
 @pytest.mark.parametrize(

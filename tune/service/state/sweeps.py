@@ -18,7 +18,7 @@ from results import sweep_names
 from results.analysis.confirmation import latest_verdict
 from results.ledger.attributes import StateName
 from results.ledger.lease import LAPSE_SECONDS
-from results.ledger.ledger import Ledger
+from results.ledger.ledger import Ledger, known_sweep
 from results.names import is_name
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
@@ -116,6 +116,8 @@ class Sweeps:
             return view
         if not is_name(name) or not (self.storage / name / "sweep.yaml").is_file():
             self._forget(name)
+            if is_name(name) and name in self.names():
+                known_sweep(self.storage / name)  # says why it is damaged
             raise self._missing(name)
         with kept.lock:
             if (view := self._current(kept)) is not None:  # another thread has just read it
