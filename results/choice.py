@@ -27,12 +27,12 @@ class Choice:
     def __post_init__(self) -> None:
         """Check the values; UserError for one that is not allowed."""
         if self.rule not in RULES:
-            raise unknown("rule", self.rule, RULES).within("--choose")
+            raise unknown("rule", self.rule, RULES).within("`choose`")
         if self.max_compute is not None and not (
             math.isfinite(self.max_compute) and self.max_compute > 0
         ):
             raise UserError(
-                f"--max-compute {self.max_compute:g} is out of range; it must be greater than 0."
+                f"`max_compute` {self.max_compute:g} is out of range; it must be greater than 0."
             )
 
     def __str__(self) -> str:
@@ -98,14 +98,14 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
         allowed = [t for t in allowed if t.final("compute") <= choice.max_compute]
         if not allowed:
             raise UserError(
-                f"--max-compute {choice.max_compute:g}: no trial of {config.name!r} has so "
+                f"`max_compute` {choice.max_compute:g}: no trial of {config.name!r} has so "
                 f"little compute; the least is {least:.4g}."
             )
     if choice.rule == "one-se":
         if config.seeds < 2:
             raise UserError(
-                f"--choose one-se needs the spread over seeds, and {config.name!r} has one seed "
-                "per trial; start a sweep with --seeds 3 or more."
+                f"`choose` one-se needs the spread over seeds, and {config.name!r} has one seed "
+                "per trial; start a sweep with `seeds` 3 or more."
             )
         objective = config.objectives[0]
         lead = allowed[0]

@@ -258,7 +258,7 @@ def _parameter(space: str, field: str, spec: Any) -> Parameter:
     if field in NOT_VARIED:
         raise UserError(
             f"{where}{field} selects the stream, the machine or the output, and cannot be "
-            f"searched; set it with --set {field}=VALUE."
+            f"searched; set it with `base` {field}=VALUE."
         )
     if not isinstance(spec, Mapping):
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")

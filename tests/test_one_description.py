@@ -46,10 +46,10 @@ def more(**changes: Any) -> More:
 def test_a_new_field_is_checked() -> None:
     assert more().patience == 7 and more(patience=8.0).patience == 8
     with pytest.raises(
-        UserError, match=r"--patience 0 is out of range; it must be from 1 to 100\."
+        UserError, match=r"`patience` 0 is out of range; it must be from 1 to 100\."
     ):
         more(patience=0)
-    with pytest.raises(UserError, match="--patience 'x' is not a whole number"):
+    with pytest.raises(UserError, match="`patience` 'x' is not a whole number"):
         more(patience="x")
 
 

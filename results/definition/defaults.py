@@ -51,7 +51,7 @@ def base_config(
     if settings.get("device", "auto") not in ("auto", device):
         raise UserError(
             f"device {settings['device']}: a trial with {gpus:g} GPUs trains on {device}. Remove "
-            "device, and choose with --gpus-per-trial."
+            "device, and choose with `gpus_per_trial`."
         )
     fixed = {
         "data_path": data_path,

@@ -67,9 +67,9 @@ class Objective:
         """Parse FIELD, FIELD:max or FIELD:min; UserError for any other text."""
         metric, colon, direction = text.partition(":")
         if metric not in _KNOWN:
-            raise unknown("metric", metric, OBJECTIVES).within(f"--objective {text!r}")
+            raise unknown("metric", metric, OBJECTIVES).within(f"`objectives` {text!r}")
         if colon and direction not in ("max", "min"):
-            raise unknown("direction", direction, ("max", "min")).within(f"--objective {text!r}")
+            raise unknown("direction", direction, ("max", "min")).within(f"`objectives` {text!r}")
         return cls(metric, direction or _KNOWN[metric])
 
     @property
@@ -104,17 +104,17 @@ class Constraint:
         match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
         if not match:
             raise UserError(
-                f"--constraint {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
+                f"`constraints` {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
                 "keep_fraction<=0.6."
             )
         if match[1] not in _KNOWN:
-            raise unknown("metric", match[1], OBJECTIVES).within(f"--constraint {text!r}")
+            raise unknown("metric", match[1], OBJECTIVES).within(f"`constraints` {text!r}")
         try:
             bound = float(match[3])
         except ValueError:
             bound = math.nan
         if not math.isfinite(bound):
-            raise UserError(f"--constraint {text!r}: {match[3]!r} is not a number.")
+            raise UserError(f"`constraints` {text!r}: {match[3]!r} is not a number.")
         return cls(match[1], match[2], bound)
 
     def violation(self, value: float) -> float:
@@ -167,7 +167,7 @@ class SweepConfig:
     seed: int = setting(
         0,
         "search",
-        "seed of the sampler; --set seed=S is the first training seed of the trials",
+        "seed of the sampler; `base` seed=S is the first training seed of the trials",
         Range(0, 2**31 - 1),
         label="Sampler’s seed",
         flag="seed",
@@ -176,7 +176,7 @@ class SweepConfig:
     grid_levels: int = setting(
         3,
         "search",
-        "number of values per range, for --sampler grid",
+        "number of values per range, for `sampler` grid",
         Range(2, 10_000),
         label="Levels of the sampler grid",
         flag="grid-levels",
@@ -339,7 +339,7 @@ class SweepConfig:
     tracking_uri: str | None = setting(
         None,
         "where",
-        "MLflow server (default: MLFLOW_TRACKING_URI, or a store in --storage)",
+        "MLflow server (default: MLFLOW_TRACKING_URI, or a store in `storage`)",
         flag="tracking-uri",
         metavar="URI",
     )
@@ -350,23 +350,24 @@ class SweepConfig:
             object.__setattr__(self, name, plain(getattr(self, name)))
         described: type = type(self)
         for about in settings(described).values():
-            flag = _flag(about.flag or about.name)
-            value = about.typed(getattr(self, about.name), flag)
+            shown = f"`{about.name}`"
+            value = about.typed(getattr(self, about.name), shown)
             # Names are checked below: users cannot choose the names of a confirmation.
             object.__setattr__(
-                self, about.name, value if about.kind is str else about.within(value, flag)
+                self, about.name, value if about.kind is str else about.within(value, shown)
             )
         if self.gpus_per_trial > 1 and self.gpus_per_trial % 1:
             raise UserError(
-                f"--gpus-per-trial {self.gpus_per_trial:g}: above 1 it must be a whole number."
+                f"`gpus_per_trial` {self.gpus_per_trial:g}: above 1 it must be a whole number."
             )
         if self.pack_gpus and self.gpus_per_trial != 1:
             raise UserError(
-                f"--gpus-per-trial auto chooses a part of one GPU, not {self.gpus_per_trial:g}."
+                f"`gpus_per_trial` auto chooses a part of one GPU, not {self.gpus_per_trial:g}."
             )
         if self.gpu_budget_seconds is not None and not self.gpus_per_trial:
             raise UserError(
-                "--gpu-budget: these trials use no GPU; add --gpus-per-trial, or use --cpu-budget."
+                "`gpu_budget_seconds`: these trials use no GPU; add `gpus_per_trial`, or use "
+                "`cpu_budget_seconds`."
             )
         self._check_protocol()
         self._check_metrics()
@@ -374,11 +375,11 @@ class SweepConfig:
         self._check_sampler()
         self._check_pruner()
         for name in ("ledger_url", "tracking_uri"):
-            refuse_unusable(_flag(name), getattr(self, name))
+            refuse_unusable(f"`{name}`", getattr(self, name))
         try:
             self.space.stored(self.base.to_dict())
         except UserError as error:  # the base is trial 0
-            raise UserError(f"{error} Widen the space, or change the base with --set.") from None
+            raise UserError(f"{error} Widen the space, or change `base`.") from None
         varied = [p.name for p in self.space.parameters]
         for number, point in enumerate(self.points, start=1):
             try:
@@ -387,7 +388,7 @@ class SweepConfig:
                         raise unknown(f"field of the space {self.space.name}", name, varied)
                 self.space.stored(self.base.replace(**point).to_dict())
             except UserError as error:
-                raise error.within(f"--points, configuration {number}") from None
+                raise error.within(f"`points`, configuration {number}") from None
         object.__setattr__(
             self,
             "points",
@@ -398,7 +399,7 @@ class SweepConfig:
         )
         if len(self.points) >= self.trials:
             raise UserError(
-                f"--points has {len(self.points)} configurations; with trial 0 that needs --trials "
+                f"`points` has {len(self.points)} configurations; with trial 0 that needs `trials` "
                 f"{len(self.points) + 1} or more, not {self.trials}."
             )
 
@@ -415,19 +416,19 @@ class SweepConfig:
         varied = [p.name for p in self.space.parameters]
         for name in self.report_on:
             if name in varied:
-                raise UserError(f"--report-on {name}: the space {self.space.name} varies it.")
+                raise UserError(f"`report_on` {name}: the space {self.space.name} varies it.")
             if name in ("evaluate_on", "device", "seed"):
                 raise UserError(
-                    f"--report-on {name}: this field does not change the stream or the training."
+                    f"`report_on` {name}: this field does not change the stream or the training."
                 )
         reported = self.reported_base
         if self.protocol == "first-k":
             if self.base.dataset in ROTATING:
-                raise UserError(f"--protocol first-k: {self.base.dataset} has no tasks.")
+                raise UserError(f"`protocol` first-k: {self.base.dataset} has no tasks.")
             whole, part = reported.n_tasks or most_tasks(reported), self.base.n_tasks
             if list(self.report_on) != ["n_tasks"] or part is None or part >= whole:
                 raise UserError(
-                    f"--protocol first-k searches on the first K of {whole} tasks; set --first-k "
+                    f"`protocol` first-k searches on the first K of {whole} tasks; set `first_k` "
                     f"from 1 to {whole - 1}."
                 )
         elif self.protocol == "two-stream":
@@ -436,19 +437,19 @@ class SweepConfig:
                 for name in ("dataset", "class_order_seed")
             ):
                 raise UserError(
-                    "--protocol two-stream needs another stream or class order to report on; name "
-                    "it with --report-on dataset=D or --report-on "
+                    "`protocol` two-stream needs another stream or class order to report on; name "
+                    "it with `report_on` dataset=D or `report_on` "
                     "class_order_seed=S."
                 )
         elif self.report_on:
-            raise UserError(f"--report-on is for --protocol two-stream, not {self.protocol}.")
+            raise UserError(f"`report_on` is for `protocol` two-stream, not {self.protocol}.")
 
     def _check_metrics(self) -> None:
         if not self.objectives:
             raise UserError("a sweep needs an objective.")
         metrics = [o.metric for o in self.objectives]
         if len(set(metrics)) < len(metrics):
-            raise UserError(f"--objective: {' '.join(metrics)} names a metric twice.")
+            raise UserError(f"`objectives`: {' '.join(metrics)} names a metric twice.")
         rotating = self.base.dataset in ROTATING
         there = [
             m
@@ -478,7 +479,7 @@ class SweepConfig:
                     f"not allow; use {', '.join(allowed)}."
                 )
         if self.target is not None and not math.isfinite(self.target):
-            raise UserError(f"--target {self.target} is not a number.")
+            raise UserError(f"`target` {self.target} is not a number.")
 
     def _check_reported(self) -> None:
         """Check that every choice can be trained and tested on the reported stream."""
@@ -493,13 +494,13 @@ class SweepConfig:
                 ) is None:
                     named = " ".join(f"{name}={of}" for name, of in self.report_on.items())
                     raise UserError(
-                        f"--report-on {named}: a value of the space {self.space.name} does not "
+                        f"`report_on` {named}: a value of the space {self.space.name} does not "
                         f"fit. {why}"
                     )
         if reported.dataset in ROTATING and not _without_tasks(self.objectives[0]):
             *allowed, last = [m for m in self.metrics if _without_tasks(Objective.parse(m))]
             raise UserError(
-                f"--objective {self.objectives[0].metric}: {reported.dataset}, which --report-on "
+                f"`objectives` {self.objectives[0].metric}: {reported.dataset}, which `report_on` "
                 "names, has no tasks, so a confirmation cannot test it; use "
                 f"{', '.join(allowed)} or {last}."
             )
@@ -510,11 +511,11 @@ class SweepConfig:
         if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
             others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
             raise UserError(
-                f"--sampler {self.sampler} takes one objective; for several use "
+                f"`sampler` {self.sampler} takes one objective; for several use "
                 f"{', '.join(others)}."
             )
         if self.sampler != "grid" and self.grid_levels != 3:
-            raise UserError(f"--grid-levels is for --sampler grid, not {self.sampler}.")
+            raise UserError(f"`grid_levels` is for `sampler` grid, not {self.sampler}.")
         if self.sampler == "grid":
             grid(self.space, self.grid_levels)  # refuses one that is too large
 
@@ -525,17 +526,17 @@ class SweepConfig:
             return
         if self.base.dataset in ROTATING:
             raise UserError(
-                f"--pruner {self.pruner}: {self.base.dataset} has no tasks after which trials "
-                "can be compared; use --pruner none."
+                f"`pruner` {self.pruner}: {self.base.dataset} has no tasks after which trials "
+                "can be compared; use `pruner` none."
             )
         if self.pruner == "wilcoxon" and self.seeds < WILCOXON_SEEDS:
             raise UserError(
-                f"--pruner wilcoxon compares seeds and needs --seeds {WILCOXON_SEEDS} or more, not "
+                f"`pruner` wilcoxon compares seeds and needs `seeds` {WILCOXON_SEEDS} or more, not "
                 f"{self.seeds}."
             )
         if self.pruner == "halving" and self.deterministic_order:
             raise UserError(
-                "--pruner halving does not work with --deterministic-order, because it compares "
+                "`pruner` halving does not work with `deterministic_order`, because it compares "
                 "trials while they run; use median, percentile, patient, wilcoxon or none."
             )
 
@@ -614,12 +615,12 @@ def refuse_in_vain(config: SweepConfig) -> None:
     space, models = config.space, [config.base.model]
     if config.constraints and config.sampler in UNCONSTRAINED_SAMPLERS:
         raise UserError(
-            f"--sampler {config.sampler} ignores constraints; with --constraint use "
+            f"`sampler` {config.sampler} ignores constraints; with `constraints` use "
             f"{', '.join(s for s in SAMPLERS if s not in UNCONSTRAINED_SAMPLERS)}."
         )
     if config.sampler == "cmaes" and all(p.choices is not None for p in space.parameters):
         raise UserError(
-            f"--sampler cmaes searches ranges, and the space {space.name} has only choices; use "
+            f"`sampler` cmaes searches ranges, and the space {space.name} has only choices; use "
             f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}."
         )
     for parameter in space.parameters:
@@ -629,7 +630,7 @@ def refuse_in_vain(config: SweepConfig) -> None:
     # a confirmation varies every field in which a baseline differs
     if idle and config.confirms is None:
         used = [p.name for p in space.parameters if p.name not in idle]
-        instead = f"; use a --space file with only {', '.join(used)}." if used else "."
+        instead = f"; use a `space` file with only {', '.join(used)}." if used else "."
         raise UserError(
             f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
             f"{'does' if len(models) == 1 else 'do'} not use{instead}"
@@ -648,7 +649,3 @@ def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
 def _without_tasks(objective: Objective) -> bool:
     """True if a stream without tasks has the metric that a confirmation tests."""
     return objective.confirmed.metric.removeprefix(_PREFIXES["test"]) not in _NEEDS_TASKS
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")

@@ -84,7 +84,7 @@ def tracking_uri(given: str | None) -> str | None:
     UserError for an unusable one.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
-    name = "--tracking-uri" if given else "MLFLOW_TRACKING_URI"
+    name = "`tracking_uri`" if given else "MLFLOW_TRACKING_URI"
     refuse_unusable(name, uri)
     refuse_unmirrored(name, uri)
     return uri

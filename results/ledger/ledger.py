@@ -142,7 +142,7 @@ class Ledger:
         except OSError as error:
             if folder.exists():  # another process was faster
                 raise NameTaken(
-                    f"{folder} was just created by another process; choose another --name."
+                    f"{folder} was just created by another process; choose another `name`."
                 ) from None
             raise UserError(
                 f"cannot make the sweep's folder {folder}: {error.strerror or error}."
@@ -161,7 +161,7 @@ class Ledger:
             )
         if folder.exists():
             raise NameTaken(
-                f"{folder} exists but is not a sweep; choose another --name or --storage."
+                f"{folder} exists but is not a sweep; choose another `name` or `storage`."
             )
 
     @classmethod
@@ -321,16 +321,16 @@ class Ledger:
         for number in numbers:
             trial = self.asked_for(number)
             if numbers.count(number) > 1:
-                raise UserError(f"--trial {number} is given twice.")
+                raise UserError(f"`trial` {number} is given twice.")
             for later in trials:
                 if later.reruns == number:
                     raise UserError(
-                        f"--trial {number} was run again as trial {later.number} "
+                        f"`trial` {number} was run again as trial {later.number} "
                         f"({later.state.lower()})."
                     )
             if trial.state != "FAIL" and trial.reason != STOPPED:
                 raise UserError(
-                    f"--trial {number} is "
+                    f"`trial` {number} is "
                     f"{trial.state.lower()}{f' ({trial.reason})' if trial.reason else ''}; only a "
                     "trial that failed or that a user stopped can be run again."
                 )
@@ -640,12 +640,12 @@ class Ledger:
         return read(self._stored(number), self.config, self._now())
 
     def asked_for(self, number: int) -> TrialRecord:
-        """Return the trial that --trial names; UserError if the sweep does not have it."""
+        """Return the trial of a number that a user named; UserError if there is none."""
         trials = self.trials()
         found = next((t for t in trials if t.number == number), None)
         if found is None:
             raise UserError(
-                f"--trial {number}: {self.config.name} has trials 0 to {trials[-1].number}."
+                f"`trial` {number}: {self.config.name} has trials 0 to {trials[-1].number}."
             )
         return found
 

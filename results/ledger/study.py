@@ -30,7 +30,7 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
         try:
             return _opened(url, {"pool_pre_ping": True})
         except (SQLAlchemyError, ImportError) as error:
-            raise UserError(f"--ledger-url {url}: {str(error).strip().splitlines()[0]}") from None
+            raise UserError(f"`ledger_url` {url}: {str(error).strip().splitlines()[0]}") from None
     url = readable_url(folder / "ledger.db")
     storage = _opened(url, {"connect_args": {"timeout": 60}})
     if url != sqlite_url(folder / "ledger.db"):

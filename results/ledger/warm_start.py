@@ -99,7 +99,7 @@ def beginning(
         )
         if there is not None:
             begins.notes.append(
-                f"--points, configuration {number} is skipped, because it equals {there}."
+                f"`points`, configuration {number} is skipped, because it equals {there}."
             )
         else:
             begins.add(f"points:{number}", values)
@@ -119,7 +119,7 @@ def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, A
             return
         if (there := begins.same(values)) is not None:
             begins.notes.append(
-                f"--warm-start: trial {trial.number} of {config.warm_start} is not tried again, "
+                f"`warm_start`: trial {trial.number} of {config.warm_start} is not tried again, "
                 f"because its configuration equals {there}."
             )
             continue
@@ -141,26 +141,26 @@ def _of_sampler(begins: Beginning) -> list[str]:
         )
         if fit < left:
             notes.append(
-                f"--trials {config.trials} covers only {len(points) - left + fit} of the grid's "
-                f"{len(points)} points, spread over the whole grid. For all points: --trials "
+                f"`trials` {config.trials} covers only {len(points) - left + fit} of the grid's "
+                f"{len(points)} points, spread over the whole grid. For all points: `trials` "
                 f"{config.trials + left - fit}."
             )
     elif space.size is not None and space.size - imported < config.trials:
         notes.append(
             f"the space {space.name} has {count(space.size, 'configuration')}. Each is trained "
             f"once, so the sweep ends after {count(space.size - imported, 'trial')}, not "
-            f"{config.trials}. For several seeds per configuration use --seeds."
+            f"{config.trials}. For several seeds per configuration use `seeds`."
         )
     needed = random_trials(config.sampler, config.trials)
     if config.trials + imported <= needed:
         notes.append(
-            f"--sampler {config.sampler} draws at random until {needed} trials have ended, so with "
-            f"--trials {config.trials} it is random search."
+            f"`sampler` {config.sampler} draws at random until {needed} trials have ended, so with "
+            f"`trials` {config.trials} it is random search."
         )
     at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
     if config.sampler in RANGE_SAMPLERS and at_random:
         notes.append(
-            f"--sampler {config.sampler} supports only ranges: {', '.join(at_random)} "
+            f"`sampler` {config.sampler} supports only ranges: {', '.join(at_random)} "
             f"{'is' if len(at_random) == 1 else 'are'} drawn at random from the choices."
         )
     return notes
@@ -171,8 +171,8 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
     name = earlier.config.name
     if config.publishable and images_of(earlier.config.protocol) == "test":
         raise UserError(
-            f"--warm-start {name}: it used test images, so a sweep that starts from it is "
-            "not publishable; use --protocol test, or another sweep."
+            f"`warm_start` {name}: it used test images, so a sweep that starts from it is "
+            "not publishable; use `protocol` test, or another sweep."
         )
     known = [
         (t, train_config(earlier.config, t).to_dict()) for t in earlier.ranked if not t.imported
@@ -184,7 +184,7 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
     ]
     if not fitting:
         raise UserError(
-            f"--warm-start {name}: none of its finished trials lies in the space "
+            f"`warm_start` {name}: none of its finished trials lies in the space "
             f"{config.space.name} with this sweep's other settings."
         )
     return fitting

@@ -87,8 +87,8 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     size = math.prod(len(v) for v in values)
     if size > GRID_LIMIT:
         raise UserError(
-            f"--sampler grid: {levels} levels of {len(values)} parameters give {size} "
-            f"configurations, more than the limit {GRID_LIMIT}; use fewer --grid-levels or a "
+            f"`sampler` grid: {levels} levels of {len(values)} parameters give {size} "
+            f"configurations, more than the limit {GRID_LIMIT}; use fewer `grid_levels` or a "
             "smaller space."
         )
     names = [parameter.name for parameter in space.parameters]

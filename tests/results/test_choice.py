@@ -189,7 +189,7 @@ def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
             RIVALS,
             FOUR,
             {"max_compute": 0.05},
-            "--max-compute 0.05: no trial of 's' has so little compute; the least is 0.1",
+            "`max_compute` 0.05: no trial of 's' has so little compute; the least is 0.1",
         ),
         (RIVALS[4:], FOUR, {}, "no trial of 's' has completed"),
         (
@@ -204,9 +204,9 @@ def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
             {"rule": "one-se"},
             "needs the spread over seeds, and 's' has one seed per trial",
         ),
-        (RIVALS, FOUR, {"rule": "bset"}, "--choose: unknown rule 'bset'. Did you mean 'best'?"),
-        (RIVALS, FOUR, {"max_compute": 0.0}, "--max-compute 0 is out of range"),
-        (RIVALS, FOUR, {"max_compute": float("nan")}, "--max-compute nan is out of range"),
+        (RIVALS, FOUR, {"rule": "bset"}, "`choose`: unknown rule 'bset'. Did you mean 'best'?"),
+        (RIVALS, FOUR, {"max_compute": 0.0}, "`max_compute` 0 is out of range"),
+        (RIVALS, FOUR, {"max_compute": float("nan")}, "`max_compute` nan is out of range"),
     ],
 )
 def test_what_cannot_be_chosen(

@@ -13,6 +13,7 @@ from results.definition.labels import one_line, parsed_tags, told
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.wording import count
 from tune.cli import tables
+from tune.cli.naming import with_flags
 from tune.client import Client
 
 # Flags of settings that belong to the service.
@@ -58,14 +59,14 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
         raise UserError("with --server a sweep needs --name, so that you can find it.")
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
     for text in config.space.notes:  # the service is sent each choice once
-        tables.say(f"note: {text}")
+        tables.say(f"note: {with_flags(text)}")
     if arguments.dry_run:
         tried = client.create(config, dry_run=True)
         tables.print_tried(tried["config"], tried["trials"], tried["suggestions"], tried["notes"])
         return
     made = client.create(config, tags=tags, note=arguments.note or "")
     for text in made["notes"]:
-        tables.say(f"note: {text}")
+        tables.say(f"note: {with_flags(text)}")
     show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
     tables.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
@@ -108,7 +109,7 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
         tables.say(f"{sweep['name']} confirms {sweep['confirms']}: {sweep['answer']}")
         tables.say(_line(sweep))
     for text in sweep["notes"]:
-        tables.say(f"note: {text}")
+        tables.say(f"note: {with_flags(text)}")
     for caution in sweep["cautions"]:
         tables.say(caution)
     trials = _in_order(client.trials(arguments.name), objectives)

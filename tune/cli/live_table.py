@@ -14,6 +14,7 @@ from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 from results.wording import duration, parameters
+from tune.cli.naming import with_flags
 from tune.machines import status
 
 
@@ -58,7 +59,7 @@ class LiveTable:
         self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
         if self._ledger.sessions == 1:
             for text in self._ledger.remarks:
-                self.say(f"note: {text}")
+                self.say(f"note: {with_flags(text)}")
 
     def note(self, text: str) -> None:
         """Shows the present activity."""

@@ -16,10 +16,11 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from dynamos.arguments import complete, exit_status
-from dynamos.errors import RunError, UserError
+from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import any_path, local_path
 from results.definition.urls import refuse_password, refuse_unmirrored
 from tune.cli.at_cluster import AT_A_SERVER, done_there
+from tune.cli.naming import with_flags
 from tune.cli.parser import COMMANDS, parser_of
 from tune.cli.session import session_changes, storage, with_data_path
 from tune.machines.address import JOB_SERVER, is_server
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
     texts = sys.argv[1:] if argv is None else list(argv)
     spell_out(sys.stdout)
-    return exit_status("dynamos-sweep", lambda: _done(texts), tell_error)
+    return exit_status("dynamos-sweep", lambda: _named(texts), tell_error)
 
 
 def spell_out(stream: Any) -> None:
@@ -60,6 +61,15 @@ def spell_out(stream: Any) -> None:
     except UnicodeEncodeError:
         codecs.register_error("spell-out", plain)
         stream.reconfigure(errors="spell-out")
+
+
+def _named(texts: list[str]) -> int:
+    """Runs a command line; an error names flags, not fields."""
+    try:
+        return _done(texts)
+    except DynamosError as error:
+        error.args = (with_flags(str(error)),)
+        raise
 
 
 def _done(texts: list[str]) -> int:
@@ -283,7 +293,7 @@ def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
     write_views(ledger)  # an earlier session may have had no room for them
     raise UserError(
         f"{' and '.join(limits.values())}, so later sessions of {ledger.config.name} would end at "
-        f"once; to continue set another {' and another '.join(limits)}."
+        f"once; to continue set another {' and another '.join(f'`{field}`' for field in limits)}."
     )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from dynamos.errors import UserError
 from dynamos.fields import Setting, settings
 from dynamos.files import AnyPath, any_path, local_path
+from tune.cli.naming import with_flags
 
 if TYPE_CHECKING:
     from results.definition.sweep_config import SweepConfig
@@ -52,9 +53,11 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
     if about.flag is None:
         return
     flag, default = f"--{about.flag}", defaults.get(about.name)
-    text = about.help.replace("%", "%%") + ("" if default is None else " (default: %(default)s)")
+    text = with_flags(about.help).replace("%", "%%") + (
+        "" if default is None else " (default: %(default)s)"
+    )
     if about.kind is bool:
-        parser.add_argument(flag, dest=about.name, action="store_true", help=about.help)
+        parser.add_argument(flag, dest=about.name, action="store_true", help=with_flags(about.help))
     elif about.name == "gpus_per_trial":
         parser.add_argument(flag, default=default, action=_Share, help=text, metavar=about.metavar)
     else:

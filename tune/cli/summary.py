@@ -35,6 +35,7 @@ from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune.cli import tables
+from tune.cli.naming import flag, with_flags
 from tune.engine.limits import reached
 from tune.tracking.store import mlflow_uri
 
@@ -113,7 +114,7 @@ def show_sweep(ledger: Ledger) -> None:
     if latest_outcome(sweep.looks) is not None:
         tables.say(headline(sweep))
     for text in ledger.remarks:
-        tables.say(f"note: {text}")
+        tables.say(f"note: {with_flags(text)}")
     first = [*sweep.ranked, *(t for t in sweep.records if t.state == "RUNNING")]
     listed = list({t.number: t for t in [*first, *sweep.records]}.values())
     if labels := told(ledger.tags):
@@ -158,7 +159,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     left = ledger.left
     print()
     if over is not None and left:
-        changes = "".join(f" {flag} ..." for flag in reached(ledger))
+        changes = "".join(f" {flag(field)} ..." for field in reached(ledger))
         print(
             f"{over[0].upper()}{over[1:]}; {left} trials are left. "
             f"Continue: {_here(ledger.command('resume'))}{changes}\n"

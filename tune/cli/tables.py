@@ -20,6 +20,7 @@ from dynamos.errors import UserError
 from results.choice import broken_by
 from results.definition.sweep_config import Constraint, Objective
 from results.wording import count, number, parameters
+from tune.cli.naming import with_flags
 from tune.machines.screen import width
 
 SHOWN_TRIALS = 30
@@ -238,7 +239,7 @@ def print_tried(
         "first. Nothing was written."
     )
     for text in notes:
-        say(f"note: {text}")
+        say(f"note: {with_flags(text)}")
     print_rows(
         ["trial", "source", "parameters"],
         [[str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)],

@@ -8,25 +8,25 @@ from results.sweep import Sweep
 
 
 def reached(ledger: Ledger) -> dict[str, str]:
-    """The limits that a sweep has reached, in words, by the flag that changes them."""
+    """The limits that a sweep has reached, in words, by the field that changes them."""
     return spent(ledger.config, ledger.spent) | on_target(Sweep.of(ledger))
 
 
 def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str]:
-    """The budgets that are spent, by flag.
+    """The budgets that are spent, by field.
 
     `seconds` gives the seconds of "cpu" and "gpu" held so far.
     """
     budgets = {"cpu": config.cpu_budget_seconds, "gpu": config.gpu_budget_seconds}
     return {
-        f"--{kind}-budget": f"the {kind.upper()} budget is spent"
+        f"{kind}_budget_seconds": f"the {kind.upper()} budget is spent"
         for kind, budget in budgets.items()
         if budget is not None and seconds(kind) >= budget
     }
 
 
 def on_target(sweep: Sweep) -> dict[str, str]:
-    """The target, by its flag, if the best trial has reached it."""
+    """The target, by its field, if the best trial has reached it."""
     config, chosen = sweep.config, sweep.leader
     objective = config.objectives[0]
     if config.target is None or chosen is None:
@@ -34,6 +34,4 @@ def on_target(sweep: Sweep) -> dict[str, str]:
     value = chosen.final(objective.metric)
     if objective.sign * (value - config.target) < 0:
         return {}
-    return {
-        "--target": f"trial {chosen.number} reached the target with {objective.metric} {value:g}"
-    }
+    return {"target": f"trial {chosen.number} reached the target with {objective.metric} {value:g}"}

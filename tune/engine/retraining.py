@@ -64,7 +64,7 @@ def confirmation(
     config = ledger.config
     if config.confirms is not None:
         raise UserError(f"{config.name!r} is itself a confirmation, of {config.confirms!r}.")
-    for flag, value in (("--seeds", seeds), ("--top", top)):
+    for flag, value in (("`seeds`", seeds), ("`top`", top)):
         if value < 1:
             raise UserError(f"{flag} {value} is out of range; it must be at least 1.")
     if ledger.driver is not None and not ledger.driver_gone:

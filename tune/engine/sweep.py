@@ -83,7 +83,7 @@ def check_images(ledger: Ledger) -> None:
     except UserError as error:
         raise UserError(
             f"{error} Nothing was started. Give the present folder of the images of "
-            f"{ledger.config.name} with --data-path."
+            f"{ledger.config.name} with `data_path`."
         ) from None
 
 

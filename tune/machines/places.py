@@ -124,6 +124,6 @@ def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
             )
     if not any(fit(n.cpus, n.gpus, config.cpus_per_trial, config.gpus_per_trial) for n in nodes):
         raise UserError(
-            f"no node has both --cpus-per-trial {config.cpus_per_trial:g} and --gpus-per-trial "
+            f"no node has both `cpus_per_trial` {config.cpus_per_trial:g} and `gpus_per_trial` "
             f"{config.gpus_per_trial:g}."
         )

@@ -152,7 +152,7 @@ def problems_of(report: NodeReport, own: Mapping[str, str]) -> list[str]:
             )
     if report.storage is not None:
         found.append(
-            f"{host} cannot use the storage: {report.storage}. Give a --storage that every node "
+            f"{host} cannot use the storage: {report.storage}. Give a `storage` that every node "
             "writes and reads: a shared folder or an object store's URL."
         )
     if report.data != own["data"]:
@@ -175,7 +175,7 @@ def ledger_problems(config: SweepConfig, storage: AnyPath) -> list[str]:
         if kind.startswith(NETWORK_FILE_SYSTEMS):
             return [
                 f"{place} is on a network file system ({kind}), where an SQLite ledger is not "
-                "safe: use --ledger-url with another database, or with a file on a disk of this "
+                "safe: use `ledger_url` with another database, or with a file on a disk of this "
                 "machine."
             ]
     if config.ledger_url is None:
@@ -228,7 +228,7 @@ def _reports(
         write_whole(probe / "driver", probe.name)
     except OSError as error:
         raise UserError(
-            f"--storage {storage} cannot be written: {error.strerror or error}."
+            f"`storage` {storage} cannot be written: {error.strerror or error}."
         ) from None
     found, silent = [], []
     try:

@@ -103,7 +103,7 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
 
     for number, point in enumerate(sweep.points, start=1):
         if (why := refusal(point)) is not None:
-            raise UserError(f"--points, configuration {number}: {why}")
+            raise UserError(f"`points`, configuration {number}: {why}")
     ends = {
         p.name: p.choices or (p.low, p.high) for p in sweep.space.parameters if p.name in FITTING
     }

@@ -44,7 +44,7 @@ def parse(text: str) -> tuple[str, str]:
     else:
         return model, alias
     raise UserError(
-        f"--register {text!r}: {why}write MODEL@ALIAS, for instance dynamos-seq-mnist@champion."
+        f"`register` {text!r}: {why}write MODEL@ALIAS, for instance dynamos-seq-mnist@champion."
     )
 
 

@@ -97,7 +97,7 @@ def test_first_k_reports_the_whole_stream() -> None:
 def test_first_k_needs_fewer_tasks_than_the_stream_has(
     base: dict[str, Any], report_on: dict[str, Any]
 ) -> None:
-    with pytest.raises(UserError, match="first-k searches on the first K|--report-on lr"):
+    with pytest.raises(UserError, match="first-k searches on the first K|`report_on` lr"):
         sweep("first-k", base, report_on=report_on)
 
 
@@ -126,18 +126,18 @@ def test_two_stream_reports_on_another_stream() -> None:
         (
             "two-stream",
             {"class_order_seed": 1, "lr": 0.1},
-            "--report-on lr: the space core varies it",
+            "`report_on` lr: the space core varies it",
         ),
         (
             "two-stream",
             {"class_order_seed": 1, "evaluate_on": "test"},
-            "--report-on evaluate_on: this field does not change",
+            "`report_on` evaluate_on: this field does not change",
         ),
         ("two-stream", {"class_order_seed": 1, "n_tasks": 0}, "n_tasks 0 is out of range"),
         (
             "val-all-seen",
             {"class_order_seed": 1},
-            "--report-on is for --protocol two-stream, not val-all-seen",
+            "`report_on` is for `protocol` two-stream, not val-all-seen",
         ),
     ],
 )
@@ -158,7 +158,7 @@ def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, space=passes, report_on=ROTATED)
     assert str(error.value) == (
-        "--report-on dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
+        "`report_on` dataset=digits-360: a value of the space passes does not fit. n_epochs 3 "
         "does not apply to digits-360, which is one pass without task boundaries; keep the "
         "default 1."
     )
@@ -193,7 +193,7 @@ def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED)
     assert str(error.value) == (
-        f"--objective {metric}: digits-360, which --report-on names, has no tasks, so a "
+        f"`objectives` {metric}: digits-360, which `report_on` names, has no tasks, so a "
         "confirmation cannot test it; use val_class_il, val_learning_accuracy, keep_fraction or "
         "compute."
     )

@@ -65,47 +65,48 @@ def test_values_of_numpys_survive_the_file() -> None:
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000."),
-        ({"max_concurrent": 0}, "--max-concurrent 0 is out of range; it must be from 1 to 100000."),
+        ({"trials": 0}, "`trials` 0 is out of range; it must be from 1 to 100000."),
+        ({"max_concurrent": 0}, "`max_concurrent` 0 is out of range; it must be from 1 to 100000."),
         (
             {"cpus_per_trial": 0.0},
-            "--cpus-per-trial 0 is out of range; it must be from 0.01 to 1024.",
+            "`cpus_per_trial` 0 is out of range; it must be from 0.01 to 1024.",
         ),
-        ({"cpus_per_trial": math.inf}, "--cpus-per-trial inf is not a finite number."),
-        ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1 is out of range; it must be from 0 to 64."),
-        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number."),
-        ({"trials": 8.5}, "--trials 8.5 is not a whole number."),
-        ({"max_concurrent": np.float64(1.5)}, "--max-concurrent 1.5 is not a whole number."),
-        ({"seed": -1}, "--seed -1 is out of range; it must be from 0 to 2147483647."),
-        ({"seeds": 0}, "--seeds 0 is out of range; it must be from 1 to 1000."),
-        ({"grace_tasks": 0}, "--grace-tasks 0 is out of range; it must be from 1 to 1000."),
-        ({"grid_levels": 1}, "--grid-levels 1 is out of range; it must be from 2 to 10000."),
+        ({"cpus_per_trial": math.inf}, "`cpus_per_trial` inf is not a finite number."),
+        ({"gpus_per_trial": -1.0}, "`gpus_per_trial` -1 is out of range; it must be from 0 to 64."),
+        ({"gpus_per_trial": 1.5}, "`gpus_per_trial` 1.5: above 1 it must be a whole number."),
+        ({"trials": 8.5}, "`trials` 8.5 is not a whole number."),
+        ({"max_concurrent": np.float64(1.5)}, "`max_concurrent` 1.5 is not a whole number."),
+        ({"seed": -1}, "`seed` -1 is out of range; it must be from 0 to 2147483647."),
+        ({"seeds": 0}, "`seeds` 0 is out of range; it must be from 1 to 1000."),
+        ({"grace_tasks": 0}, "`grace_tasks` 0 is out of range; it must be from 1 to 1000."),
+        ({"grid_levels": 1}, "`grid_levels` 1 is out of range; it must be from 2 to 10000."),
         (
             {"time_budget_seconds": 0.0},
-            "--time-budget 0s is out of range; it must be greater than 0.",
+            "`time_budget_seconds` 0s is out of range; it must be greater than 0.",
         ),
         (
             {"cpu_budget_seconds": -1.0},
-            "--cpu-budget -1s is out of range; it must be greater than 0.",
+            "`cpu_budget_seconds` -1s is out of range; it must be greater than 0.",
         ),
         (
             {"gpu_budget_seconds": math.nan, "gpus_per_trial": 1.0},
-            "--gpu-budget nan is not a finite number.",
+            "`gpu_budget_seconds` nan is not a finite number.",
         ),
         (
             {"gpu_budget_seconds": 60.0},
-            "--gpu-budget: these trials use no GPU; add --gpus-per-trial, or use --cpu-budget.",
+            "`gpu_budget_seconds`: these trials use no GPU; add `gpus_per_trial`, or use "
+            "`cpu_budget_seconds`.",
         ),
         (
             {"base": config().base.replace(evaluate_on="test")},
             "evaluate_on 'test': under the protocol val-all-seen configurations are measured on "
             "validation images.",
         ),
-        ({"target": math.inf}, "--target inf is not a finite number."),
+        ({"target": math.inf}, "`target` inf is not a finite number."),
         ({"objectives": ()}, "a sweep needs an objective."),
         (
             {"objectives": (Objective("compute", "max"), Objective("compute", "min"))},
-            "--objective: compute compute names a metric twice.",
+            "`objectives`: compute compute names a metric twice.",
         ),
         (
             {"sampler": "tpr"},
@@ -113,17 +114,17 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"sampler": "random", "grid_levels": 4},
-            "--grid-levels is for --sampler grid, not random.",
+            "`grid_levels` is for `sampler` grid, not random.",
         ),
         (
             {"sampler": "grid", "grid_levels": 7},  # five ranges: 7^5
-            "--sampler grid: 7 levels of 5 parameters give 16807 configurations, more than the "
-            f"limit {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+            "`sampler` grid: 7 levels of 5 parameters give 16807 configurations, more than the "
+            f"limit {GRID_LIMIT}; use fewer `grid_levels` or a smaller space.",
         ),
         (
             {"sampler": "grid", "grid_levels": 10_000},
-            f"--sampler grid: 10000 levels of 5 parameters give {10_000**5} configurations, more "
-            f"than the limit {GRID_LIMIT}; use fewer --grid-levels or a smaller space.",
+            f"`sampler` grid: 10000 levels of 5 parameters give {10_000**5} configurations, more "
+            f"than the limit {GRID_LIMIT}; use fewer `grid_levels` or a smaller space.",
         ),
         (
             {"pruner": "halve"},
@@ -131,47 +132,47 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
         (
             {"pruner": "wilcoxon", "seeds": WILCOXON_SEEDS - 1},
-            f"--pruner wilcoxon compares seeds and needs --seeds {WILCOXON_SEEDS} or more, not "
+            f"`pruner` wilcoxon compares seeds and needs `seeds` {WILCOXON_SEEDS} or more, not "
             f"{WILCOXON_SEEDS - 1}.",
         ),
         (
             {"pruner": "halving", "deterministic_order": True},
-            "--pruner halving does not work with --deterministic-order, because it compares trials "
+            "`pruner` halving does not work with `deterministic_order`, because it compares trials "
             "while they run; use median, percentile, patient, wilcoxon or none.",
         ),
         (
             {"base": config().base.replace(lr=3.0)},
             "lr 3.0 lies outside the space core, which has 0.005 to 0.2 (log). "
-            "Widen the space, or change the base with --set.",
+            "Widen the space, or change `base`.",
         ),
         (
             {"points": ({"lr": 0.1}, {"lr": 9.0})},
-            "--points, configuration 2: lr 9.0 lies outside the space core, which "
+            "`points`, configuration 2: lr 9.0 lies outside the space core, which "
             "has 0.005 to 0.2 (log).",
         ),
         (
             {"points": ({"lt": 0.1},)},
-            "--points, configuration 1: unknown field of the space core 'lt'. Did you mean 'lr'? "
+            "`points`, configuration 1: unknown field of the space core 'lt'. Did you mean 'lr'? "
             "Allowed: lr, alpha, beta, policy_penalty, keep_ratio.",
         ),
         (
             {"points": ({"nf": 16},)},
-            "--points, configuration 1: unknown field of the space core 'nf'. Allowed: lr, alpha, "
+            "`points`, configuration 1: unknown field of the space core 'nf'. Allowed: lr, alpha, "
             "beta, policy_penalty, keep_ratio.",
         ),
-        ({"points": ({"lr": "0.05"},)}, "--points, configuration 1: lr '0.05' is not a number."),
-        ({"points": ({"lr": None},)}, "--points, configuration 1: lr None is not a number."),
+        ({"points": ({"lr": "0.05"},)}, "`points`, configuration 1: lr '0.05' is not a number."),
+        ({"points": ({"lr": None},)}, "`points`, configuration 1: lr None is not a number."),
         (
             {"points": ({"lr": -1},)},
-            "--points, configuration 1: lr -1.0 is out of range; it must be greater than 0.",
+            "`points`, configuration 1: lr -1.0 is out of range; it must be greater than 0.",
         ),
         (
             {"points": ({"lr": 0.1},) * 4},
-            "--points has 4 configurations; with trial 0 that needs --trials 5 or more, not 4.",
+            "`points` has 4 configurations; with trial 0 that needs `trials` 5 or more, not 4.",
         ),
         (
             {"ledger_url": "postgresql+psycopg://me:secret@host/db"},
-            "--ledger-url: a sweep's files must not contain a password; set it in the "
+            "`ledger_url`: a sweep's files must not contain a password; set it in the "
             "environment (PGPASSWORD, ~/.pgpass, MLFLOW_TRACKING_PASSWORD).",
         ),
     ],
@@ -193,7 +194,7 @@ def test_what_is_not_allowed_is_refused_in_one_line(changes: dict[str, Any], mes
     ],
 )
 def test_no_password_and_no_broken_url_reaches_a_sweeps_files(flag: str, url: str) -> None:
-    with pytest.raises(UserError, match="--" + flag.replace("_", "-")) as error:
+    with pytest.raises(UserError, match=f"`{flag}`") as error:
         config(**{flag: url})
     assert "secret" not in str(error.value)
 
@@ -205,9 +206,7 @@ def test_no_password_and_no_broken_url_reaches_a_sweeps_files(flag: str, url: st
 def test_no_database_is_in_memory_nor_where_only_one_folder_s_commands_find_it(
     flag: str, url: str
 ) -> None:
-    with pytest.raises(
-        UserError, match=f"--{flag.replace('_', '-')} .* give the absolute path of the file"
-    ):
+    with pytest.raises(UserError, match=f"`{flag}` .* give the absolute path of the file"):
         config(**{flag: url})
 
 
@@ -227,7 +226,7 @@ def test_other_urls_are_taken(url: str) -> None:
 def test_values_of_a_point_that_do_not_go_together_are_refused() -> None:
     varied = space(nf={"choices": [2, 32]}, hidden_dim_ratio={"choices": [16]})
     with pytest.raises(
-        UserError, match="--points, configuration 1: hidden_dim_ratio 16 leaves an agent without"
+        UserError, match="`points`, configuration 1: hidden_dim_ratio 16 leaves an agent without"
     ):
         config(space=varied, points=({"nf": 2},))
 
@@ -242,7 +241,7 @@ def test_several_objectives_go_with_every_sampler_that_does_not_disclaim_them(sa
     others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
     assert (
         str(error.value)
-        == f"--sampler {sampler} takes one objective; for several use {', '.join(others)}."
+        == f"`sampler` {sampler} takes one objective; for several use {', '.join(others)}."
     )
 
 
@@ -250,7 +249,7 @@ def test_several_objectives_go_with_every_sampler_that_does_not_disclaim_them(sa
 @pytest.mark.parametrize("pruner", [p for p in PRUNERS if p != "none"])
 def test_a_stream_without_tasks_has_no_pruning(dataset: str, pruner: str) -> None:
     with pytest.raises(
-        UserError, match=f"--pruner {pruner}: {dataset} has no tasks after .* use --pruner none"
+        UserError, match=f"`pruner` {pruner}: {dataset} has no tasks after .* use `pruner` none"
     ):
         rotating(dataset, pruner=pruner, seeds=WILCOXON_SEEDS)
     assert rotating(dataset, pruner="none").pruner == "none"
@@ -290,16 +289,16 @@ def test_an_objective_is_a_metric_and_a_direction(metric: str) -> None:
     [
         (
             "val_clas_il",
-            "--objective 'val_clas_il': unknown metric 'val_clas_il'. Did you mean 'val_class_il'? "
-            "Allowed: " + ", ".join(OBJECTIVES) + ".",
+            "`objectives` 'val_clas_il': unknown metric 'val_clas_il'. Did you mean "
+            "'val_class_il'? Allowed: " + ", ".join(OBJECTIVES) + ".",
         ),
-        ("train_loss:min", "--objective 'train_loss:min': unknown metric 'train_loss'."),
+        ("train_loss:min", "`objectives` 'train_loss:min': unknown metric 'train_loss'."),
         (
             "compute:mix",
-            "--objective 'compute:mix': unknown direction 'mix'. Did you mean 'min'? Allowed: max, "
-            "min.",
+            "`objectives` 'compute:mix': unknown direction 'mix'. Did you mean 'min'? Allowed: "
+            "max, min.",
         ),
-        ("compute:", "--objective 'compute:': unknown direction ''."),
+        ("compute:", "`objectives` 'compute:': unknown direction ''."),
     ],
 )
 def test_a_bad_objective(text: str, message: str) -> None:
@@ -326,7 +325,7 @@ def test_a_bad_objective(text: str, message: str) -> None:
 def test_a_bad_constraint(text: str, message: str) -> None:
     with pytest.raises(UserError) as error:
         Constraint.parse(text)
-    assert str(error.value).startswith(f"--constraint {text!r}: ") and message in str(error.value)
+    assert str(error.value).startswith(f"`constraints` {text!r}: ") and message in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -423,23 +422,23 @@ GATES_OR_NOT = space(
     [
         (
             {"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)},
-            "--sampler cmaes ignores constraints; with --constraint use tpe, gp, nsga2, random, "
+            "`sampler` cmaes ignores constraints; with `constraints` use tpe, gp, nsga2, random, "
             "qmc, grid.",
         ),
         (
             {"sampler": "cmaes", "space": CHOICES},
-            "--sampler cmaes searches ranges, and the space mine has only choices; "
+            "`sampler` cmaes searches ranges, and the space mine has only choices; "
             "use tpe, gp, nsga2, random, grid.",
         ),
         (
             {"base": config().base.replace(model="multi_scale")},
             "the space core varies policy_penalty, keep_ratio, which "
-            "multi_scale does not use; use a --space file with only lr, alpha, beta.",
+            "multi_scale does not use; use a `space` file with only lr, alpha, beta.",
         ),
         (
             {"base": config().base.replace(model="sgd")},
             "the space core varies alpha, beta, policy_penalty, keep_ratio, "
-            "which sgd does not use; use a --space file with only lr.",
+            "which sgd does not use; use a `space` file with only lr.",
         ),
     ],
 )

@@ -281,9 +281,9 @@ def test_equal_points_are_tried_once_and_a_line_says_so(tmp_path: Path) -> None:
         "the third is near, not equal"
     )
     assert ledger.remarks[:3] == [
-        "--points, configuration 2 is skipped, because it equals points:1.",
-        "--points, configuration 4 is skipped, because it equals base.",
-        "--points, configuration 5 is skipped, because it equals base.",
+        "`points`, configuration 2 is skipped, because it equals points:1.",
+        "`points`, configuration 4 is skipped, because it equals base.",
+        "`points`, configuration 5 is skipped, because it equals base.",
     ]
 
 
@@ -295,19 +295,19 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
 
     assert notes("a", sampler="random", trials=5) == notes("b", trials=11) == []
     assert notes("c", trials=10) == [
-        "--sampler tpe draws at random until 10 trials have ended, so with --trials 10 "
+        "`sampler` tpe draws at random until 10 trials have ended, so with `trials` 10 "
         "it is random search."
     ]
     assert notes("d", sampler="grid", trials=7) == [
-        "--trials 7 covers only 6 of the grid's 9 points, spread over the whole grid. For all "
-        "points: --trials 10."
+        "`trials` 7 covers only 6 of the grid's 9 points, spread over the whole grid. For all "
+        "points: `trials` 10."
     ]
     assert notes("e", space=SIX, sampler="random", trials=7) == [
         "the space six has 6 configurations. Each is trained once, so the sweep ends after 6 "
-        "trials, not 7. For several seeds per configuration use --seeds."
+        "trials, not 7. For several seeds per configuration use `seeds`."
     ]
     assert notes("f", space=SIX, sampler="qmc", trials=6) == [
-        "--sampler qmc supports only ranges: warmup is drawn at random from the choices."
+        "`sampler` qmc supports only ranges: warmup is drawn at random from the choices."
     ]
     doubled = SearchSpace.from_dict(
         "d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}}

@@ -135,15 +135,15 @@ def test_a_failed_trial_is_run_again_as_a_new_one_of_its_configuration(ledger: L
     [
         (
             [0],
-            "--trial 0 is complete; only a trial that failed or that a user stopped can be "
+            "`trial` 0 is complete; only a trial that failed or that a user stopped can be "
             "run again",
         ),
-        ([1], "--trial 1 is pruned (non-finite: logits); only"),
-        ([2, 2], "--trial 2 is given twice"),
-        ([5], "--trial 5: s has trials 0 to 4"),
-        ([-1], "--trial -1: s has"),
-        ([3], "--trial 3 was run again as trial 4 (running)"),
-        ([4], "--trial 4 is running; only"),
+        ([1], "`trial` 1 is pruned (non-finite: logits); only"),
+        ([2, 2], "`trial` 2 is given twice"),
+        ([5], "`trial` 5: s has trials 0 to 4"),
+        ([-1], "`trial` -1: s has"),
+        ([3], "`trial` 3 was run again as trial 4 (running)"),
+        ([4], "`trial` 4 is running; only"),
     ],
 )
 def test_no_other_trial_is_run_again(numbers: list[int], message: str, ledger: Ledger) -> None:
@@ -617,12 +617,12 @@ def test_the_ledger_is_an_optuna_study_that_others_can_open(ledger: Ledger) -> N
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"trials": 0}, "--trials 0 is out of range; it must be from 1 to 100000"),
-        ({"max_concurrent": 0}, "--max-concurrent 0"),
-        ({"cpus_per_trial": 0.0}, "--cpus-per-trial 0"),
-        ({"gpus_per_trial": -1.0}, "--gpus-per-trial -1"),
-        ({"gpus_per_trial": 1.5}, "--gpus-per-trial 1.5: above 1 it must be a whole number"),
-        ({"time_budget_seconds": 0.0}, "--time-budget 0s"),
+        ({"trials": 0}, "`trials` 0 is out of range; it must be from 1 to 100000"),
+        ({"max_concurrent": 0}, "`max_concurrent` 0"),
+        ({"cpus_per_trial": 0.0}, "`cpus_per_trial` 0"),
+        ({"gpus_per_trial": -1.0}, "`gpus_per_trial` -1"),
+        ({"gpus_per_trial": 1.5}, "`gpus_per_trial` 1.5: above 1 it must be a whole number"),
+        ({"time_budget_seconds": 0.0}, "`time_budget_seconds` 0s"),
         (
             {"base": TrainConfig(**preset("seq-digits", 200))},
             "under the protocol val-all-seen configurations are",
@@ -709,7 +709,7 @@ def say(folder: Path, **changes: object) -> None:
         (lambda f: (f / "sweep.yaml").write_text("record:"), "sweep.yaml is damaged"),
         (lambda f: (f / "sweep.yaml").write_text("name: ["), "is not readable YAML"),
         (lambda f: say(f, objectives=[5]), "sweep.yaml is damaged"),
-        (lambda f: say(f, tracking_uri=5), "sweep.yaml: --tracking-uri 5 is not a text"),
+        (lambda f: say(f, tracking_uri=5), "sweep.yaml: `tracking_uri` 5 is not a text"),
         (lambda f: say(f, points=[5]), "sweep.yaml is damaged"),
         (lambda f: say(f, name=None), "holds the sweep None"),
         (lambda f: say(f, name="t"), "/s holds the sweep 't' under another name"),
@@ -735,10 +735,10 @@ def test_a_damaged_sweep_is_a_user_error(
 @pytest.mark.parametrize(
     "url, message",
     [
-        ("postgres//host", "--ledger-url postgres//host: Could not parse SQLAlchemy URL"),
+        ("postgres//host", "`ledger_url` postgres//host: Could not parse SQLAlchemy URL"),
         (
             "sqlite:////nowhere/ledger.db",
-            "--ledger-url sqlite:////nowhere/ledger.db: .*unable to open database file",
+            "`ledger_url` sqlite:////nowhere/ledger.db: .*unable to open database file",
         ),
     ],
 )

@@ -243,7 +243,7 @@ def test_constraints_and_objectives_are_the_new_sweeps(storage: Path) -> None:
     [
         (
             {"space": NEITHER, "base": config().base.replace(keep_ratio=0.25)},
-            "--warm-start old: none of its finished trials lies in the space neither with this "
+            "`warm_start` old: none of its finished trials lies in the space neither with this "
             "sweep's other settings.",
         ),
         ({"warm_start": "odd"}, "unknown sweep 'odd'. Did you mean 'old'? Allowed: old."),
@@ -284,5 +284,5 @@ def test_what_looked_at_test_images_is_no_start(tmp_path: Path, protocol: str) -
         objectives=(Objective.parse("test_class_il"),),
     )
     Ledger.create(tmp_path, seen, SAME)
-    with pytest.raises(UserError, match="--warm-start old: it used test images"):
+    with pytest.raises(UserError, match="`warm_start` old: it used test images"):
         new(tmp_path)

@@ -92,7 +92,7 @@ def test_a_file_ledger_is_refused_on_a_network_file_system(
     )
     assert file_system(tmp_path / "runs") == "nfs4" and file_system(Path("/etc")) == "ext4"
     [problem] = ledger_problems(config(), tmp_path / "runs")
-    assert "network file system (nfs4)" in problem and "--ledger-url" in problem
+    assert "network file system (nfs4)" in problem and "`ledger_url`" in problem
     [problem] = ledger_problems(config(ledger_url=f"sqlite:///{tmp_path / 'l.db'}"), Path("/etc"))
     assert "network file system (nfs4)" in problem
     assert ledger_problems(config(ledger_url="sqlite:////tmp/ledger-of-a-test.db"), tmp_path) == []

@@ -45,5 +45,5 @@ def test_a_point_with_which_no_trial_could_train_is_refused_too() -> None:
     data_record(
         BASE, True, config(base=BASE, space=both, points=({"warmup_steps": 9, "warmup": False},))
     )
-    with pytest.raises(UserError, match="--points, configuration 1: warmup_steps 9 would cover"):
+    with pytest.raises(UserError, match="`points`, configuration 1: warmup_steps 9 would cover"):
         data_record(BASE, True, config(base=BASE, space=both, points=({"warmup_steps": 9},)))

@@ -1,5 +1,6 @@
 """Errors as problem documents (RFC 9457)."""
 
+import dataclasses
 import json
 import logging
 import re
@@ -13,6 +14,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from dynamos.errors import DynamosError, UserError, unknown
+from results.definition.sweep_config import SweepConfig
 from results.ledger.study import DATABASE_ERRORS, unusable
 
 MEDIA_TYPE = "application/problem+json"
@@ -82,6 +84,12 @@ def answer(
     )
 
 
+def _field_in(text: str) -> str | None:
+    """The field of SweepConfig that a message names first."""
+    fields = {field.name for field in dataclasses.fields(SweepConfig)}
+    return next((name for name in re.findall(r"`(\w+)`", text) if name in fields), None)
+
+
 def _utf8(text: str) -> str:
     """Text that can be sent: half of a surrogate pair becomes an escape."""
     return text.encode(errors="backslashreplace").decode()
@@ -97,7 +105,7 @@ def add_handlers(app: FastAPI) -> None:
     @app.exception_handler(DynamosError)
     def _(_: Request, error: DynamosError) -> JSONResponse:
         if isinstance(error, UserError):
-            return answer(422, str(error), near=error.near)
+            return answer(422, str(error), _field_in(str(error)), error.near)
         return answer(503, str(error))
 
     def of_a_database(_: Request, error: Exception) -> JSONResponse:
