@@ -98,7 +98,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         here = Path(folder, "places")
         here.mkdir()
-        reported = {"sleep": (given.seconds, places, here, result.to_dict(), result.metrics())}
+        reported = {"sleep": (given.seconds, places, here, result)}
         ledger = Ledger.create(Path(folder), config, {})
         cluster = subprocess.Popen(
             [sys.executable, "-c", CLUSTER, str(given.nodes)],
@@ -132,7 +132,12 @@ def show(
     """Prints utilisation, rates, and the driver's CPU and memory."""
     trials = ledger.trials()
     assert all(t.state == "COMPLETE" and t.attempt == 1 for t in trials), "every trial once"
-    slept = sorted((r[0]["began"], r[0]["ended"]) for t in trials for r in t.results.values())
+    # as the driver saw it
+    slept = sorted(
+        (t.reported_at(1) - r[0].train_seconds, t.reported_at(1))
+        for t in trials
+        for r in t.results.values()
+    )
     started = sorted(t.started_at.timestamp() for t in trials if t.started_at)
     over = sorted(t.ended_at.timestamp() for t in trials if t.ended_at)
     full = slept[places - 1][0]  # by then every place has had its first

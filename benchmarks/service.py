@@ -27,6 +27,7 @@ import yaml
 
 from benchmarks.sweep_overhead import SPACE
 from dynamos.config import TrainConfig, preset
+from dynamos.metrics import TaskResult
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
@@ -112,9 +113,8 @@ def running(trials: int) -> Iterator[tuple[str, int]]:
 def _trial(ledger: Ledger, number: int) -> None:
     asked = ledger.ask()
     metrics = {name: 50.0 + number % 40 for name in ledger.config.metrics}
-    ledger.add_result(
-        asked.number, asked.attempt, ledger.config.base.seed, {"task": 0, "n_tasks": 1}, metrics
-    )
+    result = TaskResult.of_metrics(metrics | {"task": 0, "n_tasks": 1, "steps": 10})
+    ledger.add_result(asked.number, asked.attempt, ledger.config.base.seed, result)
     ledger.finish(asked.number, "COMPLETE")
 
 

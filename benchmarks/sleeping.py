@@ -1,13 +1,11 @@
 """A trial that sleeps, in a module without torch and MLflow: each worker imports it."""
 
-import json
+import dataclasses
 import random
 import time
 from typing import Any
 
-import ray
-
-from tune.engine.trainable import REPORT, SweepTrial
+from tune.engine.trainable import SweepTrial
 
 
 class SleepingTrial(SweepTrial):
@@ -15,8 +13,11 @@ class SleepingTrial(SweepTrial):
 
     def step(self) -> dict[str, Any]:
         """Sleeps for the only task and reports it."""
+        if not self._ready:
+            self._ready = True
+            return self._report({}, began=True)
         images: Any = self._images
-        seconds, places, folder, result, metrics = images["sleep"]
+        seconds, places, folder, result = images["sleep"]
         if self._config["number"] < places:
             (folder / str(self._config["number"])).touch()
             while len(list(folder.iterdir())) < places:
@@ -24,17 +25,5 @@ class SleepingTrial(SweepTrial):
             seconds *= 2 * random.random()
         began = time.time()
         time.sleep(seconds)
-        slept = {**result, "began": began, "ended": time.time()}
-        results = [{"seed": seed, "result": slept, "metrics": metrics} for seed in self._seeds]
-        return {
-            REPORT: json.dumps(
-                {
-                    "attempt": self._config["attempt"],
-                    "results": results,
-                    "state": "COMPLETE",
-                    "reason": None,
-                    "node": ray.get_runtime_context().get_node_id(),
-                }
-            ),
-            "done": True,
-        }
+        slept = dataclasses.replace(result, train_seconds=time.time() - began, eval_seconds=0.0)
+        return self._report({seed: [slept] for seed in self._seeds}, "COMPLETE")

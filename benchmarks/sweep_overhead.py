@@ -96,7 +96,7 @@ def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
     began = min(r.started_at for r in records if r.started_at)
     ended = max(r.ended_at for r in records if r.ended_at)
     own = [
-        result["train_seconds"] + result["eval_seconds"]
+        result.train_seconds + result.eval_seconds
         for r in records
         for of_seed in r.results.values()
         for result in of_seed

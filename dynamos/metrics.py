@@ -4,8 +4,9 @@ Multiply-accumulates of a gated network.
 """
 
 import dataclasses
+import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 # of a mean: far finer than one image of any test set, far coarser than the rounding of float64
 DECIMALS = 10
+_ACCURACIES = ("class_il", "task_il", "learning_accuracy")  # their names tell the images
+_PREFIXES = {"validation": "val_", "test": "test_"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,13 +64,12 @@ class TaskResult:
 
         A prefix names the images of an accuracy: val_class_il or test_class_il.
         """
-        accuracies = ("class_il", "task_il", "learning_accuracy")
-        prefix = {"validation": "val_", "test": "test_"}[self.evaluated_on]
+        prefix = _PREFIXES[self.evaluated_on]
         values: dict[str, float] = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, (int, float)):
-                values[prefix * (spec.name in accuracies) + spec.name] = value
+                values[prefix * (spec.name in _ACCURACIES) + spec.name] = value
         for name, row in (("class_il", self.class_il_row), ("task_il", self.task_il_row)):
             for t, value in enumerate(row):
                 values[f"{prefix}{name}_task{t + 1}"] = value
@@ -87,6 +89,25 @@ class TaskResult:
             return tuple(tuples(v) for v in value) if isinstance(value, list | tuple) else value
 
         return cls(**{name: tuples(value) for name, value in values.items()})
+
+    @classmethod
+    def of_metrics(cls, values: Mapping[str, float]) -> Self:
+        """Return the TaskResult whose `metrics` these are; fields that are no numbers are ()."""
+        images = "test" if "test_class_il" in values else "validation"
+        prefix = _PREFIXES[images]
+
+        def row(name: str) -> tuple[float, ...]:
+            names = (f"{name}{place}" for place in itertools.count(1))
+            return tuple(values[name] for name in itertools.takewhile(values.__contains__, names))
+
+        known: dict[str, Any] = {
+            spec.name: values.get(prefix * (spec.name in _ACCURACIES) + spec.name)
+            for spec in dataclasses.fields(cls)
+        }
+        known |= {name: int(values[name]) for name in ("task", "n_tasks", "steps")}
+        known |= {f"{name}_row": row(f"{prefix}{name}_task") for name in ("class_il", "task_il")}
+        known |= {"evaluated_on": images, "keep_per_gate": row("keep_gate")}
+        return cls(**known | {"keep_per_task": (), "warnings": ()})
 
 
 def mean(values: Iterable[float]) -> float:

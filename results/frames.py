@@ -115,8 +115,8 @@ def results_frame(sweep: Sweep) -> pd.DataFrame:
             "number": trial.number,
             "state": trial.state,
             "seed": seed,
-            "task": result["task"] + 1,
-            **{name: value for name, value in result["metrics"].items() if name != "task"},
+            **result.metrics(),
+            "task": result.task + 1,
         }
         for trial in sweep.records
         for seed, results in trial.results.items()

@@ -2,12 +2,14 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from statistics import stdev
 from typing import Any
 
-from dynamos.metrics import mean
+import numpy as np
+
+from dynamos.metrics import Matrix, TaskResult, mean
 
 IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
 RERUN = "rerun:"  # beginning of the source of a trial that runs another trial of the sweep again
@@ -25,7 +27,7 @@ class TrialRecord:
     state: str  # WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL
     source: str
     config: dict[str, Any]  # the searched fields, real values
-    results: dict[int, list[dict[str, Any]]]  # by seed: TaskResults in the order of tasks
+    results: dict[int, list[TaskResult]]  # by seed, in the order of tasks
     attempt: int
     # RUNNING in name: its training is over, it waits for the end of its batch (deterministic order)
     held: bool
@@ -39,7 +41,10 @@ class TrialRecord:
     cpu_seconds: float  # CPUs held times seconds
     gpu_seconds: float
     starting: bool = False  # RUNNING in name: its worker is not ready to train yet
-    losses: int = 0  # attempts that lost their worker or node; MLflow does not have them
+    # of MLflow's runs, the record has neither of these
+    losses: int = 0  # attempts that lost their worker or node
+    # by seed: when each result was recorded, in seconds since the epoch
+    recorded_at: dict[int, list[float]] = field(default_factory=dict)
 
     @property
     def imported(self) -> bool:
@@ -67,9 +72,7 @@ class TrialRecord:
     @property
     def n_tasks(self) -> int:
         """Number of tasks of the stream; 0 before the first result."""
-        return max(
-            (results[0]["n_tasks"] for results in self.results.values() if results), default=0
-        )
+        return max((results[0].n_tasks for results in self.results.values() if results), default=0)
 
     @property
     def warnings(self) -> list[str]:
@@ -79,7 +82,7 @@ class TrialRecord:
                 text
                 for results in self.results.values()
                 for result in results
-                for text in result.get("warnings", ())
+                for text in result.warnings
             )
         )
 
@@ -88,19 +91,26 @@ class TrialRecord:
         """Number of tasks whose results every seed has reported."""
         return min((len(results) for results in self.results.values()), default=0)
 
+    def after(self, metric: str, tasks: int) -> float | None:
+        """Return a metric's mean over seeds after so many tasks.
+
+        None if a seed has not reported that many, or without the metric.
+        """
+        if (metric, tasks) not in self._means:
+            values = self.by_seed(metric, tasks)
+            self._means[metric, tasks] = None if not values or None in values else mean(values)
+        return self._means[metric, tasks]
+
+    @cached_property
+    def _means(self) -> dict[tuple[str, int], float | None]:
+        return {}
+
     def last(self, metric: str) -> float | None:
         """Return a metric's mean over seeds after the last task that all have reported.
 
         None before the first.
         """
-        if metric not in self._last:
-            values = self.by_seed(metric)
-            self._last[metric] = None if not values or None in values else mean(values)
-        return self._last[metric]
-
-    @cached_property
-    def _last(self) -> dict[str, float | None]:
-        return {}
+        return self.after(metric, self.tasks_done)
 
     def final(self, metric: str) -> float:
         """Return `last` where it cannot be None: for COMPLETE trials and the stream's metrics."""
@@ -108,33 +118,50 @@ class TrialRecord:
         assert value is not None, f"trial {self.number} has no {metric}"
         return value
 
-    def spread(self, metric: str) -> float | None:
-        """Return a metric's standard deviation over seeds after the last task of all.
-
-        None for fewer than two seeds.
-        """
-        values = self.by_seed(metric)
-        return None if len(values) < 2 or None in values else stdev(values)
-
     def by_task(self, metric: str) -> list[float | None]:
         """Return a metric's mean over seeds after each task that all have reported."""
-        rows = [
-            [results[task]["metrics"].get(metric) for results in self.results.values()]
-            for task in range(self.tasks_done)
-        ]
-        return [None if None in row else mean(row) for row in rows]
+        return [self.after(metric, tasks) for tasks in range(1, self.tasks_done + 1)]
 
-    def by_seed(self, metric: str) -> list[Any]:
-        """Return a metric of each seed after the last task that all have reported.
+    def mean_row(self, name: str, tasks: int) -> Matrix:
+        """Return the mean over seeds of a row or table of TaskResult after so many tasks."""
+        rows = [getattr(results[tasks - 1], name) for results in self.results.values()]
+        return np.asarray(np.mean(rows, axis=0))
 
-        [] before the first.
+    def spread(self, metric: str, tasks: int | None = None) -> float | None:
+        """Return a metric's standard deviation over seeds after so many tasks.
+
+        By default after the last of all; None for fewer than two seeds.
         """
-        done = self.tasks_done
-        return (
-            [results[done - 1]["metrics"].get(metric) for results in self.results.values()]
-            if done
-            else []
-        )
+        values = self.by_seed(metric, tasks)
+        return None if len(values) < 2 or None in values else stdev(values)
+
+    def by_seed(self, metric: str, tasks: int | None = None) -> list[Any]:
+        """Return a metric of each seed after so many tasks, by default the last that all reported.
+
+        [] if a seed has not reported that many.
+        """
+        tasks = self.tasks_done if tasks is None else tasks
+        if not 0 < tasks <= self.tasks_done:
+            return []
+        return [metrics[tasks - 1].get(metric) for metrics in self._metrics]
+
+    @cached_property
+    def _metrics(self) -> list[list[dict[str, float]]]:
+        return [[result.metrics() for result in results] for results in self.results.values()]
+
+    def reported_at(self, tasks: int) -> float:
+        """Time in seconds since the epoch at which the last seed had reported so many tasks."""
+        return max(times[tasks - 1] for times in self.recorded_at.values())
+
+    def entries(self) -> dict[str, list[dict[str, Any]]]:
+        """Return the results by seed as plain values, with their metrics and recorded_at."""
+        return {
+            str(seed): [
+                {**result.to_dict(), "metrics": result.metrics(), "recorded_at": at}
+                for result, at in zip(results, self.recorded_at[seed], strict=True)
+            ]
+            for seed, results in self.results.items()
+        }
 
 
 def newest(trials: Sequence[TrialRecord]) -> dict[int, TrialRecord]:

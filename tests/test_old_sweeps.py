@@ -1,12 +1,17 @@
 """Sweeps that earlier versions made are read, and go on."""
 
+import json
 import tarfile
+from contextlib import closing
 from pathlib import Path
 
+import optuna
 import pytest
 
 from dynamos import checkpoints
 from results import load_sweep
+from results.ledger.ledger import Ledger
+from results.ledger.stored_trial import stored_result
 from tests.helpers.sweeps import run
 
 MADE = Path(__file__).parent / "fixtures"
@@ -27,6 +32,30 @@ def test_it_is_read_whole(storage: Path) -> None:
     assert sweep.best()["lr"] == sweep.trials["lr"][1]
     state = checkpoints.latest(storage / "old" / "trials" / "0002" / "attempt-1" / "seed-43")
     assert state is not None and len(state["results"]) == 1
+
+
+def test_metrics_that_it_stored_beside_its_results_are_theirs(storage: Path) -> None:
+    with closing(Ledger.open(storage, "old")) as ledger:
+        records = ledger.trials()
+    stored = optuna.load_study(study_name=None, storage=f"sqlite:///{storage}/old/ledger.db").trials
+    entries = {
+        (trial.number, *key.split("/")[1:]): entry
+        for trial in stored
+        for key, entry in trial.user_attrs.items()
+        if key.startswith("result/")
+    }
+    read = {
+        (trial.number, str(seed), str(result.task)): (result, at)
+        for trial in records
+        for seed, results in trial.results.items()
+        for result, at in zip(results, trial.recorded_at[seed], strict=True)
+    }
+    assert read.keys() == entries.keys() and len(read) > 9
+    for key, (result, at) in read.items():
+        assert result.metrics() == entries[key]["metrics"] and at == entries[key]["recorded_at"]
+        assert json.loads(json.dumps(stored_result(result, at))) == {
+            name: value for name, value in entries[key].items() if name != "metrics"
+        }
 
 
 def test_commands_show_it(storage: Path) -> None:

@@ -48,29 +48,18 @@ def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
     None if it is unknown for a task.
     """
     prefix, _, kind = metric.partition("_")
-    by_task: list[list[float | None]] = []
-    for task in range(1, _tasks(trial) + 1):
-        if kind == "learning_accuracy":  # of each task right after it was learned
-            by_task.append(
-                [
-                    results[task - 1]["metrics"].get(f"{prefix}_class_il_task{task}")
-                    for results in trial.results.values()
-                    if len(results) >= task
-                ]
-            )
-        else:
-            by_task.append(trial.by_seed(f"{metric}_task{task}"))
-    known = [[v / 100 for v in values if v is not None] for values in by_task]
-    if not known or any(len(values) < len(trial.results) for values in known):
-        return None
-    return [sum(values) / len(values) for values in known]
+    learned = kind == "learning_accuracy"  # of each task right after it was learned
+    means = [
+        trial.after(f"{prefix}_class_il_task{task}", task)
+        if learned
+        else trial.last(f"{metric}_task{task}")
+        for task in range(1, _tasks(trial) + 1)
+    ]
+    known = [value / 100 for value in means if value is not None]
+    return known if known and len(known) == len(means) else None
 
 
 def _tasks(trial: TrialRecord) -> int:
     """Number of tasks seen in the last result that every seed has reported."""
     done = trial.tasks_done
-    return (
-        next((int(results[done - 1]["task"]) + 1 for results in trial.results.values()), 0)
-        if done
-        else 0
-    )
+    return next(iter(trial.results.values()))[done - 1].task + 1 if done else 0

@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from dynamos.config import read_yaml
 from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import AnyPath, write_whole
+from dynamos.metrics import TaskResult
 from results import STORAGE, sweep_names
 from results.definition.sweep_config import SweepConfig, refuse_in_vain
 from results.ledger import lease
@@ -48,7 +49,14 @@ from results.ledger.attributes import (
     tags_of,
 )
 from results.ledger.optuna_names import CONSTRAINTS_KEY
-from results.ledger.stored_trial import foreign, last_heard, read, repeatable
+from results.ledger.stored_trial import (
+    foreign,
+    last_heard,
+    read,
+    repeatable,
+    stored_result,
+    task_result,
+)
 from results.ledger.study import enqueue, make_study, open_database, study_name
 from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
@@ -416,15 +424,8 @@ class Ledger:
             self._id(number), "attempt", current | {"started_at": now}
         )
 
-    def add_result(
-        self,
-        number: int,
-        attempt: int,
-        seed: int,
-        result: Mapping[str, Any],
-        metrics: Mapping[str, float],
-    ) -> bool:
-        """Enter a TaskResult; return False if it is refused.
+    def add_result(self, number: int, attempt: int, seed: int, result: TaskResult) -> bool:
+        """Enter a result; return False if it is refused.
 
         Refused are results of an attempt that is no longer the current one (a worker lived on
         unnoticed), and second results of a task: the first is kept, and a different one is a
@@ -442,21 +443,21 @@ class Ledger:
                 current,
             )
             return False
-        key = f"result/{seed}/{result['task']}"
-        entry = {**result, "metrics": dict(metrics), "recorded_at": time.time()}
+        key = f"result/{seed}/{result.task}"
         is_new = key not in attributes
         if is_new:
+            entry = stored_result(result, time.time())
             self._storage.set_trial_user_attr(self._id(number), key, entry)
             attributes[key] = entry
-        elif repeatable(attributes[key]) != repeatable(entry):
+        elif repeatable(task_result(attributes[key])) != repeatable(result):
             log.warning(
                 "trial %d: seed %d reported a different result of task %d; the first is kept",
                 number,
                 seed,
-                result["task"] + 1,
+                result.task + 1,
             )
         # of a known result too: a kill may have come between the two
-        self._report(trial, result["task"])
+        self._report(trial, result.task)
         return is_new
 
     def finish(

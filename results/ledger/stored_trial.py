@@ -13,8 +13,8 @@ The user attributes of a trial, written before its state:
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
                         attempts
     losses              number of attempts that lost their worker or node
-    result/SEED/TASK    a TaskResult as a mapping, plus its metrics and recorded_at (seconds since
-                        the epoch)
+    result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); in
+                        version 0.1.0 also its metrics
     ended_at, reason    written just before the state that ends it; without it they mean nothing
 
 After that state a trial does not change; later facts are in the study's attributes.
@@ -27,11 +27,9 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
+from dynamos.metrics import TaskResult
 from results.definition.sweep_config import SweepConfig
 from results.trial import IMPORTED, TrialRecord
-
-# parts of a result that differ in a second run
-_UNREPEATABLE = ("recorded_at", "train_seconds", "eval_seconds")
 
 
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
@@ -52,12 +50,13 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         else ((ended or held or now or last_heard(attributes, began)) - began).total_seconds()
     )
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
+    entries = _entries(attributes, () if source.startswith(IMPORTED) else config.training_seeds)
     record = TrialRecord(
         number=trial.number,
         state="INTERRUPTED" if interrupted else trial.state.name,
         source=source,
         config=config.space.real(trial.params or trial.system_attrs.get("fixed_params", {})),
-        results=_results(attributes, () if source.startswith(IMPORTED) else config.training_seeds),
+        results={seed: [task_result(e) for e in of_seed] for seed, of_seed in entries.items()},
         attempt=attempt["number"],
         held=held is not None,
         reason=attributes.get("reason") if trial.state.is_finished() else None,
@@ -69,6 +68,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
         gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running,
         losses=attributes.get("losses", 0),
+        recorded_at={s: [e["recorded_at"] for e in of_seed] for s, of_seed in entries.items()},
         starting=trial.state == TrialState.RUNNING and began is None,
     )
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
@@ -107,28 +107,31 @@ def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
     return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
 
 
-def repeatable(result: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a stored result that the same training gives again."""
-    return {
-        name: repeatable(value) if name == "metrics" else value
-        for name, value in result.items()
-        if name not in _UNREPEATABLE
-    }
+def stored_result(result: TaskResult, recorded_at: float) -> dict[str, Any]:
+    """The attribute result/SEED/TASK of a result."""
+    return {**result.to_dict(), "recorded_at": recorded_at}
+
+
+def task_result(entry: Mapping[str, Any]) -> TaskResult:
+    """The result of an attribute result/SEED/TASK."""
+    return TaskResult.from_dict(
+        {name: entry[name] for name in entry if name not in ("recorded_at", "metrics")}
+    )
+
+
+def repeatable(result: TaskResult) -> TaskResult:
+    """The result with the parts blanked that differ in a second run of the same training."""
+    return dataclasses.replace(result, train_seconds=0.0, eval_seconds=0.0)
 
 
 def _time(attributes: dict[str, Any], name: str) -> dt.datetime | None:
     return dt.datetime.fromisoformat(attributes[name]) if name in attributes else None
 
 
-def _results(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
-    """TaskResults of the attributes result/SEED/TASK, by seed, in the order of seeds and tasks."""
-    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
-    entries = sorted(
-        (int(seed), int(task), key)
-        for key in attributes
-        if key.startswith("result/")
-        for _, seed, task in [key.split("/")]
-    )
-    for seed, _, key in entries:
-        results.setdefault(seed, []).append(attributes[key])
-    return results
+def _entries(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list[dict[str, Any]]]:
+    """The attributes result/SEED/TASK by seed, in the order of seeds and tasks."""
+    found: dict[int, list[dict[str, Any]]] = {seed: [] for seed in seeds}
+    keys = [key for key in attributes if key.startswith("result/")]
+    for key in sorted(keys, key=lambda key: [int(part) for part in key.split("/")[1:]]):
+        found.setdefault(int(key.split("/")[1]), []).append(attributes[key])
+    return found

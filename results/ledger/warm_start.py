@@ -14,6 +14,7 @@ from dynamos.errors import UserError
 from results.choice import train_config
 from results.definition.protocols import images_of
 from results.definition.sweep_config import SweepConfig
+from results.ledger.stored_trial import stored_result
 from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
 from results.sweep import Sweep
 from results.trial import IMPORTED, TrialRecord
@@ -217,9 +218,9 @@ def _finished(
     trial: TrialRecord, values: Mapping[str, Any], config: SweepConfig, source: str
 ) -> optuna.trial.FrozenTrial:
     results = {
-        f"result/{seed}/{result['task']}": result
+        f"result/{seed}/{result.task}": stored_result(result, at)
         for seed, of_seed in trial.results.items()
-        for result in of_seed
+        for result, at in zip(of_seed, trial.recorded_at[seed], strict=True)
     }
     constraints = {
         str(c): c.violation(value)

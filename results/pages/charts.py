@@ -464,10 +464,7 @@ def per_task(trial: TrialRecord) -> go.Figure:
 
 def kept(trial: TrialRecord) -> go.Figure:
     """Draw each gate's kept fraction on each task's images after the last task, over seeds."""
-    values = np.mean(
-        [results[trial.tasks_done - 1]["keep_per_task"] for results in trial.results.values()],
-        axis=0,
-    )
+    values = trial.mean_row("keep_per_task", trial.tasks_done)
     return _heat(values.T, "images of task", "gate", "%{z:.2f}", 1)
 
 
@@ -615,10 +612,9 @@ def _share(value: float, low: float, high: float) -> float:
 
 def _accuracies(trial: TrialRecord) -> np.ndarray:
     """(tasks learned, tasks) class-il accuracies, mean over seeds; NaN if not measured."""
-    tasks, seeds = trial.tasks_done, list(trial.results.values())
-    values = np.full((tasks, max(len(seeds[0][t]["class_il_row"]) for t in range(tasks))), np.nan)
-    for task in range(tasks):
-        row = np.mean([results[task]["class_il_row"] for results in seeds], axis=0)
+    rows = [trial.mean_row("class_il_row", tasks + 1) for tasks in range(trial.tasks_done)]
+    values = np.full((len(rows), max(map(len, rows))), np.nan)
+    for task, row in enumerate(rows):
         values[task, : len(row)] = row
     return values
 

@@ -299,8 +299,6 @@ def _standing(config: SweepConfig, trial: TrialRecord) -> str:
 
 def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
     """Charts of the best trial's tasks and gates."""
-    if "class_il_row" not in next(iter(chosen.results.values()))[0]:
-        return []
     parts = [heading(f"Best trial: {chosen.number}")]
     if chosen.tasks_done > 1:
         parts += [
@@ -315,7 +313,7 @@ def _best(ledger: Ledger, chosen: TrialRecord) -> list[str]:
         ]
     seed = next(iter(chosen.results))
     use = ledger.channel_use(chosen, seed)  # of one seed: channels differ between seeds
-    if any(chosen.results[seed][-1]["keep_per_task"][0]):
+    if any(chosen.results[seed][-1].keep_per_task[0]):
         parts += [
             heading("Channels kept", 3),
             paragraph("Fraction of its channels that each gate keeps."),

@@ -84,18 +84,14 @@ class Measure:
 
     def by_seed(self, trial: TrialRecord, tasks: int) -> dict[int, float] | None:
         """The metric after N tasks, by seed; None if a seed has no finite value."""
-        if trial.tasks_done < tasks:
+        values = trial.by_seed(self.metric, tasks)
+        if not values or any(v is None or not math.isfinite(v) for v in values):
             return None
-        values = {
-            seed: results[tasks - 1]["metrics"].get(self.metric)
-            for seed, results in trial.results.items()
-        }
-        return None if any(v is None or not math.isfinite(v) for v in values.values()) else values
+        return dict(zip(trial.results, values, strict=True))
 
     def mean(self, trial: TrialRecord, tasks: int) -> float | None:
         """The mean over seeds of `by_seed`."""
-        values = self.by_seed(trial, tasks)
-        return None if not values else mean(values.values())
+        return trial.after(self.metric, tasks) if self.by_seed(trial, tasks) else None
 
     def shadow(self) -> optuna.Study:
         """A new study in memory."""
@@ -172,7 +168,7 @@ class Quantile:
         """Return the reason to prune the trial, or None."""
         value, values = (
             self._measure.mean(trial, tasks),
-            self.values(tasks, _recorded_at(trial, tasks)),
+            self.values(tasks, trial.reported_at(tasks)),
         )
         if (
             value is None
@@ -219,7 +215,7 @@ class Patient:
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Return the reason to prune the trial, or None."""
-        below, now = self._median.objection(trial, tasks), _recorded_at(trial, tasks)
+        below, now = self._median.objection(trial, tasks), trial.reported_at(tasks)
         if below is None:
             return None
         standings: dict[int, float] = {}
@@ -256,7 +252,7 @@ class Halving:
             if value is not None:
                 if tasks not in self._rungs:
                     self._rungs[tasks] = Rung(self._measure)
-                self._rungs[tasks].enter((_recorded_at(trial, tasks), trial.number, value))
+                self._rungs[tasks].enter((trial.reported_at(tasks), trial.number, value))
             tasks *= REDUCTION
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
@@ -265,7 +261,7 @@ class Halving:
         value, rung = self._measure.mean(trial, tasks), self._rungs.get(tasks)
         if value is None or rung is None:  # this task count has no rung
             return None
-        trials, stopped = rung.outcome((_recorded_at(trial, tasks), trial.number, value))
+        trials, stopped = rung.outcome((trial.reported_at(tasks), trial.number, value))
         if not stopped:
             return None
         passing = max(trials // REDUCTION, 1)
@@ -337,7 +333,7 @@ class Wilcoxon:
 
     def objection(self, trial: TrialRecord, tasks: int) -> str | None:
         """Return the reason to prune the trial, or None."""
-        now = _recorded_at(trial, tasks)
+        now = trial.reported_at(tasks)
         earlier = [
             (final, -other.number, other)
             for final, other in self._finished.values()
@@ -347,17 +343,17 @@ class Wilcoxon:
             return None
         best = max(earlier)[-1]
         own, others = self._measure.by_seed(trial, tasks), self._measure.by_seed(best, tasks)
-        if not own or not others:
+        value, bar = self._measure.mean(trial, tasks), self._measure.mean(best, tasks)
+        if not own or not others or value is None or bar is None:
             return None
         study = self._measure.shadow()
-        study.add_trial(create_trial(value=mean(others.values()), intermediate_values=others))
+        study.add_trial(create_trial(value=bar, intermediate_values=others))
         if not self._pruner.prune(study, _running(own)):
             return None
         than = f"the value of trial {best.number}, the best finished trial"
         return (
-            "wilcoxon: "
-            f"{self._measure.worse(tasks, mean(own.values()), than, mean(others.values()))}, over "
-            f"{len(own)} seeds (p < {WILCOXON_P:g})"
+            f"wilcoxon: {self._measure.worse(tasks, value, than, bar)}, over {len(own)} seeds "
+            f"(p < {WILCOXON_P:g})"
         )
 
 
@@ -370,11 +366,6 @@ PRUNERS: dict[str, Callable[[Measure], Pruner]] = {
     "patient": Patient,
     "wilcoxon": Wilcoxon,
 }
-
-
-def _recorded_at(trial: TrialRecord, tasks: int) -> float:
-    """Time in seconds since the epoch at which the last seed's result was recorded."""
-    return max(float(results[tasks - 1]["recorded_at"]) for results in trial.results.values())
 
 
 def _ended_at(trial: TrialRecord) -> float:

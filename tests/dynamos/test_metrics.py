@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -131,4 +133,5 @@ def test_metric_names_say_what_was_measured_on() -> None:
     assert {"keep_gate1", "keep_gate4", "forgetting", "compute", "steps"} <= set(names)
     assert all(isinstance(value, int | float) for value in names.values())
     assert TaskResult.from_dict(second.to_dict()) == second
+    assert TaskResult.of_metrics(names) == dataclasses.replace(second, keep_per_task=())
     assert not first.final and second.final

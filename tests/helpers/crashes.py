@@ -6,7 +6,6 @@ kills one sweep so often, prints a line per kill and, at the end, a summary.
 """
 
 import argparse
-import json
 import random
 import signal
 import sys
@@ -14,7 +13,6 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -23,6 +21,7 @@ from dynamos.files import AnyPath
 from dynamos.trainer import Trainer
 from results.choice import train_config
 from results.ledger.ledger import Ledger
+from results.ledger.stored_trial import repeatable
 from results.trial import TrialRecord
 from tests.helpers.processes import Driver, sweep
 from tests.helpers.sweeps import runs_of
@@ -246,21 +245,9 @@ def check_undisturbed(seen: Watched) -> None:
         if trial.state == "COMPLETE":
             trainer = Trainer(train_config(seen.ledger.config, trial), stream)
             stream = trainer.stream
-            expected = [
-                json.loads(json.dumps({**r.to_dict(), "metrics": r.metrics()})) for r in trainer
-            ]
-            assert [facts(r) for r in trial.results[SEED]] == [facts(r) for r in expected], (
+            assert [*map(repeatable, trial.results[SEED])] == [*map(repeatable, trainer)], (
                 f"trial {trial.number}"
             )
-
-
-def facts(result: dict[str, Any]) -> dict[str, Any]:
-    """The part of a stored result that every training of its configuration must repeat."""
-    return {
-        name: facts(value) if name == "metrics" else value
-        for name, value in result.items()
-        if name not in ("train_seconds", "eval_seconds", "recorded_at")
-    }
 
 
 def check_mirrored(seen: Watched, uri: str) -> None:
@@ -276,7 +263,7 @@ def check_mirrored(seen: Watched, uri: str) -> None:
         assert run.info.status == status[trial.state], trial.number
         history = client.get_metric_history(run.info.run_id, "val_class_il")
         assert [(m.step, m.value) for m in history] == [
-            (r["task"] + 1, r["class_il"]) for r in trial.results[SEED]
+            (r.task + 1, r.class_il) for r in trial.results[SEED]
         ], trial.number
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamos.config import TrainConfig, preset
+from dynamos.metrics import TaskResult
 from results.analysis.confirmation import CHOSEN
 from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import Objective, SweepConfig
@@ -52,14 +53,43 @@ def begun(ledger: Ledger) -> TrialRecord:
     return ledger.trial(asked.number)
 
 
+def result(task: int = 0, n_tasks: int = 1, /, **values: Any) -> TaskResult:
+    """A result of so many tasks with likely values, but for these.
+
+    An accuracy with the prefix of its metric, as in val_class_il, says which images it is of.
+    """
+    images = "test" if any(name.startswith("test_") for name in values) else "validation"
+    values = {name.removeprefix("val_").removeprefix("test_"): v for name, v in values.items()}
+    accuracy = values.get("class_il", 50.0)
+    likely = {
+        "class_il": accuracy,
+        "task_il": 99.0,
+        "class_il_row": [accuracy] * min(task + 2, n_tasks),
+        "task_il_row": [99.0] * min(task + 2, n_tasks),
+        "forgetting": 0.0,
+        "backward_transfer": 0.0,
+        "forward_transfer": 0.0,
+        "keep_fraction": 1.0,
+        "keep_per_gate": [],
+        "keep_per_task": [[]] * (task + 1),
+        "policy_entropy": 0.0,
+        "macs": 1e6,
+        "compute": 1.0,
+        "train_loss": 1.0,
+        "train_accuracy": 90.0,
+        "steps": 10,
+        "train_seconds": 1.0,
+        "eval_seconds": 0.1,
+        "learning_accuracy": accuracy,
+    }
+    whole = {"task": task, "n_tasks": n_tasks, "evaluated_on": images} | likely | values
+    return TaskResult.from_dict(whole)
+
+
 def report(ledger: Ledger, number: int, *values: float, seed: int = SEED, first: int = 0) -> None:
     for task, value in enumerate(values, start=first):
         ledger.add_result(
-            number,
-            ledger.trial(number).attempt,
-            seed,
-            {"task": task, "n_tasks": 2},
-            {"val_class_il": value, "val_task_il": 99.0, "steps": 10.0},
+            number, ledger.trial(number).attempt, seed, result(task, 2, val_class_il=value)
         )
 
 
@@ -100,37 +130,18 @@ def confirmed(
                 ledger.finish(number, row, "non-finite: logits")
                 continue
             for seed, value in zip(made.training_seeds, row, strict=True):
-                ledger.add_result(
-                    number,
-                    1,
-                    seed,
-                    {"task": 0, "n_tasks": 1},
-                    {"test_class_il": value, "compute": 0.5},
-                )
+                ledger.add_result(number, 1, seed, result(test_class_il=value, compute=0.5))
             ledger.finish(number, "COMPLETE")
     return sweep, Ledger.open(folder, "s-confirm-1")
-
-
-def result(
-    task: int, *row: float, seed: int = 0, keep: float = 0.5, warnings: tuple[str, ...] = ()
-) -> dict[str, Any]:
-    """The ledger's entry of a task of three, without metrics; accuracies and keep fractions grow
-    with the seed."""
-    return {
-        "task": task,
-        "n_tasks": 3,
-        "class_il_row": [value + 2 * seed for value in row],
-        "warnings": warnings,
-        "keep_per_task": [
-            [keep + t / 10 + g / 100 + 0.02 * seed for g in range(4)] for t in range(task + 1)
-        ],
-    }
 
 
 def swept(
     storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any
 ) -> Ledger:
-    """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value."""
+    """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value.
+
+    Accuracies and keep fractions grow with the seed.
+    """
     made = config(
         space=FOUR, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes
     )
@@ -139,9 +150,13 @@ def swept(
             number = begun(there).number
             for seed in (0, 1):
                 for task, row in enumerate(((90, 1), (70, 80, 2), (50, 60, 70))):
-                    metrics = {name: float(value + seed) for name in made.metrics} | {
-                        "compute": 1 / (1 + number)
-                    }
-                    there.add_result(number, 1, 42 + seed, result(task, *row, seed=seed), metrics)
+                    told: dict[str, Any] = {name: float(value + seed) for name in made.metrics}
+                    told["compute"] = 1 / (1 + number)
+                    told["class_il_row"] = [one + 2 * seed for one in row]
+                    told["keep_per_task"] = [
+                        [0.5 + t / 10 + g / 100 + 0.02 * seed for g in range(4)]
+                        for t in range(task + 1)
+                    ]
+                    there.add_result(number, 1, 42 + seed, result(task, 3, **told))
             there.finish(number, "COMPLETE")
     return Ledger.open(storage, "s")

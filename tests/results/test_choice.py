@@ -14,7 +14,7 @@ from results.definition.sweep_config import OBJECTIVES, Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tests.helpers.ledgers import SEED, config, driven
+from tests.helpers.ledgers import SEED, config, driven, result
 
 BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 # Few values, so that equals are common.
@@ -37,7 +37,7 @@ def trial(
             "number": number,
             "state": state,
             "source": "imported:s/1" if fate == "imported" else "sampler",
-            "results": {7: [{"task": 0, "n_tasks": 1, "metrics": metrics}]},
+            "results": {7: [result(**metrics)]},
             "config": {},
             "value": metrics[sought[0].metric] if state == "COMPLETE" else None,
             "feasible": fate in ("COMPLETE", "imported"),
@@ -98,13 +98,8 @@ def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path:
     with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
         for accuracy, keep, task_il in ((99, 0.7, 95), (98, 0.5, 89), (80, 0.6, 90), (70, 0.1, 99)):
             number = ledger.ask().number
-            ledger.add_result(
-                number,
-                1,
-                SEED,
-                {"task": 0, "n_tasks": 1},
-                {"val_class_il": accuracy, "keep_fraction": keep, "val_task_il": task_il},
-            )
+            told = result(val_class_il=accuracy, keep_fraction=keep, val_task_il=task_il)
+            ledger.add_result(number, 1, SEED, told)
             ledger.finish(number, "COMPLETE")
     trials = Ledger.open(tmp_path, "s").trials()
     assert [t.feasible for t in trials] == [False, False, True, True], "a bound itself is allowed"
@@ -121,13 +116,8 @@ def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, sweep, {})) as ledger:
         for forgetting, accuracy in ((9.0, 60), (3.0, 55), (0.0, 10)):
             number = ledger.ask().number
-            ledger.add_result(
-                number,
-                1,
-                SEED,
-                {"task": 0, "n_tasks": 1},
-                {"forgetting": forgetting, "val_class_il": accuracy},
-            )
+            told = result(forgetting=forgetting, val_class_il=accuracy)
+            ledger.add_result(number, 1, SEED, told)
             ledger.finish(number, "COMPLETE")
         chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (1, 3.0)
@@ -137,8 +127,7 @@ def seeded(
     number: int, values: tuple[float, ...], compute: float, state: str = "COMPLETE"
 ) -> TrialRecord:
     results = {
-        seed: [{"task": 0, "n_tasks": 1, "metrics": {"val_class_il": value, "compute": compute}}]
-        for seed, value in enumerate(values)
+        seed: [result(val_class_il=value, compute=compute)] for seed, value in enumerate(values)
     }
     mean = sum(values) / len(values)
     return TrialRecord(

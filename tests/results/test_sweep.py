@@ -16,7 +16,7 @@ from results.frames import COLUMNS, FORMATS, RESULT_COLUMNS, write_trials
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import config, driven
+from tests.helpers.ledgers import config, driven, result
 
 SPACE = SearchSpace.from_dict(
     "two",
@@ -54,7 +54,8 @@ def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
             number = ledger.ask().number
             for seed, value, compute, keep in zip((42, 43), values, computes, keeps, strict=True):
                 metrics = {"val_class_il": value, "compute": compute, "keep_fraction": keep}
-                ledger.add_result(number, 1, seed, {"task": 0, "n_tasks": 1}, metrics)
+                told = result(**metrics, task_il=None, task_il_row=[])
+                ledger.add_result(number, 1, seed, told)
             ledger.finish(number, state, "because" if state == "PRUNED" else None)
     return Ledger.open(storage, "s")
 
@@ -86,7 +87,7 @@ def test_a_column_has_its_type_whatever_is_in_it(ledger: Ledger, tmp_path: Path)
         Ledger.create(tmp_path, config("all", space=SPACE, sampler="random", trials=1), {})
     ) as made:
         number = made.ask().number  # the one trial completes, and no value of feasible is missing
-        made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"val_class_il": 70})
+        made.add_result(number, 1, 42, result(val_class_il=70))
         made.finish(number, "COMPLETE")
     full = Sweep.of(ledger)
     for other in (empty, Sweep.of(made)):
@@ -126,7 +127,8 @@ def test_pareto_csv_holds_the_pareto_set_the_best_first(ledger: Ledger, tmp_path
 
 def test_results_have_a_row_per_trial_seed_and_task(ledger: Ledger) -> None:
     rows = Sweep.of(ledger).results
-    assert list(rows.columns) == [*RESULT_COLUMNS, "val_class_il", "compute", "keep_fraction"]
+    numbers = [name for name in result(task_il=None, task_il_row=[]).metrics() if name != "task"]
+    assert list(rows.columns) == [*RESULT_COLUMNS, *numbers]
     assert (
         len(rows) == 10 and list(rows["seed"][:4]) == [42, 43, 42, 43] and set(rows["task"]) == {1}
     )

@@ -146,7 +146,7 @@ def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
 def show_trial(ledger: Ledger, wanted: int) -> None:
     """Prints everything about a trial."""
     trial, config = ledger.asked_for(wanted), ledger.config
-    whole = overview.row(trial, config) | {"results": trial.results, "warnings": trial.warnings}
+    whole = overview.row(trial, config) | {"results": trial.entries(), "warnings": trial.warnings}
     tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
     tables.say(f"files: {ledger.trial_folder(trial.number)}")
 

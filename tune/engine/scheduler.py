@@ -3,14 +3,13 @@
 It stops the trials that the searcher prunes.
 """
 
-import json
 from collections import Counter
 from typing import Any
 
 from ray.tune.schedulers import FIFOScheduler
 
+from tune.engine.report import Report
 from tune.engine.searcher import LedgerSearcher
-from tune.engine.trainable import REPORT
 from tune.machines.places import Places
 from tune.machines.ray_names import keep_workers
 
@@ -62,5 +61,5 @@ class LedgerScheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         """Enters a result and returns STOP to prune the trial, else CONTINUE."""
-        prune = self._searcher.enter(trial.trial_id, json.loads(result[REPORT]))
+        prune = self._searcher.enter(trial.trial_id, Report.decode(result))
         return str(FIFOScheduler.STOP if prune else FIFOScheduler.CONTINUE)

@@ -19,7 +19,7 @@ from results.strategy.pruners import Judge
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.engine.limits import on_target, spent
-from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, REPORT
+from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.machines.places import Place, Places
 
 Listener = Callable[[TrialRecord], None]
@@ -57,7 +57,7 @@ class LedgerSearcher(Searcher):
         self._retried: set[int] = set()
         self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
         # By number, the end and the report of each ended trial of a batch that is not over.
-        self._ended: dict[int, tuple[dt.datetime, dict[str, Any]]] = {}
+        self._ended: dict[int, tuple[dt.datetime, Report]] = {}
         self._lost_in_a_row = 0  # workers, since the last report of one
         self._polled = -POLL_SECONDS
         self._deadline = math.inf  # until the first trial trains
@@ -108,35 +108,35 @@ class LedgerSearcher(Searcher):
                 try:
                     train_config(self._config, record)
                 except UserError as error:  # a combination of values that no range can exclude
-                    self._end(record.number, {"results": [], "state": "FAIL", "reason": str(error)})
+                    self._end(record.number, Report(record.attempt, {}, "FAIL", str(error)))
                     continue
                 # A crash or the end of a session may have come between its last task and the
                 # decision.
                 reason = self._objection(record, [record.tasks_done])
                 if reason is not None:
-                    self._end(record.number, {"results": [], "state": "PRUNED", "reason": reason})
+                    self._end(record.number, Report(record.attempt, {}, "PRUNED", reason))
                     continue
                 self._running[trial_id] = record, place
                 self._tell(record)
                 return self._suggestion(record, place)
         return Searcher.FINISHED
 
-    def enter(self, trial_id: str, report: dict[str, Any]) -> bool:
+    def enter(self, trial_id: str, report: Report) -> bool:
         """Enters the start of a trial's training, or its results; returns True to prune it."""
         with self._guarded():
             record, place = self._running[trial_id]
             number = record.number
             # where Ray has put it
-            self._running[trial_id] = record, dataclasses.replace(place, node=report["node"])
-            if report["began"]:
-                self._begin(number, report["attempt"])
+            self._running[trial_id] = record, dataclasses.replace(place, node=report.node)
+            if report.began:
+                self._begin(number, report.attempt)
                 return False
             self._lost_in_a_row = 0
             known = self._ledger.trial(number).tasks_done
             self._add(number, report)
             record = self._ledger.trial(number)
             self._tell(record)
-            if report["state"] is None:
+            if report.state is None:
                 # After a crash a report may bring several tasks, and each has its own comparison.
                 reason = self._objection(record, range(known + 1, record.tasks_done + 1))
                 if reason is not None:
@@ -154,9 +154,7 @@ class LedgerSearcher(Searcher):
         with self._guarded():
             started, place = self._running.pop(trial_id)
             report = (
-                json.loads(result[REPORT])
-                if result and REPORT in result
-                else {"results": [], "state": None}
+                Report.decode(result) if result and REPORT in result else Report(started.attempt)
             )
             if error:
                 self._lost_in_a_row += 1
@@ -171,26 +169,23 @@ class LedgerSearcher(Searcher):
                 if started.losses < self._config.retries:
                     self._put_back(started.number, lost=True)
                     return
-                report |= {
-                    "state": "FAIL",
-                    "reason": f"its worker or node was lost {started.losses + 1} times (sweep.log)",
-                }
+                lost = f"its worker or node was lost {started.losses + 1} times (sweep.log)"
+                report = dataclasses.replace(report, state="FAIL", reason=lost)
             elif trial_id in self._pruned:
-                report |= {"state": "PRUNED", "reason": self._pruned.pop(trial_id)}
-            elif report["state"] == OUT_OF_MEMORY:
+                pruned = self._pruned.pop(trial_id)
+                report = dataclasses.replace(report, state="PRUNED", reason=pruned)
+            elif report.state == OUT_OF_MEMORY:
                 if (
-                    self._places.thin_out(place, report["node"])
+                    self._places.thin_out(place, report.node)
                     and started.number not in self._retried
                 ):
                     self._retried.add(started.number)
                     self._add(started.number, report)
                     self._put_back(started.number)
                     return
-                report |= {"state": "FAIL"}
-            elif report["state"] == PUT_BACK:
-                self.failure = self.failure or RunError(
-                    f"trial {started.number}: {report['reason']}"
-                )
+                report = dataclasses.replace(report, state="FAIL")
+            elif report.state == PUT_BACK:
+                self.failure = self.failure or RunError(f"trial {started.number}: {report.reason}")
                 self.over = "its machine cannot continue it"
             elif result is None and self.over is None:  # it waited for a node that has left
                 self._put_back(started.number)
@@ -258,7 +253,7 @@ class LedgerSearcher(Searcher):
         self._batch_left -= 1
         return self._ledger.ask(place.gpus)
 
-    def _end(self, number: int, report: dict[str, Any]) -> None:
+    def _end(self, number: int, report: Report) -> None:
         """Ends a trial.
 
         In deterministic order, ends all trials of a batch by number once the last is over.
@@ -272,11 +267,11 @@ class LedgerSearcher(Searcher):
         for ended in sorted(self._ended):
             self._finish(ended, *self._ended.pop(ended))
 
-    def _finish(self, number: int, at: dt.datetime, report: dict[str, Any]) -> None:
-        if report["state"] in (None, PUT_BACK):  # stopped while it ran
+    def _finish(self, number: int, at: dt.datetime, report: Report) -> None:
+        if report.state in (None, PUT_BACK):  # stopped while it ran
             self._ledger.interrupt(number, at)
         else:
-            self._ledger.finish(number, report["state"], report["reason"], at)
+            self._ledger.finish(number, report.state, report.reason, at)
         trial = self._ledger.trial(number)
         self._learn(trial)
         self._tell(trial)
@@ -288,11 +283,10 @@ class LedgerSearcher(Searcher):
         for reason in on_target(Sweep(self._config, {}, [trial])).values():
             self.over = reason
 
-    def _add(self, number: int, report: dict[str, Any]) -> None:
-        for entry in report["results"]:
-            self._ledger.add_result(
-                number, report["attempt"], entry["seed"], entry["result"], entry["metrics"]
-            )
+    def _add(self, number: int, report: Report) -> None:
+        for seed, results in report.results.items():
+            for result in results:
+                self._ledger.add_result(number, report.attempt, seed, result)
 
     def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
         return {

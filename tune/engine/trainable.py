@@ -23,8 +23,10 @@ import yaml
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
+from dynamos.metrics import TaskResult
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
 from tune.engine.logs import log_file
+from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
 from tune.machines.images import RawImages, received
 from tune.machines.probe import other_images
 
@@ -32,13 +34,6 @@ if TYPE_CHECKING:
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
 
-# The key of a step's JSON: {"attempt", "began", "results": [{"seed", "result", "metrics"}, ...],
-# "state", "reason", "node": its id}. The first report of an attempt has no results and says that
-# training begins: "began". The state is a trial's, None while it continues, PUT_BACK if the
-# machine failed, not the trial, or OUT_OF_MEMORY.
-REPORT = "report"
-PUT_BACK = "PUT_BACK"
-OUT_OF_MEMORY = "OUT_OF_MEMORY"
 STOP_POLL_SECONDS = 1.0
 STOP_POLL_SHARE = 0.02  # of the time, at most: an object store takes a while to answer
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -107,16 +102,14 @@ class SweepTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one task.
-
-        The report holds every result so far, so that the ledger misses none after a crash.
+        """Trains one task and returns a Report.
 
         The first step of an attempt trains nothing: a worker's imports and images are not its
         trial's time.
         """
         if not self._ready:
             self._ready = True
-            return self._report([], *self._prepare(), began=True)
+            return self._report({}, *self._prepare(), began=True)
         state, reason = None, None
         logging.getLogger("dynamos").addHandler(self._log)
         try:
@@ -133,11 +126,7 @@ class SweepTrial(ray.tune.Trainable):
             state, reason = self._failure(error)
         finally:
             logging.getLogger("dynamos").removeHandler(self._log)
-        results = [
-            {"seed": seed, "result": result.to_dict(), "metrics": result.metrics()}
-            for seed, trainer in self._trainers.items()
-            for result in trainer.results
-        ]
+        results = {seed: trainer.results for seed, trainer in self._trainers.items()}
         if state is not None:
             self._trainers = {}
             _free_memory()
@@ -149,24 +138,13 @@ class SweepTrial(ray.tune.Trainable):
 
     def _report(
         self,
-        results: list[dict[str, Any]],
-        state: str | None,
-        reason: str | None,
+        results: Mapping[int, Sequence[TaskResult]],
+        state: str | None = None,
+        reason: str | None = None,
         began: bool = False,
     ) -> dict[str, Any]:
-        return {
-            REPORT: json.dumps(
-                {
-                    "attempt": self._config["attempt"],
-                    "began": began,
-                    "results": results,
-                    "state": state,
-                    "reason": reason,
-                    "node": ray.get_runtime_context().get_node_id(),
-                }
-            ),
-            "done": state is not None,
-        }
+        attempt, node = self._config["attempt"], ray.get_runtime_context().get_node_id()
+        return Report(attempt, results, state, reason, node, began).encode()
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config, self._ready = config, False

@@ -7,7 +7,6 @@ lack.
 
 import hashlib
 import json
-import statistics
 import time
 from collections.abc import Container, Iterator, Mapping
 from contextlib import closing
@@ -19,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import make_url
 
 from dynamos.errors import RunError, UserError
-from dynamos.metrics import mean
 from results.analysis.confirmation import confirm_csv, outcome
 from results.analysis.headline import headline
 from results.definition.protocols import NOT_PUBLISHABLE
@@ -413,25 +411,23 @@ def _metrics(
     """
     several = len(trial.results) > 1
     for seed, results in trial.results.items():
-        for result in results[sent.get(seed, 0) :]:
-            for name, value in result["metrics"].items():
-                yield metric(
-                    f"seed_{seed}/{name}" if several else name,
-                    value,
-                    _recorded(result),
-                    result["task"] + 1,
-                )
+        for index in range(sent.get(seed, 0), len(results)):
+            at, step = int(1000 * trial.recorded_at[seed][index]), results[index].task + 1
+            for name, value in results[index].metrics().items():
+                yield metric(f"seed_{seed}/{name}" if several else name, value, at, step)
     if not several:
         return
-    for index in range(min(sent.get(seed, 0) for seed in trial.results), trial.tasks_done):
-        together = [results[index] for results in trial.results.values()]
-        at, step = max(map(_recorded, together)), together[0]["task"] + 1
-        for name in together[0]["metrics"]:
-            values = [result["metrics"][name] for result in together if name in result["metrics"]]
-            if len(values) == len(together):
-                yield metric(name, mean(values), at, step)
-                if name in spread_of:
-                    yield metric(f"{name}_std", statistics.stdev(values), at, step)
+    for tasks in range(min(sent.get(seed, 0) for seed in trial.results) + 1, trial.tasks_done + 1):
+        one, at = (
+            next(iter(trial.results.values()))[tasks - 1],
+            int(1000 * trial.reported_at(tasks)),
+        )
+        for name in one.metrics():
+            if (average := trial.after(name, tasks)) is not None:
+                yield metric(name, average, at, one.task + 1)
+                spread = trial.spread(name, tasks) if name in spread_of else None
+                if spread is not None:
+                    yield metric(f"{name}_std", spread, at, one.task + 1)
 
 
 def _mark(trial: TrialRecord) -> tuple[Any, ...]:
@@ -444,11 +440,6 @@ def metric(name: str, value: float, at: int, step: int) -> "Metric":
     from mlflow.entities import Metric
 
     return Metric(name, float(value), at, step)
-
-
-def _recorded(result: Mapping[str, Any]) -> int:
-    """The time of a result's entry, in milliseconds since the epoch."""
-    return int(result["recorded_at"] * 1000)
 
 
 def _milliseconds(time: datetime | None) -> int | None:

@@ -5,10 +5,11 @@ import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from dynamos.config import parsed
 from dynamos.errors import RunError, UserError, command_line, unknown
+from dynamos.metrics import TaskResult
 from results.choice import broken
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import read_sweep_file
@@ -93,7 +94,7 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
     tags, metrics = run.data.tags, run.data.metrics
     done = counts(tags[RESULTS_TAG])
     several = len(done) > 1
-    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in done}
+    results: dict[int, list[TaskResult]] = {seed: [] for seed in done}
     for seed, tasks in done.items():
         prefix = f"seed_{seed}/" if several else ""
         values = {
@@ -102,7 +103,7 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
             if name.startswith(prefix)
         }
         if tasks:
-            results[seed].append({"task": tasks - 1, "metrics": values})
+            results[seed].append(TaskResult.of_metrics(values))
     complete = tags["state"] == "COMPLETE"
     record = TrialRecord(
         number=int(tags[TAG].rpartition("/")[2]),

@@ -5,6 +5,7 @@ import pytest
 
 from results.analysis.agreement import SPEARMAN_SAFE, TRIALS_NEEDED, Agreement, agreements, sentence
 from results.trial import TrialRecord
+from tests.helpers.ledgers import result
 
 BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields(TrialRecord))
 
@@ -17,13 +18,10 @@ def about(value: float) -> Any:
 def trial(
     number: int, *values: float | None | list[float], state: str = "COMPLETE", n_tasks: int = 3
 ) -> TrialRecord:
-    """Its metric m by task, of one seed or a list by seed."""
+    """Its forgetting by task, of one seed or a list by seed."""
     by_task = [v if isinstance(v, list) else [v] for v in values]
     results = {
-        seed: [
-            {"task": t, "n_tasks": n_tasks, "metrics": {"m": of_task[seed]}}
-            for t, of_task in enumerate(by_task)
-        ]
+        seed: [result(t, n_tasks, forgetting=of_task[seed]) for t, of_task in enumerate(by_task)]
         for seed in range(len(by_task[0]) if by_task else 1)
     }
     return TrialRecord(**BLANK | {"number": number, "state": state, "results": results})
@@ -36,7 +34,7 @@ def test_spearman_of_every_task_but_the_last() -> None:
         trial(n, first, second, 10.0 * n)
         for n, (first, second) in enumerate(((92, 50), (91, 40), (94, 30), (93, 20), (95, 10)))
     ]
-    assert agreements(trials, "m", True) == [
+    assert agreements(trials, "forgetting", True) == [
         Agreement(1, 5, about(0.8), True),
         Agreement(2, 5, about(-1), False),
     ]
@@ -49,30 +47,34 @@ def test_where_less_is_better_the_best_is_the_lowest() -> None:
     ]
     # After task 2: ranks 4 1 2 3 against 1 2 3 4, squared differences 9 1 1 1: 1 - 6 * 12 / (4 *
     # 15) = -0.2.
-    assert agreements(trials, "m", False) == [
+    assert agreements(trials, "forgetting", False) == [
         Agreement(1, 4, about(1), True),
         Agreement(2, 4, about(-0.2), False),
     ]
     # trial 3: 4, and 7 over 6.5
-    assert [a.best_kept for a in agreements(trials, "m", True)] == [True, True]
+    assert [a.best_kept for a in agreements(trials, "forgetting", True)] == [True, True]
 
 
 def test_ties_share_their_mean_rank() -> None:
     # Ranks 1.5 1.5 3 against 1 2 3: sqrt(3) / 2.
-    found = agreements([trial(0, 5, 1, 1), trial(1, 5, 1, 2), trial(2, 6, 1, 3)], "m", True)
+    found = agreements(
+        [trial(0, 5, 1, 1), trial(1, 5, 1, 2), trial(2, 6, 1, 3)], "forgetting", True
+    )
     assert found[0].spearman == pytest.approx(3**0.5 / 2)
     # After task 2 all are equal: nothing is known, and nobody was below the median.
     assert found[1] == Agreement(2, 3, None, True)
-    assert agreements([trial(n, n, n, 7) for n in range(3)], "m", True)[0].spearman is None
+    assert agreements([trial(n, n, n, 7) for n in range(3)], "forgetting", True)[0].spearman is None
     # Equals in the end: the earlier one is the best, in whatever order they come.
     equals = [trial(1, 9, 9, 3), trial(0, 1, 1, 3), trial(2, 5, 5, 1)]
-    assert not agreements(equals, "m", True)[0].best_kept
+    assert not agreements(equals, "forgetting", True)[0].best_kept
 
 
 def test_the_median_itself_is_kept() -> None:
     trials = [trial(n, first, 1, n) for n, first in enumerate((5, 4, 1, 2, 3))]
-    assert agreements(trials, "m", True)[0].best_kept  # 3, the median
-    assert not agreements([*trials, trial(5, 2.5, 1, 9)], "m", True)[0].best_kept  # 2.5 under 2.75
+    assert agreements(trials, "forgetting", True)[0].best_kept  # 3, the median
+    assert not agreements([*trials, trial(5, 2.5, 1, 9)], "forgetting", True)[
+        0
+    ].best_kept  # 2.5 under 2.75
 
 
 def test_only_complete_trials_with_the_metric_are_compared() -> None:
@@ -85,10 +87,10 @@ def test_only_complete_trials_with_the_metric_are_compared() -> None:
         trial(7, None, float("nan"), 5),
         trial(8, 99, 1, None),
     ]
-    assert agreements(complete + others, "m", True) == [
+    assert agreements(complete + others, "forgetting", True) == [
         Agreement(t, 3, about(1), True) for t in (1, 2)
     ]
-    assert agreements(complete, "other", True) == [Agreement(t, 0, None, False) for t in (1, 2)]
+    assert agreements(complete, "val_other", True) == [Agreement(t, 0, None, False) for t in (1, 2)]
 
 
 def test_seeds_are_averaged() -> None:
@@ -98,14 +100,14 @@ def test_seeds_are_averaged() -> None:
         trial(1, [2, 2], [2, 2], [2, 2]),
         trial(2, [3, -1], [3, 3], [3, 3]),
     ]
-    assert [a.spearman for a in agreements(trials, "m", True)] == [
+    assert [a.spearman for a in agreements(trials, "forgetting", True)] == [
         pytest.approx(-1),
         pytest.approx(1),
     ]
 
 
 def test_fewer_than_three_have_no_correlation() -> None:
-    assert agreements([trial(0, 1, 1, 1), trial(1, 2, 2, 2)], "m", True)[0] == Agreement(
+    assert agreements([trial(0, 1, 1, 1), trial(1, 2, 2, 2)], "forgetting", True)[0] == Agreement(
         1, 2, None, True
     )
 
@@ -116,7 +118,7 @@ def test_a_stream_of_one_task_and_a_sweep_without_results_have_nothing_to_compar
         [],
         [trial(0, state="WAITING")],
     ):
-        assert agreements(trials, "m", True) == []
+        assert agreements(trials, "forgetting", True) == []
     assert sentence([], 2, "none") == (
         "Rankings cannot be compared: there are no results after a task before the last (a stream "
         "of one task has none)."

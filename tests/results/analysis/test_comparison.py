@@ -23,7 +23,7 @@ from results.ledger.ledger import Ledger
 from results.pages import charts
 from results.pages.compare_page import write_comparison
 from results.sweep import Sweep
-from tests.helpers.ledgers import begun, config, driven
+from tests.helpers.ledgers import begun, config, driven, result
 from tune.cli.main import main
 
 
@@ -45,13 +45,8 @@ def made(
             for seed, one in zip(
                 sweep.training_seeds, () if isinstance(value, str) else value, strict=False
             ):
-                ledger.add_result(
-                    record.number,
-                    1,
-                    seed,
-                    {"task": 0, "n_tasks": 1},
-                    {sweep.objectives[0].metric: one},
-                )
+                told = result(**{sweep.objectives[0].metric: one})
+                ledger.add_result(record.number, 1, seed, told)
             state, reason = (value, "because") if isinstance(value, str) else ("COMPLETE", None)
             ledger.finish(
                 record.number,

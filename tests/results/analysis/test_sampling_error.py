@@ -12,7 +12,7 @@ from results.analysis.sampling_error import IMAGES, images_behind, standard_erro
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tests.helpers.ledgers import config, driven
+from tests.helpers.ledgers import config, driven, result
 
 # By task, what was right of each task seen so far, in percent.
 ROWS = ((90.0,), (80.0, 50.0), (60.0, 50.0, 100.0))
@@ -28,11 +28,15 @@ def swept(
         ledger.ask()
         for seed, rows in enumerate(seeds, start=42):
             for task, row in enumerate(rows):
-                metrics = {f"val_class_il_task{t}": value for t, value in enumerate(row, start=1)}
-                metrics["val_class_il"] = sum(row[: task + 1]) / (task + 1)
-                ledger.add_result(
-                    0, 1, seed, {"task": task, "n_tasks": len(rows)}, {**metrics, "compute": 0.5}
+                told = result(
+                    task,
+                    len(rows),
+                    val_class_il=sum(row[: task + 1]) / (task + 1),
+                    class_il_row=row,
+                    task_il=None,
+                    task_il_row=(),
                 )
+                ledger.add_result(0, 1, seed, told)
         ledger.finish(0, "COMPLETE")
     return Ledger.open(folder, name)
 

@@ -17,7 +17,7 @@ from results.strategy.samplers import SAMPLERS, population
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import SEED, config, driven
+from tests.helpers.ledgers import SEED, config, driven, result
 
 SQUARE = SearchSpace.from_dict(
     "square",
@@ -58,7 +58,7 @@ def play(
                 # or it would not be
                 good = value(trial.config, at) - (50 if state(trial) == "PRUNED" else 0)
                 metrics = {"val_class_il": good, "keep_fraction": trial.config["keep_ratio"]}
-                ledger.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
+                ledger.add_result(trial.number, 1, SEED, result(**metrics))
             ledger.finish(
                 trial.number, state(trial), None if state(trial) == "COMPLETE" else "as it happens"
             )
@@ -185,9 +185,7 @@ def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(
     with driven(ledger):
         while ledger.remaining() > 0:
             trial = ledger.ask()
-            ledger.add_result(
-                trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 50.0}
-            )
+            ledger.add_result(trial.number, 1, SEED, result(val_class_il=50.0))
             ledger.finish(trial.number, "COMPLETE")
         trials = ledger.trials()
         ledger.extend(5)

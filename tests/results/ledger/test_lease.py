@@ -21,7 +21,7 @@ from dynamos.errors import UserError
 from results.ledger import lease
 from results.ledger.lease import LAPSE_SECONDS, LEASE, TRUST_SECONDS, Lease, LeaseLost
 from results.ledger.ledger import Ledger
-from tests.helpers.ledgers import SEED, config, driven
+from tests.helpers.ledgers import SEED, config, driven, result
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -310,7 +310,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
 WRITES: dict[str, Callable[[Ledger], object]] = {
     "ask": lambda ledger: ledger.ask(),
     "extend": lambda ledger: ledger.extend(1),
-    "add_result": lambda ledger: ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 1.0}),
+    "add_result": lambda ledger: ledger.add_result(0, 1, SEED, result()),
     "finish": lambda ledger: ledger.finish(0, "FAIL", "because"),
     "interrupt": lambda ledger: ledger.interrupt(0),
     "batch_size": lambda ledger: ledger.batch_size(2),

@@ -36,7 +36,7 @@ from results.pages.report import write_report
 from results.sweep import Sweep
 from results.trial import newest
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import ONE, SEED, begun, complete, config, driven, report
+from tests.helpers.ledgers import ONE, SEED, begun, complete, config, driven, report, result
 
 
 @pytest.fixture
@@ -164,13 +164,8 @@ def test_a_constraint_s_value_of_an_earlier_end_that_a_kill_prevented_is_replace
 
     def entered(ledger: Ledger, task: int, keep: float) -> None:
         attempt = ledger.ask().attempt
-        ledger.add_result(
-            0,
-            attempt,
-            SEED,
-            {"task": task, "n_tasks": 2},
-            {"val_class_il": 9.0, "keep_fraction": keep},
-        )
+        told = result(task, 2, val_class_il=9.0, keep_fraction=keep)
+        ledger.add_result(0, attempt, SEED, told)
 
     def kill(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
@@ -212,16 +207,11 @@ def test_tpe_shuns_what_diverges_under_a_constraint_that_nothing_keeps(tmp_path:
             if diverged[-1]:
                 ledger.finish(trial.number, "PRUNED", NON_FINITE + "task 1")
                 continue
-            ledger.add_result(
-                trial.number,
-                1,
-                SEED,
-                {"task": 0, "n_tasks": 1},
-                {
-                    "val_class_il": 90 - 50 * abs(trial.config["lr"] - 0.2),
-                    "keep_fraction": 0.1 + trial.config["keep_ratio"],
-                },
+            told = result(
+                val_class_il=90 - 50 * abs(trial.config["lr"] - 0.2),
+                keep_fraction=0.1 + trial.config["keep_ratio"],
             )
+            ledger.add_result(trial.number, 1, SEED, told)
             ledger.finish(trial.number, "COMPLETE")
     assert 0 < sum(diverged) and sum(diverged[30:]) < 0.3 * 30 / 2, (
         "half of what random search would try"
@@ -244,8 +234,8 @@ def test_one_after_the_other_suggestions_depend_on_the_seed_alone_interrupted_or
 
 def test_a_results_first_report_stands(ledger: Ledger) -> None:
     ledger.ask()
-    assert ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 90.0})
-    assert not ledger.add_result(0, 1, SEED, {"task": 0}, {"val_class_il": 10.0})
+    assert ledger.add_result(0, 1, SEED, result(val_class_il=90.0))
+    assert not ledger.add_result(0, 1, SEED, result(val_class_il=10.0))
     assert ledger.trial(0).last("val_class_il") == 90.0
 
 
@@ -253,13 +243,12 @@ def test_a_repeated_result_is_silent_and_one_that_differs_is_a_warning(
     ledger: Ledger, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.ask()
-    first = {"task": 0, "class_il_row": [90.0, None], "train_seconds": 1.0, "eval_seconds": 1.0}
-    # the metrics name it again
-    ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.0, "train_seconds": 1.0})
-    again = first | {"train_seconds": 2.0, "eval_seconds": 3.0}
-    assert not ledger.add_result(0, 1, SEED, again, {"val_class_il": 90.0, "train_seconds": 2.0})
+    first = result(val_class_il=90.0)
+    ledger.add_result(0, 1, SEED, first)
+    again = dataclasses.replace(first, train_seconds=2.0, eval_seconds=3.0)
+    assert not ledger.add_result(0, 1, SEED, again)
     assert caplog.messages == [], "only the time it took differs"
-    assert not ledger.add_result(0, 1, SEED, first, {"val_class_il": 90.00000001})
+    assert not ledger.add_result(0, 1, SEED, dataclasses.replace(first, class_il=90.00000001))
     assert caplog.messages == [
         "trial 0: seed 42 reported a different result of task 1; the first is kept"
     ]
@@ -271,7 +260,7 @@ def test_a_report_of_an_attempt_that_is_over_is_ignored_with_a_warning(
     ledger.ask()
     ledger.interrupt(0)
     assert ledger.ask().attempt == 2
-    assert not ledger.add_result(0, 1, SEED, {"task": 0, "n_tasks": 2}, {"val_class_il": 10.0})
+    assert not ledger.add_result(0, 1, SEED, result(0, 2, val_class_il=10.0))
     assert caplog.messages == ["trial 0: a report of attempt 1 is ignored, 2 is the current one"]
     assert ledger.trial(0).tasks_done == 0
     report(ledger, 0, 90.0)
@@ -282,12 +271,14 @@ def test_a_task_counts_once_every_seed_has_reported_it_and_by_their_mean(tmp_pat
     with driven(Ledger.create(tmp_path, config(seeds=2), {})) as ledger:
         ledger.ask()
         for seed, value, tasks, mean in ((42, 90.0, 0, None), (43, 80.0, 1, 85.0)):
-            ledger.add_result(0, 1, seed, {"task": 0, "n_tasks": 2}, {"val_class_il": value})
+            ledger.add_result(0, 1, seed, result(0, 2, val_class_il=value))
             trial = ledger.trial(0)
             assert (trial.tasks_done, trial.last("val_class_il")) == (tasks, mean)
-        ledger.add_result(0, 1, 42, {"task": 1, "n_tasks": 2}, {"val_class_il": 50.0})
-        assert ledger.trial(0).last("val_class_il") == 85.0
-        ledger.add_result(0, 1, 43, {"task": 1, "n_tasks": 2}, {"val_class_il": 60.0})
+        ledger.add_result(0, 1, 42, result(1, 2, val_class_il=50.0))
+        trial = ledger.trial(0)
+        assert trial.last("val_class_il") == trial.after("val_class_il", 1) == 85.0
+        assert trial.after("val_class_il", 2) is None and trial.after("test_class_il", 1) is None
+        ledger.add_result(0, 1, 43, result(1, 2, val_class_il=60.0))
         ledger.finish(0, "COMPLETE")
         assert ledger.trial(0).value == 55.0 and ledger.trial(0).by_seed("val_class_il") == [
             50.0,
@@ -436,13 +427,8 @@ def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
         """A trial from ask to finish."""
         trial = begun(ledger)
         for task in range(2):
-            ledger.add_result(
-                trial.number,
-                trial.attempt,
-                SEED,
-                {"task": task, "n_tasks": 2},
-                {"val_class_il": 90.0 - 10 * task + trial.number, "compute": 0.5},
-            )
+            told = result(task, 2, val_class_il=90.0 - 10 * task + trial.number, compute=0.5)
+            ledger.add_result(trial.number, trial.attempt, SEED, told)
         ledger.finish(trial.number, end, None if end == "COMPLETE" else "because")
 
     ledger, write, through = Ledger.create(tmp_path, made, {}), 0, False
@@ -467,7 +453,7 @@ def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
         assert trial.state == "COMPLETE" or trial.attempt == 1
         assert trial.source == ("sampler" if n else "preset")
         assert (trial.reason is None) == (trial.state == "COMPLETE")
-        assert [r["metrics"]["val_class_il"] for r in trial.results[SEED]] == [90.0 + n, 80.0 + n]
+        assert [r.class_il for r in trial.results[SEED]] == [90.0 + n, 80.0 + n]
         assert stored.intermediate_values == {0: 90.0 + n, 1: 80.0 + n}
         assert stored.constraints == {"compute<=0.5": 0.0} and trial.feasible == (
             trial.state == "COMPLETE"
@@ -508,8 +494,7 @@ def test_a_base_that_breaks_a_constraint_is_not_said_to_be_worse(tmp_path: Path)
     with driven(Ledger.create(tmp_path, made, {})) as ledger:
         for value, keep in ((75.0, 0.8), (70.0, 0.5)):
             number = ledger.ask().number
-            metrics = {"val_class_il": value, "keep_fraction": keep}
-            ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
+            ledger.add_result(number, 1, SEED, result(val_class_il=value, keep_fraction=keep))
             ledger.finish(number, "COMPLETE")
         assert answer(Sweep.of(ledger)) == (
             "Trial 1 is best with val_class_il 70.00; the preset (75.00) breaks keep_fraction<=0.6."

@@ -16,7 +16,7 @@ from results.pages.charts import groups
 from results.pages.report import write_report
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import SEED, config, driven
+from tests.helpers.ledgers import SEED, config, driven, result
 
 SAME = {"data_hash": "d", "validation_hash": "v"}
 WIDE = SearchSpace.from_dict(
@@ -60,7 +60,7 @@ def old(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 "val_class_il": value(trial.config["lr"]),
                 "keep_fraction": trial.config["lr"] * 4,
             }
-            it.add_result(trial.number, 1, SEED, {"task": 0, "n_tasks": 1}, metrics)
+            it.add_result(trial.number, 1, SEED, result(**metrics))
             it.finish(trial.number, {5: "PRUNED", 6: "FAIL"}.get(trial.number, "COMPLETE"), None)
     return storage
 
@@ -102,6 +102,7 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
                 theirs.value,
             )
             assert trial.results == theirs.results and trial.imported
+            assert trial.recorded_at == theirs.recorded_at
         assert (ledger.remaining(), ledger.spent("cpu"), Sweep.of(ledger).own) == (5, 0, [])
         chosen, first = Sweep.of(ledger).leader, Sweep.of(ledger).baseline
         assert chosen is not None and first is not None and first.number == 0
@@ -114,7 +115,7 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
         )
         drawn = ledger.ask()
         assert (drawn.number, drawn.source, ledger.remaining()) == (12, "sampler", 4)
-        ledger.add_result(12, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
+        ledger.add_result(12, 1, SEED, result(val_class_il=99.0))
         ledger.finish(12, "COMPLETE")
         assert Sweep.of(ledger).pareto_set == [ledger.trial(12)], "the sweep found better"
 
@@ -138,7 +139,7 @@ def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
             (f"chosen: trial {best_then.number}", [best_then.number]),
         ]
         number = ledger.ask().number
-        ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 99.0})
+        ledger.add_result(number, 1, SEED, result(val_class_il=99.0))
         ledger.finish(number, "COMPLETE")
         assert [g.name for g in groups(Sweep.of(ledger))] == ["complete", *(g.name for g in before)]
 
@@ -261,7 +262,7 @@ def test_where_nothing_can_be_taken_over_the_sweep_is_refused_and_leaves_nothing
 def test_what_was_taken_over_is_not_handed_on_as_ones_own(storage: Path) -> None:
     with driven(new(storage)) as ledger:
         number = ledger.ask().number
-        ledger.add_result(number, 1, SEED, {"task": 0, "n_tasks": 1}, {"val_class_il": 1.0})
+        ledger.add_result(number, 1, SEED, result(val_class_il=1.0))
         ledger.finish(number, "COMPLETE")
     third = Ledger.create(storage, config("third", space=WIDE, warm_start="new"), SAME)
     assert [t.source for t in third.trials()] == ["preset", "imported:new/12"]

@@ -16,7 +16,7 @@ from results.definition.protocols import NOT_PUBLISHABLE
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
 from results.pages.best_config import commands, export, write_views
-from tests.helpers.ledgers import complete, config, confirmed, driven
+from tests.helpers.ledgers import complete, config, confirmed, driven, result
 
 ODD = TrainConfig(**preset("seq-digits", 200)).replace(
     policy_penalty=-1e-7, warmup=False, n_tasks=3, data_path="/a b/c", class_order_seed=5, seed=3
@@ -39,7 +39,7 @@ def exported(folder: Path, **changes: Any) -> tuple[Ledger, dict[str, Any], str]
         ledger.ask()
         number = ledger.ask().number
         for seed, value in zip(made.training_seeds, (80.0, 83.0), strict=False):
-            ledger.add_result(number, 1, seed, {"task": 0, "n_tasks": 1}, {metric: value})
+            ledger.add_result(number, 1, seed, result(**{metric: value}))
         ledger.finish(number, "COMPLETE")
     export(ledger, ledger.trial(number), Choice())
     best_args = ledger.folder / "best_args.py"

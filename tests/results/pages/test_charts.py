@@ -43,13 +43,8 @@ def mixed(tmp_path: Path) -> Sweep:
         for fate, value, compute in FATES:
             number = there.ask().number
             for task in range(3 if fate == "COMPLETE" else 2):
-                there.add_result(
-                    number,
-                    1,
-                    42,
-                    result(task, *[value] * (task + 1)),
-                    {"val_class_il": float(value), "compute": compute},
-                )
+                told = result(task, 3, val_class_il=float(value), compute=compute)
+                there.add_result(number, 1, 42, told)
             if fate != "RUNNING":
                 there.finish(number, fate, None if fate == "COMPLETE" else "because")
         write_report(there)

@@ -24,7 +24,7 @@ def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
     ) as made:
         for value in (0.52, 0.5162):
             number = made.ask().number
-            made.add_result(number, 1, 42, {"task": 0, "n_tasks": 1}, {"compute": value})
+            made.add_result(number, 1, 42, result(compute=value))
             made.finish(number, "COMPLETE")
     said = answer(Sweep.of(made))
     assert said.startswith(
@@ -124,13 +124,7 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, made, {})) as there:
         for value, warnings in ((50.0, ()), (60.0, ("policy collapse: after task 1",))):
             number = there.ask().number
-            there.add_result(
-                number,
-                1,
-                42,
-                result(0, 50, warnings=warnings) | {"n_tasks": 1},
-                {"val_class_il": value},
-            )
+            there.add_result(number, 1, 42, result(val_class_il=value, warnings=warnings))
             there.finish(number, "COMPLETE")
         there.finish(there.ask().number, "FAIL", "out of luck <b>")
     said = cautions(Sweep.of(there))

@@ -16,6 +16,7 @@ from results.definition.sweep_config import Objective
 from results.strategy.pruners import PRUNERS, WILCOXON_P, WILCOXON_SEEDS, Judge
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
+from tests.helpers.ledgers import result
 
 METRIC = "val_class_il"
 PRUNING = [name for name in PRUNERS if name != "none"]
@@ -39,13 +40,7 @@ def trial(
     first = 100.0 * number if at is None else at
     results = {
         42 + seed: [
-            {
-                "task": task,
-                "n_tasks": n_tasks,
-                "metrics": {metric: of_task[seed]},
-                "recorded_at": first + task,
-            }
-            for task, of_task in enumerate(by_task)
+            result(task, n_tasks, **{metric: of_task[seed]}) for task, of_task in enumerate(by_task)
         ]
         for seed in range(len(by_task[0]) if by_task else 1)
     }
@@ -57,6 +52,7 @@ def trial(
             "state": state,
             "source": "sampler",
             "results": results,
+            "recorded_at": {seed: [first + t for t in range(len(by_task))] for seed in results},
             "ended_at": ended,
         }
     )
@@ -315,8 +311,11 @@ def test_what_is_no_number_is_never_compared(pruner: str, value: float | None) -
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_a_metric_that_is_not_there_is_no_reason(pruner: str) -> None:
-    made = judge(pruner, crowd())
-    assert made.verdict(trial(10, *BAD[:3], metric="compute")) is None
+    made = Judge(pruner, 2, "val_task_il", maximize=True)
+    for record in crowd():
+        made.learn(record)
+    rotating = trial(10, *[[None] * 4] * 3, metric="val_task_il")
+    assert rotating.tasks_done == 3 and made.verdict(rotating) is None
 
 
 @pytest.mark.parametrize("pruner", PRUNERS)
@@ -377,10 +376,9 @@ def sweep(
                 for t, of_task in enumerate(values[number][:tasks], start=1)
             ),
         )
-        before = records[number].results if number in records else {}
-        for seed, results in made.results.items():
-            results[:-1] = before.get(seed, [])
-            results[-1]["recorded_at"] = now
+        before = records[number].recorded_at if number in records else {}
+        for seed, times in made.recorded_at.items():
+            times[:] = [*before.get(seed, []), now]
         reason = ask(made, [r for n, r in records.items() if n != number])
         state = "COMPLETE" if tasks == 5 else "RUNNING" if reason is None else "PRUNED"
         records[number] = dataclasses.replace(

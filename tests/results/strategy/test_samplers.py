@@ -23,7 +23,7 @@ from results.ledger.ledger import Ledger
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import SEED, config, driven
+from tests.helpers.ledgers import SEED, config, driven, result
 
 SPACE = SearchSpace.from_dict(
     "two",
@@ -55,7 +55,7 @@ def end(ledger: Ledger, trial: TrialRecord) -> None:
         "val_class_il": 90 - train.batch_size / 10,
         "keep_fraction": -train.policy_penalty / 1e3,
     }
-    ledger.add_result(trial.number, trial.attempt, SEED, {"task": 0, "n_tasks": 1}, metrics)
+    ledger.add_result(trial.number, trial.attempt, SEED, result(**metrics))
     if trial.number % 7 == 3:
         ledger.finish(trial.number, "PRUNED", "median")
     else:

@@ -22,7 +22,7 @@ from results.ledger.ledger import Ledger
 from results.pages.best_config import export
 from results.pages.report import write_report
 from results.sweep import Sweep
-from tests.helpers.ledgers import ONE, SEED, begun, config, confirmed, driven
+from tests.helpers.ledgers import ONE, SEED, begun, config, confirmed, driven, result
 from tune.cli.main import main, spell_out
 from tune.cli.summary import ending
 from tune.machines import screen
@@ -45,8 +45,9 @@ def enter(
     ledger: Ledger, value: float, state: str = "COMPLETE", reason: str | None = None, **metrics: Any
 ) -> None:
     number = begun(ledger).number
-    result = {"task": 0, "n_tasks": 1, "warnings": ["policy collapse: [all] the gates keep 1.000"]}
-    ledger.add_result(number, 1, SEED, result, METRICS | {"val_class_il": value} | metrics)
+    collapse = {"warnings": ["policy collapse: [all] the gates keep 1.000"]}
+    values = METRICS | collapse | {"val_class_il": value} | metrics
+    ledger.add_result(number, 1, SEED, result(**values))
     ledger.finish(number, state, reason)
 
 

@@ -28,7 +28,7 @@ from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
-from tests.helpers.ledgers import complete, config, driven, report
+from tests.helpers.ledgers import complete, config, driven, report, result
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main
 from tune.engine.retraining import confirmation
@@ -76,13 +76,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for value in (61, 77, 79):
             number = there.ask().number
             for seed in there.config.training_seeds:
-                there.add_result(
-                    number,
-                    1,
-                    seed,
-                    {"task": 0, "n_tasks": 1},
-                    {"test_class_il": float(value + seed)},
-                )
+                there.add_result(number, 1, seed, result(test_class_il=float(value + seed)))
             there.finish(number, "COMPLETE")
     return storage
 
@@ -479,7 +473,7 @@ def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Pa
     ledger, there = (Ledger.open(tmp_path / "runs", name) for name in ("s", "s-confirm-1"))
     for trial in ledger.trials():
         [results] = trial.results.values()
-        assert trial.state == "COMPLETE" and {r["evaluated_on"] for r in results} == {"validation"}
+        assert trial.state == "COMPLETE" and {r.evaluated_on for r in results} == {"validation"}
         assert len(results) == 2, "the first tasks"
     networks = confirmed_alike(ledger, there)
     registered_alike(tmp_path, ledger, networks[0])
@@ -497,7 +491,7 @@ def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
             )
             assert train.n_tasks == 3, "the whole stream"
             trainer = Trainer(train)
-            assert [r.class_il for r in trainer] == [r["class_il"] for r in results]
+            assert [r.class_il for r in trainer] == [r.class_il for r in results]
             if seed == 43:
                 networks.append(trainer.network.eval())
     return networks

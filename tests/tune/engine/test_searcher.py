@@ -24,10 +24,10 @@ from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import config, driven
+from tests.helpers.ledgers import config, driven, result
+from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
 from tune.engine.scheduler import LedgerScheduler
 from tune.engine.searcher import LedgerSearcher
-from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK
 from tune.machines.places import Node, Places
 
 
@@ -65,40 +65,25 @@ def said(
     reason: str | None = None,
     attempt: int = 1,
     **metrics: float,
-) -> dict[str, Any]:
-    results = [
-        {"seed": 42, "result": {"task": t, "n_tasks": 5}, "metrics": {"val_class_il": v, **metrics}}
-        for t, v in enumerate(values)
-    ]
-    return {
-        "report": json.dumps(
-            {
-                "attempt": attempt,
-                "began": False,
-                "results": results,
-                "state": state,
-                "reason": reason,
-                "node": "n",
-            }
-        )
-    }
+) -> Report:
+    results = [result(t, 5, val_class_il=v, **metrics) for t, v in enumerate(values)]
+    return Report(attempt, {42: results}, state, reason, node="n")
 
 
-def trains(attempt: int = 1) -> dict[str, Any]:
+def trains(attempt: int = 1) -> Report:
     """The first report of an attempt."""
-    report: dict[str, Any] = json.loads(said(attempt=attempt)["report"]) | {"began": True}
-    return report
+    return Report(attempt, node="n", began=True)
 
 
 def test_nothing_is_suggested_ahead_of_a_free_slot_nor_beyond_the_budget(ledger: Ledger) -> None:
     s = searcher(ledger)
     assert s.suggest("a")["number"] == 0 and s.suggest("b")["number"] == 1
     assert s.suggest("c") is None and len(ledger.trials()) == 2
-    s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
+    s.on_trial_complete("a", said(90, 80, state="COMPLETE").encode())
     assert s.suggest("c")["number"] == 2
-    s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+    s.on_trial_complete("b", said(90, 80, state="COMPLETE").encode())
     assert s.suggest("d") is None, "what runs may come back"
-    s.on_trial_complete("c", said(90, 80, state="COMPLETE"))
+    s.on_trial_complete("c", said(90, 80, state="COMPLETE").encode())
     assert s.suggest("d") == Searcher.FINISHED
 
 
@@ -117,10 +102,10 @@ def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
 def test_every_report_carries_all_results_so_that_a_lost_one_is_made_up_for(ledger: Ledger) -> None:
     s = searcher(ledger)
     s.suggest("a")
-    assert not s.enter("a", json.loads(said(90)["report"]))
-    s.on_trial_complete("a", said(90, 70, 60, state="COMPLETE"))
+    assert not s.enter("a", said(90))
+    s.on_trial_complete("a", said(90, 70, 60, state="COMPLETE").encode())
     trial = ledger.trial(0)
-    assert [r["metrics"]["val_class_il"] for r in trial.results[42]] == [90, 70, 60]
+    assert [r.class_il for r in trial.results[42]] == [90, 70, 60]
     assert (trial.state, trial.value) == ("COMPLETE", 60)
 
 
@@ -129,9 +114,9 @@ def test_how_a_trial_ends(ledger: Ledger) -> None:
     s = searcher(ledger, slots=9)
     for trial in ("diverged", "lost", "stopped"):
         s.suggest(trial)
-    s.on_trial_complete("diverged", said(90, state="PRUNED", reason="non-finite: logits"))
+    s.on_trial_complete("diverged", said(90, state="PRUNED", reason="non-finite: logits").encode())
     s.on_trial_complete("lost", error=True)
-    s.on_trial_complete("stopped", said(50))
+    s.on_trial_complete("stopped", said(50).encode())
     ended = [(t.state, t.reason) for t in ledger.trials()]
     assert ended[0] == ("PRUNED", "non-finite: logits")
     assert ended[1][0] == "FAIL" and "its worker or node was lost 1 times" in str(ended[1][1])
@@ -145,8 +130,8 @@ def test_a_lost_trial_goes_on_in_a_new_attempt_as_often_as_is_retried(ledger: Le
     for attempt in (1, 2, 3):
         suggested = s.suggest(f"ray-{attempt}")
         assert (suggested["number"], suggested["attempt"]) == (0, attempt)
-        s.enter(f"ray-{attempt}", json.loads(said(90, attempt=attempt)["report"]))
-        s.on_trial_complete(f"ray-{attempt}", said(90, attempt=attempt), error=True)
+        s.enter(f"ray-{attempt}", said(90, attempt=attempt))
+        s.on_trial_complete(f"ray-{attempt}", said(90, attempt=attempt).encode(), error=True)
         assert ledger.trial(0).losses == min(attempt, 2)
     trial = ledger.trial(0)
     assert (trial.state, trial.reason) == (
@@ -166,7 +151,7 @@ def test_where_no_worker_lives_the_session_ends_and_no_trial_is_spent(tmp_path: 
             s.on_trial_complete(str(number), error=True)
         assert s.failure is None
         s.suggest("11")
-        s.enter("11", json.loads(said(90)["report"]))
+        s.enter("11", said(90))
         for number in range(12, 23):
             s.on_trial_complete(str(number - 1), error=True)
             s.suggest(str(number))
@@ -200,12 +185,13 @@ def test_a_trial_whose_node_left_before_it_began_is_put_back_and_loses_no_retry(
 def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
     ledger.config = config(trials=3, gpus_per_trial=0.5, max_concurrent=1)
     s = searcher(ledger)
-    lacking = {"state": OUT_OF_MEMORY, "reason": "out of memory: much", "node": "n"}
     for trial, share in (("a", 0.5), ("b", 1.0)):
         suggested = s.suggest(trial)
         assert (suggested["number"], json.loads(suggested["place"])["gpus"]) == (0, share)
-        report = json.loads(said(90, attempt=suggested["attempt"])["report"]) | lacking
-        s.on_trial_complete(trial, {"report": json.dumps(report)})
+        lacking = said(
+            90, attempt=suggested["attempt"], state=OUT_OF_MEMORY, reason="out of memory: much"
+        )
+        s.on_trial_complete(trial, lacking.encode())
     record = ledger.trial(0)
     assert (record.state, record.reason, record.losses) == ("FAIL", "out of memory: much", 0)
     assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
@@ -240,8 +226,8 @@ def test_the_listener_hears_of_every_change(ledger: Ledger) -> None:
     )
     s.suggest("a")
     s.enter("a", trains())
-    s.enter("a", json.loads(said(90)["report"]))
-    s.on_trial_complete("a", said(90, 80, state="COMPLETE"))
+    s.enter("a", said(90))
+    s.on_trial_complete("a", said(90, 80, state="COMPLETE").encode())
     assert heard == [(0, "RUNNING", 0), (0, "RUNNING", 0), (0, "RUNNING", 1), (0, "COMPLETE", 2)]
 
 
@@ -269,7 +255,7 @@ def with_five_finished(ledger: Ledger) -> LedgerSearcher:
     s = searcher(ledger, slots=1)
     for number in range(5):
         assert s.suggest(str(number))["number"] == number
-        s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE"))
+        s.on_trial_complete(str(number), said(*FALLING, state="COMPLETE").encode())
     return s
 
 
@@ -293,9 +279,11 @@ def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_bes
             s.suggest(str(number))
             s.on_trial_complete(
                 str(number),
-                said(*curve, state="COMPLETE")
-                if len(curve) == 5
-                else said(*curve, state="PRUNED", reason="halving"),
+                (
+                    said(*curve, state="COMPLETE")
+                    if len(curve) == 5
+                    else said(*curve, state="PRUNED", reason="halving")
+                ).encode(),
             )
         chosen = Sweep.of(ledger).leader
     assert chosen is not None and (chosen.number, chosen.value) == (2, 82.7)
@@ -308,15 +296,15 @@ def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path:
     ) as ledger:
         s = with_five_finished(ledger)
         s.suggest("x")
-        s.enter("x", json.loads(said(*POOR_AFTER_TWO[:entered])["report"]))  # killed here
+        s.enter("x", said(*POOR_AFTER_TWO[:entered]))  # killed here
     with driven(Ledger.open(tmp_path, "s")) as ledger:
         s = searcher(ledger, slots=1)
         if entered == 2:  # the result stands in the ledger: the trial is not even started
             assert s.suggest("x") == Searcher.FINISHED
         else:  # it stood in a checkpoint only, and the next report brings it with its successor
             assert s.suggest("x")["number"] == 5
-            assert s.enter("x", json.loads(said(*POOR_AFTER_TWO[:3], attempt=2)["report"]))
-            s.on_trial_complete("x", said(*POOR_AFTER_TWO[:3], attempt=2))
+            assert s.enter("x", said(*POOR_AFTER_TWO[:3], attempt=2))
+            s.on_trial_complete("x", said(*POOR_AFTER_TWO[:3], attempt=2).encode())
         trial = ledger.trial(5)
         assert trial.state == "PRUNED" and "after task 2" in str(trial.reason)
 
@@ -332,9 +320,9 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
                 s.suggest(name)
                 s.enter(name, trains())
             for name in "ab" if batch < 3 else "":
-                s.on_trial_complete(name, said(*FALLING, state="COMPLETE"))
-        assert s.enter("b", json.loads(said(*POOR_AFTER_TWO[:2])["report"]))
-        s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]))
+                s.on_trial_complete(name, said(*FALLING, state="COMPLETE").encode())
+        assert s.enter("b", said(*POOR_AFTER_TWO[:2]))
+        s.on_trial_complete("b", said(*POOR_AFTER_TWO[:2]).encode())
         held = ledger.trial(7)
         time.sleep(0.01)
         assert (
@@ -356,14 +344,16 @@ def test_in_deterministic_order_a_trial_that_was_to_be_pruned_is_so_after_a_stop
             "RUNNING",
             "RUNNING",
         ]
-        s.on_trial_complete("a", said(*FALLING, state="COMPLETE", attempt=2))
+        s.on_trial_complete("a", said(*FALLING, state="COMPLETE", attempt=2).encode())
         assert [t.state for t in ledger.trials()[6:]] == ["COMPLETE", "PRUNED"]
 
 
 def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Ledger) -> None:
     s = searcher(ledger)
     s.suggest("a")
-    s.on_trial_complete("a", said(90, state=PUT_BACK, reason="no room to write in attempt-1"))
+    s.on_trial_complete(
+        "a", said(90, state=PUT_BACK, reason="no room to write in attempt-1").encode()
+    )
     assert (s.over, str(s.failure)) == (
         "its machine cannot continue it",
         "trial 0: no room to write in attempt-1",
@@ -394,9 +384,9 @@ def test_an_error_of_the_ledger_ends_the_session_and_is_not_taken_for_the_trials
     with monkeypatch.context() as patch:
         patch.setattr(Ledger, "add_result", failing)
         if callback == "enter":
-            assert not s.enter("a", json.loads(said(90)["report"]))
+            assert not s.enter("a", said(90))
         else:
-            s.on_trial_complete("a", said(90, state="COMPLETE"))
+            s.on_trial_complete("a", said(90, state="COMPLETE").encode())
     assert s.failure is error and s.poll() and s.suggest("b") == Searcher.FINISHED
     shared.begin()  # as the next session does
 
@@ -405,7 +395,7 @@ def test_a_bug_is_not_taken_for_an_error_of_the_ledger(shared: Ledger) -> None:
     s = searcher(shared, slots=1)
     s.suggest("a")
     with pytest.raises(KeyError):
-        s.enter("nobody", json.loads(said(90)["report"]))
+        s.enter("nobody", said(90))
     s.interrupt()
 
 
@@ -457,10 +447,12 @@ def test_the_target_ends_a_sweep_and_is_remembered(tmp_path: Path) -> None:
             (0.51, 90.0, "COMPLETE"),
         ):
             s.suggest("a")
-            s.on_trial_complete("a", said(accuracy, state=state, reason="", compute=compute))
+            s.on_trial_complete(
+                "a", said(accuracy, state=state, reason="", compute=compute).encode()
+            )
             assert not s.poll(), "one cut short, one that breaks the constraint, one not far enough"
         s.suggest("a")
-        s.on_trial_complete("a", said(50.0, state="COMPLETE", compute=0.5))
+        s.on_trial_complete("a", said(50.0, state="COMPLETE", compute=0.5).encode())
         reached = "trial 3 reached the target with compute 0.5"
         assert s.over == reached and s.suggest("b") == Searcher.FINISHED
     with driven(Ledger.open(tmp_path, "s")) as again:
@@ -479,14 +471,16 @@ def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
             s.suggest(trial)
             scheduler = LedgerScheduler(s, room(ledger))
             decisions.append(
-                scheduler.on_trial_result(None, SimpleNamespace(trial_id=trial), said(value))
+                scheduler.on_trial_result(
+                    None, SimpleNamespace(trial_id=trial), said(value).encode()
+                )
             )
         assert decisions == [LedgerScheduler.CONTINUE, LedgerScheduler.STOP]
         assert ledger.trial(1).state == "RUNNING" and ledger.trial(1).tasks_done == 1
-        s.on_trial_complete("b", said(50))
+        s.on_trial_complete("b", said(50).encode())
         reason = "halving: val_class_il 50.00 after task 1 is not among the best 1 of the 2 so far"
         assert (ledger.trial(1).state, ledger.trial(1).reason) == ("PRUNED", reason)
-        s.on_trial_complete("a", said(90))
+        s.on_trial_complete("a", said(90).encode())
         assert ledger.trial(0).state == "INTERRUPTED", "it was stopped by nobody's judgement"
 
 
@@ -497,7 +491,7 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         s = LedgerSearcher(ledger, room(ledger), lambda t: told.append((t.number, t.state)))
         assert [s.suggest(t)["number"] for t in "ab"] == [0, 1] and s.suggest("c") is None
         assert not s.enter("a", trains()) and not s.enter("b", trains())
-        s.on_trial_complete("b", said(90, 80, state="COMPLETE"))
+        s.on_trial_complete("b", said(90, 80, state="COMPLETE").encode())
         assert (
             s.suggest("c") is None
             and ledger.trial(1).state == "RUNNING"
@@ -505,12 +499,12 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         )
         told.clear()
         time.sleep(0.2)
-        s.on_trial_complete("a", said(70, state="FAIL", reason="a bug"))
+        s.on_trial_complete("a", said(70, state="FAIL", reason="a bug").encode())
         assert told == [(0, "FAIL"), (1, "COMPLETE")]
         first, second = (ledger.trial(n).seconds or 0.0 for n in (0, 1))
         assert first - second >= 0.2, "what trial 1 waited is not its own"
         assert [s.suggest(t)["number"] for t in "cd"] == [2, 3]
-        s.on_trial_complete("d", said(60, state="COMPLETE"))
+        s.on_trial_complete("d", said(60, state="COMPLETE").encode())
         s.interrupt()
         assert [t.state for t in ledger.trials()] == [
             "FAIL",
@@ -522,9 +516,9 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
         s = searcher(again, slots=1)  # the batch is as large as it was
         assert s.suggest("c")["number"] == 2 and len(again.trials()) == 4
         assert again.trial(3).state == "INTERRUPTED", "nothing is asked for ahead of a free slot"
-        s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2))
+        s.on_trial_complete("c", said(50, state="COMPLETE", attempt=2).encode())
         assert again.trial(2).state == "RUNNING" and s.suggest("d")["number"] == 3
-        s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2))
+        s.on_trial_complete("d", said(60, state="COMPLETE", attempt=2).encode())
         assert [again.trial(n).state for n in (2, 3)] == ["COMPLETE"] * 2 and s.suggest("e")[
             "number"
         ] == 4
@@ -548,7 +542,8 @@ def play(ledger: Ledger, slots: int, backwards: bool) -> None:
         one = running.pop(name)
         state = "FAIL" if one["number"] == 4 else "COMPLETE"
         s.on_trial_complete(
-            name, said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"])
+            name,
+            said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"]).encode(),
         )
 
 

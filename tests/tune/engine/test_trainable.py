@@ -1,5 +1,6 @@
 """SweepTrial's own doings, without Ray."""
 
+import dataclasses
 import errno
 import json
 import math
@@ -20,7 +21,8 @@ from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.names import STOP_FILE
 from tests.helpers.small import facts, small
-from tune.engine.trainable import OUT_OF_MEMORY, PUT_BACK, SweepTrial
+from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
+from tune.engine.trainable import SweepTrial
 from tune.machines.images import raw_images
 
 SEEDS = (42, 43)
@@ -53,22 +55,18 @@ def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
 
 def ready(trial: SweepTrial) -> SweepTrial:
     """A trial whose worker has said that it can train it."""
-    report = json.loads(trial.step()["report"])
-    assert report["began"] and report["state"] is None and report["results"] == []
+    report = Report.decode(trial.step())
+    assert report.began and report.state is None and report.results == {}
     return trial
 
 
 def step(trial: SweepTrial) -> dict[str, Any]:
     """Report of a step, with results as {seed: [facts by task]}."""
     told = trial.step()
-    report: dict[str, Any] = json.loads(told["report"])
-    assert told["done"] == (report["state"] is not None)
-    results: dict[int, list[dict[str, Any]]] = {seed: [] for seed in SEEDS}
-    for entry in report["results"]:
-        result = TaskResult.from_dict(entry["result"])
-        assert result.metrics() == entry["metrics"]
-        results[entry["seed"]].append(facts(result))
-    return report | {"results": results}
+    report = Report.decode(told)
+    assert told["done"] == (report.state is not None)
+    results = {seed: [facts(r) for r in report.results.get(seed, ())] for seed in SEEDS}
+    return dataclasses.asdict(report) | {"results": results}
 
 
 def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(

@@ -85,6 +85,12 @@ def test_a_sweep_is_told_as_its_ledger_has_it(service: Served, tmp_path: Path) -
     assert trials[1]["config"]["lr"] == 0.1 and trials[1]["feasible"]
     trial = service.client.trial(name, 1)
     assert trial["by_task"]["val_class_il"][-1] == 60.5 and len(trial["results"]) == 2
+    stored = Ledger.open(tmp_path, name).trial(1)
+    for seed, results in stored.results.items():
+        assert trial["results"][str(seed)] == [
+            json.loads(json.dumps(r.to_dict())) | {"metrics": r.metrics(), "recorded_at": at}
+            for r, at in zip(results, stored.recorded_at[seed], strict=True)
+        ]
     assert "--lr=0.1" in trial["command"] and trial["traceback"] is None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from results.ledger.ledger import Ledger
-from tests.helpers.ledgers import SEED, begun, config, driven
+from tests.helpers.ledgers import SEED, begun, config, driven, result
 from tests.helpers.service import BASE, Served, served
 
 SETTINGS = Path(__file__).with_name("schemathesis.toml")
@@ -26,7 +26,7 @@ def service(tmp_path: Path) -> Iterator[Served]:
         number = begun(ledger).number
         for task, value in enumerate((10.0, 20.0)):  # with all that a real trial reports
             metrics = dict.fromkeys(ledger.config.metrics, value)
-            ledger.add_result(number, 1, SEED, {"task": task, "n_tasks": 2}, metrics)
+            ledger.add_result(number, 1, SEED, result(task, 2, **metrics))
         ledger.finish(number, "COMPLETE")
     with served(storage) as made:
         yield made

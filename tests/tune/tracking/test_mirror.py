@@ -28,7 +28,7 @@ from results.analysis.confirmation import enter_outcome
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tests.helpers.ledgers import SEED, begun, complete, config, confirmed, driven, report
+from tests.helpers.ledgers import SEED, begun, complete, config, confirmed, driven, report, result
 from tests.helpers.processes import wait_for
 from tests.helpers.servers import Server
 from tests.helpers.sweeps import run
@@ -92,7 +92,7 @@ def agrees(ledger: Ledger, uri: str) -> bool:
         assert run.data.tags["state"] == trial.state
         assert run.data.tags["mlflow.parentRunId"] == runs["s"].info.run_id
         assert {"lr", "dataset"} <= set(run.data.params)
-        wanted = [(r["task"] + 1, r["metrics"]["val_class_il"]) for r in trial.results[SEED]]
+        wanted = [(r.task + 1, r.class_il) for r in trial.results[SEED]]
         assert history(uri, run) == wanted, trial.number
         assert len(history(uri, run, "seconds")) == (trial.ended_at is not None)
     return True
@@ -239,15 +239,10 @@ def test_more_metrics_than_one_request_takes_are_whole_only_once_all_are_there(
     ledger: Ledger, uri: str, connect: Connect, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     number = begun(ledger).number
-    names = [f"m{n}" for n in range(600)]
+    names = [f"keep_gate{n + 1}" for n in range(600)]
     for task in range(2):
-        ledger.add_result(
-            number,
-            1,
-            SEED,
-            {"task": task, "n_tasks": 2},
-            {"val_class_il": 50.0 + task} | dict.fromkeys(names, 1.0),
-        )
+        told = result(task, 2, val_class_il=50.0 + task, keep_per_gate=[1.0] * 600)
+        ledger.add_result(number, 1, SEED, told)
     ledger.finish(number, "COMPLETE")
     real = MlflowClient.log_batch
     batches: list[object] = []
@@ -436,7 +431,7 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
             history(uri, run, "steps") == [(1, 10), (2, 10)]
             and history(uri, run, "steps_std") == []
         )
-        latest = [r[0]["recorded_at"] for r in ledger.trial(number).results.values()]
+        latest = [times[0] for times in ledger.trial(number).recorded_at.values()]
         first = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, "val_class_il")[
             0
         ]

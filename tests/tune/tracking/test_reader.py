@@ -1,5 +1,6 @@
 """A sweep read back from MLflow is, for a comparison, the sweep that its ledger has."""
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from results.analysis.sampling_error import IMAGES
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
-from tests.helpers.ledgers import begun, config, driven
+from tests.helpers.ledgers import begun, config, driven, result
 from tests.helpers.sweeps import runs_of
 from tune.cli.main import main
 from tune.tracking.mirror import SWEEP_TAG, TAG, Mirror
@@ -39,18 +40,16 @@ def mirrored(
             for seed, final in zip(made.training_seeds, value, strict=False):
                 for task in range(1 if number == 1 else 2):
                     kept = 0.4 if number != 2 else 0.6
-                    ledger.add_result(
-                        number,
-                        1,
-                        seed,
-                        {"task": task, "n_tasks": 2},
-                        {
-                            "val_class_il": final + 10 * (1 - task),
-                            "keep_fraction": kept,
-                            "val_class_il_task1": final,
-                            "val_class_il_task2": final,
-                        },
+                    accuracy = final + 10 * (1 - task)
+                    told = result(
+                        task,
+                        2,
+                        val_class_il=accuracy,
+                        class_il_row=[final] * 2,
+                        keep_fraction=kept,
+                        keep_per_gate=[kept] * 4,
                     )
+                    ledger.add_result(number, 1, seed, told)
             ledger.finish(
                 number, "PRUNED" if number == 1 else "COMPLETE", "because" if number == 1 else None
             )
@@ -96,6 +95,9 @@ def test_it_compares_as_its_ledger_does(
             other.seconds
         )
         assert one.by_seed("val_class_il") == other.by_seed("val_class_il")
+        for seed, results in other.results.items():
+            known = dataclasses.replace(results[-1], keep_per_task=())
+            assert one.results[seed] == [known], "all but what MLflow does not have"
     assert (
         "54 images, standard error "
         in dict(comparison_rows(compared([read, read]))[1])["measured on"][0]

@@ -127,7 +127,7 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
         **row(trial, config),
         "by_task": by_task,
         "warnings": trial.warnings,
-        "results": {str(seed): results for seed, results in trial.results.items()},
+        "results": trial.entries(),
         "log": tail(attempt / "log.txt"),
         "traceback": tail(attempt / "traceback.txt") or None,
         "command": _command(config, trial),

@@ -1,0 +1,40 @@
+"""Report of a worker to the driver on its trial, as Ray carries it."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Self
+
+from dynamos.metrics import TaskResult
+
+REPORT = "report"  # key of the report's JSON in a step's result
+# States beside those of a trial:
+PUT_BACK = "PUT_BACK"  # the machine failed, not the trial
+OUT_OF_MEMORY = "OUT_OF_MEMORY"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Report on an attempt of a trial."""
+
+    attempt: int
+    # by seed, in the order of tasks: all so far, so that the ledger misses none after a crash
+    results: Mapping[int, Sequence[TaskResult]] = field(default_factory=dict)
+    state: str | None = None  # None while the trial continues
+    reason: str | None = None
+    node: str = ""  # id of the worker's node; "" if the driver wrote the report
+    began: bool = False  # whether its training begins; such a report is the first, without results
+
+    def encode(self) -> dict[str, Any]:
+        """Return the result of a step for Ray, which keeps copies and statistics of its numbers."""
+        return {REPORT: json.dumps(asdict(self)), "done": self.state is not None}
+
+    @classmethod
+    def decode(cls, result: Mapping[str, Any]) -> Self:
+        """Return the report in the result of a step."""
+        values = json.loads(result[REPORT])
+        results = {
+            int(seed): [TaskResult.from_dict(entry) for entry in entries]
+            for seed, entries in values["results"].items()
+        }
+        return cls(**values | {"results": results})
