@@ -92,10 +92,7 @@ class TrialRecord:
         return min((len(results) for results in self.results.values()), default=0)
 
     def after(self, metric: str, tasks: int) -> float | None:
-        """Return a metric's mean over seeds after so many tasks.
-
-        None if a seed has not reported that many, or without the metric.
-        """
+        """Return a metric's mean over seeds after so many tasks; None if one seed lacks it."""
         if (metric, tasks) not in self._means:
             values = self.by_seed(metric, tasks)
             self._means[metric, tasks] = None if not values or None in values else mean(values)
@@ -106,10 +103,7 @@ class TrialRecord:
         return {}
 
     def last(self, metric: str) -> float | None:
-        """Return a metric's mean over seeds after the last task that all have reported.
-
-        None before the first.
-        """
+        """Return the mean after the last task that all seeds have reported; None before any."""
         return self.after(metric, self.tasks_done)
 
     def final(self, metric: str) -> float:
@@ -128,17 +122,14 @@ class TrialRecord:
         return np.asarray(np.mean(rows, axis=0))
 
     def spread(self, metric: str, tasks: int | None = None) -> float | None:
-        """Return a metric's standard deviation over seeds after so many tasks.
-
-        By default after the last of all; None for fewer than two seeds.
-        """
+        """Return the standard deviation of `by_seed`; None for fewer than two seeds."""
         values = self.by_seed(metric, tasks)
         return None if len(values) < 2 or None in values else stdev(values)
 
     def by_seed(self, metric: str, tasks: int | None = None) -> list[Any]:
-        """Return a metric of each seed after so many tasks, by default the last that all reported.
+        """Return a metric of each seed after so many tasks, by default `tasks_done`.
 
-        [] if a seed has not reported that many.
+        [] before the first, and if one seed has not reported so many.
         """
         tasks = self.tasks_done if tasks is None else tasks
         if not 0 < tasks <= self.tasks_done:

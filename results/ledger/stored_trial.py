@@ -13,8 +13,8 @@ The user attributes of a trial, written before its state:
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
                         attempts
     losses              number of attempts that lost their worker or node
-    result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); in
-                        version 0.1.0 also its metrics
+    result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); up to
+                        version 0.2.0 also its metrics
     ended_at, reason    written just before the state that ends it; without it they mean nothing
 
 After that state a trial does not change; later facts are in the study's attributes.
