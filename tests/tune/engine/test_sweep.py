@@ -318,7 +318,7 @@ def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
         report["state"] == "FAIL"
         and "test images cannot be read during a sweep" in report["reason"]
     )
-    assert report["results"] == []
+    assert report["results"] == {}
 
 
 @pytest.mark.slow
