@@ -26,7 +26,7 @@ ODD = TrainConfig(**preset("seq-digits", 200)).replace(
 @pytest.mark.parametrize("train", [TrainConfig(), ODD, TrainConfig(**preset("mnist-360", 500))])
 def test_a_command_line_means_the_configuration(train: TrainConfig) -> None:
     lines = commands(train)
-    assert lines["main_policy"].startswith("python main_policy.py `csv_log` ")
+    assert lines["main_policy"].startswith("python main_policy.py --csv-log ")
     for name, line in lines.items():
         words = shlex.split(line)[1 if name == "dynamos" else 3 :]
         assert merged(use_preset=False, layers=[fields_given(train_parser().parse(words))]) == train
@@ -66,7 +66,7 @@ def test_every_form_has_the_same_configuration_and_says_where_it_is_from(tmp_pat
     )
     assert about["git_revision"] == "abc" and "warning" not in about
     assert all(
-        "`evaluate_on`=validation" in line and "`seed`=42" in line
+        "--evaluate-on=validation" in line and "--seed=42" in line
         for line in content["commands"].values()
     )
     assert content["note"].startswith(
