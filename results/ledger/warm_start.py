@@ -153,10 +153,12 @@ def _of_sampler(begins: Beginning) -> list[str]:
             f"{config.trials}. For several seeds per configuration use `seeds`."
         )
     needed = random_trials(config.sampler, config.trials)
-    if config.trials + imported <= needed:
+    most = config.trials + imported
+    if min(most, most if space.size is None else space.size) <= needed:
+        # without the budget, which may grow
         notes.append(
-            f"`sampler` {config.sampler} draws at random until {needed} trials have ended, so with "
-            f"`trials` {config.trials} it is random search."
+            f"`sampler` {config.sampler} draws at random until {needed} trials have ended; a sweep "
+            "of no more trials is random search."
         )
     at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
     if config.sampler in RANGE_SAMPLERS and at_random:

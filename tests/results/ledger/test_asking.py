@@ -293,9 +293,12 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
 
     assert notes("a", sampler="random", trials=5) == notes("b", trials=11) == []
     assert notes("c", trials=10) == [
-        "`sampler` tpe draws at random until 10 trials have ended, so with `trials` 10 "
-        "it is random search."
+        "`sampler` tpe draws at random until 10 trials have ended; a sweep of no more trials is "
+        "random search."
     ]
+    small, few = notes("h", space=SIX, sampler="tpe", trials=20)
+    assert "ends after 6 trials, not 20" in small, "so few that it never learns"
+    assert few.startswith("`sampler` tpe draws at random until 10 trials have ended; ")
     assert notes("d", sampler="grid", trials=7) == [
         "`trials` 7 covers only 6 of the grid's 9 points, spread over the whole grid. For all "
         "points: `trials` 10."
