@@ -5,6 +5,7 @@ TrainConfig as flags, the precedence of values, exit on an error.
 
 import argparse
 import difflib
+import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -161,6 +162,21 @@ def add_run_flags(parser: argparse._ActionsContainer, *, save_path: str, exp_nam
         ("--save-all", "write a model file after every task, not only after the last"),
     ):
         parser.add_argument(flag, action="store_true", default=argparse.SUPPRESS, help=text)
+
+
+def whole_number(text: str) -> int:
+    """Return the whole number in a text, for instance 8, 8.0 or 1e3."""
+    try:
+        return int(text)
+    except ValueError:
+        pass
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not value.is_integer():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number")
+    return int(value)
 
 
 def _folder_name(text: str) -> str:

@@ -5,6 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+from dynamos.arguments import whole_number
 from dynamos.config import DATASETS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
@@ -66,7 +67,13 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         help="fields that replace the preset's in every trial; `dynamos --help` lists them",
     )
     what = section("goal")
-    _add(what, "--first-k", "tasks that --protocol first-k searches on", type=int, metavar="K")
+    _add(
+        what,
+        "--first-k",
+        "tasks that --protocol first-k searches on",
+        type=whole_number,
+        metavar="K",
+    )
     what.add_argument(
         "--report-on",
         nargs="+",

@@ -2,11 +2,10 @@
 
 import argparse
 import os
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from dynamos.arguments import Parser
+from dynamos.arguments import Parser, whole_number
 from results import STORAGE
 from tune.cli.completion import add_completions
 from tune.cli.session import add_data_path, add_session_flags, amount
@@ -101,7 +100,7 @@ def _add_flags(command: Parser, name: str) -> None:
             "-f", "--follow", action="store_true", help="follow the log until the sweep ends"
         )
         command.add_argument(
-            "--trial", type=int, metavar="N", help="this trial's log and traceback"
+            "--trial", type=whole_number, metavar="N", help="this trial's log and traceback"
         )
         command.add_argument(
             "--storage",
@@ -190,14 +189,14 @@ def _add_flags(command: Parser, name: str) -> None:
     if name == "confirm":
         command.add_argument(
             "--seeds",
-            type=int,
+            type=whole_number,
             default=5,
             metavar="K",
             help="fresh seeds for each configuration (default: %(default)s)",
         )
         command.add_argument(
             "--top",
-            type=int,
+            type=whole_number,
             default=3,
             metavar="N",
             help="number of configurations to test: the "
@@ -212,7 +211,7 @@ def _add_flags(command: Parser, name: str) -> None:
     if name == "rerun":
         command.add_argument(
             "--trial",
-            type=int,
+            type=whole_number,
             action="append",
             required=True,
             metavar="N",
@@ -230,10 +229,14 @@ def _add_flags(command: Parser, name: str) -> None:
             f"for instance {JOB_SERVER}",
         )
     if name in ("stop", "show"):
-        command.add_argument("--trial", type=int, metavar="N", help="this trial only")
+        command.add_argument("--trial", type=whole_number, metavar="N", help="this trial only")
 
 
 def _extra(text: str) -> int:
-    if not re.fullmatch(r"\+?[1-9]\d*", text):
+    try:
+        more = whole_number(text)
+    except argparse.ArgumentTypeError:
+        more = 0
+    if more < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form +20")
-    return int(text)
+    return more

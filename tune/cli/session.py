@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from dynamos.arguments import whole_number
 from dynamos.errors import UserError
 from dynamos.fields import Setting, settings
 from dynamos.files import AnyPath, any_path, local_path
@@ -61,7 +62,11 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
     elif about.name == "gpus_per_trial":
         parser.add_argument(flag, default=default, action=_Share, help=text, metavar=about.metavar)
     else:
-        reader = seconds if about.unit == "s" else {int: int, float: amount, str: str}[about.kind]
+        reader = (
+            seconds
+            if about.unit == "s"
+            else {int: whole_number, float: amount, str: str}[about.kind]
+        )
         parser.add_argument(
             flag, dest=about.name, default=default, type=reader, help=text, metavar=about.metavar
         )

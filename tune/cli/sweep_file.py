@@ -95,11 +95,14 @@ def _fitting(name: str, value: Any) -> Any:
     """A field's value; UserError if its type is wrong."""
     hint = _HINTS[name]
     kinds = _SHAPES.get(name) or typing.get_args(hint) or (hint,)
-    if float in kinds and isinstance(value, str):  # YAML 1.1 takes 1e3 for a text
+    number = float if float in kinds else int if int in kinds and str not in kinds else None
+    if number and isinstance(value, str):  # YAML 1.1 takes 1e3 for a text
         try:
             value = float(value)
         except ValueError:
             pass
+    if number is int and isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not any(type(value) is kind or (kind is float and type(value) is int) for kind in kinds):
         raise UserError(f"{name} {value!r} is not {' or '.join(_WORDS[kind] for kind in kinds)}.")
     if isinstance(value, list):

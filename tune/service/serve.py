@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 
+from dynamos.arguments import whole_number
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
 from results import STORAGE
@@ -39,7 +40,11 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         f"machines can reach needs a token, in --token-file or {TOKEN} (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=int, default=8700, metavar="P", help="(default: %(default)s; 0: a free one)"
+        "--port",
+        type=whole_number,
+        default=8700,
+        metavar="P",
+        help="(default: %(default)s; 0: a free one)",
     )
     parser.add_argument(
         "--storage",

@@ -15,6 +15,7 @@ import yaml
 
 import tune.cli.main
 from dynamos.config import TrainConfig, preset
+from dynamos.errors import UserError
 from dynamos.fields import settings
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.ledger import ledger as ledgers
@@ -94,7 +95,10 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
         (["--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
         (["--trials", "0"], "--trials 0 is out of range; it must be from 1 to 100000"),
-        (["--trials", "many"], "argument --trials: invalid int value: 'many'"),
+        (["--trials", "many"], "argument --trials: 'many' is not a whole number."),
+        (["--trials", "8.5"], "argument --trials: '8.5' is not a whole number."),
+        (["--trials", "inf"], "argument --trials: 'inf' is not a whole number."),
+        (["--first-k", "1.5"], "argument --first-k: '1.5' is not a whole number."),
         (["--time-budget", "soon"], "'soon' is not a duration"),
         (["--time-budget", "0s"], "--time-budget 0s is out of range"),
         (["--max-concurrent", "0"], "--max-concurrent 0 is out of range"),
@@ -479,6 +483,7 @@ def test_flags_win_over_a_file(tmp_path: Path) -> None:
         ("samplr: gp", "sweep.yaml: unknown field 'samplr'. Did you mean 'sampler'?"),
         ("trials: many", "sweep.yaml: trials 'many' is not a whole number."),
         ("trials: true", "sweep.yaml: trials True is not a whole number."),
+        ("trials: 8.5", "sweep.yaml: trials 8.5 is not a whole number."),
         (
             "time_budget_seconds: 8h",
             "sweep.yaml: time_budget_seconds '8h' is not a number or null.",
@@ -502,6 +507,19 @@ def test_a_bad_file_of_a_sweep(
     assert message in refused(
         capsys, tmp_path / "runs", "run", "--config", str(tmp_path / "sweep.yaml")
     )
+
+
+def test_whole_numbers_may_be_written_as_floats(tmp_path: Path) -> None:
+    for content in ("trials: 8.0", "trials: 8e0", "trials: 8"):
+        trials = from_file(content, tmp_path).trials
+        assert trials == 8 and type(trials) is int, content
+    assert [meant("--trials", text).trials for text in ("8", "8.0", "8e0")] == [8] * 3
+    assert meant("--protocol", "first-k", "--first-k", "2.0").base.n_tasks == 2
+    for text in ("+2", "2", "+2.0", "2e0"):
+        assert parser_of("extend").parse(["extend", "s", "--trials", text]).trials == 2
+    for text in ("0", "+1.5", "-2", "+-2", "many"):
+        with pytest.raises(UserError, match="is not of the form"):
+            parser_of("extend").parse(["extend", "s", f"--trials={text}"])
 
 
 def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(
