@@ -320,9 +320,9 @@ class UniqueKeys:
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
             if name in lines:
-                raise DoubledKey(
-                    f"{name} is given twice, in lines {lines[name]} and {line}; remove one"
-                )
+                first = lines[name]
+                where = f"line {line}" if line == first else f"lines {first} and {line}"
+                raise DoubledKey(f"{name} is given twice, in {where}; remove one")
             lines[name] = line
         return super().construct_mapping(node, deep)  # type: ignore[misc]
 

@@ -152,7 +152,7 @@ def test_a_whole_number_may_be_written_with_a_point(text: str, number: int, tmp_
     [
         ("lr: 0.1\nnf: 8\n\nlr: 0.2\n", "lr is given twice, in lines 1 and 4"),
         ("config:\n  lr: 0.1\n  'lr': 0.2\n", "lr is given twice, in lines 2 and 3"),
-        ("config: {nf: 8, nf: 8}", "nf is given twice, in lines 1 and 1"),
+        ("config: {nf: 8, nf: 8}", "nf is given twice, in line 1"),
     ],
 )
 def test_a_field_that_stands_twice_is_refused(text: str, says: str, tmp_path: Path) -> None:

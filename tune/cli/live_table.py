@@ -13,7 +13,7 @@ from rich.text import Text
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
-from results.wording import duration, parameters
+from results.wording import count, duration, parameters
 from tune.cli.naming import with_flags
 from tune.machines import status
 
@@ -56,7 +56,9 @@ class LiveTable:
         status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # a grid may have fewer trials than asked for
-        self._say(f"sweep {self._ledger.config.name}: {self._budget} trials, {slots()} at a time")
+        self._say(
+            f"sweep {self._ledger.config.name}: {count(self._budget, 'trial')}, {slots()} at a time"
+        )
         if self._ledger.sessions == 1:
             for text in self._ledger.remarks:
                 self.say(f"note: {with_flags(text)}")

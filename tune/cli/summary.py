@@ -108,7 +108,9 @@ def show_sweep(ledger: Ledger) -> None:
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
     tables.say(
-        f"{ledger.budget} trials: " + ", ".join(f"{n} {name}" for name, n in counts.items()) + f"; "
+        f"{count(ledger.budget, 'trial')}: "
+        + ", ".join(f"{n} {name}" for name, n in counts.items())
+        + f"; "
         f"CPU time {duration(ledger.spent('cpu'))}, GPU time {duration(ledger.spent('gpu'))}"
     )
     if latest_outcome(sweep.looks) is not None:
@@ -161,7 +163,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     if over is not None and left:
         changes = "".join(f" {flag(field)} ..." for field in reached(ledger))
         print(
-            f"{over[0].upper()}{over[1:]}; {left} trials are left. "
+            f"{over[0].upper()}{over[1:]}; {count(left, 'trial')} "
+            f"{'is' if left == 1 else 'are'} left. "
             f"Continue: {_here(ledger.command('resume'))}{changes}\n"
         )
     chosen = sweep.leader
@@ -311,7 +314,7 @@ def _print_pareto(sweep: Sweep) -> None:
             parameters(trial.config),
         )
     print(
-        f"\nPareto set: {len(front)} trials"
+        f"\nPareto set: {count(len(front), 'trial')}"
         + (
             f", the first {SHOWN_PARETO} of them; all in pareto.csv"
             if len(front) > SHOWN_PARETO

@@ -26,6 +26,7 @@ from dynamos.config import TrainConfig
 from dynamos.errors import RunError, UserError
 from dynamos.files import AnyPath, write_whole
 from results.definition.sweep_config import SweepConfig
+from results.wording import count
 from tune.machines.cluster import connected, package_folders, this_machine
 from tune.machines.images import RawImages, shipped_images
 from tune.machines.places import Node, Places, refuse_unless_fit
@@ -309,7 +310,7 @@ def _gpus() -> str:
 def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
     """Table of the nodes' reports; only versions unlike the driver's, to fit a narrow screen."""
     table = Table(
-        title=f"{len(reports)} nodes, {places.count()} trials at a time "
+        title=f"{count(len(reports), 'node')}, {count(places.count(), 'trial')} at a time "
         f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)"
     )
     for column in (

@@ -19,11 +19,10 @@ from dynamos.streams import white
 IMAGES_AT_A_TIME = 250
 
 
-class GatedNetwork(PythonModel):
-    """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
+class _Network:
+    """The methods of GatedNetwork.
 
-    Floats lie in [0, 1]; uint8 pixels are as in the data set, up to `white`. Grey images may
-    have one channel.
+    MLflow looks for type hints only in a PythonModel itself, and warns without them.
     """
 
     def load_context(self, context: PythonModelContext) -> None:
@@ -73,6 +72,14 @@ class GatedNetwork(PythonModel):
             f"{why}; this model takes images (N, 3, H, W) or (3, H, W): floats from 0 to 1, or "
             f"uint8 from 0 to {self.white} as in its data set."
         )
+
+
+class GatedNetwork(_Network, PythonModel):
+    """images (N, 3, H, W) or one (3, H, W) -> {"class": (N,), "logits": (N, K)}.
+
+    Floats lie in [0, 1]; uint8 pixels are as in the data set, up to `white`. Grey images may
+    have one channel.
+    """
 
 
 set_model(GatedNetwork())

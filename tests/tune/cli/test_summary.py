@@ -303,6 +303,13 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
     assert [row[7:] for row in rows] == [[], [], [REASON], ["halving: too low"]]
 
 
+def test_one_trial_is_not_called_trials(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with driven(Ledger.create(tmp_path, small(name="one", trials=1), {})) as one:
+        enter(one, 70.0)
+    assert main(["show", "one", "--storage", str(tmp_path)]) == 0
+    assert "\n1 trial: 1 complete; " in capsys.readouterr().out
+
+
 def test_show_lists_so_many_trials_and_says_how_many_more(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -590,7 +597,7 @@ def test_the_end_shows_the_pareto_set_and_how_to_go_on(
     found, said = said_at_the_end(Ledger.open(storage, "half"), "the time budget is spent", capsys)
     assert (
         found
-        and "The time budget is spent; 1 trials are left." in said
+        and "The time budget is spent; 1 trial is left." in said
         and "resume half --storage" in said
     )
     assert "with compute<=0.5, which is the preset:" in said

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -348,6 +349,13 @@ def test_a_version_whose_files_are_gone_is_registered_anew(
         assert "version 2 at" in capsys.readouterr().out
     assert int(client.get_model_version_by_alias("m", "a").version) == 2
     assert list_artifacts(client.get_model_version("m", "2").source, tracking_uri=uri)
+
+
+def test_a_network_is_saved_and_loaded_without_advice(tmp_path: Path) -> None:
+    train = TrainConfig(nf=4, hidden_dim_ratio=4, dataset="seq-digits")
+    with warnings.catch_warnings(record=True) as said:
+        mlflow.pyfunc.load_model(str(_saved(train, build_network(train, 10).eval(), tmp_path)))
+    assert [str(one.message) for one in said if "type hints" in str(one.message)] == []
 
 
 @pytest.fixture(scope="module")

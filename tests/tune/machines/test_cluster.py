@@ -130,7 +130,7 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(
             made.environment,
         ) as packed:
             ended = packed.end()
-        assert ended.status == 0 and "1 nodes, " in ended.err, ended
+        assert ended.status == 0 and "1 node, " in ended.err, ended
         [each] = re.findall(r"GPU A: (\d) trials on each; .*: 1: [\d.]+, 2: [\d.]+", ended.err)
         trials = Watched(made.folder / "runs", "packed").trials()
     assert [t.state for t in trials] == ["COMPLETE"] * 5

@@ -364,7 +364,7 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(
     base = found["config"]["base"]
     assert base["nf"] == 4 and found["suggestions"][0]["config"]["lr"] == base["lr"]
     [note] = found["notes"]
-    assert note.startswith("--sampler tpe draws at random")
+    assert note.startswith("`sampler` tpe draws at random")
     assert list(tmp_path.iterdir()) == [] and service.drivers.started == []
 
 
