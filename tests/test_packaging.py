@@ -17,10 +17,10 @@ ROOT = Path(__file__).parents[1]
 FILE_OF_A_WORKER = """
 import importlib, ray
 from tune.machines.cluster import connected
-from tune.machines.places import Node
+from tune.machines.slots import Node
 file = ray.remote(lambda name: importlib.import_module(name).__file__)
 with connected(None, Node("", "here", 1, 0)):
-    print(ray.get(file.remote("tune.machines.places")))
+    print(ray.get(file.remote("tune.machines.slots")))
 """
 
 

@@ -10,20 +10,20 @@ from ray.tune.schedulers import FIFOScheduler
 
 from tune.engine.report import Report
 from tune.engine.searcher import LedgerSearcher
-from tune.machines.places import Places
 from tune.machines.ray_names import keep_workers
+from tune.machines.slots import Slots
 
 
 class LedgerScheduler(FIFOScheduler):
     """Enters a trial's results, then decides whether to prune it: in that order."""
 
-    def __init__(self, searcher: LedgerSearcher, places: Places) -> None:
+    def __init__(self, searcher: LedgerSearcher, slots: Slots) -> None:
         """A scheduler for one driver session."""
         super().__init__()  # type: ignore[no-untyped-call]
-        self._searcher, self._places = searcher, places
+        self._searcher, self._slots = searcher, slots
         # number of idle workers that Ray keeps, by the resources of a trial
         self._kept: Counter[Any] = Counter()
-        self._packings = places.packings
+        self._packings = slots.packings
 
     def __reduce__(self) -> Any:
         return FIFOScheduler, ()  # for the pickled Tuner that is never restored
@@ -49,8 +49,8 @@ class LedgerScheduler(FIFOScheduler):
         worker and discard that one: trials shorter than a worker's start would never get more than
         one.
         """
-        if self._packings != self._places.packings:
-            self._packings = self._places.packings
+        if self._packings != self._slots.packings:
+            self._packings = self._slots.packings
             # idle, they would hold the resources of the trials to come
             for held, kept in self._kept.items():
                 keep_workers(tune_controller, held, -kept)

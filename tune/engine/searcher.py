@@ -20,7 +20,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.engine.limits import on_target, spent
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
-from tune.machines.places import Place, Places
+from tune.machines.slots import Slot, Slots
 
 Listener = Callable[[TrialRecord], None]
 LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is not chance
@@ -36,23 +36,23 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session, or None.
     """
 
-    def __init__(self, ledger: Ledger, places: Places, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, slots: Slots, listener: Listener) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
-            places: where trials may run.
+            slots: where trials may run.
             listener: called with a trial's record after every change.
         """
         super().__init__()
         config = ledger.config
         self._ledger, self._config, self._tell = ledger, config, listener
-        self._places = places
+        self._slots = slots
         objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
-        # By Ray's trial id, the record at the trial's start, and its place.
-        self._running: dict[str, tuple[TrialRecord, Place]] = {}
+        # By Ray's trial id, the record at the trial's start, and its slot.
+        self._running: dict[str, tuple[TrialRecord, Slot]] = {}
         # numbers of the trials that got more room after memory ran out
         self._retried: set[int] = set()
         self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
@@ -96,11 +96,11 @@ class LedgerSearcher(Searcher):
         FINISHED when no trial is left to start.
         """
         while not self.poll():
-            place = self._places.free(place for _, place in self._running.values())
-            if place is None:
+            slot = self._slots.free(slot for _, slot in self._running.values())
+            if slot is None:
                 return None
             with self._guarded():
-                record = self._ask(place)
+                record = self._ask(slot)
                 if record is None:
                     # Running trials may come back, if they lose worker or node. Or a batch waits
                     # for its end.
@@ -116,18 +116,18 @@ class LedgerSearcher(Searcher):
                 if reason is not None:
                     self._end(record.number, Report(record.attempt, {}, "PRUNED", reason))
                     continue
-                self._running[trial_id] = record, place
+                self._running[trial_id] = record, slot
                 self._tell(record)
-                return self._suggestion(record, place)
+                return self._suggestion(record, slot)
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: Report) -> bool:
         """Enters the start of a trial's training, or its results; returns True to prune it."""
         with self._guarded():
-            record, place = self._running[trial_id]
+            record, slot = self._running[trial_id]
             number = record.number
             # where Ray has put it
-            self._running[trial_id] = record, dataclasses.replace(place, node=report.node)
+            self._running[trial_id] = record, dataclasses.replace(slot, node=report.node)
             if report.began:
                 self._begin(number, report.attempt)
                 return False
@@ -152,13 +152,13 @@ class LedgerSearcher(Searcher):
     ) -> None:
         """Ends the trial in the ledger, or interrupts it if it lost its worker or node."""
         with self._guarded():
-            started, place = self._running.pop(trial_id)
+            started, slot = self._running.pop(trial_id)
             report = (
                 Report.decode(result) if result and REPORT in result else Report(started.attempt)
             )
             if error:
                 self._lost_in_a_row += 1
-                if self._lost_in_a_row >= 2 * self._places.count() + LOST_IN_A_ROW:
+                if self._lost_in_a_row >= 2 * self._slots.count() + LOST_IN_A_ROW:
                     self.failure = self.failure or RunError(
                         f"{self._lost_in_a_row} workers were lost in a row without any result; see "
                         f"{self._ledger.folder / 'sweep.log'}"
@@ -175,10 +175,7 @@ class LedgerSearcher(Searcher):
                 pruned = self._pruned.pop(trial_id)
                 report = dataclasses.replace(report, state="PRUNED", reason=pruned)
             elif report.state == OUT_OF_MEMORY:
-                if (
-                    self._places.thin_out(place, report.node)
-                    and started.number not in self._retried
-                ):
+                if self._slots.thin_out(slot, report.node) and started.number not in self._retried:
                     self._retried.add(started.number)
                     self._add(started.number, report)
                     self._put_back(started.number)
@@ -194,7 +191,7 @@ class LedgerSearcher(Searcher):
 
     def stranded(self, trial_id: str) -> bool:
         """True if a trial that has not started waits for a node that has left."""
-        return trial_id in self._running and self._places.gone(self._running[trial_id][1])
+        return trial_id in self._running and self._slots.gone(self._running[trial_id][1])
 
     def interrupt(self) -> None:
         """Interrupts running trials, so that a later driver resumes them."""
@@ -234,15 +231,15 @@ class LedgerSearcher(Searcher):
         self._batch_left += self._config.deterministic_order
         self._tell(self._ledger.trial(number))
 
-    def _ask(self, place: Place) -> TrialRecord | None:
+    def _ask(self, slot: Slot) -> TrialRecord | None:
         """The ledger's next trial.
 
         None if none is left or, in deterministic order, until the batch is over.
         """
         if not self._config.deterministic_order:
-            return self._ledger.ask(place.gpus) if self._ledger.remaining() > 0 else None
+            return self._ledger.ask(slot.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
-            batch = self._ledger.batch_size(self._places.count())
+            batch = self._ledger.batch_size(self._slots.count())
             trials = Sweep.of(self._ledger).own
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
             # A batch that was cut short is made up first: its interrupted trials come before
@@ -251,7 +248,7 @@ class LedgerSearcher(Searcher):
         if not self._batch_left:
             return None
         self._batch_left -= 1
-        return self._ledger.ask(place.gpus)
+        return self._ledger.ask(slot.gpus)
 
     def _end(self, number: int, report: Report) -> None:
         """Ends a trial.
@@ -288,13 +285,13 @@ class LedgerSearcher(Searcher):
             for result in results:
                 self._ledger.add_result(number, report.attempt, seed, result)
 
-    def _suggestion(self, record: TrialRecord, place: Place) -> dict[str, Any]:
+    def _suggestion(self, record: TrialRecord, slot: Slot) -> dict[str, Any]:
         return {
             "number": record.number,
             "attempt": record.attempt,
             "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
             "changes": json.dumps(record.config),
-            "place": json.dumps(dataclasses.asdict(place)),
+            "slot": json.dumps(dataclasses.asdict(slot)),
         }
 
     @contextmanager

@@ -29,8 +29,8 @@ from tune.engine.trainable import SweepTrial
 from tune.machines.cluster import connected, this_machine
 from tune.machines.images import RawImages, shipped_images
 from tune.machines.packing import best_packing, measure
-from tune.machines.places import Node, Places, refuse_unless_fit
 from tune.machines.probe import apart, data_record, moved_images
+from tune.machines.slots import Node, Slots, refuse_unless_fit
 from tune.tracking.live_mirror import LiveMirror
 from tune.tracking.store import mlflow_uri
 
@@ -120,8 +120,8 @@ def run_sweep(
             "TUNE_GLOBAL_CHECKPOINT_S": "inf",
             # A stopped trial has saved its whole tasks, and trains the interrupted one again.
             "TUNE_FORCE_TRIAL_CLEANUP_S": "1",
-            # All places may get their workers at once; the searcher suggests no more trials than
-            # places.
+            # All slots may get their workers at once; the searcher suggests no more trials than
+            # slots.
             "TUNE_MAX_PENDING_TRIALS_PG": "1000000",
         }
     )
@@ -143,19 +143,19 @@ def run_sweep(
         ledger.begin()
         # this machine's trials read them themselves
         images = None if address is None else shipped_images(config.base)
-        places = Places(config, nodes)
+        slots = Slots(config, nodes)
         if config.pack_gpus and ledger.left + more + len(again) > 0:
-            _pack(config, places, nodes(), images, listener, interrupted)
+            _pack(config, slots, nodes(), images, listener, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
         ledger.rerun(again)
-        listener.begin(places.count)
-        searcher = LedgerSearcher(ledger, places, listener)
+        listener.begin(slots.count)
+        searcher = LedgerSearcher(ledger, slots, listener)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:
                 _tuner(
                     config,
                     searcher,
-                    LedgerScheduler(searcher, places),
+                    LedgerScheduler(searcher, slots),
                     interrupted,
                     rays,
                     images,
@@ -183,7 +183,7 @@ def run_sweep(
 
 def _pack(
     config: SweepConfig,
-    places: Places,
+    slots: Slots,
     nodes: Sequence[Node],
     images: dict[str, RawImages] | None,
     listener: Listener,
@@ -191,10 +191,10 @@ def _pack(
 ) -> None:
     """Measures and reports the number of trials that each kind of GPU takes."""
     listener.note("measuring how many trials per GPU are fastest")
-    of_kind = {node.kind or "": node for node in nodes if node.gpus and places.on(node)}
+    of_kind = {node.kind or "": node for node in nodes if node.gpus and slots.on(node)}
     for kind, node in sorted(of_kind.items()):
         found = measure(config, node, images, interrupted.is_set)
-        places.pack(kind or None, best_packing(found))
+        slots.pack(kind or None, best_packing(found))
         rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
         listener.say(
             f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; total "

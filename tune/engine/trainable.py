@@ -48,7 +48,7 @@ class SweepTrial(ray.tune.Trainable):
 
     It continues from the newest checkpoints in its folders. The searcher gives its configuration:
     {"number", "attempt", "folders": JSON of its attempts' folders, the newest first, "changes":
-    JSON of the fields that differ from the base, "place": JSON of the Place that it holds}. Ray
+    JSON of the fields that differ from the base, "slot": JSON of the Slot that it holds}. Ray
     keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more. Errors
     of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
     """
@@ -69,11 +69,11 @@ class SweepTrial(ray.tune.Trainable):
     @classmethod
     def default_resource_request(cls, config: dict[str, Any]) -> ray.tune.PlacementGroupFactory:
         """The resources that Ray reserves for a trial, and their node if it is fixed."""
-        place = json.loads(config["place"])
-        holds = [{"CPU": place["cpus"], "GPU": place["gpus"]}]
-        if place["node"] is None:
+        slot = json.loads(config["slot"])
+        holds = [{"CPU": slot["cpus"], "GPU": slot["gpus"]}]
+        if slot["node"] is None:
             return ray.tune.PlacementGroupFactory(holds)
-        on = [{"ray.io/node-id": place["node"]}]
+        on = [{"ray.io/node-id": slot["node"]}]
         return ray.tune.PlacementGroupFactory(holds, bundle_label_selector=on)
 
     def setup(  # type: ignore[override]

@@ -17,8 +17,8 @@ import ray
 from dynamos.errors import RunError, UserError
 from results.definition.sweep_config import SweepConfig
 from tune.machines import ray_names
-from tune.machines.places import Node
 from tune.machines.probe import apart, gpu_count
+from tune.machines.slots import Node
 
 PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # our packages that workers import
 CONNECT_SECONDS = 10.0

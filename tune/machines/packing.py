@@ -16,7 +16,7 @@ from dynamos.config import TrainConfig
 from dynamos.errors import RunError
 from results.definition.sweep_config import SweepConfig
 from tune.machines.images import RawImages, received
-from tune.machines.places import Node
+from tune.machines.slots import Node
 
 if TYPE_CHECKING:
     from dynamos.trainer import Trainer

@@ -29,7 +29,7 @@ from results.definition.sweep_config import SweepConfig
 from results.wording import count
 from tune.machines.cluster import connected, package_folders, this_machine
 from tune.machines.images import RawImages, shipped_images
-from tune.machines.places import Node, Places, refuse_unless_fit
+from tune.machines.slots import Node, Slots, refuse_unless_fit
 from tune.tracking.store import error_line, reachable
 
 # versions in which every node must equal the driver
@@ -84,7 +84,7 @@ def preflight(
         images = shipped_images(base)
         reports, silent = _reports(images, storage, nodes)
         ours = {**versions(), "data": "embedded" if images is None else digest(images)}
-        console.print(_table(reports, Places(config, list_nodes), ours))
+        console.print(_table(reports, Slots(config, list_nodes), ours))
         console.print(
             "here: " + ", ".join(f"{name} {ours[name]}" for name in SAME),
             soft_wrap=True,
@@ -307,10 +307,10 @@ def _gpus() -> str:
     return "; ".join(dict.fromkeys(said.stdout.strip().splitlines()))
 
 
-def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]) -> Table:
+def _table(reports: Sequence[NodeReport], slots: Slots, own: Mapping[str, str]) -> Table:
     """Table of the nodes' reports; only versions unlike the driver's, to fit a narrow screen."""
     table = Table(
-        title=f"{count(len(reports), 'node')}, {count(places.count(), 'trial')} at a time "
+        title=f"{count(len(reports), 'node')}, {count(slots.count(), 'trial')} at a time "
         f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)"
     )
     for column in (
@@ -336,7 +336,7 @@ def _table(reports: Sequence[NodeReport], places: Places, own: Mapping[str, str]
             node.host,
             f"{node.cpus:g}",
             f"{node.gpus:g} {report.gpus or node.kind or ''}".strip(),
-            str(places.on(node)),
+            str(slots.on(node)),
             ", ".join(other) or "as here",
             f"{report.clock:+.1f} s",
             f"{report.free_bytes / 1e9:.0f} GB",

@@ -28,7 +28,7 @@ from tests.helpers.ledgers import config, driven, result
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
 from tune.engine.scheduler import LedgerScheduler
 from tune.engine.searcher import LedgerSearcher
-from tune.machines.places import Node, Places
+from tune.machines.slots import Node, Slots
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
         yield made
 
 
-def room(ledger: Ledger, slots: int = 2) -> Places:
-    return Places(ledger.config, lambda: [Node("n", "host", slots, slots)])
+def room(ledger: Ledger, slots: int = 2) -> Slots:
+    return Slots(ledger.config, lambda: [Node("n", "host", slots, slots)])
 
 
 def searcher(ledger: Ledger, slots: int = 2) -> LedgerSearcher:
@@ -94,7 +94,7 @@ def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
         "attempt": 1,
         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
         "changes": json.dumps(ledger.trial(0).config),
-        "place": '{"cpus": 1.0, "gpus": 0.0, "node": null}',
+        "slot": '{"cpus": 1.0, "gpus": 0.0, "node": null}',
     }
     assert changes(suggested)["lr"] == ledger.config.base.lr
 
@@ -187,14 +187,14 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
     s = searcher(ledger)
     for trial, share in (("a", 0.5), ("b", 1.0)):
         suggested = s.suggest(trial)
-        assert (suggested["number"], json.loads(suggested["place"])["gpus"]) == (0, share)
+        assert (suggested["number"], json.loads(suggested["slot"])["gpus"]) == (0, share)
         lacking = said(
             90, attempt=suggested["attempt"], state=OUT_OF_MEMORY, reason="out of memory: much"
         )
         s.on_trial_complete(trial, lacking.encode())
     record = ledger.trial(0)
     assert (record.state, record.reason, record.losses) == ("FAIL", "out of memory: much", 0)
-    assert json.loads(s.suggest("c")["place"])["gpus"] == 1.0, "the node stays as it is packed now"
+    assert json.loads(s.suggest("c")["slot"])["gpus"] == 1.0, "the node stays as it is packed now"
 
 
 def test_out_of_time_nothing_starts_and_what_runs_is_put_back(

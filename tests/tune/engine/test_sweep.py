@@ -25,7 +25,7 @@ from tests.helpers.ledgers import config
 from tests.helpers.processes import Driver, Session
 from tests.helpers.sweeps import SMALL, command, run, runs_of
 from tune.engine.sweep import run_sweep
-from tune.machines.places import Node
+from tune.machines.slots import Node
 from tune.tracking.mirror import Mirror
 
 

@@ -164,7 +164,7 @@ def test_a_cluster_is_asked_whether_it_wants_a_token(lets_in: str) -> None:
 @pytest.mark.slow
 def test_a_ray_of_this_machine_s_own_listens_on_loopback_only(tmp_path: Path) -> None:
     code = (
-        "import sys; from tune.machines.cluster import connected; from tune.machines.places import "
+        "import sys; from tune.machines.cluster import connected; from tune.machines.slots import "
         "Node\nwith connected(None, Node('', 'here', 1, 0)) as nodes:\n    print([node.cpus for "
         "node in nodes()], flush=True)\n    sys.stdin.read()"
     )
@@ -188,7 +188,7 @@ def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(
     tmp_path: Path,
 ) -> None:
     code = (
-        "import sys; from tune.machines.cluster import connected; from tune.machines.places import "
+        "import sys; from tune.machines.cluster import connected; from tune.machines.slots import "
         "Node\nfrom dynamos.arguments import exit_status\ndef work():\n    with connected(None, "
         "Node('', 'here', 1, 0)): return 0\nsys.exit(exit_status('it', work))"
     )

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from tests.helpers.ledgers import config
-from tune.machines.places import Node
 from tune.machines.preflight import (
     NodeReport,
     code_version,
@@ -16,6 +15,7 @@ from tune.machines.preflight import (
     problems_of,
     versions,
 )
+from tune.machines.slots import Node
 
 OWN = {
     "python": "3.11.7",

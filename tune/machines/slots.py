@@ -21,7 +21,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """Resources that a trial holds, and its node."""
 
     cpus: float
@@ -29,7 +29,7 @@ class Place:
     node: str | None  # id of the only node that it may run on; None: any
 
 
-class Places:
+class Slots:
     """The slots of a session, as nodes come and go.
 
     While all nodes are packed alike, Ray chooses a trial's node. Once they are not, each trial is
@@ -55,23 +55,23 @@ class Places:
         """Number of trials that a node holds at a time."""
         return fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node))
 
-    def free(self, taken: Iterable[Place]) -> Place | None:
+    def free(self, taken: Iterable[Slot]) -> Slot | None:
         """A free slot; None if all are taken."""
-        places, nodes = list(taken), self._nodes()
-        if len(places) >= self._count(nodes):
+        slots, nodes = list(taken), self._nodes()
+        if len(slots) >= self._count(nodes):
             return None
         cpus = self._config.cpus_per_trial
         packings = {self.gpus(node) for node in nodes if self.on(node)}
         if len(packings) == 1:
-            return Place(cpus, packings.pop(), None)
-        there = Counter(place.node for place in places)
+            return Slot(cpus, packings.pop(), None)
+        there = Counter(slot.node for slot in slots)
         left = {node: self.on(node) - there[node.id] for node in nodes}
         node = max(left, key=lambda one: left[one])
-        return Place(cpus, self.gpus(node), node.id) if left[node] > 0 else None
+        return Slot(cpus, self.gpus(node), node.id) if left[node] > 0 else None
 
-    def gone(self, place: Place) -> bool:
+    def gone(self, slot: Slot) -> bool:
         """True if the node of a slot has left, so that no trial can start on it."""
-        return place.node is not None and place.node not in {node.id for node in self._nodes()}
+        return slot.node is not None and slot.node not in {node.id for node in self._nodes()}
 
     def gpus(self, node: Node) -> float:
         """Number of GPUs of a trial on a node."""
@@ -82,18 +82,18 @@ class Places:
         self._of_kind[kind] = 1 / trials
         self.packings += 1
 
-    def thin_out(self, place: Place, node: str) -> bool:
-        """Halves the trials on each GPU of a node after one at `place` ran out of memory.
+    def thin_out(self, slot: Slot, node: str) -> bool:
+        """Halves the trials on each GPU of a node after one at `slot` ran out of memory.
 
         False if it was alone.
 
         A second such trial of the same packing changes nothing more.
         """
-        if not 0 < place.gpus < 1:
+        if not 0 < slot.gpus < 1:
             return False
-        now = next((self.gpus(n) for n in self._nodes() if n.id == node), place.gpus)
-        if now <= place.gpus:
-            self._of_node[node] = min(2 * place.gpus, 1.0)
+        now = next((self.gpus(n) for n in self._nodes() if n.id == node), slot.gpus)
+        if now <= slot.gpus:
+            self._of_node[node] = min(2 * slot.gpus, 1.0)
             self.packings += 1
         return True
 

@@ -6,11 +6,11 @@ import pytest
 
 from dynamos.errors import UserError
 from tests.helpers.ledgers import config
-from tune.machines.places import Node, Place, Places, refuse_unless_fit
+from tune.machines.slots import Node, Slot, Slots, refuse_unless_fit
 
 
-def places(nodes: list[Node], **changes: Any) -> Places:
-    return Places(config(**changes), lambda: nodes)
+def slots(nodes: list[Node], **changes: Any) -> Slots:
+    return Slots(config(**changes), lambda: nodes)
 
 
 @pytest.mark.parametrize(
@@ -30,74 +30,74 @@ def places(nodes: list[Node], **changes: Any) -> Places:
 def test_what_a_node_holds(
     changes: dict[str, Any], cpus: float, gpus: float, expected: int
 ) -> None:
-    assert places([Node("a", "host", cpus, gpus)], **changes).count() == expected
+    assert slots([Node("a", "host", cpus, gpus)], **changes).count() == expected
 
 
 def test_what_is_left_of_two_nodes_holds_no_trial() -> None:
-    assert places([Node("a", "one", 3, 0), Node("b", "two", 3, 0)], cpus_per_trial=2.0).count() == 2
+    assert slots([Node("a", "one", 3, 0), Node("b", "two", 3, 0)], cpus_per_trial=2.0).count() == 2
 
 
 def test_nodes_come_and_go() -> None:
     nodes = [Node("a", "one", 2, 0)]
-    there = places(nodes)
-    taken = [Place(1, 0, None)] * 2
-    assert there.free(taken[:1]) == Place(1, 0, None) and there.free(taken) is None
+    there = slots(nodes)
+    taken = [Slot(1, 0, None)] * 2
+    assert there.free(taken[:1]) == Slot(1, 0, None) and there.free(taken) is None
     nodes.append(Node("b", "two", 1, 0))
-    assert there.free(taken) == Place(1, 0, None) and there.count() == 3
+    assert there.free(taken) == Slot(1, 0, None) and there.count() == 3
     nodes.clear()
     assert there.free([]) is None and there.count() == 0
 
 
 def test_memory_that_ran_out_halves_the_packing_of_that_node_once() -> None:
     nodes = [Node("a", "one", 16, 1), Node("b", "two", 16, 1)]
-    there = places(nodes, gpus_per_trial=0.25)
+    there = slots(nodes, gpus_per_trial=0.25)
     first = there.free([])
-    assert first == Place(1, 0.25, None) and there.count() == 8
+    assert first == Slot(1, 0.25, None) and there.count() == 8
     # Two trials of the same packing run out of memory: the second says nothing new.
     assert there.thin_out(first, "b") and there.thin_out(first, "b")
     assert there.count() == 6
-    taken: list[Place] = []
-    while (place := there.free(taken)) is not None:
-        taken.append(place)
+    taken: list[Slot] = []
+    while (slot := there.free(taken)) is not None:
+        taken.append(slot)
     assert sorted((p.node, p.gpus) for p in taken) == [("a", 0.25)] * 4 + [("b", 0.5)] * 2
-    assert there.thin_out(Place(1, 0.5, "b"), "b") and there.count() == 5
-    assert not there.thin_out(Place(1, 1.0, "b"), "b"), (
+    assert there.thin_out(Slot(1, 0.5, "b"), "b") and there.count() == 5
+    assert not there.thin_out(Slot(1, 1.0, "b"), "b"), (
         "a trial alone on its GPU gets no more by fewer neighbours"
     )
 
 
 def test_a_head_without_gpus_changes_nothing() -> None:
-    there = places([Node("head", "zero", 8, 0), Node("a", "one", 8, 1, "H200")], gpus_per_trial=1.0)
+    there = slots([Node("head", "zero", 8, 0), Node("a", "one", 8, 1, "H200")], gpus_per_trial=1.0)
     there.pack("H200", 8)
-    assert there.count() == 8 and there.free([]) == Place(1, 0.125, None)
-    alone = places([Node("head", "zero", 8, 0), Node("a", "one", 8, 1)], gpus_per_trial=0.125)
-    assert alone.thin_out(Place(1, 0.125, None), "a") and alone.free([]) == Place(1, 0.25, None)
+    assert there.count() == 8 and there.free([]) == Slot(1, 0.125, None)
+    alone = slots([Node("head", "zero", 8, 0), Node("a", "one", 8, 1)], gpus_per_trial=0.125)
+    assert alone.thin_out(Slot(1, 0.125, None), "a") and alone.free([]) == Slot(1, 0.25, None)
 
 
 def test_where_nodes_differ_a_trial_counts_where_it_was_seen() -> None:
-    there = places([Node("a", "one", 8, 1), Node("b", "two", 8, 1)], gpus_per_trial=0.125)
-    assert there.thin_out(Place(1, 0.125, None), "a") and there.count() == 12
-    seen = [Place(1, 0.125, "a")] * 3 + [Place(1, 0.125, "b")] * 8
+    there = slots([Node("a", "one", 8, 1), Node("b", "two", 8, 1)], gpus_per_trial=0.125)
+    assert there.thin_out(Slot(1, 0.125, None), "a") and there.count() == 12
+    seen = [Slot(1, 0.125, "a")] * 3 + [Slot(1, 0.125, "b")] * 8
     assert (
-        there.free(seen) == Place(1, 0.25, "a") and there.free([*seen, Place(1, 0.25, "a")]) is None
+        there.free(seen) == Slot(1, 0.25, "a") and there.free([*seen, Slot(1, 0.25, "a")]) is None
     )
 
 
 def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -> None:
     nodes = [Node("a", "one", 8, 2, "H200"), Node("b", "two", 8, 1, "T4")]
-    there = places(nodes, gpus_per_trial=1.0)
+    there = slots(nodes, gpus_per_trial=1.0)
     there.pack("H200", 4)
     assert there.count() == 9
-    taken: list[Place] = []
-    while (place := there.free(taken)) is not None:
-        taken.append(place)
+    taken: list[Slot] = []
+    while (slot := there.free(taken)) is not None:
+        taken.append(slot)
     assert sorted((p.node, p.gpus) for p in taken) == [("a", 0.25)] * 8 + [("b", 1.0)]
     nodes.append(Node("c", "three", 8, 1, "H200"))
-    assert there.count() == 13 and there.free(taken) == Place(1, 0.25, "c")
+    assert there.count() == 13 and there.free(taken) == Slot(1, 0.25, "c")
     bound = taken[0]
     assert not there.gone(bound)
     nodes[:] = [node for node in nodes if node.id != bound.node]
-    assert there.gone(bound) and not there.gone(Place(1, 0.5, None))
+    assert there.gone(bound) and not there.gone(Slot(1, 0.5, None))
 
 
 def test_a_trial_that_fits_nowhere_is_refused() -> None:
