@@ -76,147 +76,24 @@ def parser_of(asked: str | None, file: Mapping[str, Any] | None = None) -> Parse
     return parser
 
 
+def _extra(text: str) -> int:
+    try:
+        more = whole_number(text)
+    except argparse.ArgumentTypeError:
+        more = 0
+    if more < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form +20")
+    return more
+
+
 def _add_flags(command: Parser, name: str) -> None:
-    if name in ("run", "submit"):
-        from tune.cli.flags import add_run_flags
-
-        command.description = (
-            "Start a sweep. Trial 0 is always the stream's preset with the changes of --set, so "
-            "the best trial is at least as good."
-        )
-        add_run_flags(command)
-        if name == "submit":
-            command.description = (
-                "Start a sweep on a cluster: its driver runs there, through Ray Jobs. It has the "
-                "flags of `run`; --address is the job server, --storage a path on the cluster."
-            )
-            command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
+    """Adds a command's flags in the order of `--help`."""
+    if name in _WHOLE:
+        _WHOLE[name](command)
         return
-    if name == "logs":
-        command.add_argument(
-            "name", metavar="NAME", help="the sweep's name or, with --address, the job's id"
-        )
-        command.add_argument(
-            "-f", "--follow", action="store_true", help="follow the log until the sweep ends"
-        )
-        command.add_argument(
-            "--trial", type=whole_number, metavar="N", help="this trial's log and traceback"
-        )
-        command.add_argument(
-            "--storage",
-            metavar="DIR",
-            default=STORAGE,
-            help="folder that holds the sweeps, or its URL (default: %(default)s)",
-        )
-        command.add_argument(
-            "--address",
-            metavar="URL",
-            help="the job server that runs its driver, for instance "
-            f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS if the storage has no such sweep)",
-        )
-        return
-    if name == "serve":
-        from tune.service.serve import add_serve_flags
-
-        add_serve_flags(command)
-        return
-    if name == "compare":
-        command.add_argument(
-            "names", nargs="+", metavar="NAME", help="the sweeps' names, two or more"
-        )
-        command.add_argument(
-            "--tracking-uri",
-            metavar="URI",
-            help="MLflow server or store, searched for sweeps that are "
-            "not in the storage folder; the newest sweep of a name is used",
-        )
-        command.add_argument(
-            "--page",
-            metavar="FILE",
-            help="the page to write (default: compare-NAMES.html in the storage folder)",
-        )
-    elif name == "delete":
-        command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names")
-        command.add_argument("--yes", action="store_true", help="do not ask first")
-    elif name != "list":
-        command.add_argument("name", metavar="NAME", help="the sweep's name")
-        if name == "note":
-            command.add_argument(
-                "text", nargs="?", metavar="TEXT", help='the note, "" for none (default: show it)'
-            )
-        elif name == "tag":
-            command.add_argument(
-                "tags",
-                nargs="*",
-                metavar="NAME=VALUE",
-                help="tags to set, NAME= to remove one (default: show them)",
-            )
-    command.add_argument(
-        "--storage",
-        metavar="DIR",
-        default=STORAGE,
-        help="folder that holds the sweeps, or its URL (default: %(default)s)",
-    )
-    if name == "extend":
-        command.add_argument(
-            "--trials", type=_extra, required=True, metavar="+N", help="trials to add"
-        )
-    if name == "sync":
-        command.add_argument(
-            "--tracking-uri", metavar="URI", help="MLflow server or database to use from now on"
-        )
-    if name in ("confirm", "export"):
-        from results.choice import RULES
-
-        rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
-        command.add_argument(
-            "--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)"
-        )
-        command.add_argument(
-            "--max-compute",
-            type=amount,
-            metavar="C",
-            help="choose among trials whose compute is at most this fraction of the dense "
-            "network's",
-        )
-    if name == "export":
-        command.add_argument(
-            "--register",
-            metavar="MODEL@ALIAS",
-            help="register the network that a confirmation trained, in "
-            "MLflow's model registry under this alias",
-        )
-    if name == "confirm":
-        command.add_argument(
-            "--seeds",
-            type=whole_number,
-            default=5,
-            metavar="K",
-            help="fresh seeds for each configuration (default: %(default)s)",
-        )
-        command.add_argument(
-            "--top",
-            type=whole_number,
-            default=3,
-            metavar="N",
-            help="number of configurations to test: the "
-            "chosen one and the next in rank (default: %(default)s)",
-        )
-        command.add_argument(
-            "--baseline",
-            metavar="preset|FILE",
-            help="baseline: preset, for the preset of stream and "
-            "buffer, or a configuration in a YAML file (default: the sweep's trial 0)",
-        )
-    if name == "rerun":
-        command.add_argument(
-            "--trial",
-            type=whole_number,
-            action="append",
-            required=True,
-            metavar="N",
-            help="the trial to run again; repeatable",
-        )
+    _BEFORE_STORAGE.get(name, _name)(command)
+    _storage(command)
+    _AFTER_STORAGE.get(name, _nothing)(command)
     if name in ("resume", "extend", "rerun", "confirm"):
         session = command.add_argument_group("this session (default: as before)")
         add_session_flags(session, {})
@@ -232,11 +109,187 @@ def _add_flags(command: Parser, name: str) -> None:
         command.add_argument("--trial", type=whole_number, metavar="N", help="this trial only")
 
 
-def _extra(text: str) -> int:
-    try:
-        more = whole_number(text)
-    except argparse.ArgumentTypeError:
-        more = 0
-    if more < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not of the form +20")
-    return more
+def _run(command: Parser) -> None:
+    from tune.cli.flags import add_run_flags
+
+    command.description = (
+        "Start a sweep. Trial 0 is always the stream's preset with the changes of --set, so "
+        "the best trial is at least as good."
+    )
+    add_run_flags(command)
+
+
+def _submit(command: Parser) -> None:
+    _run(command)
+    command.description = (
+        "Start a sweep on a cluster: its driver runs there, through Ray Jobs. It has the flags of "
+        "`run`; --address is the job server, --storage a path on the cluster."
+    )
+    command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
+
+
+def _serve(command: Parser) -> None:
+    from tune.service.serve import add_serve_flags
+
+    add_serve_flags(command)
+
+
+def _logs(command: Parser) -> None:
+    command.add_argument(
+        "name", metavar="NAME", help="the sweep's name or, with --address, the job's id"
+    )
+    command.add_argument(
+        "-f", "--follow", action="store_true", help="follow the log until the sweep ends"
+    )
+    command.add_argument(
+        "--trial", type=whole_number, metavar="N", help="this trial's log and traceback"
+    )
+    _storage(command)
+    command.add_argument(
+        "--address",
+        metavar="URL",
+        help="the job server that runs its driver, for instance "
+        f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS if the storage has no such sweep)",
+    )
+
+
+def _nothing(command: Parser) -> None:
+    """A command without flags of its own."""
+
+
+def _name(command: Parser) -> None:
+    command.add_argument("name", metavar="NAME", help="the sweep's name")
+
+
+def _storage(command: Parser) -> None:
+    command.add_argument(
+        "--storage",
+        metavar="DIR",
+        default=STORAGE,
+        help="folder that holds the sweeps, or its URL (default: %(default)s)",
+    )
+
+
+def _compare(command: Parser) -> None:
+    command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names, two or more")
+    command.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="MLflow server or store, searched for sweeps that are "
+        "not in the storage folder; the newest sweep of a name is used",
+    )
+    command.add_argument(
+        "--page",
+        metavar="FILE",
+        help="the page to write (default: compare-NAMES.html in the storage folder)",
+    )
+
+
+def _delete(command: Parser) -> None:
+    command.add_argument("names", nargs="+", metavar="NAME", help="the sweeps' names")
+    command.add_argument("--yes", action="store_true", help="do not ask first")
+
+
+def _note(command: Parser) -> None:
+    _name(command)
+    command.add_argument(
+        "text", nargs="?", metavar="TEXT", help='the note, "" for none (default: show it)'
+    )
+
+
+def _tag(command: Parser) -> None:
+    _name(command)
+    command.add_argument(
+        "tags",
+        nargs="*",
+        metavar="NAME=VALUE",
+        help="tags to set, NAME= to remove one (default: show them)",
+    )
+
+
+def _extend(command: Parser) -> None:
+    command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
+
+
+def _rerun(command: Parser) -> None:
+    command.add_argument(
+        "--trial",
+        type=whole_number,
+        action="append",
+        required=True,
+        metavar="N",
+        help="the trial to run again; repeatable",
+    )
+
+
+def _sync(command: Parser) -> None:
+    command.add_argument(
+        "--tracking-uri", metavar="URI", help="MLflow server or database to use from now on"
+    )
+
+
+def _choice(command: Parser) -> None:
+    from results.choice import RULES
+
+    rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
+    command.add_argument(
+        "--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)"
+    )
+    command.add_argument(
+        "--max-compute",
+        type=amount,
+        metavar="C",
+        help="choose among trials whose compute is at most this fraction of the dense network's",
+    )
+
+
+def _export(command: Parser) -> None:
+    _choice(command)
+    command.add_argument(
+        "--register",
+        metavar="MODEL@ALIAS",
+        help="register the network that a confirmation trained, in "
+        "MLflow's model registry under this alias",
+    )
+
+
+def _confirm(command: Parser) -> None:
+    _choice(command)
+    command.add_argument(
+        "--seeds",
+        type=whole_number,
+        default=5,
+        metavar="K",
+        help="fresh seeds for each configuration (default: %(default)s)",
+    )
+    command.add_argument(
+        "--top",
+        type=whole_number,
+        default=3,
+        metavar="N",
+        help="number of configurations to test: the "
+        "chosen one and the next in rank (default: %(default)s)",
+    )
+    command.add_argument(
+        "--baseline",
+        metavar="preset|FILE",
+        help="baseline: preset, for the preset of stream and "
+        "buffer, or a configuration in a YAML file (default: the sweep's trial 0)",
+    )
+
+
+_WHOLE = {"run": _run, "submit": _submit, "serve": _serve, "logs": _logs}
+_BEFORE_STORAGE = {
+    "compare": _compare,
+    "delete": _delete,
+    "list": _nothing,
+    "note": _note,
+    "tag": _tag,
+}
+_AFTER_STORAGE = {
+    "confirm": _confirm,
+    "export": _export,
+    "extend": _extend,
+    "rerun": _rerun,
+    "sync": _sync,
+}
