@@ -54,6 +54,11 @@ class Sweep:
         """The COMPLETE trials, imported ones too."""
         return [trial for trial in self.records if trial.state == "COMPLETE"]
 
+    @property
+    def own_complete(self) -> list[TrialRecord]:
+        """The COMPLETE trials that the sweep ran itself."""
+        return [trial for trial in self.complete if not trial.imported]
+
     @cached_property
     def ranked(self) -> list[TrialRecord]:
         """The COMPLETE trials that keep every constraint, imported ones too, best first.

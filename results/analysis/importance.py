@@ -58,8 +58,7 @@ def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial
             distributions=space.distributions(),
             value=trial.final(objective.metric),
         )
-        for trial in sweep.complete
-        if not trial.imported
+        for trial in sweep.own_complete
     ]
 
 

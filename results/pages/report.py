@@ -169,7 +169,7 @@ def _search(sweep: Sweep) -> list[str]:
     """Charts of the search: its course, the importance of fields, trade-offs."""
     objective = sweep.config.objectives[0]
     metric = objective.metric
-    complete = [t for t in sweep.complete if not t.imported]
+    complete = sweep.own_complete
     parts = [heading("The search")]
     if len(complete) < 2:
         parts.append(paragraph("Charts of the search need two completed trials."))

@@ -22,7 +22,7 @@ from tune.engine.limits import on_target, spent
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.machines.slots import Slot, Slots
 
-Listener = Callable[[TrialRecord], None]
+OnTrial = Callable[[TrialRecord], None]
 LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is not chance
 POLL_SECONDS = 0.5  # between two reads of the ledger for a request to stop
 
@@ -36,7 +36,7 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session, or None.
     """
 
-    def __init__(self, ledger: Ledger, slots: Slots, listener: Listener) -> None:
+    def __init__(self, ledger: Ledger, slots: Slots, listener: OnTrial) -> None:
         """A searcher for one driver session.
 
         Args:

@@ -84,7 +84,7 @@ def importance(sweeps: TheSweeps, name: Name) -> Response:
     No shares if none can be computed.
     """
     view = sweeps.get(name)
-    complete = sum(not t.imported for t in view.sweep.complete)
+    complete = len(view.sweep.own_complete)
     found = shares(view.sweep) or {}
     return json_of(
         {

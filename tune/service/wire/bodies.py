@@ -30,6 +30,7 @@ from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
 from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
+from tune.service.wire.answers import Scalar
 from tune.service.wire.problems import TAGS, Problem
 
 # fields that a request may not set
@@ -37,7 +38,6 @@ OF_THE_SERVICE = ("data_path", "ledger_url", "tracking_uri", "confirms")
 MAPPING, CHOICES, TEXT = TAGS
 
 Made = TypeVar("Made")
-Scalar = bool | int | float | str | None
 _STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 
