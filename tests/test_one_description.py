@@ -14,7 +14,7 @@ from dynamos.fields import Range, setting, settings
 from results.definition.sweep_config import SweepConfig
 from results.pages.reference import reference
 from tests.helpers.ledgers import config
-from tune.cli.session import add_setting
+from tune.cli.flags.session import add_setting
 from tune.service.state.options import settings_of
 from tune.service.wire.bodies import request_model
 

@@ -12,7 +12,7 @@ from packaging.specifiers import SpecifierSet
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from tests.helpers.cluster_files import CLUSTER, ROOT, command_lines, document, pods
-from tune.cli.parser import parser_of
+from tune.cli.flags.parser import parser_of
 
 # What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of
 # what we use.

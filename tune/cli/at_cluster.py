@@ -40,7 +40,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
     if command not in DRIVES:
         return Jobs(address).run(what)  # it reads no file of this machine
     if command == "submit":
-        from tune.cli.flags import sweep_config
+        from tune.cli.flags.run import sweep_config
 
         if arguments.name is None:
             raise UserError("submit needs --name, so that you can find the sweep and its logs.")

@@ -13,7 +13,7 @@ from results.definition.labels import one_line, parsed_tags, told
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.wording import count
 from tune.cli import tables
-from tune.cli.naming import with_flags
+from tune.cli.flags.naming import with_flags
 from tune.client import Client
 
 # Flags of settings that belong to the service.
@@ -53,7 +53,7 @@ def done_by_service(arguments: argparse.Namespace) -> int:
 
 
 def _run(client: Client, arguments: argparse.Namespace) -> None:
-    from tune.cli.flags import sweep_config
+    from tune.cli.flags.run import sweep_config
 
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, so that you can find it.")

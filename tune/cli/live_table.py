@@ -14,7 +14,7 @@ from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 from results.wording import count, duration, parameters
-from tune.cli.naming import with_flags
+from tune.cli.flags.naming import with_flags
 from tune.machines import status
 
 

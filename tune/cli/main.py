@@ -20,9 +20,9 @@ from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import any_path, local_path
 from results.definition.urls import refuse_password, refuse_unmirrored
 from tune.cli.at_cluster import AT_A_SERVER, done_there
-from tune.cli.naming import with_flags
-from tune.cli.parser import COMMANDS, parser_of
-from tune.cli.session import session_changes, storage, with_data_path
+from tune.cli.flags.naming import with_flags
+from tune.cli.flags.parser import COMMANDS, parser_of
+from tune.cli.flags.session import session_changes, storage, with_data_path
 from tune.machines.address import JOB_SERVER, is_server
 from tune.machines.status import tell_error
 
@@ -77,7 +77,7 @@ def _done(texts: list[str]) -> int:
     asked = _asked(texts)
     arguments = parser_of(asked).parse(texts)
     if getattr(arguments, "config", None) is not None:
-        from tune.cli.sweep_file import flags_of
+        from tune.cli.flags.sweep_file import flags_of
 
         arguments = parser_of(asked, flags_of(local_path(arguments.config))).parse(texts)
     for flag in ("--ledger-url", "--tracking-uri"):
@@ -129,7 +129,7 @@ def _asked(texts: Sequence[str]) -> str | None:
 def _run(arguments: argparse.Namespace) -> int:
     from results.definition.labels import check, parsed_tags
     from results.ledger.ledger import Ledger, NameTaken
-    from tune.cli.flags import sweep_config, sweep_name
+    from tune.cli.flags.run import sweep_config, sweep_name
 
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
     check(tags, arguments.note)

@@ -35,7 +35,7 @@ from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number, parameters
 from tune.cli import tables
-from tune.cli.naming import flag, with_flags
+from tune.cli.flags.naming import flag, with_flags
 from tune.engine.limits import reached
 from tune.tracking.store import mlflow_uri
 

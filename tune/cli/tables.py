@@ -20,7 +20,7 @@ from dynamos.errors import UserError
 from results.choice import broken_by
 from results.definition.sweep_config import Constraint, Objective
 from results.wording import count, number, parameters
-from tune.cli.naming import with_flags
+from tune.cli.flags.naming import with_flags
 from tune.machines.screen import width
 
 SHOWN_TRIALS = 30

@@ -25,10 +25,10 @@ from results.names import check_name
 from tests.helpers.ledgers import begun, complete, driven
 from tests.helpers.ledgers import config as plain
 from tests.helpers.mnist_files import write_mnist
-from tune.cli.flags import sweep_config
+from tune.cli.flags.parser import parser_of
+from tune.cli.flags.run import sweep_config
+from tune.cli.flags.sweep_file import flags_of
 from tune.cli.main import main
-from tune.cli.parser import parser_of
-from tune.cli.sweep_file import flags_of
 from tune.machines.probe import data_record
 
 

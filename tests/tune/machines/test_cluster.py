@@ -23,9 +23,9 @@ AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--s
 # `dynamos-sweep` whose trials hold GPUs that are there in name alone, and so train on CPUs.
 UNREAL = """
 import sys
-import tune.cli.flags
-made = tune.cli.flags.base_config
-tune.cli.flags.base_config = lambda *arguments: made(*arguments).replace(device="cpu")
+import tune.cli.flags.run
+made = tune.cli.flags.run.base_config
+tune.cli.flags.run.base_config = lambda *arguments: made(*arguments).replace(device="cpu")
 from tune.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -16,7 +16,7 @@ from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, S
 from results.definition.urls import tracking_uri
 from results.names import allowed_name, check_name
 from search_spaces.space import named_spaces, read_points, read_space
-from tune.cli.session import add, add_session_flags, add_setting, storage
+from tune.cli.flags.session import add, add_session_flags, add_setting, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from results.definition.sweep_config import SweepConfig
-from tune.cli.naming import flag, with_flags
-from tune.cli.parser import parser_of
+from tune.cli.flags.naming import flag, with_flags
+from tune.cli.flags.parser import parser_of
 
 
 @pytest.mark.parametrize(

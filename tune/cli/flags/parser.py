@@ -7,8 +7,8 @@ from typing import Any
 
 from dynamos.arguments import Parser, whole_number
 from results import STORAGE
-from tune.cli.completion import add_completions
-from tune.cli.session import add_data_path, add_session_flags, amount
+from tune.cli.flags.completion import add_completions
+from tune.cli.flags.session import add_data_path, add_session_flags, amount
 from tune.machines.address import JOB_SERVER
 
 COMMANDS = {
@@ -110,7 +110,7 @@ def _add_flags(command: Parser, name: str) -> None:
 
 
 def _run(command: Parser) -> None:
-    from tune.cli.flags import add_run_flags
+    from tune.cli.flags.run import add_run_flags
 
     command.description = (
         "Start a sweep. Trial 0 is always the stream's preset with the changes of --set, so "

@@ -14,7 +14,7 @@ from dynamos.arguments import whole_number
 from dynamos.errors import UserError
 from dynamos.fields import Setting, settings
 from dynamos.files import AnyPath, any_path, local_path
-from tune.cli.naming import with_flags
+from tune.cli.flags.naming import with_flags
 
 if TYPE_CHECKING:
     from results.definition.sweep_config import SweepConfig

@@ -1,0 +1,1 @@
+"""Flags of `dynamos-sweep`: of each command, of a sweep, of a session; fields as flags."""
