@@ -140,7 +140,7 @@ class PlainResNet(nn.Module):
         x = F.relu(self.bn1(self.conv1(images)))
         gate_results: list[tuple[Tensor, Tensor, Tensor]] = []
         for stage in (self._features[3], self._features[4]):
-            assert isinstance(stage, nn.Sequential)
+            assert isinstance(stage, nn.ModuleList)
             for block in stage:
                 x = block(x, drawn, gate_results)
         logits = self.linear(F.adaptive_avg_pool2d(x, 1).flatten(1))

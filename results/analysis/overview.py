@@ -1,10 +1,21 @@
-"""A trial as plain values, for terminal, service and page."""
+"""Sweeps and trials as plain values, for terminal, service and page."""
 
+from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
+from results.analysis.agreement import ranking
+from results.analysis.cautions import cautions, troubles
+from results.analysis.confirmation import finding, latest_verdict
+from results.analysis.headline import headline
+from results.choice import tie_sentence
 from results.definition.sweep_config import SweepConfig
+from results.ledger.attributes import StateName
+from results.ledger.ledger import Ledger
+from results.sweep import Sweep
 from results.trial import TrialRecord
+
+STATES = ("WAITING", "RUNNING", "INTERRUPTED", "COMPLETE", "PRUNED", "FAIL")
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
@@ -39,8 +50,72 @@ def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
 
 def by_reason(trials: Iterable[TrialRecord]) -> dict[str, list[int]]:
     """Return the numbers of the trials that ended early, by reason, the most frequent first."""
+    return grouped((trial.reason, trial.number) for trial in trials)
+
+
+def grouped(ends: Iterable[tuple[str | None, int]]) -> dict[str, list[int]]:
+    """Return the numbers of (reason, number) by reason, the most frequent reason first."""
     found: dict[str, list[int]] = {}
-    for trial in trials:
-        if trial.reason:
-            found.setdefault(trial.reason, []).append(trial.number)
+    for reason, number in ends:
+        if reason:
+            found.setdefault(reason, []).append(number)
     return dict(sorted(found.items(), key=lambda entry: -len(entry[1])))
+
+
+def summary(ledger: Ledger, sweep: Sweep, state: StateName) -> dict[str, Any]:
+    """Return a sweep's entry in a list; `state` is its state, which a service knows best."""
+    config, metric = sweep.config, sweep.config.objectives[0].metric
+    counts, found = Counter(t.state for t in sweep.own), sweep.leader
+    starts = [t.started_at for t in sweep.own if t.started_at is not None]
+    ends = [t.ended_at for t in sweep.own if t.ended_at is not None]
+    return {
+        "name": config.name,
+        "stream": config.base.dataset,
+        "model": config.base.model,
+        "buffer_size": config.base.buffer_size,
+        "space": config.space.name,
+        "protocol": config.protocol,
+        "publishable": config.publishable,
+        "sampler": config.sampler,
+        "pruner": config.pruner,
+        "seeds": config.seeds,
+        "objectives": [str(o) for o in config.objectives],
+        "constraints": [str(c) for c in config.constraints],
+        "state": state,
+        "driver": ledger.driver if state in ("running", "stopping", "killed") else None,
+        "budget": ledger.budget,
+        "counts": {name.lower(): counts[name] for name in STATES},
+        "best": None
+        if found is None
+        else {
+            "number": found.number,
+            "value": found.final(metric),
+            "spread": found.spread(metric),
+            "config": found.config,
+        },
+        "confirms": config.confirms,
+        "tags": ledger.tags,
+        "note": ledger.note,
+        "verdict": latest_verdict(sweep),
+        "started_at": min(starts, default=None),
+        "ended_at": max(ends) if ends and state == "finished" else None,
+    }
+
+
+def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
+    """Return what a sweep's own page has beyond its `summary`: findings in words, cost, notes.
+
+    A confirmation chooses nothing, so it has neither ties nor a Pareto set, and nothing to prune.
+    """
+    searched = sweep.config.confirms is None
+    return {
+        "answer": headline(sweep) if searched else finding(sweep),
+        "ties": tie_sentence(sweep) if sweep.leader else "",
+        "ranking": ranking(sweep) if searched else "",
+        "cautions": cautions(sweep) if searched else troubles(sweep),
+        "pareto": [t.number for t in sweep.pareto_set],
+        "metrics": sweep.config.metrics,
+        "cpu_seconds": sum(t.cpu_seconds for t in sweep.records),
+        "gpu_seconds": sum(t.gpu_seconds for t in sweep.records),
+        "notes": ledger.remarks,
+    }

@@ -1,7 +1,7 @@
 """Commands that run through the service at --server."""
 
 import argparse
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ from dynamos.fields import settings
 from results import STORAGE
 from results.definition.defaults import PRESET
 from results.definition.labels import one_line, parsed_tags, told
-from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.definition.sweep_config import Constraint, SweepConfig
 from results.wording import count
 from tune.cli import tables
 from tune.cli.flags.naming import with_flags
@@ -97,41 +97,13 @@ def _list(client: Client, _: argparse.Namespace) -> None:
 
 def _show(client: Client, arguments: argparse.Namespace) -> None:
     sweep = client.sweep(arguments.name)
-    objectives = [Objective.parse(text) for text in sweep["objectives"]]
-    constraints = [Constraint.parse(text) for text in sweep["constraints"]]
     if arguments.trial is not None:
+        constraints = [Constraint.parse(text) for text in sweep["constraints"]]
         trial = client.trial(arguments.name, arguments.trial)
         tables.print_trial(trial, arguments.name, list(sweep["metrics"]), constraints)
         return
-    if sweep["confirms"] is None:
-        tables.say(f"{_line(sweep)}; {sweep['answer']}")
-    else:
-        tables.say(f"{sweep['name']} confirms {sweep['confirms']}: {sweep['answer']}")
-        tables.say(_line(sweep))
-    for text in sweep["notes"]:
-        tables.say(f"note: {with_flags(text)}")
-    for caution in sweep["cautions"]:
-        tables.say(caution)
-    trials = _in_order(client.trials(arguments.name), objectives)
-    tables.print_trials(trials[: tables.SHOWN_TRIALS], objectives, constraints)
-    if len(trials) > tables.SHOWN_TRIALS:
-        tables.say(
-            f"... and {len(trials) - tables.SHOWN_TRIALS} more at "
-            f"{client.url}/#/sweep/{arguments.name}"
-        )
-
-
-def _in_order(
-    trials: Iterable[dict[str, Any]], objectives: Sequence[Objective]
-) -> list[dict[str, Any]]:
-    """The trials in the order of `show`: ranked (results.choice), running, all others."""
-
-    def place(t: dict[str, Any]) -> tuple[float, ...]:
-        if t["state"] == "COMPLETE" and t["feasible"]:
-            return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
-        return 1 if t["state"] == "RUNNING" else 2, t["number"]
-
-    return sorted(trials, key=place)
+    page = f"{client.url}/#/sweep/{arguments.name}"
+    tables.print_sweep(sweep, client.trials(arguments.name), page)
 
 
 def _stop(client: Client, arguments: argparse.Namespace) -> None:

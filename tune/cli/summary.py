@@ -2,8 +2,7 @@
 
 import shutil
 import sys
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from results.analysis.confirmation import (
     BASELINE,
     CONFIRMED,
     enter_outcome,
-    finding,
     latest_verdict,
     outcomes,
     verdict,
@@ -33,14 +31,13 @@ from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
-from results.wording import count, duration, mean_and_spread, measured, number, parameters
+from results.wording import count, mean_and_spread, measured, number, parameters
 from tune.cli import tables
-from tune.cli.flags.naming import flag, with_flags
+from tune.cli.flags.naming import flag
 from tune.engine.limits import reached
 from tune.tracking.store import mlflow_uri
 
 SHOWN_PARETO = 10
-SHOWN_REASONS = 5
 
 
 def listing(storage: AnyPath) -> None:
@@ -97,52 +94,10 @@ def _no_row(name: str, state: str, why: str) -> list[str]:
 
 def show_sweep(ledger: Ledger) -> None:
     """Prints a sweep's state, its best and running trials, and the reasons of those that failed."""
-    sweep, config = Sweep.of(ledger), ledger.config
-    counts = Counter(t.state.lower() for t in sweep.own)
-    if config.confirms is not None:
-        tables.say(f"{config.name} confirms {config.confirms}: {finding(sweep)}")
-    tables.say(
-        f"{config.name}: {ledger.state}; {config.base.dataset}, space {config.space.name}, "
-        f"protocol {config.protocol}, {' '.join(map(str, config.objectives))}{_constraints(ledger)}"
-    )
-    if not config.publishable:
-        tables.say(NOT_PUBLISHABLE)
-    tables.say(
-        f"{count(ledger.budget, 'trial')}: "
-        + ", ".join(f"{n} {name}" for name, n in counts.items())
-        + f"; "
-        f"CPU time {duration(ledger.spent('cpu'))}, GPU time {duration(ledger.spent('gpu'))}"
-    )
-    if latest_outcome(sweep.looks) is not None:
-        tables.say(headline(sweep))
-    for text in ledger.remarks:
-        tables.say(f"note: {with_flags(text)}")
-    first = [*sweep.ranked, *(t for t in sweep.records if t.state == "RUNNING")]
-    listed = list({t.number: t for t in [*first, *sweep.records]}.values())
-    if labels := told(ledger.tags):
-        tables.say(f"tags: {labels}")
-    if ledger.note:
-        tables.say(f"note: {ledger.note}")
-    shown = [overview.row(t, config) for t in listed[: tables.SHOWN_TRIALS]]
-    tables.print_trials(shown, config.objectives, config.constraints)
-    if len(listed) > tables.SHOWN_TRIALS:
-        tables.say(
-            f"... and {len(listed) - tables.SHOWN_TRIALS} more in {ledger.folder / 'trials.csv'}"
-        )
-    failed = overview.by_reason(t for t in sweep.records if t.state == "FAIL")
-    if sum(map(len, failed.values())) > len(failed):  # else the table says as much
-        tables.say("Failed:")
-        _say_reasons(failed)
-    if config.confirms is None:  # a confirmation prunes nothing
-        tables.say(ranking(sweep))
-
-
-def _say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
-    """Prints the reasons of trials that ended early, each reason once."""
-    for reason, numbers in list(reasons.items())[:SHOWN_REASONS]:
-        tables.say(f"{count(len(numbers), 'trial')}: {reason}", "  ")
-    if len(reasons) > SHOWN_REASONS:
-        print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
+    sweep = Sweep.of(ledger)
+    whole = overview.summary(ledger, sweep, ledger.state.name) | overview.details(ledger, sweep)
+    rows = [overview.row(trial, ledger.config) for trial in sweep.records]
+    tables.print_sweep(whole | {"error": None}, rows, ledger.folder / "trials.csv")
 
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
@@ -178,7 +133,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             else f"No trial of {name} completed"
         )
         tables.say(f"{what}{':' if reasons else '.'}")
-        _say_reasons(reasons)
+        tables.say_reasons(reasons)
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first, began = sweep.baseline, sweep.baseline_name

@@ -17,12 +17,18 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from dynamos.errors import UserError
+from results.analysis.overview import grouped
 from results.choice import broken_by
+from results.definition.labels import told
+from results.definition.protocols import NOT_PUBLISHABLE
 from results.definition.sweep_config import Constraint, Objective
-from results.wording import count, number, parameters
+from results.ledger.attributes import SweepState
+from results.trial import ENDED
+from results.wording import count, duration, number, parameters
 from tune.cli.flags.naming import with_flags
 from tune.machines.screen import width
 
+SHOWN_REASONS = 5
 SHOWN_TRIALS = 30
 SWEEPS = (
     "sweep",
@@ -170,6 +176,80 @@ def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
     return ", ".join(
         f"{name} {text}".strip() for name, text in zip(columns, row, strict=True) if text
     )
+
+
+def print_sweep(
+    sweep: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], all_trials: object
+) -> None:
+    """Prints a sweep: state, answer, notes, its best and running trials, reasons of failures.
+
+    `sweep` and `trials` are results.analysis.overview's; `all_trials` says where all trials are.
+    """
+    objectives = [Objective.parse(text) for text in sweep["objectives"]]
+    constraints = [Constraint.parse(text) for text in sweep["constraints"]]
+    name, confirms = sweep["name"], sweep["confirms"]
+    if confirms is not None:
+        say(f"{name} confirms {confirms}: {sweep['answer']}")
+    bounds = f" with {' and '.join(sweep['constraints'])}" if constraints else ""
+    say(
+        f"{name}: {_state(sweep)}; {sweep['stream']}, space {sweep['space']}, protocol "
+        f"{sweep['protocol']}, {' '.join(sweep['objectives'])}{bounds}"
+    )
+    if sweep["error"]:
+        say(sweep["error"])
+    if not sweep["publishable"]:
+        say(NOT_PUBLISHABLE)
+    counts = ", ".join(f"{n} {state}" for state, n in sweep["counts"].items() if n)
+    say(
+        f"{count(sweep['budget'], 'trial')}: {counts or 'none has started'}; CPU time "
+        f"{duration(sweep['cpu_seconds'])}, GPU time {duration(sweep['gpu_seconds'])}"
+    )
+    if confirms is None:
+        say(sweep["answer"])
+    for text in sweep["notes"]:
+        say(f"note: {with_flags(text)}")
+    if labels := told(sweep["tags"]):
+        say(f"tags: {labels}")
+    if sweep["note"]:
+        say(f"note: {sweep['note']}")
+    listed = _in_order(trials, objectives)
+    print_trials(listed[:SHOWN_TRIALS], objectives, constraints)
+    if len(listed) > SHOWN_TRIALS:
+        say(f"... and {len(listed) - SHOWN_TRIALS} more in {all_trials}")
+    failed = grouped((t["reason"], t["number"]) for t in listed if t["state"] == "FAIL")
+    if sum(map(len, failed.values())) > len(failed):  # else the table says as much
+        say("Failed:")
+        say_reasons(failed)
+    for caution in sweep["cautions"]:
+        say(caution)
+    if sweep["ranking"]:
+        say(sweep["ranking"])
+
+
+def _state(sweep: Mapping[str, Any]) -> SweepState:
+    ended = sum(sweep["counts"][state.lower()] for state in ENDED)
+    return SweepState(sweep["state"], sweep["driver"], sweep["budget"] - ended)
+
+
+def _in_order(
+    trials: Iterable[Mapping[str, Any]], objectives: Sequence[Objective]
+) -> list[Mapping[str, Any]]:
+    """The trials in the order of `show`: ranked (Sweep.ranked), running, all others."""
+
+    def rank(t: Mapping[str, Any]) -> tuple[float, ...]:
+        if t["state"] == "COMPLETE" and t["feasible"]:
+            return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
+        return 1 if t["state"] == "RUNNING" else 2, t["number"]
+
+    return sorted(trials, key=rank)
+
+
+def say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
+    """Prints the reasons of trials that ended early, each reason once."""
+    for reason, numbers in list(reasons.items())[:SHOWN_REASONS]:
+        say(f"{count(len(numbers), 'trial')}: {reason}", "  ")
+    if len(reasons) > SHOWN_REASONS:
+        print(f"  and {count(len(reasons) - SHOWN_REASONS, 'other reason')}, in trials.csv")
 
 
 def print_trials(

@@ -280,9 +280,10 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
         said[0] == "done: finished; seq-digits, space one, protocol val-all-seen, val_class_il:max"
     )
     assert re.fullmatch(
-        r"4 trials: 2 complete, 1 fail, 1 pruned; CPU time \d+s, GPU time 0s", said[1]
+        r"4 trials: 2 complete, 1 pruned, 1 fail; CPU time \d+s, GPU time 0s", said[1]
     )
-    assert columns(said[2]) == [
+    assert said[2].startswith("Trial 1 is best with val_class_il 88.89, better by 18.89 than")
+    assert columns(said[3]) == [
         "trial",
         "state",
         "source",
@@ -292,7 +293,7 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
         "parameters",
         "why",
     ]
-    rows = [columns(line) for line in said[3:7]]
+    rows = [columns(line) for line in said[4:8]]
     assert [row[:5] for row in rows] == [
         ["1", "complete", "sampler", "1/1", "88.89"],
         ["0", "complete", "preset", "1/1", "70"],
@@ -324,8 +325,9 @@ def test_show_says_what_is_sought(say: Say) -> None:
         "half: stopped, 1 left; seq-digits, space one, protocol val-all-seen, val_class_il:max "
         "keep_fraction:min with compute<=0.5"
     )
-    assert columns(said[2])[3:8] == ["tasks", "val_class_il", "keep_fraction", "compute", "seconds"]
-    rows = [columns(line) for line in said[3:6]]
+    assert said[2].startswith("Trial 0 is best with val_class_il 70.00")
+    assert columns(said[3])[3:8] == ["tasks", "val_class_il", "keep_fraction", "compute", "seconds"]
+    rows = [columns(line) for line in said[4:7]]
     assert [row[0] for row in rows] == ["0", "1", "2"], "the last one breaks the constraint"
     assert [row[4:7] for row in rows] == [
         ["70", "0.5", "0.4321"],

@@ -6,16 +6,15 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dynamos.errors import unknown
 from dynamos.files import AnyPath
 from results import sweep_names
-from results.analysis.confirmation import latest_verdict
+from results.analysis import overview
 from results.ledger.attributes import StateName
 from results.ledger.lease import LAPSE_SECONDS
 from results.ledger.ledger import Ledger, known_sweep
@@ -229,56 +228,15 @@ class Sweeps:
         )
 
     def _summary(self, kept: _Kept, ledger: Ledger, sweep: Sweep) -> Summary:
-        config, name = ledger.config, ledger.config.name
-        ran = sweep.own
-        counts = Counter(t.state for t in ran)
-        found = sweep.leader
-        state, driver = self._state(kept, ledger), ledger.driver
-        starts = [t.started_at for t in ran if t.started_at is not None]
-        ends = [t.ended_at for t in ran if t.ended_at is not None]
-        return {
+        state = self._state(kept, ledger)
+        found = {
             "revision": 0,
-            "name": name,
-            "stream": config.base.dataset,
-            "model": config.base.model,
-            "buffer_size": config.base.buffer_size,
-            "space": config.space.name,
-            "protocol": config.protocol,
-            "publishable": config.publishable,
-            "sampler": config.sampler,
-            "pruner": config.pruner,
-            "seeds": config.seeds,
-            "objectives": [str(o) for o in config.objectives],
-            "constraints": [str(c) for c in config.constraints],
-            "state": state,
-            "driver": driver if state in ("running", "stopping", "killed") else None,
-            "budget": ledger.budget,
-            "counts": {
-                "waiting": counts["WAITING"],
-                "running": counts["RUNNING"],
-                "interrupted": counts["INTERRUPTED"],
-                "complete": counts["COMPLETE"],
-                "pruned": counts["PRUNED"],
-                "fail": counts["FAIL"],
-            },
-            "best": None
-            if found is None
-            else {
-                "number": found.number,
-                "value": found.final(config.objectives[0].metric),
-                "spread": found.spread(config.objectives[0].metric),
-                "config": found.config,
-            },
-            "confirms": config.confirms,
-            "tags": ledger.tags,
-            "note": ledger.note,
-            "verdict": latest_verdict(sweep),
-            "error": self._drivers.error(name, ledger.sessions)
+            **overview.summary(ledger, sweep, state),
+            "error": self._drivers.error(ledger.config.name, ledger.sessions)
             if state in ("stopped", "killed")
             else None,
-            "started_at": min(starts, default=None),
-            "ended_at": max(ends) if ends and state == "finished" else None,
         }
+        return cast(Summary, found)
 
     def _state(self, kept: _Kept, ledger: Ledger) -> StateName:
         if (beat := ledger.heartbeat) is not None:

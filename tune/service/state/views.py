@@ -9,11 +9,7 @@ from pydantic_core import to_json
 
 from dynamos.errors import UserError
 from results.analysis import overview
-from results.analysis.agreement import ranking
-from results.analysis.cautions import cautions, troubles
-from results.analysis.confirmation import finding
-from results.analysis.headline import headline
-from results.choice import reported_config, tie_sentence
+from results.choice import reported_config
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.pages.best_config import commands
@@ -21,7 +17,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import Parameter
 from tune.engine.logs import tail
-from tune.service.wire.answers import Findings, SearchedField, Summary, Trial, TrialRow, WholeSweep
+from tune.service.wire.answers import SearchedField, Summary, Trial, TrialRow, WholeSweep
 
 OVER = ("finished", "stopped", "killed")
 
@@ -76,41 +72,16 @@ class View:
     def whole(self) -> WholeSweep:
         """Everything but the trials."""
         sweep, config = self.sweep, self.sweep.config
-        return {
+        whole = {
             **self.summary,
+            **overview.details(self.ledger, sweep),
             "parameters": [parameter(p) for p in config.space.parameters],
-            "metrics": config.metrics,
-            **(_searched(sweep) if config.confirms is None else _confirmed(sweep)),
-            "cpu_seconds": sum(t.cpu_seconds for t in sweep.records),
-            "gpu_seconds": sum(t.gpu_seconds for t in sweep.records),
             "config": config.to_dict(),
             "record": dict(sweep.record),
             "looks": dict(sweep.looks),
-            "notes": self.ledger.remarks,
             "links": {"mlflow": _link(config.tracking_uri), "ray": _link(self.dashboard)},
         }
-
-
-def _searched(sweep: Sweep) -> Findings:
-    """The findings of a search, and cautions about them."""
-    return {
-        "answer": headline(sweep),
-        "ties": tie_sentence(sweep) if sweep.leader else "",
-        "ranking": ranking(sweep),
-        "cautions": cautions(sweep),
-        "pareto": [t.number for t in sweep.pareto_set],
-    }
-
-
-def _confirmed(confirmation: Sweep) -> Findings:
-    """The findings and the failures of a confirmation; it chooses nothing."""
-    return {
-        "answer": finding(confirmation),
-        "ties": "",
-        "ranking": "",
-        "cautions": troubles(confirmation),
-        "pareto": [],
-    }
+        return cast(WholeSweep, whole)
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> TrialRow:
