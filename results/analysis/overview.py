@@ -15,7 +15,7 @@ from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
-STATES = ("WAITING", "RUNNING", "INTERRUPTED", "COMPLETE", "PRUNED", "FAIL")
+STATES = ("COMPLETE", "PRUNED", "FAIL", "RUNNING", "INTERRUPTED", "WAITING")
 
 
 def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
