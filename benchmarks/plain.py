@@ -94,7 +94,7 @@ class Block(nn.Module):
 
 
 class PlainResNet(nn.Module):
-    """The dense or the gated network, in evaluation and in training, as METHOD describes it."""
+    """The dense or the gated network, as docs/method.md describes it."""
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
         super().__init__()

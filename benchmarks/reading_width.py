@@ -6,7 +6,7 @@
 Batch norm's running statistics follow the last twenty passes, so near-equal networks can read far
 apart.
 
-With --slips the run repeats what the original program did otherwise than its method (METHOD
+With --slips the run repeats what the original program did otherwise than its method (docs/method.md
 sections 3 and 7): a rotating stream's images are drawn with replacement, the reservoir counts
 wrongly classified images too, and the slots that they skip while it fills are replayed as black
 images of class 0.

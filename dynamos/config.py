@@ -74,7 +74,7 @@ class TrainConfig:
     )
     dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)
     data_path: str | None = setting(
-        None, "what", "folder that holds MNIST or SVHN (the digits are embedded)"
+        None, "what", "folder that holds MNIST or SVHN (the digits need none)"
     )
     buffer_size: int = setting(500, "what", "size of the rehearsal buffer, in images", AT_LEAST_ONE)
     seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
@@ -129,7 +129,10 @@ class TrainConfig:
         0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1)
     )
     policy_penalty: float = setting(
-        -500.0, "gates", "factor on the reward of a wrong prediction; negative or 0", Range(high=0)
+        -500.0,
+        "gates",
+        "its negative multiplies the reward of a wrong prediction; negative or 0",
+        Range(high=0),
     )
     reward_weight: float = setting(
         0.5, "gates", "weight of the policy (REINFORCE) loss", NOT_NEGATIVE
@@ -137,17 +140,24 @@ class TrainConfig:
     prototype_loss: float = setting(0.3, "gates", "weight of the prototype loss", NOT_NEGATIVE)
     temperature: float = setting(0.15, "gates", "temperature of the gates' sigmoid", POSITIVE)
     hidden_dim_ratio: int = setting(
-        16, "gates", "channels of an agent divided by its hidden units", AT_LEAST_ONE
+        16, "gates", "an agent's channels divided by its number of hidden units", AT_LEAST_ONE
     )
-    infer_mode: str = setting("threshold", "gates", "gates at evaluation", ("threshold", "sample"))
+    infer_mode: str = setting(
+        "threshold",
+        "gates",
+        "how gates decide at evaluation: by threshold, or sampled as in training",
+        ("threshold", "sample"),
+    )
     inf_thresh: float = setting(
         0.5, "gates", "keep a channel whose probability is at least this", Range(0, 1)
     )
     warmup: bool = setting(False, "gates", "bypass the gates at the start of the first task")
     warmup_epochs: int = setting(
-        10, "gates", "epochs of warm-up, if the first task has more epochs than this", AT_LEAST_ONE
+        10, "gates", "warm-up epochs; used if n_epochs is greater than this", AT_LEAST_ONE
     )
-    warmup_steps: int = setting(10, "gates", "steps of warm-up otherwise", AT_LEAST_ONE)
+    warmup_steps: int = setting(
+        10, "gates", "warm-up steps; used if warmup_epochs is not", AT_LEAST_ONE
+    )
 
     nf: int = setting(
         32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16)
@@ -380,7 +390,10 @@ def preset_names() -> Iterator[tuple[str, int]]:
 
 
 def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, Any]:
-    """Return the fields that a preset sets (METHOD section 5); UserError without such a preset."""
+    """Return the fields that a preset sets (docs/method.md section 5).
+
+    UserError without such a preset.
+    """
     sizes = _presets()["streams"].get(dataset, {})
     if buffer_size not in sizes or model != "dynamos":
         known = ", ".join(f"{name} {size}" for name, size in preset_names())

@@ -104,7 +104,7 @@ def task_result(
     untrained: Sequence[float],
     **training: Any,
 ) -> TaskResult:
-    """Return the TaskResult after a task, by the formulas of METHOD section 4.
+    """Return the TaskResult after a task, by the formulas of docs/method.md section 4.
 
     Args:
         config: the run's configuration.

@@ -1,4 +1,4 @@
-"""The losses of METHOD section 2, as pure functions.
+"""The losses of docs/method.md section 2, as pure functions.
 
 Shapes: N images, K classes, G gates, C channels a gate, D = G * C policy logits.
 """
@@ -19,13 +19,13 @@ def gate_reward(
     """Reward of every gate, (N, G), without gradient.
 
     r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly
-    (METHOD section 2).
+    (docs/method.md section 2).
 
     Args:
         actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
         correct: (N,) bool, True if an image was classified correctly.
         keep_ratio: fraction of channels to keep.
-        policy_penalty: factor on the reward of a wrong prediction, at most 0.
+        policy_penalty: its negative multiplies the reward of a wrong prediction; at most 0.
     """
     actions = actions.detach() if actions.is_floating_point() else actions.float()
     cost = (keep_ratio - actions.mean(2)).square()
@@ -43,7 +43,7 @@ def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
     0 for fewer than three.
 
     `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal
-    and of different label, each divided by D (METHOD section 2).
+    and of different label, each divided by D (docs/method.md section 2).
 
     Args:
         policy_logits: (N, D), of images already known to be classified correctly.
@@ -113,7 +113,7 @@ def rehearsal_loss(
     """Loss of a buffer batch, which keeps its logits near the stored ones.
 
     alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta *
-    policy loss + the prototype loss, which beta does not scale (METHOD sections 2 and 7).
+    policy loss + the prototype loss, which beta does not scale (docs/method.md sections 2 and 7).
     """
     loss = config.alpha * F.mse_loss(output.logits, stored_logits)
     own = F.cross_entropy(output.logits, labels)

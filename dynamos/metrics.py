@@ -35,7 +35,7 @@ class TaskResult:
     task_il: float | None  # the same, argmax over the task's classes; None in a rotating stream
     class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
-    forgetting: float | None  # of class_il, as METHOD section 4; None in a rotating stream
+    forgetting: float | None  # of class_il, as docs/method.md section 4; None in a rotating stream
     backward_transfer: float | None
     forward_transfer: float | None
     keep_fraction: float  # channels kept at the evaluation of the tasks seen, of all gated channels
@@ -143,13 +143,13 @@ def learning_accuracy(matrix: Matrix) -> float:
 
 
 def backward_transfer(matrix: Matrix) -> float:
-    """Mean over t < T-1 of R[T-1][t] - R[t][t] (METHOD section 4); 0 for a single task."""
+    """Mean over t < T-1 of R[T-1][t] - R[t][t] (docs/method.md section 4); 0 for a single task."""
     last = len(matrix) - 1
     return mean(matrix[last, t] - matrix[t, t] for t in range(last))
 
 
 def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
-    """Mean over t > 0 of R[t-1][t] - untrained[t] (METHOD section 4); 0 for a single task.
+    """Mean over t > 0 of R[t-1][t] - untrained[t] (docs/method.md section 4); 0 for a single task.
 
     Args:
         matrix: (T, T).
@@ -159,7 +159,7 @@ def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (METHOD section 4).
+    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (docs/method.md section 4).
 
     Never negative, 0 for one task.
     """
@@ -173,7 +173,7 @@ def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
 
 
 def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
-    """Multiply-accumulates per image of the four agents in the published form (METHOD section 1).
+    """Multiply-accumulates per image of the four agents, as published (docs/method.md section 1).
 
     That form convolves whole maps (1x1); the agents of network.py pool first and need far less at
     inference.

@@ -1,4 +1,4 @@
-"""The dense and the gated ResNet (METHOD section 1).
+"""The dense and the gated ResNet (docs/method.md section 1).
 
 Shapes: N images, K classes, G gates (4 gated, 0 dense), C = 2 * nf gated channels.
 """

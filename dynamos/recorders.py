@@ -149,7 +149,7 @@ class ResultFile(Recorder):
         self.path, self.about, self.started = path, dict(about), started
 
     def start(self, trainer: Trainer) -> None:
-        """Note environment and git revision, for the code may change during the run.
+        """Record environment and git revision now, because the code may change during the run.
 
         Test if the folder is writable.
         """

@@ -163,7 +163,7 @@ def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) 
 
 
 def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
-    """Pairs of slowly rotating digits (METHOD section 3).
+    """Pairs of slowly rotating digits (docs/method.md section 3).
 
     Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its
     images are cut into six chunks, the last used first. Three rounds visit the pairs (0, 1), (1,

@@ -26,7 +26,7 @@ from dynamos.torch_names import compile_error
 
 log = logging.getLogger(__name__)
 
-# of a step's loss, which is their sum (METHOD section 2)
+# of a step's loss, which is their sum (docs/method.md section 2)
 TERMS = ("task", "policy", "prototype", "rehearsal")
 # steps after which the host asks the device whether everything is still finite
 STEPS_BETWEEN_READS = 50

@@ -91,7 +91,7 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
     allowed = sweep.ranked
     if not allowed:
         raise UserError(
-            f"no trial of {config.name!r} has completed{and_keeps(config)}, so none can be choose."
+            f"no trial of {config.name!r} has completed{and_keeps(config)}, so none can be chosen."
         )
     if choice.max_compute is not None:
         least = min(t.final("compute") for t in allowed)

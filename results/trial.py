@@ -29,7 +29,7 @@ class TrialRecord:
     config: dict[str, Any]  # the searched fields, real values
     results: dict[int, list[TaskResult]]  # by seed, in the order of tasks
     attempt: int
-    # RUNNING in name: its training is over, it waits for the end of its batch (deterministic order)
+    # state is RUNNING, but training is over; the trial waits for its batch (deterministic order)
     held: bool
     reason: str | None
     started_at: dt.datetime | None  # UTC; start of its training
@@ -40,7 +40,7 @@ class TrialRecord:
     seconds: float | None
     cpu_seconds: float  # CPUs held times seconds
     gpu_seconds: float
-    starting: bool = False  # RUNNING in name: its worker is not ready to train yet
+    starting: bool = False  # state is RUNNING, but its worker is not ready yet
     # of MLflow's runs, the record has neither of these
     losses: int = 0  # attempts that lost their worker or node
     # by seed: when each result was recorded, in seconds since the epoch

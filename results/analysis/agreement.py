@@ -1,4 +1,4 @@
-"""Agreement of the ranking after each task with the final one: is pruning safe on a stream?"""
+"""Agreement of the ranking after each task with the final ranking, as a test of pruning."""
 
 from dataclasses import dataclass
 from itertools import takewhile

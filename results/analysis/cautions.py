@@ -15,7 +15,7 @@ TRIALS_PER_FIELD = 10
 
 
 def cautions(sweep: Sweep) -> list[str]:
-    """Return sentences on few trials, ties, a best at an end, collapsed policies, failures."""
+    """Return cautions: few trials, ties, best value at a range's end, collapse, failures."""
     config, complete = sweep.config, sweep.complete
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)

@@ -54,7 +54,7 @@ def by_reason(trials: Iterable[TrialRecord]) -> dict[str, list[int]]:
 
 
 def grouped(ends: Iterable[tuple[str | None, int]]) -> dict[str, list[int]]:
-    """Return the numbers of (reason, number) by reason, the most frequent reason first."""
+    """Return trial numbers by reason, the most frequent reason first."""
     found: dict[str, list[int]] = {}
     for reason, number in ends:
         if reason:

@@ -136,7 +136,7 @@ class SweepConfig:
     name: str
     space: SearchSpace
     base: TrainConfig  # shared by all trials; the configuration of trial 0
-    # best and pruning use the first
+    # the first one decides the best trial and pruning
     objectives: tuple[Objective, ...] = (Objective("val_class_il", "max"),)
     constraints: tuple[Constraint, ...] = ()
     protocol: str = setting(
@@ -158,7 +158,7 @@ class SweepConfig:
     sampler: str = setting(
         "tpe",
         "main",
-        ", ".join(SAMPLERS),
+        f"method that suggests configurations: {', '.join(SAMPLERS)}",
         tuple(SAMPLERS),
         label="Sampler",
         flag="sampler",
@@ -251,7 +251,7 @@ class SweepConfig:
     cpu_budget_seconds: float | None = setting(
         None,
         "budgets",
-        "stop after this much CPU time of all trials together, for instance 8h",
+        "stop after this much CPU time of all trials, over all sessions, for instance 8h",
         POSITIVE,
         unit="s",
         label="CPU seconds",
@@ -262,7 +262,7 @@ class SweepConfig:
     gpu_budget_seconds: float | None = setting(
         None,
         "budgets",
-        "stop after this much GPU time of all trials together",
+        "stop after this much GPU time of all trials, over all sessions",
         POSITIVE,
         unit="s",
         label="GPU seconds",
@@ -345,7 +345,7 @@ class SweepConfig:
     )
 
     def __post_init__(self) -> None:
-        """Raises UserError for a value that is not allowed."""
+        """Check all values; UserError for one that is not allowed."""
         for name in ("report_on", "points"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         described: type = type(self)

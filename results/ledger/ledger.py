@@ -310,7 +310,7 @@ class Ledger:
         return self.budget - sum(t.ended_at is not None for t in self.trials() if not t.imported)
 
     def refuse_extension(self) -> None:
-        """Raise UserError for a confirmation, which tests what it was made for."""
+        """Raise UserError for a confirmation: its configurations and seeds are fixed."""
         if self.config.confirms is not None:
             raise UserError(
                 f"{self.config.name!r} is a confirmation; for more seeds or configurations: "
@@ -494,7 +494,7 @@ class Ledger:
             self._study.tell(number, state=TrialState[state])
 
     def hold(self, number: int, at: dt.datetime) -> None:
-        """Note the end of a trial's training, where the trial must wait for others to end.
+        """Record that a trial has finished training and waits for other trials to end.
 
         It frees its resources.
         """

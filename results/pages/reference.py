@@ -27,7 +27,7 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "## Fields of a sweep",
             "",
             "Flags of `dynamos-sweep run`, keys of `sweep.yaml` and of a request to the "
-            "service. Fields marked (of a session) may change when a sweep is resumed.",
+            "service. Fields marked (changeable) may be changed when a sweep is resumed.",
             "",
             *_table(sweep),
         ]
@@ -39,7 +39,7 @@ def _table(config: type) -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for about in settings(config).values():
         flag = about.flag if config is not TrainConfig else about.name.replace("_", "-")
-        meaning = about.help + (" (of a session)" if about.session else "")
+        meaning = about.help + (" (changeable)" if about.session else "")
         yield (
             f"| `{about.name}` | {f'`--{flag}`' if flag else ''} | {_shown(about.default)} | "
             f"{_allowed(about)} | {meaning.replace('|', '&#124;')} |"

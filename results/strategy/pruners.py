@@ -43,7 +43,7 @@ STEP = 0  # a shadow trial's only step
 
 
 class Judge:
-    """Judge of running trials by one pruner's rule. Rebuilt from the records, it decides as before.
+    """Decides by one pruner's rule. A judge rebuilt from the records makes the same decisions.
 
     On a resume, the caller passes every ended trial to `learn`, and the interrupted ones: halving
     needs their values after earlier tasks.
@@ -196,7 +196,7 @@ class Patient:
 
     A trial's standing is its value minus the mean of the finished trials after as many tasks, which
     removes the fall that all share. Standings are compared from grace on, so a trial can first be
-    pruned one task after grace: it has one task more than with median to catch up.
+    pruned one task after the grace tasks, one task later than with median.
     """
 
     def __init__(self, measure: Measure) -> None:

@@ -138,7 +138,7 @@ def test_prototype_loss_equals_the_sum_over_pairs(n: int, seed: int) -> None:
 
 
 def written_out(out: Output, labels: Tensor, config: TrainConfig) -> tuple[float, float, float]:
-    """(CE, P, T) from the formulas of METHOD section 2, image by image."""
+    """(CE, P, T) from the formulas of docs/method.md section 2, image by image."""
     n, g, c = out.actions.shape
     ce = (
         sum(

@@ -90,7 +90,7 @@ def test_one_task() -> None:
 
 
 def test_multiply_accumulates_of_the_paper_network() -> None:
-    # METHOD section 7
+    # docs/method.md section 7
     assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)
     assert metrics.agent_macs(32, 16, 28, 28) / 1e6 == pytest.approx(4.0, abs=0.05)
 

@@ -194,7 +194,7 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     if left:
         why = f"{over[0].upper()}{over[1:]}; " if over else ""
         print(
-            f"{why}{left} configurations are left. "
+            f"{why}{count(left, 'configuration')} {'is' if left == 1 else 'are'} left. "
             f"Continue: {_here(confirmation.command('resume'))}\n"
         )
     table = Table("")

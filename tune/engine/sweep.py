@@ -82,7 +82,7 @@ def check_images(ledger: Ledger) -> None:
         apart(moved_images, base, ledger.record)
     except UserError as error:
         raise UserError(
-            f"{error} Nothing was started. Give the present folder of the images of "
+            f"{error} Nothing was started. Give the current folder of the images of "
             f"{ledger.config.name} with `data_path`."
         ) from None
 

@@ -30,7 +30,7 @@ END_SECONDS = 5.0  # for a raylet to end by itself
 
 
 class OwnJob(JobConfig):
-    """Job of a driver whose working folder, maybe with a user's tune.py, its workers ignore."""
+    """Job whose workers ignore the driver's working folder, which may hold a user's tune.py."""
 
     def __init__(self) -> None:
         # Workers need that folder if our packages lie in it and nowhere else.
@@ -117,7 +117,7 @@ def head_address() -> str:
 
 
 def check_token() -> None:
-    """Raises AuthenticationError if the environment names a file with Ray's token without one."""
+    """Raises AuthenticationError if the token file that the environment names has no token."""
     AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
 
 

@@ -44,7 +44,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         type=whole_number,
         default=8700,
         metavar="P",
-        help="(default: %(default)s; 0: a free one)",
+        help="port to listen on; 0 for any free port (default: %(default)s)",
     )
     parser.add_argument(
         "--storage",
@@ -78,7 +78,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tracking-uri",
         metavar="URI",
-        help="MLflow server for them (default: MLFLOW_TRACKING_URI, or a store in --storage)",
+        help="MLflow server for the sweeps started here (default: MLFLOW_TRACKING_URI, or a store "
+        "in --storage)",
     )
 
 

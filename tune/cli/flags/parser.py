@@ -113,8 +113,8 @@ def _run(command: Parser) -> None:
     from tune.cli.flags.run import add_run_flags
 
     command.description = (
-        "Start a sweep. Trial 0 is always the stream's preset with the changes of --set, so "
-        "the best trial is at least as good."
+        "Start a sweep. Trial 0, the baseline, is always the stream's preset with the changes of "
+        "--set."
     )
     add_run_flags(command)
 

@@ -40,7 +40,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         "--config",
         metavar="FILE",
         help="YAML file with fields of a sweep, for instance another sweep's sweep.yaml; "
-        "flags win over it",
+        "flags override it",
     )
     what.add_argument(
         "--dry-run",
@@ -64,13 +64,13 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="fields that replace the preset's in every trial; `dynamos --help` lists them",
+        help="values that replace the preset's in every trial; `dynamos --help` lists them",
     )
     what = section("goal")
     _add(
         what,
         "--first-k",
-        "tasks that --protocol first-k searches on",
+        "number of first tasks that the search uses, for --protocol first-k",
         type=whole_number,
         metavar="K",
     )
@@ -80,7 +80,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="fields that differ in the confirmed and exported configuration, for "
+        help="fields of the other stream, on which the choice is confirmed and exported, for "
         "--protocol two-stream: dataset=D, class_order_seed=S, ...",
     )
     what.add_argument(

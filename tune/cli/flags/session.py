@@ -91,7 +91,7 @@ def add_data_path(parser: Any) -> None:
     parser.add_argument(
         "--data-path",
         metavar="DIR",
-        help="present folder of the images; they must be the images that the sweep started with",
+        help="current folder of the images; they must be the images that the sweep started with",
     )
 
 
