@@ -57,7 +57,7 @@ def test_a_report_draws_every_chart_without_a_network(tmp_path: Path, width: int
         assert page.evaluate(paper) == page.evaluate(
             "getComputedStyle(document.body).backgroundColor"
         )
-        expect(page.get_by_role("heading", name="Which channels each class uses")).to_be_visible()
+        expect(page.get_by_role("heading", name="Channels used by each class")).to_be_visible()
         expect(page.locator("text=Trial 3 is best with val_class_il 70.50")).to_be_visible()
         requests = page.evaluate("performance.getEntriesByType('resource').map(e => e.name)")
         assert [name for name in requests if not name.startswith(("data:", "blob:"))] == []

@@ -61,7 +61,7 @@ def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(
     made = swept(tmp_path, values=(60,))
     [trial] = made.trials()
     assert made.channel_use(trial, 42) is None
-    assert "Which channels each class uses" not in write_report(made).read_text()
+    assert "Channels used by each class" not in write_report(made).read_text()
     use = np.zeros((10, 4, 8))
     use[3, 1, 5] = 0.75
     file = made.trial_folder(0) / "attempt-1" / "seed-42" / CHANNEL_USE

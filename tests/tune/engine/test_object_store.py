@@ -94,7 +94,7 @@ def test_a_killed_sweep_goes_on_from_the_store(bucket: None, tmp_path: Path) -> 
     assert shown.status == 0 and "2 complete, 1 pruned" in shown.out, shown
     drawn = sweep("report", "hit", f"--storage={URL}", cwd=tmp_path)
     assert drawn.status == 0 and drawn.out == f"{URL}/hit/report.html\n", drawn
-    assert "Which channels each class uses" in any_path(drawn.out.strip()).read_text()
+    assert "Channels used by each class" in any_path(drawn.out.strip()).read_text()
     assert len(load_sweep("hit", URL).trials) == len(load_sweep(f"{URL}/hit").trials) == 3
     assert {path.name for path in seen.folder.iterdir()} == {
         "sweep.yaml",

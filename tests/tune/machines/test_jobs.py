@@ -129,7 +129,7 @@ def check_refusals(there: Cluster, folder: Path) -> None:
             1,
             "/nowhere",
         ),
-        (["submit", "--name=n"], 2, "give it as the cluster's nodes see it"),
+        (["submit", "--name=n"], 2, "give its absolute path on the cluster's nodes"),
         (["submit", storage], 2, "submit needs --name"),
         (["submit", "--name=n", storage, "--sampler=tpee"], 2, "Did you mean 'tpe'?"),
         (["logs", "n2"], 2, "no job of 'n2'"),
@@ -138,7 +138,7 @@ def check_refusals(there: Cluster, folder: Path) -> None:
         assert ended.status == status and said in ended.err + ended.out, ended
         assert (ended.err + ended.out).count("\n") == 1, ended
     stranger = run("logs", "n", f"--address={there.jobs}", cwd=folder)
-    assert stranger.returncode == 1 and "does not let you in" in stranger.stderr
+    assert stranger.returncode == 1 and "refused access" in stranger.stderr
     assert stranger.stderr.count("\n") == 1
 
 
