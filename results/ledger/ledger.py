@@ -318,7 +318,9 @@ class Ledger:
             )
 
     def extend(self, trials: int) -> None:
-        """Add trials to the budget; UserError for a confirmation."""
+        """Add trials to the budget; UserError for a confirmation. With 0 nothing changes."""
+        if not trials:
+            return
         self.refuse_extension()
         self._check()
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)

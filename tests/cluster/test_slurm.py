@@ -222,7 +222,7 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
         )
         ended = there.until(first, "COMPLETED", "FAILED", "TIMEOUT")
         assert (ended["JobState"], ended["ExitCode"]) == ("COMPLETED", "0:0"), said(first)
-        assert "submitted again with --name chain, it goes on" in said(first) and is_put_back(
+        assert "submit it again with --name chain to continue it" in said(first) and is_put_back(
             first
         ), said(first)
 

@@ -36,7 +36,17 @@ from results.pages.report import write_report
 from results.sweep import Sweep
 from results.trial import newest
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import ONE, SEED, begun, complete, config, driven, report, result
+from tests.helpers.ledgers import (
+    ONE,
+    SEED,
+    begun,
+    complete,
+    config,
+    confirmed,
+    driven,
+    report,
+    result,
+)
 
 
 @pytest.fixture
@@ -790,3 +800,13 @@ def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
     with pytest.raises(UserError, match="was just created by another process"):
         Ledger.create(storage, config(ledger_url=url), {"id": "2"})
     assert Ledger.open(storage, "s").record["id"] == "1"
+
+
+def test_a_confirmation_has_sessions_but_no_more_trials(tmp_path: Path) -> None:
+    _, confirmation = confirmed(tmp_path, [80.0], [81.0])
+    with driven(confirmation) as there:
+        budget = there.budget
+        there.extend(0)
+        with pytest.raises(UserError, match="'s-confirm-1' is a confirmation"):
+            there.extend(1)
+        assert there.budget == budget
