@@ -158,7 +158,7 @@ def test_a_worker_of_a_driver_in_a_folder_with_our_packages_has_them(tmp_path: P
     done = subprocess.run(
         [sys.executable, "-c", FILE_OF_A_WORKER], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout == f"{tmp_path / 'tune' / 'machines' / 'places.py'}\n", (
+    assert done.stdout == f"{tmp_path / 'tune' / 'machines' / 'slots.py'}\n", (
         done.stdout + done.stderr
     )
 
@@ -172,4 +172,4 @@ def test_a_worker_of_a_driver_does_not_see_a_users_module_in_the_working_folder(
     done = subprocess.run(
         [sys.executable, "-P", "-c", FILE_OF_A_WORKER], cwd=tmp_path, capture_output=True, text=True
     )
-    assert done.stdout == f"{ROOT / 'tune' / 'machines' / 'places.py'}\n", done.stdout + done.stderr
+    assert done.stdout == f"{ROOT / 'tune' / 'machines' / 'slots.py'}\n", done.stdout + done.stderr
