@@ -52,7 +52,7 @@ def kills_disturb_no_sweep(folder: Path, kills: int) -> None:
             events = service.client.events("a")
             assert next(events)[0] == "snapshot"
             service.send(signal.SIGKILL)
-            with pytest.raises(RunError, match="has gone"):
+            with pytest.raises(RunError, match="closed the connection"):
                 list(events)
             service.over()
             service = Service(storage, port=int(service.url.rpartition(":")[2]))
