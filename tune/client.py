@@ -44,7 +44,7 @@ class Client:
         tags: Mapping[str, str] | None = None,
         note: str = "",
     ) -> dict[str, Any]:
-        """Starts a sweep, or returns the identical one of its name.
+        """Start a sweep, or return the identical one of its name.
 
         A dry run returns the first suggestions.
         """
@@ -55,7 +55,7 @@ class Client:
     def label(
         self, name: str, tags: Mapping[str, str] | None = None, note: str | None = None
     ) -> dict[str, Any]:
-        """Sets the note and tags of a sweep; the value "" removes a tag."""
+        """Set the note and tags of a sweep; the value "" removes a tag."""
         body = {"tags": dict(tags or {})} | ({} if note is None else {"note": note})
         found: dict[str, Any] = self._answer("PATCH", _of(name), json=body).json()
         return found
@@ -76,7 +76,7 @@ class Client:
     def trials(
         self, name: str, state: str = "", q: str = "", sort: str = "number", order: str = "asc"
     ) -> Iterator[dict[str, Any]]:
-        """Yields a sweep's trials."""
+        """Yield a sweep's trials."""
         offset = 0
         while True:
             page = self._get(
@@ -102,23 +102,23 @@ class Client:
         return self._get(f"{_of(name)}/trials/{number}")
 
     def stop(self, name: str) -> dict[str, Any]:
-        """Asks a sweep to interrupt its trials and end."""
+        """Ask a sweep to interrupt its trials and end."""
         return self._post(f"{_of(name)}/stop")
 
     def stop_trial(self, name: str, number: int) -> dict[str, Any]:
-        """Asks a trial to end."""
+        """Ask a trial to end."""
         return self._post(f"{_of(name)}/trials/{number}/stop")
 
     def resume(self, name: str, **limits: float) -> dict[str, Any]:
-        """Continues a sweep."""
+        """Continue a sweep."""
         return self._post(f"{_of(name)}/resume", limits)
 
     def extend(self, name: str, trials: int, **limits: float) -> dict[str, Any]:
-        """Adds trials to a sweep and continues it."""
+        """Add trials to a sweep and continue it."""
         return self._post(f"{_of(name)}/extend", {"trials": trials, **limits})
 
     def delete(self, name: str) -> None:
-        """Deletes a sweep and its MLflow runs permanently."""
+        """Delete a sweep and its MLflow runs permanently."""
         self._answer("DELETE", _of(name))
 
     def confirm(
@@ -130,7 +130,7 @@ class Client:
         max_compute: float | None = None,
         baseline: str | None = None,
     ) -> dict[str, Any]:
-        """Starts the confirmation of a sweep's choice.
+        """Start the confirmation of a sweep's choice.
 
         `baseline` is "preset", or None for the sweep's trial 0.
         """
@@ -165,7 +165,7 @@ class Client:
         return self._get("/compare", sweeps=",".join(names))
 
     def wait(self, name: str, timeout: float | None = None) -> dict[str, Any]:
-        """Waits until a sweep is finished or stopped, and returns it.
+        """Wait until a sweep is finished or stopped, and return it.
 
         RunError if its driver failed or was killed, and after `timeout` seconds.
         """
@@ -179,7 +179,7 @@ class Client:
         return sweep
 
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields (event, content): a snapshot, then changes; RunError if the service is lost.
+        """Yield (event, content): a snapshot, then changes; RunError if the service is lost.
 
         Events of one sweep end with it, after the event `end`; events of all sweeps end with the
         service.

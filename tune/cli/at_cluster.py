@@ -12,7 +12,7 @@ DRIVES = ("submit", "resume", "extend", "rerun", "confirm")
 
 
 def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
-    """Runs a command on the cluster and returns its exit status.
+    """Run a command on the cluster and return its exit status.
 
     `arguments` are the parsed `texts`.
 

@@ -29,7 +29,7 @@ _ITS_OWN = (
 
 
 def done_by_service(arguments: argparse.Namespace) -> int:
-    """Makes the service run a command; returns the exit status.
+    """Make the service run a command; return the exit status.
 
     UserError for flags that it does not take.
     """

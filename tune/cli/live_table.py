@@ -52,7 +52,7 @@ class LiveTable:
             self._live.stop()
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Takes the start of the trials; `slots` returns how many run at a time at the moment."""
+        """Take the start of the trials; `slots` returns how many run at a time at the moment."""
         status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # a grid may have fewer trials than asked for
@@ -64,11 +64,11 @@ class LiveTable:
                 self.say(f"note: {with_flags(text)}")
 
     def note(self, text: str) -> None:
-        """Shows the present activity."""
+        """Show the present activity."""
         self._note = text
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Takes a trial that has changed."""
+        """Take a trial that has changed."""
         self._trials[trial.number] = trial
         if self._started is None and trial.state == "RUNNING" and not trial.starting:
             self._started, self._note = time.monotonic(), ""
@@ -152,10 +152,10 @@ class LiveTable:
         return f"about {duration(left)} left"
 
     def say(self, line: str) -> None:
-        """Prints a line once."""
+        """Print a line once."""
         self._console.print(line, soft_wrap=True, markup=False, highlight=False)
 
     def _say(self, line: str) -> None:
-        """Prints a line, unless the live picture shows it."""
+        """Print a line, unless the live picture shows it."""
         if self._live is None:
             self.say(line)

@@ -14,7 +14,7 @@ POLL_SECONDS = 0.5
 
 
 def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
-    """Prints the logs of a sweep and of its newest driver, or the logs of a trial.
+    """Print the logs of a sweep and of its newest driver, or the logs of a trial.
 
     Follows them while it runs.
     """
@@ -62,7 +62,7 @@ def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
 
 
 def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
-    """Prints files, and their growth until `over` if it is given.
+    """Print files, and their growth until `over` if it is given.
 
     Returns True if anything was printed.
     """

@@ -39,7 +39,7 @@ PATIENCE_SECONDS = 60.0  # how long `stop` waits to see the driver end
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; exit status 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
+    """Run a command; exit status 0 done, 1 the sweep failed, 2 bad input, 130 interrupted."""
     if "COMP_LINE" in os.environ:
         complete(parser_of(_asked(os.environ["COMP_LINE"].split())))
     texts = sys.argv[1:] if argv is None else list(argv)
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def spell_out(stream: Any) -> None:
-    """Makes a text stream that lacks ± write +-, and ? for any other character that it lacks."""
+    """Make a text stream that lacks ± write +-, and ? for any other character that it lacks."""
 
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
@@ -64,7 +64,7 @@ def spell_out(stream: Any) -> None:
 
 
 def _named(texts: list[str]) -> int:
-    """Runs a command line; an error names flags, not fields."""
+    """Run a command line; an error names flags, not fields."""
     try:
         return _done(texts)
     except DynamosError as error:
@@ -73,7 +73,7 @@ def _named(texts: list[str]) -> int:
 
 
 def _done(texts: list[str]) -> int:
-    """Runs a command line; RunError if a ledger's file is damaged or its server does not answer."""
+    """Run a command line; RunError if a ledger's file is damaged or its server does not answer."""
     asked = _asked(texts)
     arguments = parser_of(asked).parse(texts)
     if getattr(arguments, "config", None) is not None:
@@ -110,7 +110,7 @@ def _done(texts: list[str]) -> int:
 
 @contextmanager
 def sigterm_as_ctrl_c() -> Iterator[None]:
-    """Makes SIGTERM raise KeyboardInterrupt."""
+    """Make SIGTERM raise KeyboardInterrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -259,7 +259,7 @@ def _go_on(
 
 
 def _nothing_left(ledger: "Ledger") -> int:
-    """Prints that a sweep is finished, and the commands that continue it.
+    """Print that a sweep is finished, and the commands that continue it.
 
     Makes its files agree with its ledger.
     """
@@ -281,7 +281,7 @@ def _nothing_left(ledger: "Ledger") -> int:
 
 
 def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
-    """Raises UserError if a limit already reached would end a session before its first trial."""
+    """Raise UserError if a limit already reached would end a session before its first trial."""
     from tune.engine.limits import reached
 
     limits = reached(ledger)

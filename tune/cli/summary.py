@@ -41,7 +41,7 @@ SHOWN_PARETO = 10
 
 
 def listing(storage: AnyPath) -> None:
-    """Prints a line per sweep."""
+    """Print a line per sweep."""
     names, closed = sweep_names(storage), closed_folders(storage)
     if not names and not closed:
         raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
@@ -93,7 +93,7 @@ def _no_row(name: str, state: str, why: str) -> list[str]:
 
 
 def show_sweep(ledger: Ledger) -> None:
-    """Prints a sweep's state, its best and running trials, and the reasons of those that failed."""
+    """Print a sweep's state, its best and running trials, and the reasons of those that failed."""
     sweep = Sweep.of(ledger)
     whole = overview.summary(ledger, sweep, ledger.state.name) | overview.details(ledger, sweep)
     rows = [overview.row(trial, ledger.config) for trial in sweep.records]
@@ -101,7 +101,7 @@ def show_sweep(ledger: Ledger) -> None:
 
 
 def show_trial(ledger: Ledger, wanted: int) -> None:
-    """Prints everything about a trial."""
+    """Print everything about a trial."""
     trial, config = ledger.asked_for(wanted), ledger.config
     whole = overview.row(trial, config) | {"results": trial.entries(), "warnings": trial.warnings}
     tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
@@ -109,7 +109,7 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:
-    """Prints the result of a session and the next commands; returns True if a best trial exists."""
+    """Print the result of a session and the next commands; return True if a best trial exists."""
     sweep, config = Sweep.of(ledger), ledger.config
     name, folder = config.name, ledger.folder
     rest = "sweep.yaml  ledger.db  trials/" if config.ledger_url is None else "sweep.yaml  trials/"
@@ -186,7 +186,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
 
 
 def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
-    """Prints and writes the result of a confirmation; returns True if it is complete."""
+    """Print and write the result of a confirmation; return True if it is complete."""
     config, tested = confirmation.config, Sweep.of(confirmation)
     rows = outcomes(tested)
     left = sum(row.trial.ended_at is None for row in rows)
@@ -259,7 +259,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
 
 
 def _print_pareto(sweep: Sweep) -> None:
-    """Prints the Pareto set."""
+    """Print the Pareto set."""
     front, objectives = sweep.pareto_set, sweep.config.objectives
     table = tables.plain("trial", *map(str, objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:

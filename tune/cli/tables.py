@@ -56,7 +56,7 @@ def console() -> Console:
 
 
 def say(text: str, indent: str = "") -> None:
-    """Prints prose, on a screen wrapped at words.
+    """Print prose, on a screen wrapped at words.
 
     A longer word, for instance a path, stays whole.
     """
@@ -87,7 +87,7 @@ def asked(question: str) -> bool:
 
 
 def show(table: Table) -> None:
-    """Prints a table if it fits the screen, else each of its rows as a paragraph."""
+    """Print a table if it fits the screen, else each of its rows as a paragraph."""
     if Console(width=PIPE_WIDTH).measure(table).maximum <= (width() or PIPE_WIDTH):
         console().print(table)
         return
@@ -105,7 +105,7 @@ def plain(*columns: str | Column) -> Table:
 
 
 def progress(items: Sequence[str], what: str) -> Iterator[str]:
-    """Yields the items; on a terminal, after QUIET_SECONDS, a line shows the progress."""
+    """Yield the items; on a terminal, after QUIET_SECONDS, a line shows the progress."""
     screen = Console(stderr=True)
     line = Progress(
         TextColumn(what),
@@ -126,7 +126,7 @@ def progress(items: Sequence[str], what: str) -> Iterator[str]:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int = 0) -> None:
-    """Prints rows, each headed by its first cell; the last `prose` columns hold words, not values.
+    """Print rows, each headed by its first cell; the last `prose` columns hold words, not values.
 
     Columns without any content are left out.
     """
@@ -181,7 +181,7 @@ def _paragraph(columns: Sequence[str], row: Sequence[str]) -> str:
 def print_sweep(
     sweep: Mapping[str, Any], trials: Iterable[Mapping[str, Any]], all_trials: object
 ) -> None:
-    """Prints a sweep: state, answer, notes, its best and running trials, reasons of failures.
+    """Print a sweep: state, answer, notes, its best and running trials, reasons of failures.
 
     `sweep` and `trials` are results.analysis.overview's; `all_trials` says where all trials are.
     """
@@ -245,7 +245,7 @@ def _in_order(
 
 
 def say_reasons(reasons: Mapping[str, Sequence[int]]) -> None:
-    """Prints the reasons of trials that ended early, each reason once."""
+    """Print the reasons of trials that ended early, each reason once."""
     for reason, numbers in list(reasons.items())[:SHOWN_REASONS]:
         say(f"{count(len(numbers), 'trial')}: {reason}", "  ")
     if len(reasons) > SHOWN_REASONS:
@@ -257,7 +257,7 @@ def print_trials(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> None:
-    """Prints trials: objectives, constrained metrics, all parameters, reasons."""
+    """Print trials: objectives, constrained metrics, all parameters, reasons."""
     metrics = list(dict.fromkeys([o.metric for o in objectives] + [c.metric for c in constraints]))
     rows = [
         [
@@ -282,7 +282,7 @@ def print_trials(
 def print_trial(
     trial: Mapping[str, Any], sweep: str, metrics: Sequence[str], constraints: Sequence[Constraint]
 ) -> None:
-    """Prints everything about a trial: the fields of a row, results by seed, and warnings."""
+    """Print everything about a trial: the fields of a row, results by seed, and warnings."""
     tasks = f", {trial['tasks_done']} of {trial['n_tasks']} tasks" if trial["n_tasks"] else ""
     say(
         f"trial {trial['number']} of {sweep}: {trial['state'].lower()}{tasks}, from "
@@ -312,7 +312,7 @@ def print_tried(
     first: Iterable[Mapping[str, Any]],
     notes: Iterable[str],
 ) -> None:
-    """Prints the configuration of a new sweep, as YAML, notes on it and its first suggestions."""
+    """Print the configuration of a new sweep, as YAML, notes on it and its first suggestions."""
     print(yaml.safe_dump(dict(config), sort_keys=False, width=100))
     say(
         f"The settings are valid. {config['name']} would run {count(trials, 'trial')}, these "
@@ -339,7 +339,7 @@ def print_comparison(
     sections: Iterable[Iterable[tuple[str, Iterable[str]]]],
     sentences: Iterable[str],
 ) -> None:
-    """Prints sweeps side by side: a table in sections, and sentences below it."""
+    """Print sweeps side by side: a table in sections, and sentences below it."""
     table = Table("")
     for name in names:
         table.add_column(name, justify="right")

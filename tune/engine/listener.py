@@ -10,22 +10,22 @@ class Listener(Protocol):
     """Receiver of run_sweep's events; entered before Ray starts, left when the sweep has ended."""
 
     def __enter__(self) -> object:
-        """Begins a session."""
+        """Begin a session."""
 
     def __exit__(self, *_: object) -> None:
-        """Ends the session."""
+        """End the session."""
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Takes the start of the trials; `slots` returns how many run at a time at the moment."""
+        """Take the start of the trials; `slots` returns how many run at a time at the moment."""
 
     def note(self, text: str) -> None:
-        """Receives a description of the present activity."""
+        """Receive a description of the present activity."""
 
     def say(self, line: str) -> None:
-        """Takes a line of text for the user."""
+        """Take a line of text for the user."""
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Takes a trial that has changed."""
+        """Take a trial that has changed."""
 
 
 class Silent:
@@ -38,13 +38,13 @@ class Silent:
         pass
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def say(self, line: str) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Does nothing."""
+        """Do nothing."""

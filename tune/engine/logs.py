@@ -32,10 +32,10 @@ class LogFile(logging.FileHandler):
     """A log on a disk."""
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Does nothing; the default prints a traceback."""
+        """Do nothing; the default prints a traceback."""
 
     def close(self) -> None:
-        """Closes the file, even if its last lines cannot be written."""
+        """Close the file, even if its last lines cannot be written."""
         with suppress(OSError):
             super().close()
 
@@ -48,7 +48,7 @@ class LogObject(logging.Handler):
         self._path = path
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Adds a line."""
+        """Add a line."""
         try:
             before = self._path.read_text() if self._path.exists() else ""
             write_whole(self._path, f"{before}{self.format(record)}\n")
@@ -56,4 +56,4 @@ class LogObject(logging.Handler):
             self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Does nothing; the default prints a traceback."""
+        """Do nothing; the default prints a traceback."""

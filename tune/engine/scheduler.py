@@ -29,7 +29,7 @@ class LedgerScheduler(FIFOScheduler):
         return FIFOScheduler, ()  # for the pickled Tuner that is never restored
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Makes Ray keep as many workers as trials ever ran at a time, for those that follow."""
+        """Make Ray keep as many workers as trials ever ran at a time, for those that follow."""
         # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is
         # for a free slot. A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory
@@ -41,7 +41,7 @@ class LedgerScheduler(FIFOScheduler):
             self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Returns None, after stopping trials whose node has left.
+        """Return None, after stopping trials whose node has left.
 
         Ray starts waiting trials by itself.
 
@@ -60,6 +60,6 @@ class LedgerScheduler(FIFOScheduler):
                 tune_controller.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Enters a result and returns STOP to prune the trial, else CONTINUE."""
+        """Enter a result and return STOP to prune the trial, else CONTINUE."""
         prune = self._searcher.enter(trial.trial_id, Report.decode(result))
         return str(FIFOScheduler.STOP if prune else FIFOScheduler.CONTINUE)

@@ -72,10 +72,10 @@ class LedgerSearcher(Searcher):
         return {}
 
     def save(self, checkpoint_path: str) -> None:
-        """Does nothing: all state is in the ledger."""
+        """Do nothing: all state is in the ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
-        """Does nothing: all state is in the ledger."""
+        """Do nothing: all state is in the ledger."""
 
     def poll(self) -> bool:
         """True if the session is over: budget spent, target reached or stop requested."""
@@ -122,7 +122,7 @@ class LedgerSearcher(Searcher):
         return Searcher.FINISHED
 
     def enter(self, trial_id: str, report: Report) -> bool:
-        """Enters the start of a trial's training, or its results; returns True to prune it."""
+        """Enter the start of a trial's training, or its results; return True to prune it."""
         with self._guarded():
             record, slot = self._running[trial_id]
             number = record.number
@@ -145,12 +145,12 @@ class LedgerSearcher(Searcher):
         return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        """Does nothing: the scheduler entered the result before its decision."""
+        """Do nothing: the scheduler entered the result before its decision."""
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Ends the trial in the ledger, or interrupts it if it lost its worker or node."""
+        """End the trial in the ledger, or interrupts it if it lost its worker or node."""
         with self._guarded():
             started, slot = self._running.pop(trial_id)
             report = (
@@ -194,7 +194,7 @@ class LedgerSearcher(Searcher):
         return trial_id in self._running and self._slots.gone(self._running[trial_id][1])
 
     def interrupt(self) -> None:
-        """Interrupts running trials, so that a later driver resumes them."""
+        """Interrupt running trials, so that a later driver resumes them."""
         with self._guarded():
             ended: dict[int, dt.datetime | None] = {
                 record.number: None for record, _ in self._running.values()
@@ -208,7 +208,7 @@ class LedgerSearcher(Searcher):
         self._ended.clear()
 
     def _begin(self, number: int, attempt: int) -> None:
-        """Starts a trial's clock and, at the session's first trial, that of the time budget."""
+        """Start a trial's clock and, at the session's first trial, that of the time budget."""
         self._ledger.start(number, attempt)
         self._tell(self._ledger.trial(number))
         if not self._begun:
@@ -223,7 +223,7 @@ class LedgerSearcher(Searcher):
         )
 
     def _put_back(self, number: int, lost: bool = False) -> None:
-        """Makes a trial WAITING again, in its batch if it has one.
+        """Make a trial WAITING again, in its batch if it has one.
 
         It continues from its checkpoints.
         """
@@ -251,7 +251,7 @@ class LedgerSearcher(Searcher):
         return self._ledger.ask(slot.gpus)
 
     def _end(self, number: int, report: Report) -> None:
-        """Ends a trial.
+        """End a trial.
 
         In deterministic order, ends all trials of a batch by number once the last is over.
         """
@@ -274,7 +274,7 @@ class LedgerSearcher(Searcher):
         self._tell(trial)
 
     def _learn(self, trial: TrialRecord) -> None:
-        """Updates the pruner's judge and the target with a trial that does not run."""
+        """Update the pruner's judge and the target with a trial that does not run."""
         if not trial.imported:
             self._judge.learn(trial)
         for reason in on_target(Sweep(self._config, {}, [trial])).values():
@@ -296,7 +296,7 @@ class LedgerSearcher(Searcher):
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Ends the session at an error of the ledger, which Ray would blame on the trial."""
+        """End the session at an error of the ledger, which Ray would blame on the trial."""
         try:
             yield
         except (DynamosError, *DATABASE_ERRORS) as error:

@@ -74,7 +74,7 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
 
 
 def check_images(ledger: Ledger) -> None:
-    """Raises UserError if a sweep's images are missing or differ from those at its start."""
+    """Raise UserError if a sweep's images are missing or differ from those at its start."""
     base = ledger.config.base
     if base.data_path is None:  # embedded
         return
@@ -94,7 +94,7 @@ def run_sweep(
     again: Sequence[int] = (),
     listener: Listener | None = None,
 ) -> str | None:
-    """Adds `more` trials to the budget, runs all that are left, writes the views.
+    """Add `more` trials to the budget, runs all that are left, write the views.
 
     The reason of an early end, or None.
 
@@ -189,7 +189,7 @@ def _pack(
     listener: Listener,
     interrupted: threading.Event,
 ) -> None:
-    """Measures and reports the number of trials that each kind of GPU takes."""
+    """Measure and reports the number of trials that each kind of GPU takes."""
     listener.note("measuring how many trials per GPU are fastest")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and slots.on(node)}
     for kind, node in sorted(of_kind.items()):
@@ -219,7 +219,7 @@ def _told(failure: Exception, ledger: Ledger) -> DynamosError:
 
 @contextmanager
 def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
-    """Adds the command that continues the sweep to errors of the storage and interruptions."""
+    """Add the command that continues the sweep to errors of the storage and interruptions."""
     try:
         yield
     except KeyboardInterrupt:
@@ -229,7 +229,7 @@ def _told_in_one_line(ledger: Ledger) -> Iterator[None]:
 
 
 def _written(ledger: Ledger) -> RunError | None:
-    """Writes the views; returns the error if a file cannot be written, else None."""
+    """Write the views; return the error if a file cannot be written, else None."""
     try:
         write_views(ledger)
     except OSError as error:
@@ -292,7 +292,7 @@ def _tuner(
 
 @contextmanager
 def _log_file(path: AnyPath) -> Iterator[None]:
-    """Sends the messages of Ray's and our loggers to a file.
+    """Send the messages of Ray's and our loggers to a file.
 
     On the screen they would break the listener.
     """
@@ -314,7 +314,7 @@ def _log_file(path: AnyPath) -> Iterator[None]:
 
 @contextmanager
 def _signals(interrupted: threading.Event) -> Iterator[None]:
-    """Makes a first SIGINT or SIGTERM set the event instead of ending the process."""
+    """Make a first SIGINT or SIGTERM set the event instead of ending the process."""
     first = math.inf
 
     def handle(*_: object) -> None:

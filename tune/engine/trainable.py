@@ -84,7 +84,7 @@ class SweepTrial(ray.tune.Trainable):
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
     ) -> None:
-        """Prepares the worker process for its first trial.
+        """Prepare the worker process for its first trial.
 
         `base` and `seeds` are the sweep's; `images` are those that the driver has sent, None if
         they are on this disk; `hashes` are those that the images must have.
@@ -96,13 +96,13 @@ class SweepTrial(ray.tune.Trainable):
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
-        """Takes over the next trial; the images stay loaded, everything else is made again."""
+        """Take over the next trial; the images stay loaded, everything else is made again."""
         self._log.close()
         self._begin(new_config)
         return True
 
     def step(self) -> dict[str, Any]:
-        """Trains one task and returns a Report.
+        """Train one task and return a Report.
 
         The first step of an attempt trains nothing: a worker's imports and images are not its
         trial's time.
@@ -133,7 +133,7 @@ class SweepTrial(ray.tune.Trainable):
         return self._report(results, state, reason)
 
     def cleanup(self) -> None:
-        """Closes the log."""
+        """Close the log."""
         self._log.close()
 
     def _report(
@@ -155,7 +155,7 @@ class SweepTrial(ray.tune.Trainable):
         self._log = log_file(self._attempt / "log.txt")
 
     def _prepare(self) -> tuple[str | None, str | None]:
-        """Loads the images and torch.
+        """Load the images and torch.
 
         (state, reason) of a trial that cannot train here, else (None, None).
         """
@@ -174,7 +174,7 @@ class SweepTrial(ray.tune.Trainable):
         return (None, None) if lack is None else (PUT_BACK, lack)
 
     def _train_task(self) -> None:
-        """Trains every seed to the end of the first task that not all seeds have done."""
+        """Train every seed to the end of the first task that not all seeds have done."""
         from dynamos import checkpoints
         from dynamos.recorders import CURVE, write_curve
 
@@ -230,7 +230,7 @@ class SweepTrial(ray.tune.Trainable):
         return self._streams[key]
 
     def _stop_if_asked(self, _: "Trainer") -> None:
-        """Raises StopRequested if the trial's folder has the stop file.
+        """Raise StopRequested if the trial's folder has the stop file.
 
         Looks about once a second.
         """
@@ -262,7 +262,7 @@ class SweepTrial(ray.tune.Trainable):
 
 
 def _free_memory() -> None:
-    """Releases a GPU's memory for the trials that share it.
+    """Release a GPU's memory for the trials that share it.
 
     Torch would keep it for this process.
     """
@@ -273,7 +273,7 @@ def _free_memory() -> None:
 
 
 def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
-    """Writes the channels that each class uses, for the report.
+    """Write the channels that each class uses, for the report.
 
     Before the checkpoint, so that no crash loses them.
     """

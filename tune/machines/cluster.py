@@ -47,7 +47,7 @@ def cluster_address(given: str | None) -> str | None:
 
 @contextmanager
 def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
-    """Keeps Ray running in a `with` block; yields a function that lists the nodes that take trials.
+    """Keep Ray running in a `with` block; yields a function that lists the nodes that take trials.
 
     Without an address it starts a Ray on this machine, with the resources of `here`, that listens
     on loopback only. Token authentication is on, Ray's default; Ray reads the token from
@@ -172,7 +172,7 @@ def package_folders() -> list[str]:
 
 
 def check_token() -> None:
-    """Raises UserError if the environment names a file with Ray's token that cannot be read."""
+    """Raise UserError if the environment names a file with Ray's token that cannot be read."""
     if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
         return
     try:
@@ -186,7 +186,7 @@ def check_token() -> None:
 
 
 def let_in() -> None:
-    """Makes this process send the cluster's token if it has one.
+    """Make this process send the cluster's token if it has one.
 
     Ray does so only where it starts the cluster.
 

@@ -79,7 +79,7 @@ class Jobs:
         raise AssertionError
 
     def run(self, arguments: Sequence[str], files: Iterable[Path] = ()) -> int:
-        """Runs a command on the cluster, prints its output and returns its exit status."""
+        """Run a command on the cluster, print its output and return its exit status."""
         job = self.submit(arguments, None, files)
         self.follow(job)
         while not (details := self._details(job)).status.is_terminal():
@@ -88,7 +88,7 @@ class Jobs:
         return int(code) if code is not None else 0 if details.status == JobStatus.SUCCEEDED else 1
 
     def follow(self, job: str) -> None:
-        """Prints a job's output until its end."""
+        """Print a job's output until its end."""
 
         async def tail() -> None:
             async for lines in self._client.tail_job_logs(job):
@@ -98,7 +98,7 @@ class Jobs:
             asyncio.run(tail())
 
     def show(self, job: str) -> None:
-        """Prints a job's output so far."""
+        """Print a job's output so far."""
         with self._told():
             _print(self._client.get_job_logs(job))
 
@@ -138,7 +138,7 @@ class Jobs:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Turns an error of the server into a RunError of one line."""
+        """Turn an error of the server into a RunError of one line."""
         try:
             yield
         except ray.exceptions.AuthenticationError:

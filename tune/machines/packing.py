@@ -46,7 +46,7 @@ class _Probe:
         self.train(1.0)
 
     def train(self, seconds: float) -> float:
-        """Trains for `seconds` and returns the steps per second."""
+        """Train for `seconds` and return the steps per second."""
         from dynamos.trainer import Trainer
 
         self._until, self._steps, began = time.monotonic() + seconds, 0, time.monotonic()

@@ -68,7 +68,7 @@ class NodeReport:
 def preflight(
     config: SweepConfig, storage: AnyPath, address: str | None, base: TrainConfig
 ) -> None:
-    """Prints the resources, versions, storage and data of each node.
+    """Print the resources, versions, storage and data of each node.
 
     RunError for faults, with their remedies.
 
@@ -265,7 +265,7 @@ def _reports(
 
 
 def _written(probe: AnyPath, name: str) -> str | None:
-    """Reads the driver's file and writes another beside it.
+    """Read the driver's file and write another beside it.
 
     The reason if this node cannot, else None.
     """

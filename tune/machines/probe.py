@@ -34,7 +34,7 @@ Answer = TypeVar("Answer")
 
 
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
-    """Runs a function in a new process and returns its result.
+    """Run a function in a new process and return its result.
 
     It may import what this process must not.
     """
@@ -70,7 +70,7 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
 
 
 def moved_images(base: TrainConfig, hashes: Mapping[str, Any]) -> None:
-    """Raises UserError if the images of a sweep are missing from the base's folder, or differ."""
+    """Raise UserError if the images of a sweep are missing from the base's folder, or differ."""
     from dynamos.device import pick_device
     from dynamos.streams import load_stream
 
@@ -92,7 +92,7 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
 
 
 def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:
-    """Raises UserError if a point, or an end or choice of a parameter, fails a check."""
+    """Raise UserError if a point, or an end or choice of a parameter, fails a check."""
 
     def refusal(changes: Mapping[str, Any]) -> str | None:
         try:

@@ -43,7 +43,7 @@ class OwnJob(JobConfig):
 
 @contextmanager
 def own_sigterm() -> Iterator[None]:
-    """Keeps Ray from replacing the handler of SIGTERM.
+    """Keep Ray from replacing the handler of SIGTERM.
 
     Ray's handler would end the process at any point.
     """
@@ -57,7 +57,7 @@ def own_sigterm() -> Iterator[None]:
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Makes a Ray that starts meanwhile listen on 127.0.0.1 alone.
+    """Make a Ray that starts meanwhile listen on 127.0.0.1 alone.
 
     It does so if it takes the machine for one that never joins a cluster; by default only on
     Windows and macOS.
@@ -71,7 +71,7 @@ def on_loopback() -> Iterator[None]:
 
 @contextmanager
 def deaf_to_sigterm() -> Iterator[None]:
-    """Makes the processes that Ray starts meanwhile block SIGTERM; this process still takes it.
+    """Make the processes that Ray starts meanwhile block SIGTERM; this process still takes it.
 
     `timeout` sends it to the whole process group of a sweep, systemd and scancel to all of its
     processes. If Ray's ended, the driver could not end the sweep in order.
@@ -93,7 +93,7 @@ def deaf_to_sigterm() -> Iterator[None]:
 
 
 def end_without_sigterm() -> None:
-    """Makes the shutdown of the Ray that this process has started do without SIGTERM.
+    """Make the shutdown of the Ray that this process has started do without SIGTERM.
 
     A raylet whose node leaves the cluster ends its children and itself. Ray's own shutdown waits a
     second for each process to end at SIGTERM, and then kills it; the raylet's children stay a while
@@ -117,17 +117,17 @@ def head_address() -> str:
 
 
 def check_token() -> None:
-    """Raises AuthenticationError if the token file that the environment names has no token."""
+    """Raise AuthenticationError if the token file that the environment names has no token."""
     AuthenticationTokenLoader.instance().has_token(ignore_auth_mode=True)
 
 
 def send_token() -> None:
-    """Makes this process send the cluster's token if it has one."""
+    """Make this process send the cluster's token if it has one."""
     maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
 
 
 def send_no_token() -> None:
-    """Makes this process neither send a token nor demand one."""
+    """Make this process neither send a token nor demand one."""
     os.environ["RAY_AUTH_MODE"] = "disabled"
     Config.initialize("")
 
@@ -141,7 +141,7 @@ def node_entries() -> list[dict[str, Any]]:
 
 
 def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:
-    """Changes by `more`, which may be negative, how many idle workers a running Tune keeps."""
+    """Change by `more`, which may be negative, how many idle workers a running Tune keeps."""
     cache = tune_controller._actor_cache
     if more > 0:
         cache.increase_max(resources, by=more)

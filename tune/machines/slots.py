@@ -78,12 +78,12 @@ class Slots:
         return self._of_node.get(node.id, self._of_kind.get(node.kind, self._config.gpus_per_trial))
 
     def pack(self, kind: str | None, trials: int) -> None:
-        """Sets the number of trials on each GPU of a kind, on present and on future nodes."""
+        """Set the number of trials on each GPU of a kind, on present and on future nodes."""
         self._of_kind[kind] = 1 / trials
         self.packings += 1
 
     def thin_out(self, slot: Slot, node: str) -> bool:
-        """Halves the trials on each GPU of a node after one at `slot` ran out of memory.
+        """Halve the trials on each GPU of a node after one at `slot` ran out of memory.
 
         False if it was alone.
 
@@ -113,7 +113,7 @@ def fit(cpus: float, gpus: float, cpus_per_trial: float, gpus_per_trial: float) 
 
 
 def refuse_unless_fit(config: SweepConfig, nodes: Sequence[Node]) -> None:
-    """Raises UserError if no node holds a trial; it names the scarce resource."""
+    """Raise UserError if no node holds a trial; it names the scarce resource."""
     for kind, wanted, most in (
         ("cpus", config.cpus_per_trial, max((n.cpus for n in nodes), default=0)),
         ("gpus", config.gpus_per_trial, max((n.gpus for n in nodes), default=0)),

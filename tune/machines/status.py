@@ -13,14 +13,14 @@ BEGAN = {"began": True}
 
 
 def tell(state: dict[str, Any]) -> None:
-    """Prints a state if the parent process asks for it."""
+    """Print a state if the parent process asks for it."""
     if os.environ.get(ASKED_FOR):
         with suppress(OSError):  # a full disk ends no sweep
             print(_MARK + json.dumps(state), flush=True)
 
 
 def tell_error(text: str) -> None:
-    """Prints the reason why a command ended on purpose; a second try would end the same way."""
+    """Print the reason why a command ended on purpose; a second try would end the same way."""
     tell({"error": text})
 
 

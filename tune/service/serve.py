@@ -31,7 +31,7 @@ _LEAST_TOKEN = 16  # characters
 
 
 def add_serve_flags(parser: argparse.ArgumentParser) -> None:
-    """Adds the flags of `serve`."""
+    """Add the flags of `serve`."""
     parser.add_argument(
         "--host",
         default="127.0.0.1",
@@ -84,7 +84,7 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
 
 
 def serve(arguments: argparse.Namespace) -> int:
-    """Serves until SIGINT or SIGTERM. Sweeps continue without it."""
+    """Serve until SIGINT or SIGTERM. Sweeps continue without it."""
     token = _token(arguments.token_file)
     if token is None and not is_local(arguments.host):
         raise UserError(

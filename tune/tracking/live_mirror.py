@@ -30,7 +30,7 @@ class LiveMirror:
     """
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
-        """Starts the process; nothing waits for a server."""
+        """Start the process; nothing waits for a server."""
         context = get_context("spawn")
         self._pipe, its_end = context.Pipe()
         # a lock might die with its holder
@@ -53,7 +53,7 @@ class LiveMirror:
         return self._error
 
     def close(self, patience_seconds: float = 20) -> None:
-        """Sends the rest, compares everything and ends the process.
+        """Send the rest, compares everything and end the process.
 
         Gives up after `patience_seconds` without an answer.
         """
@@ -78,7 +78,7 @@ class LiveMirror:
 
 
 def follow(pipe: Connection, answered_at: Any, folder: AnyPath, uri: str) -> None:
-    """Mirrors a sweep until the driver announces the end or is gone.
+    """Mirror a sweep until the driver announces the end or is gone.
 
     It starts with a whole comparison, then sends each trial that changes. After a failure it tries
     again with a whole comparison, which catches up; and it ends with one.
@@ -130,21 +130,21 @@ class _Driver:
         self._said: str | None = None
 
     def say(self, error: str | None) -> None:
-        """Sends the driver an error if it has changed; waiting ones would fill the pipe."""
+        """Send the driver an error if it has changed; waiting ones would fill the pipe."""
         if error != self._said:
             self._said = error
             with _gone_at_its_end():
                 self._pipe.send(error)
 
     def told(self, seconds: float) -> float | None:
-        """Waits for the time at which to give up; None if the driver sends none."""
+        """Wait for the time at which to give up; None if the driver sends none."""
         with _gone_at_its_end():
             return self._pipe.recv() if self._pipe.poll(seconds) else None
 
 
 @contextmanager
 def _gone_at_its_end() -> Iterator[None]:
-    """Turns an error of the pipe into _DriverGone, unlike the same error of a store."""
+    """Turn an error of the pipe into _DriverGone, unlike the same error of a store."""
     try:
         yield
     except (EOFError, OSError) as error:
@@ -153,7 +153,7 @@ def _gone_at_its_end() -> Iterator[None]:
 
 @contextmanager
 def _signals_held_back() -> Iterator[None]:
-    """Keeps Ctrl-C and SIGTERM from a process started in the block: its driver ends it."""
+    """Keep Ctrl-C and SIGTERM from a process started in the block: its driver ends it."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield

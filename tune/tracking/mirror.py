@@ -92,7 +92,7 @@ class Mirror:
         self._answered()
 
     def sync(self) -> int:
-        """Makes the runs agree with the ledger.
+        """Make the runs agree with the ledger.
 
         Returns the number of changed runs: 0 when called again.
 
@@ -114,7 +114,7 @@ class Mirror:
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """Makes only the sweep's run agree, if it exists, and leaves trials as they are.
+        """Make only the sweep's run agree, if it exists, and leave trials as they are.
 
         Returns the same number.
         """
@@ -124,13 +124,13 @@ class Mirror:
         return len(self._changed)
 
     def sync_changes(self) -> None:
-        """Sends the trials that have changed in the ledger since they were sent."""
+        """Send the trials that have changed in the ledger since they were sent."""
         for trial in self._ledger.trials():
             if self._sent.get(trial.number) != _mark(trial):
                 self.sync_trial(trial)
 
     def sync_trial(self, trial: TrialRecord) -> None:
-        """Makes a trial's run agree with the ledger. Repeatable: nothing is sent twice.
+        """Make a trial's run agree with the ledger. Repeatable: nothing is sent twice.
 
         An imported trial, or one that has not started, has no run.
         """
@@ -166,7 +166,7 @@ class Mirror:
         self._sent[trial.number] = _mark(trial)
 
     def _sync_parent(self, sweep: Sweep) -> None:
-        """Makes the parent run agree with the sweep's state; its files become artifacts."""
+        """Make the parent run agree with the sweep's state; its files become artifacts."""
         config, trials, ran = sweep.config, sweep.records, sweep.own
         states = [t.state for t in ran]
         begun = [started for t in ran if (started := t.started_at or t.ended_at)]
@@ -294,7 +294,7 @@ class Mirror:
     def _send(
         self, tag: str, metrics: list["Metric"], params: Mapping[str, Any], tags: Mapping[str, str]
     ) -> None:
-        """Logs the metrics, the params that the run lacks, and the tags that differ."""
+        """Log the metrics, the params that the run lacks, and the tags that differ."""
         from mlflow.entities import Param, RunTag
 
         assert self._runs is not None
@@ -335,7 +335,7 @@ class Mirror:
             self._answered_at.value = time.monotonic()
 
     def _know(self, tag: str, run: _Run) -> None:
-        """Records the new state of a run on the server."""
+        """Record the new state of a run on the server."""
         assert self._runs is not None
         self._runs[tag] = run
         self._changed.add(run.run_id)
@@ -343,7 +343,7 @@ class Mirror:
 
 
 def sync(ledger: Ledger, uri: str | None = None) -> str:
-    """Makes MLflow agree with the ledger; returns a sentence on the changes.
+    """Make MLflow agree with the ledger; return a sentence on the changes.
 
     With a `uri` it is the MLflow at that address, which the sweep uses from then on.
     """
@@ -366,7 +366,7 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
 
 
 def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
-    """Deletes a sweep's runs on an MLflow server or store and returns their number.
+    """Delete a sweep's runs on an MLflow server or store and return their number.
 
     RunError if it does not answer.
 
@@ -402,7 +402,7 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
 def _metrics(
     trial: TrialRecord, spread_of: Container[str], sent: Mapping[int, int]
 ) -> Iterator["Metric"]:
-    """Yields the trial's metrics beyond the first `sent` results of each seed, from step 1.
+    """Yield the trial's metrics beyond the first `sent` results of each seed, from step 1.
 
     With several seeds (the record has them all from the start, without results), the mean has the
     plain name, once all have reported a task, and the value of each seed has the prefix seed_SEED/.

@@ -26,7 +26,7 @@ class _Network:
     """
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Reads the network."""
+        """Read the network."""
         config, self.network = read(context.artifacts["network"])
         self.white = white(config.dataset)
 

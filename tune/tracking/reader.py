@@ -80,7 +80,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
 
 
 def _runs(client: "MlflowClient", experiment: str, wanted: str) -> Iterator["Run"]:
-    """Yields the runs of an experiment that match a filter, the newest first."""
+    """Yield the runs of an experiment that match a filter, the newest first."""
     token = None
     while True:
         page = client.search_runs([experiment], wanted, max_results=RUNS_PER_PAGE, page_token=token)

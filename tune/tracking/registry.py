@@ -49,7 +49,7 @@ def parse(text: str) -> tuple[str, str]:
 
 
 def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
-    """Registers the network of a sweep's trial at an alias and returns its version.
+    """Register the network of a sweep's trial at an alias and return its version.
 
     The trial's latest confirmation trained it on all training images with the first of its seeds;
     no test result decides which. The same network again is the same version. UserError if no
@@ -160,7 +160,7 @@ def _run(there: Ledger, trial: TrialRecord, uri: str, client: "MlflowClient") ->
 
 
 def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
-    """Saves the network as an MLflow model in a folder, and returns its path."""
+    """Save the network as an MLflow model in a folder, and return its path."""
     from importlib.metadata import version
 
     import mlflow.pyfunc

@@ -31,7 +31,7 @@ class RunMirror(Recorder):
     """
 
     def __init__(self, uri: str, flag: str, folder: Path, about: Mapping[str, Any]) -> None:
-        """Checks the URI; UserError if it cannot keep runs.
+        """Check the URI; UserError if it cannot keep runs.
 
         Args:
             uri: the server or store.
@@ -50,7 +50,7 @@ class RunMirror(Recorder):
         self._failing = False
 
     def start(self, trainer: Trainer) -> None:
-        """Marks the run as running, with its environment."""
+        """Mark the run as running, with its environment."""
         self._about |= {
             "environment": environment(trainer.device, trainer.config.threads),
             "revision": git_revision(),
@@ -59,15 +59,15 @@ class RunMirror(Recorder):
             self._tell(trainer, "RUNNING")
 
     def task(self, trainer: Trainer, result: TaskResult) -> None:
-        """Sends the task's metrics."""
+        """Send the task's metrics."""
         self._tell(trainer, "RUNNING")
 
     def end(self, trainer: Trainer) -> None:
-        """Sends the rest and result.json."""
+        """Send the rest and result.json."""
         self._tell(trainer, "FINISHED")
 
     def broken_off(self, trainer: Trainer, error: BaseException) -> None:
-        """Records the reason why the run ended early."""
+        """Record the reason why the run ended early."""
         self._tell(
             trainer,
             "KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED",

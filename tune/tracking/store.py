@@ -51,7 +51,7 @@ def store_uri(config: SweepConfig, storage: AnyPath) -> str:
 
 
 def prepare() -> None:
-    """Imports MLflow, and makes it fail soon and log nothing."""
+    """Import MLflow, and make it fail soon and log nothing."""
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     import mlflow  # noqa: F401 (it sets the levels that are set again here)
@@ -133,7 +133,7 @@ def make_store(uri: str) -> str:
 
 
 def _follow(path: Path, artifacts: str) -> None:
-    """Updates the paths of files in an SQLite store whose folder was moved or copied.
+    """Update the paths of files in an SQLite store whose folder was moved or copied.
 
     MLflow writes absolute paths into each experiment, run and model, and has no command that
     changes them.

@@ -24,7 +24,7 @@ _REGISTRIES = {
 
 
 def add_completions(command: argparse.ArgumentParser) -> None:
-    """Adds completion to the arguments of a command that name a sweep or an entry of a registry."""
+    """Add completion to the arguments of a command that name a sweep or an entry of a registry."""
     for action in command._actions:
         if action.dest == "warm_start" or action.metavar == "NAME" and not action.option_strings:
             action.completer = _sweeps  # type: ignore[attr-defined]

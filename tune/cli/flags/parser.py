@@ -87,7 +87,7 @@ def _extra(text: str) -> int:
 
 
 def _add_flags(command: Parser, name: str) -> None:
-    """Adds a command's flags in the order of `--help`."""
+    """Add a command's flags in the order of `--help`."""
     if name in _WHOLE:
         _WHOLE[name](command)
         return

@@ -20,7 +20,7 @@ from tune.cli.flags.session import add, add_session_flags, add_setting, storage
 
 
 def add_run_flags(run: argparse.ArgumentParser) -> None:
-    """Adds the flags that define a sweep."""
+    """Add the flags that define a sweep."""
 
     def section(title: str) -> Any:
         return run.add_argument_group(title)

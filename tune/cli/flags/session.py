@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
-    """Adds the flags of settings that may change from one session of a sweep to the next.
+    """Add the flags of settings that may change from one session of a sweep to the next.
 
     Without a default, the earlier value stays.
     """
@@ -47,7 +47,7 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
 
 
 def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> None:
-    """Adds a field's flag, under the field's name, if it has one.
+    """Add a field's flag, under the field's name, if it has one.
 
     Its default is from `defaults`, if any.
     """
@@ -78,7 +78,7 @@ class _Share(argparse.Action):
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Sets gpus_per_trial and pack_gpus."""
+        """Set gpus_per_trial and pack_gpus."""
         namespace.pack_gpus = values == "auto"
         try:
             namespace.gpus_per_trial = 1.0 if namespace.pack_gpus else amount(values)
@@ -87,7 +87,7 @@ class _Share(argparse.Action):
 
 
 def add_data_path(parser: Any) -> None:
-    """Adds the flag for the images' folder in a later session."""
+    """Add the flag for the images' folder in a later session."""
     parser.add_argument(
         "--data-path",
         metavar="DIR",
@@ -144,7 +144,7 @@ def storage(arguments: argparse.Namespace) -> AnyPath:
 
 
 def add(group: Any, defaults: dict[str, Any], flag: str, text: str, **more: Any) -> None:
-    """Adds a flag, with its default if it has one."""
+    """Add a flag, with its default if it has one."""
     default = defaults.get(flag.lstrip("-").replace("-", "_"))
     group.add_argument(
         flag,

@@ -80,7 +80,7 @@ def flags_of(path: Path) -> dict[str, Any]:
 
 
 def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
-    """Removes base fields that follow from other fields, so that flags may change these."""
+    """Remove base fields that follow from other fields, so that flags may change these."""
     follows = {
         "evaluate_on": "test" if given.get("protocol") == "test" else "validation",
         "threads": max(int(given.get("cpus_per_trial", DEFAULTS["cpus_per_trial"])), 1),

@@ -62,7 +62,7 @@ class Guard:
         self._app, self._token, self._observe = app, token, observe
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answers a refused request, and passes any other to the application."""
+        """Answer a refused request, and passes any other to the application."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)

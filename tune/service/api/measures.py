@@ -13,7 +13,7 @@ class Measures:
     """Counts of requests, and gauges of sweeps, which are read on demand."""
 
     def __init__(self, sweeps: Sweeps) -> None:
-        """Starts with all counts at zero."""
+        """Start with all counts at zero."""
         self._registry = CollectorRegistry()
         self._requests = Counter(
             "dynamos_http_requests",
@@ -31,7 +31,7 @@ class Measures:
         self._registry.register(_OfSweeps(sweeps))
 
     def observe(self, method: str, route: str, status: int, seconds: float) -> None:
-        """Counts a request."""
+        """Count a request."""
         self._requests.labels(method, route, str(status)).inc()
         if not route.endswith("/events"):  # streams last as long as somebody listens
             self._seconds.labels(route).observe(seconds)

@@ -74,7 +74,7 @@ def changed(sweeps: Sweeps, view: View) -> Response:
 
 
 def refuse_unless_running(view: View) -> None:
-    """Raises Problem 409 if the sweep is not running."""
+    """Raise Problem 409 if the sweep is not running."""
     if view.summary["state"] not in ("running", "stopping"):
         raise Problem(409, f"{view.summary['name']} is not running: it is {view.summary['state']}.")
 

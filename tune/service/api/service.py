@@ -40,7 +40,7 @@ def docs() -> Response:
 
 @pages.get("/healthz", tags=["service"], response_class=PlainTextResponse)
 async def healthz() -> str:
-    """Reports that the service answers."""
+    """Report that the service answers."""
     return "ok\n"
 
 
@@ -48,7 +48,7 @@ async def healthz() -> str:
     "/readyz", tags=["service"], response_class=PlainTextResponse, responses={503: PROBLEMS[503]}
 )
 def readyz(sweeps: TheSweeps) -> str:
-    """Reports whether the service is ready: its storage exists and can be read."""
+    """Report whether the service is ready: its storage exists and can be read."""
     try:
         there, names = sweeps.storage.exists(), sweeps.names()
     except Exception as error:  # whatever the storage's package raises
@@ -60,7 +60,7 @@ def readyz(sweeps: TheSweeps) -> str:
 
 @pages.get("/metrics", tags=["service"], response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
-    """Measures of the service and of its sweeps, for Prometheus."""
+    """Measure of the service and of its sweeps, for Prometheus."""
     measures: Measures = request.app.state.measures
     return Response(measures.exposed(), media_type=CONTENT_TYPE_LATEST)
 

@@ -36,7 +36,7 @@ class Reader:
     """Reads whole sweeps in the background; until then, the last reading is used."""
 
     def __init__(self, sweeps: Sweeps) -> None:
-        """Starts without a reading."""
+        """Start without a reading."""
         self._sweeps = sweeps
         self._tasks: set[asyncio.Task[bytes]] = set()  # the loop itself keeps no hold of them
 
@@ -93,7 +93,7 @@ def post_sweep(
     body: Annotated[SweepRequest, Body()],
     dry_run: bool = False,
 ) -> Response:
-    """Starts a sweep.
+    """Start a sweep.
 
     Its name is the idempotency key: the same request again finds the sweep that it made.
     """
@@ -116,7 +116,7 @@ async def get_sweep(request: Request, name: Name) -> Response:
 
 @router.patch("/sweeps/{name}", tags=["sweeps"], response_model=WholeSweep)
 def patch_sweep(sweeps: TheSweeps, name: Name, body: Annotated[Labels, Body()]) -> Response:
-    """Sets the note and tags of a sweep; the value "" removes a tag."""
+    """Set the note and tags of a sweep; the value "" removes a tag."""
     view = sweeps.newest(name)
     with closing(view.ledger):
         view.ledger.label(body.tags, body.note)
@@ -125,14 +125,14 @@ def patch_sweep(sweeps: TheSweeps, name: Name, body: Annotated[Labels, Body()]) 
 
 @router.delete("/sweeps/{name}", tags=["sweeps"], status_code=204)
 def delete_sweep(changes: TheChanges, name: Name) -> Response:
-    """Deletes a sweep that is not running, with its MLflow runs."""
+    """Delete a sweep that is not running, with its MLflow runs."""
     changes.delete(name)
     return Response(status_code=204)
 
 
 @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=WholeSweep)
 def stop(sweeps: TheSweeps, name: Name) -> Response:
-    """Asks a running sweep to interrupt its trials and end."""
+    """Ask a running sweep to interrupt its trials and end."""
     view = sweeps.newest(name)
     refuse_unless_running(view)
     view.ledger.request_stop()
@@ -146,7 +146,7 @@ def resume(
     name: Name,
     body: Annotated[Limits | None, Body()] = None,
 ) -> Response:
-    """Continues a sweep that was stopped or killed."""
+    """Continue a sweep that was stopped or killed."""
     view = sweeps.newest(name)
     changes.go_on("resume", view, body or Limits())
     return changed(sweeps, view)
@@ -156,7 +156,7 @@ def resume(
 def extend(
     sweeps: TheSweeps, changes: TheChanges, name: Name, body: Annotated[Extension, Body()]
 ) -> Response:
-    """Adds trials to a sweep that is not running, and continues it."""
+    """Add trials to a sweep that is not running, and continue it."""
     view = sweeps.newest(name)
     changes.go_on("extend", view, body)
     return changed(sweeps, view)
@@ -169,7 +169,7 @@ def confirm(
     name: Name,
     body: Annotated[Confirmation | None, Body()] = None,
 ) -> Response:
-    """Starts a confirmation: trains the choice and a baseline on fresh seeds and tests them."""
+    """Start a confirmation: train the choice and a baseline on fresh seeds and test them."""
     return changed(
         sweeps, sweeps.newest(changes.confirm(sweeps.newest(name), body or Confirmation()))
     )

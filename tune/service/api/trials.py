@@ -71,7 +71,7 @@ def get_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
     response_model=WholeSweep,
 )
 def stop_trial(sweeps: TheSweeps, name: Name, number: Number) -> Response:
-    """Asks a running trial to end; its reported results are kept."""
+    """Ask a running trial to end; its reported results are kept."""
     view = sweeps.newest(name)
     _trial(view, number)
     refuse_unless_running(view)

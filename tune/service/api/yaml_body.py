@@ -16,7 +16,7 @@ class _Plain(UniqueKeys, yaml.SafeLoader):
     """Reads YAML without aliases, because a small body with aliases can expand to a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Composes a node; ValueError for an alias or too many levels."""
+        """Compose a node; ValueError for an alias or too many levels."""
         if self.check_event(yaml.events.AliasEvent):
             raise ValueError("aliases are not supported")
         self.depth = getattr(self, "depth", 0) + 1

@@ -47,7 +47,7 @@ class Changes:
         return first_suggestions(self._sweeps.storage, config, record)
 
     def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
-        """Makes and starts a sweep; False if the identical one exists.
+        """Make and start a sweep; False if the identical one exists.
 
         Problem 409 if another has its name.
         """
@@ -85,7 +85,7 @@ class Changes:
         return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
-        """Starts a driver that continues a sweep; Problem 409 if it has one or nothing is left."""
+        """Start a driver that continues a sweep; Problem 409 if it has one or nothing is left."""
         name = view.summary["name"]
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
@@ -119,7 +119,7 @@ class Changes:
             self._drivers.start(command, name, flags, view.ledger.sessions)
 
     def delete(self, name: str) -> None:
-        """Removes a sweep with its MLflow runs; Problem 409 if it runs or another one needs it."""
+        """Remove a sweep with its MLflow runs; Problem 409 if it runs or another one needs it."""
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
             if state in _RUNS:
@@ -129,7 +129,7 @@ class Changes:
                 raise Problem(409, f"{name} cannot be deleted: {why}")
 
     def confirm(self, view: View, asked: Confirmation) -> str:
-        """Makes a confirmation if it is missing, starts it, and returns its name."""
+        """Make a confirmation if it is missing, start it, and return its name."""
         from tune.engine.retraining import confirmation
 
         choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]

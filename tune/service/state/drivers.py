@@ -35,7 +35,7 @@ class Drivers:
         return self._address
 
     def start(self, command: str, name: str, flags: Sequence[str], sessions: int) -> None:
-        """Starts `dynamos-sweep COMMAND NAME FLAGS` for a sweep that had N drivers before.
+        """Start `dynamos-sweep COMMAND NAME FLAGS` for a sweep that had N drivers before.
 
         Returns at once.
         """
@@ -64,7 +64,7 @@ class Drivers:
             )
 
     def done(self, *arguments: str) -> str | None:
-        """Runs `dynamos-sweep ARGUMENTS` on the storage to its end.
+        """Run `dynamos-sweep ARGUMENTS` on the storage to its end.
 
         The reason of a failure, or None.
         """

@@ -31,7 +31,7 @@ class Watcher:
         self._looked_at = -math.inf
 
     async def watch(self) -> None:
-        """Reads the sweeps at intervals, until it is cancelled."""
+        """Read the sweeps at intervals, until it is cancelled."""
         while True:
             if self._listeners:
                 try:
@@ -42,7 +42,7 @@ class Watcher:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
-        """Yields the events of one sweep with its trials, or of all sweeps.
+        """Yield the events of one sweep with its trials, or of all sweeps.
 
         It remembers only the last views sent.
         """
@@ -81,7 +81,7 @@ class Watcher:
             self._listeners -= 1
 
     async def _look(self, anew: bool = False) -> None:
-        """Reads the sweeps, unless they were just read: many listeners may come at once."""
+        """Read the sweeps, unless they were just read: many listeners may come at once."""
         async with self._looking:
             if not anew and time.monotonic() - self._looked_at < LOOK_SECONDS / 2:
                 return

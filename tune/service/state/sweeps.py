@@ -58,7 +58,7 @@ class Sweeps:
     """Every sweep under a storage folder, as last read. Threads may share it."""
 
     def __init__(self, storage: AnyPath, drivers: Drivers) -> None:
-        """Reads nothing yet."""
+        """Read nothing yet."""
         self.storage, self._drivers = storage, drivers
         self._kept: dict[str, _Kept] = {}
         self._lock = threading.Lock()

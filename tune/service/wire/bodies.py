@@ -114,7 +114,7 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
 
 
 def among(what: str, allowed: list[str]) -> BeforeValidator:
-    """Makes pydantic refuse other names with an error that can name the nearest one."""
+    """Make pydantic refuse other names with an error that can name the nearest one."""
     return BeforeValidator(lambda value: _named(what, allowed, value))
 
 

@@ -96,7 +96,7 @@ def _utf8(text: str) -> str:
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Makes the application answer every error with a problem document."""
+    """Make the application answer every error with a problem document."""
 
     @app.exception_handler(Problem)
     def _(_: Request, error: Problem) -> JSONResponse:
