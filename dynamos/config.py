@@ -68,8 +68,8 @@ class TrainConfig:
     model: str = setting(
         "dynamos",
         "what",
-        "method; dynamos: gated network with rehearsal, dynamos_sgd: gated without, "
-        "multi_scale: dense with, sgd: dense without",
+        "method; dynamos: gated network with rehearsal, dynamos_sgd: gated without rehearsal, "
+        "multi_scale: dense with rehearsal, sgd: dense without rehearsal",
         tuple(METHODS),
     )
     dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)

@@ -24,7 +24,7 @@ class Agreement:
     trials: int
     # rank correlation; None with fewer than 3 trials, or where all are equal
     spearman: float | None
-    # True if the finally best trial, the earliest of equals, was not below the median
+    # True if the best trial at the end, the earliest of equals, was not below the median
     best_kept: bool
 
     @property
@@ -95,7 +95,7 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
         f"{'would have been' if pruner == 'none' else 'was'} {'safe' if is_safe else 'unsafe'}: "
         f"from then on the ranking of the {trials} finished trials correlated with the final one "
         f"by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
-        f"{_printed(SPEARMAN_SAFE)} is enough), and the finally best trial was {place}"
+        f"{_printed(SPEARMAN_SAFE)} is enough), and the best trial at the end was {place}"
     )
     text += (
         f"; a grace of {count(right[-1], 'task')} would have been safe."

@@ -51,7 +51,7 @@ def troubles(sweep: Sweep) -> list[str]:
             else ""
         )
         found.append(
-            f"The policy collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: "
+            f"Gates collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: "
             "at least one gate keeps nearly all or nearly none of its channels."
         )
     failed = sum(t.state == "FAIL" for t in trials)

@@ -187,8 +187,8 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
     ]
     if not fitting:
         raise UserError(
-            f"`warm_start` {name}: none of its finished trials lies in the space "
-            f"{config.space.name} with this sweep's other settings."
+            f"`warm_start` {name}: none of its finished trials has values that the "
+            f"space {config.space.name} and this sweep's other settings allow."
         )
     return fitting
 

@@ -163,7 +163,7 @@ class LedgerSearcher(Searcher):
                         f"{self._lost_in_a_row} workers were lost in a row without any result; see "
                         f"{self._ledger.folder / 'sweep.log'}"
                     )
-                    self.over = "no worker lives"
+                    self.over = "all workers were lost"
                     self._put_back(started.number)
                     return
                 if started.losses < self._config.retries:
@@ -183,7 +183,7 @@ class LedgerSearcher(Searcher):
                 report = dataclasses.replace(report, state="FAIL")
             elif report.state == PUT_BACK:
                 self.failure = self.failure or RunError(f"trial {started.number}: {report.reason}")
-                self.over = "its machine cannot continue it"
+                self.over = "a machine cannot continue a trial"
             elif result is None and self.over is None:  # it waited for a node that has left
                 self._put_back(started.number)
                 return

@@ -24,6 +24,7 @@ from results.definition.protocols import NOT_PUBLISHABLE
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep, latest_outcome
 from results.trial import ENDED, TrialRecord
+from results.wording import count
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
 from tune.tracking.store import error_line, mlflow_client, mlflow_uri, prepare
 
@@ -359,7 +360,7 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
             f"MLflow cannot be synchronised with {ledger.config.name}: {error_line(error)}"
         ) from error
     return (
-        f"MLflow agrees with {ledger.config.name}: {changed} runs were changed"
+        f"MLflow agrees with {ledger.config.name}: {count(changed, 'run')} updated"
         if changed
         else (f"MLflow already agreed with {ledger.config.name}")
     )

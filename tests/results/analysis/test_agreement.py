@@ -139,7 +139,7 @@ def test_safe_from_the_second_task_on() -> None:
     assert sentence(MEASURED, 2, "none") == (
         "Pruning after 2 tasks would have been safe: from then on the ranking of the 14 finished "
         "trials correlated with the final one by at least 0.91 (Spearman; 0.70 is enough), and the "
-        "finally best trial was never below the median."
+        "best trial at the end was never below the median."
     )
 
 
@@ -147,8 +147,8 @@ def test_unsafe_after_the_first_and_what_would_have_been_safe() -> None:
     assert sentence(MEASURED, 1, "none") == (
         "Pruning after 1 task would have been unsafe: from then on the ranking of the 14 finished "
         "trials correlated with the final one by as little as 0.00 (Spearman; 0.70 is enough), and "
-        "the finally best trial was below the median after task 1; a grace of 2 tasks would have "
-        "been safe."
+        "the best trial at the end was below the median after task 1; a grace of 2 tasks would "
+        "have been safe."
     )
 
 
@@ -179,7 +179,9 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
     # A later task counts as much as the first after grace, and no grace helps where the last one is
     # wrong.
     text = sentence([Agreement(1, 9, 0.9, True), Agreement(2, 9, 0.9, False)], 1, "none")
-    assert "unsafe" in text and "the finally best trial was below the median after task 2." in text
+    assert (
+        "unsafe" in text and "the best trial at the end was below the median after task 2." in text
+    )
 
 
 @pytest.mark.parametrize(

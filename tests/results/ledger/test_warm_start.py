@@ -244,8 +244,8 @@ def test_constraints_and_objectives_are_the_new_sweeps(storage: Path) -> None:
     [
         (
             {"space": NEITHER, "base": config().base.replace(keep_ratio=0.25)},
-            "`warm_start` old: none of its finished trials lies in the space neither with this "
-            "sweep's other settings.",
+            "`warm_start` old: none of its finished trials has values that the space neither and "
+            "this sweep's other settings allow.",
         ),
         ({"warm_start": "odd"}, "unknown sweep 'odd'. Did you mean 'old'? Allowed: old."),
     ],

@@ -133,7 +133,7 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
         == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten per field."
     )
     assert "With one seed per trial, trials with values near the best may be equally good." in said
-    assert said[-2].startswith("The policy collapsed in 1 trial of 3, including the best, trial 1")
+    assert said[-2].startswith("Gates collapsed in 1 trial of 3, including the best, trial 1")
     assert said[-1] == "1 trial of 3 failed."
     page = write_report(there).read_text()
     assert (

@@ -355,7 +355,7 @@ def test_a_disk_without_room_puts_the_trial_back_and_ends_the_session(ledger: Le
         "a", said(90, state=PUT_BACK, reason="no room to write in attempt-1").encode()
     )
     assert (s.over, str(s.failure)) == (
-        "its machine cannot continue it",
+        "a machine cannot continue a trial",
         "trial 0: no room to write in attempt-1",
     )
     assert s.suggest("b") == Searcher.FINISHED

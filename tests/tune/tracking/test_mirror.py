@@ -750,7 +750,7 @@ def test_the_files_of_a_storage_that_was_moved_or_copied_are_those_beside_it(
 
     (new / "s" / "trials.csv").write_text("anew")
     # each in a process of its own: MLflow remembers where files are
-    for changed in ("1 runs were changed", "agreed"):
+    for changed in ("1 run updated", "agreed"):
         done = run("sync", "s", "--storage", str(new), cwd=tmp_path)
         assert done.returncode == 0 and changed in done.stdout, done.stderr
     with closing(Ledger.open(new, "s")) as there:
@@ -807,7 +807,7 @@ def test_sync_with_a_tracking_uri_moves_the_sweep_to_that_store_for_good(
         and "stop it first" in said
         and len(said.splitlines()) == 1
     )
-    for more, words in ((["--tracking-uri", uri], "2 runs were changed"), ([], "agreed")):
+    for more, words in ((["--tracking-uri", uri], "2 runs updated"), ([], "agreed")):
         assert main([*asked, *more]) == 0 and words in capsys.readouterr().out
     with closing(Ledger.open(tmp_path, "s")) as moved:
         assert moved.config.tracking_uri == mlflow_uri(moved) == uri
