@@ -5,7 +5,7 @@ An upgrade that removes one fails the test of this module, which says what it wa
 
 
 def compile_error() -> type[Exception]:
-    """What a compiled function raises where compiling fails."""
+    """Return the exception that a compiled function raises if compiling fails."""
     from torch._dynamo.exc import TorchDynamoException  # importing it takes seconds
 
     return TorchDynamoException

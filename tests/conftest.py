@@ -36,7 +36,7 @@ def alone_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 
 @pytest.fixture(autouse=True)
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What a test leaves in its folder, its home or its environment is gone for the next one."""
+    """Each test has a folder, a home and an environment that no earlier test has changed."""
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as changes:
         _clear()  # of what libraries have set when they were imported
         _settle(changes, tmp_path_factory.mktemp("alone"))

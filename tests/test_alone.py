@@ -18,8 +18,7 @@ print(*os.listdir(), *os.listdir(pathlib.Path.home()), *variables)
 
 
 def around() -> set[str]:
-    """What a process that starts now finds in its folder, its home and, of what is to be gone, its
-    environment."""
+    """The files and cleared variables that a new process finds in its folder, home, environment."""
     look = [sys.executable, "-c", LOOK, "LEFT", *CLEARED]
     out = subprocess.run(look, capture_output=True, text=True, check=True).stdout
     return {*out.split()} - KEPT

@@ -44,7 +44,7 @@ def mentioned_in(pattern: str) -> list[str]:
 
 
 def imported_by(module: str, package: str) -> set[str]:
-    """What a module's text imports from private modules of a package, as dotted names."""
+    """Return the private names of a package that a module imports, dotted."""
     text = (ROOT / module).read_text()
     found = re.findall(
         rf"from ({package}\.[\w.]*?_[\w.]+|{package}\._\w+) import (\([^)]*\)|[^\n#(]+)", text

@@ -11,7 +11,7 @@ BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields
 
 
 def about(value: float) -> Any:
-    """What compares equal to a number near it."""
+    """A value that equals any number near it."""
     return pytest.approx(value)
 
 
