@@ -18,12 +18,10 @@ _NAME = re.compile(r"checkpoint-(\d{6,})\.pt")
 
 
 def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
-    """Write `state` (Trainer.state_dict) to a new checkpoint file in `folder`.
+    """Write `state` (Trainer.state_dict) to a new checkpoint file in `folder`; return its path.
 
-    Keep the last KEPT, return the new path.
-
-    The file is MAGIC, the SHA-256 of the payload in hexadecimal, a line break and the payload of
-    torch.save.
+    Only the newest KEPT files stay. A file consists of MAGIC, the SHA-256 of the payload in
+    hexadecimal, a line break and the payload of torch.save.
     """
     payload = io.BytesIO()
     torch.save(state, payload)
@@ -34,8 +32,7 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
         folder / f"checkpoint-{number:06d}.pt",
         MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content,
     )
-    # The new file is safe only now; so only now the old ones go, and temporary files of a killed
-    # writer.
+    # Old files, and temporary files of a killed writer, are deleted only now: the new file is safe.
     for _, old in present[: len(present) + 1 - KEPT]:
         old.unlink(missing_ok=True)
     for scrap in folder.glob(f".checkpoint-*{TEMPORARY}"):
@@ -57,7 +54,7 @@ def latest(folder: AnyPath) -> dict[str, Any] | None:
 
 
 def _read(path: AnyPath) -> dict[str, Any]:
-    """The state in a file; ValueError if the file does not hold what `save` wrote."""
+    """Return the state in a file; ValueError if `save` did not write the file or it changed."""
     content = path.read_bytes()
     if not content.startswith(MAGIC):
         raise ValueError("it is not a checkpoint file")

@@ -30,7 +30,7 @@ from dynamos.files import AnyPath
 DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
 ROTATING = ("digits-360", "mnist-360")
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
-CLASSES = 10  # of each data set; rotating streams leave out the 9, which a turned 6 resembles
+CLASSES = 10  # of each data set; rotating streams leave out 9, because a turned 6 looks like it
 
 
 @dataclass(frozen=True)
@@ -59,9 +59,9 @@ LARGEST = 3.4028234663852886e38  # the largest number of single precision
 class TrainConfig:
     """Every hyperparameter of a run.
 
-    The same values on the same kind of device, with the same threads and versions, repeat the run.
+    A run repeats exactly with the same values, kind of device, number of threads and versions.
 
-    The construction checks every value (UserError). The metadata of each field holds its
+    The constructor checks every value and raises UserError. The metadata of each field holds its
     description, `help`.
     """
 
@@ -119,7 +119,7 @@ class TrainConfig:
         0.2, "optimisation", "weight of the distance to the stored class logits", NOT_NEGATIVE
     )
     beta: float = setting(
-        2.0, "optimisation", "weight of the loss of buffer images with their labels", NOT_NEGATIVE
+        2.0, "optimisation", "weight of the label and policy losses of buffer images", NOT_NEGATIVE
     )
     policy_alpha: float = setting(
         0.2, "optimisation", "weight of the distance to the stored policy logits", NOT_NEGATIVE
@@ -156,7 +156,7 @@ class TrainConfig:
         10, "gates", "warm-up epochs; used if n_epochs is greater than this", AT_LEAST_ONE
     )
     warmup_steps: int = setting(
-        10, "gates", "warm-up steps; used if warmup_epochs is not", AT_LEAST_ONE
+        10, "gates", "warm-up steps; used if warmup_epochs is not used", AT_LEAST_ONE
     )
 
     nf: int = setting(
@@ -203,7 +203,7 @@ class TrainConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the TrainConfig of a mapping.
 
-        UserError for an unknown key, naming the nearest field.
+        Raises UserError for an unknown key; the message names the nearest field.
         """
         for key in values:
             if key not in FIELDS:
@@ -217,20 +217,20 @@ class TrainConfig:
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.
 
-        UserError for an unknown name, as in `from_dict`.
+        Raises UserError for an unknown name, as `from_dict` does.
         """
         return type(self).from_dict(self.to_dict() | changes)
 
 
 def most_tasks(config: TrainConfig) -> int:
-    """Number of tasks for which the data set has classes."""
+    """Largest number of tasks that the classes of the data set allow."""
     return 1 if config.dataset in ROTATING else CLASSES // config.classes_per_task
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """Names of the differing fields that keep a run of `b` from resuming a checkpoint of `a`.
+    """Names of fields that differ, so that a run of `b` cannot resume a checkpoint of `a`.
 
-    `data_path` and `log_every` may differ: a checkpoint holds the hashes of its images.
+    `log_every` may differ. So may `data_path`, because a checkpoint holds the hashes of its images.
     """
     return sorted(
         name
@@ -269,7 +269,7 @@ def field_type(name: str) -> tuple[type, bool]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """`value` in the field's own type; UserError if it does not fit the field's type or range."""
+    """Return `value` in the field's type; UserError if it does not fit the type or the range."""
     field = FIELDS[name]
     value = field.typed(value)
     if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
@@ -283,9 +283,9 @@ def checked(name: str, value: Any) -> Any:
 
 
 def parsed(name: str, text: str) -> Any:
-    """Return the value of a field that `text` on a command line denotes.
+    """Return the value of a field from its text on a command line.
 
-    UserError if it denotes none.
+    Raises UserError if the text does not fit the field.
     """
     if name not in FIELDS:
         raise unknown("field", name, FIELDS)
@@ -325,7 +325,7 @@ class UniqueKeys:
     """Mixin of a YAML loader that refuses a mapping with a repeated key."""
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
-        """Construct a mapping as the loader does; DoubledKey where a key repeats."""
+        """Construct a mapping as the loader does; raise DoubledKey if a key repeats."""
         lines: dict[str, int] = {}
         for key, _ in node.value:
             name, line = str(key.value), key.start_mark.line + 1
@@ -344,7 +344,7 @@ class _Reader(UniqueKeys, getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # typ
 def read_yaml(path: AnyPath) -> dict[str, Any]:
     """Return the mapping in a YAML file.
 
-    UserError if the file is missing, unreadable or not a mapping.
+    Raises UserError if the file is missing, unreadable or not a mapping.
     """
     try:
         content = yaml.load(path.read_bytes(), _Reader)
@@ -354,7 +354,7 @@ def read_yaml(path: AnyPath) -> dict[str, Any]:
         raise UserError(f"cannot read {path}: {error}.") from None
     except DoubledKey as error:
         raise UserError(f"{path}: {error}.") from None
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that no calendar has
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that does not exist
         raise UserError(f"{path} is not readable YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold a mapping of names to values.")
@@ -371,7 +371,7 @@ def read_config(path: AnyPath) -> dict[str, Any]:
 
 
 def number_of_text(name: str, value: Any) -> Any:
-    """Return the number that YAML 1.1 reads as a text, such as 1e-3; any other value unchanged."""
+    """Return `value`, as a number if it is one that YAML 1.1 reads as a text, such as 1e-3."""
     if isinstance(value, str) and name in FIELDS and field_type(name)[0] in (int, float):
         return parsed(name, value)
     return value
@@ -392,7 +392,7 @@ def preset_names() -> Iterator[tuple[str, int]]:
 def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, Any]:
     """Return the fields that a preset sets (docs/method.md section 5).
 
-    UserError without such a preset.
+    Raises UserError if no such preset exists.
     """
     sizes = _presets()["streams"].get(dataset, {})
     if buffer_size not in sizes or model != "dynamos":

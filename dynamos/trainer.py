@@ -1,4 +1,4 @@
-"""Trainer: trains a method on a stream, with a TaskResult per task and a state to save."""
+"""The Trainer: it trains a method on a stream and yields a TaskResult for each task."""
 
 import functools
 import logging
@@ -26,9 +26,9 @@ from dynamos.torch_names import compile_error
 
 log = logging.getLogger(__name__)
 
-# of a step's loss, which is their sum (docs/method.md section 2)
+# The loss of a step is the sum of these terms (docs/method.md section 2).
 TERMS = ("task", "policy", "prototype", "rehearsal")
-# steps after which the host asks the device whether everything is still finite
+# After this many steps the host asks the device if all values are still finite.
 STEPS_BETWEEN_READS = 50
 
 
@@ -42,12 +42,12 @@ class Trainer:
         results: TaskResults so far.
         untrained: {"class_il": (T,), "task_il": (T,)}, accuracies before training; None until
             measured.
-        channel_use: (K, G, C), fraction of each class's images that kept each channel, at the
-            evaluation after the last task that this process trained; NaN for a class not seen yet;
-            None before the first.
-        curve: a point for every stretch of config.log_every steps: the "steps" done, the 0-based
-            "task" and the stretch's means of each of TERMS ("loss_TERM") and of each gate's
-            fraction of kept channels ("keep_gateN").
+        channel_use: (K, G, C), the fraction of each class's images that kept each channel, measured
+            after the last task that this process trained. NaN for a class not seen yet; None
+            before the first task is learned.
+        curve: one point for every config.log_every steps: the number of steps done ("steps"), the
+            task from 0 ("task"), and means over these steps of each of TERMS ("loss_TERM") and of
+            the fraction that each gate keeps ("keep_gateN").
         task, epoch, step: position of the run; `step` counts within the epoch.
     """
 
@@ -73,7 +73,7 @@ class Trainer:
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)
-        # cuBLAS repeats itself only with a fixed workspace, which it reads at its first use
+        # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         self.stream = load_stream(config, self.device) if stream is None else stream
@@ -94,12 +94,12 @@ class Trainer:
         self.untrained: dict[str, list[float]] | None = None
         self.channel_use: np.ndarray | None = None
         self._train_seconds = 0.0
-        # of this epoch: loss, correct, keep fraction, images
+        # sums over this epoch: loss, correct, keep fraction, images
         self._sums = torch.zeros(4, device=self.device)
         self.curve: list[dict[str, float]] = []
         self._since_point = 0  # steps since the last point of the curve
         gates = GATES if self.method.gated else 0
-        # of these: terms, keep fractions
+        # sums over these steps: terms, keep fractions
         self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
@@ -210,7 +210,7 @@ class Trainer:
                 self._since_point += 1
 
     def _add_point(self) -> None:
-        """End a stretch of the curve, if one has started. Only here the host waits for the sums."""
+        """Add a point to the curve if a step was done since the last. Here the host waits."""
         if self._since_point == 0:
             return
         names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]
@@ -245,13 +245,11 @@ class Trainer:
         return loss, output, terms
 
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
-        """Return _eager_loss through torch.compile for the usual step.
+        """Return a loss function that is compiled for the usual kind of step and eager for others.
 
-        Eager for others, and if compiling fails.
-
-        Each shape is compiled separately, for minutes on a CPU. So only the most frequent kind of
-        step is compiled: a whole batch, gates active, the full number of replayed images. A
-        failure is a warning.
+        Compiling takes minutes on a CPU, for each shape. So only the most frequent kind of step is
+        compiled: a whole batch, gates active, the full number of replayed images. If compiling
+        fails, a warning is logged and all steps are eager.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
@@ -314,7 +312,7 @@ class Trainer:
             self._non_finite(step)
 
     def _non_finite(self, step: int) -> NoReturn:
-        self._add_point()  # it shows the steps before
+        self._add_point()  # so that the curve includes the last steps before the failure
         raise NonFiniteError(
             f"loss, logits or parameters became non-finite in task {self.task + 1}, step {step}",
             self.config.to_dict(),
@@ -353,7 +351,7 @@ class Trainer:
     def state_dict(self) -> dict[str, Any]:
         """Return the run's whole state, as tensors and plain values.
 
-        NonFiniteError if it is not finite.
+        Raises NonFiniteError if it is not finite.
         """
         self._raise_if_not_finite()
         return {
@@ -376,9 +374,10 @@ class Trainer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned.
+        """Restore a state that `state_dict` returned.
 
-        UserError if it is from other configuration, data or kind of device.
+        Raises UserError if it belongs to another configuration, to other images or to another kind
+        of device.
         """
         others = differing(state["config"], self.config.to_dict())
         if others:
