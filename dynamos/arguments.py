@@ -44,9 +44,9 @@ def exit_status(
 ) -> int:
     """Run `work` and return its exit status: 0, 1 or 2 for an error, 130 for an interruption.
 
-    UserError gives 2; any other DynamosError and OSError give 1. `tell_error` gets that line, too.
-    A failure to write standard output gives 1 at the end; a pipe that its reader closed is no
-    failure.
+    UserError gives 2; any other DynamosError and OSError give 1. The error is printed as one line,
+    which `tell_error` gets too. A failure to write standard output gives 1 at the end; a pipe that
+    its reader closed is no failure.
     """
     with outputs() as (out, _):
         status = _status(program, work, tell_error)
@@ -76,10 +76,7 @@ def _status(program: str, work: Callable[[], int], tell_error: Callable[[str], N
 
 
 def complete(parser: "Parser") -> None:
-    """Answer a shell's request for completions of a command line and end the program.
-
-    Otherwise do nothing.
-    """
+    """If the shell asks for completions, answer and end the program; else do nothing."""
     if "_ARGCOMPLETE" in os.environ:
         import argcomplete
 
@@ -97,9 +94,9 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
 
     def parse(self, arguments: Sequence[str]) -> argparse.Namespace:
-        """Return the given arguments.
+        """Return the parsed arguments.
 
-        UserError for an unknown flag (it names the nearest) and for invalid UTF-8.
+        Raises UserError for an unknown flag, naming the nearest one, and for invalid UTF-8.
         """
         for text in arguments:
             try:
@@ -221,7 +218,7 @@ def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
 def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
     """Return the configuration of several layers of fields.
 
-    A later layer wins, and any layer over preset and default.
+    A later layer wins over an earlier one, and any layer over the preset and the defaults.
 
     A preset belongs to a stream and a buffer size; without a size it is the stream's preset of the
     smallest buffer.
@@ -241,7 +238,7 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
 def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
     """Return the given fields with `--validation` applied.
 
-    UserError if they contradict each other.
+    Raises UserError if they contradict each other.
     """
     if not validation:
         return given

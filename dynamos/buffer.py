@@ -40,7 +40,7 @@ class Buffer:
         self.labels = torch.zeros(rows, dtype=torch.int64, device=device)
         self.logits = torch.zeros(rows, num_classes, device=device)
         self.policy_logits = torch.zeros(rows, num_policy_logits, device=device)
-        # candidates accepted for the draw so far
+        # candidates so far: images that were classified correctly when they were offered
         self.seen = torch.zeros((), dtype=torch.int64, device=device)
         self.held = 0  # slots filled, as far as the host knows
 
@@ -62,7 +62,7 @@ class Buffer:
         ).long()
         slot = torch.where(order < self.capacity, order, drawn)
         slot = torch.where(correct & (slot < self.capacity), slot, self.capacity)
-        # Where several images hit one slot the last wins: the earlier ones go to the spare row.
+        # If several images hit one slot, the last wins: the earlier ones go to the spare row.
         later = torch.ones(len(slot), len(slot), dtype=torch.bool, device=slot.device).triu(1)
         slot = torch.where(((slot[:, None] == slot[None]) & later).any(1), self.capacity, slot)
         for stored, new in (
@@ -75,10 +75,7 @@ class Buffer:
         self.seen += correct.sum()
 
     def draw(self, count: int, generator: torch.Generator) -> Replay | None:
-        """Draw min(count, images held) images without replacement.
-
-        None while the buffer is empty.
-        """
+        """Draw min(count, images held) images without replacement; None if the buffer is empty."""
         if self.held < self.capacity:
             self.held = min(int(self.seen), self.capacity)
         if self.held == 0:

@@ -171,9 +171,9 @@ def _taken(folder: Path) -> UserError:
 
 
 def _stored(folder: Path) -> dict[str, Any]:
-    """The content of a run's config.yaml.
+    """Return the content of a run's config.yaml: `config`, the entries of KEPT and `started`.
 
-    `config`, KEPT and `started`; UserError if no run wrote it.
+    Raises UserError if no run wrote the file.
     """
     path = folder / "config.yaml"
     if not path.is_file():
@@ -281,7 +281,7 @@ def _ended(
 ) -> bool:
     """Return True if a finished run has no task left, and print its summary.
 
-    False if its last checkpoint is damaged.
+    Returns False if its last checkpoint is damaged, so that the last tasks must be repeated.
     """
     from dynamos import checkpoints
     from dynamos.display import print_summary

@@ -183,7 +183,7 @@ class TrainConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check every field; UserError for a value of the wrong type or outside its range."""
+        """Check every field; raise UserError for a value of the wrong type or outside its range."""
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
         if METHODS[self.model].gated and 2 * self.nf // self.hidden_dim_ratio < 1:

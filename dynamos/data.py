@@ -174,10 +174,7 @@ def _folder(data: str, folder: Path | None) -> Path:
 
 
 def _first(places: list[Path], wanted: list[str]) -> list[Path] | None:
-    """The wanted files, gzipped or not, in the first of the places that has them all.
-
-    None without such a place.
-    """
+    """Return the wanted files, gzipped or not, of the first place that has them all; else None."""
     found = (
         [
             next((path for path in (place / name, place / f"{name}.gz") if path.is_file()), None)

@@ -8,7 +8,7 @@ from dynamos.errors import UserError
 def pick_device(name: str) -> torch.device:
     """Return the torch device of a configuration's `device`.
 
-    UserError if this machine does not have it.
+    Raises UserError if this machine does not have it.
     """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"

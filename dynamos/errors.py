@@ -7,7 +7,7 @@ import difflib
 import shlex
 from collections.abc import Iterable
 
-SHOWN_NAMES = 60  # of those allowed
+SHOWN_NAMES = 60  # number of allowed names that a message lists at most
 
 
 class DynamosError(Exception):
@@ -60,7 +60,7 @@ def command_line(*words: object) -> str:
 def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> UserError:
     """Return the error for a name that is not in `allowed`.
 
-    It names the nearest one, and `more` ends its message.
+    Its message names the nearest allowed name and ends with `more`.
     """
     names = list(allowed)
     near = nearest(name, names)

@@ -16,7 +16,8 @@ from dynamos.network import Output
 from dynamos.streams import Stream
 
 BATCH = 250  # images that are evaluated together
-# distances from 0 or 1: of a collapsed gate's keep fraction, of keep_ratio
+# A gate has collapsed if its keep fraction is nearer to 0 or 1 than COLLAPSED, although keep_ratio
+# is farther from it than CLEAR_OF_COLLAPSE.
 COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05
 
 
@@ -28,22 +29,21 @@ class Evaluation:
     task_il: float
     kept: np.ndarray  # (N, G) channels that each gate kept of each image
     entropy: float  # of the policy: mean over channels, nats
-    use: np.ndarray  # (K, G, C) images of each class that kept each channel
+    use: np.ndarray  # (K, G, C) number of images of each class that kept each channel
 
 
 @torch.inference_mode()
 def evaluate(
     forward: Callable[[Tensor, int], Output], stream: Stream, task: int, temperature: float
 ) -> Evaluation | None:
-    """Return the evaluation of a network on a task's images.
-
-    None if a logit is not finite.
+    """Return the evaluation of a network on a task's images; None if a logit is not finite.
 
     Args:
-        forward: the network in evaluation mode, on stored pixels (N, ...) and their white.
-        stream: whose evaluation images are used, on the network's device.
+        forward: returns the network's output, in evaluation mode, for stored pixels (N, ...) and
+            their value of white.
+        stream: the stream, on the network's device.
         task: the task, from 0.
-        temperature: of the policy, which its entropy depends on.
+        temperature: temperature of the gates, on which the entropy depends.
     """
     images = stream.evaluation[task]
     device = images.labels.device

@@ -30,7 +30,7 @@ def newest_checkpoint(run: Path) -> tuple[TrainConfig, ResNet, int]:
 def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
     """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint.
 
-    None without one.
+    None if the folder has no readable checkpoint.
     """
     state = checkpoints.latest(folder)
     if state is None:
@@ -62,7 +62,7 @@ def load(folder: str | Path) -> ResNet:
 def read(folder: str | Path) -> tuple[TrainConfig, ResNet]:
     """(configuration, network on the CPU in evaluation mode) that `write` put in a folder.
 
-    UserError if damaged.
+    Raises UserError if its files are damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file

@@ -16,7 +16,7 @@ _WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: 
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers from low to high; a low end marked open is itself not allowed."""
+    """The numbers from low to high; with `open_low`, low itself is not allowed."""
 
     low: float = -math.inf
     high: float = math.inf
@@ -53,8 +53,8 @@ class Setting:
         help: its meaning, in a phrase.
         allowed: the range or the names that are allowed; None for any value of its type.
         label: its name in a form; "" for a field that forms show by `name`.
-        flag: its name on the command line, without dashes; None for a field that has no flag of its
-            own.
+        flag: its flag, without dashes; None for a field without a flag, and in TrainConfig, where
+            each flag is `name` with dashes for underscores.
         metavar: the value's name in `--help`.
         session: whether it may change from one session of a sweep to the next.
         unit: the unit of its values, "s" or "".
@@ -74,12 +74,11 @@ class Setting:
     unit: str = ""
 
     def typed(self, value: Any, shown: str | None = None) -> Any:
-        """Return the value in the field's own type.
+        """Return the value in the field's type.
 
-        UserError, with `shown` for the name, if it has another one.
-
-        A number of numpy's, pandas' or torch's becomes Python's, and 8.0 a whole one where the
-        field's are.
+        Raises UserError, with `shown` as the field's name, if it has another type. A number of
+        numpy, pandas or torch becomes a number of Python. A float such as 8.0 becomes 8 in a field
+        of whole numbers.
         """
         value, name = plain(value), shown or self.name
         if value is None and self.optional:
@@ -98,7 +97,7 @@ class Setting:
         return value
 
     def within(self, value: Any, shown: str | None = None) -> Any:
-        """Return a value of the field's type; UserError if it is not allowed."""
+        """Return a value of the field's type; raise UserError if it is not allowed."""
         name = shown or self.name
         if isinstance(self.allowed, tuple) and value not in self.allowed:
             raise unknown(name, value, self.allowed)

@@ -15,7 +15,7 @@ TEMPORARY = ".tmp"  # suffix of a file that is being written
 
 
 def local_path(text: str | Path) -> Path:
-    """Return the absolute path on this machine's disks that a text names; UserError if unusable."""
+    """Return the absolute path on this machine that a text names; raise UserError if it is none."""
     try:
         path = Path(text).expanduser().resolve()
         str(path).encode()
@@ -30,7 +30,7 @@ def local_path(text: str | Path) -> Path:
 def any_path(text: str) -> AnyPath:
     """Return the absolute path that a text names, or the object store's path of a URL.
 
-    UserError if unusable.
+    Raises UserError if it cannot be used.
     """
     scheme, separator, _ = text.partition("://")
     if not separator:
@@ -60,8 +60,8 @@ def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPa
 
     A kill at any point leaves the old file or the new.
 
-    With `new`, on a disk only, FileExistsError if the file exists: of several writers the first
-    succeeds.
+    With `new`, which works on a disk only, it raises FileExistsError if the file exists, so that
+    only the first of several writers succeeds.
     """
     data = content.encode() if isinstance(content, str) else content
     if not isinstance(path, Path):
@@ -87,7 +87,7 @@ def write_whole(path: AnyPath, content: bytes | str, new: bool = False) -> AnyPa
 
 
 def _sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, and a renaming in it.
+    """Flush a folder to disk, so that a renaming in it survives a crash of the machine.
 
     Does nothing on a system that cannot open folders.
     """

@@ -22,7 +22,7 @@ def gate_reward(
     (docs/method.md section 2).
 
     Args:
-        actions: (N, G, C), 1 or True where a channel was kept; the reward is in their precision.
+        actions: (N, G, C), 1 or True if a channel was kept; the reward has the same precision.
         correct: (N,) bool, True if an image was classified correctly.
         keep_ratio: fraction of channels to keep.
         policy_penalty: its negative multiplies the reward of a wrong prediction; at most 0.
@@ -38,9 +38,7 @@ def policy_loss(log_probs: Tensor, rewards: Tensor) -> Tensor:
 
 
 def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
-    """(1 + same) / (1 + different) of correctly classified images, a scalar.
-
-    0 for fewer than three.
+    """Return (1 + same) / (1 + different), a scalar; 0 for fewer than three images.
 
     `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal
     and of different label, each divided by D (docs/method.md section 2).

@@ -1,7 +1,4 @@
-"""Accuracy matrix -> class-il, task-il, transfer, forgetting.
-
-Multiply-accumulates of a gated network.
-"""
+"""Metrics: accuracies, transfer and forgetting from the accuracy matrix; multiply-accumulates."""
 
 import dataclasses
 import itertools
@@ -14,9 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]
-# of a mean: far finer than one image of any test set, far coarser than the rounding of float64
+# Decimals of a mean: far finer than one image of any test set, far coarser than rounding errors.
 DECIMALS = 10
-_ACCURACIES = ("class_il", "task_il", "learning_accuracy")  # their names tell the images
+_ACCURACIES = (
+    "class_il",
+    "task_il",
+    "learning_accuracy",
+)  # the names in `metrics` begin with one of _PREFIXES
 _PREFIXES = {"validation": "val_", "test": "test_"}
 
 
@@ -35,10 +36,10 @@ class TaskResult:
     task_il: float | None  # the same, argmax over the task's classes; None in a rotating stream
     class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
-    forgetting: float | None  # of class_il, as docs/method.md section 4; None in a rotating stream
+    forgetting: float | None  # of class_il (docs/method.md section 4); None in a rotating stream
     backward_transfer: float | None
     forward_transfer: float | None
-    keep_fraction: float  # channels kept at the evaluation of the tasks seen, of all gated channels
+    keep_fraction: float  # kept channels / gated channels, at the evaluation of the tasks seen
     keep_per_gate: tuple[float, ...]  # (G,)
     keep_per_task: tuple[tuple[float, ...], ...]  # (tasks seen, G)
     policy_entropy: float  # mean entropy of a channel's keep probability, nats
@@ -50,7 +51,7 @@ class TaskResult:
     steps: int  # training steps of the whole run so far
     train_seconds: float  # wall time of this task's training
     eval_seconds: float
-    # of the class-il rows; None in a rotating stream and in older files
+    # from the class-il rows; None in a rotating stream and in older files
     learning_accuracy: float | None = None
     warnings: tuple[str, ...] = ()
 
@@ -92,7 +93,7 @@ class TaskResult:
 
     @classmethod
     def of_metrics(cls, values: Mapping[str, float]) -> Self:
-        """Return the TaskResult whose `metrics` these are; fields that are no numbers are ()."""
+        """Return the TaskResult that has these `metrics`; fields that they lack are None or ()."""
         images = "test" if "test_class_il" in values else "validation"
         prefix = _PREFIXES[images]
 
@@ -111,9 +112,10 @@ class TaskResult:
 
 
 def mean(values: Iterable[float]) -> float:
-    """Mean of several values, rounded to DECIMALS; 0 of none.
+    """Return the mean of the values; 0 for no values.
 
-    The rounding makes means equal that are equal on paper.
+    The mean of several values is rounded to DECIMALS, so that means that are equal in exact
+    arithmetic compare equal.
     """
     given = list(map(float, values))
     if len(given) < 2:
@@ -175,8 +177,8 @@ def dense_macs(nf: int, num_classes: int, height: int, width: int) -> int:
 def agent_macs(nf: int, hidden_dim_ratio: int, height: int, width: int) -> int:
     """Multiply-accumulates per image of the four agents, as published (docs/method.md section 1).
 
-    That form convolves whole maps (1x1); the agents of network.py pool first and need far less at
-    inference.
+    The published agents convolve whole maps (1x1). The agents of network.py pool first and need far
+    fewer at inference.
     """
     full, half = height * width, _halved(height) * _halved(width)
     wide = 2 * nf

@@ -24,16 +24,16 @@ class Output:
     logits: Tensor  # (N, K)
     policy_logits: Tensor  # (N, G * C), the gates' vectors side by side
     actions: Tensor  # (N, G, C), 1 where a channel is kept
-    log_probs: Tensor  # (N, G), log-probability of a gate's actions; zeros where it was bypassed
+    log_probs: Tensor  # (N, G), log-probability of a gate's actions; zeros if it was bypassed
 
 
 class PooledNorm(torch.autograd.Function):
     """global_average_pool(batch_norm(conv1x1(x))) without the (N, C, H, W) map, in training.
 
-    Both steps are linear in the pixels but for the batch statistics, and the map's statistics
-    follow exactly from its input's: the mean of w x is w E[x], its variance w Cov[x] w'. The
-    derivative is written out below because autograd would take three times as many operations, all
-    small; either way one multiplication is over the pixels.
+    Apart from the batch statistics, both steps are linear in the pixels. The statistics of the map
+    follow exactly from those of its input: the mean of w x is w E[x], its variance is w Cov[x] w'.
+    `backward` is written by hand, because autograd would need three times as many small operations.
+    Both ways need one multiplication over all pixels.
     """
 
     @staticmethod
@@ -77,8 +77,7 @@ class PooledNorm(torch.autograd.Function):
         dweight = torch.addcmul(dmap.T @ centred, dvariance, spread, value=2)
         dcovariance = weight.T @ (dvariance * weight)
         dpooled = dmap @ weight
-        # The mean depends on `pooled`, too: centring and covariance both have a gradient with
-        # respect to it.
+        # `mean` also depends on `pooled`. It enters through the centring and the covariance.
         dpooled -= dpooled.mean(0) + dcovariance @ mean * (2 / n)
         dx = torch.baddbmm(
             dpooled[:, None],
@@ -150,7 +149,7 @@ class Gate(nn.Module):
             return policy_logits, (p >= self.threshold).to(p.dtype)
 
     def bypassed(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The result of `forward` with every channel kept and zeros for the policy logits.
+        """Return zeros as policy logits and every channel as kept, in the shapes of `forward`.
 
         The agent is not used.
         """
@@ -180,8 +179,8 @@ def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """conv(x) with another weight and bias."""
     if conv.kernel_size == (1, 1) and conv.stride != (1, 1) and conv.in_channels < 8:
-        # Narrow ones failed in a library below torch. Selecting the pixels first gives the same
-        # result without it.
+        # A library that torch uses failed on such narrow convolutions. Selecting the pixels first
+        # gives the same result.
         down, right = conv.stride
         return F.conv2d(x[:, :, ::down, ::right], weight, bias)
     return F.conv2d(x, weight, bias, conv.stride, conv.padding)
@@ -212,8 +211,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, decide: "Decide") -> Tensor:
         """The block's output (N, C, H', W'); `decide` returns the mask of each gate."""
-        # In place where no derivative needs the old values: the next operation then finds its input
-        # in the cache.
+        # Operations are in place where no derivative needs the old values, so that the next
+        # operation finds its input in the cache.
         h = conv_bn(x, self.conv1, self.bn1)
         if self.gate1 is not None:
             h *= decide(self.gate1, x)

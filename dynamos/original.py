@@ -23,7 +23,7 @@ def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
 def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
     """Load a state dict under the original's names.
 
-    UserError if its names or shapes are not the network's.
+    Raises UserError if its names or shapes are not the network's.
     """
     own = network.state_dict()
     names = dict(_names(set(own)))

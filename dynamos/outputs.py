@@ -11,7 +11,7 @@ class SafeOutput:
     """A text stream that drops text after its first failure to write.
 
     Attributes:
-        error: the first failure; None without one.
+        error: the first failure; None if nothing failed.
     """
 
     def __init__(self, stream: Any) -> None:
@@ -40,7 +40,7 @@ class SafeOutput:
     def _drop(self, error: OSError) -> None:
         """Redirect the stream, its buffer included, to os.devnull.
 
-        Python would fail on it again at its exit.
+        Otherwise Python would fail on it again at exit.
         """
         self.error = self.error or error
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -55,7 +55,7 @@ def outputs() -> Iterator[tuple[SafeOutput, SafeOutput]]:
     Flush and restore them at its end.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
-        # closed by the shell: the next file opened would get its number
+        # The shell has closed the stream: the next file opened would get its number.
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))
     before = sys.stdout, sys.stderr

@@ -34,14 +34,14 @@ def environment(device: "torch.device", threads: int) -> dict[str, Any]:
 
 
 def git_revision() -> str | None:
-    """Return the commit of this code, with `+changes` where files differ from it.
+    """Return the commit of this code, with `+changes` if files differ from it.
 
     None outside its repository.
     """
     here = Path(__file__).parent
     try:
-        # The root must be the one that holds this package, not a repository that merely contains an
-        # environment.
+        # The repository must be the one of this package, not one that merely contains an
+        # environment in which the package is installed.
         if Path(_git(here, "rev-parse", "--show-toplevel")) != here.parent.resolve():
             return None
         revision = _git(here, "rev-parse", "HEAD")

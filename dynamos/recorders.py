@@ -37,7 +37,7 @@ class Recorder:
     def start(self, trainer: Trainer) -> None:
         """Called when training begins or resumes.
 
-        Raises here if the output could not be written at the end.
+        Raises an error now if the output could not be written at the end.
         """
 
     def step(self, trainer: Trainer) -> None:
@@ -60,9 +60,9 @@ class Recorder:
 
 
 def offered(name: str) -> Callable[..., Recorder]:
-    """Return the recorder of that name from an installed package (entry points of OFFERS).
+    """Return the recorder class of that name from an installed package (entry points of OFFERS).
 
-    UserError without one.
+    Raises UserError if no package offers it.
     """
     found = list(entry_points(group=OFFERS, name=name))
     if not found:
@@ -107,7 +107,7 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
     """(T, T) accuracies by setting: class-il and task-il, or general-continual if rotating.
 
-    The original program names its folders so.
+    The settings have the names of the original program's folders.
     """
     results, n_tasks = trainer.results, trainer.n_tasks
     class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
@@ -222,15 +222,15 @@ class ModelFiles(Recorder):
 class CsvRow(Recorder):
     """One row in ROOT/results/SETTING/DATASET/MODEL/mean_accs.csv per setting, at the run's end.
 
-    With `once` a row that the file has already, to the last digit, is not added again: a resumed
-    run may have been killed between its row and its end.
+    With `once`, a row that the file already has is not added again: a resumed run may have been
+    killed after it wrote its row and before it ended.
     """
 
     def __init__(self, root: Path, options: Mapping[str, Any], once: bool = False) -> None:
         self.root, self.options, self.once = root, dict(options), once
 
     def start(self, trainer: Trainer) -> None:
-        """Read the files that will get a row; UserError if one is damaged."""
+        """Read the files that will get a row; raise UserError if one is damaged."""
         for setting in accuracy_matrices(trainer):
             _table(self._path(trainer, setting))
 
@@ -298,7 +298,7 @@ def append_row(path: Path, row: Mapping[str, Any], once: bool = False) -> None:
 def _table(path: Path) -> tuple[list[str], list[dict[str, str]]]:
     """(columns, rows) of a CSV file, both empty if it is missing.
 
-    UserError if it is damaged or not such a table.
+    Raises UserError if it is damaged or not such a table.
     """
     try:
         # a spreadsheet puts a byte-order mark at the beginning
@@ -367,9 +367,9 @@ def write_curve(trainer: Trainer, path: AnyPath) -> None:
 class TensorBoard(Recorder):
     """Event files by setting: means over epochs, accuracies over tasks, the curve over steps.
 
-    Every event is in the file at once. The SummaryWriter of tensorboardX writes from a thread and
-    cannot promise that: the run may be killed at its next step, and once resumed from that step it
-    does not repeat the event.
+    Each event is written to the file immediately. The SummaryWriter of tensorboardX writes later,
+    from a thread. If the run were killed meanwhile and resumed from its next step, the event would
+    be lost.
     """
 
     def __init__(self, folder: Callable[[str], Path]) -> None:
@@ -385,12 +385,12 @@ class TensorBoard(Recorder):
         for setting in accuracy_matrices(trainer):
             folder = self.folder(setting)
             folder.mkdir(parents=True, exist_ok=True)
-            # The writer names its file by the second, and would overwrite an existing one.
+            # The writer's file name has the time in seconds; it would overwrite an existing file.
             self.writers[setting] = EventsWriter(
                 str(folder / "events"), f".{len(list(folder.iterdir()))}"
             )
-            # A resumed run repeats points after its checkpoint: this event makes TensorBoard drop
-            # the first ones.
+            # A resumed run repeats the points after its checkpoint. This event makes TensorBoard
+            # drop the earlier ones.
             self.writers[setting].write_event(
                 Event(
                     wall_time=time(),

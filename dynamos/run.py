@@ -1,4 +1,4 @@
-"""A run of either command line: built, trained, shown and recorded."""
+"""Parts that both command lines share: build, train, show and record a run."""
 
 import fcntl
 from collections.abc import Callable, Iterator, Mapping
@@ -38,9 +38,10 @@ class RunFolders:
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Lock a run's folder while the context lasts; UserError if another process trains that run.
+    """Lock a run's folder while the context lasts.
 
-    The lock ends with its process in every case; its empty file stays.
+    Raises UserError if another process trains that run. The lock ends with its process in every
+    case; its empty file stays.
     """
     with (folder / ".lock").open("w") as lock:
         try:
@@ -53,7 +54,7 @@ def alone(folder: Path) -> Iterator[None]:
 def build(config: TrainConfig, download: bool) -> Trainer:
     """Build the run of a configuration.
 
-    RunError if memory is too small, UserError if its data is missing.
+    Raises RunError if memory is too small, UserError if its data is missing.
     """
     with _telling_of_memory(config):
         return Trainer(config, load_stream(config, pick_device(config.device), download))
@@ -87,10 +88,11 @@ def train(
             recorders.append(TensorBoard(places.events))
         if trainer.config.log_every:
             recorders.append(CurveFile(places.result.with_name(CURVE)))
-        # Last but the checkpoints: a resumed run writes again what a kill prevented here.
+        # The checkpoint comes after the files: if a kill prevents a file, the resumed run writes
+        # it again.
         recorders.append(ResultFile(places.result, {"notes": options["notes"]}, started))
-        # The mirror comes after the checkpoint, so that a resumed run does not measure again
-        # what the mirror has.
+        # The mirror comes after the checkpoint, so that a resumed run does not send it a second
+        # measurement of the same task.
         recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)

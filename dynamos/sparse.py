@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from dynamos.errors import UserError
 from dynamos.network import Block, Gate, ResNet, folded
 
-# Selecting weights costs time, too. Multiply-accumulates of a 3x3 convolution between gated layers
-# from which on skipping won in benchmarks/sparse_inference.py (one AVX2 core, 70 % kept, 28x28
-# images: 1.02 of the masked time at nf 32, 1.00 at 48, 0.96 at 64, 0.93 at 128; 8x8 images: 1.1 to
-# 1.2 up to nf 32).
+# Multiply-accumulates of a 3x3 convolution between gated layers. From this number on, skipping
+# channels saves time; below it, selecting the weights costs more. Fraction of the masked time in
+# benchmarks/sparse_inference.py (one AVX2 core, 70 % kept): with 28x28 images 1.02 at nf 32, 1.00
+# at 48, 0.96 at 64 and 0.93 at 128; with 8x8 images 1.1 to 1.2 up to nf 32.
 SKIPPING_PAYS_FROM = 20e6
 
 
@@ -37,9 +37,9 @@ class Folded:
     def __call__(
         self, x: Tensor, kept: Tensor | None = None, given: Tensor | None = None
     ) -> Tensor:
-        """Output channels `kept` of an x (1, C, H, W) that holds the input channels `given`.
+        """Return the output channels `kept` for x (1, C, H, W), which holds the channels `given`.
 
-        None means all.
+        None means all channels.
         """
         # in memory order, in which selecting is cheap
         weight, bias = self.weight.permute(0, 2, 3, 1), self.bias
@@ -68,9 +68,9 @@ class FoldedAgent:
         self.samples = gate.infer_mode == "sample"
 
     def __call__(self, x: Tensor, given: Tensor | None) -> Tensor:
-        """Actions (C,) bool for an x (1, Cin, H, W) that holds the channels `given`.
+        """Return actions (C,) bool for x (1, Cin, H, W), which holds the channels `given`.
 
-        Missing channels are zero.
+        All other channels are zero. None means all channels.
         """
         matrix = self.matrix if given is None else self.matrix.index_select(1, given)
         z = F.linear(x.mean((2, 3)), matrix, self.bias)
@@ -114,7 +114,7 @@ class FoldedBlock:
     ) -> tuple[Tensor, Tensor]:
         """(kept channels (1, k, H', W') of the output, their indices (k,)).
 
-        X holds the channels `given`.
+        `x` holds the channels `given`; None means all.
         """
         assert self.agent1 is not None and self.agent2 is not None
         actions.append(self.agent1(x, given))
@@ -138,7 +138,7 @@ class Predictor:
 
     It copies its weights, so later training does not change it.
 
-    Args of the construction:
+    Args of the constructor:
         network: gated network; its running statistics are folded into the weights.
         image_size: (H, W) of the images.
         skip: whether to compute kept channels only; by default `skipping_pays` at this width and

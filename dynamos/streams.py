@@ -39,8 +39,8 @@ class Stream:
     train: tuple[Images, ...]
     evaluation: tuple[Images, ...]
     order: Callable[[Images, int, np.random.Generator], list[Batch]]
-    data_hash: str  # of the training file's images and labels, before any split
-    # of the validation images' indices in that file; None if none are held out
+    data_hash: str  # hash of all training images and labels, before any split
+    # hash of the validation images' indices among these; None if none are held out
     split_hash: str | None
 
     @property
@@ -54,7 +54,7 @@ class Stream:
         return tuple(self.train[0].pixels.shape[1:])
 
     def batches(self, task: int, epoch: int, config: TrainConfig) -> list[Batch]:
-        """Return the batches of one epoch, a function of (seed, task, epoch) only."""
+        """Return the batches of one epoch; they depend on seed, task and epoch only."""
         draws = np.random.default_rng([config.seed, task, epoch])
         return self.order(self.train[task], config.batch_size, draws)
 
@@ -135,9 +135,9 @@ def load_stream(
 
 
 def validation_split(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(indices to train on, indices held out): a fixed tenth of every class.
+    """(indices to train on, indices held out); a fixed tenth of every class is held out.
 
-    UserError for too few images.
+    Raises UserError for too few images.
     """
     from sklearn.model_selection import train_test_split
 
@@ -163,12 +163,12 @@ def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) 
 
 
 def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
-    """Pairs of slowly rotating digits (docs/method.md section 3).
+    """Return batches of two slowly rotating digits each (docs/method.md section 3).
 
     Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its
-    images are cut into six chunks, the last used first. Three rounds visit the pairs (0, 1), (1,
-    2), ..., (8, 0); each visit uses one chunk of either digit and ends when one of the two is used
-    up.
+    images are cut into six chunks; the last chunk is used first. Three rounds visit the pairs
+    (0, 1), (1, 2), ..., (8, 0). Each visit uses one chunk of either digit and ends when one of the
+    two chunks is used up.
     """
     labels = images.labels.cpu().numpy()
     digits = int(labels.max()) + 1
@@ -216,10 +216,10 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     border, right, down = _grid(height, width, pixels.device)
     angle = torch.deg2rad(degrees.double()).view(n, 1, 1)
     cos, sin = angle.cos(), angle.sin()
-    # Source of each pixel of the result, (N, H, W), counted from one pixel outside the image:
-    # cutting the fraction off then rounds down inside it, and all outside is black. Rows grow
-    # downwards, hence the signs of the inverse turn. Single precision would sometimes take a wrong
-    # neighbour.
+    # (N, H, W), the source of each pixel of the result. Coordinates start one pixel outside the
+    # image: so `int` rounds down everywhere inside it, and every pixel outside is black. The signs
+    # are those of the inverse turn, because rows grow downwards. Single precision would sometimes
+    # take a wrong neighbour.
     x = ((cos * right).add_(width / 2 + 1) - sin * down).int()
     y = ((sin * right).add_(height / 2 + 1) + cos * down).int()
     row = width + 2 * border
@@ -233,8 +233,8 @@ def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
 def _grid(height: int, width: int, device: torch.device) -> tuple[int, Tensor, Tensor]:
     """(border, right (W,), down (H, 1)) of an image size, the same for every angle.
 
-    `right` and `down` are distances of pixel centres from the middle. The black border is as wide
-    as a turned image reaches out of the upright one, so that no source lies beyond it.
+    `right` and `down` are distances of pixel centres from the middle. The black border is so wide
+    that the source of every pixel lies within it, at every angle.
     """
     right, down = (
         torch.arange(size, device=device, dtype=torch.float64) + 0.5 - size / 2

@@ -1,6 +1,6 @@
 """Names of torch that are not public.
 
-An upgrade that removes one fails the test of this module, which says what it was used for.
+If an upgrade removes one, the test of this module fails and says what the name was used for.
 """
 
 

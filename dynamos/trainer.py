@@ -60,7 +60,7 @@ class Trainer:
         on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
         on_point: Callable[["Trainer", dict[str, float]], None] | None = None,
     ) -> None:
-        """Build the run; UserError if configuration and data do not fit.
+        """Build the run; raise UserError if configuration and data do not fit.
 
         Args:
             config: configuration of the run.

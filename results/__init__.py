@@ -20,7 +20,7 @@ STORAGE = "runs"  # default folder of sweeps
 def load_sweep(path_or_name: "str | AnyPath", storage: "str | AnyPath" = STORAGE) -> "Sweep":
     """Load a sweep by its folder, or by its name under `storage`, a path or URL.
 
-    UserError if no such sweep exists.
+    Raises UserError if no such sweep exists.
 
     Needs neither ray nor torch.
     """

@@ -25,7 +25,7 @@ class Choice:
     max_compute: float | None = None
 
     def __post_init__(self) -> None:
-        """Check the values; UserError for one that is not allowed."""
+        """Check the values; raise UserError for one that is not allowed."""
         if self.rule not in RULES:
             raise unknown("rule", self.rule, RULES).within("`choose`")
         if self.max_compute is not None and not (

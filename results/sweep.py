@@ -122,7 +122,7 @@ class Sweep:
     def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
         """Return the row of `trials` that the rule chooses (results.choice.RULES).
 
-        UserError if it can choose none.
+        Raises UserError if it can choose none.
         """
         from results.choice import Choice, chosen
         from results.frames import trials_frame

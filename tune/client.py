@@ -167,7 +167,7 @@ class Client:
     def wait(self, name: str, timeout: float | None = None) -> dict[str, Any]:
         """Wait until a sweep is finished or stopped, and return it.
 
-        RunError if its driver failed or was killed, and after `timeout` seconds.
+        Raises RunError if its driver failed or was killed, and after `timeout` seconds.
         """
         until = math.inf if timeout is None else time.monotonic() + timeout
         while (sweep := self.sweep(name))["state"] not in _OVER:
@@ -179,7 +179,7 @@ class Client:
         return sweep
 
     def events(self, name: str | None = None) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yield (event, content): a snapshot, then changes; RunError if the service is lost.
+        """Yield (event, content): a snapshot, then changes; raises RunError if the service is lost.
 
         Events of one sweep end with it, after the event `end`; events of all sweeps end with the
         service.

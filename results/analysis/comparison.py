@@ -87,7 +87,7 @@ class Compared:
 def compared(sweeps: list[Sweep]) -> list[Compared]:
     """Return the sweeps for a comparison, in order.
 
-    UserError if first objectives differ or one is a confirmation.
+    Raises UserError if first objectives differ or one is a confirmation.
     """
     for sweep in sweeps:
         if sweep.config.confirms is not None:

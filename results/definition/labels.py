@@ -23,7 +23,7 @@ RESERVED = (
 
 
 def parsed_tags(texts: Sequence[str]) -> dict[str, str]:
-    """Return the tags of NAME=VALUE texts; UserError for a text of another form."""
+    """Return the tags of NAME=VALUE texts; raise UserError for a text of another form."""
     tags = {}
     for text in texts:
         name, equals, value = text.partition("=")

@@ -64,7 +64,7 @@ class Objective:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse FIELD, FIELD:max or FIELD:min; UserError for any other text."""
+        """Parse FIELD, FIELD:max or FIELD:min; raise UserError for any other text."""
         metric, colon, direction = text.partition(":")
         if metric not in _KNOWN:
             raise unknown("metric", metric, OBJECTIVES).within(f"`objectives` {text!r}")
@@ -100,7 +100,7 @@ class Constraint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Parse FIELD<=NUMBER or FIELD>=NUMBER; UserError for any other text."""
+        """Parse FIELD<=NUMBER or FIELD>=NUMBER; raise UserError for any other text."""
         match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
         if not match:
             raise UserError(
@@ -345,7 +345,7 @@ class SweepConfig:
     )
 
     def __post_init__(self) -> None:
-        """Check all values; UserError for one that is not allowed."""
+        """Check all values; raise UserError for one that is not allowed."""
         for name in ("report_on", "points"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         described: type = type(self)
@@ -588,7 +588,7 @@ class SweepConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the SweepConfig of the values that `to_dict` returned.
 
-        UserError for an unknown key.
+        Raises UserError for an unknown key.
         """
         names = [f.name for f in dataclasses.fields(cls)]
         for key in values:

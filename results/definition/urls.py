@@ -81,7 +81,7 @@ def refuse_unusable(flag: str, url: str | None) -> None:
 def tracking_uri(given: str | None) -> str | None:
     """Return the URI of MLflow: as given, else MLFLOW_TRACKING_URI, else None.
 
-    UserError for an unusable one.
+    Raises UserError for an unusable one.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
     name = "`tracking_uri`" if given else "MLFLOW_TRACKING_URI"

@@ -74,7 +74,7 @@ class Lease:
         return int(self._value["epoch"])
 
     def take(self) -> None:
-        """Take the lease; UserError while another driver lives.
+        """Take the lease; raise UserError while another driver lives.
 
         The lease of a driver on this host whose process is gone is free at once; others are watched
         for LAPSE_SECONDS.
@@ -118,7 +118,7 @@ class Lease:
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
         """Wait until the lease is released or unchanged for LAPSE_SECONDS, and return it.
 
-        UserError if it changes.
+        Raises UserError if it changes.
         """
         until = time.monotonic() + LAPSE_SECONDS
         while time.monotonic() < until:

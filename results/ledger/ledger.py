@@ -110,7 +110,7 @@ class Ledger:
     ) -> Self:
         """Create a new sweep's ledger under `storage`, its first trials enqueued.
 
-        NameTaken if its name is in use.
+        Raises NameTaken if its name is in use.
 
         `record` goes into sweep.yaml in addition to the configuration. `beside` is the storage of
         a warm start's sweep, by default the same. Raises UserError for a name that is not allowed.
@@ -176,7 +176,7 @@ class Ledger:
     def open(cls, storage: AnyPath, name: str) -> Self:
         """Open an existing sweep's ledger.
 
-        UserError if it does not exist or its files are damaged.
+        Raises UserError if it does not exist or its files are damaged.
         """
         folder = storage / name
         config, record = known_sweep(folder)
@@ -195,7 +195,7 @@ class Ledger:
     def use_tracking(self, uri: str) -> None:
         """Mirror the sweep to another MLflow server or store from now on.
 
-        UserError while a driver runs it.
+        Raises UserError while a driver runs it.
         """
         if self.driver is not None and not self.driver_gone:
             raise UserError(
@@ -209,7 +209,7 @@ class Ledger:
     def driving(self) -> Iterator[None]:
         """Give this process the exclusive right to write, within the context.
 
-        UserError if another drives the sweep (lease.py).
+        Raises UserError if another drives the sweep (lease.py).
         """
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
@@ -233,7 +233,7 @@ class Ledger:
         return _command(self.folder.parent, sweep or self.config.name, verb, *flags)
 
     def remove_study(self) -> None:
-        """Remove the study with all trials; UserError while a driver holds it.
+        """Remove the study with all trials; raise UserError while a driver holds it.
 
         The ledger is unusable afterwards.
         """
@@ -318,7 +318,7 @@ class Ledger:
             )
 
     def extend(self, trials: int) -> None:
-        """Add trials to the budget; UserError for a confirmation. With 0 nothing changes."""
+        """Add trials to the budget; raise UserError for a confirmation. With 0 nothing changes."""
         if not trials:
             return
         self.refuse_extension()
@@ -585,7 +585,7 @@ class Ledger:
     def stop_requested(self) -> bool:
         """True if this driver was asked to end.
 
-        LeaseLost if it no longer holds the sweep, even if it only waits.
+        Raises LeaseLost if it no longer holds the sweep, even if it only waits.
         """
         self._check()
         assert self._lease is not None
@@ -643,7 +643,7 @@ class Ledger:
         return read(self._stored(number), self.config, self._now())
 
     def asked_for(self, number: int) -> TrialRecord:
-        """Return the trial of a number that a user named; UserError if there is none."""
+        """Return the trial of a number that a user named; raise UserError if there is none."""
         trials = self.trials()
         found = next((t for t in trials if t.number == number), None)
         if found is None:
@@ -740,7 +740,7 @@ def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
 def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     """(configuration, record) of the sweep in a folder.
 
-    UserError if it is not a sweep or a file is missing.
+    Raises UserError if it is not a sweep or a file is missing.
     """
     if not (folder / "sweep.yaml").is_file():
         # here a new sweep's folder appears whole; an object store has its sweep.yaml last

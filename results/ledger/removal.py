@@ -27,7 +27,7 @@ class Removal:
     ledger: Ledger | None  # None if it is lost or damaged and only the folder is left
 
     def carry_out(self) -> None:
-        """Remove the sweep; UserError if a driver has taken it meanwhile."""
+        """Remove the sweep; raise UserError if a driver has taken it meanwhile."""
         if self.ledger is not None:
             self.ledger.remove_study()
         if isinstance(self.folder, Path):

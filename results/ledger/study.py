@@ -49,7 +49,7 @@ def open_database(url: str | None, folder: AnyPath) -> RDBStorage:
 def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
     """Open the storage at a URL.
 
-    RuntimeError if another version of Optuna made its tables and they differ.
+    Raises RuntimeError if another version of Optuna made its tables and they differ.
     """
     storage = RDBStorage(url, engine_kwargs, skip_compatibility_check=True)
     if storage.get_current_version() == known_tables():

@@ -44,7 +44,7 @@ def write_report(ledger: Ledger) -> AnyPath:
 def report(ledger: Ledger) -> str:
     """Return the page: the answer, cautions about it, charts, every trial and setting.
 
-    UserError for a confirmation, which is in the report of its sweep.
+    Raises UserError for a confirmation, which is in the report of its sweep.
     """
     if (confirms := ledger.config.confirms) is not None:
         raise UserError(

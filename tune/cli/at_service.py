@@ -31,7 +31,7 @@ _ITS_OWN = (
 def done_by_service(arguments: argparse.Namespace) -> int:
     """Make the service run a command; return the exit status.
 
-    UserError for flags that it does not take.
+    Raises UserError for flags that it does not take.
     """
     given = [flag for flag in _ITS_OWN if getattr(arguments, flag, None)]
     if arguments.storage != STORAGE:

@@ -77,7 +77,7 @@ def say(text: str, indent: str = "") -> None:
 
 
 def asked(question: str) -> bool:
-    """True if the user at the terminal answers yes; UserError without a terminal."""
+    """True if the user at the terminal answers yes; raises UserError without a terminal."""
     if not sys.stdin.isatty():
         raise UserError("cannot ask, because this is not a terminal; use --yes.")
     try:

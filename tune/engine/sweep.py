@@ -49,7 +49,7 @@ def create_sweep(
 ) -> Ledger:
     """The ledger of a new sweep.
 
-    UserError if its name is taken, its data is missing or no trial fits the machine.
+    Raises UserError if its name is taken, its data is missing or no trial fits the machine.
 
     `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the
     fit.
@@ -62,7 +62,7 @@ def create_sweep(
 def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
     """The record of a new sweep's data.
 
-    UserError if the data is missing or no trial fits the machine.
+    Raises UserError if the data is missing or no trial fits the machine.
     """
     if address is None:
         refuse_unless_fit(config, [this_machine(config)])

@@ -145,7 +145,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
 
 
 def wants_a_token(address: str) -> bool:
-    """True if a cluster demands its token; RpcError if no cluster answers."""
+    """True if a cluster demands its token; raises RpcError if no cluster answers."""
     # no request is sent: it would need the cluster's certificates
     if os.environ.get("RAY_USE_TLS") == "1":
         return True

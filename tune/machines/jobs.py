@@ -30,7 +30,7 @@ class Jobs:
     """A cluster's job server."""
 
     def __init__(self, address: str) -> None:
-        """Connects; RunError if no server answers or the server refuses this user."""
+        """Connects; raises RunError if no server answers or the server refuses this user."""
         let_in()
         # these set their levels themselves, and log every upload
         for name in ("dashboard_sdk", "job.sdk"):
@@ -105,7 +105,7 @@ class Jobs:
     def of(self, name: str) -> str:
         """The id of a job, given its id or the sweep whose newest driver it is.
 
-        UserError if no job matches.
+        Raises UserError if no job matches.
         """
         with self._told():
             jobs = [job for job in self._client.list_jobs() if job.submission_id is not None]

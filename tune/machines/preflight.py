@@ -70,7 +70,7 @@ def preflight(
 ) -> None:
     """Print the resources, versions, storage and data of each node.
 
-    RunError for faults, with their remedies.
+    Raises RunError for faults, with their remedies.
 
     `base` decides which images its trials need.
     """

@@ -165,7 +165,7 @@ def _token(file: str | None) -> str | None:
 
 
 def listening_on(host: str, port: int) -> socket.socket:
-    """A socket that listens; UserError if the port cannot be used."""
+    """A socket that listens; raises UserError if the port cannot be used."""
     if not 0 <= port < 2**16:
         raise UserError(f"--port {port} is out of range; it must be from 0 to 65535.")
     try:

@@ -369,7 +369,7 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
 def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
     """Delete a sweep's runs on an MLflow server or store and return their number.
 
-    RunError if it does not answer.
+    Raises RunError if it does not answer.
 
     Unless `really`, it only counts them. MLflow keeps deleted runs until `mlflow gc`.
     """

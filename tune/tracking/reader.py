@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 def served_sweep(uri: str, name: str) -> Sweep:
     """The newest sweep of a name on an MLflow server, with the last results of its trials.
 
-    UserError if none exists, RunError if the server does not answer.
+    Raises UserError if none exists, RunError if the server does not answer.
     """
     prepare()
     from mlflow import MlflowClient

@@ -31,7 +31,7 @@ class RunMirror(Recorder):
     """
 
     def __init__(self, uri: str, flag: str, folder: Path, about: Mapping[str, Any]) -> None:
-        """Check the URI; UserError if it cannot keep runs.
+        """Check the URI; raise UserError if it cannot keep runs.
 
         Args:
             uri: the server or store.

@@ -131,7 +131,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
 
 
 def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
-    """The SweepConfig of the flags; UserError for values that are not allowed."""
+    """The SweepConfig of the flags; raises UserError for values that are not allowed."""
     uri = tracking_uri(arguments.tracking_uri)
     if "://" in arguments.storage:
         for flag, value in (("--ledger-url", arguments.ledger_url), ("--tracking-uri", uri)):

@@ -100,7 +100,7 @@ def with_data_path(
 ) -> "SweepConfig":
     """A sweep's configuration with the images at --data-path.
 
-    UserError if the stream's images are in a package.
+    Raises UserError if the stream's images are in a package.
     """
     if arguments.data_path is None:
         return config
@@ -119,7 +119,7 @@ def with_data_path(
 def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dict[str, Any]:
     """SweepConfig fields that a later session's flags change.
 
-    UserError for a flag that would change its trials.
+    Raises UserError for a flag that would change its trials.
     """
     from results.definition.sweep_config import SweepConfig
 
@@ -139,7 +139,7 @@ def session_changes(arguments: argparse.Namespace, config: "SweepConfig") -> dic
 
 
 def storage(arguments: argparse.Namespace) -> AnyPath:
-    """The folder that holds the sweeps; UserError for a URL that cannot be used."""
+    """The folder that holds the sweeps; raises UserError for a URL that cannot be used."""
     return any_path(arguments.storage)
 
 

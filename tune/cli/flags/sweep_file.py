@@ -92,7 +92,7 @@ def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
 
 
 def _fitting(name: str, value: Any) -> Any:
-    """A field's value; UserError if its type is wrong."""
+    """A field's value; raises UserError if its type is wrong."""
     hint = _HINTS[name]
     kinds = _SHAPES.get(name) or typing.get_args(hint) or (hint,)
     number = float if float in kinds else int if int in kinds and str not in kinds else None

@@ -16,7 +16,7 @@ class _Plain(UniqueKeys, yaml.SafeLoader):
     """Reads YAML without aliases, because a small body with aliases can expand to a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node; ValueError for an alias or too many levels."""
+        """Compose a node; raises ValueError for an alias or too many levels."""
         if self.check_event(yaml.events.AliasEvent):
             raise ValueError("aliases are not supported")
         self.depth = getattr(self, "depth", 0) + 1
@@ -29,7 +29,7 @@ class _Plain(UniqueKeys, yaml.SafeLoader):
 
 
 def json_of_yaml(body: bytes | bytearray) -> bytes:
-    """A YAML document in JSON; ValueError if it cannot be read."""
+    """A YAML document in JSON; raises ValueError if it cannot be read."""
     if len(body) > _MOST_YAML:
         raise ValueError(
             f"{len(body)} bytes of YAML; at most {_MOST_YAML} are allowed, send more as JSON"

@@ -65,7 +65,7 @@ class _Strict(BaseModel):
 
 
 def _label(value: Any) -> Any:
-    """The tags or the note; PydanticCustomError if they are not allowed."""
+    """The tags or the note; raises PydanticCustomError if they are not allowed."""
     try:
         labels.check(*(({}, value) if isinstance(value, str) else (value, None)))
     except UserError as error:
