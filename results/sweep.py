@@ -67,7 +67,7 @@ class Sweep:
         the Pareto set.
         """
         finished = [t for t in self.records if t.value is not None and t.feasible]
-        return _in_order(finished, self.config.objectives)
+        return in_order(finished, self.config.objectives)
 
     @property
     def leader(self) -> TrialRecord | None:
@@ -178,7 +178,7 @@ def front(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> lis
     A trial dominates another if it is at least equal in every objective and better in one.
     """
     found: list[tuple[list[float], TrialRecord]] = []
-    for trial in _in_order(trials, objectives):  # a trial that dominates another comes before it
+    for trial in in_order(trials, objectives):  # a trial that dominates another comes before it
         scores = [o.sign * trial.final(o.metric) for o in objectives]
         if not any(
             other != scores and all(a >= b for a, b in zip(other, scores, strict=True))
@@ -188,7 +188,8 @@ def front(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> lis
     return [trial for _, trial in found]
 
 
-def _in_order(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+def in_order(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:
+    """Return COMPLETE trials, the best first, as `Sweep.ranked` orders them."""
     return sorted(
         trials, key=lambda t: (*(-o.sign * t.final(o.metric) for o in objectives), t.number)
     )

@@ -11,12 +11,12 @@ from typing import Any
 import optuna
 
 from dynamos.errors import UserError
-from results.choice import train_config
+from results.choice import broken_by, train_config
 from results.definition.protocols import images_of
 from results.definition.sweep_config import SweepConfig
 from results.ledger.stored_trial import stored_result
 from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
-from results.sweep import Sweep
+from results.sweep import Sweep, in_order
 from results.trial import IMPORTED, TrialRecord
 from results.wording import count
 
@@ -113,9 +113,13 @@ def beginning(
 
 
 def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, Any]]]) -> None:
-    """Add an earlier sweep's best configurations, for at most half of the budget."""
+    """Add an earlier sweep's best configurations, for at most half of the budget.
+
+    Those that broke the new sweep's constraints are left out, unless all did.
+    """
     config, added = begins.config, 0
-    for trial, values in taken:
+    kept = [(trial, values) for trial, values in taken if _keeps(config, trial)]
+    for trial, values in kept or taken:
         if added == max((config.trials - len(begins.trials) + added) // 2, 1):
             return
         if (there := begins.same(values)) is not None:
@@ -170,15 +174,20 @@ def _of_sampler(begins: Beginning) -> list[str]:
 
 
 def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[str, Any]]]:
-    """The earlier sweep's finished trials in the new space, the best first, with all fields."""
+    """The earlier sweep's COMPLETE trials in the new space, with all fields.
+
+    Those that keep the new sweep's constraints come first, the best first.
+    """
     name = earlier.config.name
     if config.publishable and images_of(earlier.config.protocol) == "test":
         raise UserError(
             f"`warm_start` {name}: it used test images, so a sweep that starts from it is "
             "not publishable; use `protocol` test, or another sweep."
         )
+    best_first = in_order(earlier.own_complete, earlier.config.objectives)
     known = [
-        (t, train_config(earlier.config, t).to_dict()) for t in earlier.ranked if not t.imported
+        (t, train_config(earlier.config, t).to_dict())
+        for t in sorted(best_first, key=lambda t: not _keeps(config, t))
     ]
     fitting = [
         (t, values)
@@ -191,6 +200,13 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
             f"space {config.space.name} and this sweep's other settings allow."
         )
     return fitting
+
+
+def _keeps(config: SweepConfig, trial: TrialRecord) -> bool:
+    """True if a trial of another sweep keeps the constraints of this one, as far as it shows."""
+    finals = {c.metric: trial.last(c.metric) for c in config.constraints}
+    known = {metric: value for metric, value in finals.items() if value is not None}
+    return not broken_by([c for c in config.constraints if c.metric in known], known)
 
 
 def _means_the_same(

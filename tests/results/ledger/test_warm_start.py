@@ -239,6 +239,35 @@ def test_constraints_and_objectives_are_the_new_sweeps(storage: Path) -> None:
     assert {t.feasible for t in imported} == {True, False}
 
 
+@pytest.mark.parametrize("record", [{}, SAME])
+def test_a_constraint_of_the_earlier_sweep_leaves_nothing_out(
+    tmp_path: Path, record: dict[str, str]
+) -> None:
+    bounded = config("old", space=WIDE, constraints=(Constraint.parse("keep_fraction<=0.1"),))
+    with driven(Ledger.create(tmp_path, bounded, SAME)) as ledger:
+        for keep in (0.9, 0.05, 0.8):  # the base and the best break the bound
+            number = ledger.ask().number
+            ledger.add_result(number, 1, SEED, result(val_class_il=100 * keep, keep_fraction=keep))
+            ledger.finish(number, "COMPLETE")
+    sources = [t.source for t in new(tmp_path, record, trials=8).trials()]
+    if record:
+        assert sources == ["imported:old/0", "imported:old/2", "imported:old/1"]
+    else:  # the base of old is the base here
+        assert sources == ["preset", "warm-start:old/2", "warm-start:old/1"]
+
+
+def test_what_breaks_the_new_constraints_is_imported_but_not_tried_again(storage: Path) -> None:
+    bound = (Constraint.parse("keep_fraction<=0.1"),)
+    assert len([t for t in new(storage, constraints=bound).trials() if t.imported]) == 12
+    again = config("again", space=WIDE, warm_start="old", trials=99, constraints=bound)
+    tried = {
+        t.config["lr"]
+        for t in Ledger.create(storage, again, {}).trials()
+        if t.source.startswith("warm-start:")
+    }
+    assert tried == {lr for n, lr in finished(storage).items() if n and lr * 4 <= 0.1}
+
+
 @pytest.mark.parametrize(
     "changes, message",
     [
