@@ -20,9 +20,7 @@ STORAGE = "runs"  # default folder of sweeps
 def load_sweep(path_or_name: "str | AnyPath", storage: "str | AnyPath" = STORAGE) -> "Sweep":
     """Load a sweep by its folder, or by its name under `storage`, a path or URL.
 
-    Raises UserError if no such sweep exists.
-
-    Needs neither ray nor torch.
+    Raises UserError if no such sweep exists. Needs neither ray nor torch.
     """
     from dynamos.files import any_path
     from results.ledger.ledger import Ledger
@@ -37,7 +35,7 @@ def load_sweep(path_or_name: "str | AnyPath", storage: "str | AnyPath" = STORAGE
 def sweep_names(storage: "AnyPath") -> list[str]:
     """Names of the sweeps in a storage folder, damaged ones too."""
     files = [*storage.glob("*/sweep.yaml")]
-    if isinstance(storage, Path):  # an object store has a sweep's sweep.yaml last
+    if isinstance(storage, Path):  # in an object store sweep.yaml is written last
         files += storage.glob("*/ledger.db")
     return sorted({file.parent.name for file in files if not file.parent.name.startswith(".")})
 

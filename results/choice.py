@@ -70,7 +70,7 @@ def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
 def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     """Return the trial's TrainConfig on the reported stream.
 
-    Under some protocols that is not the searched one.
+    Under some protocols the reported stream is not the searched one.
     """
     return config.reported_base.replace(**trial.config)
 
@@ -123,7 +123,7 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
 def ties(sweep: Sweep) -> list[TrialRecord]:
     """Return the ranked trials whose mean +- standard deviation overlaps with the best's.
 
-    [] with one seed, whose spread is unknown.
+    Returns [] with one seed per trial, because the spread is then unknown.
     """
     order, metric = sweep.ranked, sweep.config.objectives[0].metric
     if not order or sweep.config.seeds < 2:

@@ -127,10 +127,7 @@ def results_frame(sweep: Sweep) -> pd.DataFrame:
 
 
 def save(sweep: Sweep, folder: str | Path, kind: str) -> list[AnyPath]:
-    """Write the sweep's trials, results and pareto to a folder, in one of FORMATS.
-
-    Return the paths.
-    """
+    """Write trials, results and pareto to a folder in one of FORMATS and return the paths."""
     if kind not in FORMATS:
         raise unknown("format", kind, FORMATS)
     frames = {"trials": sweep.trials, "results": sweep.results, "pareto": sweep.pareto}

@@ -11,7 +11,7 @@ from results.definition.sweep_config import Objective, SweepConfig
 from results.trial import TrialRecord, newest
 from results.wording import count, number
 
-# in a confirmation's entry in the ledger of its sweep: its `outcome`, once it has an answer
+# Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
 OUTCOME = "outcome"
 IS_BASELINE = "is the baseline"  # verdict on a choice that has nothing to be compared with
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 class Sweep:
     """A sweep, finished or not, as of the time of reading.
 
-    In a notebook: `trials`, `results` and `pareto` are DataFrames, `best` a row of `trials`. For
-    programs: `records` are all trials, and the other lists parts of it.
+    In a notebook: `trials`, `results` and `pareto` are DataFrames, and `best` returns a row of
+    `trials`. For programs: `records` has all trials, and the other lists are parts of it.
     """
 
     config: SweepConfig
@@ -63,8 +63,8 @@ class Sweep:
     def ranked(self) -> list[TrialRecord]:
         """The COMPLETE trials that keep every constraint, imported ones too, best first.
 
-        The first objective decides, between equals the next one, then age; so the first trial is in
-        the Pareto set.
+        The first objective decides. Between equal trials the next objective decides, then the
+        trials' numbers. So the first trial is in the Pareto set.
         """
         finished = [t for t in self.records if t.value is not None and t.feasible]
         return in_order(finished, self.config.objectives)
@@ -73,13 +73,13 @@ class Sweep:
     def leader(self) -> TrialRecord | None:
         """The best trial, the first of `ranked`.
 
-        None without one, and of a confirmation, which chooses nothing.
+        None if no trial can be chosen, and in a confirmation, which chooses nothing.
         """
         return None if self.config.confirms is not None else next(iter(self.ranked), None)
 
     @cached_property
     def pareto_set(self) -> list[TrialRecord]:
-        """The Pareto set of `ranked`, see `front`; [] of a confirmation, which chooses nothing."""
+        """The Pareto set of `ranked` (`front`); [] in a confirmation, which chooses nothing."""
         return (
             [] if self.config.confirms is not None else front(self.ranked, self.config.objectives)
         )
@@ -165,10 +165,7 @@ class Sweep:
 
 
 def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the outcome of the latest of a sweep's confirmations that has an answer.
-
-    None without one.
-    """
+    """Return the outcome of a sweep's latest confirmation that has an answer; None if none has."""
     return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 

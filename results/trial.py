@@ -41,7 +41,7 @@ class TrialRecord:
     cpu_seconds: float  # CPUs held times seconds
     gpu_seconds: float
     starting: bool = False  # state is RUNNING, but its worker is not ready yet
-    # of MLflow's runs, the record has neither of these
+    # A record that was read from MLflow lacks the following two.
     losses: int = 0  # attempts that lost their worker or node
     # by seed: when each result was recorded, in seconds since the epoch
     recorded_at: dict[int, list[float]] = field(default_factory=dict)
@@ -61,7 +61,7 @@ class TrialRecord:
 
     @property
     def trains(self) -> bool:
-        """Whether it runs and has not ended its training."""
+        """True if the trial is running and its training has not ended."""
         return self.state == "RUNNING" and not self.held
 
     @property
@@ -129,7 +129,7 @@ class TrialRecord:
     def by_seed(self, metric: str, tasks: int | None = None) -> list[Any]:
         """Return a metric of each seed after so many tasks, by default `tasks_done`.
 
-        [] before the first, and if one seed has not reported so many.
+        Returns [] if no task is done, and if one seed has reported fewer tasks.
         """
         tasks = self.tasks_done if tasks is None else tasks
         if not 0 < tasks <= self.tasks_done:

@@ -113,7 +113,7 @@ class SearchSpace:
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
         """Return the space of {description, parameters: {field: {low, high, log} or {choices}}}.
 
-        UserError names the parameter, its value and what is allowed.
+        Raises UserError, which names the parameter, its value and the allowed values.
         """
         content = plain(content)
         for key in content:
@@ -160,10 +160,10 @@ class SearchSpace:
         return None if None in values else math.prod(len(v) for v in values if v is not None)
 
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the space's values as a key of equal configurations.
+        """Return the space's values as a key that equal configurations share.
 
-        In it 5 is 5.0, but 0.1000005 is not 0.1. Reals count to 12 significant digits, because the
-        logarithm of a range's end and back gives other last digits.
+        5 equals 5.0, but 0.1000005 does not equal 0.1. Real numbers are compared to 12 significant
+        digits, because a value's last digits change when its logarithm is taken and reversed.
         """
         return tuple(_rounded(config[p.name]) for p in self.parameters)
 
@@ -224,8 +224,7 @@ def read_space(name: str) -> SearchSpace:
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
     """Read configurations from a YAML file.
 
-    `points:`, a list of mappings {searched field: value}, each maybe partial.
-
+    Its key `points` holds a list of mappings {searched field: value}; each may leave out fields.
     SweepConfig checks fields and values.
     """
     content = read_yaml(path)

@@ -22,7 +22,10 @@ _NOT_SENT = ("confirms", "ledger_url", "tracking_uri")  # fields that the servic
 
 
 class Client:
-    """A service at a URL. UserError if it refuses a request, RunError if it does not answer."""
+    """A service at a URL.
+
+    Methods raise UserError if the service refuses a request, and RunError if it does not answer.
+    """
 
     def __init__(self, url: str, token: str | None = None) -> None:
         """`token` is the service's, by default the value of DYNAMOS_TOKEN."""
@@ -44,9 +47,9 @@ class Client:
         tags: Mapping[str, str] | None = None,
         note: str = "",
     ) -> dict[str, Any]:
-        """Start a sweep, or return the identical one of its name.
+        """Start a sweep, or return the sweep of that name if it is identical.
 
-        A dry run returns the first suggestions.
+        A dry run starts nothing and returns the first suggestions.
         """
         body = dict(sweep) if isinstance(sweep, Mapping) else _body(sweep)
         body |= ({} if tags is None else {"tags": dict(tags)}) | ({"note": note} if note else {})

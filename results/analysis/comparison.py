@@ -71,11 +71,11 @@ class Compared:
 
     @property
     def best(self) -> TrialRecord | None:
-        """The best of all trials; None without one."""
+        """The best of all trials; None if none can be chosen."""
         return self.steps[-1].best if self.steps else None
 
     def at(self, kind: str, budget: float) -> TrialRecord | None:
-        """Return the best trial that had ended within a budget; None without one."""
+        """Return the best trial that had ended within a budget; None if none had."""
         within = [step for step in self.steps if step.spent(kind) <= budget]
         return within[-1].best if within else None
 
@@ -105,9 +105,9 @@ def compared(sweeps: list[Sweep]) -> list[Compared]:
 
 
 def comparison_rows(sweeps: list[Compared]) -> list[list[Row]]:
-    """Return the rows by section: settings and cost.
+    """Return the rows of three sections.
 
-    The best, also at equal budgets; the fields that differ.
+    They are: settings and cost; the best trials, also at equal budgets; the fields that differ.
     """
     metric = sweeps[0].config.objectives[0].metric
     states = [Counter(t.state for t in s.sweep.own) for s in sweeps]
@@ -184,8 +184,8 @@ def common_budget(sweeps: list[Compared], kind: str) -> float:
 def lead(one: Compared, other: Compared) -> Difference | None:
     """Return the difference of the best of two sweeps over the seeds that both trained.
 
-    None without such seeds, and for sweeps on different streams. Both were chosen by these very
-    numbers, so the difference flatters the sweep with more trials; only a confirmation does not.
+    None if they share no seed, and for sweeps on different streams. Both trials were chosen by
+    these numbers, so the difference favours the sweep with more trials. A confirmation avoids this.
     """
     if one.best is None or other.best is None or _streams_apart(one.config, other.config):
         return None
@@ -201,9 +201,9 @@ def lead(one: Compared, other: Compared) -> Difference | None:
 
 
 def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
-    """Return the fields in which the sweeps' best configurations differ, with their values.
+    """Return the fields in which the sweeps' best configurations differ, with the value of each.
 
-    None without a best.
+    The value is None for a sweep without a best trial.
     """
     trained = [
         None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps

@@ -32,7 +32,7 @@ class Tested:
     # number of the sweep's trial; None for a baseline that is not among the chosen trials
     of: int | None
     is_baseline: bool
-    # to the baseline, in the first objective; None for itself and where one has no result
+    # from the baseline, in the first objective; None for the baseline, or without both results
     against: Difference | None
 
     @property
@@ -67,9 +67,9 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
 
 
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
-    """Return the latest (confirmation, its trial) that retrained a sweep's trial to the end.
+    """Return (ledger, trial) of the latest confirmation that retrained a sweep's trial completely.
 
-    None without one.
+    None if no confirmation did.
     """
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
@@ -121,9 +121,9 @@ def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
 
 
 def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:
-    """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger.
+    """Enter a confirmation's `outcome`, if it has one, in the sweep's ledger; write confirm.csv.
 
-    Write confirm.csv and return its path.
+    Returns the path of confirm.csv.
     """
     name, found = confirmation.config.name, outcome(confirmation)
     look = ledger.looks.get(name)
@@ -142,9 +142,9 @@ def confirm_csv(confirmation: Sweep) -> str:
 
 
 def latest_verdict(sweep: Sweep) -> str | None:
-    """Return the verdict of a confirmation, or of a sweep's latest one with an answer.
+    """Return the verdict of a confirmation, or of a sweep's latest confirmation with an answer.
 
-    None without one.
+    None if no answer exists.
     """
     found = latest_outcome(sweep.looks) if sweep.config.confirms is None else outcome(sweep)
     return None if found is None else str(found["verdict"])
@@ -153,11 +153,9 @@ def latest_verdict(sweep: Sweep) -> str | None:
 def outcome(confirmation: Sweep) -> dict[str, Any] | None:
     """Return a confirmation's answer about the sweep's choice, as plain values.
 
-    None without an answer yet.
-
-    "verdict" is one of the four texts above, "finding" its sentences; "trial" is the number of the
-    choice in the sweep, "tested" the numbers of all tested trials; "metrics" are means over seeds,
-    by the names in MLflow.
+    None if it has no answer yet. "verdict" is CONFIRMED, NOT_CONFIRMED, REFUTED or IS_BASELINE;
+    "finding" explains it in sentences. "trial" is the number of the choice in the sweep, "tested"
+    the numbers of all tested trials. "metrics" are means over seeds, by their names in MLflow.
     """
     config = confirmation.config
     rows = outcomes(confirmation)
@@ -233,7 +231,7 @@ def _baseline(rows: Sequence[Tested]) -> Tested:
 
 
 def _verdict(choice: Tested, objective: Objective) -> str | None:
-    """The verdict on the sweep's choice; None without an answer yet."""
+    """The verdict on the sweep's choice; None as long as it has no answer."""
     if choice.trial.state != "COMPLETE":
         return None
     if choice.is_baseline:

@@ -23,9 +23,9 @@ class Difference:
 
     mean: float
     spread: float | None  # their standard deviation; None with one seed
-    # of the confidence interval about the mean; None where no test is defined
+    # half the width of the confidence interval; None if no test is defined
     half_width: float | None
-    # two-sided, of Student's paired t-test; None with one seed and where all are equal
+    # two-sided, of Student's paired t-test; None with one seed and if all differences are equal
     p_value: float | None
     n: int
     baseline: float  # mean of the baseline

@@ -11,7 +11,7 @@ from results.sweep import Sweep
 RESAMPLES = 10  # of the trials, for the uncertainty of importances
 TREES, RESAMPLED_TREES = 64, 16  # trees in the forest of all trials, and of a resample
 MOST_TRIALS = 200  # trials in a forest, whose time grows faster than their number
-LEAST_VALUES = 10  # different values; with fewer, one more trial could turn the shares over
+LEAST_VALUES = 10  # different values; with fewer, one more trial could reverse the shares' order
 
 
 def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
@@ -19,9 +19,9 @@ def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
 
     The result is {field: (share, uncertainty)}, the smallest share first. It uses the sweep's
     complete trials without imported ones, or MOST_TRIALS of them drawn at random; the uncertainty
-    is the standard deviation over resamples of these with replacement. None of a confirmation,
-    which searches nothing, for too few values, without variance, and if fewer than two resamples
-    have shares.
+    is the standard deviation over resamples of these with replacement. Returns None for a
+    confirmation, which searches nothing, and if the objective has fewer than LEAST_VALUES values,
+    if no field varies, or if fewer than two resamples have shares.
     """
     objective = sweep.config.objectives[0]
     trials = _trials(sweep, objective)

@@ -103,7 +103,7 @@ def summary(ledger: Ledger, sweep: Sweep, state: StateName) -> dict[str, Any]:
 
 
 def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
-    """Return what a sweep's own page has beyond its `summary`: findings in words, cost, notes.
+    """Return the content of a sweep's page that `summary` lacks: findings in words, cost, notes.
 
     A confirmation chooses nothing, so it has neither ties nor a Pareto set, and nothing to prune.
     """

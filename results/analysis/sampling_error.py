@@ -7,7 +7,7 @@ from typing import Any
 from results.trial import TrialRecord
 from results.wording import count
 
-# in a sweep's record: their number for each task; older sweeps do not have it
+# Key of a sweep's record: number of evaluation images of each task. Older sweeps do not have it.
 IMAGES = "evaluation_images"
 
 
@@ -18,8 +18,9 @@ def standard_error(trial: TrialRecord, metric: str, record: Mapping[str, Any]) -
     That is a stratified sample in which each task weighs 1/T: sqrt(sum over t of p_t (1 - p_t) /
     n_t) / T (Cochran 1977, Sampling Techniques, section 5.10), for one task sqrt(p (1 - p) / n).
     With p_t = k_t / n_t it would be 0 for a task whose images are all right or all wrong, so p_t is
-    (k_t + 1) / (n_t + 2), Laplace's rule of succession. All seeds see the same images, so more of
-    them make it no smaller than their agreement does; with k_t as their mean it is an upper bound.
+    (k_t + 1) / (n_t + 2), Laplace's rule of succession. All seeds are evaluated on the same images.
+    So more seeds reduce this error only as far as their mistakes differ, and with k_t as the mean
+    over seeds the result is an upper bound.
 
     Args:
         trial: the trial.

@@ -19,7 +19,7 @@ DEFAULTS: dict[str, Any] = {
     **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)},
 }
 
-# Setting of a sweep that decides a TrainConfig field, by field.
+# By TrainConfig field: the setting of a sweep that decides it.
 FOLLOWS = {"evaluate_on": "protocol", "threads": "cpus_per_trial", "device": "gpus_per_trial"}
 
 
@@ -44,8 +44,8 @@ def base_config(
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
     size = settings.get("buffer_size", preset_sizes(dataset)[0])
-    # Without a preset of the paper, the search starts at the stream's preset of the smallest
-    # buffer.
+    # If this method and buffer have no preset, the search starts at the stream's preset of the
+    # smallest buffer.
     known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
     device = "cuda" if gpus > 0 else "cpu"
     if settings.get("device", "auto") not in ("auto", device):

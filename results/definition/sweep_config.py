@@ -76,7 +76,7 @@ class Objective:
     def confirmed(self) -> Self:
         """The objective that a confirmation tests in its place, on test images."""
         metric = self.metric.replace(_PREFIXES["validation"], _PREFIXES["test"])
-        # the protocol val-current must choose by it, but class-il counts
+        # val-current can choose by this metric only, but a confirmation measures class-il
         if metric == "test_learning_accuracy":
             metric = "test_class_il"
         return type(self)(metric, self.direction)
@@ -352,7 +352,8 @@ class SweepConfig:
         for about in settings(described).values():
             shown = f"`{about.name}`"
             value = about.typed(getattr(self, about.name), shown)
-            # Names are checked below: users cannot choose the names of a confirmation.
+            # Allowed texts are checked below, because a confirmation has a protocol that is not
+            # among them.
             object.__setattr__(
                 self, about.name, value if about.kind is str else about.within(value, shown)
             )

@@ -15,8 +15,8 @@ def sqlite_url(file: AnyPath) -> str:
     """Return the URL of an SQLite database; its path may hold ?, #, % and any other character."""
     url = URL.create("sqlite", database=str(file))
     if url.render_as_string() != f"sqlite:///{file}":
-        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. This
-        # form is not changed.
+        # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It
+        # leaves this form unchanged.
         url = url.set(drivername="sqlite+pysqlite")
     return url.render_as_string()
 
@@ -25,8 +25,8 @@ def readable_url(file: AnyPath) -> str:
     """Return the URL of a SQLite ledger, read-only if this process may not write there."""
     if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
         return sqlite_url(file)
-    # SQLite cannot share a database in WAL mode if it may write no files beside it. A database that
-    # no process has open does not change; one that is open has these files already.
+    # To share a database in WAL mode, SQLite needs files beside it. If another process has the
+    # database open, these files exist. Otherwise the database does not change.
     shared = file.with_name(f"{file.name}-wal").exists()
     query = {"mode": "ro", "uri": "true"} | ({} if shared else {"immutable": "1"})
     return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query).render_as_string()
@@ -36,9 +36,9 @@ _STORES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def refuse_unmirrored(given: str, uri: str | None) -> None:
-    """Raise UserError for a URI of neither an MLflow server nor a database.
+    """Raise UserError for a URI that names neither an MLflow server nor a database.
 
-    `given` is its flag or variable.
+    `given` is the flag or the variable that holds the URI.
 
     MLflow no longer starts on a folder. Databricks wants paths as names of experiments, which
     Dynamos does not use.
@@ -81,7 +81,7 @@ def refuse_unusable(flag: str, url: str | None) -> None:
 def tracking_uri(given: str | None) -> str | None:
     """Return the URI of MLflow: as given, else MLFLOW_TRACKING_URI, else None.
 
-    Raises UserError for an unusable one.
+    Raises UserError for a URI that cannot be used.
     """
     uri = given or os.environ.get("MLFLOW_TRACKING_URI") or None
     name = "`tracking_uri`" if given else "MLFLOW_TRACKING_URI"

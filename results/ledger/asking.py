@@ -1,9 +1,9 @@
 """Suggestions: ask a sweep's sampler for the next configuration, without repetition.
 
-Optuna's samplers learn from COMPLETE trials, TPE also from pruned ones, none from failed ones: a
-model would suggest again and again configurations that diverge or get pruned. So the sampler sees a
-view of the study in which a trial that ended early has stand-ins for its missing final values. The
-ledger itself keeps the facts.
+Optuna's samplers learn from COMPLETE trials, TPE also from pruned ones, and none from failed ones.
+So a model would suggest configurations that diverge or get pruned again and again. Therefore the
+sampler sees a view of the study in which a trial that ended early has stand-ins for its missing
+final values. The ledger itself keeps the facts.
 """
 
 import copy
@@ -25,9 +25,9 @@ from results.trial import IMPORTED, RERUN
 from search_spaces.space import SearchSpace
 
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
-# beginnings of the sources of trials that a sweep was given
+# Sources of trials that were given to a sweep begin with one of these.
 GIVEN = (IMPORTED, "points:", "warm-start:")
-DRAWS = 1000  # of a space that is too large to list
+DRAWS = 1000  # number of draws to find an untried configuration in a space too large to list
 
 
 def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
@@ -59,7 +59,7 @@ class _Told(optuna.Study):
         given = [
             t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)
         ]
-        self.given = base + given if given else []  # the base is only one observation
+        self.given = base + given if given else []  # the base alone tells a sampler too little
 
     def _get_trials(
         self,
@@ -128,9 +128,9 @@ def stand_ins(
 ) -> dict[int, FrozenTrial]:
     """Return COMPLETE copies of trials that ended early, with stand-in values, by number.
 
-    A pruned trial gets the worst final value of the COMPLETE trials that were no worse than it
-    after the same task. A failed one, and a pruned one without such trials, gets the worst value of
-    all. {} before any trial is COMPLETE. A trial that has a rerun is left out.
+    A pruned trial gets the worst final value among the COMPLETE trials that were at least as good
+    as it after the same task. If no trial was, and for a failed trial, it is the worst value of all
+    COMPLETE trials. A trial that has a rerun is left out. Returns {} if no trial is COMPLETE.
     """
     again = {
         source.removeprefix(RERUN)
@@ -176,7 +176,7 @@ def untried(
 ) -> dict[str, Any] | None:
     """Return a random configuration of a space that is not taken, as a sampler stores it.
 
-    None if all are taken, or so many that DRAWS draws find none that is left.
+    None if all are taken, or if DRAWS draws find none that is left.
     """
     if space.size is not None and space.size <= GRID_LIMIT:
         names = [p.name for p in space.parameters]

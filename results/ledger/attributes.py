@@ -1,4 +1,4 @@
-"""Attributes of a sweep's study, and what they say: its state, its budget, looks, tags, a note."""
+"""Attributes of a sweep's study: its state, budget, uses of test images, tags and note."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

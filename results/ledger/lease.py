@@ -118,7 +118,7 @@ class Lease:
     def _watched(self, before: dict[str, Any]) -> dict[str, Any]:
         """Wait until the lease is released or unchanged for LAPSE_SECONDS, and return it.
 
-        Raises UserError if it changes.
+        Raises UserError if it changes, because then its driver lives.
         """
         until = time.monotonic() + LAPSE_SECONDS
         while time.monotonic() < until:
@@ -140,7 +140,7 @@ class Lease:
         while not self._ended.wait(HEARTBEAT_SECONDS):
             try:
                 if not self._renew():
-                    # so that the next check() finds out, and not only after TRUST_SECONDS
+                    # so that the next check() notices it at once, not only after TRUST_SECONDS
                     self._renewed = -math.inf
             except _OUT_OF_REACH as error:  # locked or out of reach: check() raises if it lasts
                 log.warning("the lease of %s could not be renewed: %s", self._sweep, error)

@@ -1,9 +1,7 @@
 """Durable record of a sweep: SweepConfig in sweep.yaml, trials in an Optuna storage.
 
-The single source of truth.
-
-One driver writes, and holds the lease meanwhile (lease.py). stored_trial.py describes the
-attributes of a trial.
+It is the only record: everything else can be rebuilt from it. One driver at a time writes to it and
+holds the lease (lease.py). stored_trial.py describes the attributes of a trial.
 """
 
 import dataclasses
@@ -108,12 +106,11 @@ class Ledger:
         record: Mapping[str, Any],
         beside: AnyPath | None = None,
     ) -> Self:
-        """Create a new sweep's ledger under `storage`, its first trials enqueued.
-
-        Raises NameTaken if its name is in use.
+        """Create a new sweep's ledger under `storage`, with its first trials enqueued.
 
         `record` goes into sweep.yaml in addition to the configuration. `beside` is the storage of
-        a warm start's sweep, by default the same. Raises UserError for a name that is not allowed.
+        a warm start's sweep, by default the same. Raises NameTaken if the name is in use, and
+        UserError for a name that is not allowed.
         """
         cls.refuse_taken(storage, config.name)
         refuse_in_vain(config)
@@ -130,7 +127,7 @@ class Ledger:
             {REMARKS: begins.notes} if begins.notes else {}
         )
         content = _sweep_file(config, record)
-        # A sweep appears whole, its first trials enqueued, or not at all.
+        # A sweep appears complete, with its first trials enqueued, or not at all.
         try:
             if isinstance(folder, Path):
                 making = folder.with_name(f".{config.name}.{uuid.uuid4().hex}")
@@ -142,8 +139,8 @@ class Ledger:
                 finally:
                     shutil.rmtree(making, ignore_errors=True)
             else:
-                # a store cannot rename, so the file that makes it a sweep comes last, and replaces
-                # no other
+                # A store cannot rename. So the file that makes the folder a sweep is written last,
+                # and only if it does not exist.
                 make_study(folder, begins, record)
                 file = folder / "sweep.yaml"
                 file.fs.pipe_file(file.path, content.encode(), mode="create")
@@ -207,9 +204,9 @@ class Ledger:
 
     @contextmanager
     def driving(self) -> Iterator[None]:
-        """Give this process the exclusive right to write, within the context.
+        """Give this process the exclusive right to write while the context lasts.
 
-        Raises UserError if another drives the sweep (lease.py).
+        Raises UserError if another process drives the sweep (lease.py).
         """
         held = lease.Lease(self._database, self._database_id, self.config.name, self.command)
         held.take()
@@ -255,9 +252,9 @@ class Ledger:
 
     @property
     def heartbeat(self) -> tuple[int, int] | None:
-        """(sessions, beats) of the driver that holds the sweep, which change while it lives.
+        """(sessions, heartbeats), which change while the sweep's driver lives.
 
-        None without a driver.
+        None if no driver holds the sweep.
         """
         held = self._stored_lease
         return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
@@ -326,7 +323,7 @@ class Ledger:
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
 
     def refuse_rerun(self, numbers: Sequence[int]) -> None:
-        """Raise UserError if one of these trials cannot run again: not failed, or rerun."""
+        """Raise UserError unless each trial failed or was stopped, and was not run again yet."""
         trials = self.trials()
         for number in numbers:
             trial = self.asked_for(number)
@@ -346,9 +343,9 @@ class Ledger:
                 )
 
     def rerun(self, numbers: Sequence[int]) -> None:
-        """Enqueue a trial with the configuration of each of these trials.
+        """Enqueue a new trial with the configuration of each of these trials.
 
-        The budget grows by them.
+        The budget grows by their number.
         """
         self._check()
         self.refuse_rerun(numbers)
@@ -387,8 +384,8 @@ class Ledger:
         """
         self._check()
         trials = self._study.get_trials(deepcopy=False)
-        # A waiting trial comes first; a kill may have left it without parameters, which its number
-        # then determines.
+        # A waiting trial comes first. If a kill left it without parameters, they are drawn now;
+        # they depend on its number.
         assert isinstance(self._storage, WriteThrough)
         new = self._storage.next_number
         number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
@@ -429,9 +426,9 @@ class Ledger:
     def add_result(self, number: int, attempt: int, seed: int, result: TaskResult) -> bool:
         """Enter a result; return False if it is refused.
 
-        Refused are results of an attempt that is no longer the current one (a worker lived on
-        unnoticed), and second results of a task: the first is kept, and a different one is a
-        warning.
+        A result is refused if its attempt is no longer the current one (a worker that counted as
+        lost may still report), or if its task has a result already. A warning is logged if the
+        second result differs.
         """
         self._check()
         trial = self._stored(number)
@@ -458,7 +455,7 @@ class Ledger:
                 seed,
                 result.task + 1,
             )
-        # of a known result too: a kill may have come between the two
+        # also after a refused second result: a kill may have come between the entry and this line
         self._report(trial, result.task)
         return is_new
 
@@ -482,11 +479,10 @@ class Ledger:
             value = (
                 None if (reason or "").startswith(NON_FINITE) else record.last(constraint.metric)
             )
-            # Without a value Optuna takes a constraint for kept, and TPE would seek configurations
+            # Without a value Optuna counts a constraint as kept, so TPE would prefer configurations
             # that diverge.
             violation = WORST_VIOLATION if value is None else constraint.violation(value)
-            # Not through set_constraint: the value must replace that of an earlier end, which a
-            # kill interrupted.
+            # set_constraint would keep the value of an earlier end that a kill interrupted.
             self._storage.set_trial_system_attr(
                 self._id(number), f"{CONSTRAINTS_KEY}:{constraint}", violation
             )
@@ -585,7 +581,7 @@ class Ledger:
     def stop_requested(self) -> bool:
         """True if this driver was asked to end.
 
-        Raises LeaseLost if it no longer holds the sweep, even if it only waits.
+        Raises LeaseLost if it no longer holds the sweep, so that a driver that only waits notices.
         """
         self._check()
         assert self._lease is not None
@@ -618,7 +614,7 @@ class Ledger:
         return own if trial.reruns is None else own + self.attempts(self.trial(trial.reruns))
 
     def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
-        """(K, G, C), fraction of a class's images that kept a channel, after one seed's training.
+        """(K, G, C), the fraction of each class's images that kept each channel, for one seed.
 
         None if no file holds it: the training is not over, or the network has no gates.
         """
@@ -713,7 +709,7 @@ class Ledger:
         return self._storage.get_trial(self._id(number))
 
     def _enqueue_grid_point(self) -> None:
-        """Enqueue the grid's next point, in random order: a part of it covers the whole."""
+        """Enqueue the grid's next point. The order is random, so that a part covers all ranges."""
         points, space = grid(self.config.space, self.config.grid_levels), self.config.space
         tried = {space.key(trial.config) for trial in self.trials()}
         order = np.random.default_rng(self.config.seed).permutation(len(points))
@@ -722,8 +718,8 @@ class Ledger:
 
     def _report(self, trial: FrozenTrial, task: int) -> None:
         """Store a task's objective as an intermediate value once every seed has reported it."""
-        # In a study of several objectives one intermediate value makes every later suggestion of
-        # TPE raise.
+        # In a study of several objectives, TPE raises an error at every suggestion after the first
+        # intermediate value.
         if len(self.config.objectives) > 1 or task in trial.intermediate_values:
             return
         record = read(trial, self.config, dt.datetime.now(dt.UTC))
@@ -743,7 +739,7 @@ def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
     Raises UserError if it is not a sweep or a file is missing.
     """
     if not (folder / "sweep.yaml").is_file():
-        # here a new sweep's folder appears whole; an object store has its sweep.yaml last
+        # On a disk a new sweep's folder appears complete. In a store sweep.yaml is written last.
         if isinstance(folder, Path) and (folder / "ledger.db").is_file():
             raise UserError(
                 f"{folder} is damaged: sweep.yaml is missing. Restore it, for instance from the "

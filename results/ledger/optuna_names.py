@@ -1,6 +1,6 @@
 """Names of Optuna 5 that are not public.
 
-An upgrade that changes one fails the test of this module, by name.
+If an upgrade changes one, the test of this module fails and names it.
 """
 
 from optuna import Study
@@ -8,7 +8,7 @@ from optuna.samplers import NSGAIISampler
 from optuna.storages import BaseStorage
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 
-# system attributes of a trial begin with it: its violations of constraints
+# The system attributes that hold a trial's violations of constraints begin with this.
 CONSTRAINTS_KEY = _CONSTRAINTS_KEY
 # system attribute of a trial: its generation of NSGA-II
 GENERATION_KEY = NSGAIISampler._get_generation_key()

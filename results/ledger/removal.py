@@ -43,9 +43,9 @@ class Removal:
 def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
     """Return the sweeps of these names, each before those that it needs.
 
-    Raises UserError if one runs, or if a sweep that stays needs one: a confirmation needs the sweep
-    that it confirms, a warm-started sweep the earlier one, whose seeds a confirmation of it has to
-    avoid.
+    Raises UserError if one is running, or if a sweep that stays needs one. A confirmation needs the
+    sweep that it confirms. A warm-started sweep needs the earlier sweep, because its confirmations
+    must avoid the seeds of both.
     """
     found = {name: _removal(storage, name) for name in names}
     for other in sweep_names(storage):

@@ -15,9 +15,9 @@ The user attributes of a trial, written before its state:
     losses              number of attempts that lost their worker or node
     result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); up to
                         version 0.2.0 also its metrics
-    ended_at, reason    written just before the state that ends it; without it they mean nothing
+    ended_at, reason    written just before the final state; without that state they mean nothing
 
-After that state a trial does not change; later facts are in the study's attributes.
+After its final state a trial does not change; later facts are in the study's attributes.
 """
 
 import dataclasses
@@ -35,7 +35,7 @@ from results.trial import IMPORTED, TrialRecord
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:
     """Return the record of a sweep's Optuna trial.
 
-    A running one has trained until `now`, None if no driver lives.
+    `now` is the time until which a running trial has trained; None if no driver lives.
     """
     attributes = trial.user_attrs
     attempt = attributes.get("attempt", {"number": 0, "cpus": 0.0, "gpus": 0.0})
@@ -97,9 +97,9 @@ def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:
 
 
 def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
-    """Time of an attempt's last report, or of its start.
+    """Time of an attempt's last report, or of its start if it has reported nothing.
 
-    The best estimate of its end if its driver was killed.
+    This is the best estimate of its end if its driver was killed.
     """
     reported = [
         entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")
@@ -120,7 +120,7 @@ def task_result(entry: Mapping[str, Any]) -> TaskResult:
 
 
 def repeatable(result: TaskResult) -> TaskResult:
-    """The result with the parts blanked that differ in a second run of the same training."""
+    """The result without its times, which differ when the same training is repeated."""
     return dataclasses.replace(result, train_seconds=0.0, eval_seconds=0.0)
 
 

@@ -97,7 +97,7 @@ def enqueue(
     study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]
 ) -> None:
     """Enqueue the sweep's base with some fields changed."""
-    # The trial checks whether the values go together: some combinations of a grid may not.
+    # The values are checked together when the trial starts: some combinations of a grid may fail.
     study.enqueue_trial(
         config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source}
     )

@@ -45,7 +45,7 @@ class Beginning:
     _sources: dict[tuple[Any, ...], str] = field(default_factory=dict)
 
     def same(self, values: Mapping[str, Any]) -> str | None:
-        """Return the source of the trial so far that has these values; None without one."""
+        """Return the source of the trial that already has these values; None if none has."""
         return self._sources.get(self.config.space.key(values))
 
     def add(
@@ -66,11 +66,10 @@ def beginning(
 ) -> Beginning:
     """Return the first trials of a new sweep, each configuration once.
 
-    `earlier` is the sweep of the warm start; UserError if none of its trials lies in the new space.
-    Its results are added as finished trials,
-    which no budget counts, if images, seeds and everything but the new space's fields agree.
-    Otherwise its configurations, the best first, are tried again, as many as leave half of the
-    budget to the sampler.
+    `earlier` is the sweep of the warm start. If its images, its seeds and all fields outside the
+    new space agree, its results are added as finished trials, which do not count in any budget.
+    Otherwise its best configurations are tried again, with at most half of the budget. Raises
+    UserError if none of its trials lies in the new space.
     """
     begins, base = Beginning(config), config.base.to_dict()
     taken = [] if earlier is None else _taken(config, earlier)
@@ -133,7 +132,7 @@ def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, A
 
 
 def _of_sampler(begins: Beginning) -> list[str]:
-    """Notes on traits of a sampler that its name and the budget do not suggest."""
+    """Notes on behaviour of the sampler that users may not expect with this space and budget."""
     config, space, notes = begins.config, begins.config.space, list[str]()
     if config.confirms is not None:
         return notes
@@ -159,7 +158,7 @@ def _of_sampler(begins: Beginning) -> list[str]:
     needed = random_trials(config.sampler, config.trials)
     most = config.trials + imported
     if min(most, most if space.size is None else space.size) <= needed:
-        # without the budget, which may grow
+        # The note does not name the budget, because it may grow.
         notes.append(
             f"`sampler` {config.sampler} draws at random until {needed} trials have ended; a sweep "
             "of no more trials is random search."
@@ -215,7 +214,7 @@ def _means_the_same(
     earlier: Sweep,
     taken: Sequence[tuple[TrialRecord, dict[str, Any]]],
 ) -> bool:
-    """True if the new sweep would measure the results of these trials, and over no more seeds."""
+    """True if the new sweep would measure the same results for these trials, with no more seeds."""
     return (
         earlier.config.seeds >= config.seeds
         and all(earlier.record.get(hash_) == record.get(hash_) for hash_ in DATA)

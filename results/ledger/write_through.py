@@ -102,8 +102,8 @@ class WriteThrough(InMemoryStorage):
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
     ) -> list[FrozenTrial]:
         """Return the trials that are not foreign, by number."""
-        # For a tuple Optuna would look for WAITING trials only after the last one; here they
-        # become WAITING again.
+        # With a tuple, Optuna would search for WAITING trials only after the last one found. Here
+        # earlier trials become WAITING again.
         wanted = (
             None if states is None else frozenset(state for state in TrialState if state in states)
         )

@@ -52,14 +52,14 @@ def exported(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, An
 def write_views(ledger: Ledger) -> None:
     """Write trials.csv, pareto.csv if there are several objectives, and the best trial's files.
 
-    Of a confirmation, also enter the outcome in the sweep that it confirms.
+    For a confirmation, also enter the outcome in the sweep that it confirms.
     """
     confirms, storage = ledger.config.confirms, ledger.folder.parent
     if confirms is not None and (storage / confirms / "sweep.yaml").is_file():
         with closing(Ledger.open(storage, confirms)) as sweep:
             enter_outcome(sweep, Sweep.of(ledger))
             _renew_note(sweep)
-    # None of a confirmation: it would be a choice on test images
+    # None for a confirmation, because it would be a choice on test images
     found = Sweep.of(ledger).leader
     if found is not None:
         export(ledger, found, Choice())

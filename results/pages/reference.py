@@ -20,14 +20,14 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "",
             "## Fields of a run",
             "",
-            "Flags of `dynamos` (`--keep-ratio`), of `--set` in a sweep "
-            "(`--set keep_ratio=0.6`), keys of a configuration in YAML.",
+            "They are flags of `dynamos` (`--keep-ratio`), names for `--set` in a sweep "
+            "(`--set keep_ratio=0.6`) and keys of a configuration in YAML.",
             "",
             *_table(run),
             "## Fields of a sweep",
             "",
-            "Flags of `dynamos-sweep run`, keys of `sweep.yaml` and of a request to the "
-            "service. Fields marked (changeable) may be changed when a sweep is resumed.",
+            "They are flags of `dynamos-sweep run`, keys of `sweep.yaml` and keys of a request to "
+            "the service. Fields marked (changeable) may be changed when a sweep is resumed.",
             "",
             *_table(sweep),
         ]

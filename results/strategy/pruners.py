@@ -204,9 +204,9 @@ class Patient:
         self._median = Quantile(measure, "patient", kept=50)
         # stays empty: the rule needs the standings of one trial only
         self._study = measure.shadow()
-        # Optuna's `patience` counts the tasks without improvement after the first such. It does not
-        # wrap the median pruner, which would get the best standing in place of the value. min_delta
-        # absorbs rounding.
+        # Optuna's `patience` is the number of further tasks without improvement after the first
+        # one. This pruner does not wrap the median pruner, which would then get the best standing
+        # in place of the value. min_delta absorbs rounding errors.
         self._pruner = _quietly(lambda: PatientPruner(None, patience=0, min_delta=1e-9))
 
     def learn(self, trial: TrialRecord) -> None:
@@ -234,10 +234,11 @@ class Patient:
 
 
 class Halving:
-    """Asynchronous successive halving: at grace, 2 grace, 4 grace, ... the better half continues.
+    """Asynchronous successive halving: the better half continues at each rung.
 
-    The comparison is with all trials whose values were recorded before, in any state; the first
-    trial is alone and passes. No trial waits for others to finish.
+    The rungs are at grace, 2 grace, 4 grace, ... tasks. A trial is compared with all trials whose
+    values were recorded earlier, in any state. So the first trial passes, and no trial waits for
+    others.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -275,8 +276,8 @@ class Rung:
     """The values of one task count, judged in the order in which they were recorded.
 
     An entry is (recorded_at, trial number, value). A trial is compared only with those recorded
-    before it, so a judge rebuilt from records, which has all entries at once, decides as one that
-    got them in time.
+    before it. So a judge that is rebuilt from records, with all entries at once, makes the same
+    decisions as the judge that got them one by one.
     """
 
     def __init__(self, measure: Measure) -> None:
@@ -284,8 +285,7 @@ class Rung:
         self._entries: list[tuple[float, int, float]] = []  # sorted
         self._stopped: list[bool] = []  # of the entries judged so far, from the first
         self._study = measure.shadow()  # holds the entries judged so far
-        # With one step per trial, each study is its pruner's lowest rung, and a second is out of
-        # reach.
+        # A trial has one step only, so the pruner uses its lowest rung and never reaches another.
         self._pruner = SuccessiveHalvingPruner(min_resource=1, reduction_factor=REDUCTION)
 
     def enter(self, entry: tuple[float, int, float]) -> None:
@@ -310,7 +310,9 @@ class Rung:
 
 
 class Wilcoxon:
-    """Prunes a trial worse, seed by seed, than the best was after as many tasks (signed rank).
+    """Prunes a trial that is worse, over the seeds, than the best trial was after the same task.
+
+    The comparison is Wilcoxon's signed-rank test on pairs with the same seed.
 
     The best is the COMPLETE trial with the best final mean over seeds, the earliest of equals.
     """

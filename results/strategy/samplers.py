@@ -128,8 +128,8 @@ def _cmaes(draw: Draw) -> BaseSampler:
 
     It learns only from trials that it drew itself, so given trials can count in no other way.
     """
-    # It takes the best tenth of them and fails if that is none: with fewer than ten it gets only
-    # the best one.
+    # It uses the best tenth of them and fails if that is no trial. If fewer than ten are given,
+    # each is repeated ten times, so that the best tenth consists of the best trial.
     given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)

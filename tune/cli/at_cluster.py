@@ -48,7 +48,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         what[0] = "run"
         if config.tracking_uri is not None:  # this machine's environment may name it
             what += ["--tracking-uri", config.tracking_uri]
-    # By the given names, wherever these link to.
+    # Files are copied under the given names, even if these are links.
     files = {
         flag: Path(given).expanduser()
         for flag in ("config", "space", "points", "baseline")

@@ -52,7 +52,7 @@ class LiveTable:
             self._live.stop()
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Take the start of the trials; `slots` returns how many run at a time at the moment."""
+        """Show that trials begin; `slots` returns how many can run at a time now."""
         status.tell(status.BEGAN)
         self._slots, self._note = slots, "starting workers"
         self._budget = self._ledger.budget  # a grid may have fewer trials than asked for
@@ -68,7 +68,7 @@ class LiveTable:
         self._note = text
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Take a trial that has changed."""
+        """Show a trial that has changed."""
         self._trials[trial.number] = trial
         if self._started is None and trial.state == "RUNNING" and not trial.starting:
             self._started, self._note = time.monotonic(), ""

@@ -62,9 +62,9 @@ def _of_trial(ledger: Ledger, trial: int) -> list[AnyPath]:
 
 
 def _printed(files: Callable[[], Sequence[AnyPath]], over: Callable[[], bool] | None) -> bool:
-    """Print files, and their growth until `over` if it is given.
+    """Print files and return True if anything was printed.
 
-    Returns True if anything was printed.
+    With `over`, also print what is added to them, until `over` returns True.
     """
     places: dict[AnyPath, int] = {}  # bytes printed of each
     latest = None

@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def spell_out(stream: Any) -> None:
-    """Make a text stream that lacks ± write +-, and ? for any other character that it lacks."""
+    """Make a text stream that cannot encode ± write +-, and ? for all other such characters."""
 
     def plain(error: UnicodeError) -> tuple[str, int]:
         assert isinstance(error, UnicodeEncodeError)
@@ -122,7 +122,7 @@ def sigterm_as_ctrl_c() -> Iterator[None]:
 
 
 def _asked(texts: Sequence[str]) -> str | None:
-    """The command on a command line; None without one."""
+    """The command on a command line; None if it has none."""
     return next((text for text in texts if text in COMMANDS), None)
 
 
@@ -285,7 +285,7 @@ def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
     from tune.engine.limits import reached
 
     limits = reached(ledger)
-    # A killed driver left files to repair; its successor repairs them.
+    # A killed driver left files to repair. The next driver repairs them.
     if not limits or ledger.driver is not None or left <= 0:
         return
     from results.pages.best_config import write_views
@@ -356,7 +356,7 @@ def _stop(arguments: argparse.Namespace) -> int:
         ledger.request_stop()
         what = f"sweep {name}"
     else:
-        ledger.asked_for(arguments.trial)  # or say which trials there are
+        ledger.asked_for(arguments.trial)  # an error for an unknown trial names the known ones
         ledger.request_trial_stop(arguments.trial)
         what = f"trial {arguments.trial} of {name}"
     until = time.monotonic() + PATIENCE_SECONDS
@@ -538,7 +538,7 @@ def _open_named(arguments: argparse.Namespace, name: str) -> "Ledger":
 
     with _status(f"reading {name}"):
         ledger = Ledger.open(storage(arguments), name)
-        ledger.trials()  # thousands of trials take seconds, once
+        ledger.trials()  # the first reading of thousands of trials takes seconds
     return ledger
 
 

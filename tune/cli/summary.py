@@ -79,7 +79,7 @@ def listing(storage: AnyPath) -> None:
 
 
 def _verdict(storage: AnyPath, seen: Glance) -> str | None:
-    """The verdict of a confirmation, or of a sweep's latest one; None without an answer."""
+    """The verdict of a confirmation, or of a sweep's latest one; None if no answer exists."""
     if seen.config.confirms is None:
         found = latest_outcome(seen.looks)
         return None if found is None else str(found["verdict"])

@@ -1,7 +1,7 @@
 """Prose and tables of the command line about sweeps and trials.
 
-On a terminal prose is wrapped at words, and a table that is too wide becomes a paragraph a row. In
-a file or pipe, which has no width, each paragraph and each row is a line, however long.
+On a terminal, prose is wrapped at words, and each row of a table that is too wide becomes a
+paragraph. In a file or pipe, which has no width, each paragraph and each row is one long line.
 """
 
 import sys
@@ -126,7 +126,7 @@ def progress(items: Sequence[str], what: str) -> Iterator[str]:
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int = 0) -> None:
-    """Print rows, each headed by its first cell; the last `prose` columns hold words, not values.
+    """Print rows; the last `prose` columns hold words, not values.
 
     Columns without any content are left out.
     """
@@ -183,7 +183,7 @@ def print_sweep(
 ) -> None:
     """Print a sweep: state, answer, notes, its best and running trials, reasons of failures.
 
-    `sweep` and `trials` are results.analysis.overview's; `all_trials` says where all trials are.
+    `sweep` and `trials` come from results.analysis.overview; `all_trials` names the place of all.
     """
     objectives = [Objective.parse(text) for text in sweep["objectives"]]
     constraints = [Constraint.parse(text) for text in sweep["constraints"]]

@@ -16,16 +16,16 @@ class Listener(Protocol):
         """End the session."""
 
     def begin(self, slots: Callable[[], int]) -> None:
-        """Take the start of the trials; `slots` returns how many run at a time at the moment."""
+        """Receive the start of the trials; `slots` returns how many can run at a time now."""
 
     def note(self, text: str) -> None:
         """Receive a description of the present activity."""
 
     def say(self, line: str) -> None:
-        """Take a line of text for the user."""
+        """Receive a line of text for the user."""
 
     def __call__(self, trial: TrialRecord) -> None:
-        """Take a trial that has changed."""
+        """Receive a trial that has changed."""
 
 
 class Silent:

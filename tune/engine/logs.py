@@ -12,7 +12,7 @@ TAIL_BYTES = 20_000
 
 
 def log_file(path: AnyPath) -> logging.Handler:
-    """A log whose file is made with its first line; lines that cannot be written are dropped."""
+    """Return a handler that creates its file at the first line and drops lines it cannot write."""
     handler = LogFile(path, delay=True) if isinstance(path, Path) else LogObject(path)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     return handler

@@ -1,4 +1,4 @@
-"""Report of a worker to the driver on its trial, as Ray carries it."""
+"""Report of a worker to the driver about its trial, in the form in which Ray sends it."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -23,10 +23,10 @@ class Report:
     state: str | None = None  # None while the trial continues
     reason: str | None = None
     node: str = ""  # id of the worker's node; "" if the driver wrote the report
-    began: bool = False  # whether its training begins; such a report is the first, without results
+    began: bool = False  # True in an attempt's first report: training begins, no results yet
 
     def encode(self) -> dict[str, Any]:
-        """Return the result of a step for Ray, which keeps copies and statistics of its numbers."""
+        """Return the report as a step's result, in one text: Ray keeps statistics of numbers."""
         return {REPORT: json.dumps(asdict(self)), "done": self.state is not None}
 
     @classmethod

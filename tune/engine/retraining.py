@@ -48,7 +48,7 @@ def confirmation(
     session: Mapping[str, Any],
     address: str | None = None,
 ) -> Ledger:
-    """The confirmation of a sweep with these arguments: the existing one, else a new one.
+    """Return the ledger of the confirmation with these arguments, a new one if none exists.
 
     Args:
         ledger: the ledger of the sweep.
@@ -92,7 +92,7 @@ def confirmation(
             # a deleted confirmation used test images, so its name is not reused
             if name in ledger.looks:
                 continue
-            with suppress(NameTaken):  # by another `confirm`, perhaps of the same request
+            with suppress(NameTaken):  # another `confirm` took it, perhaps for the same request
                 there = create_sweep(
                     ledger.folder.parent,
                     dataclasses.replace(wanted, name=name),
@@ -118,10 +118,10 @@ def confirmation(
 
 
 def _used_seeds(ledger: Ledger) -> set[int]:
-    """The seeds that chose or tested anything, in the sweep and in its warm start's sweeps.
+    """The seeds on which anything was chosen or tested, in the sweep and in its warm starts.
 
-    Of an earlier sweep that is gone, only the seeds of imported results are known: the seeds that
-    chose the configurations that were merely tried again went with it.
+    If an earlier sweep was deleted, only the seeds of its imported results are known. The seeds on
+    which it chose configurations that were tried again are lost.
     """
     seeds, names = set[int](), list[str]()
     there: Ledger | None = ledger
@@ -198,8 +198,8 @@ def _same(there: SweepConfig, wanted: SweepConfig) -> bool:
 def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str]:
     """(the baseline of a sweep's choice, on the same stream and machine; its description in words).
 
-    The words name the fields in which it differs from all trials of the sweep: no search could have
-    made up for them.
+    The description names the fields in which the baseline differs from all trials of the sweep,
+    because the search could not change these.
     """
     own = config.reported_base
     if wanted is None:

@@ -26,12 +26,12 @@ class LedgerScheduler(FIFOScheduler):
         self._packings = slots.packings
 
     def __reduce__(self) -> Any:
-        return FIFOScheduler, ()  # for the pickled Tuner that is never restored
+        return FIFOScheduler, ()  # for Ray's pickle of the Tuner, which is never restored
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Make Ray keep as many workers as trials ever ran at a time, for those that follow."""
-        # By default Ray keeps one unless trials already wait, and ours never do: each suggestion is
-        # for a free slot. A new worker costs 2 to 14 s of imports.
+        """Make Ray keep as many workers as trials ever ran at a time, for later trials."""
+        # By default Ray keeps one worker unless trials wait. Ours never wait, because each
+        # suggestion is for a free slot. A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory
         live = sum(
             other.placement_group_factory == held for other in tune_controller.get_live_trials()
@@ -41,17 +41,15 @@ class LedgerScheduler(FIFOScheduler):
             self._kept[held] = live
 
     def choose_trial_to_run(self, tune_controller: Any) -> None:
-        """Return None, after stopping trials whose node has left.
+        """Stop trials whose node has left. Return None: Ray starts waiting trials by itself.
 
-        Ray starts waiting trials by itself.
-
-        Ray leaves a trial to the worker that is starting for it. FIFO's choice would take an idle
-        worker and discard that one: trials shorter than a worker's start would never get more than
-        one.
+        Ray gives a trial to the worker that is starting for it. The choice of FIFOScheduler would
+        give it to an idle worker and discard the starting one. If trials are shorter than the start
+        of a worker, the sweep would never have more than one worker.
         """
         if self._packings != self._slots.packings:
             self._packings = self._slots.packings
-            # idle, they would hold the resources of the trials to come
+            # Idle workers of the old packing would hold the resources of later trials.
             for held, kept in self._kept.items():
                 keep_workers(tune_controller, held, -kept)
             self._kept.clear()

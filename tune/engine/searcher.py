@@ -23,7 +23,7 @@ from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.machines.slots import Slot, Slots
 
 OnTrial = Callable[[TrialRecord], None]
-LOST_IN_A_ROW = 10  # workers, plus twice those that run at a time: more is not chance
+LOST_IN_A_ROW = 10  # lost workers, plus twice the slots, that cannot be chance
 POLL_SECONDS = 0.5  # between two reads of the ledger for a request to stop
 
 
@@ -61,14 +61,14 @@ class LedgerSearcher(Searcher):
         self._lost_in_a_row = 0  # workers, since the last report of one
         self._polled = -POLL_SECONDS
         self._deadline = math.inf  # until the first trial trains
-        self._begun = False  # whether one has
+        self._begun = False  # True once a trial has trained in this session
         self.over: str | None = None
         self.failure: Exception | None = None
         for trial in ledger.trials():
             self._learn(trial)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Ray pickles its Tuner for a restore that is never used: the ledger is what resumes
+        # Ray pickles its Tuner for a restore that is never used: a sweep resumes from the ledger
         return {}
 
     def save(self, checkpoint_path: str) -> None:
@@ -102,16 +102,16 @@ class LedgerSearcher(Searcher):
             with self._guarded():
                 record = self._ask(slot)
                 if record is None:
-                    # Running trials may come back, if they lose worker or node. Or a batch waits
-                    # for its end.
+                    # A running trial may be put back, if it loses its worker or node. Or the next
+                    # batch waits for the end of this one.
                     return None if self._running else Searcher.FINISHED
                 try:
                     train_config(self._config, record)
                 except UserError as error:  # a combination of values that no range can exclude
                     self._end(record.number, Report(record.attempt, {}, "FAIL", str(error)))
                     continue
-                # A crash or the end of a session may have come between its last task and the
-                # decision.
+                # A crash or the end of a session may have prevented the decision after its last
+                # task.
                 reason = self._objection(record, [record.tasks_done])
                 if reason is not None:
                     self._end(record.number, Report(record.attempt, {}, "PRUNED", reason))
@@ -126,7 +126,7 @@ class LedgerSearcher(Searcher):
         with self._guarded():
             record, slot = self._running[trial_id]
             number = record.number
-            # where Ray has put it
+            # Ray may have chosen the node
             self._running[trial_id] = record, dataclasses.replace(slot, node=report.node)
             if report.began:
                 self._begin(number, report.attempt)
@@ -137,7 +137,7 @@ class LedgerSearcher(Searcher):
             record = self._ledger.trial(number)
             self._tell(record)
             if report.state is None:
-                # After a crash a report may bring several tasks, and each has its own comparison.
+                # After a crash a report may have several tasks. Each is compared separately.
                 reason = self._objection(record, range(known + 1, record.tasks_done + 1))
                 if reason is not None:
                     self._pruned[trial_id] = reason
@@ -150,7 +150,7 @@ class LedgerSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """End the trial in the ledger, or interrupts it if it lost its worker or node."""
+        """End the trial in the ledger, or interrupt it if it lost its worker or node."""
         with self._guarded():
             started, slot = self._running.pop(trial_id)
             report = (
@@ -223,10 +223,7 @@ class LedgerSearcher(Searcher):
         )
 
     def _put_back(self, number: int, lost: bool = False) -> None:
-        """Make a trial WAITING again, in its batch if it has one.
-
-        It continues from its checkpoints.
-        """
+        """Interrupt a trial, so that it continues from its checkpoints, in its batch if any."""
         self._ledger.interrupt(number, lost=lost)
         self._batch_left += self._config.deterministic_order
         self._tell(self._ledger.trial(number))
@@ -242,8 +239,7 @@ class LedgerSearcher(Searcher):
             batch = self._ledger.batch_size(self._slots.count())
             trials = Sweep.of(self._ledger).own
             begun = sum(t.state not in ("WAITING", "INTERRUPTED") for t in trials)
-            # A batch that was cut short is made up first: its interrupted trials come before
-            # anything new.
+            # A batch that was cut short is completed first, beginning with its interrupted trials.
             self._batch_left = min(batch - begun % batch, self._ledger.remaining())
         if not self._batch_left:
             return None
@@ -253,7 +249,7 @@ class LedgerSearcher(Searcher):
     def _end(self, number: int, report: Report) -> None:
         """End a trial.
 
-        In deterministic order, ends all trials of a batch by number once the last is over.
+        In deterministic order, the trials of a batch end together, by number, after the last one.
         """
         self._add(number, report)
         at = dt.datetime.now(dt.UTC)
@@ -274,7 +270,7 @@ class LedgerSearcher(Searcher):
         self._tell(trial)
 
     def _learn(self, trial: TrialRecord) -> None:
-        """Update the pruner's judge and the target with a trial that does not run."""
+        """Enter a trial that is not running into the pruner's judge, and check the target."""
         if not trial.imported:
             self._judge.learn(trial)
         for reason in on_target(Sweep(self._config, {}, [trial])).values():

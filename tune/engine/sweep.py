@@ -34,8 +34,8 @@ from tune.machines.slots import Node, Slots, refuse_unless_fit
 from tune.tracking.live_mirror import LiveMirror
 from tune.tracking.store import mlflow_uri
 
-# After a first signal, before another counts: SLURM signals every process of a job, and the job's
-# script its driver.
+# A second signal counts only after this time: SLURM signals every process of a job, and the job's
+# script signals its driver as well.
 TWICE_SECONDS = 2.0
 INTERRUPTED = "interrupted"  # reason of a session that a signal ended
 log = logging.getLogger(__name__)
@@ -47,12 +47,10 @@ def create_sweep(
     more: Mapping[str, Any] | None = None,
     address: str | None = None,
 ) -> Ledger:
-    """The ledger of a new sweep.
+    """Create a sweep and return its ledger.
 
-    Raises UserError if its name is taken, its data is missing or no trial fits the machine.
-
-    `more` goes into sweep.yaml's record. With the address of a cluster the preflight checks the
-    fit.
+    `more` goes into sweep.yaml's record. Raises UserError if the name is taken, if the data is
+    missing, or if no trial fits this machine; on a cluster the preflight checks that.
     """
     # before the images are read, which takes seconds
     Ledger.refuse_taken(storage, config.name)
@@ -94,15 +92,15 @@ def run_sweep(
     again: Sequence[int] = (),
     listener: Listener | None = None,
 ) -> str | None:
-    """Add `more` trials to the budget, runs all that are left, write the views.
+    """Add `more` trials to the budget, run all trials that are left, and write the views.
 
-    The reason of an early end, or None.
+    Returns the reason of an early end, or None. The trials whose numbers are in `again` run once
+    more. `listener` receives the events.
 
-    The trials whose numbers are in `again` run once more. `listener` receives the events.
-
-    It runs on the cluster at an address (cluster.py), else on a private Ray on this machine. A
-    first SIGINT or SIGTERM ends it: running trials are interrupted for `resume`, the views are
-    written. KeyboardInterrupt if the signal comes before Ray is ready, or if a second one comes.
+    The sweep runs on the cluster at `address` (cluster.py), else on a private Ray on this machine.
+    A first SIGINT or SIGTERM ends it: running trials are interrupted for `resume`, and the views
+    are written. Raises KeyboardInterrupt if the signal comes before Ray is ready, or at a second
+    signal.
     """
     config, listener = ledger.config, listener or Silent()
     interrupted = threading.Event()
@@ -135,13 +133,13 @@ def run_sweep(
         # For Ray's files, which are for a restore that is never used; trials on other nodes work
         # without them.
         TemporaryDirectory(prefix="dynamos-", ignore_cleanup_errors=True) as rays,
-        # again: where it joins a cluster, Ray's core puts a handler of its own in place
+        # again, because Ray's core replaces the handlers when it joins a cluster
         _signals(interrupted),
     ):
         if interrupted.is_set():
             raise KeyboardInterrupt
         ledger.begin()
-        # this machine's trials read them themselves
+        # trials on this machine read the images themselves
         images = None if address is None else shipped_images(config.base)
         slots = Slots(config, nodes)
         if config.pack_gpus and ledger.left + more + len(again) > 0:
@@ -169,7 +167,7 @@ def run_sweep(
                 listener.note("MLflow is catching up")
         # a signal that comes later finds nothing to end
         over = INTERRUPTED if interrupted.is_set() else searcher.over
-    # else `resume` comes next, and repairs it
+    # After a failure `resume` comes next, and it also updates MLflow.
     if mirror.error is not None and searcher.failure is None:
         log.warning(
             "MLflow lags behind the ledger: %s. When it answers again, run: %s",
@@ -189,7 +187,7 @@ def _pack(
     listener: Listener,
     interrupted: threading.Event,
 ) -> None:
-    """Measure and reports the number of trials that each kind of GPU takes."""
+    """Measure, set and report the number of trials that run on each kind of GPU."""
     listener.note("measuring how many trials per GPU are fastest")
     of_kind = {node.kind or "": node for node in nodes if node.gpus and slots.on(node)}
     for kind, node in sorted(of_kind.items()):
@@ -247,7 +245,7 @@ def _tuner(
     hashes: Mapping[str, str],
 ) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
-        """Ends the run and its running trials at an interrupt or when the session is over."""
+        """Ends the session and its running trials, at an interrupt or when the session is over."""
 
         def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
             return False
@@ -256,9 +254,9 @@ def _tuner(
             return interrupted.is_set() or searcher.poll()
 
         def __reduce__(self) -> Any:
-            return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner that is never restored
+            return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner, never restored
 
-    # A parameter lies once in each node's object store, and the node's trials share it.
+    # These parameters are stored once on each node, and the node's trials share them.
     trainable = ray.tune.with_parameters(
         SweepTrial, base=config.base, seeds=config.training_seeds, images=images, hashes=hashes
     )
@@ -321,7 +319,7 @@ def _signals(interrupted: threading.Event) -> Iterator[None]:
         nonlocal first
         now = time.monotonic()
         if now - first > TWICE_SECONDS:
-            raise KeyboardInterrupt  # asked twice: at once, and `resume` tidies up
+            raise KeyboardInterrupt  # a second request ends it at once; `resume` repairs the rest
         first = min(first, now)
         interrupted.set()
 

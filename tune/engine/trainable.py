@@ -1,7 +1,7 @@
 """Ray's Trainable around dynamos.trainer: one step() per task, one process for many trials.
 
-torch is imported where a trial runs, so that the driver, which only names this class, does without
-it.
+torch is imported in the functions that train, because the driver, which only names this class, does
+not need it.
 """
 
 import errno
@@ -44,13 +44,14 @@ class StopRequested(Exception):
 
 
 class SweepTrial(ray.tune.Trainable):
-    """A trial: trains its seeds in lockstep, task by task, in the first of its folders, as seed-S.
+    """A trial. It trains its seeds in lockstep, task by task.
 
-    It continues from the newest checkpoints in its folders. The searcher gives its configuration:
-    {"number", "attempt", "folders": JSON of its attempts' folders, the newest first, "changes":
-    JSON of the fields that differ from the base, "slot": JSON of the Slot that it holds}. Ray
-    keeps copies of it and statistics of its numbers to the sweep's end, so it holds no more. Errors
-    of the method travel in a step's report, so that Ray counts only failures of workers and nodes.
+    It writes to the subfolder seed-S of the first of its folders, and continues from the newest
+    checkpoints in all of them. The searcher gives its configuration: {"number", "attempt",
+    "folders": JSON of its attempts' folders, the newest first, "changes": JSON of the fields that
+    differ from the base, "slot": JSON of the Slot that it holds}. The configuration is small,
+    because Ray keeps copies of it until the sweep ends. Errors of the method are part of a step's
+    report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
@@ -104,8 +105,8 @@ class SweepTrial(ray.tune.Trainable):
     def step(self) -> dict[str, Any]:
         """Train one task and return a Report.
 
-        The first step of an attempt trains nothing: a worker's imports and images are not its
-        trial's time.
+        The first step of an attempt only imports torch and loads the images, so that this does not
+        count as training time.
         """
         if not self._ready:
             self._ready = True
@@ -122,7 +123,7 @@ class SweepTrial(ray.tune.Trainable):
         except Exception as error:
             # a bug or a full disk: the sweep continues, the ledger has the reason of this trial
             if isinstance(error, OSError) and not isinstance(self._attempt, Path):
-                raise  # the store's: another worker may reach it
+                raise  # an error of the store: another worker may reach it
             state, reason = self._failure(error)
         finally:
             logging.getLogger("dynamos").removeHandler(self._log)
@@ -155,9 +156,9 @@ class SweepTrial(ray.tune.Trainable):
         self._log = log_file(self._attempt / "log.txt")
 
     def _prepare(self) -> tuple[str | None, str | None]:
-        """Load the images and torch.
+        """Load torch and the images.
 
-        (state, reason) of a trial that cannot train here, else (None, None).
+        Returns (state, reason) if the trial cannot train here, else (None, None).
         """
         from dynamos.trainer import Trainer
 
@@ -190,7 +191,7 @@ class SweepTrial(ray.tune.Trainable):
             if len(trainer.results) == task and not trainer.done:
                 try:
                     trainer.run_task()
-                finally:  # where it diverged, above all
+                finally:  # above all if training diverged
                     write_curve(trainer, self._attempt / f"seed-{seed}" / CURVE)
                 if trainer.done and trainer.method.gated:
                     _save_channel_use(trainer, self._attempt / f"seed-{seed}")

@@ -51,7 +51,7 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
 
     Without an address it starts a Ray on this machine, with the resources of `here`, that listens
     on loopback only. Token authentication is on, Ray's default; Ray reads the token from
-    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. RunError where no cluster answers.
+    RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. Raises RunError if no cluster answers.
     """
     quiet = {
         "log_to_driver": False,
@@ -87,7 +87,7 @@ def _start(here: Node, quiet: dict[str, Any]) -> None:
     except OSError as error:
         if _LONG_PATH not in str(error):
             raise
-        # /tmp is short
+        # without these variables Ray uses /tmp, which is short
         name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)
         raise UserError(
             f"{name} {os.environ[name]}: Ray puts sockets into this folder, and their paths "
@@ -121,7 +121,7 @@ def _join(address: str, quiet: dict[str, Any]) -> None:
         found = ray_names.head_address() if address == "auto" else address
         if wants_a_token(found):
             let_in()
-        else:  # such a cluster treats a driver that demands a token as dead, and its actors too
+        else:  # such a cluster would count a driver that demands a token, and its actors, as dead
             ray_names.send_no_token()
         ray.init(address=found, runtime_env=ours, **quiet)
     except (
@@ -188,9 +188,8 @@ def check_token() -> None:
 def let_in() -> None:
     """Make this process send the cluster's token if it has one.
 
-    Ray does so only where it starts the cluster.
-
-    From then on Ray logs nothing but errors.
+    By itself Ray does so only in the process that starts the cluster. Afterwards Ray logs only
+    errors.
     """
     logging.getLogger("ray").setLevel(logging.ERROR)
     check_token()

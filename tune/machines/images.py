@@ -15,10 +15,7 @@ RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"
 
 
 def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
-    """The images that trials train and are evaluated on, to send to nodes.
-
-    None for embedded ones.
-    """
+    """The images for training and evaluation, to send to nodes; None for embedded ones."""
     return None if base.data_path is None else apart(raw_images, base)
 
 

@@ -30,9 +30,9 @@ class Jobs:
     """A cluster's job server."""
 
     def __init__(self, address: str) -> None:
-        """Connects; raises RunError if no server answers or the server refuses this user."""
+        """Connect; raise RunError if no server answers or the server refuses this user."""
         let_in()
-        # these set their levels themselves, and log every upload
+        # these loggers set their levels themselves, and log every upload
         for name in ("dashboard_sdk", "job.sdk"):
             logging.getLogger(f"ray.dashboard.modules.{name}").setLevel(logging.ERROR)
         self._address = address
@@ -51,7 +51,7 @@ class Jobs:
                 self._client.submit_job(
                     entrypoint=shlex.join(["python", "-m", "tune.cli", *arguments]),
                     metadata={} if sweep is None else {SWEEP: sweep},
-                    # Its tables must fit the screen here.
+                    # The job's tables must fit the screen of this machine.
                     runtime_env={
                         "py_modules": package_folders(),
                         **sent,
@@ -65,7 +65,7 @@ class Jobs:
         """The id of a job whose sweep has started, or is about to.
 
         A submission that fails at its start is repeated once, because loading its packages may fail
-        once. RunError if the second fails too, or if the command itself refuses.
+        once. Raises RunError if the second one fails too, or if the command reports an error.
         """
         for last in (False, True):
             job = self.submit(arguments, sweep, files)

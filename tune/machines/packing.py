@@ -79,7 +79,7 @@ def measure(
     """Steps a second of all trials on a node's GPU together, by the number of trials.
 
     Packings that do not fit its memory or its CPUs are left out, and so are all packings after
-    an interrupt. RunError if not even one trial trains.
+    an interrupt. Raises RunError if a single trial cannot train.
     """
     found = dict[int, float]()
     shared = ray.put(images)
@@ -115,7 +115,7 @@ def measure(
 def best_packing(found: Mapping[int, float]) -> int:
     """Number of trials on a GPU with the most steps a second.
 
-    Of those within GAIN of each other the fewest.
+    More trials are chosen only if they are faster by more than GAIN.
     """
     chosen = min(found)
     for trials in sorted(found):

@@ -198,7 +198,7 @@ def file_system(path: Path) -> str:
         return ""
     entries = [line.split()[1:3] for line in mounts.read_text().splitlines()]
     inside = [(place, kind) for place, kind in entries if path.resolve().is_relative_to(place)]
-    # of several at one place the last is on top
+    # if several are mounted at one place, the last one is on top
     return max(reversed(inside), key=lambda entry: len(entry[0]))[1]
 
 
@@ -267,7 +267,7 @@ def _reports(
 def _written(probe: AnyPath, name: str) -> str | None:
     """Read the driver's file and write another beside it.
 
-    The reason if this node cannot, else None.
+    Returns the reason if this node cannot do so, else None.
     """
     try:
         if (probe / "driver").read_text() != probe.name:

@@ -43,10 +43,11 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
 
 
 def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
-    """The record in sweep.yaml, without the configuration; UserError if the base's data is missing.
+    """Return the record in sweep.yaml: date, revision, hashes, number of images, versions.
 
-    UserError also, if trials train `here`, for a device that this machine lacks, and for values of
-    a sweep's points and space with which no trial could train on these images.
+    Raises UserError if the base's data is missing, and for values of the sweep's points and space
+    with which no trial could train on these images. If trials train `here`, also for a device that
+    this machine lacks.
     """
     from dynamos.device import pick_device
     from dynamos.provenance import git_revision, now_utc

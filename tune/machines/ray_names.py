@@ -1,6 +1,6 @@
 """Names of Ray that are not public.
 
-An upgrade that removes one fails the test of this module, which says what it was used for.
+If an upgrade removes one, the test of this module fails and says what the name was used for.
 """
 
 import os
@@ -57,10 +57,9 @@ def own_sigterm() -> Iterator[None]:
 
 @contextmanager
 def on_loopback() -> Iterator[None]:
-    """Make a Ray that starts meanwhile listen on 127.0.0.1 alone.
+    """Make a Ray that starts in this context listen on 127.0.0.1 only.
 
-    It does so if it takes the machine for one that never joins a cluster; by default only on
-    Windows and macOS.
+    Ray does so if its clusters are disabled, which by default they are only on Windows and macOS.
     """
     before, ray_constants.ENABLE_RAY_CLUSTER = ray_constants.ENABLE_RAY_CLUSTER, False
     try:
@@ -71,10 +70,10 @@ def on_loopback() -> Iterator[None]:
 
 @contextmanager
 def deaf_to_sigterm() -> Iterator[None]:
-    """Make the processes that Ray starts meanwhile block SIGTERM; this process still takes it.
+    """Make the processes that Ray starts in this context block SIGTERM; this process still gets it.
 
-    `timeout` sends it to the whole process group of a sweep, systemd and scancel to all of its
-    processes. If Ray's ended, the driver could not end the sweep in order.
+    `timeout`, systemd and scancel send it to all processes of a sweep. If Ray's processes ended,
+    the driver could not end the sweep cleanly.
     """
     start = services.start_ray_process
 
@@ -112,7 +111,7 @@ def end_without_sigterm() -> None:
 
 
 def head_address() -> str:
-    """The address of the Ray on this machine; ConnectionError where there is none."""
+    """The address of the Ray on this machine; raises ConnectionError if none runs."""
     return str(services.canonicalize_bootstrap_address_or_die("auto"))
 
 
@@ -141,7 +140,7 @@ def node_entries() -> list[dict[str, Any]]:
 
 
 def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:
-    """Change by `more`, which may be negative, how many idle workers a running Tune keeps."""
+    """Change the number of idle workers that a running Tune keeps by `more`, also if negative."""
     cache = tune_controller._actor_cache
     if more > 0:
         cache.increase_max(resources, by=more)

@@ -17,7 +17,7 @@ class Node:
     host: str  # its name and address
     cpus: float
     gpus: float
-    kind: str | None = None  # of its GPUs, as Ray names it; None where it has none
+    kind: str | None = None  # the kind of its GPUs, as Ray names it; None if Ray names none
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +83,10 @@ class Slots:
         self.packings += 1
 
     def thin_out(self, slot: Slot, node: str) -> bool:
-        """Halve the trials on each GPU of a node after one at `slot` ran out of memory.
+        """Halve the trials on each GPU of a node after the trial at `slot` ran out of memory.
 
-        False if it was alone.
-
-        A second such trial of the same packing changes nothing more.
+        Returns False if the trial did not share its GPU. A second such trial of the same packing
+        changes nothing.
         """
         if not 0 < slot.gpus < 1:
             return False

@@ -35,7 +35,7 @@ def error(output: str) -> str | None:
 
 
 def for_people(output: str) -> str:
-    """A driver's output without such lines."""
+    """A driver's output without its states."""
     return "".join(line for line in output.splitlines(keepends=True) if not line.startswith(_MARK))
 
 

@@ -136,7 +136,7 @@ def serve(arguments: argparse.Namespace) -> int:
         f"{', with a token' if token else ''}); press Ctrl+C to end it; sweeps continue",
         flush=True,
     )
-    # uvicorn raises again what ended it, and that would be a traceback
+    # uvicorn raises the signal that ended it once more, which would print a traceback
     for kind in (signal.SIGINT, signal.SIGTERM):
         signal.signal(kind, lambda *_: sys.exit(0))
     server.run(sockets=[listening])
@@ -173,8 +173,8 @@ def listening_on(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.create_server(address[:2], family=family, backlog=2048)
-        # The sockets of its connections have it, too: an answer's second packet does not wait for
-        # the first's receipt.
+        # Connections inherit this option: the second packet of an answer then does not wait until
+        # the first one is acknowledged.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listening
     except OSError as error:

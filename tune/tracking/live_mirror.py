@@ -33,7 +33,7 @@ class LiveMirror:
         """Start the process; nothing waits for a server."""
         context = get_context("spawn")
         self._pipe, its_end = context.Pipe()
-        # a lock might die with its holder
+        # without a lock, which a killed process might never release
         self._answered_at = context.RawValue("d", time.monotonic())
         self._process = context.Process(
             target=follow, name="mlflow", args=(its_end, self._answered_at, ledger.folder, uri)
@@ -53,9 +53,9 @@ class LiveMirror:
         return self._error
 
     def close(self, patience_seconds: float = 20) -> None:
-        """Send the rest, compares everything and end the process.
+        """Let the process send the rest and compare everything, and end it.
 
-        Gives up after `patience_seconds` without an answer.
+        Gives up after `patience_seconds` without an answer of MLflow.
         """
         closed_at = time.monotonic()
         with suppress(OSError):  # it has died

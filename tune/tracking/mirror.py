@@ -76,7 +76,7 @@ class Mirror:
     """A sweep's runs on an MLflow server or store."""
 
     def __init__(self, ledger: Ledger, uri: str, answered_at: Any = None) -> None:
-        """Connects.
+        """Connect to the server or store.
 
         Args:
             ledger: the sweep's ledger, to read.
@@ -115,10 +115,7 @@ class Mirror:
         return len(self._changed)
 
     def sync_parent(self) -> int:
-        """Make only the sweep's run agree, if it exists, and leave trials as they are.
-
-        Returns the same number.
-        """
+        """Make only the sweep's run agree, if it exists; return the number of changed runs."""
         self._changed = set()
         if self._name in self._look():
             self._sync_parent(Sweep.of(self._ledger))
@@ -265,7 +262,7 @@ class Mirror:
                 break
         self._runs = {}
         for tag, runs in found.items():
-            # Made twice by one request, they are equally old: then the one that was written to
+            # If one request made both, they are equally old. Then the one that was written to
             # counts as the older.
             kept, *others = sorted(
                 runs,
@@ -300,8 +297,7 @@ class Mirror:
 
         assert self._runs is not None
         run = self._runs[tag]
-        # A param cannot be changed, and an MLflow that has another value for one is not to hold up
-        # the rest.
+        # A param cannot be changed. If MLflow has another value for one, the rest is still sent.
         params = {k: str(v) for k, v in params.items() if k not in run.params}
         tags = {k: v for k, v in tags.items() if run.tags.get(k) != v}
         if not (metrics or params or tags):
@@ -349,7 +345,7 @@ def sync(ledger: Ledger, uri: str | None = None) -> str:
     With a `uri` it is the MLflow at that address, which the sweep uses from then on.
     """
     try:
-        mirror = Mirror(ledger, uri or mlflow_uri(ledger))  # which answers, or nothing is changed
+        mirror = Mirror(ledger, uri or mlflow_uri(ledger))  # fails before anything is changed
         if uri is not None:
             ledger.use_tracking(uri)
         changed = mirror.sync()
@@ -405,10 +401,10 @@ def _metrics(
 ) -> Iterator["Metric"]:
     """Yield the trial's metrics beyond the first `sent` results of each seed, from step 1.
 
-    With several seeds (the record has them all from the start, without results), the mean has the
-    plain name, once all have reported a task, and the value of each seed has the prefix seed_SEED/.
-    Metrics in `spread_of` have their standard deviation too, as NAME_std. The time is the ledger's:
-    a store drops a second row with the same key, step, value and time.
+    With several seeds, the value of each seed has the prefix seed_SEED/. Once all seeds have
+    reported a task, their mean has the plain name, and metrics in `spread_of` have their standard
+    deviation as NAME_std. The time is that of the ledger, because a store drops a second row with
+    the same key, step, value and time.
     """
     several = len(trial.results) > 1
     for seed, results in trial.results.items():

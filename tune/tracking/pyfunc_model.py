@@ -30,7 +30,7 @@ class _Network:
         config, self.network = read(context.artifacts["network"])
         self.white = white(config.dataset)
 
-    # MLflow reads type hints of model_input as a schema, which would refuse what can be converted.
+    # MLflow reads a type hint of model_input as a schema, which would refuse convertible inputs.
     def predict(  # type: ignore[no-untyped-def]
         self, context: PythonModelContext, model_input, params: dict[str, Any] | None = None
     ) -> Any:

@@ -68,7 +68,7 @@ def served_sweep(uri: str, name: str) -> Sweep:
             experiment.experiment_id,
             f"tags.`{SWEEP_TAG}` = '{parent.data.tags[SWEEP_TAG]}'",
         )
-        # A run made just now has no tags yet; of two for one trial the older counts, as for the
+        # A new run may have no tags yet. If a trial has two runs, the older counts, as for the
         # mirror.
         told = {run.data.tags[TAG]: run for run in runs if RESULTS_TAG in run.data.tags}
         trials = [_trial(run, config) for tag, run in told.items() if "/" in tag]

@@ -51,9 +51,9 @@ def parse(text: str) -> tuple[str, str]:
 def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
     """Register the network of a sweep's trial at an alias and return its version.
 
-    The trial's latest confirmation trained it on all training images with the first of its seeds;
-    no test result decides which. The same network again is the same version. UserError if no
-    confirmation has trained the trial.
+    It is the network that the trial's latest confirmation trained, on all training images, with the
+    first of its seeds; test results do not decide the seed. If this network is registered already,
+    its version is returned. Raises UserError if no confirmation has trained the trial.
     """
     found = trained(ledger, trial.number)
     if found is None:
@@ -116,7 +116,7 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
 
     for folder in there.attempts(trial):
         found = from_checkpoints(folder / f"seed-{seed}")
-        # Of a damaged file its predecessor is read, and that network has not seen every task.
+        # If the newest file is damaged, the one before it is read; its network lacks a task.
         if found is not None and found[2] == trial.tasks_done:
             return found[:2]
     raise CheckpointError(
@@ -126,7 +126,7 @@ def _network(there: Ledger, trial: TrialRecord, seed: int) -> "tuple[TrainConfig
 
 
 def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str]) -> str | None:
-    """The version of a model that has these tags and still its files, or None.
+    """The version of a model that has these tags and whose files still exist, or None.
 
     Makes the model if it is missing.
     """
@@ -135,7 +135,7 @@ def _version(client: "MlflowClient", uri: str, model: str, tags: dict[str, str])
     if not client.search_registered_models(f"name = '{model}'"):
         client.create_registered_model(model)
     versions = client.search_model_versions(f"name = '{model}'")
-    # `mlflow gc` takes a deleted run's files away and leaves the version that was made of them.
+    # `mlflow gc` deletes the files of a deleted run, but not the version that was made of them.
     return next(
         (
             v.version
@@ -171,14 +171,15 @@ def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
     from dynamos.export import write
 
     assert dynamos.__file__ is not None
-    # advice on examples: the signature serves their purpose
+    # MLflow advises to add an input example; the signature serves its purpose
     with warnings.catch_warnings(action="ignore"):
         mlflow.pyfunc.save_model(
             folder / "model",
             python_model=str(CODE),
             code_paths=[str(Path(dynamos.__file__).parent)],
             artifacts={"network": str(write(train, network, folder / "network"))},
-            # Without inputs: MLflow would refuse what the model converts, and print all of it.
+            # The signature has no inputs: MLflow would refuse inputs that the model can convert,
+            # and print them in full.
             signature=ModelSignature(
                 outputs=Schema(
                     [

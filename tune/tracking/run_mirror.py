@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 class RunMirror(Recorder):
     """Makes an MLflow run agree with a run of `dynamos`: at its start, per task, at its end.
 
-    A server or store that fails costs no training: missing results go with the next task, or with
-    `dynamos --resume`. The metrics have the same names as in a sweep.
+    If the server or store fails, training continues. Missing results are sent with the next task,
+    or by `dynamos --resume`. The metrics have the same names as in a sweep.
     """
 
     def __init__(self, uri: str, flag: str, folder: Path, about: Mapping[str, Any]) -> None:
@@ -96,8 +96,8 @@ class RunMirror(Recorder):
         sent = counts(run.data.tags.get(RESULTS_TAG, "")).get(seed, 0)
         metrics, at = [], self._began_at
         for result in trainer.results:
-            # Not the time of sending: a store drops a second row with the same key, step, value and
-            # time.
+            # The time does not depend on when the result is sent, so that a store drops a second
+            # row with the same key, step, value and time.
             at += int(1000 * (result.train_seconds + result.eval_seconds))
             if result.task >= sent:
                 metrics += [

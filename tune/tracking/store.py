@@ -31,10 +31,10 @@ _LOCATIONS = {
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
-    # two lines for every run that ends, into the display
+    # otherwise two lines in the display for every run that ends
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
-    # A request fails quickly, without retries. These would take minutes, and a create_run whose
-    # answer was lost would make a second run; here another look comes before another attempt.
+    # A request fails quickly, without retries. These would take minutes, and a retried create_run
+    # whose answer was lost would make a second run. Here, runs are searched before another attempt.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
 }
@@ -74,21 +74,19 @@ def reachable(uri: str) -> str | None:
 
 
 def mlflow_client(uri: str, beside: AnyPath) -> "tuple[MlflowClient, str]":
-    """A client and the id of EXPERIMENT, made if it is missing.
+    """Return a client and the id of EXPERIMENT, which is made if it is missing.
 
-    A database's files are kept in a folder of `beside`.
-
-    A new client makes the tables of a missing store, and two clients that do so at once fail: so
-    the store is made first.
+    The files of runs in a database are kept in a folder of `beside`. A new client would make the
+    tables of a missing store, and two clients that do so at once fail. So the store is made first.
     """
     prepare()
     from mlflow import MlflowClient
 
-    artifacts = None  # where a server decides
+    artifacts = None  # a server decides
     if uri.startswith("sqlite"):
         artifacts = make_store(uri)
     elif uri.startswith(DATABASES):
-        # by itself MLflow would keep files in the folder that this process began in
+        # by default MLflow would keep files in this process's working folder
         artifacts = (beside / "mlartifacts").as_uri()
     client = MlflowClient(tracking_uri=uri)
     found = client.get_experiment_by_name(EXPERIMENT)
@@ -122,7 +120,7 @@ def make_store(uri: str) -> str:
         store = SqlAlchemyStore(sqlite_url(making), artifacts)  # type: ignore[no-untyped-call]
         store.engine.dispose()
         with closing(sqlite3.connect(making)) as connection:
-            # a third less time a trial; the file keeps it
+            # this saves a third of the time per trial; the file keeps the mode
             connection.execute("PRAGMA journal_mode=WAL")
         path.hardlink_to(making)
     except FileExistsError:

@@ -9,7 +9,7 @@ from dynamos.errors import DynamosError
 from dynamos.files import any_path
 from results import STORAGE, sweep_names
 
-# By flag, the registry of its allowed values; imported once needed.
+# By flag: the registry of its allowed values, which is imported when it is needed.
 _REGISTRIES = {
     "dataset": "dynamos.config:DATASETS",
     "settings": "dynamos.config:FIELDS",

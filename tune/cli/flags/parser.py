@@ -148,7 +148,7 @@ def _logs(command: Parser) -> None:
     command.add_argument(
         "--address",
         metavar="URL",
-        help="the job server that runs its driver, for instance "
+        help="the job server that runs the sweep's driver, for instance "
         f"{JOB_SERVER} (default: RAY_API_SERVER_ADDRESS if the storage has no such sweep)",
     )
 

@@ -64,13 +64,13 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         action="extend",
         default=[],
         metavar="FIELD=VALUE",
-        help="values that replace the preset's in every trial; `dynamos --help` lists them",
+        help="values that replace the preset's in every trial; `dynamos --help` lists the fields",
     )
     what = section("goal")
     _add(
         what,
         "--first-k",
-        "number of first tasks that the search uses, for --protocol first-k",
+        "number of tasks that the search uses, from the first on, for --protocol first-k",
         type=whole_number,
         metavar="K",
     )
@@ -168,9 +168,10 @@ def _add(group: Any, flag: str, text: str, **more: Any) -> None:
 
 
 def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
-    """(the preset of dataset and buffer size, with the changes of --set.
+    """Return (base, report_on).
 
-    The fields that the report changes).
+    `base` is the preset of dataset and buffer size with the changes of --set. `report_on` has the
+    fields that differ on the reported stream.
     """
     settings = parsed_settings(arguments.settings)
     for name, flag in (

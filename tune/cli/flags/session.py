@@ -1,6 +1,6 @@
 """Flags of the settings that may change between sessions.
 
-SweepConfig is imported when a command has them.
+SweepConfig is imported only if a command has these flags.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
 
 
 class _Share(argparse.Action):
-    """Takes a number of GPUs, or "auto": at most one, shared by a measured number of trials."""
+    """Takes a number of GPUs, or "auto" for one GPU that a measured number of trials share."""
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None

@@ -36,12 +36,10 @@ _MERGED = ("base", "report_on", "objectives", "constraints")
 
 
 def flags_of(path: Path) -> dict[str, Any]:
-    """The values of a file, by the attributes that `run`'s flags set.
+    """Return the values of a file, by the attributes that the flags of `run` set.
 
-    `file` has those that several flags may change.
-
-    The name and the record of a sweep.yaml are left out. UserError for names that are not fields of
-    a sweep.
+    The entry `file` holds the values that several flags may change. The name and the record of a
+    sweep.yaml are left out. Raises UserError for names that are not fields of a sweep.
     """
     values = read_yaml(path)
     own = values.pop("record", None) is not None
@@ -67,7 +65,8 @@ def flags_of(path: Path) -> dict[str, Any]:
         name: number_of_text(name, value) for name, value in file.get("base", {}).items()
     }
     _leave_to_flags(base, given)
-    if given.get("protocol") == "first-k":  # the flags state it the other way round
+    # The file's base has the first K tasks. With flags, the base has all tasks, and first_k is K.
+    if given.get("protocol") == "first-k":
         given["first_k"], base["n_tasks"] = (
             base.get("n_tasks"),
             file.pop("report_on", {}).get("n_tasks"),

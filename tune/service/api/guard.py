@@ -1,7 +1,4 @@
-"""Checks before the application: token, origin, size of each request.
-
-And the headers of every answer.
-"""
+"""Checks of each request before the application (token, origin, size), and headers of answers."""
 
 import asyncio
 import hmac
@@ -52,7 +49,8 @@ log = logging.getLogger(__name__)
 class Guard:
     """ASGI middleware.
 
-    With a token every request for data needs it; without, every request must name this machine.
+    If the service has a token, every request for data needs it. Otherwise the Host header of every
+    request must name this machine.
     """
 
     def __init__(
@@ -62,7 +60,7 @@ class Guard:
         self._app, self._token, self._observe = app, token, observe
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer a refused request, and passes any other to the application."""
+        """Answer a refused request, and pass any other to the application."""
         if scope["type"] != "http":
             if scope["type"] == "lifespan":
                 await self._app(scope, receive, send)
@@ -123,8 +121,8 @@ class Guard:
         """The answer to a request that is refused; None for any other."""
         host, path, changes = headers.get("host", ""), scope["path"], scope["method"] not in SAFE
         if self._token is None:
-            # A page elsewhere whose name resolves to this machine would otherwise read and write as
-            # its origin.
+            # Otherwise a foreign page whose host name resolves to this machine could read and write
+            # sweeps as if it were the service's page.
             if not is_local(_name(host)):
                 return answer(
                     421,
@@ -139,7 +137,7 @@ class Guard:
                     "send the service's token: Authorization: Bearer TOKEN.",
                     headers={"www-authenticate": "Bearer"},
                 )
-        # no other page has the token, and a proxy may have changed the host
+        # With a token this check is not needed, and a proxy may have changed the host.
         if changes and self._token is None:
             origin = headers.get("origin")
             if (origin is not None and origin.partition("://")[2] != host) or (
@@ -154,9 +152,9 @@ class Guard:
 
 
 async def _body(headers: Headers, receive: Receive) -> Any:
-    """A request's whole body as JSON.
+    """Return a request's whole body as JSON, or the answer that refuses it.
 
-    The answer to one that is too large, too slow or of an unknown kind.
+    A body is refused if it is too large, too slow, of an unknown kind or not readable.
     """
     too_large = answer(413, f"a body may have at most {MOST_BYTES} bytes.")
     if int(headers.get("content-length") or 0) > MOST_BYTES:
@@ -175,7 +173,7 @@ async def _body(headers: Headers, receive: Receive) -> Any:
                     return too_large
     except TimeoutError:
         return answer(408, f"a body must arrive within {BODY_SECONDS:g} s.")
-    # Before another page's request of such a kind browsers ask for permission, and get none.
+    # Before another page can send these kinds, a browser asks the service, which does not allow it.
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if content and kind not in ("application/json", *YAML_KINDS):
         return answer(
@@ -191,9 +189,10 @@ async def _body(headers: Headers, receive: Receive) -> Any:
 
 
 def _with_plain_keys(body: bytes) -> bytes:
-    """The body itself.
+    """Return the body unchanged.
 
-    DoubledKey if a mapping has a key twice, UnicodeEncodeError for half of a surrogate pair.
+    Raises DoubledKey if a mapping has a key twice, and UnicodeEncodeError for half of a surrogate
+    pair.
     """
 
     def mapping(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def readyz(sweeps: TheSweeps) -> str:
 
 @pages.get("/metrics", tags=["service"], response_class=PlainTextResponse)
 def metrics(request: Request) -> Response:
-    """Measure of the service and of its sweeps, for Prometheus."""
+    """Measures of the service and of its sweeps, for Prometheus."""
     measures: Measures = request.app.state.measures
     return Response(measures.exposed(), media_type=CONTENT_TYPE_LATEST)
 

@@ -33,12 +33,12 @@ router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 
 
 class Reader:
-    """Reads whole sweeps in the background; until then, the last reading is used."""
+    """Reads whole sweeps again in the background; meanwhile requests get the earlier content."""
 
     def __init__(self, sweeps: Sweeps) -> None:
         """Start without a reading."""
         self._sweeps = sweeps
-        self._tasks: set[asyncio.Task[bytes]] = set()  # the loop itself keeps no hold of them
+        self._tasks: set[asyncio.Task[bytes]] = set()  # asyncio itself does not keep tasks alive
 
     async def whole(self, name: str) -> bytes:
         """A sweep as JSON."""
@@ -52,7 +52,7 @@ class Reader:
 
     def _over(self, task: asyncio.Task[bytes]) -> None:
         self._tasks.discard(task)
-        task.exception()  # the next request, which waits, gets the error
+        task.exception()  # the next request waits for a new read, and gets its error
 
 
 @router.get("/sweeps", tags=["sweeps"], response_model=SweepPage)

@@ -15,9 +15,7 @@ def sorted_rows(
 ) -> list[TrialRow]:
     """The rows of a state ("" for any) that hold a text, sorted by a column.
 
-    Rows without a value come last.
-
-    Problem for an unknown column.
+    Rows without a value come last. Raises Problem for an unknown column.
     """
     columns = _columns(rows)
     if sort not in columns:

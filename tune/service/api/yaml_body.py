@@ -9,14 +9,14 @@ from dynamos.config import UniqueKeys
 
 YAML_KINDS = ("application/yaml", "application/x-yaml", "text/yaml")
 _DEEPEST = 50  # levels of a YAML body
-_MOST_YAML = 200_000  # bytes of one: YAML is read at a fifth of a megabyte a second
+_MOST_YAML = 200_000  # bytes of a YAML body, which take a second to read
 
 
 class _Plain(UniqueKeys, yaml.SafeLoader):
     """Reads YAML without aliases, because a small body with aliases can expand to a huge one."""
 
     def compose_node(self, parent: Any, index: Any) -> Any:
-        """Compose a node; raises ValueError for an alias or too many levels."""
+        """Compose a node; raise ValueError for an alias or too many levels."""
         if self.check_event(yaml.events.AliasEvent):
             raise ValueError("aliases are not supported")
         self.depth = getattr(self, "depth", 0) + 1

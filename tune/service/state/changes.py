@@ -36,10 +36,7 @@ class Changes:
         self._lock = threading.Lock()
 
     def tried(self, config: SweepConfig) -> Tried:
-        """The beginning of a sweep.
-
-        Raises the errors that `create` would raise.
-        """
+        """Return the beginning of a sweep; raise the errors that `create` would raise."""
         from tune.engine.sweep import recorded
 
         there = self._there(config)
@@ -47,9 +44,9 @@ class Changes:
         return first_suggestions(self._sweeps.storage, config, record)
 
     def create(self, config: SweepConfig, tags: Mapping[str, str], note: str) -> bool:
-        """Make and start a sweep; False if the identical one exists.
+        """Make and start a sweep; return False if the identical sweep exists.
 
-        Problem 409 if another has its name.
+        Raises Problem 409 if another sweep has its name.
         """
         from tune.engine.sweep import create_sweep
 
@@ -57,7 +54,7 @@ class Changes:
             if (view := self._there(config)) is not None:
                 with closing(view.ledger):
                     begun = view.ledger.sessions > 0
-                # made, and then we were killed
+                # the service was killed after it made the sweep
                 if not begun and view.summary["state"] not in _RUNS:
                     self._drivers.start("resume", config.name, [], 0)
                 return False
@@ -69,7 +66,7 @@ class Changes:
             return True
 
     def _there(self, config: SweepConfig) -> View | None:
-        """The identical sweep, or None; Problem 409 if another one has its name."""
+        """The identical sweep, or None; raises Problem 409 if another sweep has its name."""
         if not (self._sweeps.storage / config.name / "sweep.yaml").is_file():
             return None
         view = self._sweeps.newest(config.name)
@@ -85,7 +82,10 @@ class Changes:
         return view
 
     def go_on(self, command: str, view: View, limits: Limits) -> None:
-        """Start a driver that continues a sweep; Problem 409 if it has one or nothing is left."""
+        """Start a driver that continues a sweep.
+
+        Raises Problem 409 if the sweep has a driver, or if nothing is left to do.
+        """
         name = view.summary["name"]
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
@@ -114,12 +114,15 @@ class Changes:
                 for field, flag in _OF_A_SESSION.items()
                 if field in given
             ]
-            # or say why not
+            # raises UserError for values that are not allowed
             replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})
             self._drivers.start(command, name, flags, view.ledger.sessions)
 
     def delete(self, name: str) -> None:
-        """Remove a sweep with its MLflow runs; Problem 409 if it runs or another one needs it."""
+        """Remove a sweep and its MLflow runs.
+
+        Raises Problem 409 if it is running or if another sweep needs it.
+        """
         with self._lock:
             state = self._sweeps.newest(name).summary["state"]
             if state in _RUNS:

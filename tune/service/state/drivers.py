@@ -19,10 +19,7 @@ class Drivers:
     """The drivers that this service has started; all others are known from the ledgers."""
 
     def __init__(self, storage: AnyPath, address: str | None) -> None:
-        """`address` is the cluster's or its job server's.
-
-        With None drivers use only this machine.
-        """
+        """`address` is that of a cluster or its job server; with None drivers use this machine."""
         self._storage, self._address = storage, address
         self._running: dict[str, subprocess.Popen[bytes] | threading.Thread] = {}
         # drivers that a sweep had before its newest was started
@@ -66,7 +63,7 @@ class Drivers:
     def done(self, *arguments: str) -> str | None:
         """Run `dynamos-sweep ARGUMENTS` on the storage to its end.
 
-        The reason of a failure, or None.
+        Returns the reason of a failure, or None.
         """
         ended = subprocess.run(
             [sys.executable, "-P", "-m", "tune.cli", *arguments, "--storage", str(self._storage)],
@@ -91,17 +88,20 @@ class Drivers:
         )
 
     def starting(self, name: str, sessions: int) -> bool:
-        """True if such a driver has not yet taken over its sweep, which had N drivers before."""
+        """True if a driver of this service has not yet taken over its sweep.
+
+        `sessions` is the number of drivers that the sweep has had.
+        """
         return self.alive(name) and self._sessions[name] == sessions
 
     def error(self, name: str, sessions: int) -> str | None:
         """The reason why the last of a sweep's `sessions` drivers failed.
 
-        None if it was not ours or gave none.
+        None if this service did not start it, or if it gave no reason.
         """
         if name in self._errors:
             return self._errors[name]
-        # A driver that ended before it took the sweep over has the number of the next one.
+        # If a driver ends before it takes the sweep over, the next one gets the same number.
         last = next(
             (
                 log

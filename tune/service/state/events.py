@@ -44,12 +44,14 @@ class Watcher:
     async def stream(self, name: str | None) -> AsyncIterator[bytes]:
         """Yield the events of one sweep with its trials, or of all sweeps.
 
-        It remembers only the last views sent.
+        The stream keeps only the views that it sent last.
         """
         self._listeners += 1
         try:
             await self._look()
-            if name is not None and name not in self._views:  # made since somebody looked
+            if (
+                name is not None and name not in self._views
+            ):  # the sweep is newer than the last look
                 await self._look(anew=True)
             seen = dict(self._views)
             first = await run_in_threadpool(self._snapshot, name, seen)

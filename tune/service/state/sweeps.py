@@ -47,11 +47,11 @@ class _Kept:
     stamp: Any = None  # the state of its files before it was read
     read_at: float = -math.inf  # when that reading started
     wanted_at: float = -math.inf  # readings that started before this are too old
-    told: View | None = None  # a view whose whole_json is made
-    current_at: float = -math.inf  # when that was last known to be the newest
-    reading: bool = False  # True if a newer one is being made
-    beat: tuple[int, int] | None = None  # its driver's heartbeat,
-    beat_at: float = -math.inf  # and since when it has been that
+    told: View | None = None  # the last view whose whole_json was made
+    current_at: float = -math.inf  # when `told` was last known to be the newest view
+    reading: bool = False  # True while a newer view is being made
+    beat: tuple[int, int] | None = None  # the last heartbeat of the sweep's driver
+    beat_at: float = -math.inf  # when this heartbeat was first seen
 
 
 class Sweeps:
@@ -76,9 +76,10 @@ class Sweeps:
         return self.get(name)
 
     def told(self, name: str) -> tuple[bytes | None, bool]:
-        """(all of a sweep but its trials, or None if that is too old.
+        """Return (content, again).
 
-        True if it is time to `read` it again).
+        `content` is the sweep as JSON without its trials, or None if it is too old. `again` is True
+        if it should be `read` again.
         """
         kept = self._kept.get(name)
         if kept is None or (view := kept.told) is None:
@@ -92,9 +93,9 @@ class Sweeps:
         return view.whole_json, not kept.reading
 
     def read(self, name: str) -> bytes:
-        """The newest state of a sweep without its trials.
+        """Return the newest state of a sweep, as JSON without its trials.
 
-        One thread at a time makes it, the others wait.
+        One thread at a time makes it; the others wait.
         """
         kept = self._of(name)
         kept.reading = True
@@ -122,11 +123,11 @@ class Sweeps:
             if (view := self._current(kept)) is not None:  # another thread has just read it
                 return view
             before, identity = kept.view, _identity(self.storage / name / "sweep.yaml")
-            # it was removed, and another one made
+            # the sweep was removed, and another one of its name was made
             if before is not None and before.identity != identity:
                 before = None
             ledger = Ledger.open(self.storage, name) if before is None else before.ledger
-            # the next reading sees what is written meanwhile
+            # changes during the read are seen at the next one
             began, stamp = time.monotonic(), self._stamp(ledger)
             # no file and no connection is held for each sweep that was ever read
             with closing(ledger):
@@ -147,7 +148,7 @@ class Sweeps:
             try:
                 views.append(self.get(name))
             except Exception as error:
-                # one damaged sweep does not hide the others; asked for itself, it says why
+                # one damaged sweep does not hide the others; a request for it gets the reason
                 if str(error) != self._said.get(name):
                     self._said[name] = str(error)
                     log.warning("the sweep %s cannot be read: %s", name, error)
@@ -171,7 +172,7 @@ class Sweeps:
         if age < FRESH_SECONDS:
             return view
         if age >= UNSEEN_SECONDS and (kept.stamp is None or view.summary["state"] in _DRIVEN):
-            return None  # a driver that is killed, and the time that passes, change no file
+            return None  # neither a killed driver nor the passing of time changes a file
         return view if kept.stamp is None or kept.stamp == self._stamp(view.ledger) else None
 
     def _missing(self, name: str) -> Problem:
@@ -242,7 +243,7 @@ class Sweeps:
         if (beat := ledger.heartbeat) is not None:
             if beat != kept.beat:
                 kept.beat, kept.beat_at = beat, time.monotonic()
-            # Only silence reveals the end of a driver elsewhere; another may then take over.
+            # Only silence shows that a driver on another machine has ended.
             silent = time.monotonic() - kept.beat_at > LAPSE_SECONDS
             return "killed" if silent else ledger.state.name
         if self._drivers.starting(ledger.config.name, ledger.sessions):
@@ -251,7 +252,7 @@ class Sweeps:
 
 
 def _told(trial: TrialRecord) -> tuple[Any, ...]:
-    """The parts of a trial that change until its end; its time, in ticks."""
+    """The parts of a trial that change until its end; its time in units of TICK_SECONDS."""
     return (
         trial.state,
         trial.attempt,

@@ -36,7 +36,7 @@ function ticks({low, high, log, whole}, count = 5) {
   return found;
 }
 
-/** The range of numbers, a little wider, or that of one number. */
+/** A range a little wider than the numbers. */
 export function range(values) {
   let low = Infinity, high = -Infinity;
   for (const v of values) {

@@ -61,7 +61,7 @@ export function heading(name) {
     location.hash = '#/';
   }, {test: 'delete-sweep'});
   const report = h('a.button', {href: address(path('report')), target: '_blank', rel: 'noopener', test: 'report-link', onclick: (event) => {
-    if (!token.get()) return; // a plain link cannot send the token, and a blob: page would get this page's CSP, without its styles
+    if (!token.get()) return; // a plain link cannot send the token, and in a blob: page this page's CSP would block the styles
     event.preventDefault();
     download(path('report'), `${name}.html`).catch((e) => put(problem, e.message));
   }}, 'Report');

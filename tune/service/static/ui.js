@@ -33,7 +33,7 @@ export function action(text, place, work, props = {}) {
   return button;
 }
 
-/** Asks in a dialog; whether the answer was `yes`. A cautious question has the focus on Cancel. */
+/** Asks in a dialog and returns true if the answer was `yes`. A cautious question has the focus on Cancel. */
 export function ask(title, body, yes, {cautious = false} = {}) {
   const dialog = h('dialog', {'aria-labelledby': 'ask-title'}, h('h2', {id: 'ask-title'}, title), ...body, h('p.row', {},
     h('button.primary', {type: 'button', test: 'dialog-yes', onclick: () => dialog.close('yes')}, yes),

@@ -91,7 +91,7 @@ class Outcome(_Answer):
 
 
 class ConfirmationLook(_Answer):
-    """A reading of test images by a confirmation; its outcome once it has an answer."""
+    """A use of test images by a confirmation, with its outcome once it has an answer."""
 
     at: str
     configurations: int

@@ -1,6 +1,6 @@
 """Request bodies, and their SweepConfig.
 
-Data only: nothing in a body is imported or run, no path taken.
+A body is only data: nothing in it is imported, run or used as a path.
 """
 
 from collections.abc import Callable, Mapping
@@ -47,7 +47,8 @@ def _sweep_name(name: str) -> str:
     return name
 
 
-# Of an existing or a new sweep; the pattern would make an error that no one can read.
+# Name of an existing or a new sweep. It is checked in code, because the error of a pattern would
+# show the pattern.
 SweepName = Annotated[
     str, AfterValidator(_sweep_name), WithJsonSchema({"type": "string", "pattern": PATTERN})
 ]
@@ -95,9 +96,9 @@ class Confirmation(_Strict):
 
 
 def _named(what: str, allowed: list[str], value: Any) -> Any:
-    """The value, a name or a mapping of names, if all are allowed.
+    """Return the value, a name or a mapping of names, if all names are allowed.
 
-    The error helps to find the nearest name.
+    Otherwise raise an error with the allowed names, from which the nearest name is found.
     """
     if isinstance(value, Mapping):
         for name in OF_THE_SERVICE:
@@ -270,11 +271,9 @@ class Extension(Limits):
 def requested_config(
     request: SweepRequest, of_the_service: Mapping[str, str | None]
 ) -> SweepConfig:
-    """The SweepConfig of a request.
+    """The SweepConfig of a request; raises Problem, which names the field.
 
     data_path, ledger_url and tracking_uri come only from `of_the_service`.
-
-    Raises Problem, which names the field.
     """
     given = request.model_dump(exclude_unset=True)
     base = dict(given.pop("base", {}))
