@@ -20,7 +20,7 @@ observer.observe({type: 'longtask'})"""
 
 
 def main() -> None:
-    """Prints the measurements."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

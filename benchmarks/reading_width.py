@@ -3,13 +3,13 @@
     python -m benchmarks.reading_width --data-path DIR --dataset mnist-360 --buffer-size 500
         --seeds 42 1 2
 
-Batch norm's running statistics follow the last twenty passes, so near-equal networks can read far
-apart.
+Batch norm's running statistics follow the last twenty passes, so the readings of nearly equal
+networks can differ much.
 
-With --slips the run repeats what the original program did otherwise than its method (docs/method.md
-sections 3 and 7): a rotating stream's images are drawn with replacement, the reservoir counts
-wrongly classified images too, and the slots that they skip while it fills are replayed as black
-images of class 0.
+With --slips the run repeats differences between the original program and its method (docs/method.md
+sections 3 and 7). A rotating stream's images are drawn with replacement. The reservoir counts
+wrongly classified images too, and slots that they leave empty are replayed as black images of class
+0.
 """
 
 import argparse
@@ -42,7 +42,7 @@ class SlippedBuffer(Buffer):
         correct: Tensor,
         generator: torch.Generator,
     ) -> None:
-        """Draws a slot for every image and drops it if the image was classified wrongly."""
+        """Draw a slot for every image, and store the image if it was classified correctly."""
         for i, right in enumerate(correct.tolist()):
             seen = int(self.seen)
             slot = (
@@ -59,10 +59,10 @@ class SlippedBuffer(Buffer):
 def drawn_with_replacement(
     images: Images, batches: list[Batch], draws: np.random.Generator
 ) -> list[Batch]:
-    """The batches of a rotating stream, each image redrawn from its digit's chunk of a visit.
+    """Return the batches of a rotating stream with images drawn again, with replacement.
 
-    A visit is a sequence of batches of the same two digits. The images of a digit in it are that
-    digit's chunk, without the remainder at its end.
+    A visit is a sequence of batches of the same two digits. In a visit, the images of a digit are
+    drawn from the images of that digit that the visit had.
     """
     index = torch.cat([batch.index for batch in batches]).numpy()
     digit = images.labels[torch.from_numpy(index)].numpy()
@@ -137,7 +137,7 @@ def _accuracy(trainer: Trainer, images: int) -> float:
 
 
 def main() -> None:
-    """Prints each run's reported accuracy, and the range, mean and last of its readings."""
+    """Print each run's reported accuracy, and the range, mean and last of its readings."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

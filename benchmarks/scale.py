@@ -3,11 +3,11 @@
     python -m benchmarks.scale [--nodes 16] [--slots 8] [--trials 2000] [--seconds 5]
         [--sampler random]
 
-Nodes are real Ray nodes (raylets) on this machine, each declares one GPU that holds N trials.
+Nodes are real Ray nodes (raylets) on this machine. Each declares one GPU that holds N trials.
 Trials sleep and report one result. Searcher, scheduler, ledger (SQLite) and MLflow (SQLite,
 mirrored by another process) are the same as in every sweep. The first trial of every slot waits for
-the first trials of all others, because workers that start use all CPUs, and then sleeps between 0
-and 2 times as long as the others. Utilisation is the GPU seconds slept divided by the GPU seconds
+the first trials of all other slots, because starting workers use all CPUs. It then sleeps between 0
+and 2 times as long as later trials. Utilisation is the GPU seconds slept divided by the GPU seconds
 available, from the time when every slot had a trial to the start of the last trial.
 """
 
@@ -55,7 +55,7 @@ class Sampler(threading.Thread):
         self.taken: list[tuple[float, float, float]] = []  # time, CPU seconds so far, MB
 
     def run(self) -> None:
-        """Samples until the process ends."""
+        """Take samples until the process ends."""
         while True:
             used = resource.getrusage(resource.RUSAGE_SELF)
             pages = int(Path("/proc/self/statm").read_text().split()[1])
@@ -66,7 +66,7 @@ class Sampler(threading.Thread):
 
 
 def main() -> None:
-    """Prints the measurements."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=5.0, help="that a trial sleeps")
     parser.add_argument("--sampler", default="random")
     given = parser.parse_args()
-    # here, for processes that this one spawns import this module
+    # imported here, because spawned processes import this module and do not need torch
     from dynamos.trainer import Trainer
 
     places = given.nodes * given.slots
@@ -129,7 +129,7 @@ def show(
     taken: list[tuple[float, float, float]],
     ended: float,
 ) -> None:
-    """Prints utilisation, rates, and the driver's CPU and memory."""
+    """Print utilisation, rates, and the driver's CPU and memory."""
     trials = ledger.trials()
     assert all(t.state == "COMPLETE" and t.attempt == 1 for t in trials), "every trial once"
     # as the driver saw it
@@ -140,7 +140,7 @@ def show(
     )
     started = sorted(t.started_at.timestamp() for t in trials if t.started_at)
     over = sorted(t.ended_at.timestamp() for t in trials if t.ended_at)
-    full = slept[places - 1][0]  # by then every place has had its first
+    full = slept[places - 1][0]  # by then every place has had its first trial
     last = slept[-1][0]
     busy = sum(max(0.0, min(end, last) - max(begin, full)) for begin, end in slept)
     print(

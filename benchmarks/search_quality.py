@@ -2,12 +2,12 @@
 
     python -m benchmarks.search_quality [--cpu-seconds 200] [--repeats 3] [--fresh 3]
 
-Every method searches the space core from the same start, the paper's values for seq-mnist, which
-nobody tuned for this stream; three epochs a task and a quarter of the width, so that a trial takes
-seconds. Repeats differ in the sampler's seed and in the training seed, and take turns, so that a
-machine that slows down does so for all. The configuration that a sweep chose by its one seed is
-trained again on fresh seeds, on validation images as before. The value of a method is that mean,
-and its spread over the repeats.
+Every method searches the space core from the same start: the paper's values for seq-mnist, which
+were not tuned for this stream. Trials have three epochs per task and a quarter of the width, so
+that a trial takes seconds. Repeats differ in the sampler's seed and in the training seed. Methods
+take turns, so that a slower machine slows all of them. The configuration that a sweep chose by its
+one seed is trained again on fresh seeds, on validation images as before. The result of a method is
+the mean over these, and its spread over the repeats.
 """
 
 import argparse
@@ -42,7 +42,7 @@ METHODS = {
 
 
 def main() -> None:
-    """Prints a line per sweep, then a table."""
+    """Print a line per sweep, then a table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

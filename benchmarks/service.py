@@ -36,7 +36,7 @@ NAME = "large"
 
 
 def main() -> None:
-    """Prints the measurements."""
+    """Print the measurements."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -12,7 +12,7 @@ class SleepingTrial(SweepTrial):
     """A trial that sleeps instead of training; `images` carries the seconds and the report."""
 
     def step(self) -> dict[str, Any]:
-        """Sleeps for the only task and reports it."""
+        """Sleep for the only task and report it."""
         if not self._ready:
             self._ready = True
             return self._report({}, began=True)

@@ -46,7 +46,7 @@ def network_that_keeps(keep: float, nf: int, images: torch.Tensor) -> ResNet:
 
 
 def main() -> None:
-    """Prints one line per width and image size."""
+    """Print one line per width and image size."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -73,7 +73,7 @@ def main() -> None:
                 prediction = predictor(image)
                 times[skip].append(1000 * (time.perf_counter() - started))
             kept.append(prediction.actions.float().mean().item())
-        # The median of turn by turn ratios: a disturbance of a turn affects both halves of it.
+        # The median of the ratios of single turns: a disturbance affects both halves of a turn.
         ratio = statistics.median(b / a for a, b in zip(times[False], times[True], strict=True))
         used = "skipping" if skipping_pays(2 * nf, (size, size)) else "masking"
         print(

@@ -2,11 +2,11 @@
 
     python -m benchmarks.sweep_overhead [--trials 1000] [--stock-trials 1000]
 
-Both sides train the same trivial configuration, on as many CPUs at a time as there are, through the
-command line as a user would (ours, with ledger, checkpoints and MLflow) and through Tuner,
-OptunaSearch and MLflowLoggerCallback as their guides show them (stock). Overhead is the slots' time
-from the first trial's start to the last one's end, divided by the trials, less the mean time of a
-trial's training and evaluation.
+Both sides train the same trivial configuration on all CPUs. Ours runs through the command line,
+with ledger, checkpoints and MLflow. Stock runs through Tuner, OptunaSearch and
+MLflowLoggerCallback, as their guides show them. Overhead per trial is the time of all slots from
+the first trial's start to the last one's end, divided by the number of trials, minus the mean time
+of a trial's training and evaluation.
 """
 
 import argparse
@@ -39,7 +39,7 @@ TRIVIAL = {
 
 
 def main() -> None:
-    """Prints a line per side."""
+    """Print a line per side."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -59,10 +59,10 @@ def main() -> None:
 
 
 def show(name: str, trials: int, wall: float, own: float, peak: float, slots: int) -> None:
-    """Prints one side's overhead per trial and its driver's memory."""
+    """Print one side's overhead per trial and its driver's memory."""
     print(
-        f"{name:15} {trials:5d} trials, {slots} at a time: {wall:7.1f} s, of a trial {own:.3f} s "
-        f"its own and {wall * slots / trials - own:.3f} s overhead; driver's peak {peak:.0f} MB",
+        f"{name:15} {trials:5d} trials, {slots} at a time: {wall:7.1f} s; per trial {own:.3f} s "
+        f"training and {wall * slots / trials - own:.3f} s overhead; driver's peak {peak:.0f} MB",
         flush=True,
     )
 

@@ -5,14 +5,14 @@ Run: python -m benchmarks.train_speed --data-path DIR [--steps 200] [--methods .
      python -m benchmarks.train_speed --data-path DIR --full     our whole runs, with evaluations
 
 The two take turns, a few steps each, because a shared machine's speed drifts: trust the ratios, not
-the absolute times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm
-unfolded at evaluation, an unfused optimizer, and draws a rotating stream's images one at a time
-with PIL. Presets at buffer 500, fp32, one thread.
+the absolute times. The plain variant has 1x1-convolution agents, contiguous memory, batch norm that
+is not folded at evaluation and an optimizer that is not fused. It draws a rotating stream's images
+one at a time with PIL. Presets at buffer 500, fp32, one thread.
 
-`kernels` is the share of a step's wall time inside forward and backward kernels, `passes` inside
-those two passes with the Python between their operations (kernel_share says how they are measured).
-`of peak` is a step's rate of multiply-accumulates, all its other work included, divided by the
-rate of one large matrix product, the machine's peak.
+`kernels` is the share of a step's wall time inside forward and backward kernels. `passes` is the
+share inside the two passes, with the Python code between their operations (see kernel_share).
+`of peak` is the rate of multiply-accumulates of a whole step, divided by the rate of one large
+matrix product, which is the machine's peak.
 """
 
 import argparse
@@ -41,8 +41,7 @@ from dynamos.trainer import Trainer
 TURN = 10  # steps of one variant before the other's turn
 PEAK_SIZE = 1024  # rows of the square matrices whose product gives the peak rate of a machine
 PASS = "forward or backward pass"  # the profiler's name for either
-# Operations that allocate or describe memory, or hand their work on to another, and compute nothing
-# themselves.
+# Operations that compute nothing themselves: they allocate or describe memory, or call others.
 NO_KERNELS = frozenset(
     """
     empty empty_strided empty_like as_strided as_strided_ view reshape expand transpose t numpy_T
@@ -73,7 +72,7 @@ class Racer:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer, self.wanted = trainer, 0
-        # A whole run orders its images once an epoch; here every turn would, and a rotating
+        # A whole run orders its images once per epoch. Here every turn would do so, and a rotating
         # stream's order takes 30 ms.
         order = trainer.stream.batches(0, 0, trainer.config)
         trainer.stream = dataclasses.replace(trainer.stream, order=lambda *_: order)
@@ -88,7 +87,7 @@ class Racer:
             raise Pause
 
     def run(self, steps: int, clock: Callable[[], float] = time.process_time) -> float:
-        """Trains the next steps and returns their seconds, by default CPU seconds."""
+        """Train the next steps and return their seconds, by default CPU seconds."""
         self.wanted = self.trainer.steps + steps
         started = clock()
         try:
@@ -121,13 +120,11 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
 
 @contextmanager
 def passes(trainer: Trainer) -> Iterator[list[float]]:
-    """Yields a list that collects the seconds of each forward and backward pass.
+    """Yield a list that collects the seconds of each forward and backward pass.
 
-    Marks both for the profiler.
-
-    Forward is from the images to the loss, the buffer's images included; backward is autograd's.
-    The rest of a step, drawing its images, the buffer, the noise, the optimizer, the means of an
-    epoch, is in neither.
+    Both passes are marked for the profiler. The forward pass is from the images to the loss, the
+    buffer's images included. The backward pass is that of autograd. Neither includes the rest of a
+    step: drawing images and noise, the buffer, the optimizer, the means of an epoch.
     """
     took: list[float] = []
     forward, backward = trainer._loss, torch.Tensor.backward
@@ -168,11 +165,10 @@ def kernel_seconds(events: Iterable[FunctionEvent]) -> float:
 def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float]:
     """(share of a training step spent in the kernels of both passes, share spent in both passes).
 
-    Both are shares of the wall time of whole steps that no profiler slows, everything counted: the
-    Python between operations, drawing the images, the buffer, the optimizer. The second is what the
-    passes take, Python included; the first only the operations that compute inside them
-    (kernel_seconds), as the profiler finds them in steps of their own. Steps with and without the
-    profiler take turns; medians over the turns.
+    Both are shares of the wall time of whole steps without a profiler. The second share includes
+    the Python code between operations. The first share has only the operations that compute
+    (kernel_seconds); it is measured in other steps, with the profiler. Steps with and without the
+    profiler take turns; the results are medians over the turns.
     """
     shares = []
     for _ in range(turns):
@@ -189,8 +185,8 @@ def kernel_share(racer: Racer, turns: int, steps: int = 5) -> tuple[float, float
 def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
     """A training step's rate of floating-point operations over the rate of one matrix product.
 
-    Convolutions and matrix products are counted, forward and backward; the two take turns; the
-    median over the turns.
+    The step's convolutions and matrix products are counted, forward and backward. Step and matrix
+    product take turns; the result is the median over the turns.
     """
     with FlopCounterMode(display=False) as counted:
         racer.run(1)
@@ -254,7 +250,7 @@ def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
 
 
 def main() -> None:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
