@@ -1,6 +1,6 @@
 """Dynamos: a dynamically modular and sparse network that learns a stream of tasks.
 
-Knows torch, not sweeps.
+The package uses torch, and knows nothing of sweeps.
 """
 
 from typing import TYPE_CHECKING

@@ -250,7 +250,7 @@ def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:
 def _dashed(arguments: Sequence[str]) -> list[str]:
     """The arguments with `-` for `_` in flags and with `=` before negative numbers.
 
-    Argparse may take a negative number for a flag.
+    Without `=`, argparse may take a negative number for a flag.
     """
     texts: list[str] = []
     for text in arguments:

@@ -41,7 +41,7 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
 
 
 def latest(folder: AnyPath) -> dict[str, Any] | None:
-    """Return the newest undamaged state in `folder`, its tensors on the CPU; None without one.
+    """Return the newest undamaged state in `folder`, on the CPU; None if it has none.
 
     A damaged file is skipped with a warning.
     """

@@ -30,7 +30,7 @@ def newest_checkpoint(run: Path) -> tuple[TrainConfig, ResNet, int]:
 def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
     """(configuration, network in evaluation mode, tasks learned) of a folder's newest checkpoint.
 
-    None if the folder has no readable checkpoint.
+    Returns None if the folder has no readable checkpoint.
     """
     state = checkpoints.latest(folder)
     if state is None:

@@ -126,7 +126,7 @@ def mean(values: Iterable[float]) -> float:
 def accuracy_matrix(rows: list[tuple[float, ...]], n_tasks: int) -> Matrix:
     """(T, T) matrix R[i][t] of accuracy on task t after training task i.
 
-    NaN where nothing was measured.
+    An entry is NaN if it was not measured.
     """
     matrix = np.full((n_tasks, n_tasks), np.nan)
     for i, row in enumerate(rows):
@@ -163,7 +163,7 @@ def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
 def forgetting(matrix: Matrix) -> float:
     """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (docs/method.md section 4).
 
-    Never negative, 0 for one task.
+    It is never negative, and 0 for one task.
     """
     last = len(matrix) - 1
     return mean(matrix[t:, t].max() - matrix[last, t] for t in range(last))

@@ -12,7 +12,7 @@ _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Return the network's state under the original's names: 110 entries gated, 70 dense.
 
-    Stem and classifier twice.
+    Stem and classifier are in it twice.
     """
     own = network.state_dict()
     return {

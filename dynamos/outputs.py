@@ -52,7 +52,7 @@ class SafeOutput:
 def outputs() -> Iterator[tuple[SafeOutput, SafeOutput]]:
     """Wrap standard output and error in SafeOutput while the context lasts.
 
-    Flush and restore them at its end.
+    At its end both are flushed and restored.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         # The shell has closed the stream: the next file opened would get its number.

@@ -36,7 +36,7 @@ def environment(device: "torch.device", threads: int) -> dict[str, Any]:
 def git_revision() -> str | None:
     """Return the commit of this code, with `+changes` if files differ from it.
 
-    None outside its repository.
+    Returns None outside its repository.
     """
     here = Path(__file__).parent
     try:

@@ -138,7 +138,7 @@ class Checkpoints(Recorder):
 class ResultFile(Recorder):
     """result.json: the accuracy matrices, every TaskResult and their provenance.
 
-    Rewritten after every task.
+    The file is rewritten after every task.
     """
 
     def __init__(self, path: Path, about: Mapping[str, Any], started: str) -> None:

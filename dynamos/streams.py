@@ -210,7 +210,7 @@ def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) 
 def rotate(pixels: Tensor, degrees: Tensor) -> Tensor:
     """Images (N, C, H, W) turned counter-clockwise by `degrees` (N,) about their centres.
 
-    Nearest neighbour, same size; pixels from outside the image are black.
+    The size stays, pixels are those of the nearest neighbour, and pixels from outside are black.
     """
     n, channels, height, width = pixels.shape
     border, right, down = _grid(height, width, pixels.device)

@@ -57,7 +57,7 @@ def broken_by(constraints: Iterable[Constraint], metrics: Mapping[str, float]) -
 def and_keeps(config: SweepConfig) -> str:
     """The constraints on a trial that may be chosen, as the end of a clause.
 
-    "" without constraints.
+    Returns "" without constraints.
     """
     return " and keeps " + " and ".join(map(str, config.constraints)) if config.constraints else ""
 

@@ -51,7 +51,7 @@ def check_name(name: str) -> str:
 def allowed_name(text: str, end: str = "") -> str:
     """Return an allowed name similar to a text, with an end such as "-1".
 
-    A long name is cut for it.
+    A long name is cut to make room for the end.
     """
     if is_name(text + end) and not _RESERVED.fullmatch(text + end):
         return text + end

@@ -73,7 +73,7 @@ class Sweep:
     def leader(self) -> TrialRecord | None:
         """The best trial, the first of `ranked`.
 
-        None if no trial can be chosen, and in a confirmation, which chooses nothing.
+        Returns None if no trial can be chosen, and in a confirmation, which chooses nothing.
         """
         return None if self.config.confirms is not None else next(iter(self.ranked), None)
 
@@ -88,7 +88,7 @@ class Sweep:
     def baseline(self) -> TrialRecord | None:
         """Trial 0 (the stream's preset or the sweep's base), or its last rerun.
 
-        None before it exists.
+        Returns None before it exists.
         """
         first = next((t for t in self.records if t.number == 0), None)
         return None if first is None else replace(newest(self.records)[0], source=first.source)

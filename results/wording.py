@@ -16,7 +16,7 @@ def parameters(config: dict[str, Any]) -> str:
 def number(value: Any) -> str:
     """A value as text: a float in four significant digits.
 
-    True, false and none as in YAML and flags.
+    True, False and None are written as in YAML and flags.
     """
     if isinstance(value, bool) or value is None:
         return str(value).lower()
@@ -45,7 +45,7 @@ def count(amount: int, what: str) -> str:
 def mean_and_spread(trial: TrialRecord, metric: str) -> str:
     """A metric's mean over seeds ± their standard deviation, if there are several seeds.
 
-    "" without a mean.
+    Returns "" without a mean.
     """
     mean, spread = trial.last(metric), trial.spread(metric)
     return (

@@ -79,7 +79,7 @@ class Parameter:
     def values(self) -> Sequence[Any] | None:
         """Every value of a parameter that has finitely many, choices or whole numbers.
 
-        None for a range of reals.
+        Returns None for a range of reals.
         """
         if self.choices is None and field_type(self.name)[0] is int:
             assert self.low is not None and self.high is not None
@@ -154,7 +154,7 @@ class SearchSpace:
     def size(self) -> int | None:
         """Number of different configurations.
 
-        None if a range of real numbers makes them infinitely many.
+        Returns None if a range of real numbers makes them infinitely many.
         """
         values = [p.values for p in self.parameters]
         return None if None in values else math.prod(len(v) for v in values if v is not None)

@@ -40,7 +40,7 @@ class Agreement:
 def agreements(trials: list[TrialRecord], metric: str, maximize: bool) -> list[Agreement]:
     """Return one Agreement for every task but the last.
 
-    [] in a stream of one task and before any result.
+    Returns [] in a stream of one task and before any result.
 
     A value is the mean over a trial's seeds. Only COMPLETE trials have a final one.
     """

@@ -69,7 +69,7 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     """Return (ledger, trial) of the latest confirmation that retrained a sweep's trial completely.
 
-    None if no confirmation did.
+    Returns None if no confirmation did.
     """
     for name in reversed(ledger.looks):
         if (ledger.folder.parent / name / "sweep.yaml").exists():
@@ -144,7 +144,7 @@ def confirm_csv(confirmation: Sweep) -> str:
 def latest_verdict(sweep: Sweep) -> str | None:
     """Return the verdict of a confirmation, or of a sweep's latest confirmation with an answer.
 
-    None if no answer exists.
+    Returns None if no answer exists.
     """
     found = latest_outcome(sweep.looks) if sweep.config.confirms is None else outcome(sweep)
     return None if found is None else str(found["verdict"])

@@ -38,7 +38,7 @@ class Difference:
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return the confidence interval, cut at the metric's range: an accuracy is at most 100 %.
 
-        None if no test is defined.
+        Returns None if no test is defined.
         """
         if self.half_width is None:
             return None

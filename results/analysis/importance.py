@@ -67,7 +67,7 @@ def _importances(
 ) -> dict[str, float] | None:
     """The importance of each field over trials.
 
-    None if no field varies or no tree finds any variance.
+    Returns None if no field varies or no tree finds any variance.
     """
     if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
         return None  # Optuna would give equal shares

@@ -46,7 +46,7 @@ def images_behind(trial: TrialRecord, metric: str, record: Mapping[str, Any]) ->
 def _rates(trial: TrialRecord, metric: str) -> list[float] | None:
     """Fraction of correct images for each task, mean over seeds.
 
-    None if it is unknown for a task.
+    Returns None if it is unknown for a task.
     """
     prefix, _, kind = metric.partition("_")
     learned = kind == "learning_accuracy"  # of each task right after it was learned

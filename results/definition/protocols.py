@@ -1,6 +1,6 @@
 """Protocols: the images on which configurations are chosen.
 
-Published numbers come from test images not used before.
+Published numbers must come from test images that were not used before.
 """
 
 # Meaning of each protocol, by name; for streams and accuracies as in docs/method.md.

@@ -1,6 +1,6 @@
-"""SweepConfig, the whole definition of a sweep as in sweep.yaml.
+"""SweepConfig, the whole definition of a sweep as in sweep.yaml, and its parts.
 
-Objectives and constraints on TaskResult's metrics.
+The parts are objectives and constraints on the metrics of TaskResult.
 """
 
 import dataclasses
@@ -120,7 +120,7 @@ class Constraint:
     def violation(self, value: float) -> float:
         """Return the amount by which a value breaks the bound.
 
-        Zero or less if it keeps the bound.
+        It is zero or less if the value keeps the bound.
         """
         return value - self.bound if self.relation == "<=" else self.bound - value
 

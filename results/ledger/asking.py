@@ -176,7 +176,7 @@ def untried(
 ) -> dict[str, Any] | None:
     """Return a random configuration of a space that is not taken, as a sampler stores it.
 
-    None if all are taken, or if DRAWS draws find none that is left.
+    Returns None if all are taken, or if DRAWS draws find none that is left.
     """
     if space.size is not None and space.size <= GRID_LIMIT:
         names = [p.name for p in space.parameters]

@@ -48,7 +48,7 @@ class Glance:
 def glance(storage: AnyPath, name: str) -> Glance:
     """Read the summary of a sweep under a storage.
 
-    UserError or one of DATABASE_ERRORS if it is damaged.
+    Raises UserError or one of DATABASE_ERRORS if it is damaged.
     """
     config, record = known_sweep(storage / name)
     engine = create_engine(

@@ -245,7 +245,7 @@ class Ledger:
     def driver(self) -> str | None:
         """HOST:PID of the driver that holds the sweep, or held it when it was killed.
 
-        None if it released the sweep.
+        Returns None if it released the sweep.
         """
         owner: str | None = self._stored_lease["owner"]
         return owner
@@ -254,7 +254,7 @@ class Ledger:
     def heartbeat(self) -> tuple[int, int] | None:
         """(sessions, heartbeats), which change while the sweep's driver lives.
 
-        None if no driver holds the sweep.
+        Returns None if no driver holds the sweep.
         """
         held = self._stored_lease
         return None if held["owner"] is None else (int(held["epoch"]), int(held["heartbeat"]))
@@ -268,7 +268,7 @@ class Ledger:
     def budget(self) -> int:
         """Number of trials to run, extensions and reruns included.
 
-        A finite space limits it to its configurations.
+        It is limited by the number of configurations of a finite space.
         """
         space, trials = self.config.space, self.trials()
         asked = asked_for(
@@ -409,7 +409,7 @@ class Ledger:
     def start(self, number: int, attempt: int) -> None:
         """Note that an attempt starts to train; its time counts from now.
 
-        No effect for an attempt that is over.
+        It has no effect for an attempt that is over.
         """
         self._check()
         attributes = self._stored(number).user_attrs
@@ -494,7 +494,7 @@ class Ledger:
     def hold(self, number: int, at: dt.datetime) -> None:
         """Record that a trial has finished training and waits for other trials to end.
 
-        It frees its resources.
+        From then on it holds no resources.
         """
         self._check()
         attempt = self._stored(number).user_attrs["attempt"]
@@ -607,7 +607,7 @@ class Ledger:
     def attempts(self, trial: TrialRecord) -> list[AnyPath]:
         """Folders of a trial's attempts, the newest first.
 
-        For a rerun, followed by the folders of the trial that it runs again.
+        For a rerun, the folders of the trial that it runs again follow.
         """
         folder = self.trial_folder(trial.number)
         own = [folder / f"attempt-{attempt}" for attempt in range(trial.attempt, 0, -1)]
@@ -616,7 +616,7 @@ class Ledger:
     def channel_use(self, trial: TrialRecord, seed: int) -> np.ndarray | None:
         """(K, G, C), the fraction of each class's images that kept each channel, for one seed.
 
-        None if no file holds it: the training is not over, or the network has no gates.
+        Returns None if no file holds it: the training is not over, or the network has no gates.
         """
         files = [folder / f"seed-{seed}" / CHANNEL_USE for folder in self.attempts(trial)]
         return next(
@@ -651,7 +651,7 @@ class Ledger:
     def close(self) -> None:
         """Close the files of an SQLite ledger; the next use reopens them.
 
-        A server's connections are few and stay.
+        Connections to a database server stay open.
         """
         if self.config.ledger_url is None:
             self._database.engine.dispose()

@@ -62,7 +62,7 @@ def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
 def known_tables() -> str | None:
     """Version of the tables that this Optuna reads.
 
-    Cached, because this takes most of the time to open a ledger.
+    It is cached, because this takes most of the time to open a ledger.
     """
     return ScriptDirectory(
         Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic"

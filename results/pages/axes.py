@@ -72,7 +72,7 @@ class Axis:
 def round_values(low: float, high: float, whole: bool = False) -> list[float]:
     """Return about TICKS values from low to high, 1, 2 or 5 times a power of ten apart.
 
-    With `whole`, whole numbers.
+    With `whole`, they are whole numbers.
     """
     if low == high:
         return [low]

@@ -60,7 +60,7 @@ class Judge:
     def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
         """Return the reason to prune the trial after N tasks, by default `tasks_done`.
 
-        None if it should continue.
+        Returns None if it should continue.
 
         A trial that lacks the metric after this task cannot be compared and continues.
         """

@@ -21,7 +21,7 @@ from tune.machines import status
 class LiveTable:
     """A live table on a terminal; on anything else a line per finished trial.
 
-    A context manager and a listener.
+    It is a context manager and a listener.
     """
 
     def __init__(self, ledger: Ledger, more: int = 0, console: Console | None = None) -> None:

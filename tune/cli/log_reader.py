@@ -16,7 +16,7 @@ POLL_SECONDS = 0.5
 def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
     """Print the logs of a sweep and of its newest driver, or the logs of a trial.
 
-    Follows them while it runs.
+    With `follow`, also print what is added to them while it runs.
     """
     name = ledger.config.name
     if trial is not None and not 0 <= trial < (trials := len(ledger.trials())):

@@ -1,6 +1,6 @@
 """`dynamos-sweep`: run a sweep, continue it, stop it, read its results.
 
-Heavy imports wait until needed.
+Heavy packages are imported only when they are needed.
 """
 
 import argparse
@@ -261,7 +261,7 @@ def _go_on(
 def _nothing_left(ledger: "Ledger") -> int:
     """Print that a sweep is finished, and the commands that continue it.
 
-    Makes its files agree with its ledger.
+    Also make its files agree with its ledger.
     """
     from results.frames import stale
     from results.pages.best_config import write_views
@@ -302,7 +302,7 @@ def _checked(
 ) -> str | None:
     """The address of the cluster to run on, after a preflight of its nodes.
 
-    None for this machine only.
+    Returns None for this machine only.
 
     `base` decides which images the trials need.
     """

@@ -58,7 +58,7 @@ def console() -> Console:
 def say(text: str, indent: str = "") -> None:
     """Print prose, on a screen wrapped at words.
 
-    A longer word, for instance a path, stays whole.
+    A word that is longer than a line, for instance a path, is not broken.
     """
     columns = width()
     for line in text.splitlines() or [""]:

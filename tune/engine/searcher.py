@@ -93,7 +93,7 @@ class LedgerSearcher(Searcher):
     def suggest(self, trial_id: str) -> Any:
         """The next trial's configuration; None while no slot is free.
 
-        FINISHED when no trial is left to start.
+        Returns FINISHED when no trial is left to start.
         """
         while not self.poll():
             slot = self._slots.free(slot for _, slot in self._running.values())
@@ -231,7 +231,7 @@ class LedgerSearcher(Searcher):
     def _ask(self, slot: Slot) -> TrialRecord | None:
         """The ledger's next trial.
 
-        None if none is left or, in deterministic order, until the batch is over.
+        Returns None if none is left or, in deterministic order, until the batch is over.
         """
         if not self._config.deterministic_order:
             return self._ledger.ask(slot.gpus) if self._ledger.remaining() > 0 else None

@@ -233,7 +233,7 @@ class SweepTrial(ray.tune.Trainable):
     def _stop_if_asked(self, _: "Trainer") -> None:
         """Raise StopRequested if the trial's folder has the stop file.
 
-        Looks about once a second.
+        It looks about once a second.
         """
         if (began := time.monotonic()) >= self._look_at:
             if (self._attempt.parent / STOP_FILE).exists():
@@ -276,7 +276,7 @@ def _free_memory() -> None:
 def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
     """Write the channels that each class uses, for the report.
 
-    Before the checkpoint, so that no crash loses them.
+    It is called before the checkpoint is written, so that no crash loses them.
     """
     content = io.BytesIO()
     assert trainer.channel_use is not None  # it has just evaluated

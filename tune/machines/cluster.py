@@ -30,7 +30,7 @@ _LONG_PATH = "AF_UNIX path length"  # part of Ray's error for a socket path that
 def cluster_address(given: str | None) -> str | None:
     """The address of the cluster to use.
 
-    `given`, else RAY_ADDRESS; None for a private Ray on this machine.
+    It is `given`, else RAY_ADDRESS, else None for a private Ray on this machine.
     """
     address = given or os.environ.get("RAY_ADDRESS") or None
     name = "--address" if given else "RAY_ADDRESS"

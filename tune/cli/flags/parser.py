@@ -1,4 +1,4 @@
-"""`dynamos-sweep`'s commands and their flags. Heavy imports wait until needed."""
+"""`dynamos-sweep`'s commands and their flags. Heavy packages are imported when needed."""
 
 import argparse
 import os

@@ -26,7 +26,7 @@ def create_app(
 ) -> FastAPI:
     """The application over the sweeps of a storage; it demands the token, if any.
 
-    `stopping` ends streams.
+    `stopping` returns True if streams must end.
     """
     measures, watcher = Measures(sweeps), Watcher(sweeps, stopping)
 

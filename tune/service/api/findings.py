@@ -81,7 +81,7 @@ def get_pareto(sweeps: TheSweeps, name: Name) -> Response:
 def importance(sweeps: TheSweeps, name: Name) -> Response:
     """The share of the first objective's variance that each field explains.
 
-    No shares if none can be computed.
+    The list is empty if no shares can be computed.
     """
     view = sweeps.get(name)
     complete = len(view.sweep.own_complete)

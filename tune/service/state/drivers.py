@@ -97,7 +97,7 @@ class Drivers:
     def error(self, name: str, sessions: int) -> str | None:
         """The reason why the last of a sweep's `sessions` drivers failed.
 
-        None if this service did not start it, or if it gave no reason.
+        Returns None if this service did not start it, or if it gave no reason.
         """
         if name in self._errors:
             return self._errors[name]

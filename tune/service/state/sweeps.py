@@ -267,7 +267,7 @@ def _told(trial: TrialRecord) -> tuple[Any, ...]:
 def _identity(file: AnyPath) -> Any:
     """A value that distinguishes a file from another of the same name.
 
-    None in an object store or if the file is gone.
+    Returns None in an object store or if the file is gone.
     """
     if not isinstance(file, Path):
         return None

@@ -108,7 +108,7 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
 def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
     """The command that trains a trial's configuration.
 
-    None if values are missing or contradict each other.
+    Returns None if values are missing or contradict each other.
     """
     if len(trial.config) < len(config.space.parameters):
         return None
