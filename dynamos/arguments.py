@@ -101,7 +101,7 @@ class Parser(argparse.ArgumentParser):
         for text in arguments:
             try:
                 text.encode()
-            except UnicodeEncodeError:  # it would end the run at the first write of the text
+            except UnicodeEncodeError:  # the run would fail at the first write of the text
                 raise UserError(f"{text!r} is not UTF-8.") from None
         return self.parse_args(_dashed(arguments))
 

@@ -228,7 +228,7 @@ def _run(
             options["tracking_uri"], flag, folder, about | {"notes": options["notes"]}
         )
     if stored is not None and finished(places.result) and _ended(trainer, options, folder, stored):
-        if mirror is not None:  # it may be incomplete
+        if mirror is not None:  # MLflow may lack results
             mirror.start(trainer)
             mirror.end(trainer)
         return 0

@@ -26,7 +26,7 @@ class Images:
 
     pixels: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3
     labels: Tensor  # (N,) int64
-    white: int  # pixel value of 1.0
+    white: int  # pixel value that means 1.0
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -151,7 +151,7 @@ def svhn(folder: Path | None, test: bool, download: bool) -> Images:
     )
 
 
-WHITE = {"digits": 16, "mnist": 255, "svhn": 255}  # pixel value of 1.0, by source
+WHITE = {"digits": 16, "mnist": 255, "svhn": 255}  # pixel value that means 1.0, by source
 Source = Callable[[Path | None, bool, bool], Images]
 SOURCES: dict[str, Source] = {"digits": digits, "mnist": mnist, "svhn": svhn}
 

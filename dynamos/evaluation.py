@@ -28,7 +28,7 @@ class Evaluation:
     class_il: float
     task_il: float
     kept: np.ndarray  # (N, G) channels that each gate kept of each image
-    entropy: float  # of the policy: mean over channels, nats
+    entropy: float  # mean entropy of a channel's keep probability, nats
     use: np.ndarray  # (K, G, C) number of images of each class that kept each channel
 
 
@@ -70,7 +70,7 @@ def evaluate(
         )
     if not finite:
         return None
-    # in Python's float64
+    # computed in float64
     class_il, task_il = (100 * correct / len(images) for correct in hits.tolist())
     channels = len(images) * output.policy_logits.shape[1]
     return Evaluation(

@@ -37,7 +37,7 @@ class Range:
 POSITIVE = Range(0, open_low=True)
 NOT_NEGATIVE = Range(0)
 AT_LEAST_ONE = Range(1, 10**14)  # more than any memory holds, and torch can still count its bytes
-SEEDS = Range(0, 2**63 - 1)  # torch takes no larger one
+SEEDS = Range(0, 2**63 - 1)  # torch takes no larger seed
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,7 @@ def read_images(config: TrainConfig, download: bool = False) -> dict[str, Images
 
 
 def white(dataset: str) -> int:
-    """Pixel value of 1.0 in a stream's stored images."""
+    """Pixel value that means 1.0 in a stream's stored images."""
     return WHITE[_source(dataset)]
 
 

@@ -13,7 +13,7 @@ from results.wording import count, number
 
 # Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
 OUTCOME = "outcome"
-IS_BASELINE = "is the baseline"  # verdict on a choice that has nothing to be compared with
+IS_BASELINE = "is the baseline"  # verdict on a choice that is the baseline itself
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from results.wording import count
 
 TRIALS_NEEDED = 5  # finished trials; fewer show nothing
 SPEARMAN_SAFE = 0.7
-DECIMALS = 2  # of a correlation, for judging it as printed
+DECIMALS = 2  # of a correlation, which is judged as it is printed
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,7 @@ class Agreement:
 
     task: int  # tasks done, from 1
     trials: int
-    # rank correlation; None with fewer than 3 trials, or where all are equal
+    # rank correlation; None with fewer than 3 trials, or if all are equal
     spearman: float | None
     # True if the best trial at the end, the earliest of equals, was not below the median
     best_kept: bool

@@ -28,7 +28,7 @@ _ENDED = {"FAIL": "has failed", "PRUNED": "was pruned"}
 class Tested:
     """A configuration of a confirmation."""
 
-    trial: TrialRecord  # the confirmation's
+    trial: TrialRecord  # the confirmation's trial
     # number of the sweep's trial; None for a baseline that is not among the chosen trials
     of: int | None
     is_baseline: bool
@@ -85,7 +85,7 @@ def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
 
     ci_low and ci_high are the ends of the first objective's 95 % interval.
     """
-    import pandas as pd  # here, because a list of sweeps needs no DataFrame and pandas takes long
+    import pandas as pd  # only here: its import takes long, and a list of sweeps does not need it
 
     from results.frames import typed
 

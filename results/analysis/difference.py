@@ -102,7 +102,8 @@ def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference
     ]
     if not pairs:
         return None
-    gains = [round(a - b, DECIMALS) for a, b in pairs]  # differences equal on paper compare equal
+    # rounded, so that differences that are equal in exact arithmetic compare equal
+    gains = [round(a - b, DECIMALS) for a, b in pairs]
     n, gain, with_what = len(gains), mean(gains), mean(b for _, b in pairs)
     spread = stdev(gains) if n > 1 else None
     if not spread:

@@ -63,7 +63,7 @@ def write_views(ledger: Ledger) -> None:
     found = Sweep.of(ledger).leader
     if found is not None:
         export(ledger, found, Choice())
-    write_trials(ledger)  # last: if it is up to date, so is the rest
+    write_trials(ledger)  # written last: if trials.csv is up to date, so are the other files
 
 
 def _renew_note(ledger: Ledger) -> None:

@@ -22,7 +22,7 @@ from results.sweep import Sweep, front
 from results.trial import TrialRecord
 from results.wording import measured, parameters
 
-SHADES = 8  # of the lines over the fields, from the worst value to the best
+SHADES = 8  # of the lines in parallel coordinates, from the worst value to the best
 TEMPLATE = go.layout.Template(
     layout={
         "paper_bgcolor": "var(--paper)",

@@ -57,7 +57,7 @@ def done_there(arguments: argparse.Namespace, texts: Sequence[str]) -> int:
         and local_path(given).is_file()
     }
     for flag, path in files.items():
-        what += [f"--{flag}", path.name]  # the later one counts
+        what += [f"--{flag}", path.name]  # the last value of a flag counts
     if len({path.name for path in files.values()}) < len(files):
         raise UserError(
             f"{' '.join(map(str, files.values()))} are copied by file name, so their file names "

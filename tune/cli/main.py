@@ -268,7 +268,7 @@ def _nothing_left(ledger: "Ledger") -> int:
     from results.wording import count
 
     config = ledger.config
-    if stale(ledger):  # a full disk, or a kill
+    if stale(ledger):  # after a full disk or a kill
         write_views(ledger)
     ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
     if config.confirms is not None:
@@ -290,7 +290,7 @@ def _refuse_at_a_limit(ledger: "Ledger", left: int) -> None:
         return
     from results.pages.best_config import write_views
 
-    write_views(ledger)  # an earlier session may have had no room for them
+    write_views(ledger)  # an earlier session may have lacked the disk space
     raise UserError(
         f"{' and '.join(limits.values())}, so later sessions of {ledger.config.name} would end at "
         f"once; to continue set another {' and another '.join(f'`{field}`' for field in limits)}."

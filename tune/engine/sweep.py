@@ -74,7 +74,7 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
 def check_images(ledger: Ledger) -> None:
     """Raise UserError if a sweep's images are missing or differ from those at its start."""
     base = ledger.config.base
-    if base.data_path is None:  # embedded
+    if base.data_path is None:  # the images are part of an installed package
         return
     try:
         apart(moved_images, base, ledger.record)

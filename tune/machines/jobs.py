@@ -20,7 +20,7 @@ from tune.machines.screen import SCREEN, width
 from tune.machines.status import ASKED_FOR, began, error, for_people
 
 SWEEP = "sweep"  # metadata of a job: the name of the sweep that it drives
-START_SECONDS = 180.0  # for which a submission is watched for a failure at its start
+START_SECONDS = 180.0  # time for which a submission is watched for a failure
 POLL_SECONDS = 0.5
 # Ray's lines before the first line of a command.
 _RAYS_OWN = re.compile(r"\d{4}-\d\d-\d\d \S+\s+INFO job_manager\.py|Running entrypoint for job ")

@@ -25,8 +25,8 @@ from tune.service.state.changes import Changes
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 
-SWITCH_SECONDS = 0.0005  # for which a thread that reads a ledger may delay one that answers
-GRACE_SECONDS = 10  # for requests under way when the service must end
+SWITCH_SECONDS = 0.0005  # longest delay of a thread that answers by one that reads a ledger
+GRACE_SECONDS = 10  # time for requests under way when the service must end
 _LEAST_TOKEN = 16  # characters
 
 

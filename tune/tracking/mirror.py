@@ -28,7 +28,7 @@ from results.wording import count
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
 from tune.tracking.store import error_line, mlflow_client, mlflow_uri, prepare
 
-if TYPE_CHECKING:  # its import takes seconds and memory, which a LiveMirror's process spends
+if TYPE_CHECKING:  # importing it takes seconds and memory; the process of a LiveMirror does so
     from mlflow.entities import Metric, Run
 
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's

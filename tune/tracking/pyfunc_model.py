@@ -46,7 +46,7 @@ class _Network:
         """Images (N, 3, H, W) in [0, 1] of an array, a tensor or lists."""
         if isinstance(given, Tensor):
             given = given.detach().cpu()
-            # which numpy does not have
+            # numpy has no bfloat16
             given = given.float() if given.dtype == torch.bfloat16 else given
         try:
             images = np.asarray(given)

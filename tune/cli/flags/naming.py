@@ -7,7 +7,7 @@ service. The command line alone knows that its flag is --gpus-per-trial.
 import re
 from functools import cache
 
-# Fields without a Setting, and what actions other than `run` take.
+# Fields without a Setting, and arguments of other commands than `run`.
 _FLAGS = {"base": "set", "constraints": "constraint", "objectives": "objective"} | {
     name: name.replace("_", "-")
     for name in (

@@ -23,7 +23,7 @@ from tune.service.state.views import row
 from tune.service.wire.answers import Best, Comparison, Importance, ParetoSet
 from tune.service.wire.problems import Problem
 
-# For a report, a page with its scripts inside: it may run them, and reach nothing.
+# A report has its scripts inside. It may run them, but it may load and send nothing.
 REPORT_POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: "
     "blob:; font-src data:; frame-ancestors 'none'; sandbox allow-scripts allow-downloads"

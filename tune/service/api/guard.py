@@ -22,8 +22,8 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-MOST_BYTES = 1_000_000  # of a body
-BODY_SECONDS = 20.0  # limit until it has arrived
+MOST_BYTES = 1_000_000  # largest size of a body
+BODY_SECONDS = 20.0  # longest time until a body has arrived
 # Paths without a token, which show nothing of any sweep: the page itself, its files, the API's
 # description.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz")

@@ -28,7 +28,7 @@ from tune.service.wire.problems import Problem
 
 FRESH_SECONDS = 0.5  # largest age of a view whose ledger has changed
 STALE_SECONDS = 2.0  # the same of a view that is served while a newer one is read
-UNSEEN_SECONDS = 2.0  # the same if only a reading of the ledger shows a change
+UNSEEN_SECONDS = 2.0  # the same if a change shows only when the ledger is read
 TICK_SECONDS = 10.0  # largest lag of the time of a running trial
 _NOT_YET = dt.datetime.max.replace(tzinfo=dt.UTC)
 _DRIVEN = ("running", "stopping")
@@ -45,8 +45,8 @@ class _Kept:
     lock: threading.Lock = field(default_factory=threading.Lock)
     view: View | None = None
     stamp: Any = None  # the state of its files before it was read
-    read_at: float = -math.inf  # when that reading started
-    wanted_at: float = -math.inf  # readings that started before this are too old
+    read_at: float = -math.inf  # when that read started
+    wanted_at: float = -math.inf  # reads that started before this are too old
     told: View | None = None  # the last view whose whole_json was made
     current_at: float = -math.inf  # when `told` was last known to be the newest view
     reading: bool = False  # True while a newer view is being made
@@ -117,7 +117,7 @@ class Sweeps:
         if not is_name(name) or not (self.storage / name / "sweep.yaml").is_file():
             self._forget(name)
             if is_name(name) and name in self.names():
-                known_sweep(self.storage / name)  # says why it is damaged
+                known_sweep(self.storage / name)  # raises an error that explains the damage
             raise self._missing(name)
         with kept.lock:
             if (view := self._current(kept)) is not None:  # another thread has just read it
@@ -191,7 +191,7 @@ class Sweeps:
                 status = (ledger.folder / name).stat()
             except FileNotFoundError:
                 continue
-            if status.st_size:  # an empty log comes and goes with whoever reads
+            if status.st_size:  # readers create and remove an empty log
                 found.append((name, status.st_mtime_ns, status.st_size, status.st_ino))
         return found
 
