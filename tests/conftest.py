@@ -1,5 +1,4 @@
-"""Every test has an empty folder and an empty home of its own, and an environment in which nobody
-has set anything."""
+"""Every test has an empty folder, an empty home and a clean environment."""
 
 import os
 import site
@@ -28,7 +27,8 @@ os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
 
 @pytest.fixture(autouse=True, scope="session")
 def alone_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """For fixtures that many tests share, which begin before the first of them."""
+    """Clean surroundings for fixtures that several tests share, which are made before the first of
+    them."""
     with pytest.MonkeyPatch.context() as changes:
         _settle(changes, tmp_path_factory.mktemp("shared"))
         yield

@@ -1,10 +1,6 @@
-"""Odd surroundings, which no test may notice.
-
-    python -m tests.odd FOLDER COMMAND...
-
-fills a storage folder with odd sweeps and runs a command with variables set that our libraries and
-commands heed.
-"""
+"""Unusual surroundings that no test may depend on. `python -m tests.odd FOLDER COMMAND...` fills a
+storage folder with unusual sweeps and runs a command with environment variables that our libraries
+and commands read."""
 
 import os
 import shutil
@@ -29,8 +25,8 @@ VARIABLES = {
 
 
 def make_odd_sweeps(storage: Path) -> None:
-    """Makes a finished sweep, one that has not begun under the default name, damaged ones, and what
-    is no sweep."""
+    """Make a finished sweep, a sweep with the default name that has not begun, damaged sweeps, and
+    folders that are not sweeps."""
     swept(storage, {"lr": 0.1}, values=(60, 70))
     shutil.copytree(storage / "s", storage / "of-another-name")
     for name in (

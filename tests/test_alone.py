@@ -1,4 +1,4 @@
-"""A test's folder, home and environment do not depend on where and after what it runs."""
+"""A test's folder, home and environment are the same wherever and after whatever it runs."""
 
 import os
 import subprocess
@@ -18,7 +18,7 @@ print(*os.listdir(), *os.listdir(pathlib.Path.home()), *variables)
 
 
 def around() -> set[str]:
-    """The files and cleared variables that a new process finds in its folder, home, environment."""
+    """Files and variables that a new process finds in its folder, home and environment."""
     look = [sys.executable, "-c", LOOK, "LEFT", *CLEARED]
     out = subprocess.run(look, capture_output=True, text=True, check=True).stdout
     return {*out.split()} - KEPT

@@ -1,4 +1,4 @@
-"""Names that the three packages offer. Their modules are imported when a name is first used."""
+"""Names that the three packages offer; their modules are imported at the first use of a name."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Sweeps that earlier versions made are read, and go on."""
+"""Sweeps of earlier versions are read and continued."""
 
 import json
 import tarfile
@@ -19,7 +19,7 @@ MADE = Path(__file__).parent / "fixtures"
 
 @pytest.fixture(params=["0.1.0"])
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
-    """A storage folder with the sweep that a version made."""
+    """A storage folder with a sweep of an earlier version."""
     with tarfile.open(MADE / f"sweep-{request.param}.tar.gz") as packed:
         packed.extractall(tmp_path / "runs", filter="data")
     return tmp_path / "runs"

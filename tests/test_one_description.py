@@ -1,5 +1,5 @@
-"""A field of a sweep is described in one line of one file; flags, requests, forms and the reference
-page follow."""
+"""A field of a sweep is described once, in one line; flags, requests, forms and the reference page
+follow from it."""
 
 import argparse
 import dataclasses
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class More(SweepConfig):
-    """A sweep with one field more."""
+    """A sweep with one additional field."""
 
     patience: int = setting(
         7,

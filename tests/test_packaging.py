@@ -1,4 +1,4 @@
-"""The wheel holds what the commands need, and they work from any directory."""
+"""The wheel contains everything that the commands need, and they work in any folder."""
 
 import json
 import os
@@ -68,8 +68,8 @@ def test_the_wheel_works_away_from_the_source(tmp_path: Path) -> None:
 def test_an_install_held_to_the_lock_has_its_versions_and_the_torch_of_a_wheel_folder(
     tmp_path: Path,
 ) -> None:
-    """README's `pip install -c requirements.txt .`, which downloads nothing but what says what it
-    needs."""
+    """Checks README's `pip install -c requirements.txt .`, as a dry run that downloads only the
+    metadata of packages."""
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     locked = [
         Requirement(line) for line in lines if line.strip() and not line.lstrip().startswith("#")

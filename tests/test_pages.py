@@ -1,4 +1,4 @@
-"""The pages in a real browser, as a user sees them on a desk and on a phone."""
+"""The pages in a real browser, at the widths of a desktop and of a phone."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.slow, needs_chromium]
 
 
 def is_whole(page: Page, complaints: list[str], charts: int) -> None:
-    """Asserts that every chart is drawn, nothing complained and all pages fit their window."""
+    """Assert that every chart is drawn, no error was logged and the page fits its window."""
     drawn = page.locator("figure").filter(has=page.locator(".main-svg"))
     expect(drawn).to_have_count(charts)
     for figure in drawn.all():

@@ -1,5 +1,5 @@
-"""The files in cluster/ against what reads them: Ray's launcher, Kubernetes, KubeRay, docker, our
-own parser."""
+"""The files in cluster/, checked by the programs that read them: Ray's launcher, Kubernetes,
+KubeRay, docker and our parser."""
 
 import configparser
 import re
@@ -59,7 +59,7 @@ def setup() -> configparser.ConfigParser:
 
 
 def locked(package: str, lock: str = "requirements.txt") -> str:
-    """The version of a package in a lock."""
+    """Return the version of a package in a lock file."""
     (version,) = re.findall(rf"^{package}==(\S+)", (ROOT / lock).read_text(), re.MULTILINE)
     return str(version)
 

@@ -1,4 +1,4 @@
-"""The SLURM job: on a real SLURM of one node, and on two loopback addresses with stand-ins for
+"""The SLURM job, on a real SLURM of one node, and on two loopback addresses with stand-ins for
 SLURM's commands."""
 
 import os
@@ -43,7 +43,7 @@ class Job:
     """A SLURM job of two nodes with one CPU each, which may be submitted more than once."""
 
     def __init__(self, folder: Path, number: str) -> None:
-        """Its working directory and its number."""
+        """Set the job's working folder and number."""
         self.folder, self.number = folder, number
         self.seen = Watched(folder / "runs", f"slurm-{number}")
         self.ray_folder = Path(f"/tmp/dynamos-{number}")
@@ -53,13 +53,13 @@ class Job:
         self.stub("scontrol", SCONTROL)
 
     def stub(self, name: str, text: str) -> None:
-        """Puts a command, a script, before those of this machine."""
+        """Replace a command by a script that is found first."""
         path = self.stubs / name
         path.write_text(text)
         path.chmod(0o755)
 
     def submit(self, *flags: str, **environment: str) -> Session:
-        """Starts it, without a token of its own."""
+        """Start the job without a token in its environment."""
         return Session(
             [str(CLUSTER / "slurm.sh"), *flags],
             self.folder,
@@ -77,13 +77,13 @@ class Job:
 
     @property
     def token_files(self) -> list[Path]:
-        """Those that the job has made and not removed."""
+        """Token files that the job has made and not removed."""
         return [*(self.folder / "runs").glob(".ray-token-*")]
 
 
 @contextmanager
 def made(folder: Path) -> Iterator[Job]:
-    """A job, of which nothing is left."""
+    """Yields a job; its processes and files are removed after the test."""
     job = Job(folder, str(10**6 + os.getpid()))
     try:
         yield job
@@ -92,11 +92,8 @@ def made(folder: Path) -> Iterator[Job]:
 
 
 def told(folder: Path, secret: str) -> str:
-    """Names of the files below a folder that hold a secret.
-
-    Another process reads them: one that has a SQLite file open and closes it a second time loses
-    its locks.
-    """
+    """Names of the files in a folder that hold a secret. A separate process reads them: a process
+    that has a SQLite file open and closes it a second time loses its locks."""
     found = subprocess.run(
         ["grep", "-rlF", "-f", "-", folder], input=secret, capture_output=True, text=True
     )

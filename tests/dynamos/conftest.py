@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def torch_as_it_was() -> Iterator[None]:
-    """One thread, as a run's default is, and nothing of a run left for the next test."""
+    """Use one thread, the default of a run, and reset torch's settings after the test."""
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(1)
@@ -15,8 +15,8 @@ def torch_as_it_was() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def digits_read_once() -> Iterator[None]:
-    """scikit-learn unpacks its file at every call; many small runs would spend most of their time
-    there."""
+    """Cache the digits: scikit-learn unpacks its file at every call, which would take most of the
+    time of small runs."""
     from sklearn import datasets
 
     whole = datasets.load_digits()

@@ -1,4 +1,4 @@
-"""Share of kernels and of the machine's peak in benchmarks/train_speed.py."""
+"""The shares of kernels, passes and peak in benchmarks/train_speed.py."""
 
 import time
 from typing import Any
@@ -35,7 +35,7 @@ def burn(seconds: float) -> None:
 
 
 def slowed(racer: Racer) -> None:
-    """Adds Python to each of its steps, outside the passes."""
+    """Add Python work to each step, outside the passes."""
     pause = racer.trainer.on_step
     assert pause is not None
 
@@ -48,7 +48,8 @@ def slowed(racer: Racer) -> None:
 
 @pytest.mark.slow
 def test_python_between_the_operations_counts_as_what_it_is() -> None:
-    """Outside the passes it lowers both shares, inside them that of the kernels alone."""
+    """Python work outside the passes lowers both shares; inside the passes it lowers only the share
+    of kernels."""
     outside, inside = racer(), racer()
     slowed(outside)
     loss = inside.trainer._loss

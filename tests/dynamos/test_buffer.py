@@ -11,7 +11,7 @@ def new(capacity: int = 10, dim: int = 3) -> Buffer:
 
 
 def offer(buffer: Buffer, ids: Tensor, correct: Tensor, generator: torch.Generator) -> None:
-    """Offers images that carry their id everywhere."""
+    """Offer images whose pixels, labels and logits all hold their id."""
     n = len(ids)
     buffer.offer(
         ids[:, None, None, None].expand(n, 1, 2, 2).to(torch.uint8),
@@ -24,7 +24,7 @@ def offer(buffer: Buffer, ids: Tensor, correct: Tensor, generator: torch.Generat
 
 
 def drawn(buffer: Buffer, n: int, generator: torch.Generator) -> Replay:
-    """A draw from a buffer that is not empty."""
+    """Draw from a buffer that is not empty."""
     replay = buffer.draw(n, generator)
     assert replay is not None
     return replay
@@ -77,7 +77,8 @@ def test_never_an_empty_slot() -> None:
 @pytest.mark.parametrize("capacity", [1, 3, 10])
 @pytest.mark.parametrize("seed", range(5))
 def test_equals_algorithm_r_one_image_at_a_time(capacity: int, seed: int) -> None:
-    """The last of a batch wins a slot, as it would if the images came singly."""
+    """If images of a batch hit one slot, the last one is stored, as if they were offered one by
+    one."""
     ours, theirs, mask = (torch.Generator().manual_seed(seed) for _ in range(3))
     buffer, slots, seen = new(capacity), dict[int, int](), 0
     for ids in torch.arange(120).split(12):

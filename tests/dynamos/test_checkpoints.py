@@ -23,7 +23,7 @@ from tests.helpers.small import TIMINGS, assert_same_outcome, small, small_flags
 
 
 def saved_at(config: TrainConfig, step: int, folder: Path) -> dict[str, Any]:
-    """The state of a run after `step` steps, through a file."""
+    """Return the state of a run after `step` steps, written to a file and read back."""
 
     class Reached(Exception):
         pass

@@ -31,7 +31,7 @@ Trained = list[tuple[TrainConfig, dict[str, Any], Path]]
 
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> Trained:
-    """The configurations that `dynamos` would have trained."""
+    """Collects the configurations that `dynamos` would train."""
     configs: Trained = []
 
     def instead(config: TrainConfig, options: dict[str, Any], folder: Path, **_: Any) -> int:
@@ -201,7 +201,7 @@ def test_interrupted_ends_with_status_130_and_says_how_to_go_on(
 
 @pytest.fixture
 def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder of a run that has no checkpoint yet."""
+    """Folder of a run that has no checkpoint yet."""
     with monkeypatch.context() as patch:
         patch.setattr("dynamos.trainer.Trainer.run_task", mock.Mock(side_effect=KeyboardInterrupt))
         assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 130
@@ -211,7 +211,7 @@ def interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def finished(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
-    """The folder of a run that came to its end."""
+    """Folder of a finished run."""
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 0
     capsys.readouterr()
     return tmp_path / "e"
@@ -341,7 +341,7 @@ def test_what_a_finished_run_cannot_leave_any_more_is_refused(
 
 
 def csv_rows(folder: Path) -> list[dict[str, str]]:
-    """The rows of the runs beside `folder`."""
+    """Rows of the CSV tables beside a run's folder."""
     return rows(folder.parent / "results" / "class-il" / "seq-digits" / "dynamos" / "mean_accs.csv")
 
 

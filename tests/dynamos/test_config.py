@@ -34,7 +34,7 @@ def test_goes_through_a_mapping_and_yaml(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["1e-2", "1.0e-2", "0.01", "'0.01'"])
 def test_a_yaml_number_may_be_written_as_people_write_it(text: str, tmp_path: Path) -> None:
-    """YAML 1.1 takes 1e-2 for a text."""
+    """YAML 1.1 reads 1e-2 as text."""
     (tmp_path / "c.yaml").write_text(f"lr: {text}")
     assert TrainConfig.from_dict(read_config(tmp_path / "c.yaml")).lr == 0.01
 

@@ -1,4 +1,4 @@
-"""Errors carry what a program needs of them beside their words."""
+"""Errors carry data for programs besides their message."""
 
 import pickle
 from collections.abc import Callable

@@ -1,5 +1,4 @@
-"""Flags that are no fields, of both commands: what each leaves behind, and that nothing does
-without it."""
+"""Flags of both commands that are not fields: the files that each flag writes, and no others."""
 
 import errno
 import os
@@ -36,7 +35,7 @@ SETTINGS = ("class-il", "task-il")
 
 
 def fields(**changes: Any) -> list[str]:
-    """Small runs, said in a way that both commands understand."""
+    """Flags of small runs that both commands accept."""
     values = SMALL | changes
     flags = [f"--{name}={value}" for name, value in values.items() if not isinstance(value, bool)]
     return [*flags, *(f"--{name}" for name, value in values.items() if value is True)]
@@ -44,7 +43,7 @@ def fields(**changes: Any) -> list[str]:
 
 @pytest.fixture(params=COMMANDS)
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
-    """(main, folder of model files, folder of event files)."""
+    """(main, folder of model files, folder of event files) of a command."""
     main, models, events = COMMANDS[request.param]
     return main, tmp_path / models, tmp_path / events
 
@@ -78,7 +77,7 @@ def test_a_flag_leaves_what_it_names_and_nothing_else(
 
 @pytest.fixture
 def untrained(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Fails where anything is trained."""
+    """Make the test fail if anything is trained."""
     run_task = mock.Mock()
     monkeypatch.setattr(Trainer, "run_task", run_task)
     yield
@@ -152,7 +151,7 @@ def test_the_name_of_a_run_is_no_path(
 
 @pytest.fixture
 def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
-    """Requests to a fake torchvision, which needs no network."""
+    """Collects the requests to a fake torchvision that needs no network."""
     asked: list[Asked] = []
 
     def mnist(folder: str, train: bool, download: bool) -> None:

@@ -71,7 +71,8 @@ def test_policy_loss_by_hand() -> None:
 
 
 def test_policy_loss_makes_a_costly_action_less_likely() -> None:
-    """REINFORCE: a step down the loss lowers the log-probability of what was punished."""
+    """REINFORCE: a step along the negative gradient lowers the log-probability of an action with a
+    bad reward."""
     log_probs = torch.tensor([[-1.0]], requires_grad=True)
     losses.policy_loss(log_probs, torch.tensor([[-3.0]])).backward()
     assert log_probs.grad is not None and log_probs.grad.item() > 0
@@ -138,7 +139,7 @@ def test_prototype_loss_equals_the_sum_over_pairs(n: int, seed: int) -> None:
 
 
 def written_out(out: Output, labels: Tensor, config: TrainConfig) -> tuple[float, float, float]:
-    """(CE, P, T) from the formulas of docs/method.md section 2, image by image."""
+    """Return (CE, P, T) by the formulas of docs/method.md section 2, computed image by image."""
     n, g, c = out.actions.shape
     ce = (
         sum(

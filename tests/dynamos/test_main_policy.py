@@ -32,7 +32,7 @@ SHORT = (
 
 @pytest.fixture
 def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
-    """The configurations that main_policy would have trained."""
+    """Collects the configurations that main_policy would train."""
     found = []
 
     def load_stream(config: TrainConfig, device: torch.device, download: bool) -> NoReturn:
@@ -186,7 +186,7 @@ def test_a_collapsed_policy_is_recorded_in_a_file(tmp_path: Path) -> None:
 
 
 class AtOnce(datetime):
-    """A clock that stands still."""
+    """A clock that always shows the same time."""
 
     @classmethod
     def now(cls, tz: tzinfo | None = None) -> Self:

@@ -20,7 +20,7 @@ from dynamos.network import (
 
 
 def twins(config: TrainConfig, num_classes: int = 10) -> tuple[ResNet, PlainResNet]:
-    """(our network, the literal one) with the same random weights and running statistics."""
+    """Return (our network, the plain network) with equal random weights and running statistics."""
     network = build_network(config, num_classes)
     torch.manual_seed(5)
     for module in network.modules():

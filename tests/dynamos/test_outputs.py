@@ -1,5 +1,4 @@
-"""Work goes on where nobody can read what it says. Real processes, whose output goes where it
-cannot be written."""
+"""Work goes on if its output cannot be written. Real processes, with outputs that fail."""
 
 import subprocess
 import sys

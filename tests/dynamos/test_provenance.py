@@ -11,7 +11,8 @@ Repository = tuple[Path, Callable[..., str]]
 
 @pytest.fixture
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Repository:
-    """(the root of a repository whose `dynamos` is the code that runs, what runs git there)."""
+    """Return (root of a repository whose package `dynamos` is the running code, a function that
+    runs git in it)."""
 
     def git(*arguments: str) -> str:
         identity = ("-c", "user.name=a", "-c", "user.email=a@b.c")

@@ -23,7 +23,7 @@ TABLE = "results/{}/seq-digits/dynamos/mean_accs.csv"
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
-    """(folder of a run of three tasks that left all it can, what its result.json holds)."""
+    """Return (folder of a run of three tasks with all its files, content of its result.json)."""
     folder = tmp_path_factory.mktemp("runs")
     flags = small_flags(
         n_tasks=3,

@@ -32,8 +32,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["digits-360", "mnist-360"])
 def rotating(request: pytest.FixtureRequest) -> Rotating:
-    """(its name, the images of its files in their order, its data_path); the real MNIST, where it
-    is there."""
+    """(name, the images of its files in order, data_path) of a rotating stream; the real MNIST, if
+    it is available."""
     if request.param == "digits-360":
         whole = load_digits()
         pixels = torch.from_numpy(whole.images.astype(np.uint8))[:, None]
@@ -138,7 +138,7 @@ def test_rotation_is_pils(size: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(8, 8), (28, 28), (9, 4)])
 def test_rotation_takes_the_nearest_pixel(size: tuple[int, int]) -> None:
-    """To the last pixel: where each comes from, one at a time."""
+    """Every pixel of the result is compared with its source, computed one pixel at a time."""
     draws = np.random.default_rng(1)
     degrees = np.concatenate([np.arange(0, 360, 15), draws.uniform(0, 360, 6)])
     height, width = size
@@ -218,8 +218,8 @@ def test_the_order_within_a_chunk_is_random() -> None:
 
 
 def left_out(every: Images, train: Images) -> Images:
-    """The images of 0..8 in `every` that are not in `train`, in their order; all of `train` must be
-    in `every`."""
+    """Return the images of 0 to 8 in `every` that are not in `train`, in order; all of `train` must
+    be in `every`."""
     trained = Counter(bytes(p.numpy()) for p in train.pixels)
     index = []
     for i, (pixels, label) in enumerate(zip(every.pixels, every.labels.tolist(), strict=True)):

@@ -1,4 +1,4 @@
-"""Private names of torch that we use: an upgrade that removes one fails here."""
+"""Private names of torch that we use. If an upgrade removes one, a test here fails."""
 
 import subprocess
 import sys

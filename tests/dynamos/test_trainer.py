@@ -27,7 +27,7 @@ Check = Callable[[], None]
 
 
 class Watched(Trainer):
-    """A Trainer that keeps what its steps saw."""
+    """A Trainer that keeps the data of its steps."""
 
     def __init__(self, config: TrainConfig, **more: Any) -> None:
         super().__init__(config, **more)
@@ -64,7 +64,7 @@ def ran(**changes: Any) -> Watched:
 
 
 def replay_losses(t: Watched) -> tuple[list[float], list[float]]:
-    """The losses of the steps that replayed; those before must not know of the weight."""
+    """Return (losses of the steps before the first replay, losses of the steps from it on)."""
     first = next(i for i, n in enumerate(t.replayed) if n)
     assert first > 0
     return t.losses[:first], t.losses[first:]
@@ -83,7 +83,7 @@ def only_replay(name: str, value: Any) -> Check:
 
 
 def only_loss(name: str, value: Any, **base: Any) -> Check:
-    """The first step's outputs are the same, its loss is not."""
+    """Check that a field changes the loss of the first step but not its outputs."""
 
     def check() -> None:
         a, b = ran(**base), ran(**base, **{name: value})
@@ -105,7 +105,7 @@ def differs(look: Callable[[Watched], object], name: str, value: Any, **base: An
 def becomes(
     look: Callable[[Watched], object], name: str, values: dict[Any, object], **base: Any
 ) -> Check:
-    """The run shows what was requested."""
+    """Check that a run shows the requested value of a field."""
 
     def check() -> None:
         for value, seen in values.items():
@@ -161,7 +161,7 @@ def kept(t: Trainer) -> float:
 
 
 def infer_mode() -> None:
-    """At a threshold nothing passes, sampling still keeps channels."""
+    """Check that no channel passes a threshold of 1, but some pass if they are sampled."""
     assert kept(ran(inf_thresh=1.0)) == 0 < kept(ran(inf_thresh=1.0, infer_mode="sample"))
 
 
@@ -300,8 +300,8 @@ def test_compiled_steps_compute_the_same() -> None:
 
 
 def test_one_kind_of_step_is_compiled() -> None:
-    """Warm-up, a buffer that fills and a last batch each have shapes of their own, and compiling
-    takes minutes."""
+    """Steps of warm-up, of a buffer that is filling and of a last batch have other shapes, and
+    compiling a shape takes minutes."""
     seen = []
 
     def compiler(function: Callable[..., Loss], mode: str) -> Callable[..., Loss]:
@@ -459,7 +459,7 @@ def test_a_step_is_the_methods_loss_then_plain_sgd_then_the_offer() -> None:
 
 
 def test_the_second_step_is_plain_sgd_too() -> None:
-    """No momentum, which would show only now, and no weight decay, however small."""
+    """The optimizer has no weight decay, and no momentum, which would show only in this step."""
     t = Watched(small(warmup=False, lr=0.05, n_tasks=1))
     gradients, weights = [], []
 
@@ -503,8 +503,7 @@ def test_what_a_rotating_stream_stores_is_the_rotated_image() -> None:
 
 @pytest.mark.parametrize("model", ["dynamos", "multi_scale"])
 def test_stream_and_buffer_images_pass_apart(model: str) -> None:
-    """Their batch statistics stay separate: the step's loss is that of two passes, and each is
-    tracked."""
+    """The loss is that of two separate passes, and each pass updates the running statistics."""
     config = small(model=model, warmup=False, n_epochs=2)
     t = Trainer(config)
     real, seen = t._loss, []
@@ -779,7 +778,7 @@ def test_non_finite_policy_logits_are_no_result() -> None:
 
 
 def test_a_state_that_is_not_finite_is_not_given_away() -> None:
-    """A checkpoint of it would take the place of the last good one."""
+    """A checkpoint of such a state would replace the last good one."""
     t = Trainer(small())
     t.state_dict()
     with torch.no_grad():
@@ -820,7 +819,7 @@ def test_epochs_means_are_over_all_batches() -> None:
 
 
 def test_it_learns() -> None:
-    """Chance is 25 and 50; one seed of so short a run may read twenty points lower than another."""
+    """Chance is 25 and 50. The accuracy of so short a run varies by twenty points between seeds."""
     base = TrainConfig(
         nf=8,
         hidden_dim_ratio=4,

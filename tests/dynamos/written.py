@@ -13,8 +13,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """{name: [(step, value), ...]} of the event files in a folder, one for every time that its run
-    went on."""
+    """Return {name: [(step, value), ...]} of all event files in a folder; a resumed run may have
+    repeated steps."""
     content = b"".join(path.read_bytes() for path in sorted(folder.iterdir()))
     found: dict[str, list[tuple[int, float]]] = {}
     while content:  # a record: length, its checksum, the event, its checksum

@@ -21,7 +21,7 @@ needs_chromium = pytest.mark.skipif(
 def opened(
     url: str, width: int, scheme: Literal["light", "dark"] = "light"
 ) -> Iterator[tuple[Page, list[str]]]:
-    """Yields (the page, its errors and warnings so far) at a width and a colour scheme."""
+    """Yields (page, its errors and warnings so far) for a window width and a colour scheme."""
     expect.set_options(timeout=SLOW_MILLISECONDS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])

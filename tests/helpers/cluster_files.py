@@ -1,4 +1,4 @@
-"""The files in cluster/ as tests read them."""
+"""The files in cluster/, parsed for tests."""
 
 import re
 import shlex
@@ -13,19 +13,19 @@ CLUSTER = ROOT / "cluster"
 
 
 def documents(name: str) -> list[dict[str, Any]]:
-    """The documents of a YAML file."""
+    """Return the documents of a YAML file."""
     return list(yaml.safe_load_all((CLUSTER / name).read_text()))
 
 
 def document(name: str) -> dict[str, Any]:
-    """The one document of a YAML file."""
+    """Return the only document of a YAML file."""
     (only,) = documents(name)
     return only
 
 
 def command_lines() -> Iterator[tuple[str, list[str]]]:
-    """Yields (file, arguments) of every `dynamos-sweep` in a file; a SLURM job's are those of
-    `run`."""
+    """Yields (file, arguments) of every `dynamos-sweep` command in a file; those of a SLURM job are
+    the arguments of `run`."""
     for file in sorted(CLUSTER.iterdir()):
         text = re.sub(r"\\\n[# ]*", "", file.read_text())
         for run, arguments in re.findall(
@@ -37,7 +37,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
 
 
 def pods() -> dict[str, dict[str, Any]]:
-    """Every pod's specification, by its file and group."""
+    """Return every pod's specification, by file and group."""
     found = {}
     for name, spec in (
         ("raycluster", document("kuberay-raycluster.yaml")["spec"]),

@@ -1,9 +1,6 @@
-"""Sweeps disturbed on purpose: watched, killed, resumed; and checks of their results.
-
-    python -m tests.helpers.crashes 100 [--seed S]
-
-kills one sweep so often, prints a line per kill and, at the end, a summary.
-"""
+"""Sweeps that are watched, killed and resumed, and checks of their results. `python -m
+tests.helpers.crashes 100 [--seed S]` kills one sweep that many times; it prints a line per kill and
+a summary at the end."""
 
 import argparse
 import random
@@ -45,11 +42,8 @@ AT_A_BORDER = 0.3
 
 
 def endless(folder: Path, others: int) -> list[str]:
-    """Flags of a sweep whose trial 0 does not end by itself, so that it is at work whatever the
-    machine's speed.
-
-    The other trials are SHORT.
-    """
+    """Flags of a sweep whose trial 0 does not end by itself, so that it is always running. The
+    other trials are SHORT."""
     space = {"lr": {"low": 0.01, "high": 0.2}, "n_epochs": {"choices": [3, ENDLESS]}}
     points = [{"lr": 0.01 * number, "n_epochs": 3} for number in range(1, others + 1)]
     (folder / "endless.yaml").write_text(yaml.safe_dump({"parameters": space}))
@@ -76,31 +70,31 @@ class Watched:
 
     @property
     def store(self) -> str:
-        """The MLflow store that the sweeps of a storage folder share."""
+        """URI of the MLflow store that the sweeps of a storage folder share."""
         return f"sqlite:///{self.storage / 'mlflow.db'}"
 
     @property
     def there(self) -> bool:
-        """Whether the sweep exists."""
+        """True if the sweep exists."""
         return (self.folder / "sweep.yaml").exists()
 
     @property
     def ledger(self) -> Ledger:
-        """Its ledger, to read."""
+        """The sweep's ledger, for reading."""
         self._ledger = self._ledger or Ledger.open(self.storage, self.name)
         return self._ledger
 
     def trials(self) -> list[TrialRecord]:
-        """Its trials; none before it exists."""
+        """Return the trials; [] before the sweep exists."""
         return self.ledger.trials() if self.there else []
 
     def state(self, number: int) -> str | None:
-        """A trial's state; None before it exists."""
+        """Return a trial's state; None before the trial exists."""
         trials = self.trials()
         return trials[number].state if number < len(trials) else None
 
     def at_work(self, number: int, attempt: int = 1) -> bool:
-        """Whether a trial's worker has begun an attempt that has not ended."""
+        """True if an attempt of a trial has started to train and has not ended."""
         return (
             self.state(number) == "RUNNING"
             and (
@@ -109,11 +103,11 @@ class Watched:
         )
 
     def running(self, tasks: int) -> list[TrialRecord]:
-        """Running trials with at least so many tasks in the ledger and some left."""
+        """Running trials with at least `tasks` tasks in the ledger and some tasks left."""
         return [t for t in self.trials() if t.state == "RUNNING" and tasks <= t.tasks_done < TASKS]
 
     def checkpoints(self, number: int) -> list[AnyPath]:
-        """A trial's checkpoint files, newest last."""
+        """Checkpoint files of a trial, the newest last."""
         folder = self.ledger.trial_folder(number)
         paths: list[AnyPath] = [*folder.glob("attempt-*/seed-*/checkpoint-*.pt")]
         return sorted(paths)
@@ -141,8 +135,8 @@ class Watched:
         return sum(newest.values())
 
     def events(self, driver: Driver) -> int:
-        """Number of events so far: a driver at work, attempts, tasks saved, tasks entered, trials
-        ended."""
+        """Number of events so far: start of this driver, attempts, tasks saved, tasks in the
+        ledger, trials ended."""
         if not self.there:
             return 0
         return (
@@ -154,7 +148,7 @@ class Watched:
 
 @dataclass(frozen=True)
 class Kill:
-    """The state of a sweep at a kill."""
+    """State of a sweep when it was killed."""
 
     events: int  # of its session, when it struck
     running: int  # trials that this session had begun or gone on with
@@ -175,11 +169,8 @@ def disturbed(
     say: Callable[[str], None] = print,
     flags: Sequence[str] = (),
 ) -> tuple[Watched, list[Kill]]:
-    """(a sweep that was killed so often and then resumed to its end, the kills); each one must
-    strike it at work.
-
-    `flags` are further flags of `run`.
-    """
+    """Return (a sweep that was killed N times and then resumed to its end, the kills). Each kill
+    must come while trials run. `flags` are further flags of `run`."""
     say(f"seed {seed}")
     draws = random.Random(seed)
     seen, struck = Watched(folder / "runs", "hit"), []
@@ -205,7 +196,7 @@ def disturbed(
 
 
 def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
-    """Kills a driver at a random moment and returns the state of the sweep."""
+    """Kill a driver at a random moment and return the state of the sweep."""
     before, attempts = seen.events(driver), {t.number: t.attempt for t in seen.trials()}
     wanted, at_a_border = before + draws.randint(1, MOST_EVENTS), draws.random() < AT_A_BORDER
     driver.until(lambda: seen.events(driver) >= wanted)
@@ -227,7 +218,7 @@ def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
 
 
 def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:
-    """Asserts that nothing of a finished sweep is lost, double or different from an undisturbed
+    """Assert that a finished sweep has lost nothing, has nothing twice, and equals an uninterrupted
     one."""
     records = seen.trials()
     assert [t.number for t in records] == list(range(trials)), "every trial once"
@@ -239,7 +230,7 @@ def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",
 
 
 def check_undisturbed(seen: Watched) -> None:
-    """Asserts that every complete trial's results are those of a run that nothing disturbed."""
+    """Assert that the results of every complete trial equal those of an uninterrupted run."""
     stream = None
     for trial in seen.trials():
         if trial.state == "COMPLETE":
@@ -251,8 +242,7 @@ def check_undisturbed(seen: Watched) -> None:
 
 
 def check_mirrored(seen: Watched, uri: str) -> None:
-    """Asserts that MLflow has one run per trial and one for the sweep, ended, every metric in it
-    once."""
+    """Assert that MLflow has one ended run per trial and one for the sweep, each metric once."""
     status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
     client, runs = runs_of(uri)
     records = seen.trials()
@@ -268,7 +258,7 @@ def check_mirrored(seen: Watched, uri: str) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Kills a sweep as often as asked and prints a summary."""
+    """Kill a sweep as often as asked and print a summary."""
     parser = argparse.ArgumentParser(
         description="Kill a sweep at random moments, resume it, compare it with an undisturbed one."
     )

@@ -1,11 +1,7 @@
-"""A sweep on full disks, mounted in a mount namespace (`unshare -m`) that other processes do not
-see.
-
-    unshare -m python -m tests.helpers.full_disk KIND FOLDER
-
-The trials' files and the rest, the ledger first, lie on two disks: KIND is the one that is full,
-"trials", "ledger" or both.
-"""
+"""A sweep on full disks, which are mounted in a mount namespace (`unshare -m`) that other processes
+do not see. Run: unshare -m python -m tests.helpers.full_disk KIND FOLDER. The files of trials are
+on one disk; the other files, with the ledger, are on another. KIND names the full one: "trials",
+"ledger" or both."""
 
 import errno
 import subprocess
@@ -19,10 +15,8 @@ TRIALS = 2
 
 
 def main(kind: str, folder: Path) -> None:
-    """Fills a disk under a running sweep, makes room, resumes.
-
-    AssertionError if anything is lost.
-    """
+    """Fill a disk while a sweep runs, free space, and resume. Raises AssertionError if anything is
+    lost."""
     seen = Watched(folder / "runs", "hit")
     trials = folder / "runs" / "hit" / "trials"
     mount(folder / "runs", 64)
@@ -60,7 +54,7 @@ def main(kind: str, folder: Path) -> None:
 
 
 def mount(folder: Path, megabytes: int) -> None:
-    """Makes a new folder a disk of so many megabytes."""
+    """Mount a disk of a size in megabytes at a new folder."""
     folder.mkdir()
     subprocess.run(
         ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)], check=True
@@ -68,7 +62,7 @@ def mount(folder: Path, megabytes: int) -> None:
 
 
 def fill(disk: Path) -> Path:
-    """Fills the room left on a disk with a file, and returns the file."""
+    """Fill the free space of a disk with a file and return the file."""
     path = disk / "filled"
     with path.open("ab", buffering=0) as file:
         for size in (1 << 20, 4096):

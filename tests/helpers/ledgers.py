@@ -1,4 +1,4 @@
-"""Ledgers for tests, filled by hand, without a driver."""
+"""Ledgers for tests, filled without a driver or training."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,24 +40,22 @@ def config(name: str = "s", **changes: Any) -> SweepConfig:
 
 @contextmanager
 def driven(ledger: Ledger) -> Iterator[Ledger]:
-    """Yields the ledger, prepared for a driver."""
+    """Yields the ledger with its lease taken, as a driver has it."""
     with ledger.driving():
         ledger.begin()
         yield ledger
 
 
 def begun(ledger: Ledger) -> TrialRecord:
-    """Starts the ledger's next trial and returns it."""
+    """Start the ledger's next trial and return it."""
     asked = ledger.ask()
     ledger.start(asked.number, asked.attempt)
     return ledger.trial(asked.number)
 
 
 def result(task: int = 0, n_tasks: int = 1, /, **values: Any) -> TaskResult:
-    """A result of so many tasks with likely values, but for these.
-
-    An accuracy with the prefix of its metric, as in val_class_il, says which images it is of.
-    """
+    """Return a TaskResult with likely values, except for those that are given. The prefix of an
+    accuracy, as in val_class_il, decides the evaluation images."""
     images = "test" if any(name.startswith("test_") for name in values) else "validation"
     values = {name.removeprefix("val_").removeprefix("test_"): v for name, v in values.items()}
     accuracy = values.get("class_il", 50.0)
@@ -103,8 +101,8 @@ def complete(ledger: Ledger, *values: float) -> int:
 def confirmed(
     folder: Path, *rows: list[float] | str, of: dict[str, int] | None = None
 ) -> tuple[Ledger, Ledger]:
-    """(a sweep, its confirmation with these values of test_class_il by configuration, or these
-    states)."""
+    """Return (a sweep, its confirmation). Each row has the values of test_class_il of a
+    configuration by seed, or the state in which it ended."""
     sweep = Ledger.create(folder, config(space=ONE), {})
     seeds = max((len(row) for row in rows if isinstance(row, list)), default=1)
     base = TrainConfig(**preset("seq-digits", 200)).replace(keep_ratio=0.7, seed=100)
@@ -138,10 +136,8 @@ def confirmed(
 def swept(
     storage: Path, *points: dict[str, Any], values: tuple[float, ...] = (), **changes: Any
 ) -> Ledger:
-    """A sweep of two seeds and three tasks: trial 0, then the points; each ends with its value.
-
-    Accuracies and keep fractions grow with the seed.
-    """
+    """A sweep of two seeds and three tasks: trial 0, then the points. Each trial ends with its
+    value. Accuracies and keep fractions grow with the seed."""
     made = config(
         space=FOUR, sampler="random", seeds=2, trials=len(points) + 1, points=points, **changes
     )

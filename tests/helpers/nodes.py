@@ -1,8 +1,7 @@
-"""Real Ray clusters on one machine: a head and further nodes, each with separate processes.
-
-Every node is a separate network namespace, joined by a bridge; without the right to make them, all
-share this machine's. Token authentication is on. A test stops its processes by their ids.
-"""
+"""Real Ray clusters on one machine: a head and further nodes, each with separate processes. Every
+node is in a separate network namespace; the namespaces are joined by a bridge. If this user may not
+make namespaces, all nodes share the machine's. Token authentication is on. A test stops its
+processes by their ids."""
 
 import itertools
 import json
@@ -39,7 +38,7 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """The environment variables that let a driver or a client in."""
+        """Environment variables with which a driver or a client is admitted."""
         return {
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
@@ -59,7 +58,7 @@ class Cluster:
         return f"http://{self.networks.address(0)}:{self.networks.ports[1]}"
 
     def inside(self, *arguments: str, node: int = 0) -> list[str]:
-        """A command line that runs on a node."""
+        """Return a command line that runs a command on a node."""
         return [*self.networks.inside(node), *arguments]
 
     def add(
@@ -70,12 +69,9 @@ class Cluster:
         jobs: bool = False,
         blind_to: Path | None = None,
     ) -> Session:
-        """A new node, the first one the head, with a job server if asked; it joins some seconds
-        later.
-
-        Its GPUs are of a kind, in name. The content of the folder `blind_to` is hidden from it, as
-        from a machine that does not share a disk.
-        """
+        """Add a node, which joins some seconds later, and return it. The first one is the head, on
+        request with a job server. `kind` is the name of its GPUs. The folder `blind_to` is hidden
+        from it, as from a machine that does not share the disk."""
         number = len(self.nodes)
         own = self.networks.address(number)
         self.networks.add(number)
@@ -129,7 +125,7 @@ class Cluster:
         return started
 
     def drain(self, number: int) -> None:
-        """Announces to the cluster that a node will leave, as an autoscaler does."""
+        """Announce that a node will leave, as an autoscaler does."""
         script = (
             f"import ray; ray.init('{self.address}', log_to_driver=False, logging_level=40); "
             "print(*(n['NodeID'] for n in ray.nodes() if n['NodeManagerAddress'] == "
@@ -160,7 +156,7 @@ class Cluster:
 
 
 class Networks:
-    """One network namespace for each node, on a bridge; none where this user may not make them."""
+    """One network namespace for each node, on a bridge; none if this user may not make them."""
 
     def __init__(self) -> None:
         self._name = f"ray{os.getpid() % 10000}{next(_CLUSTERS)}"
@@ -191,11 +187,11 @@ class Networks:
             _ip("link", "delete", self._name)
 
     def address(self, number: int) -> str:
-        """The IP address of a node."""
+        """Return the IP address of a node."""
         return f"{self._subnet}.{number + 1}" if self.there else get_node_ip_address()
 
     def add(self, number: int) -> None:
-        """Makes a node's namespace."""
+        """Make the namespace of a node."""
         if not self.there:
             return
         space, outer, inner = (
@@ -212,7 +208,7 @@ class Networks:
             _ip("-n", space, "link", "set", device, "up")
 
     def inside(self, number: int) -> list[str]:
-        """The beginning of a command line that runs in a node's namespace."""
+        """Return the beginning of a command line that runs in a node's namespace."""
         return ["ip", "netns", "exec", f"{self._name}-{number}"] if self.there else []
 
     @staticmethod
@@ -224,7 +220,7 @@ class Networks:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """Yields a cluster without nodes; added nodes end with it."""
+    """Yields a cluster without nodes; nodes that the test adds end with it."""
     # Ray's sockets lie in it, and their paths must be short.
     folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     token = folder / "token"
@@ -243,7 +239,7 @@ def cluster() -> Iterator[Cluster]:
 
 
 def until_there(made: Cluster, count: int) -> None:
-    """Waits until so many nodes are alive."""
+    """Wait until N nodes are alive."""
     script = (
         f"import ray; ray.init('{made.address}', log_to_driver=False, logging_level=40); "
         "print(sum(n['Alive'] for n in ray.nodes()))"
@@ -262,7 +258,7 @@ def until_there(made: Cluster, count: int) -> None:
 
 
 def until_jobs(made: Cluster) -> None:
-    """Waits until the job server answers."""
+    """Wait until the job server answers."""
     request = urllib.request.Request(
         f"{made.jobs}/api/version", headers={"Authorization": f"Bearer {made.token.read_text()}"}
     )
@@ -286,7 +282,7 @@ def _free_ports() -> tuple[int, int, int]:
 
 
 def _beside(program: str) -> str:
-    """A program of this Python's environment."""
+    """Path of a program in the environment of this Python."""
     return str(Path(sys.executable).with_name(program))
 
 

@@ -1,4 +1,4 @@
-"""Private names of other packages that we use: an upgrade may remove them without a word."""
+"""Private names of other packages that we use, and that an upgrade may remove without notice."""
 
 import importlib
 import re
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def there(name: str) -> bool:
-    """Whether a module has what a dotted name says, or a class's object its attribute."""
+    """True if a module, or a class in it, has the attribute of a dotted name."""
     parts = name.split(".")
     for modules in range(len(parts), 0, -1):
         try:
@@ -26,7 +26,7 @@ def there(name: str) -> bool:
 
 
 def check_there(name: str, uses: Mapping[str, str]) -> None:
-    """Asserts that a package still has a name."""
+    """Assert that a package still has a name."""
     package = name.partition(".")[0]
     assert there(name), (
         f"{package.capitalize()} {version(package)} no longer has {name}: used for {uses[name]}"
@@ -34,7 +34,7 @@ def check_there(name: str, uses: Mapping[str, str]) -> None:
 
 
 def mentioned_in(pattern: str) -> list[str]:
-    """Modules of ours, without tests, whose text has a pattern."""
+    """Our modules, without tests, whose text matches a pattern."""
     return sorted(
         str(path.relative_to(ROOT))
         for package in ("dynamos", "search_spaces", "results", "tune")

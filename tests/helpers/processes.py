@@ -23,7 +23,7 @@ WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is its name under
 
 @dataclass(frozen=True)
 class Ended:
-    """The end of a command: its status and output."""
+    """Exit status and output of an ended command."""
 
     status: int | None  # None: it has not
     out: str
@@ -31,18 +31,18 @@ class Ended:
 
     @property
     def errors(self) -> list[str]:
-        """The lines of stderr that are not the display's, nor notes on how the sweep was set up."""
+        """Lines of stderr, without those of the display and without notes on the sweep's start."""
         own = ("sweep ", "trial ", "note: ", *PREFLIGHT)
         return [line for line in self.err.splitlines() if line and not line.startswith(own)]
 
 
 class Session:
-    """A command in a new session with all processes that it starts; all are killed at the end."""
+    """A command in a new session, with all processes that it starts; all are killed at the end."""
 
     def __init__(
         self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
     ) -> None:
-        """Starts the command, with the environment of this process and `environment`."""
+        """Start the command with the environment of this process and `environment`."""
         # Files, for a pipe would stay open as long as any of its processes lives.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
@@ -70,16 +70,16 @@ class Session:
 
     @property
     def status(self) -> int | None:
-        """Its exit status, negative for a signal; None before its end."""
+        """Exit status, negative for a signal; None while the command runs."""
         return self._process.poll()
 
     @property
     def alive(self) -> bool:
-        """Whether the command itself has not ended."""
+        """True if the command itself has not ended."""
         return self.status is None
 
     def until(self, condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
-        """Waits until the condition holds; the command must not end before."""
+        """Wait until the condition holds; fail if the command ends before."""
 
         def seen() -> bool:
             if condition():
@@ -90,7 +90,7 @@ class Session:
         wait_for(seen, poll_seconds)
 
     def kill(self) -> None:
-        """Kills the command and all processes that it has started; none is left."""
+        """Kill the command and all processes that it has started."""
         # Stopped first: a stopped process cannot start another that would be missed.
         if self.alive:
             self.send(signal.SIGSTOP)
@@ -110,20 +110,20 @@ class Session:
         self._gone()
 
     def send(self, kind: signal.Signals) -> None:
-        """Sends a signal to the command alone."""
+        """Send a signal to the command only."""
         os.kill(self.pid, kind)
 
     def send_group(self, kind: signal.Signals) -> None:
-        """Sends a signal to the command's process group, as a terminal and `timeout` do."""
+        """Send a signal to the command's process group, as a terminal and `timeout` do."""
         os.killpg(self.pid, kind)
 
     def send_all(self, kind: signal.Signals) -> None:
-        """Sends a signal to every process of the session, as systemd and scancel do."""
+        """Send a signal to every process of the session, as systemd and scancel do."""
         for pid in self._members():
             send(pid, kind)
 
     def end(self) -> Ended:
-        """Waits until the command and all its processes end by themselves, and returns its end."""
+        """Wait until the command and all its processes end by themselves, and return its end."""
         self._process.wait(PATIENCE_SECONDS)
         self._gone()
         return self._said()
@@ -136,8 +136,8 @@ class Session:
         return Ended(self.status, *texts)
 
     def _members(self) -> dict[int, str]:
-        """{process id: state} of the session, and of whatever may have left it while its parents
-        live."""
+        """{process id: state} of the session's processes, and of processes that left it while their
+        parents live."""
         lines = [
             (int(pid), int(parent), int(session), state)
             for pid, parent, session, state in _ps("pid,ppid,sid,state")
@@ -155,10 +155,10 @@ class Session:
 
 
 class Driver(Session):
-    """A `dynamos-sweep`."""
+    """A running `dynamos-sweep`."""
 
     def __init__(self, *arguments: str, cwd: Path) -> None:
-        """Starts the command."""
+        """Start the command."""
         super().__init__(command(*arguments), cwd)
 
     def workers(self) -> list[int]:
@@ -184,7 +184,7 @@ def _ps(columns: str) -> list[list[str]]:
 
 
 def send(pid: int, kind: signal.Signals) -> bool:
-    """Sends a signal; returns whether the process exists."""
+    """Send a signal; return True if the process exists."""
     try:
         os.kill(pid, kind)
     except ProcessLookupError:
@@ -193,7 +193,7 @@ def send(pid: int, kind: signal.Signals) -> bool:
 
 
 def wait_for(condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) -> None:
-    """Waits until the condition holds."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, "what was waited for did not come"
@@ -201,6 +201,6 @@ def wait_for(condition: Callable[[], bool], poll_seconds: float = POLL_SECONDS) 
 
 
 def sweep(*arguments: str, cwd: Path) -> Ended:
-    """Runs `dynamos-sweep` and returns its end."""
+    """Run `dynamos-sweep` and return its end."""
     with Driver(*arguments, cwd=cwd) as driver:
         return driver.end()

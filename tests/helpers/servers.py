@@ -13,7 +13,7 @@ from typing import Self
 
 
 class Server:
-    """A real `mlflow server` over HTTP, that can be killed and started again."""
+    """A real `mlflow server` over HTTP that can be killed and started again."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as free:

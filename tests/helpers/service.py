@@ -1,4 +1,4 @@
-"""The service for tests: in a thread, with drivers that only record their commands; or as a
+"""The service for tests, either in a thread with drivers that only record their commands, or as a
 separate process."""
 
 import re
@@ -50,7 +50,7 @@ class Served:
         self.url, self.drivers, self.client = url, drivers, Client(url)
 
     def ask(self, method: str, path: str, **more: Any) -> requests.Response:
-        """The answer to a request under /api/v1."""
+        """Return the answer to a request under /api/v1."""
         return requests.request(method, f"{self.url}/api/v1{path}", timeout=60, **more)
 
 
@@ -83,7 +83,7 @@ def served(storage: Path, token: str | None = None) -> Iterator[Served]:
 
 
 class Service(Session):
-    """`dynamos-sweep serve`."""
+    """A `dynamos-sweep serve` process."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Service(Session):
         self.client = Client(self.url)
 
     def over(self) -> None:
-        """Waits until the service itself has ended; its drivers live on."""
+        """Wait until the service itself has ended; its drivers go on."""
         wait_for(lambda: not self.alive)
 
     def _url(self) -> str | None:

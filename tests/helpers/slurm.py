@@ -1,4 +1,4 @@
-"""A real SLURM of one node on loopback: munged, slurmctld and slurmd, processes of this user."""
+"""A real SLURM of one node on loopback: munged, slurmctld and slurmd as processes of this user."""
 
 import os
 import secrets
@@ -57,11 +57,11 @@ class Slurm:
     """Commands of a running SLURM."""
 
     def __init__(self, folder: Path) -> None:
-        """Takes the configuration in a folder."""
+        """Use the configuration in a folder."""
         self.environment = {"SLURM_CONF": str(folder / "slurm.conf"), "PATH": PATH}
 
     def say(self, *arguments: str, cwd: Path | None = None) -> str:
-        """The output of a command."""
+        """Return the output of a command."""
         done = subprocess.run(
             arguments, cwd=cwd, env=os.environ | self.environment, capture_output=True, text=True
         )
@@ -69,7 +69,7 @@ class Slurm:
         return done.stdout.strip()
 
     def submit(self, script: Path, *flags: str, cwd: Path, options: tuple[str, ...] = ()) -> str:
-        """The number of a new job, which runs in `cwd` and writes JOB.out there."""
+        """Submit a job that runs in `cwd` and writes JOB.out there; return its number."""
         return self.say(
             "sbatch",
             "--parsable",
@@ -82,7 +82,7 @@ class Slurm:
         )
 
     def job(self, number: str) -> dict[str, str]:
-        """The facts about a job, by SLURM's names."""
+        """Return the properties of a job, by SLURM's names."""
         return dict(
             word.split("=", 1)
             for word in self.say("scontrol", "show", "job", "-o", number).split()
@@ -90,18 +90,18 @@ class Slurm:
         )
 
     def until(self, number: str, *states: str) -> dict[str, str]:
-        """Waits until a job is in one of the states, and returns its facts."""
+        """Wait until a job is in one of the states, and return its properties."""
         wait_for(lambda: self.job(number)["JobState"] in states, 0.5)
         return self.job(number)
 
     def until_empty(self) -> None:
-        """Waits until no job waits, runs or is about to end."""
+        """Wait until no job waits, runs or is ending."""
         wait_for(lambda: not self.say("squeue", "--noheader"), 0.5)
 
 
 @contextmanager
 def slurm() -> Iterator[Slurm]:
-    """Runs SLURM and yields it; its jobs end with it."""
+    """Start SLURM and yield it; its jobs end with it."""
     folder = Path(tempfile.mkdtemp(prefix="slurm-", dir="/tmp"))  # a socket's path must be short
     with ExitStack() as stack:
         stack.callback(shutil.rmtree, folder, ignore_errors=True)

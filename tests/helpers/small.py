@@ -1,4 +1,4 @@
-"""Runs small enough for tests."""
+"""Runs that are small enough for tests."""
 
 import dataclasses
 from typing import Any
@@ -26,31 +26,32 @@ TIMINGS = ("train_seconds", "eval_seconds")
 
 
 def small(**changes: Any) -> TrainConfig:
-    """Two tasks of four steps, warm-up in the first two, in a fraction of a second."""
+    """A run of two tasks of four steps, the first two with warm-up, which takes a fraction of a
+    second."""
     return TrainConfig(**(SMALL | changes))
 
 
 def small_flags(**changes: Any) -> list[str]:
-    """The configuration of `small` as command-line flags."""
+    """Return the configuration of `small` as command-line flags."""
     return [f"--set={name}={value}" for name, value in (SMALL | changes).items()]
 
 
 def facts(result: TaskResult) -> dict[str, Any]:
-    """The part of a result that a repeated run must repeat to the last digit."""
+    """Return the part of a result that must be equal to the last digit in a repeated run."""
     return {
         name: value for name, value in dataclasses.asdict(result).items() if name not in TIMINGS
     }
 
 
 def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Tensor]]:
-    """Trains a run to its end; returns (facts of every task, final network)."""
+    """Train a run to its end; return (facts of every task, final network)."""
     for _ in trainer:
         pass
     return [facts(r) for r in trainer.results], trainer.network.state_dict()
 
 
 def gates(network: ResNet) -> list[Gate]:
-    """The gates of a network, in their order."""
+    """Return the gates of a network, in order."""
     return [module for module in network.modules() if isinstance(module, Gate)]
 
 

@@ -1,5 +1,5 @@
-"""Real sweeps for tests: the command line in a separate process, small networks on the embedded
-digits."""
+"""Real sweeps for tests, by the command line in a separate process, with small networks on the
+embedded digits."""
 
 import subprocess
 import sys
@@ -30,14 +30,15 @@ def command(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
-    """Runs `dynamos-sweep` to its end, from a folder outside the project."""
+    """Run `dynamos-sweep` to its end, from a folder outside the project."""
     return subprocess.run(
         command(*arguments), cwd=cwd, capture_output=True, text=True, timeout=timeout
     )
 
 
 def runs_of(uri: str) -> tuple[MlflowClient, dict[str, Run]]:
-    """(client, runs by their tag) of an MLflow store or server; no two runs may have one tag."""
+    """Return (client, runs by tag) of an MLflow store or server; assert that no two runs have the
+    same tag."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("dynamos")
     assert experiment is not None

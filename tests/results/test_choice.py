@@ -1,4 +1,4 @@
-"""Choice among finished trials: the best, the Pareto set, under constraints."""
+"""Choice among finished trials: the best, the Pareto set, constraints."""
 
 import dataclasses
 from pathlib import Path
@@ -46,7 +46,7 @@ def trial(
 
 
 def beats(one: TrialRecord, other: TrialRecord, sought: list[Objective]) -> bool:
-    """Whether one is nowhere worse than the other and somewhere better."""
+    """True if one trial is nowhere worse than the other and better somewhere."""
     gains = [
         (one.final(o.metric) - other.final(o.metric)) * (1 if o.direction == "max" else -1)
         for o in sought

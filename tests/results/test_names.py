@@ -1,4 +1,4 @@
-"""Names of sweeps: what they may be, what a text becomes; folders that bear any name."""
+"""Names of sweeps: allowed names, conversion of a text to one, and folders with unusual names."""
 
 import threading
 from contextlib import closing

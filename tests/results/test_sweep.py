@@ -1,4 +1,4 @@
-"""A sweep as DataFrames and files: what the ledger says, in columns."""
+"""A sweep as DataFrames and files: the content of the ledger in columns."""
 
 import csv
 import math
@@ -31,8 +31,8 @@ SPACE = SearchSpace.from_dict(
 
 @pytest.fixture(scope="module")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """Two seeds, two objectives and a constraint: of five trials 1 is the best that keeps it, 2
-    breaks it."""
+    """Two seeds, two objectives and a constraint. Of five trials, 1 is the best that keeps the
+    constraint, and 2 breaks it."""
     storage = tmp_path_factory.mktemp("frame")
     sought = (Objective.parse("val_class_il"), Objective.parse("compute"))
     made = config(

@@ -1,4 +1,4 @@
-"""Tags and notes: set when a sweep is made or later, shown wherever it is, removed again."""
+"""Tags and notes are set with a sweep or later, shown with it everywhere, and removed again."""
 
 from pathlib import Path
 

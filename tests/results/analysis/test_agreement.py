@@ -11,14 +11,14 @@ BLANK: dict[str, Any] = dict.fromkeys(field.name for field in dataclasses.fields
 
 
 def about(value: float) -> Any:
-    """A value that equals any number near it."""
+    """Return a value that equals any number near it."""
     return pytest.approx(value)
 
 
 def trial(
     number: int, *values: float | None | list[float], state: str = "COMPLETE", n_tasks: int = 3
 ) -> TrialRecord:
-    """Its forgetting by task, of one seed or a list by seed."""
+    """A trial with these values of forgetting by task, of one seed or a list by seed."""
     by_task = [v if isinstance(v, list) else [v] for v in values]
     results = {
         seed: [result(t, n_tasks, forgetting=of_task[seed]) for t, of_task in enumerate(by_task)]

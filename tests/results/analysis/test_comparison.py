@@ -1,4 +1,4 @@
-"""Sweeps side by side, at equal budgets."""
+"""Sweeps side by side at equal budgets."""
 
 import datetime as dt
 from pathlib import Path

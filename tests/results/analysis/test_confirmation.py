@@ -1,4 +1,4 @@
-"""The statistics of a confirmation, by hand-computed numbers, and what is said of them."""
+"""The statistics of a confirmation, with numbers computed by hand, and the sentences about them."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ from tests.helpers.ledgers import complete, confirmed, driven, result
 
 
 def differ(values: Sequence[float], baseline: Sequence[float]) -> Difference:
-    """The difference, which there is."""
+    """Return the difference, and assert that it exists."""
     found = difference(values, baseline)
     assert found is not None
     return found
@@ -259,8 +259,8 @@ def test_a_difference_in_a_fraction_has_four_digits() -> None:
 
 
 def refuted(folder: Path) -> tuple[Ledger, Ledger]:
-    """(a sweep whose trial 1 looked best on validation images, its confirmation, by which trial 1
-    is worse)."""
+    """(a sweep whose trial 1 looks best on validation images, its confirmation, in which trial 1 is
+    worse)."""
     sweep, there = confirmed(folder, [80.0, 81.0, 82.0], [70.0, 71.5, 72.0], of={"1": 1})
     with driven(sweep):
         for value in (60, 70):

@@ -1,4 +1,4 @@
-"""The standard error of an accuracy, by hand, and where it is said."""
+"""The standard error of an accuracy, computed by hand, and the places that show it."""
 
 import math
 from pathlib import Path
@@ -21,7 +21,7 @@ ROWS = ((90.0,), (80.0, 50.0), (60.0, 50.0, 100.0))
 def swept(
     folder: Path, *seeds: tuple[tuple[float, ...], ...], record: dict[str, Any], name: str = "s"
 ) -> Ledger:
-    """A sweep of one trial, with the accuracies of each seed by task learned."""
+    """A sweep of one trial with the given accuracies, by seed and task learned."""
     with driven(
         Ledger.create(folder, config(name, sampler="random", seeds=len(seeds)), record)
     ) as ledger:

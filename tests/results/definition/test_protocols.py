@@ -1,4 +1,4 @@
-"""Images, requirements and reports of each protocol."""
+"""Evaluation images, restrictions and reports of each protocol."""
 
 from typing import Any
 

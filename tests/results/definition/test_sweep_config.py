@@ -1,7 +1,5 @@
-"""Valid and invalid sweeps: every refusal names the fault, the value and what is allowed.
-
-A valid sweep survives its file.
-"""
+"""Valid and invalid sweeps. Every refusal names the fault, the value and the allowed values. A
+valid sweep survives being written and read."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""Trials that a sampler sees; no configuration is suggested twice."""
+"""The view of trials that a sampler gets, and that no configuration is suggested twice."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -37,7 +37,7 @@ SAME = {"data_hash": "d", "validation_hash": "v"}
 
 
 def value(values: dict[str, Any], at: float) -> float:
-    """The better, the nearer both fields are to `at`."""
+    """Return a value that is higher the nearer both fields are to `at`."""
     return float(100 - sum(100 * (values[name] - at) ** 2 for name in ("keep_ratio", "inf_thresh")))
 
 
@@ -48,7 +48,7 @@ def play(
     state: Callable[[TrialRecord], str] = lambda _: "COMPLETE",
     **changes: Any,
 ) -> list[TrialRecord]:
-    """A sweep of the square whose values say how near `at` is; its trials."""
+    """Run a sweep of the square whose values are higher near `at`; return its trials."""
     with driven(
         Ledger.create(folder, config(**dict[str, Any](space=SQUARE, base=BASE) | changes), SAME)
     ) as ledger:
@@ -123,7 +123,7 @@ def test_what_was_run_again_stands_for_nothing() -> None:
 def test_what_a_sweep_was_given_moves_samplers_that_learn_only_of_what_they_drew(
     sampler: str, how: str, tmp_path: Path
 ) -> None:
-    """Drawn at random both fields would have a mean of 0.5."""
+    """If both fields were drawn at random, their mean would be 0.5."""
     given = tuple({"keep_ratio": 0.9 + 0.01 * n, "inf_thresh": 0.9 - 0.01 * n} for n in range(6))
     if how == "imported":
         play(tmp_path, 7, name="old", sampler="random", trials=7, points=given)
@@ -145,7 +145,8 @@ def test_a_generation_is_a_part_of_the_budget() -> None:
 
 @pytest.mark.parametrize("sampler", ["nsga2", pytest.param("gp", marks=pytest.mark.slow), "tpe"])
 def test_at_the_default_budget_a_sampler_learns(sampler: str, tmp_path: Path) -> None:
-    """Two sweeps differ in what is good alone, and so in what they try before the 20th trial."""
+    """Two sweeps have different good regions, so they try different configurations before the 20th
+    trial."""
     tried = [
         [t.config for t in play(tmp_path / str(at), 14, at, sampler=sampler, trials=20)]
         for at in (0.1, 0.9)
@@ -156,7 +157,8 @@ def test_at_the_default_budget_a_sampler_learns(sampler: str, tmp_path: Path) ->
 @pytest.mark.slow
 @pytest.mark.parametrize("fate", ["FAIL", "PRUNED"])
 def test_the_gaussian_process_leaves_what_ends_early(fate: str, tmp_path: Path) -> None:
-    """The best is where nothing completes; asked of COMPLETE trials alone it would stay there."""
+    """The best region is one in which no trial completes. A model of COMPLETE trials only would
+    stay there."""
     trials = play(
         tmp_path,
         24,
@@ -195,7 +197,7 @@ def test_a_space_that_can_be_counted_is_tried_once_each_then_ends(
 
 
 class _Edge(optuna.samplers.RandomSampler):
-    """Suggests the upper corner of the square, each time with other last bits."""
+    """A sampler that suggests the upper corner of the square, each time with other last bits."""
 
     def infer_relative_search_space(
         self, study: optuna.Study, trial: FrozenTrial
@@ -241,7 +243,8 @@ def test_a_space_without_an_end_is_not_counted(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sampler", [pytest.param("gp", marks=pytest.mark.slow), "nsga2"])
 def test_constraints_are_searched_under(sampler: str, tmp_path: Path) -> None:
-    """Without them the best has a keep_ratio of 0.9; at random half would be feasible."""
+    """Without constraints the best has a keep_ratio of 0.9; random search would find half of the
+    trials feasible."""
     trials = play(
         tmp_path,
         40,

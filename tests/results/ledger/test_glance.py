@@ -1,4 +1,4 @@
-"""Summaries in a list agree with the ledger."""
+"""Summaries for a list equal the ledger's values."""
 
 import os
 import sqlite3
@@ -21,7 +21,7 @@ from tests.helpers.ledgers import ONE, complete, config, confirmed, driven, repo
 
 
 def read(folder: Path, name: str = "s") -> Glance:
-    """The same as `glance`, of the opened ledger."""
+    """Return the summary of `glance`, taken from the opened ledger."""
     with closing(Ledger.open(folder, name)) as there:
         trials = there.trials()
         own, found = [t for t in trials if not t.imported], Sweep.of(there).leader

@@ -1,4 +1,4 @@
-"""Of all processes that reach for a sweep one drives it, and it notices when that is over."""
+"""Of several processes that try to drive a sweep, one does; it notices if it loses the lease."""
 
 import multiprocessing
 import os
@@ -29,7 +29,8 @@ HERE = f"{socket.gethostname()}:{os.getpid()}"
 def row(
     owner: str | None, heartbeat: int = 0, epoch: int = 3, processes: str | None = None
 ) -> dict[str, Any]:
-    """A lease as a driver that sees this one's processes writes it, unless it sees others."""
+    """Return a lease as a driver writes it; by default a driver in the PID namespace of this
+    process."""
     return {
         "owner": owner,
         "processes": processes or lease._processes(),
@@ -39,7 +40,7 @@ def row(
 
 
 class Study:
-    """A study with a lease, in a database that others may open."""
+    """A study with a lease, in a database that other processes may open."""
 
     def __init__(self, url: str) -> None:
         self.storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
@@ -50,7 +51,7 @@ class Study:
         return Lease(self.storage, self.id, "s", "dynamos-sweep {} s".format)
 
     def hold(self, owner: str | None, heartbeat: int = 0) -> None:
-        """Writes a lease as a driver elsewhere would."""
+        """Write a lease as a driver on another machine would."""
         self.storage.set_study_user_attr(self.id, LEASE, row(owner, heartbeat))
 
     def row(self) -> dict[str, Any]:
@@ -68,7 +69,7 @@ def study(url: str) -> Study:
 
 
 class Clock:
-    """The lease's clock, which stands still but for sleeping and setting."""
+    """The lease's clock, which moves only when it is set or slept on."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -210,7 +211,7 @@ def test_a_driver_elsewhere_that_gives_up_is_followed_at_once(study: Study, cloc
 
 
 def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None:
-    """A process that requests the lease."""
+    """A process that tries to take the lease."""
     storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}})
     held = Lease(storage, study_id, "s", "dynamos-sweep {} s".format)
     start.wait()

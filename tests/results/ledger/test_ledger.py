@@ -56,7 +56,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 
 
 def study_of(ledger: Ledger) -> optuna.Study:
-    """The study as optuna-dashboard, for one, would open it."""
+    """The study, opened as another program such as optuna-dashboard would open it."""
     return optuna.load_study(
         study_name=f"{ledger.config.name}-{ledger.record['id'][:8]}",
         storage=f"sqlite:///{ledger.folder / 'ledger.db'}",
@@ -298,7 +298,7 @@ def test_a_task_counts_once_every_seed_has_reported_it_and_by_their_mean(tmp_pat
 
 
 class Clock:
-    """The ledger's clock, which only the test turns."""
+    """The ledger's clock, which moves only when the test sets it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.seconds = 0.0
@@ -394,7 +394,7 @@ def test_what_a_driver_that_is_gone_left_running_grows_no_older(
 
 
 class Killed(BaseException):
-    """The end of a process, as far as the ledger can tell."""
+    """Stands for the end of the process."""
 
 
 WRITES = (
@@ -408,7 +408,7 @@ WRITES = (
 
 
 def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
-    """Lets this many writes of a trial through; the process dies just after the last."""
+    """Let N writes of a trial succeed, and end the process right after the last of them."""
     left = iter(range(write - 1, -1, -1))
 
     def dying(name: str) -> Callable[..., object]:
@@ -434,7 +434,7 @@ def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
     )
 
     def live(ledger: Ledger, end: str) -> None:
-        """A trial from ask to finish."""
+        """Run a trial from ask to finish."""
         trial = begun(ledger)
         for task in range(2):
             told = result(task, 2, val_class_il=90.0 - 10 * task + trial.number, compute=0.5)
@@ -692,7 +692,7 @@ def test_time_between_attempts_is_not_a_trials(ledger: Ledger) -> None:
 
 
 def say(folder: Path, **changes: object) -> None:
-    """Has a sweep.yaml say something else."""
+    """Change values in a sweep.yaml."""
     file = folder / "sweep.yaml"
     file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | changes))
 

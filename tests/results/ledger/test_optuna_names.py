@@ -1,4 +1,4 @@
-"""Private names of Optuna that we use: an upgrade that changes one fails here."""
+"""Private names of Optuna that we use. If an upgrade changes one, a test here fails."""
 
 import inspect
 

@@ -1,4 +1,4 @@
-"""Removing sweeps: all of one goes, and nothing that something else needs."""
+"""Removal of sweeps: everything of a sweep is removed, and nothing that another sweep needs."""
 
 from pathlib import Path
 

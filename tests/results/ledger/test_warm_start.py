@@ -43,7 +43,7 @@ NEITHER = SearchSpace.from_dict(
 
 
 def value(lr: float) -> float:
-    """The higher the learning rate, the better."""
+    """Return a value that is higher for a higher learning rate."""
     return 50 + 200 * lr
 
 
@@ -77,7 +77,7 @@ def new(storage: Path, record: dict[str, str] = SAME, **changes: Any) -> Ledger:
 
 
 def finished(storage: Path) -> dict[int, float]:
-    """The learning rates of the old sweep's COMPLETE trials by number, the best first."""
+    """Learning rates of the old sweep's COMPLETE trials by number, the best first."""
     trials = [t for t in Ledger.open(storage, "old").trials() if t.state == "COMPLETE"]
     return {t.number: t.config["lr"] for t in sorted(trials, key=lambda t: -t.config["lr"])}
 
@@ -209,7 +209,7 @@ def test_of_a_smaller_space_only_what_lies_in_it_is_taken(storage: Path) -> None
 def test_results_of_a_field_no_longer_searched_count_where_all_had_the_base_s_value(
     storage: Path,
 ) -> None:
-    """The old trial of the learning rate 0.15 had a policy_penalty of its own."""
+    """The old trial with the learning rate 0.15 had another policy_penalty than the others."""
     for name, high, how in (("new", 0.14, "imported"), ("again", 0.2, "warm-start")):
         space = SearchSpace.from_dict("lr", {"parameters": {"lr": {"low": 0.01, "high": high}}})
         base = config().base.replace(lr=0.1)

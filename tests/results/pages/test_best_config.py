@@ -1,4 +1,4 @@
-"""Exported files and commands train the chosen configuration."""
+"""Exported files and commands train the configuration that was chosen."""
 
 import runpy
 import shlex

@@ -1,4 +1,4 @@
-"""Figures: whom they show, by which number and name, on which axes."""
+"""Figures: the trials that they show, with their numbers, names and axes."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -35,7 +35,7 @@ FATES = [
 
 @pytest.fixture
 def mixed(tmp_path: Path) -> Sweep:
-    """A sweep with every fate between others, while its last trial runs."""
+    """A sweep with trials in every state; its last trial is running."""
     made = config(
         space=FOUR, sampler="random", trials=9, constraints=(Constraint.parse("compute<=0.5"),)
     )
@@ -52,7 +52,7 @@ def mixed(tmp_path: Path) -> Sweep:
 
 
 def shown(figure: go.Figure) -> dict[str, list[Any]]:
-    """By name in the legend, the trials that its marks are of."""
+    """The trials of each entry in a figure's legend, by its name."""
     found: dict[str, list[Any]] = {}
     for trace in figure.data:
         if trace.customdata is not None:

@@ -1,4 +1,4 @@
-"""The report: what it says of sweeps in every state, and its figures by hand-computed numbers."""
+"""The report of sweeps in every state, and its figures, with numbers computed by hand."""
 
 import html
 from pathlib import Path

@@ -31,11 +31,9 @@ def trial(
     at: float | None = None,
     metric: str = METRIC,
 ) -> TrialRecord:
-    """Its values by task, of one seed or a list by seed; recorded at `at` and later, else in the
-    order of numbers.
-
-    It ended, if it did, with its last value.
-    """
+    """A trial with these values by task, of one seed or a list by seed. They were recorded at `at`
+    and later, by default in the order of trial numbers. If the trial ended, it ended with its last
+    value."""
     by_task = [v if isinstance(v, Sequence) else [v] for v in values]
     first = 100.0 * number if at is None else at
     results = {
@@ -246,7 +244,8 @@ def test_fewer_seeds_than_wilcoxon_seeds_never_prune() -> None:
 
 
 def crowd(seeds: int = 4) -> list[TrialRecord]:
-    """Ten finished trials, falling from 95 to 55 and, finally, in the order of their numbers."""
+    """Ten finished trials. Each falls from about 95 to about 55, and a higher number is better at
+    every task."""
     return [
         trial(n, *([v + n] * seeds for v in (95.0, 85.0, 75.0, 65.0, 55.0)), state="COMPLETE")
         for n in range(10)
@@ -351,11 +350,9 @@ def sweep(
     shape: Callable[[float, int], float],
     seed: int = 3,
 ) -> int:
-    """Trials pruned of 40 that run four at a time, whose value after `tasks` is made by `shape`.
-
-    ask(trial, the others) is called when a trial has reported. Values are whole, so that there are
-    ties.
-    """
+    """Return the number of pruned trials of 40 that run four at a time. `shape` makes a trial's
+    value after a number of tasks. ask(trial, the others) is called when a trial has reported.
+    Values are whole numbers, so some are equal."""
     rng = np.random.default_rng(seed)
     values = [
         [

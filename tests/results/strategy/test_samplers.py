@@ -1,5 +1,4 @@
-"""Every sampler: its suggestions follow from the seed and the results, whatever crashes lay
-between."""
+"""Every sampler: its suggestions depend only on the seed and the results, even after crashes."""
 
 import dataclasses
 import shutil
@@ -46,7 +45,7 @@ def sweep(sampler: str, **changes: Any) -> SweepConfig:
 
 
 def end(ledger: Ledger, trial: TrialRecord) -> None:
-    """Ends a trial as its number and parameters say, whichever session it is in."""
+    """End a trial in a way that depends on its number and parameters only."""
     if trial.number % 7 == 5:
         ledger.finish(trial.number, "FAIL", "a bug")
         return
@@ -63,8 +62,8 @@ def end(ledger: Ledger, trial: TrialRecord) -> None:
 
 
 def play(ledger: Ledger, trials: int) -> list[dict[str, Any]]:
-    """One session in which so many trials are tried, one after the other; the configurations of all
-    trials so far."""
+    """Run a session of N trials, one after the other; return the configurations of all trials so
+    far."""
     with driven(ledger):
         for _ in range(trials):
             end(ledger, ledger.ask())
@@ -82,7 +81,7 @@ def play(ledger: Ledger, trials: int) -> list[dict[str, Any]]:
 def begun(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Ledger]:
-    """A maker of copies of a sweep that its sampler has been at for a while."""
+    """Return a function that copies a sweep that already has some trials."""
     folder = tmp_path_factory.mktemp("begun")
     sampler, trials = request.param
     play(Ledger.create(folder, sweep(sampler, seed=7), {}), trials)
@@ -122,7 +121,7 @@ def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A sweep of two objectives with trials of every fate."""
+    """A sweep of two objectives with trials in every final state."""
     folder = tmp_path_factory.mktemp("mixed")
     play(Ledger.create(folder, sweep("random", objectives=TWO), {}), 15)
     return folder / "s"
@@ -219,7 +218,7 @@ def test_a_grid_tries_every_point_once_across_crashes_and_extensions_then_ends(
 
 
 def test_a_grid_asks_for_combinations_that_do_not_go_together_too(tmp_path: Path) -> None:
-    """Whoever trains one finds out; the next one is asked for all the same."""
+    """Such a combination fails when it is trained, and the next point is still suggested."""
     space = SearchSpace.from_dict(
         "g", {"parameters": {"nf": {"choices": [4, 32]}, "hidden_dim_ratio": {"choices": [4, 16]}}}
     )

@@ -1,4 +1,4 @@
-"""Output of `logs` for a local sweep, and its end."""
+"""Output of `logs` for a sweep on this machine, and when it ends."""
 
 import threading
 from pathlib import Path
@@ -13,7 +13,7 @@ from tune.cli.main import main
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """A sweep with one trial that failed at its second attempt."""
+    """A sweep with one trial, which failed in its second attempt."""
     with driven(Ledger.create(tmp_path, config(), {})) as ledger:
         ledger.interrupt(ledger.ask().number)
         ledger.ask()

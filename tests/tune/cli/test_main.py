@@ -1,5 +1,4 @@
-"""Flags and what they mean. Bad input: one line that says what is wrong, exit status 2, nothing
-left behind."""
+"""Flags and their effects. Bad input gives one line, exit status 2 and no files."""
 
 import dataclasses
 import signal
@@ -34,14 +33,14 @@ from tune.machines.probe import data_record
 
 @pytest.fixture(autouse=True)
 def images_are_looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not in a process of its own, which takes seconds."""
+    """Check images in this process, because starting another one takes seconds."""
     monkeypatch.setattr(
         "tune.engine.sweep.apart", lambda function, *arguments: function(*arguments)
     )
 
 
 def refused(capsys: pytest.CaptureFixture[str], storage: Path, *arguments: str) -> str:
-    """The one line that the command printed."""
+    """Return the one line of error that the command printed."""
     try:
         status = main([*arguments, "--storage", str(storage)])
     except SystemExit as end:
@@ -371,7 +370,7 @@ def test_without_flags_a_sweep_is_what_its_config_defaults_to(
 
 
 def from_file(content: str, folder: Path, *flags: str) -> SweepConfig:
-    """SweepConfig of `run --config` with these flags."""
+    """Return the SweepConfig of `run --config` with these flags."""
     (folder / "sweep.yaml").write_text(content)
     file = flags_of(folder / "sweep.yaml")
     return sweep_config(parser_of("run", file).parse(["run", "--config", "sweep.yaml", *flags]))
@@ -606,8 +605,8 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def drive(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> list[Any]:
-    """(the sweep in this session, trials added, numbers of those run again) of every sweep that the
-    command ran."""
+    """Collects (sweep, trials added, numbers of the trials run again) for every sweep that the
+    command would run."""
     ran: list[Any] = []
     monkeypatch.setattr(
         "tune.engine.sweep.run_sweep",

@@ -1,4 +1,4 @@
-"""Output of list, show and stop, and the end of a session."""
+"""Output of list, show and stop, and of the end of a session."""
 
 import os
 import re
@@ -56,7 +56,7 @@ def small(**changes: Any) -> SweepConfig:
 
 
 def tear(path: Path) -> None:
-    """Overwrites the page with which a database's table of trials begins."""
+    """Overwrite the database page at which the table of trials begins."""
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         [(page,)] = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'trials'")
@@ -68,8 +68,8 @@ def tear(path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A storage folder: `done` is finished, `half` stopped, `new` has not begun, `hurt`,
-    `lost` and `torn` are damaged."""
+    """A storage folder: `done` is finished, `half` is stopped, `new` has not begun; `hurt`, `lost`
+    and `torn` are damaged."""
     folder = tmp_path_factory.mktemp("storage")
     with driven(Ledger.create(folder, small(name="done", trials=4), {})) as done:
         enter(done, 70.0)
@@ -94,7 +94,7 @@ def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Say:
-    """Output of a command in a pipe, uncut; its exit status is 0."""
+    """Return the whole output of a command in a pipe; assert that its exit status is 0."""
     monkeypatch.setenv("COLUMNS", "40")
 
     def said(*arguments: str, status: int = 0) -> str:
@@ -108,7 +108,7 @@ def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 
 @contextmanager
 def left_by(ledger: Ledger, owner: str | None) -> Iterator[None]:
-    """The sweep while its lease names an owner."""
+    """Set the owner of the sweep's lease while the context lasts."""
     before = lease.read(ledger._storage, ledger._study_id)
     ledger._storage.set_study_user_attr(ledger._study_id, lease.LEASE, before | {"owner": owner})
     yield

@@ -1,4 +1,4 @@
-"""Whatever strikes a sweep, it loses nothing. Real processes, really struck."""
+"""A sweep loses nothing in a crash. Real processes are really killed."""
 
 import os
 import signal
@@ -34,7 +34,7 @@ PRIVATE = ["unshare", "--mount"] if os.getuid() == 0 else ["unshare", "--map-roo
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Watched:
-    """The sweep that a test strikes."""
+    """The sweep that a test disturbs."""
     return Watched(tmp_path / "runs", "hit")
 
 
@@ -294,7 +294,7 @@ def test_an_mlflow_server_that_dies_and_comes_back(seen: Watched, tmp_path: Path
 
 @contextmanager
 def server(folder: Path, port: int) -> Iterator[None]:
-    """A real MLflow server, once it answers; killed with all its workers at the end."""
+    """A real MLflow server that answers; it is killed at the end, with all its workers."""
     command = [
         sys.executable,
         "-m",
@@ -314,7 +314,7 @@ def server(folder: Path, port: int) -> Iterator[None]:
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there."""
+    """True if a server answers."""
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:
             return bool(answer.status == 200)

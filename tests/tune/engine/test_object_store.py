@@ -1,5 +1,5 @@
-"""A sweep whose folder lies in an object store: a real server of S3's protocol, and a driver really
-killed."""
+"""A sweep whose folder is in an object store: a real server of S3's protocol, and a driver that is
+really killed."""
 
 import socket
 import sys
@@ -22,7 +22,7 @@ URL = "s3://sweeps/team/runs"
 
 @pytest.fixture
 def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty bucket on a server of its own."""
+    """An empty bucket on a separate server."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -40,7 +40,7 @@ def bucket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def answers(port: int) -> bool:
-    """Whether the server takes connections."""
+    """True if the server accepts connections."""
     with socket.socket() as client:
         return client.connect_ex(("127.0.0.1", port)) == 0
 

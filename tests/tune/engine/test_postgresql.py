@@ -1,5 +1,5 @@
-"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver
-really killed."""
+"""A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver that
+is really killed."""
 
 import os
 import shutil
@@ -23,11 +23,8 @@ ITSELF = (
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """The URL of two empty databases on a server of its own, to which only a socket in its folder
-    leads.
-
-    {} is for their names, "postgres" and "mlflow".
-    """
+    """URL of two empty databases on a separate server that listens only on a socket in its folder.
+    {} stands for the name, "postgres" or "mlflow"."""
     programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
     if programs is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
@@ -64,7 +61,7 @@ def server() -> Iterator[str]:
 
 
 def answers(programs: Path, folder: Path) -> bool:
-    """Whether the server takes connections."""
+    """True if the server accepts connections."""
     return (
         subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode == 0
     )

@@ -1,4 +1,4 @@
-"""A report's way through Ray."""
+"""A report on its way through Ray."""
 
 import json
 

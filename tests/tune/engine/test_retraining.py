@@ -1,4 +1,5 @@
-"""A sweep's choice confirmed on test images and registered: hand-made and real runs."""
+"""A sweep's choice, confirmed on test images and registered, in ledgers filled by hand and in real
+runs."""
 
 import shutil
 import subprocess
@@ -52,19 +53,19 @@ SWEEP = [
 def created(
     storage: Path, config: SweepConfig, more: dict[str, Any], address: str | None
 ) -> Ledger:
-    """The sweep of create_sweep, without its slow checks of machine and images."""
+    """Create a sweep as create_sweep does, without the slow checks of machine and images."""
     return Ledger.create(storage, config, more)
 
 
 @pytest.fixture
 def storage(tmp_path: Path, confirmed: Path) -> Path:
-    """A storage folder of a test's own with the sweep `s` and its confirmation in it."""
+    """A separate copy of the storage folder with the sweep `s` and its confirmation."""
     return Path(shutil.copytree(confirmed, tmp_path / "runs"))
 
 
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three trials; two of them confirmed with two seeds, the first of them better than the
+    """Three trials, two of them confirmed with two seeds. The first one is better than the
     baseline, trial 0."""
     storage = tmp_path_factory.mktemp("confirm") / "runs"
     with driven(Ledger.create(storage, config(sampler="random"), {})) as ledger:
@@ -160,7 +161,7 @@ def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
 
 
 def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:
-    """A sweep of two trials with the training seed, the second the better."""
+    """A sweep of two trials with this training seed; the second is better."""
     base = config().base.replace(seed=seed)
     there = Ledger.create(
         storage, config(name, **{"sampler": "random", "trials": 2, "base": base} | changes), {}
@@ -316,7 +317,8 @@ def test_only_what_a_confirmation_trained_is_registered(
 
 
 def trained_network(storage: Path) -> ResNet:
-    """The network of the choice's first fresh seed, where a confirmation leaves it."""
+    """Train a network, write it where a confirmation writes that of the choice's first fresh seed,
+    and return it."""
     small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
     trainer = Trainer(
         Ledger.open(storage, "s-confirm-1").config.base.replace(**{**small, "n_tasks": 1})
@@ -360,7 +362,7 @@ def test_a_network_is_saved_and_loaded_without_advice(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Any], np.ndarray]:
-    """images -> logits of a registered model, as MLflow loads it; its network is that of 8x8
+    """Return images -> logits of a registered model, as MLflow loads it. Its network is for 8x8
     digits, white 16."""
     folder = tmp_path_factory.mktemp("model")
     train = TrainConfig(nf=4, hidden_dim_ratio=4, dataset="seq-digits")
@@ -488,8 +490,8 @@ def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Pa
 
 
 def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
-    """The networks that the first fresh seed gives, the choice's first; they test as the
-    confirmation says."""
+    """Return the networks of the first fresh seed, the choice's first; assert that they have the
+    results of the confirmation."""
     trials, networks = there.trials(), []
     assert len(trials) == 3 and {t.state for t in trials} == {"COMPLETE"}
     for number, of in there.record["chosen"].items():
@@ -506,8 +508,8 @@ def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
 
 
 def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
-    """The choice's network, registered by the command and loaded elsewhere, predicts what it does
-    here."""
+    """Register the choice's network by the command; assert that a process that loads it gets the
+    same predictions."""
     done = run("export", "s", "--storage", "runs", "--register", "net@champion", cwd=folder)
     assert done.returncode == 0 and "version 1 at sqlite:///" in done.stdout, done.stderr
     images = np.random.default_rng(0).random((300, 3, 8, 8), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""The whole road on real MNIST by the command line: sweep, confirm, report, compare; the pages in a
+"""All steps on real MNIST by the command line: sweep, confirm, report, compare, and the pages in a
 browser."""
 
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The searcher between Ray and the ledger, driven as Ray drives it."""
+"""The searcher between Ray and the ledger, called as Ray calls it."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ def changes(suggestion: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    """One ledger for tests that care for no trial but the one that they start."""
+    """One ledger for tests that use only the trials that they start."""
     with driven(
         Ledger.create(tmp_path_factory.mktemp("shared"), config(trials=999, sampler="random"), {})
     ) as made:
@@ -525,11 +525,12 @@ def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) 
 
 
 class Killed(BaseException):
-    """The end of a driver."""
+    """Stands for the end of a driver."""
 
 
 def play(ledger: Ledger, slots: int, backwards: bool) -> None:
-    """A session to its end: the trial that started first, or last, ends first; trial 4 fails."""
+    """Run a session to its end. The trial that started first ends first; with `backwards`, the one
+    that started last. Trial 4 fails."""
     s, running = searcher(ledger, slots), {}
     for name in map(str, range(999)):
         one = s.suggest(name)
@@ -550,8 +551,8 @@ def play(ledger: Ledger, slots: int, backwards: bool) -> None:
 def in_batches_of_three(
     storage: Path, name: str, backwards: bool = False, told: int = 99, slots: int = 3
 ) -> list[dict[str, Any]]:
-    """Configurations of a sweep whose driver is killed once it has told so many ends; the next has
-    other slots."""
+    """Return the configurations of a sweep whose driver is killed after it has entered `told` ends
+    of trials. The next driver has `slots` slots."""
     Ledger.create(storage, config(name, trials=7, deterministic_order=True, seed=3), {})
     left = iter(range(told))
     with (

@@ -1,4 +1,4 @@
-"""The whole road through real Ray, Optuna and MLflow: sweep, export, retrain."""
+"""All steps through real Ray, Optuna and MLflow: sweep, export, retrain."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ from tune.tracking.mirror import Mirror
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """(folder it ran in, what it printed) of a sweep of three trials."""
+    """(working folder, output) of a sweep of three trials."""
     folder = tmp_path_factory.mktemp("sweep")
     done = run("run", "--name", "tiny", "--trials", "3", "--set", *SMALL, cwd=folder)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -1,4 +1,4 @@
-"""SweepTrial's own doings, without Ray."""
+"""SweepTrial without Ray."""
 
 import dataclasses
 import errno
@@ -54,14 +54,14 @@ def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
 
 
 def ready(trial: SweepTrial) -> SweepTrial:
-    """A trial whose worker has said that it can train it."""
+    """Return the trial after its first step, which reports that training begins."""
     report = Report.decode(trial.step())
     assert report.began and report.state is None and report.results == {}
     return trial
 
 
 def step(trial: SweepTrial) -> dict[str, Any]:
-    """Report of a step, with results as {seed: [facts by task]}."""
+    """Return the report of a step, with results as {seed: [facts by task]}."""
     told = trial.step()
     report = Report.decode(told)
     assert told["done"] == (report.state is not None)
@@ -90,14 +90,14 @@ def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path
 
 
 def curve_of(folder: Path, attempt: int, seed: int) -> list[str]:
-    """The steps of the points in a trial's curve."""
+    """Return the steps of the points in a trial's curve."""
     lines = (folder / f"attempt-{attempt}" / f"seed-{seed}" / "curve.csv").read_text().splitlines()
     assert lines[0].startswith("steps,task,loss_task")
     return [line.split(",")[0] for line in lines[1:]]
 
 
 def unready(folder: Path, base: TrainConfig, attempt: int = 1, **changes: Any) -> SweepTrial:
-    """A trial that trains without asking Ray anything."""
+    """Return a trial that has not taken its first step and asks Ray for nothing."""
     made: SweepTrial = ray.tune.with_parameters(
         SweepTrial, base=base, seeds=SEEDS, images=None, hashes={}
     )(settings(folder, attempt, **changes))
@@ -133,7 +133,7 @@ def failing(error: Exception) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[int, list[dict[str, Any]]]:
-    """The facts of every seed's two tasks, trained by itself."""
+    """Facts of the two tasks of every seed, each seed trained separately."""
     return {seed: [facts(result) for result in Trainer(small(seed=seed))] for seed in SEEDS}
 
 

@@ -1,5 +1,4 @@
-"""Sweeps on a real Ray cluster of two nodes, each in a network of its own, with token
-authentication."""
+"""Sweeps on a real Ray cluster of two nodes in separate networks, with token authentication."""
 
 import ipaddress
 import os
@@ -220,7 +219,7 @@ def test_a_token_that_cannot_be_read_and_a_long_path_of_sockets_are_one_line(
 
 
 def listeners(session: int) -> set[str]:
-    """The IP addresses on which processes of a session listen."""
+    """IP addresses on which the processes of a session listen."""
     sockets = set()
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):  # ended meanwhile

@@ -22,7 +22,7 @@ from tune.machines.jobs import Jobs
 
 
 def asked(there: Cluster, *arguments: str, cwd: Path) -> Ended:
-    """Result of a cluster command on this machine."""
+    """Run a command against the cluster from this machine and return its end."""
     with Session(command(*arguments, f"--address={there.jobs}"), cwd, there.environment) as process:
         return process.end()
 
@@ -120,7 +120,7 @@ def test_a_service_has_its_sweeps_run_as_jobs_of_a_cluster(tmp_path: Path) -> No
 
 
 def check_refusals(there: Cluster, folder: Path) -> None:
-    """Asserts that what cannot be done there is one line."""
+    """Assert that a request that the cluster cannot carry out gives one line."""
     storage = f"--storage={folder / 'shared'}"
     for arguments, status, said in (
         (["show", "nothing", storage], 2, "unknown sweep 'nothing'"),

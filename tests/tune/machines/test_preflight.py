@@ -1,4 +1,4 @@
-"""Faults of a node that preflight reports."""
+"""Faults of a node that the preflight reports."""
 
 import dataclasses
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Private names of Ray that we use: an upgrade that removes one fails here."""
+"""Private names of Ray that we use. If an upgrade removes one, a test here fails."""
 
 import inspect
 from importlib.metadata import version

@@ -1,4 +1,4 @@
-"""Slots of nodes, and the choice of the next node."""
+"""Slots on nodes, and the choice of a node for the next trial."""
 
 from typing import Any
 

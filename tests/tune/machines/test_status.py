@@ -1,4 +1,4 @@
-"""Status lines of drivers, among their other output."""
+"""Status lines in the output of drivers."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Answers of the service about ledgers, and its commands to drivers."""
+"""Answers of the service about ledgers, and its commands for drivers."""
 
 import asyncio
 import csv

@@ -1,4 +1,4 @@
-"""The service as a process: it may end, or be killed, and nothing that runs is disturbed."""
+"""The service as a process: it may end or be killed without disturbing a running sweep."""
 
 import os
 import signal
@@ -28,7 +28,7 @@ SWEEP = {
 
 @contextmanager
 def cleaned(storage: Path, name: str) -> Iterator[Watched]:
-    """A sweep, whose driver outlives the service and does not outlive the test."""
+    """A sweep whose driver outlives the service, but not the test."""
     seen = Watched(storage, name)
     try:
         yield seen

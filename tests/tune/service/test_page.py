@@ -1,4 +1,4 @@
-"""The service's page in a real browser, over a real service and real sweeps."""
+"""The service's page in a real browser, with a real service and real sweeps."""
 
 import os
 import re
@@ -24,7 +24,7 @@ SLOW_MILLISECONDS = 120_000
 
 @pytest.fixture(scope="module")
 def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """axe-core's source."""
+    """Source of axe-core."""
     if shutil.which("npm") is None:
         pytest.skip("axe-core comes by npm, which is not here")
     folder = tmp_path_factory.mktemp("axe")
@@ -39,7 +39,7 @@ def axe(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """One with a sweep that is over and one that runs until its end."""
+    """A service with a finished sweep and a running one."""
     storage = tmp_path_factory.mktemp("page") / "runs"
     with cleaned(storage, "a"), Service(storage) as made:
         made.client.create({"name": "done", "trials": 4, "base": BASE})
@@ -51,14 +51,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(autouse=True)
 def patient() -> Iterator[None]:
-    """Sweeps train beside the browser, so that it may be slow."""
+    """Allow the browser more time, because sweeps train beside it."""
     expect.set_options(timeout=SLOW_MILLISECONDS)
     yield
     expect.set_options(timeout=5000)
 
 
 def faults(page: Page, axe: str) -> list[str]:
-    """Serious or critical findings of axe."""
+    """Serious and critical findings of axe."""
     page.evaluate(axe)  # through the protocol, for the page's own policy lets no script in
     found = page.evaluate("""async () => (await axe.run()).violations
         .filter(v => ['serious', 'critical'].includes(v.impact))
@@ -67,7 +67,7 @@ def faults(page: Page, axe: str) -> list[str]:
 
 
 def fits(page: Page) -> bool:
-    """Whether nothing makes the page wider than its window."""
+    """True if nothing makes the page wider than its window."""
     return bool(page.evaluate("document.documentElement.scrollWidth <= innerWidth"))
 
 

@@ -1,4 +1,4 @@
-"""The API against its own description, and against bodies of every kind."""
+"""The API, checked against its description and with bodies of every kind."""
 
 import json
 import random
@@ -19,8 +19,8 @@ SETTINGS = Path(__file__).with_name("schemathesis.toml")
 
 @pytest.fixture
 def service(tmp_path: Path) -> Iterator[Served]:
-    """A service with one sweep of one complete trial; each test has its own, since a request may
-    delete the sweep."""
+    """A service with one sweep of one complete trial. Each test has a new one, because a request
+    may delete the sweep."""
     storage = tmp_path / "runs"
     with driven(Ledger.create(storage, config(), {})) as ledger:
         number = begun(ledger).number
@@ -138,7 +138,7 @@ NAMES = [
 
 
 def mangled(draw: random.Random, seeds: list[bytes]) -> bytes:
-    """A body that is wrong in one way or another, most often."""
+    """Return a body that usually has a fault."""
     kind = draw.randrange(4)
     if kind == 0:  # a well-formed one with fields of wrong kinds
         body: dict[str, Any] = {"name": "fuzz", "base": {"nf": draw.choice(VALUES)}}

@@ -1,4 +1,4 @@
-"""MLflow made to agree with the ledger, whatever happened to either."""
+"""MLflow agrees with the ledger after disturbances of either."""
 
 import dataclasses
 import os
@@ -44,7 +44,8 @@ Connect = Callable[[], Mirror]
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store that all tests share, for making one takes seconds. Their sweeps bear one name."""
+    """A store that all tests share, because making one takes seconds. All their sweeps have the
+    same name."""
     folder = tmp_path_factory.mktemp("mlflow")
     made = f"sqlite:///{folder / 'mlflow.db'}"
     make_store(made)
@@ -63,7 +64,7 @@ def connect(ledger: Ledger, uri: str, tmp_path: Path) -> Connect:
 
 
 def found(ledger: Ledger, uri: str) -> dict[str, Run]:
-    """The sweep's runs by tag, of which there must be one each."""
+    """Return the sweep's runs by tag; assert that each tag has one run."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("dynamos")
     if experiment is None:
@@ -77,13 +78,14 @@ def found(ledger: Ledger, uri: str) -> dict[str, Run]:
 
 
 def history(uri: str, run: Run, metric: str = "val_class_il") -> list[tuple[int, float]]:
-    """(step, value) of all that was ever logged."""
+    """Return (step, value) of every logged value of a metric."""
     logged = MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
     return sorted((m.step, m.value) for m in logged)
 
 
 def agrees(ledger: Ledger, uri: str) -> bool:
-    """Whether MLflow has one run per begun trial, with its state and every result once."""
+    """Assert that MLflow has one run for each trial that has begun, with its state and every result
+    once."""
     runs = found(ledger, uri)
     trials = [t for t in ledger.trials() if t.attempt > 0]
     assert set(runs) == {"s", *(f"s/{t.number}" for t in trials)}

@@ -1,5 +1,4 @@
-"""A real `mlflow server` over HTTP with a database behind it: what its client and its pages make of
-sweeps."""
+"""A real `mlflow server` over HTTP with a database; sweeps in its client and on its pages."""
 
 import dataclasses
 import json
@@ -70,7 +69,7 @@ def test_sweeps_are_compared_from_another_machine(
 
 
 def trained_by_hand(storage: Path, uri: str) -> None:
-    """Two sweeps of three trials, `s` and `t`, and a confirmation of `s` with real networks,
+    """Make two sweeps of three trials, `s` and `t`, and a confirmation of `s` with real networks,
     mirrored to a server."""
     small = {name: int(value) for name, _, value in (text.partition("=") for text in SMALL)}
     base = config().base.replace(**small)
@@ -161,7 +160,8 @@ def test_mlflows_own_pages_nest_compare_and_show_the_model(served: tuple[str, Pa
 
 
 def its_pages_show_them(page: Page, uri: str, runs: dict[str, Run]) -> None:
-    """Sweeps with their trials folded in, trials side by side, the registered model."""
+    """Check MLflow's pages: sweeps with their trials nested, trials side by side, the registered
+    model."""
     expect.set_options(timeout=60_000)  # the server and its pages are slow to begin with
     experiment = runs["s"].info.experiment_id
     page.goto(f"{uri}/#/experiments/{experiment}/runs")

@@ -1,4 +1,4 @@
-"""A sweep read back from MLflow is, for a comparison, the sweep that its ledger has."""
+"""A sweep that is read back from MLflow compares like the sweep in its ledger."""
 
 import dataclasses
 import subprocess
@@ -25,10 +25,7 @@ from tune.tracking.reader import served_sweep
 def mirrored(
     folder: Path, name: str, uri: str, *values: tuple[float, float], seeds: int = 2
 ) -> Sweep:
-    """A sweep on two tasks that pruned its second trial and mirrored itself.
-
-    As its ledger has it.
-    """
+    """A mirrored sweep on two tasks, whose second trial was pruned, as its ledger has it."""
     made = config(
         name, seeds=seeds, sampler="random", constraints=(Constraint.parse("keep_fraction<=0.5"),)
     )

@@ -1,4 +1,4 @@
-"""A single run of `dynamos` in MLflow, by its command line and a real store."""
+"""A single run of `dynamos` in MLflow, by the command line and a real store."""
 
 import json
 from pathlib import Path
@@ -20,7 +20,7 @@ TASKS = 2
 
 @pytest.fixture(scope="module")
 def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A store that all tests share, for making one takes seconds."""
+    """A store that all tests share, because making one takes seconds."""
     made = f"sqlite:///{tmp_path_factory.mktemp('mlflow') / 'mlflow.db'}"
     make_store(made)
     return made
@@ -31,7 +31,7 @@ def trained(*flags: str, **changes: Any) -> int:
 
 
 def found(uri: str) -> Run:
-    """The MLflow run of the test's own run, of which there is one."""
+    """The only MLflow run of the test's run."""
     client = MlflowClient(tracking_uri=uri)
     experiment = client.get_experiment_by_name("dynamos")
     assert experiment is not None
@@ -40,7 +40,7 @@ def found(uri: str) -> Run:
 
 
 def steps(uri: str, run: Run, metric: str) -> list[int]:
-    """The steps of all that was ever logged."""
+    """Return the steps of every logged value of a metric."""
     return [
         m.step for m in MlflowClient(tracking_uri=uri).get_metric_history(run.info.run_id, metric)
     ]
@@ -113,7 +113,7 @@ def test_a_run_that_is_broken_off_says_so_and_goes_on_in_the_same_mlflow_run(
 
 
 def test_metrics_that_were_sent_before_a_kill_are_not_doubled(uri: str) -> None:
-    """The tag that says what was sent comes last, so a kill may leave metrics without it."""
+    """The tag that counts sent results is written last, so a kill may leave metrics without it."""
     with pytest.MonkeyPatch.context() as patch:
         fails_after_a_task(patch, KeyboardInterrupt())
         assert trained("--tracking-uri", uri) == 130

@@ -1,4 +1,4 @@
-"""Completions that a shell receives for a command line."""
+"""Completions that a shell gets for a command line."""
 
 import os
 import subprocess
@@ -12,7 +12,7 @@ from tests.helpers.ledgers import config
 
 
 def completed(line: str, folder: Path, program: str = "tune.cli.main") -> list[str]:
-    """The words, as bash asks for them through argcomplete."""
+    """Return the completions that bash would get through argcomplete."""
     out = folder / "completions"
     asked = {
         "COMP_LINE": line,

@@ -1,4 +1,4 @@
-"""Messages name fields; the command line shows the flags."""
+"""Messages name fields; the command line replaces them by its flags."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Drivers as processes that the service starts, and what it tells of their ends."""
+"""Drivers that the service starts as processes, and the reported reasons of their ends."""
 
 from pathlib import Path
 
