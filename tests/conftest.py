@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-# names, or what they begin with
+# names of variables, or their beginnings
 CLEARED = ("CUDA_VISIBLE_DEVICES", "DYNAMOS_", "MLFLOW_", "OMP_", "OPTUNA_", "RAY_")
 KEPT = {"DYNAMOS_TEST_DATA"}  # where tests find the real MNIST
 
@@ -18,10 +18,10 @@ def _clear() -> None:
         del os.environ[name]
 
 
-# Now, for libraries read some of them when they are imported; processes that tests start inherit
-# what is left.
+# Cleared at once, because libraries read some variables when they are imported. Processes of tests
+# inherit the rest.
 _clear()
-# Packages that a user has installed for himself are found by his home.
+# Packages in a user's home are found through HOME.
 os.environ.setdefault("PYTHONUSERBASE", site.getuserbase())
 
 
@@ -38,7 +38,7 @@ def alone_between_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[No
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Each test has a folder, a home and an environment that no earlier test has changed."""
     with patch.dict(os.environ), pytest.MonkeyPatch.context() as changes:
-        _clear()  # of what libraries have set when they were imported
+        _clear()  # variables that libraries set at their import
         _settle(changes, tmp_path_factory.mktemp("alone"))
         yield
 

@@ -14,8 +14,8 @@ from ray.autoscaler._private.util import prepare_config, validate_config
 from tests.helpers.cluster_files import CLUSTER, ROOT, command_lines, document, pods
 from tune.cli.flags.parser import parser_of
 
-# What KubeRay 1.6 knows (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html), of
-# what we use.
+# The fields of KubeRay 1.6 that we use
+# (https://docs.ray.io/en/master/cluster/kubernetes/references/api.html).
 KNOWN: dict[str, dict[str, type]] = {
     "RayCluster": {
         "rayVersion": str,
@@ -90,7 +90,7 @@ def test_no_command_line_holds_a_password() -> None:
 
 
 def test_launcher_takes_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)  # from where it is to be used
+    monkeypatch.chdir(ROOT)  # from the folder in which it is used
     config = prepare_config(document("aws.yaml"))
     validate_config(config)
     assert config["head_node_type"] == "head"

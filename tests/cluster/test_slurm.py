@@ -19,8 +19,8 @@ from tests.helpers.slurm import needs_slurm, slurm
 from tests.helpers.sweeps import SMALL
 
 BESIDE = Path(sys.executable).parent
-# A step that runs on this machine, whatever node it is for; with its first process all end that it
-# has started.
+# A stand-in for srun: the step runs on this machine, for any node. When its first process ends, all
+# processes of the step end.
 SRUN = f"""#!{sys.executable}
 import ctypes, itertools, os, signal, subprocess, sys
 from pathlib import Path
@@ -158,7 +158,7 @@ def test_a_sweep_runs_on_all_nodes_and_is_found_finished_when_submitted_again(
                 ["ps", "-wweo", "args"], capture_output=True, text=True, check=True
             ).stdout
             assert "gcs_server" in lines and token not in lines
-            ended = session.end()  # and everything with it
+            ended = session.end()  # with all its processes
         assert ended.status == 0, ended
         assert "3 trials, 2 at a time" in ended.err, "one on each node"
         assert [t.state for t in job.seen.trials()] == ["COMPLETE"] * 3
@@ -210,7 +210,7 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
             )
 
         first = submitted()
-        # until the first has been looked at
+        # until the first job has been checked
         second = submitted(f"--dependency=afterok:{first}", "--hold")
         until_at_work(first, 1)
         minutes = [int(part) for part in there.job(first)["RunTime"].split(":")]
@@ -228,7 +228,7 @@ def test_a_chain_of_jobs_goes_on_with_one_sweep_and_a_cancelled_one_leaves_it_in
         there.say("scontrol", "requeue", second)
         there.until(second, "PENDING")
         assert is_put_back(second), said(second)
-        # not after SLURM's two minutes
+        # at once, not after SLURM's two minutes
         there.say("scontrol", "update", f"JobId={second}", "StartTime=now")
         until_at_work(second, 3)
         there.say("scancel", second)

@@ -68,7 +68,7 @@ def test_never_an_empty_slot() -> None:
             continue
         assert len(replay.labels) == min(8, seen, 20)
         assert (replay.labels > 0).all() and len(replay.labels.unique()) == len(replay.labels)
-        # What belongs together stays together.
+        # The parts of an image are still stored in one slot.
         assert torch.equal(replay.images[:, 0, 0, 0].long(), replay.labels)
         assert torch.equal(replay.logits[:, 1].long(), replay.labels)
         assert torch.equal(replay.policy_logits[:, 2].long(), replay.labels)

@@ -148,7 +148,7 @@ def test_a_damaged_newest_is_passed_over_with_a_warning(
     with caplog.at_level(logging.WARNING):
         assert checkpoints.latest(tmp_path) == {"i": 1}
     assert "checkpoint-000002.pt is damaged" in caplog.text
-    # The next one does not take the damaged one's place as the last whole but one.
+    # The damaged file does not count as one of the last two.
     checkpoints.save({"i": 3}, tmp_path)
     assert checkpoints.latest(tmp_path) == {"i": 3}
 
@@ -174,7 +174,7 @@ checkpoints.save({"i": 2}, Path(sys.argv[1]))
 def test_killed_while_writing(tmp_path: Path) -> None:
     child = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, str(tmp_path)], check=False)
     assert child.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2  # the whole one and the scrap
+    assert len(list(tmp_path.iterdir())) == 2  # the complete file and the temporary one
     assert checkpoints.latest(tmp_path) == {"i": 1}
     checkpoints.save({"i": 3}, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir()) == [

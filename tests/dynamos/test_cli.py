@@ -455,7 +455,7 @@ def test_a_finished_run_whose_newest_checkpoint_is_damaged_has_one_row(tmp_path:
     assert main(["--resume", str(tmp_path / "e")]) == 0
     assert csv_rows(tmp_path / "e") == rows and len(rows) == 1
     assert json.loads((tmp_path / "e" / "result.json").read_text())["finished"] is not None
-    # Another run's row is another row, were it the same to the last digit but for its name.
+    # The row of a run with another name is added, even if it differs in the name only.
     assert main([*small_flags(), "--csv-log", "--save-path", str(tmp_path), "--exp-name", "f"]) == 0
     assert [row["exp_name"] for row in csv_rows(tmp_path / "e")] == ["e", "f"]
 
@@ -600,8 +600,7 @@ def test_a_run_leaves_its_configuration_results_and_origin(
         f"forward transfer {last['forward_transfer']:.2f}"
     ) in shown
 
-    # A second run does not take the folder over; the finished one is shown again, not trained
-    # again.
+    # A second run does not take over the folder. The finished run is shown, and not trained again.
     assert main([*small_flags(), "--save-path", str(tmp_path), "--exp-name", "e"]) == 2
     assert f"--resume {folder}" in capsys.readouterr().err
     before = (folder / "result.json").read_bytes()

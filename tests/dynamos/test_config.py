@@ -115,7 +115,7 @@ def test_values_become_pythons_own(name: str, value: Any, becomes: object) -> No
 
 def test_a_row_of_a_table_is_a_configuration_that_is_written_and_read(tmp_path: Path) -> None:
     table = pd.DataFrame({"lr": [0.3], "nf": [8], "warmup": [True], "dataset": ["seq-mnist"]})
-    numbers = table[["lr", "nf"]].iloc[0]  # of one type: nf has become 8.0
+    numbers = table[["lr", "nf"]].iloc[0]  # all of one type: nf has become 8.0
     config = TrainConfig(**table.iloc[0]).replace(**numbers)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config.to_dict()))
     assert (

@@ -20,7 +20,7 @@ from dynamos.trainer import Trainer
 from tests.helpers.mnist_files import write_mnist, write_svhn
 from tests.helpers.small import SMALL, small_flags
 
-# By command: what runs it, and where its files of a run `e` under --save-path lie.
+# By command: its main function, and the folders of a run `e` under --save-path.
 COMMANDS = {
     "dynamos": (cli.main, "e/models", "e/tensorboard/class-il"),
     "main_policy": (
@@ -196,7 +196,7 @@ def test_data_is_fetched_where_it_is_asked_for(
     assert "--download" in capsys.readouterr().err and torchvision == []
     assert main([*flags, "--download"]) == 0
     assert torchvision == [asks]
-    assert main([*flags[:-1], "again"]) == 0  # now it is there
+    assert main([*flags[:-1], "again"]) == 0  # now the data exists
     assert torchvision == [asks]
 
 

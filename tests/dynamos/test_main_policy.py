@@ -24,7 +24,7 @@ EXPLICIT = (
     "--policy-alpha 0.2 --prototype-loss 0.3 --policy-penalty -500 --reward-weight 0.5 "
     "--keep-ratio 0.7"
 ).split()
-# Not in the documented commands: a network and a stream that a test can wait for.
+# Flags that the documented commands lack: a network and a stream that are small enough for a test.
 SHORT = (
     "--max-train-images-per-task 60 --hidden-dim-ratio 4 --nf 4 --n-tasks 2 --warmup-steps 2"
 ).split()

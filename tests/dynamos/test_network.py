@@ -118,7 +118,7 @@ def test_gradients_equal_the_literal_networks(model: str) -> None:
     ours = {name: p.grad for name, p in network.named_parameters()}
     theirs = build_network(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
     gradients = {name: p.grad for name, p in plain.named_parameters(remove_duplicate=False)}
-    load_original(theirs, plain.state_dict() | gradients)  # the names' way back
+    load_original(theirs, plain.state_dict() | gradients)  # from the original's names to ours
     for name, value in theirs.named_parameters():
         torch.testing.assert_close(ours[name], value.data, rtol=1e-2, atol=1e-3, msg=name)
 

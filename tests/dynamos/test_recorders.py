@@ -146,7 +146,7 @@ def test_event_files_have_the_numbers_of_the_matrix(setting: str, written: Writt
     for name, pairs in wanted.items():
         assert found[name] == close(pairs), name
     assert all([step for step, _ in found[name]] == list(range(1, 10)) for name in epochs)
-    # The last of a task's three epochs is what its TaskResult has.
+    # A TaskResult has the values of the last of its task's three epochs.
     for name in ("loss", "accuracy"):
         assert found[f"train/{name}"][2::3] == close(
             (3 * i + 3, results[i][f"train_{name}"]) for i in range(3)

@@ -180,13 +180,13 @@ def test_the_rotating_order_is_the_methods(batch_size: int) -> None:
     every = torch.cat([b.index for b in batches]).numpy()
     assert len(set(every)) == len(every)  # each image once at most
     angles = torch.cat([b.degrees for b in batches if b.degrees is not None]).numpy()
-    # a digit turns at every image of it drawn, whatever lies between
+    # a digit turns with each of its images, whatever images lie between
     for j, n in enumerate(counts):
         own = angles[labels[every] == j]
         np.testing.assert_allclose(own, (j - 1) * 60 + np.arange(len(own)) * 360 / n)
 
-    # Written out: three rounds of nine pairs, last chunk first, a visit over when either chunk is
-    # used up.
+    # The rules, written out: three rounds of nine pairs, the last chunk first; a visit ends when
+    # either chunk is used up.
     left = [
         [list(range(at, min(at + n // 6 + 1, n))) for at in range(0, n, n // 6 + 1)] for n in counts
     ]

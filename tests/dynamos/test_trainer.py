@@ -202,7 +202,7 @@ def step_mode() -> None:
         assert compiler.called
 
 
-# What shows that a field does what it says; a new field fails until it is here.
+# By field: a check of its effect. The test of a new field fails until its check is here.
 EFFECTS: dict[str, Callable[..., None]] = {
     "model": becomes(
         lambda t: (len(t.results[0].keep_per_gate), any(t.replayed)),
@@ -287,7 +287,7 @@ def test_a_step_mode_that_cannot_compile_goes_on_with_eager_and_says_so(
     with mock.patch("torch.compile", return_value=fails), caplog.at_level(logging.WARNING):
         compiled = Trainer(small(warmup=False, minibatch_size=2, step_mode="compile"))
         assert_same_outcome(eager, compiled)
-    assert len(calls) == 1  # once is enough to know
+    assert len(calls) == 1  # one attempt is enough
     (warning,) = [r.getMessage() for r in caplog.records if "compile" in r.getMessage()]
     assert "eager" in warning and warning.endswith("no compiler")
 
@@ -619,8 +619,8 @@ def test_every_number_of_a_result_is_by_hand(
         torch.testing.assert_close(
             torch.from_numpy(use), actions[labels == k].mean(0).double(), equal_nan=True
         )
-    # A network of 4 and 8 channels on 8x8 images; what is kept decides what the second stage and
-    # the classifier cost.
+    # A network of 4 and 8 channels on 8x8 images. The kept channels decide the cost of the second
+    # stage and of the classifier.
     kept = actions.sum(2).T.double()
     first_stage = 9 * 3 * 4 * 64 + 4 * 9 * 4 * 4 * 64
     second_stage = 16 * (
@@ -673,8 +673,8 @@ def test_untrained_accuracies_bypass_the_gates_with_warm_up() -> None:
 
         with mock.patch.object(t.network, "forward", forward):
             t.run_task()
-        # Before training all channels with warm-up, those above the threshold without; after it
-        # always the latter.
+        # Before training, all channels are kept with warm-up, and those above the threshold without
+        # it; afterwards always the latter.
         assert kept == [(0, 1.0 * warmup)] * 2 + [(4, 0.0)] * 2
 
 

@@ -31,7 +31,7 @@ def command_lines() -> Iterator[tuple[str, list[str]]]:
         for run, arguments in re.findall(
             r"(?:dynamos-sweep|(cluster/slurm\.sh)) ([a-z-][^\n`|&>;)#]+)", text
         ):
-            # The flags that the script hands on are in the other lines.
+            # The flags that the script passes on are in other lines.
             words = [word for word in shlex.split(arguments) if word != "${flags[@]}"]
             yield file.name, ["run", *words] if run else words
 

@@ -24,7 +24,7 @@ from tests.helpers.processes import Driver, sweep
 from tests.helpers.sweeps import runs_of
 
 TASKS, SEED = 5, 42  # of every trial
-# Trials of a second or two: the struck one is as likely to be at the start of a task as at its end.
+# Trials take a second or two, so a kill comes at the start of a task as often as at its end.
 SHORT = [
     "nf=4",
     "hidden_dim_ratio=4",
@@ -32,12 +32,12 @@ SHORT = [
     "warmup_steps=2",
     "n_epochs=3",
 ]
-# Tasks of a second or two, so that a trial is still in one when a test has seen the state that it
+# Tasks take a second or two, so that a task is not over yet when a test has seen the state that it
 # waits for.
 LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
 ENDLESS = 10**6  # epochs
 MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
-# share of the kills that come as soon as a task is saved, likely before the ledger has it
+# share of kills right after a task was saved, often before the ledger has it
 AT_A_BORDER = 0.3
 
 
@@ -150,10 +150,11 @@ class Watched:
 class Kill:
     """State of a sweep when it was killed."""
 
-    events: int  # of its session, when it struck
-    running: int  # trials that this session had begun or gone on with
-    in_a_task: int  # those that had trained a task in this session and not yet the next
-    ahead: int  # those whose checkpoint held a task that the ledger did not
+    events: int  # seconds from the start of the session to the kill
+    running: int  # trials that this session had started or continued
+    # of these, the trials that had trained a task in this session, but not the next one yet
+    in_a_task: int
+    ahead: int  # of these, the trials with a task in a checkpoint that the ledger did not have
 
     def __str__(self) -> str:
         return (

@@ -22,7 +22,7 @@ def main(kind: str, folder: Path) -> None:
     mount(folder / "runs", 64)
     with Driver("run", "--name=hit", f"--trials={TRIALS}", "--set", *LONG, cwd=folder) as driver:
         driver.until(lambda: seen.there)
-        # Ray is still starting; had a trial begun, its folder would be in the way
+        # Ray is still starting, so no trial has made its folder yet
         mount(trials, 16)
         driver.until(lambda: bool(seen.running(tasks=1)))
         full = [
@@ -40,7 +40,7 @@ def main(kind: str, folder: Path) -> None:
     assert "Traceback" not in ended.err + ended.out, ended
 
     for disk in full:
-        fill(disk)  # the driver's end has freed some room
+        fill(disk)  # the end of the driver has freed some space
     ended = sweep("resume", "hit", cwd=folder)
     assert ended.status == 1 and len(ended.errors) == 1 and "Traceback" not in ended.err, ended
     for file in filled:

@@ -43,7 +43,7 @@ class Cluster:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(self.token),
             "RAY_ADDRESS": "",
-            # As in the image of a node: `python` is the one with all packages.
+            # As in the image of a node, `python` is the one with all packages.
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 
@@ -162,8 +162,8 @@ class Networks:
         self._name = f"ray{os.getpid() % 10000}{next(_CLUSTERS)}"
         self._subnet = f"10.{os.getpid() % 200 + 20}.{next(_CLUSTERS) % 250}"
         self.there = os.getuid() == 0 and self._try("link", "add", self._name, "type", "bridge")
-        # Of the head, its job server and its server of clients: where networks are shared, others
-        # may have Ray's own.
+        # Ports of the head, its job server and its server of clients. On a shared network, other
+        # processes may use Ray's default ports.
         self.ports = (6379, 8265, 10001) if self.there else _free_ports()
 
     def __enter__(self) -> Self:

@@ -43,7 +43,7 @@ class Session:
         self, arguments: Sequence[str], cwd: Path, environment: Mapping[str, str] | None = None
     ) -> None:
         """Start the command with the environment of this process and `environment`."""
-        # Files, for a pipe would stay open as long as any of its processes lives.
+        # Output goes to files: a pipe would stay open as long as any of the processes lives.
         self._out, self._err = tempfile.TemporaryFile("w+"), tempfile.TemporaryFile("w+")
         self._process = subprocess.Popen(
             arguments,
@@ -91,12 +91,12 @@ class Session:
 
     def kill(self) -> None:
         """Kill the command and all processes that it has started."""
-        # Stopped first: a stopped process cannot start another that would be missed.
+        # All are stopped first, because a stopped process cannot start another one.
         if self.alive:
             self.send(signal.SIGSTOP)
         told: set[int] = set()
-        # One that sleeps in the kernel stops before it does anything else; it may wait for a child
-        # that was stopped.
+        # A process that sleeps in the kernel stops before it does anything else. It may be waiting
+        # for a child that was stopped.
         while running := [
             pid
             for pid, state in self._members().items()

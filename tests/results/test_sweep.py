@@ -155,7 +155,7 @@ def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> 
     for path in sweep.save(tmp_path, kind):
         frame = getattr(sweep, path.stem)
         there = pd.read_parquet(str(path)) if kind == "parquet" else pd.read_csv(str(path))
-        if kind == "csv":  # which has texts only; what is wanted of them has to be said
+        if kind == "csv":  # CSV has only texts, so the types of the columns must be given
             there = there.astype(frame.dtypes)
         pd.testing.assert_frame_equal(there, frame, check_exact=True)
     with pytest.raises(UserError, match="unknown format 'xls'"):

@@ -61,10 +61,10 @@ def test_ties_share_their_mean_rank() -> None:
         [trial(0, 5, 1, 1), trial(1, 5, 1, 2), trial(2, 6, 1, 3)], "forgetting", True
     )
     assert found[0].spearman == pytest.approx(3**0.5 / 2)
-    # After task 2 all are equal: nothing is known, and nobody was below the median.
+    # After task 2 all are equal: there is no correlation, and no trial was below the median.
     assert found[1] == Agreement(2, 3, None, True)
     assert agreements([trial(n, n, n, 7) for n in range(3)], "forgetting", True)[0].spearman is None
-    # Equals in the end: the earlier one is the best, in whatever order they come.
+    # Of trials that are equal at the end, the earlier one is the best, in any order of the list.
     equals = [trial(1, 9, 9, 3), trial(0, 1, 1, 3), trial(2, 5, 5, 1)]
     assert not agreements(equals, "forgetting", True)[0].best_kept
 
@@ -176,8 +176,8 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
     assert Agreement(1, 9, SPEARMAN_SAFE, True).safe
     assert not Agreement(1, 9, SPEARMAN_SAFE - 0.01, True).safe
     assert not Agreement(1, 9, 1.0, False).safe
-    # A later task counts as much as the first after grace, and no grace helps where the last one is
-    # wrong.
+    # A later task counts as much as the first one after grace. If the last one is wrong, no grace
+    # is safe.
     text = sentence([Agreement(1, 9, 0.9, True), Agreement(2, 9, 0.9, False)], 1, "none")
     assert (
         "unsafe" in text and "the best trial at the end was below the median after task 2." in text

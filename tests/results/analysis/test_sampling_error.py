@@ -14,7 +14,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from tests.helpers.ledgers import config, driven, result
 
-# By task, what was right of each task seen so far, in percent.
+# By task learned: the accuracies on the tasks seen so far, in percent.
 ROWS = ((90.0,), (80.0, 50.0), (60.0, 50.0, 100.0))
 
 

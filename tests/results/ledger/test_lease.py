@@ -170,7 +170,7 @@ def test_a_driver_learns_from_its_next_heartbeat_that_another_has_taken_over(stu
     held = study.lease()
     held.take()
     study.hold("elsewhere:1")
-    deadline = time.monotonic() + TRUST_SECONDS / 2  # before it would look by itself
+    deadline = time.monotonic() + TRUST_SECONDS / 2  # before it would check the lease by itself
     with pytest.raises(LeaseLost):
         while time.monotonic() < deadline:
             held.check()
@@ -220,7 +220,7 @@ def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None
         outcomes.put("taken")
     except UserError:
         outcomes.put("refused")
-    over.wait()  # whoever has it keeps it until all have tried
+    over.wait()  # the process that gets it keeps it until all have tried
     os._exit(0)
 
 
@@ -315,7 +315,7 @@ WRITES: dict[str, Callable[[Ledger], object]] = {
     "finish": lambda ledger: ledger.finish(0, "FAIL", "because"),
     "interrupt": lambda ledger: ledger.interrupt(0),
     "batch_size": lambda ledger: ledger.batch_size(2),
-    # Writes nothing, but is what a driver does that has nothing to write: it must not train on.
+    # A driver that has nothing to write only asks this. It must not go on training.
     "stop_requested": lambda ledger: ledger.stop_requested(),
 }
 

@@ -322,7 +322,8 @@ def test_what_a_trial_held_is_summed_over_its_attempts(
         begun(ledger)
         clock.seconds = 110
         report(ledger, 0, 90)
-        clock.seconds = 115  # killed here, which nobody knows: 10 seconds that are certain
+        # the driver is killed here; only the 10 seconds until the last report count
+        clock.seconds = 115
     killed = Ledger.open(tmp_path, "s")
     killed.config = dataclasses.replace(killed.config, cpus_per_trial=1.0)
     clock.seconds = 1000
@@ -355,11 +356,11 @@ def test_a_trial_s_time_begins_when_it_begins_to_train(
             (2000, 2005, 15, 130),
         ):
             asked = ledger.ask()
-            clock.seconds += 30  # in which its worker starts
+            clock.seconds += 30  # time in which the worker starts
             assert ledger.trial(0).starting
             if began is not None:
                 clock.seconds = began
-                ledger.start(0, asked.attempt - 1)  # an earlier worker, unnoticed until now
+                ledger.start(0, asked.attempt - 1)  # an earlier worker, which counted as lost
                 ledger.start(0, asked.attempt)
                 assert not ledger.trial(0).starting
             clock.seconds = ended

@@ -146,7 +146,7 @@ def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
 
 def test_the_sampler_sees_them(storage: Path) -> None:
     drawn = {}
-    for direction in ("max", "min"):  # of what is high where the learning rate is
+    for direction in ("max", "min"):  # the metrics that rise with the learning rate
         made = config(
             direction,
             space=WIDE,
@@ -170,7 +170,8 @@ def test_elsewhere_the_configurations_are_tried_again_the_best_first(
     changes: dict[str, Any], storage: Path
 ) -> None:
     ledger = new(storage, **changes, trials=8, points=({"lr": 0.05},))
-    # Half of the 6 trials that the base and the point leave; trial 0 of then is the base of now.
+    # Half of the 6 trials that are left after the base and the point. Trial 0 of the old sweep is
+    # the base of the new one.
     order = [n for n in finished(storage) if n][:3]
     trials = ledger.trials()
     assert [t.source for t in trials] == [
@@ -184,7 +185,8 @@ def test_elsewhere_the_configurations_are_tried_again_the_best_first(
 
 
 def test_at_least_the_best_configuration_is_tried(storage: Path) -> None:
-    best_then = next(n for n in finished(storage) if n)  # trial 0 of then is the base of now
+    # trial 0 of the old sweep is the base of the new one
+    best_then = next(n for n in finished(storage) if n)
     with driven(new(storage, {}, trials=2)) as ledger:
         assert [t.source for t in ledger.trials()] == ["preset", f"warm-start:old/{best_then}"]
         assert [ledger.ask().config["lr"] for _ in range(2)] == [

@@ -18,8 +18,7 @@ from results.sweep import Sweep
 from search_spaces.space import Parameter
 from tests.helpers.ledgers import FOUR, config, driven, result, swept
 
-# What becomes of trials 0 to 8, the value of a task of each, and its compute; a constraint allows
-# up to 0.5.
+# (state, value of a task, compute) of trials 0 to 8; a constraint allows a compute of up to 0.5.
 FATES = [
     ("COMPLETE", 60, 0.4),
     ("PRUNED", 30, 0.1),

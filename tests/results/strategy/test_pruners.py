@@ -240,7 +240,7 @@ def test_fewer_seeds_than_wilcoxon_seeds_never_prune() -> None:
     assert 1 / 2**WILCOXON_SEEDS < WILCOXON_P < 1 / 2 ** (WILCOXON_SEEDS - 1)
 
 
-# What holds for all.
+# Properties of all pruners.
 
 
 def crowd(seeds: int = 4) -> list[TrialRecord]:
@@ -252,7 +252,7 @@ def crowd(seeds: int = 4) -> list[TrialRecord]:
     ]
 
 
-# Far below everyone at every task, and further below with each.
+# Far below all others at every task, and farther below with each task.
 BAD = (
     [50.0, 51.0, 52.0, 53.0],
     [35.0, 36.0, 37.0, 38.0],
@@ -284,7 +284,7 @@ def test_nothing_to_compare_with(pruner: str) -> None:
     # A stream of one task has no border to prune at.
     one = [trial(n, [50.0 + n] * 4, state="COMPLETE", n_tasks=1) for n in range(9)]
     assert judge(pruner, one, grace=1).verdict(trial(9, [1.0] * 4, n_tasks=1)) is None
-    # Trials that ended without a result, as one that failed at once.
+    # Trials that ended without a result, for instance a trial that failed at once.
     assert (
         judge(pruner, [trial(0, state="FAIL"), trial(1, state="WAITING")]).verdict(
             trial(2, *BAD[:3])
@@ -417,8 +417,8 @@ def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through
         ]
         rebuilt = judge(pruner, sorted(interrupted, key=lambda r: r.number))
         assert rebuilt.verdict(asked) == lived.verdict(asked) == reason
-        # Of those that were judged earlier, which have gone on since: stopped or lost then, each is
-        # judged again.
+        # Trials that were judged earlier and have continued since. Each is judged again, as after a
+        # stop or a loss.
         for earlier, before in decided[-8::3] if len(decided) % 20 else decided:
             assert rebuilt.verdict(earlier) == before
             assert lived.verdict(earlier) == before
@@ -484,8 +484,8 @@ def test_halving_compares_a_trial_with_those_recorded_before_it_only() -> None:
         False,
         True,
     ]
-    # As after a crash between the record and the decision: the first of all passes, though all
-    # others are known.
+    # As after a crash between record and decision: the first trial passes, although all others are
+    # known.
     assert judge("halving", later).verdict(early) is None
     assert judge("halving", [trial(8, 99, 55, state="FAIL", at=5), *later]).verdict(early) == (
         "halving: val_class_il 50.00 after task 2 is not among the best 1 of the 2 so far"
@@ -500,7 +500,7 @@ def test_halving_judges_again_where_an_earlier_record_turns_up() -> None:
     assert made.verdict(running) is not None
 
 
-# What would be wrong.
+# Rules that would be wrong.
 
 
 def test_last_values_of_all_trials_pick_a_stopped_one_and_finished_ones_the_best() -> None:

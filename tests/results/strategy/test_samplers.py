@@ -34,8 +34,8 @@ SPACE = SearchSpace.from_dict(
     },
 )
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
-# Trials after which a sampler does more than to start: it models, has a population or a generation
-# behind it.
+# Number of trials after which a sampler has left its start: it fits a model, or has a population or
+# a generation.
 STARTUP = {"tpe": 11, "cmaes": 9}
 LONG_STARTUP = {"gp": 14, "nsga2": 29}
 

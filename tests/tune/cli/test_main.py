@@ -727,10 +727,10 @@ def test_a_session_that_a_limit_leaves_nothing_to_do_is_refused(
     )
     assert (ledger.folder / "trials.csv").is_file(), "there may have been no room for it"
     assert len(drive(monkeypatch, *command, *where, flag, beyond)) == 1
-    with driven(ledger):  # as of one that was killed: what it left is tidied up
+    with driven(ledger):  # as after a kill: its files are repaired
         assert len(drive(monkeypatch, *command, *where)) == 1
         complete(ledger, 70.0, 80.0)
-    if command[0] == "resume":  # nothing is left that could be begun
+    if command[0] == "resume":  # no trial is left to start
         assert drive(monkeypatch, *command, *where) == []
 
 

@@ -35,8 +35,8 @@ METRICS = {
     "keep_fraction": 0.5,
     "compute": 0.4321,
 }
-# Brackets that rich would take for its markup: one that it would swallow and one that it would
-# choke on.
+# Brackets that rich would take for markup: one that it would drop and one that would raise an
+# error.
 REASON = "ValueError: [red] is not [/tmp/red] (attempt-1/traceback.txt)"
 Say = Callable[..., str]
 
@@ -174,7 +174,7 @@ def test_list_names_a_folder_that_it_may_not_look_into(
     monkeypatch.setattr(
         os, "access", lambda path, mode: Path(path).name != "half" and access(path, mode)
     )
-    # What such a folder holds is not seen.
+    # The content of such a folder cannot be seen.
     monkeypatch.setattr("tune.cli.summary.sweep_names", lambda storage: ["done"])
     head, *lines = say("list").splitlines()
     assert [columns(line)[0] for line in lines] == ["done", "half"]

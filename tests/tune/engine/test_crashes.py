@@ -119,7 +119,7 @@ def test_damaged_checkpoints_are_passed_over(seen: Watched, tmp_path: Path) -> N
         for attempt in (2, 3)
     ]
     assert logs[0].count("is damaged") == 1 and logs[1].count("is damaged") == len(files)
-    # What was trained again gave what the ledger had, and nothing else was amiss.
+    # Repeated tasks gave the results that the ledger already had, and no other warning was logged.
     assert not (seen.folder / "sweep.log").exists()
 
 
@@ -139,8 +139,8 @@ def test_a_ledger_that_another_process_locks_is_waited_for(seen: Watched, tmp_pa
             stdout=subprocess.PIPE,
         ) as holder:
             assert holder.stdout is not None and holder.stdout.readline() == "held\n"
-            # The trials go on until they have something to report; and it takes longer than others
-            # have patience.
+            # The trials continue until they have something to report. That takes longer than the
+            # driver waits.
             driver.until(lambda: any(seen.saved(t) > t.tasks_done for t in seen.running(tasks=0)))
             with pytest.raises(sqlite3.OperationalError, match="locked"):
                 sqlite3.connect(str(seen.folder / "ledger.db"), timeout=10).execute(

@@ -204,7 +204,7 @@ def test_seeds_that_chose_what_was_tried_again_are_not_fresh(
         "early had it from first"
     )
     shutil.rmtree(tmp_path / "first")
-    # a name used again; it must not be gone round for ever
+    # a name that is used again; the search for earlier sweeps must end
     begun(tmp_path, "first", 300, warm_start="s")
     assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (301, 302)
 

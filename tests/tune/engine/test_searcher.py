@@ -299,9 +299,10 @@ def test_a_decision_that_a_kill_prevented_is_made_up_for(entered: int, tmp_path:
         s.enter("x", said(*POOR_AFTER_TWO[:entered]))  # killed here
     with driven(Ledger.open(tmp_path, "s")) as ledger:
         s = searcher(ledger, slots=1)
-        if entered == 2:  # the result stands in the ledger: the trial is not even started
+        if entered == 2:  # the ledger has the result, so the trial is not started again
             assert s.suggest("x") == Searcher.FINISHED
-        else:  # it stood in a checkpoint only, and the next report brings it with its successor
+        # only a checkpoint has the result; the next report has it together with the following one
+        else:
             assert s.suggest("x")["number"] == 5
             assert s.enter("x", said(*POOR_AFTER_TWO[:3], attempt=2))
             s.on_trial_complete("x", said(*POOR_AFTER_TWO[:3], attempt=2).encode())

@@ -297,7 +297,7 @@ def test_sigterm_to_all_of_its_processes_leaves_a_sweep_to_resume(
 
 @pytest.mark.slow
 def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
-    # A sweep whose trial, by some mistake, comes to evaluate on test images.
+    # A sweep whose trial tries to evaluate on test images, by a mistake in the code.
     code = (
         "import ray.tune; from tune.engine.trainable import SweepTrial; from dynamos.config import "
         "TrainConfig; made = ray.tune.with_parameters(SweepTrial, "
@@ -324,8 +324,7 @@ def test_trials_cannot_read_test_images(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_non_finite_trial_is_pruned_with_its_reason_and_the_sweep_goes_on(tmp_path: Path) -> None:
     (tmp_path / "wild.yaml").write_text("parameters:\n  lr: {low: 1.0e+30, high: 1.0e+31}\n")
-    # Enough trials for the sampler to learn from those that came to nothing: it begins to after
-    # ten.
+    # Enough trials for the sampler to learn from failed ones; it starts to learn after ten.
     done = run(
         "run",
         "--name",

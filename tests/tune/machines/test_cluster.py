@@ -19,7 +19,7 @@ from tests.helpers.sweeps import SMALL, command, run
 from tune.machines.cluster import wants_a_token
 
 AUTOMATIC = ["--cpus-per-trial=0.5", "--gpus-per-trial=auto", "--trials=5", "--set", *SMALL]
-# `dynamos-sweep` whose trials hold GPUs that are there in name alone, and so train on CPUs.
+# `dynamos-sweep` with trials that hold GPUs that exist in name only, and train on CPUs.
 UNREAL = """
 import sys
 import tune.cli.flags.run
@@ -36,7 +36,7 @@ tune.engine.sweep.measure = lambda config, node, *_: packed if node.kind == "B" 
 {UNREAL}"""
 
 
-# Trials that are still there when another node has joined, on a fast machine, too.
+# Trials that are long enough to run until another node has joined, on a fast machine too.
 LONGER = [*LONG[:-2], "n_epochs=45", "warmup_epochs=2"]
 
 
@@ -120,8 +120,8 @@ def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(
         trials = Watched(made.folder / "runs", "unlike").trials()
         assert [(t.state, t.attempt) for t in trials] == [("COMPLETE", 1)] * 5
         assert {round(t.gpu_seconds / t.cpu_seconds, 3) for t in trials} == {1.0, 2.0}
-        # A node that is to leave gets nothing new; how many trials a GPU takes is measured, here on
-        # one that is none.
+        # A node that will leave gets no new trials. The number of trials per GPU is measured, here
+        # on a GPU in name only.
         made.drain(1)
         with Session(
             made.inside(sys.executable, "-c", UNREAL, "run", "--name=packed", *shared, *AUTOMATIC),

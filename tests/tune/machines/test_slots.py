@@ -53,7 +53,7 @@ def test_memory_that_ran_out_halves_the_packing_of_that_node_once() -> None:
     there = slots(nodes, gpus_per_trial=0.25)
     first = there.free([])
     assert first == Slot(1, 0.25, None) and there.count() == 8
-    # Two trials of the same packing run out of memory: the second says nothing new.
+    # Two trials of the same packing run out of memory; the second changes nothing.
     assert there.thin_out(first, "b") and there.thin_out(first, "b")
     assert there.count() == 6
     taken: list[Slot] = []

@@ -163,7 +163,7 @@ def test_a_change_in_a_ledger_is_seen(service: Served, tmp_path: Path) -> None:
 
 def test_a_ledger_is_read_again_only_once_it_has_changed(tmp_path: Path) -> None:
     swept(tmp_path, {"lr": 0.1}, values=(40, 60))
-    gc.collect()  # what closes its database last changes its files
+    gc.collect()  # the last process that closes a database changes its files
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     (name,) = sweeps.names()
     assert sweeps.told(name) == (None, True), "nothing was read yet"
@@ -585,7 +585,7 @@ def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(
         driver.kill()
         driver.wait()
     with ExitStack() as changed:
-        # as of one on another machine, or before a reboot: only its silence tells
+        # as for a driver on another machine or before a reboot: only its silence shows its end
         if not seen_to_end:
             changed.enter_context(patch("results.ledger.lease.gone", lambda _: False))
             changed.enter_context(patch("tune.service.state.sweeps.LAPSE_SECONDS", 3.0))
@@ -671,7 +671,7 @@ def test_what_is_still_searched_is_not_confirmed(
     with ExitStack() as driver:
         if state == "running":
             driver.enter_context(driven(Ledger.open(tmp_path, "s")))
-        else:  # its driver has not yet got as far as the ledger
+        else:  # its driver has not reached the ledger yet
             monkeypatch.setattr(service.drivers, "starting", lambda name, sessions: name == "s")
         refused = problem(service.ask("POST", "/sweeps/s/confirm"), 409)
     assert refused["detail"] == (
@@ -787,7 +787,7 @@ def test_events_begin_with_a_snapshot_and_tell_what_changes(
         assert next(
             told for kind, told in all_sweeps if kind == "sweep" and told["best"]["value"] == 40.0
         )
-        assert next(service.client.events())[0] == "snapshot"  # somebody has just looked
+        assert next(service.client.events())[0] == "snapshot"  # the sweeps have just been read
         Ledger.create(tmp_path, config("new"), {})
         assert next(service.client.events("new"))[0] == "snapshot"
     with pytest.raises(UserError, match="unknown sweep 'nope'"):
@@ -802,7 +802,7 @@ def test_the_events_of_a_sweep_end_with_it(service: Served, tmp_path: Path) -> N
         one = service.client.events("s")
         assert next(one)[0] == "snapshot"
         complete(ledger, 30.0, 40.0)
-    told = list(one)  # or it would go on for ever
+    told = list(one)  # otherwise the stream would not end
     assert told[-1][0] == "end" and told[-1][1]["state"] == "finished"
     assert [t["number"] for kind, row in told if kind == "trials" for t in row["trials"]] == [1]
     assert [kind for kind, _ in service.client.events("s")] == ["snapshot", "end"]
@@ -972,7 +972,7 @@ def test_the_command_line_speaks_to_a_service(
     assert Path(said("report", "mine").strip()).read_text().startswith("<!doctype html>")
     assert "mine-confirm-1" in said("confirm", "mine", "--seeds", "2", "--top", "1")
     kind = TypeAdapter(answers.WholeSweep)
-    # with its look at test images
+    # with its use of test images
     kind.validate_json(service.ask("GET", "/sweeps/mine").content, strict=True)
     begun = list(service.drivers.started)
     assert "is not running" in said("stop", "mine", status=2)

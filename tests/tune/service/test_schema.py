@@ -34,7 +34,7 @@ def service(tmp_path: Path) -> Iterator[Served]:
 
 @pytest.mark.slow
 def test_every_answer_is_as_described(service: Served, tmp_path: Path) -> None:
-    # A stream of events does not end; tests of their own look at it.
+    # A stream of events does not end; other tests check it.
     done = subprocess.run(
         [
             Path(sys.executable).with_name("schemathesis"),
@@ -77,7 +77,7 @@ def test_none_of_ten_thousand_bodies_is(service: Served) -> None:
 
 def malformed_bodies(service: Served, count: int) -> None:
     draw = random.Random(0)
-    # Of no trials, so that what mangling leaves whole is refused, too, and makes no work.
+    # With no trials, so that a body that is still valid is refused too, and starts no work.
     seeds = [
         json.dumps({"trials": 0, "name": "fuzz", "base": BASE}).encode(),
         b"trials: 0\nname: fuzz\n",
@@ -142,7 +142,7 @@ def mangled(draw: random.Random, seeds: list[bytes]) -> bytes:
     kind = draw.randrange(4)
     if kind == 0:  # a well-formed one with fields of wrong kinds
         body: dict[str, Any] = {"name": "fuzz", "base": {"nf": draw.choice(VALUES)}}
-        if draw.random() < 0.9:  # else it may be whole, and is tried
+        if draw.random() < 0.9:  # otherwise it may be valid, and is tried
             body["target"] = "none"
         for _ in range(draw.randrange(4)):
             body[draw.choice(NAMES)] = draw.choice(VALUES)

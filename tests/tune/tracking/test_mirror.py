@@ -302,7 +302,7 @@ def test_the_parent_says_what_a_confirmation_found(tmp_path: Path, uri: str) -> 
         Mirror(sweep, uri).sync() == 1 and found(sweep, uri)["s"].data.tags["verdict"] == "refuted"
     )
     assert Mirror(sweep, uri).sync() == Mirror(there, uri).sync() == 0
-    # A later confirmation that found less: what was logged last is what counts.
+    # A later confirmation with fewer results: the values that were logged last count.
     look = sweep.looks["s-confirm-1"]
     later = look["outcome"] | {
         "at": "2999-01-01T00:00:00+00:00",
@@ -665,7 +665,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
     run_trial(50)
     run_trial(51)
     wait_for(lambda: bool(found(ledger, server.uri)))
-    run_trial(52)  # it is likely at work on some request
+    run_trial(52)  # it is probably handling a request
     server.kill()
     for value in range(53, 58):
         run_trial(value)
