@@ -28,12 +28,13 @@ _EARLY = (TrialState.PRUNED, TrialState.FAIL)
 # Sources of trials that were given to a sweep begin with one of these.
 GIVEN = (IMPORTED, "points:", "warm-start:")
 DRAWS = 1000  # number of draws to find an untried configuration in a space too large to list
+REPETITIONS = 5  # suggestions of tried configurations until a random one is taken instead
 
 
 def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
     """Return the study's next trial: a waiting one, or trial `number` from the sampler."""
     told = _Told(study, config)
-    told.sampler = _Asking(config, number, told.given)
+    told.sampler = _Asking(config, number, told)
     return told.ask(config.space.distributions())
 
 
@@ -60,6 +61,19 @@ class _Told(optuna.Study):
             t for t in complete if t.number > 0 and t.user_attrs.get("source", "").startswith(GIVEN)
         ]
         self.given = base + given if given else []  # the base alone tells a sampler too little
+        self._lies: list[FrozenTrial] = []
+
+    def lie(self, trial: FrozenTrial) -> None:
+        """Add a COMPLETE trial's configuration again, with the worst values of all."""
+        complete = self._get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        self._lies.append(
+            optuna.trial.create_trial(
+                params=trial.params,
+                distributions=trial.distributions,
+                values=_worst(complete, self.directions),
+                constraints=trial.constraints,
+            )
+        )
 
     def _get_trials(
         self,
@@ -71,16 +85,21 @@ class _Told(optuna.Study):
             self._instead.get(t.number, t)
             for t in super()._get_trials(deepcopy=False, use_cache=use_cache)
         ]
+        trials += self._lies
         found = [t for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
 
 class _Asking(BaseSampler):
-    """The sweep's sampler; a random untried configuration replaces one already tried."""
+    """The sweep's sampler, asked again if a configuration was tried already.
 
-    def __init__(self, config: SweepConfig, number: int, given: Sequence[FrozenTrial]) -> None:
-        draw = Draw(config.seed, number, config.trials, given)
-        self._space, self._seed = config.space, draw.mixed
+    A model may ask for its best configuration for ever. So it is told that a repetition had the
+    worst values. If it repeats configurations all the same, a random one replaces them.
+    """
+
+    def __init__(self, config: SweepConfig, number: int, told: _Told) -> None:
+        draw = Draw(config.seed, number, config.trials, told.given)
+        self._space, self._seed, self._told = config.space, draw.mixed, told
         self._sampler = SAMPLERS[config.sampler](draw)
 
     def infer_relative_search_space(
@@ -93,20 +112,28 @@ class _Asking(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return a configuration that no other trial has, if one is left."""
+        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        taken = {self._space.key(c): t for t in others for c in configs(self._space, [t])}
+        for _ in range(REPETITIONS):
+            drawn = self._drawn(study, trial, search_space)
+            if (there := taken.get(self._space.key(self._space.real(drawn)))) is None:
+                return drawn
+            if there.state == TrialState.COMPLETE:
+                self._told.lie(there)
+        return untried(self._space, taken, self._seed) or drawn
+
+    def _drawn(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
         joint = self._sampler.sample_relative(
             study, trial, self._sampler.infer_relative_search_space(study, trial)
         )
-        drawn = {
+        return {
             name: joint[name]
             if name in joint
             else self._sampler.sample_independent(study, trial, name, distribution)
             for name, distribution in search_space.items()
         }
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
-        taken = {self._space.key(config) for config in configs(self._space, others)}
-        if self._space.key(self._space.real(drawn)) not in taken:
-            return drawn
-        return untried(self._space, taken, self._seed) or drawn
 
     def sample_independent(
         self,
@@ -140,23 +167,19 @@ def stand_ins(
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
     if not complete:
         return {}
-    signs = [-1 if d == StudyDirection.MINIMIZE else 1 for d in directions]
-
-    def worst(of: Sequence[FrozenTrial]) -> list[float]:
-        return [sign * min(sign * t.values[i] for t in of) for i, sign in enumerate(signs)]
 
     def value(trial: FrozenTrial) -> list[float]:
         task = trial.last_step
         # a study of several objectives has no intermediate values
         if trial.state == TrialState.FAIL or task is None:
-            return worst(complete)
-        sign, then = signs[0], trial.intermediate_values[task]
+            return _worst(complete, directions)
+        sign, then = _sign(directions[0]), trial.intermediate_values[task]
         above = [
             t
             for t in complete
             if sign * t.intermediate_values.get(task, -sign * np.inf) >= sign * then
         ]
-        return worst(above or complete)
+        return _worst(above or complete, directions)
 
     return {
         t.number: _with(t, state=TrialState.COMPLETE, values=value(t))
@@ -194,6 +217,16 @@ def untried(
         if space.key(space.real(drawn)) not in taken:
             return drawn
     return None
+
+
+def _worst(trials: Sequence[FrozenTrial], directions: Sequence[StudyDirection]) -> list[float]:
+    """The worst value of COMPLETE trials in each objective."""
+    signs = [_sign(direction) for direction in directions]
+    return [sign * min(sign * t.values[i] for t in trials) for i, sign in enumerate(signs)]
+
+
+def _sign(direction: StudyDirection) -> int:
+    return -1 if direction == StudyDirection.MINIMIZE else 1
 
 
 def _with(trial: FrozenTrial, **changes: Any) -> FrozenTrial:

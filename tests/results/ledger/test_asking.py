@@ -220,6 +220,35 @@ def test_a_configuration_that_differs_in_the_last_bits_is_not_trained_again(
         assert trial.config["keep_ratio"] < 0.999, "drawn at random instead"
 
 
+class _Fixed(optuna.samplers.RandomSampler):
+    """Suggests the best configuration seen so far, or one near it once told of a repetition."""
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return SQUARE.distributions()
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        best = max(told, key=lambda t: t.values[0])
+        step = 0.01 * (sum(t.params == best.params for t in told) - 1)
+        return {name: value + step for name, value in best.params.items()}
+
+
+def test_a_sampler_that_repeats_itself_is_told_so_and_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A Gaussian process may ask for its best configuration to the end of the budget."""
+    monkeypatch.setitem(SAMPLERS, "random", lambda _: _Fixed())
+    trials = play(tmp_path, 6, sampler="random", trials=6)
+    assert [t.config["keep_ratio"] for t in trials] == pytest.approx(
+        [0.3 + 0.01 * n for n in range(6)]
+    )
+    assert {t.number for t in trials} == set(range(6)), "no such trial is in the ledger"
+
+
 def test_choices_are_left_out_whatever_their_last_bits() -> None:
     space = SearchSpace.from_dict(
         "s", {"parameters": {"keep_ratio": {"choices": [0.1, 0.2, 0.30000000000000004]}}}
