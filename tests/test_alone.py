@@ -30,7 +30,7 @@ def around_a_shared_fixture() -> set[str]:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_it_is_nothing(number: int, around_a_shared_fixture: set[str]) -> None:
+def test_it_is_empty(number: int, around_a_shared_fixture: set[str]) -> None:
     assert around() == set()
     assert not around_a_shared_fixture & VARIABLES.keys()
     Path("runs").mkdir()
@@ -40,7 +40,7 @@ def test_it_is_nothing(number: int, around_a_shared_fixture: set[str]) -> None:
 
 
 @pytest.mark.slow
-def test_it_is_nothing_where_much_is_around_the_tests(tmp_path: Path) -> None:
+def test_it_is_empty_if_variables_are_set_around_the_tests(tmp_path: Path) -> None:
     make_odd_sweeps(tmp_path / "runs")
     done = subprocess.run(
         [
@@ -49,7 +49,7 @@ def test_it_is_nothing_where_much_is_around_the_tests(tmp_path: Path) -> None:
             "pytest",
             "-p",
             "no:cacheprovider",
-            f"{__file__}::test_it_is_nothing",
+            f"{__file__}::test_it_is_empty",
         ],
         cwd=tmp_path,
         env=os.environ | VARIABLES,

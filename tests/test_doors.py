@@ -14,7 +14,7 @@ HEAVY = {"torch", "numpy", "pandas", "optuna", "ray", "mlflow"}
 
 
 @pytest.mark.parametrize("package", [dynamos, results, tune], ids=lambda package: package.__name__)
-def test_each_name_is_there_once_it_is_asked_for(package: ModuleType) -> None:
+def test_each_name_is_imported_at_its_first_use(package: ModuleType) -> None:
     assert all(getattr(package, name) is not None for name in package.__all__)
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         package.nothing  # noqa: B018

@@ -65,8 +65,8 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     """Describe the safety of pruning from `grace_tasks` tasks on."""
     if not agreements:
         return (
-            "Rankings cannot be compared: there are no results after a task before the last (a "
-            "stream of one task has none)."
+            "Rankings cannot be compared, because no trial has a result before the last task (in a "
+            "stream of one task, none can have one)."
         )
     judged = [a for a in agreements if a.task >= grace_tasks]
     if not judged:
@@ -92,16 +92,13 @@ def sentence(agreements: list[Agreement], grace_tasks: int, pruner: str) -> str:
     right = [a.task for a in takewhile(lambda a: a.safe, reversed(agreements))]
     text = (
         f"Pruning after {count(grace_tasks, 'task')} "
-        f"{'would have been' if pruner == 'none' else 'was'} {'safe' if is_safe else 'unsafe'}: "
-        f"from then on the ranking of the {trials} finished trials correlated with the final one "
-        f"by {'at least' if is_safe else 'as little as'} {weakest} (Spearman; "
-        f"{_printed(SPEARMAN_SAFE)} is enough), and the best trial at the end was {place}"
+        f"{'would have been' if pruner == 'none' else 'was'} {'safe' if is_safe else 'unsafe'}. "
+        f"From then on, the lowest Spearman correlation of a ranking of the {trials} finished "
+        f"trials with the final ranking was {weakest} ({_printed(SPEARMAN_SAFE)} is enough). The "
+        f"best trial at the end was {place}."
     )
-    text += (
-        f"; a grace of {count(right[-1], 'task')} would have been safe."
-        if right and not is_safe
-        else "."
-    )
+    if right and not is_safe:
+        text += f" A grace of {count(right[-1], 'task')} would have been safe."
     if pruner != "none":
         text += (
             " Only finished trials are compared. So the correlation tends to be too low, and good "

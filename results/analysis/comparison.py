@@ -151,7 +151,7 @@ def comparison_sentences(sweeps: list[Compared]) -> list[str]:
             texts.append(
                 f"The best of {one.name} compared with the best of {other.name}: "
                 f"{found.shown_mean(metric)} "
-                f"on {count(found.n, 'shared seed')}; {found.chance(metric)}. Both were chosen by "
+                f"on {count(found.n, 'shared seed')}. {found.chance(metric)} Both were chosen by "
                 "these numbers. To measure how they generalise, run dynamos-sweep confirm."
             )
     return texts + incomparable([s.sweep for s in sweeps])

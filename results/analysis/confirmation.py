@@ -209,9 +209,9 @@ def finding(confirmation: Sweep) -> str:
         return f"The chosen configuration is the baseline: {objective.metric} {result}.{on}"
     text = (
         f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is "
-        f"{_words(gain, objective)}, {objective.metric} {_result(first, objective)} against "
-        f"{_result(baseline, objective)}; {gain.chance(objective.metric)}. The baseline is "
-        f"{confirmation.record[BASELINE]}.{on}"
+        f"{_words(gain, objective)}. Its {objective.metric} is {_result(first, objective)}; that "
+        f"of the baseline is {_result(baseline, objective)}. {gain.chance(objective.metric)} The "
+        f"baseline is {confirmation.record[BASELINE]}.{on}"
     )
     better = [
         row.label

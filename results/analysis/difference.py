@@ -70,24 +70,24 @@ class Difference:
         return " to ".join(_signed(metric, end) for end in ends) + cut
 
     def chance(self, metric: str) -> str:
-        """Describe whether the difference could be chance."""
+        """Return a sentence or two that say if the difference could be chance."""
         if self.n < 2:
-            return "one seed is not enough to rule out chance"
+            return "One seed is not enough to rule out chance."
         if self.half_width is None or self.p_value is None:
-            return f"all {self.n} seeds have the same difference, so no test is possible"
-        text = (
-            f"standard deviation of the differences {measured(metric, self.spread or 0.0)}, "
-            f"{CONFIDENCE:.0%} interval {self.shown_interval(metric)}, paired t-test p = "
-            f"{self.p_value:.2g}: "
+            return f"All {self.n} seeds have the same difference, so no test is possible."
+        test = (
+            f"paired t-test p = {self.p_value:.2g}, {CONFIDENCE:.0%} interval "
+            f"{self.shown_interval(metric)}, standard deviation of the differences "
+            f"{measured(metric, self.spread or 0.0)}"
         )
         if self.could_be_chance:
-            return f"{text}with {self.n} seeds this could be chance"
+            return f"With {self.n} seeds this could be chance ({test})."
         few = (
-            f", but {self.n} seeds are few: use {SEEDS_WANTED} or more"
+            f" But {self.n} seeds are few: use {SEEDS_WANTED} or more."
             if self.n < SEEDS_WANTED
             else ""
         )
-        return f"{text}more than chance{few}"
+        return f"This is more than chance ({test}).{few}"
 
 
 def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference | None:

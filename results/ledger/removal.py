@@ -52,7 +52,7 @@ def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
         for what, needed in _needs(storage, other).items():
             if needed in found and other not in found:
                 raise UserError(
-                    f"{other} {what} {needed}, which it needs; delete it first, or both: "
+                    f"{other} {what} {needed} and needs it; delete {other} first, or both: "
                     f"{command_line('dynamos-sweep', 'delete', other, *names)}"
                 )
     return sorted(

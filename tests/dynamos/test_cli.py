@@ -139,7 +139,7 @@ def test_a_bad_file_is_one_line_and_status_2(
         assert says in one_line_error(capsys)
 
 
-def test_of_two_runs_that_start_together_one_has_the_folder(
+def test_two_runs_that_start_together_do_not_share_a_folder(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = ["--save-path", str(tmp_path), "--exp-name", "e"]
@@ -163,7 +163,7 @@ def test_runs_that_differ_in_their_seed_have_folders_of_their_own(trained: Train
         assert folder.name.startswith(f"seq-digits-dynamos-seed{seed}-")
 
 
-def test_a_run_that_memory_does_not_hold_is_one_line_and_status_1(
+def test_a_run_that_does_not_fit_into_memory_is_one_line_and_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = [*small_flags(), "--save-path", str(tmp_path)]
@@ -189,7 +189,7 @@ def test_a_run_that_fails_ends_with_status_1(
     assert "non-finite in task 1" in error.splitlines()[-1]
 
 
-def test_interrupted_ends_with_status_130_and_says_how_to_go_on(
+def test_an_interrupted_run_ends_with_status_130_and_names_the_command_to_continue(
     capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Trainer, "run_task", mock.Mock(side_effect=KeyboardInterrupt))
@@ -287,7 +287,7 @@ def test_a_resumed_run_keeps_its_first_start(
         ("lr 0.0", dict(config={"lr": 0})),
     ],
 )
-def test_what_a_runs_folder_says_is_checked(
+def test_the_content_of_a_runs_folder_is_checked(
     says: str,
     change: dict[str, Any] | Callable[[dict[str, Any]], object],
     interrupted: Path,
@@ -330,7 +330,7 @@ def test_a_damaged_result_file_is_written_again(content: str | bytes, finished: 
         (["--notes", "late"], "--notes"),
     ],
 )
-def test_what_a_finished_run_cannot_leave_any_more_is_refused(
+def test_options_that_would_have_no_effect_on_a_finished_run_are_refused(
     flags: list[str], named: str, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (finished / "config.yaml").read_bytes()
@@ -427,7 +427,7 @@ def test_a_run_resumed_within_the_same_second_begins_no_event_file_anew(
     assert [task for task, _ in means] == [1, 2]
 
 
-def test_a_run_that_goes_on_is_not_gone_on_with_beside_itself(
+def test_a_running_run_is_not_resumed_by_a_second_process(
     interrupted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
@@ -479,7 +479,7 @@ def test_help_needs_no_torch() -> None:
 
 
 @pytest.mark.parametrize("name", FIELDS)
-def test_every_field_is_a_flag_with_either_stroke(name: str, trained: Trained) -> None:
+def test_every_field_is_a_flag_with_dash_or_underscore(name: str, trained: Trained) -> None:
     values = {
         "model": "sgd",
         "dataset": "seq-svhn",
@@ -506,7 +506,9 @@ def test_every_field_is_a_flag_with_either_stroke(name: str, trained: Trained) -
     assert changed == {name}
 
 
-def test_of_several_values_the_later_wins(trained: Trained, tmp_path: Path) -> None:
+def test_a_later_value_of_a_field_wins_over_an_earlier_one(
+    trained: Trained, tmp_path: Path
+) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("lr: 0.01\nalpha: 0.9\nbeta: 0.8\n")
     flags = ["--preset", "--dataset", "seq-svhn", "--buffer-size", "500", "--config", str(path)]

@@ -155,7 +155,7 @@ def test_a_whole_number_may_be_written_with_a_point(text: str, number: int, tmp_
         ("config: {nf: 8, nf: 8}", "nf is given twice, in line 1"),
     ],
 )
-def test_a_field_that_stands_twice_is_refused(text: str, says: str, tmp_path: Path) -> None:
+def test_a_field_given_twice_is_refused(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(text)
     with pytest.raises(UserError, match=f"c.yaml: {says}"):
         read_config(tmp_path / "c.yaml")
@@ -169,7 +169,7 @@ def test_a_merged_mapping_may_have_fields_of_the_one_it_merges(tmp_path: Path) -
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_file_may_be_what_an_editor_on_windows_saves(encoding: str, tmp_path: Path) -> None:
+def test_a_file_saved_by_an_editor_on_windows_is_read(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_bytes(
         "config:\r\n  lr: 0.1  # \u03b1\r\n  nf: 8\r\n".encode(encoding)
     )
@@ -260,7 +260,7 @@ def test_presets_are_the_papers() -> None:
         ) == (0.15, 16, 32, 0.7, 0.07, True)
 
 
-def test_presets_where_there_are_none() -> None:
+def test_a_missing_preset_is_an_error_that_lists_the_presets() -> None:
     assert {preset_sizes(d)[0] for d in DATASETS} == {200, 500, 100}
     others = [("seq-mnist", 500, m) for m in METHODS if m != "dynamos"]
     for dataset, size, model in (

@@ -121,7 +121,7 @@ def test_a_damaged_svhn_file_is_a_user_error(
         data.svhn(tmp_path, False, False)
 
 
-def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_path: Path) -> None:
+def test_swapped_images_and_labels_of_mnist_are_a_user_error(tmp_path: Path) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
     images, labels = (
         tmp_path / "raw" / f"train-{name}-ubyte" for name in ("images-idx3", "labels-idx1")
@@ -144,7 +144,9 @@ def test_images_and_labels_of_mnist_in_each_others_place_are_a_user_error(tmp_pa
         {"X": np.zeros((32, 32, 3, 10), np.uint8), "y": "ten labels"},
     ],
 )
-def test_other_arrays_than_svhns_are_a_user_error(content: dict[str, Any], tmp_path: Path) -> None:
+def test_arrays_of_another_form_than_svhns_are_a_user_error(
+    content: dict[str, Any], tmp_path: Path
+) -> None:
     from scipy.io import savemat
 
     savemat(tmp_path / "train_32x32.mat", content)

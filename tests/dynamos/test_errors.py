@@ -39,7 +39,7 @@ def test_the_nearest_name_is_carried_whatever_the_words_around_it(
     assert pickle.loads(pickle.dumps(caught.value)).near == near
 
 
-def test_of_many_names_some_are_shown_and_the_nearest_is_among_all() -> None:
+def test_of_many_names_some_are_shown_and_the_nearest_of_all_is_named() -> None:
     error = unknown("sweep", "sweep-99x", [f"sweep-{i}" for i in range(200)])
     assert error.near == "sweep-99" and str(error).count("sweep-") == SHOWN_NAMES + 2
     assert str(error).endswith("sweep-59, and more.")

@@ -11,7 +11,7 @@ from tests.helpers.small import small
 
 
 @pytest.mark.parametrize("model", ["dynamos", "sgd"])
-def test_an_exported_network_says_what_the_trained_one_says(model: str, tmp_path: Path) -> None:
+def test_an_exported_network_predicts_as_the_trained_one(model: str, tmp_path: Path) -> None:
     trainer = Trainer(small(model=model, n_tasks=1))
     trainer.run_task()
     checkpoints.save(trainer.state_dict(), tmp_path / "run" / "checkpoints")
@@ -53,7 +53,7 @@ def test_a_place_that_cannot_be_written_is_one_line_and_status_1(
     )
 
 
-def test_what_cannot_be_exported_or_loaded(tmp_path: Path) -> None:
+def test_errors_of_export_and_load(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError):
         export.newest_checkpoint(tmp_path)
     with pytest.raises(UserError, match="config.yaml"):

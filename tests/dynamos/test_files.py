@@ -53,7 +53,7 @@ def test_a_file_is_replaced_whole_and_nothing_is_left_beside_it(store: str, tmp_
 
 
 @pytest.mark.parametrize("text", ["~nosuchuser/x", "a\0b"])
-def test_a_path_that_cannot_be_is_a_user_error(text: str) -> None:
+def test_an_impossible_path_is_a_user_error(text: str) -> None:
     for path in (any_path, local_path):
         with pytest.raises(UserError, match="is not a path"):
             path(text)
@@ -70,7 +70,7 @@ def test_a_path_that_is_not_utf_8_is_a_user_error(
                 path(text)
 
 
-def test_a_new_file_takes_no_others_place(tmp_path: Path) -> None:
+def test_a_new_file_does_not_replace_an_existing_one(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "file"
     write_whole(path, "one", new=True)
     with pytest.raises(FileExistsError):

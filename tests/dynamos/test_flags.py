@@ -49,7 +49,7 @@ def command(request: pytest.FixtureRequest, tmp_path: Path) -> Command:
 
 
 @pytest.mark.parametrize("flag", [None, "--save-all", "--csv-log", "--tensorboard"])
-def test_a_flag_leaves_what_it_names_and_nothing_else(
+def test_a_flag_writes_its_files_and_no_others(
     flag: str | None, command: Command, tmp_path: Path
 ) -> None:
     main, models, events = command
@@ -91,7 +91,7 @@ def one_line(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 @pytest.mark.parametrize("place", ["/proc/x", "file"])
-def test_a_place_that_cannot_be_is_found_out_before_training(
+def test_an_impossible_folder_is_refused_before_training(
     place: str,
     command: Command,
     tmp_path: Path,
@@ -104,7 +104,7 @@ def test_a_place_that_cannot_be_is_found_out_before_training(
     assert place in one_line(capsys)
 
 
-def test_a_place_that_takes_no_file_is_found_out_before_training(
+def test_a_folder_that_cannot_be_written_is_refused_before_training(
     command: Command,
     tmp_path: Path,
     untrained: None,
@@ -174,7 +174,7 @@ def torchvision(monkeypatch: pytest.MonkeyPatch) -> list[Asked]:
 @pytest.mark.parametrize(
     "dataset, asks", [("seq-mnist", ("MNIST", True, True)), ("seq-svhn", ("SVHN", "train", True))]
 )
-def test_data_is_fetched_where_it_is_asked_for(
+def test_data_is_downloaded_only_on_request(
     dataset: str,
     asks: Asked,
     command: Command,
@@ -200,7 +200,7 @@ def test_data_is_fetched_where_it_is_asked_for(
     assert torchvision == [asks]
 
 
-def test_only_fetching_needs_a_torchvision_that_fits(
+def test_only_downloading_needs_a_matching_torchvision(
     command: Command,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -236,7 +236,7 @@ def test_only_fetching_needs_a_torchvision_that_fits(
     assert not [name for name in sys.modules if name.partition(".")[0] == "torchvision"]
 
 
-def test_resuming_fetches_too(torchvision: list[Asked], tmp_path: Path) -> None:
+def test_resuming_downloads_too(torchvision: list[Asked], tmp_path: Path) -> None:
     flags = [
         *small_flags(dataset="seq-mnist", data_path=tmp_path / "data"),
         "--save-path",

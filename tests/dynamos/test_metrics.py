@@ -53,7 +53,9 @@ def test_unmeasured_cells_are_never_read_and_forgetting_is_not_negative(n: int, 
         ([100 * 7 / 10, 100 * 2 / 30], [100 * 14 / 20, 100 * 4 / 60]),
     ],
 )
-def test_means_that_are_equal_on_paper_are_equal(one: list[float], other: list[float]) -> None:
+def test_means_that_are_equal_in_exact_arithmetic_compare_equal(
+    one: list[float], other: list[float]
+) -> None:
     assert metrics.mean(one) == metrics.mean(other)
     assert metrics.mean_accuracy(np.array([one] * len(one)), len(one) - 1) == metrics.mean(other)
 

@@ -35,7 +35,7 @@ sys.exit(exit_status("program", work))
         ("2>/dev/full >/dev/full", 1, ""),
     ],
 )
-def test_what_cannot_be_written_is_dropped_and_lost_output_is_an_error(
+def test_output_that_cannot_be_written_is_dropped_and_is_an_error(
     redirection: str, status: int, last: str, tmp_path: Path
 ) -> None:
     done = subprocess.run(

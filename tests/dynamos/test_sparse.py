@@ -15,7 +15,7 @@ from tests.helpers.small import gates
 @pytest.mark.parametrize("threshold", [0.0, 0.3, 0.5, 0.7, 1.1])
 @pytest.mark.parametrize("skip", [True, False])
 @pytest.mark.parametrize("size", [8, 11])
-def test_one_image_alone_says_what_the_network_says(
+def test_a_single_image_has_the_prediction_of_the_network(
     threshold: float, skip: bool, size: int
 ) -> None:
     network, _ = twins(

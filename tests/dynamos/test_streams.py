@@ -296,7 +296,7 @@ def test_shortened_streams_keep_their_tasks(dataset: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_nothing_is_held_out_where_test_images_are_evaluated(
+def test_nothing_is_held_out_if_test_images_are_evaluated(
     dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def asked(labels: Tensor) -> NoReturn:

@@ -23,12 +23,12 @@ def test_they_are_in_one_module_and_each_has_its_use() -> None:
     assert imported_by("dynamos/torch_names.py", "torch") == USES.keys()
 
 
-def test_to_import_them_imports_nothing() -> None:
+def test_importing_the_module_imports_no_private_name() -> None:
     code = "import sys, dynamos.torch_names; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_name_that_is_gone_is_said_in_a_sentence() -> None:
+def test_a_missing_private_name_is_named_in_a_sentence() -> None:
     uses = {"torch._gone.Name": "nothing"}
     with pytest.raises(AssertionError, match=r"Torch \d\S* no longer has torch\._gone\.Name: used"):
         check_there("torch._gone.Name", uses)

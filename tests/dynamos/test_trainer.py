@@ -477,7 +477,7 @@ def test_the_second_step_is_plain_sgd_too() -> None:
     assert len(gradients) == 4
 
 
-def test_what_a_rotating_stream_stores_is_the_rotated_image() -> None:
+def test_the_buffer_stores_rotated_images() -> None:
     t = Trainer(
         small(dataset="digits-360", n_tasks=None, warmup=False, max_train_images_per_task=180)
     )

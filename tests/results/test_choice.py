@@ -56,7 +56,7 @@ def beats(one: TrialRecord, other: TrialRecord, sought: list[Objective]) -> bool
 
 @settings(deadline=None)
 @given(SOUGHT, st.lists(st.tuples(VALUES, FATES), max_size=12), st.randoms(use_true_random=False))
-def test_the_pareto_set_is_what_no_finished_feasible_trial_beats(
+def test_the_pareto_set_has_the_trials_that_no_feasible_trial_dominates(
     sought: list[Objective], drawn: list[tuple[dict[str, float], str]], random: Any
 ) -> None:
     sweep = dataclasses.replace(PLAIN, objectives=tuple(sought))
@@ -79,7 +79,7 @@ def test_the_pareto_set_is_what_no_finished_feasible_trial_beats(
     assert sorted(t.number for t in Sweep(sweep, {}, trials).ranked) == [t.number for t in eligible]
 
 
-def test_equals_are_told_apart_by_the_next_objective_then_by_age() -> None:
+def test_equal_trials_are_ordered_by_the_next_objective_then_by_number() -> None:
     sought = [Objective("val_class_il", "max"), Objective("compute", "min")]
     blank = dict.fromkeys(OBJECTIVES, 0.0)
     trials = [
@@ -108,7 +108,7 @@ def test_a_trial_that_breaks_a_constraint_is_never_chosen_however_good(tmp_path:
     assert chosen is None
 
 
-def test_what_is_minimised_is_chosen_by_its_least_value(tmp_path: Path) -> None:
+def test_a_minimised_objective_chooses_the_least_value(tmp_path: Path) -> None:
     sweep = config(
         objectives=(Objective.parse("forgetting"),),
         constraints=(Constraint.parse("val_class_il>=50"),),
@@ -198,7 +198,7 @@ def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
         (RIVALS, FOUR, {"max_compute": float("nan")}, "`max_compute` nan is out of range"),
     ],
 )
-def test_what_cannot_be_chosen(
+def test_choices_that_are_refused(
     trials: list[TrialRecord], sweep: Any, choice: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError, match=message):

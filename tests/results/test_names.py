@@ -48,7 +48,7 @@ def test_any_other_is_refused_in_words_with_one_that_is_like_it(name: str) -> No
 @pytest.mark.parametrize(
     "name", ["mlflow.db", "MLflow.db", "mlflow.db-wal", "mlartifacts", "compare-a.html", "train"]
 )
-def test_what_else_lies_in_a_storage_folder_keeps_its_name(name: str) -> None:
+def test_names_of_other_files_in_a_storage_folder_are_reserved(name: str) -> None:
     with pytest.raises(UserError, match="this name is reserved"):
         check_name(name)
     assert check_name(allowed_name(name)).endswith(name)
@@ -93,7 +93,7 @@ def test_no_ledger_has_another_name(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_several_that_make_a_sweep_of_one_name_at_once_one_does(tmp_path: Path) -> None:
+def test_one_of_several_processes_makes_a_sweep_of_one_name(tmp_path: Path) -> None:
     ready, ends = threading.Barrier(4), list[str]()
 
     def make() -> None:

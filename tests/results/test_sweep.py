@@ -150,7 +150,7 @@ def test_a_sweep_is_loaded_by_folder_or_by_name_and_chooses(ledger: Ledger) -> N
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_what_is_saved_reads_back(ledger: Ledger, tmp_path: Path, kind: str) -> None:
+def test_saved_files_read_back(ledger: Ledger, tmp_path: Path, kind: str) -> None:
     sweep = Sweep.of(ledger)
     for path in sweep.save(tmp_path, kind):
         frame = getattr(sweep, path.stem)

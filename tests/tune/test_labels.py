@@ -59,7 +59,7 @@ def test_tags_and_a_note_are_shown_and_changed(
         ("a=" + "x" * 501, "has 501 characters; at most 500"),
     ],
 )
-def test_what_is_no_tag_is_refused(
+def test_a_wrong_tag_is_refused(
     tag: str, why: str, storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["tag", "s", tag], ["run", "--name", "t", "--tag", tag]):

@@ -453,7 +453,7 @@ def _delete(arguments: argparse.Namespace) -> int:
         say(
             f"{removal.config.name} is deleted"
             + (
-                "; the record keeps that it used test images"
+                "; its sweep still counts its use of test images"
                 if removal.config.confirms is not None
                 else ""
             )

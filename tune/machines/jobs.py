@@ -117,7 +117,7 @@ class Jobs:
                 {(job.metadata or {}).get(SWEEP) or str(job.submission_id) for job in jobs}
             )
             raise UserError(
-                f"no job of {name!r} at {self._address}; there are {', '.join(known) or 'none'}."
+                f"no job of {name!r} at {self._address}. Jobs: {', '.join(known) or 'none'}."
             )
         return str(max(drivers, key=lambda job: job.start_time or 0).submission_id)
 

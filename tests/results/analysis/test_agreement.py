@@ -40,7 +40,7 @@ def test_spearman_of_every_task_but_the_last() -> None:
     ]
 
 
-def test_where_less_is_better_the_best_is_the_lowest() -> None:
+def test_if_less_is_better_the_lowest_value_is_best() -> None:
     trials = [
         trial(n, *values)
         for n, values in enumerate(((1, 9, 10), (2, 5, 20), (3, 6, 30), (4, 7, 40)))
@@ -120,8 +120,8 @@ def test_a_stream_of_one_task_and_a_sweep_without_results_have_nothing_to_compar
     ):
         assert agreements(trials, "forgetting", True) == []
     assert sentence([], 2, "none") == (
-        "Rankings cannot be compared: there are no results after a task before the last (a stream "
-        "of one task has none)."
+        "Rankings cannot be compared, because no trial has a result before the last task (in a "
+        "stream of one task, none can have one)."
     )
 
 
@@ -137,24 +137,26 @@ MEASURED = [
 
 def test_safe_from_the_second_task_on() -> None:
     assert sentence(MEASURED, 2, "none") == (
-        "Pruning after 2 tasks would have been safe: from then on the ranking of the 14 finished "
-        "trials correlated with the final one by at least 0.91 (Spearman; 0.70 is enough), and the "
-        "best trial at the end was never below the median."
+        "Pruning after 2 tasks would have been safe. From then on, the lowest Spearman correlation "
+        "of a ranking of the 14 finished trials with the final ranking was 0.91 (0.70 is "
+        "enough). "
+        "The best trial at the end was never below the median."
     )
 
 
 def test_unsafe_after_the_first_and_what_would_have_been_safe() -> None:
     assert sentence(MEASURED, 1, "none") == (
-        "Pruning after 1 task would have been unsafe: from then on the ranking of the 14 finished "
-        "trials correlated with the final one by as little as 0.00 (Spearman; 0.70 is enough), and "
-        "the best trial at the end was below the median after task 1; a grace of 2 tasks would "
+        "Pruning after 1 task would have been unsafe. From then on, the lowest Spearman "
+        "correlation of a ranking of the 14 finished trials with the final ranking was 0.00 (0.70 "
+        "is enough). "
+        "The best trial at the end was below the median after task 1. A grace of 2 tasks would "
         "have been safe."
     )
 
 
 def test_with_a_pruner_it_says_that_pruned_trials_are_missing() -> None:
     text = sentence(MEASURED, 2, "median")
-    assert text.startswith("Pruning after 2 tasks was safe: ")
+    assert text.startswith("Pruning after 2 tasks was safe. ")
     assert text.endswith(
         " Only finished trials are compared. So the correlation tends to be too low, and good "
         "trials that were pruned do not appear."
@@ -163,12 +165,13 @@ def test_with_a_pruner_it_says_that_pruned_trials_are_missing() -> None:
 
 @pytest.mark.parametrize(
     "spearman, words",
-    [(0.7 - 1e-12, "safe: "), (0.696, "safe: "), (0.69, "unsafe: "), (0.6949, "unsafe: ")],
+    [(0.7 - 1e-12, "safe."), (0.696, "safe."), (0.69, "unsafe."), (0.6949, "unsafe.")],
 )
-def test_what_is_printed_is_what_is_judged(spearman: float, words: str) -> None:
+def test_a_correlation_is_judged_as_it_is_printed(spearman: float, words: str) -> None:
     said = sentence([Agreement(1, 9, spearman, True)], 1, "none")
     assert (
-        f"would have been {words}" in said and f"{spearman:.2f} (Spearman; 0.70 is enough)" in said
+        f"would have been {words}" in said
+        and f"final ranking was {spearman:.2f} (0.70 is enough)" in said
     )
 
 
@@ -180,7 +183,7 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
     # is safe.
     text = sentence([Agreement(1, 9, 0.9, True), Agreement(2, 9, 0.9, False)], 1, "none")
     assert (
-        "unsafe" in text and "the best trial at the end was below the median after task 2." in text
+        "unsafe" in text and "The best trial at the end was below the median after task 2." in text
     )
 
 
@@ -191,7 +194,7 @@ def test_safe_needs_both_the_correlation_and_the_best() -> None:
         (TRIALS_NEEDED - 1, "4 finished trials are too few, 5 are needed."),
     ],
 )
-def test_few_trials_tell_nothing(trials: int, words: str) -> None:
+def test_few_trials_give_no_judgement(trials: int, words: str) -> None:
     found = [Agreement(t, trials, 1.0, True) for t in (1, 2)]
     assert (
         sentence(found, 1, "none") == f"It is unknown whether pruning after 1 task is safe: {words}"
@@ -201,7 +204,7 @@ def test_few_trials_tell_nothing(trials: int, words: str) -> None:
     )
 
 
-def test_equal_trials_tell_nothing() -> None:
+def test_equal_trials_give_no_judgement() -> None:
     assert sentence([Agreement(1, 6, None, True)], 1, "none") == (
         "It is unknown whether pruning after 1 task is safe: the 6 finished trials are all "
         "equal after a task."

@@ -97,7 +97,7 @@ def test_the_lead_is_paired_over_shared_seeds(tmp_path: Path) -> None:
     assert lead(one, far) is None
 
 
-def test_what_shifted_is_what_the_best_have_differently(tmp_path: Path) -> None:
+def test_shifts_are_the_fields_in_which_the_best_differ(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation", lr=0.1)
     sweeps = side_by_side(
         made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), base=base), made(tmp_path, "c")
@@ -112,7 +112,7 @@ def test_sweeps_without_results_are_compared_too(tmp_path: Path) -> None:
     assert common_budget([one, other], "trials") == 0
 
 
-def test_what_cannot_be_compared_and_what_should_not_be(tmp_path: Path) -> None:
+def test_comparisons_that_are_refused_and_comparisons_with_a_warning(tmp_path: Path) -> None:
     a, b = made(tmp_path, "a", (70.0,)), made(tmp_path, "b", (70.0,), hash_="b")
     assert incomparable([Sweep.of(a)] * 2) == []
     assert incomparable([Sweep.of(a), Sweep.of(b)]) == [
@@ -193,12 +193,11 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "81.50 ± 2.12 (trial 1)" in page and "were measured on different images" in page
     assert "81.50 ± 2.12 (trial 1)" in said and "median" in said and "policy_penalty" in said
     assert (
-        "The best of a compared with the best of b: +6.00 on 2 shared seeds; standard deviation "
-        "of the "
-        "differences" in said
+        "The best of a compared with the best of b: +6.00 on 2 shared seeds. With 2 seeds this "
+        "could be chance (" in said
     )
     # 5 and 7: t = 6, 1 df
-    assert "1.41, 95% interval -6.71 to +18.71, paired t-test p = 0.11: with 2 seeds" in said
+    assert "p = 0.11, 95% interval -6.71 to +18.71, standard deviation of the differences" in said
     assert "a and b were measured on different images." in said
     assert main(["compare", "a", "b", "--storage", str(tmp_path)]) == 0
     assert "after 2 trials" in capsys.readouterr().out

@@ -57,7 +57,7 @@ def test_one_seed_tells_nothing() -> None:
     assert (alone.mean, alone.spread, alone.half_width, alone.p_value) == (2, None, None, None)
     assert (
         alone.could_be_chance
-        and alone.chance("test_class_il") == "one seed is not enough to rule out chance"
+        and alone.chance("test_class_il") == "One seed is not enough to rule out chance."
     )
     assert alone.shown("test_class_il") == "+2.00" and alone.shown_interval("test_class_il") == ""
 
@@ -71,7 +71,7 @@ def test_one_seed_tells_nothing() -> None:
         ([100 * 31 / 36, 100 * 20 / 36], [100 * 30 / 36, 100 * 19 / 36]),
     ],
 )
-def test_where_all_seeds_differ_alike_no_test_is_defined(
+def test_no_test_is_defined_if_all_differences_are_equal(
     values: list[float], baseline: list[float]
 ) -> None:
     found = differ(values, baseline)
@@ -81,7 +81,7 @@ def test_where_all_seeds_differ_alike_no_test_is_defined(
         None,
     ) and found.could_be_chance
     assert found.chance("test_class_il") == (
-        "all 2 seeds have the same difference, so no test is possible"
+        "All 2 seeds have the same difference, so no test is possible."
     )
 
 
@@ -113,24 +113,26 @@ def test_an_interval_ends_where_the_metric_does() -> None:
 @pytest.mark.parametrize(
     "seeds, words",
     [
-        (2, "more than chance, but 2 seeds are few: use 5 or more"),
-        (4, "more than chance, but 4 seeds are few: use 5 or more"),
-        (5, "more than chance"),
+        (2, " But 2 seeds are few: use 5 or more."),
+        (4, " But 4 seeds are few: use 5 or more."),
+        (5, ""),
     ],
 )
-def test_few_seeds_are_said_to_be_few(seeds: int, words: str) -> None:
+def test_few_seeds_are_called_few(seeds: int, words: str) -> None:
     gain = differ([81.0 + n / 100 for n in range(seeds)], [80.0] * seeds)
-    assert gain.chance("test_class_il").endswith(f": {words}")
+    said = gain.chance("test_class_il")
+    assert said.startswith("This is more than chance (paired t-test p = ")
+    assert said.endswith(f").{words}")
 
 
-def test_what_looks_large_may_be_chance_with_two_seeds() -> None:
+def test_with_two_seeds_a_large_difference_may_be_chance() -> None:
     gain = differ([70.0, 85.0], [80.0, 80.0])
-    assert gain.chance("test_class_il").endswith(
-        "paired t-test p = 0.8: with 2 seeds this could be chance"
+    assert gain.chance("test_class_il").startswith(
+        "With 2 seeds this could be chance (paired t-test p = 0.8, "
     )
 
 
-def test_p_values_are_uniform_where_there_is_no_difference() -> None:
+def test_p_values_are_uniform_without_a_difference() -> None:
     draws = np.random.default_rng(0)
     found = []
     for _ in range(2000):
@@ -158,22 +160,22 @@ def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None
     # 3, 2.5, 3: mean 2.8333, deviation 0.288675, half-width 4.302653 * 0.288675 / sqrt(3) = 0.7171
     assert said.startswith(
         "Confirmed on test images: trial 11, which the sweep chose, is better than the baseline by "
-        "2.83 points, test_class_il 83.83 (standard deviation 0.76 over 3 seeds) against 81.00 "
-        "(standard deviation 1.00 over 3 seeds); standard deviation of the differences 0.29, 95% "
-        "interval +2.12 to +3.55, paired t-test p = 0.0034: more than chance, but 3 seeds are "
-        "few: use 5 or more. The baseline is the preset."
+        "2.83 points. Its test_class_il is 83.83 (standard deviation 0.76 over 3 seeds); that of "
+        "the baseline is 81.00 (standard deviation 1.00 over 3 seeds). This is more than chance "
+        "(paired t-test p = 0.0034, 95% interval +2.12 to +3.55, standard deviation of the "
+        "differences 0.29). But 3 seeds are few: use 5 or more. The baseline is the preset."
     )
     assert "tested better than the choice" not in said and said.endswith(
         "used in 1 confirmation of this sweep."
     )
 
 
-def test_what_tested_better_than_the_choice_is_not_to_be_taken(tmp_path: Path) -> None:
+def test_a_trial_that_tests_better_than_the_choice_must_not_be_chosen(tmp_path: Path) -> None:
     said = told(*confirmed(tmp_path, [80.0, 82.0], [79.0, 82.5], [90.0, 91.0]))
     assert said.startswith(
         "Not confirmed on test images: trial 11, which the sweep chose, is worse than the baseline"
     )
-    assert "by 0.25 points" in said and "with 2 seeds this could be chance" in said
+    assert "by 0.25 points" in said and "With 2 seeds this could be chance" in said
     assert (
         "Trial 12 tested better than the choice; do not choose it now: that would be a choice on "
         "test images." in said
@@ -183,8 +185,8 @@ def test_what_tested_better_than_the_choice_is_not_to_be_taken(tmp_path: Path) -
 def test_one_seed_in_words(tmp_path: Path) -> None:
     said = told(*confirmed(tmp_path, [80.0], [81.0]))
     assert (
-        "better than the baseline by 1.00 points, test_class_il 81.00 (1 seed) against 80.00 (1 "
-        "seed); one seed is not enough to rule out chance."
+        "better than the baseline by 1.00 points. Its test_class_il is 81.00 (1 seed); that of the "
+        "baseline is 80.00 (1 seed). One seed is not enough to rule out chance."
     ) in said
 
 
@@ -216,7 +218,7 @@ def test_a_configuration_that_diverged_has_no_numbers(tmp_path: Path) -> None:
     assert table.loc["baseline", "test_class_il"] == 80.5 and table.loc["baseline", "n"] == 2
 
 
-def test_of_a_configuration_that_was_run_again_the_rerun_counts(tmp_path: Path) -> None:
+def test_a_rerun_replaces_the_trial_that_it_runs_again(tmp_path: Path) -> None:
     _, there = confirmed(tmp_path, "FAIL", [80.0], of={"1": 7})
     with driven(there):
         there.rerun([0])

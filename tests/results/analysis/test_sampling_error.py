@@ -46,7 +46,7 @@ def only(ledger: Ledger) -> TrialRecord:
     return trial
 
 
-def test_of_one_task_it_is_that_of_a_proportion(tmp_path: Path) -> None:
+def test_for_one_task_it_is_the_error_of_a_proportion(tmp_path: Path) -> None:
     trial = only(swept(tmp_path, ((80.0,),), record={}))
     # 8 of 10 and one more of each kind: 100 sqrt(0.75 * 0.25 / 10).
     assert standard_error(trial, "val_class_il", {IMAGES: [10]}) == pytest.approx(13.693, abs=1e-3)
@@ -54,7 +54,7 @@ def test_of_one_task_it_is_that_of_a_proportion(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accuracy", [0.0, 100.0])
-def test_of_a_task_that_is_all_right_or_all_wrong_it_is_not_nothing(
+def test_it_is_not_zero_for_a_task_that_is_all_right_or_all_wrong(
     tmp_path: Path, accuracy: float
 ) -> None:
     trial = only(swept(tmp_path, ((accuracy,),), record={}))
@@ -78,12 +78,12 @@ def test_each_task_weighs_the_same_however_many_images_it_has(tmp_path: Path) ->
     assert images_behind(trial, "val_class_il", record) == "154 images, standard error 3.9"
 
 
-def test_of_several_seeds_their_mean_counts_for_all_see_the_same_images(tmp_path: Path) -> None:
+def test_several_seeds_count_by_their_mean_because_they_see_the_same_images(tmp_path: Path) -> None:
     trial = only(swept(tmp_path, ((70.0,),), ((90.0,),), record={}))
     assert images_behind(trial, "val_class_il", {IMAGES: [400]}) == "400 images, standard error 2"
 
 
-def test_what_is_no_accuracy_or_of_an_older_sweep_has_none(tmp_path: Path) -> None:
+def test_other_metrics_and_older_sweeps_have_none(tmp_path: Path) -> None:
     trial = only(swept(tmp_path, ROWS, record={}))
     assert (
         standard_error(trial, "val_class_il", {}) is None
@@ -96,7 +96,7 @@ def test_what_is_no_accuracy_or_of_an_older_sweep_has_none(tmp_path: Path) -> No
     )
 
 
-def test_it_stands_beside_the_headline_and_in_comparisons(tmp_path: Path) -> None:
+def test_it_is_shown_in_the_headline_and_in_comparisons(tmp_path: Path) -> None:
     new = swept(tmp_path, ROWS, record={IMAGES: [24, 100, 30]})
     old = swept(tmp_path, ROWS, record={}, name="old")
     assert answer(Sweep.of(new)).startswith(

@@ -69,7 +69,7 @@ def test_an_accuracy_is_named_by_what_it_was_measured_on() -> None:
 
 
 @pytest.mark.parametrize("metric", ["val_class_il", "val_task_il", "forgetting"])
-def test_val_current_chooses_by_nothing_that_looks_back(metric: str) -> None:
+def test_val_current_uses_no_metric_of_earlier_tasks(metric: str) -> None:
     with pytest.raises(
         UserError,
         match=f"{metric} uses images of earlier tasks, .* use "
@@ -141,7 +141,9 @@ def test_two_stream_reports_on_another_stream() -> None:
         ),
     ],
 )
-def test_what_may_not_be_reported(protocol: str, report_on: dict[str, Any], message: str) -> None:
+def test_fields_that_report_on_may_not_change(
+    protocol: str, report_on: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError, match=message):
         sweep(protocol, report_on=report_on)
 
@@ -169,7 +171,7 @@ def test_every_value_of_the_space_can_be_trained_on_the_reported_stream(
     )
 
 
-def test_what_the_searched_stream_refuses_too_is_left_to_the_trial_that_draws_it() -> None:
+def test_a_value_that_the_searched_stream_refuses_too_fails_as_a_trial() -> None:
     # 2 has no hidden unit
     sizes = SearchSpace.from_dict("sizes", {"parameters": {"nf": {"choices": [2, 32]}}})
     for report_on in ({"class_order_seed": 3}, ROTATED):

@@ -43,7 +43,7 @@ def through_its_file(sweep: SweepConfig) -> SweepConfig:
     return SweepConfig.from_dict(yaml.safe_load(yaml.safe_dump(sweep.to_dict(), sort_keys=False)))
 
 
-def test_values_of_numpys_survive_the_file() -> None:
+def test_values_of_numpy_survive_the_file() -> None:
     mine = space(lr={"low": 0.01, "high": 0.5}, nf={"low": 8, "high": 64})
     of_numpy, own = (
         config(
@@ -175,7 +175,9 @@ def test_values_of_numpys_survive_the_file() -> None:
         ),
     ],
 )
-def test_what_is_not_allowed_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
+def test_values_that_are_not_allowed_are_refused_in_one_line(
+    changes: dict[str, Any], message: str
+) -> None:
     with pytest.raises(UserError) as error:
         config(**changes)
     assert str(error.value) == message
@@ -341,7 +343,7 @@ def test_a_constraint_is_broken_by_the_distance_to_its_bound(
     assert Constraint.parse(text).violation(value) == violation
 
 
-def test_a_constraint_is_written_as_one_types_it() -> None:
+def test_a_constraint_is_written_as_a_user_types_it() -> None:
     assert [
         str(Constraint.parse(text)) for text in ("keep_fraction <= 0.60", "val_class_il>=80")
     ] == ["keep_fraction<=0.6", "val_class_il>=80"]
@@ -440,7 +442,7 @@ GATES_OR_NOT = space(
         ),
     ],
 )
-def test_a_new_sweep_that_would_not_do_as_it_says_is_refused_and_one_that_is_there_is_read(
+def test_a_setting_without_effect_is_refused_in_a_new_sweep_and_read_in_an_existing_one(
     changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(UserError) as error:

@@ -80,7 +80,7 @@ def ended(
     return trial
 
 
-def test_what_ended_early_stands_as_the_worst_that_was_no_worse_at_the_same_task() -> None:
+def test_a_trial_that_ended_early_gets_the_worst_value_of_trials_as_good_at_the_same_task() -> None:
     trials = [
         ended(0, "COMPLETE", 90, 50, value=50),
         ended(1, "COMPLETE", 95, 70, value=70),
@@ -108,7 +108,7 @@ def test_what_ended_early_stands_as_the_worst_that_was_no_worse_at_the_same_task
     assert stand_ins(trials[3:], [StudyDirection.MAXIMIZE]) == {}
 
 
-def test_what_was_run_again_stands_for_nothing() -> None:
+def test_a_trial_with_a_rerun_has_no_stand_in() -> None:
     trials = [
         ended(0, "COMPLETE", value=50),
         ended(1, "FAIL"),
@@ -120,7 +120,7 @@ def test_what_was_run_again_stands_for_nothing() -> None:
 
 @pytest.mark.parametrize("sampler", ["cmaes", "nsga2"])
 @pytest.mark.parametrize("how", ["imported", "points"])
-def test_what_a_sweep_was_given_moves_samplers_that_learn_only_of_what_they_drew(
+def test_given_trials_inform_samplers_that_learn_only_from_their_draws(
     sampler: str, how: str, tmp_path: Path
 ) -> None:
     """If both fields were drawn at random, their mean would be 0.5."""
@@ -284,7 +284,7 @@ def test_constraints_are_searched_under(sampler: str, tmp_path: Path) -> None:
     assert sum(t.feasible for t in trials[-20:]) > 10
 
 
-def test_several_objectives_have_the_worst_of_each_for_what_failed() -> None:
+def test_with_several_objectives_a_failed_trial_has_the_worst_of_each() -> None:
     trials = [
         create_trial(values=[1.0, 5.0]),
         create_trial(values=[2.0, 9.0]),

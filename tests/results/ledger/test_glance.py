@@ -87,7 +87,7 @@ def test_of_imported_results_and_of_a_confirmation(tmp_path: Path) -> None:
     assert glance(tmp_path, "s").looks == read(tmp_path).looks != {}
 
 
-def test_what_another_program_put_into_a_ledger_does_not_count(tmp_path: Path) -> None:
+def test_trials_of_another_program_do_not_count(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(sampler="random"), {})) as made:
         complete(made, 70, 80)
     study = optuna.load_study(

@@ -225,7 +225,7 @@ def reach(url: str, study_id: int, start: Any, over: Any, outcomes: Any) -> None
 
 
 @pytest.mark.usefixtures("fast")
-def test_of_many_processes_that_reach_for_a_free_lease_one_gets_it(study: Study, url: str) -> None:
+def test_one_of_many_processes_gets_a_free_lease(study: Study, url: str) -> None:
     context = multiprocessing.get_context("fork")
     start, over, outcomes = context.Barrier(6), context.Event(), context.Queue()
     processes = [

@@ -313,7 +313,7 @@ class Clock:
         )
 
 
-def test_what_a_trial_held_is_summed_over_its_attempts(
+def test_the_time_of_a_trial_is_summed_over_its_attempts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, made = Clock(monkeypatch), config(cpus_per_trial=2.0, gpus_per_trial=0.5)
@@ -375,7 +375,7 @@ def test_a_trial_s_time_begins_when_it_begins_to_train(
 
 
 @pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])
-def test_what_a_driver_that_is_gone_left_running_grows_no_older(
+def test_the_time_of_a_trial_ends_with_its_driver(
     owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock = Clock(monkeypatch)
@@ -490,7 +490,7 @@ def test_best_is_never_a_trial_cut_short_though_it_looks_better(ledger: Ledger) 
     assert answer(Sweep.of(ledger)) == text
 
 
-def test_best_of_equals_is_the_earliest_and_none_where_nothing_completed(ledger: Ledger) -> None:
+def test_the_earliest_of_equal_trials_is_best_and_none_if_none_completed(ledger: Ledger) -> None:
     assert Sweep.of(ledger).leader is None
     complete(ledger, 70)
     complete(ledger, 80)
@@ -787,7 +787,7 @@ def test_a_sweep_in_an_object_store(tmp_path: Path) -> None:
         Ledger.create(storage, config(ledger_url=url), {})
 
 
-def test_of_two_that_make_one_sweep_in_an_object_store_one_does(
+def test_one_of_two_processes_makes_a_sweep_in_an_object_store(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     storage, url = UPath("memory://race"), f"sqlite:///{tmp_path}/ledger.db"

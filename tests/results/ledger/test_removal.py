@@ -35,7 +35,7 @@ def test_a_study_in_a_database_goes_too_and_no_other(tmp_path: Path) -> None:
     assert optuna.get_all_study_names(url) == ["t-t0000000"] and sweep_names(tmp_path) == ["t"]
 
 
-def test_what_a_kill_left_of_a_removal_is_removed(tmp_path: Path) -> None:
+def test_a_removal_that_was_killed_is_completed(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/all.db"
     Ledger.create(tmp_path, config(ledger_url=url), {"id": "s0000000"}).remove_study()
     with pytest.raises(LedgerLost):
@@ -77,14 +77,14 @@ def test_a_running_sweep_is_not_removed(tmp_path: Path) -> None:
     assert len(Ledger.open(tmp_path, "s").trials()) == 1
 
 
-def test_what_a_sweep_needs_goes_with_it_or_stays(tmp_path: Path) -> None:
+def test_a_sweep_that_another_one_needs_is_removed_with_it_or_stays(tmp_path: Path) -> None:
     confirmed(tmp_path, [50.0], [60.0])
     with driven(Ledger.open(tmp_path, "s")) as earlier:
         complete(earlier, 50.0)
     Ledger.create(tmp_path, config("later", space=ONE, warm_start="s"), {})
     with pytest.raises(
         UserError,
-        match="later began with s, which it needs; delete it first, or both: dynamos-sweep "
+        match="later began with s and needs it; delete later first, or both: dynamos-sweep "
         "delete later s",
     ):
         removals(tmp_path, ["s"])

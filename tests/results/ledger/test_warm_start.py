@@ -166,7 +166,7 @@ def test_the_sampler_sees_them(storage: Path) -> None:
         {"base": config().base.replace(n_epochs=7)},
     ],
 )
-def test_elsewhere_the_configurations_are_tried_again_the_best_first(
+def test_if_images_or_settings_differ_the_best_configurations_are_tried_again(
     changes: dict[str, Any], storage: Path
 ) -> None:
     ledger = new(storage, **changes, trials=8, points=({"lr": 0.05},))
@@ -200,7 +200,7 @@ def test_where_machines_and_seeds_differ_results_mean_the_same(storage: Path) ->
     assert sum(t.imported for t in new(storage, base=base).trials()) == 12
 
 
-def test_of_a_smaller_space_only_what_lies_in_it_is_taken(storage: Path) -> None:
+def test_a_smaller_space_takes_only_trials_that_lie_in_it(storage: Path) -> None:
     trials = new(storage, space=SMALL, base=config().base.replace(lr=0.1)).trials()
     inside = {n for n, lr in finished(storage).items() if 0.01 <= lr <= 0.1}
     assert 0 < len(inside) < 11 and {t.source for t in trials if t.imported} == {
@@ -281,7 +281,7 @@ def test_what_breaks_the_new_constraints_is_imported_but_not_tried_again(storage
         ({"warm_start": "odd"}, "unknown sweep 'odd'. Did you mean 'old'? Allowed: old."),
     ],
 )
-def test_where_nothing_can_be_taken_over_the_sweep_is_refused_and_leaves_nothing(
+def test_a_warm_start_without_a_fitting_trial_is_refused_and_leaves_nothing(
     changes: dict[str, Any], message: str, storage: Path
 ) -> None:
     with pytest.raises(UserError) as error:
@@ -290,7 +290,7 @@ def test_where_nothing_can_be_taken_over_the_sweep_is_refused_and_leaves_nothing
     assert sweep_names(storage) == ["old"] and [p.name for p in storage.iterdir()] == ["old"]
 
 
-def test_what_was_taken_over_is_not_handed_on_as_ones_own(storage: Path) -> None:
+def test_imported_trials_are_not_imported_again_from_the_new_sweep(storage: Path) -> None:
     with driven(new(storage)) as ledger:
         number = ledger.ask().number
         ledger.add_result(number, 1, SEED, result(val_class_il=1.0))
@@ -306,7 +306,7 @@ def test_a_sweep_that_finished_nothing_is_refused(storage: Path) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["test", "confirmation"])
-def test_what_looked_at_test_images_is_no_start(tmp_path: Path, protocol: str) -> None:
+def test_a_sweep_that_used_test_images_is_no_warm_start(tmp_path: Path, protocol: str) -> None:
     base = TrainConfig(**preset("seq-digits", 200))
     seen = config(
         "old",

@@ -103,7 +103,7 @@ def test_the_note_names_the_confirmation_and_its_verdict(tmp_path: Path) -> None
     assert (sweep.folder / "best_config.yaml").read_text() == "lr: ["
 
 
-def test_what_was_searched_on_part_of_a_stream_is_exported_for_the_whole(tmp_path: Path) -> None:
+def test_a_choice_on_part_of_a_stream_is_exported_for_the_whole(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation", n_tasks=2)
     _, content, _ = exported(tmp_path, base=base, protocol="first-k", report_on={"n_tasks": None})
     assert content["config"]["n_tasks"] is None and content["provenance"]["searched_on"] == {
@@ -111,7 +111,7 @@ def test_what_was_searched_on_part_of_a_stream_is_exported_for_the_whole(tmp_pat
     }
 
 
-def test_what_was_chosen_on_test_images_is_stamped(tmp_path: Path) -> None:
+def test_a_choice_on_test_images_is_marked_not_publishable(tmp_path: Path) -> None:
     base = TrainConfig(**preset("seq-digits", 200))
     sought = (Objective.parse("test_class_il"),)
     _, content, best_args = exported(tmp_path, base=base, protocol="test", objectives=sought)

@@ -85,7 +85,7 @@ def test_every_chart_has_the_sweeps_numbers_with_pruned_and_infeasible_trials_be
     assert shown(charts.trade_off(mixed, *pair)) == FINAL | {"Pareto set": [4, 6]}
 
 
-def test_what_the_pointer_is_told_has_the_trials_number_and_values(mixed: Sweep) -> None:
+def test_the_text_under_the_pointer_has_the_trials_number_and_values(mixed: Sweep) -> None:
     [pair] = charts.trade_offs(mixed.config)
     for figure in (
         charts.history(mixed),
@@ -107,7 +107,7 @@ def test_the_best_so_far_keeps_the_constraint_and_ends_at_the_last_trial(mixed: 
     assert (list(line.x), list(line.y)) == ([0, 4, 6, 8], [60, 65, 70, 70])
 
 
-def test_where_the_preset_is_chosen_one_mark_says_both(tmp_path: Path) -> None:
+def test_one_mark_names_both_if_the_preset_is_chosen(tmp_path: Path) -> None:
     made = swept(tmp_path, {"lr": 0.1}, values=(60, 50))
     assert shown(charts.history(Sweep.of(made))) == {
         "complete": [1],
@@ -202,7 +202,7 @@ def test_fields_that_do_not_differ_explain_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("values", [range(importance.LEAST_VALUES - 1), [60] * 15])
-def test_too_little_explains_nothing(tmp_path: Path, values: list[int]) -> None:
+def test_too_few_values_have_no_importance(tmp_path: Path, values: list[int]) -> None:
     made = swept(
         tmp_path, *({"lr": 0.02 + i / 100} for i in range(1, len(values))), values=tuple(values)
     )

@@ -295,7 +295,7 @@ def test_nothing_to_compare_with(pruner: str) -> None:
 
 @pytest.mark.parametrize("pruner", PRUNERS)
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
-def test_what_is_no_number_is_never_compared(pruner: str, value: float | None) -> None:
+def test_values_that_are_not_finite_are_never_compared(pruner: str, value: float | None) -> None:
     odd = [
         trial(n, [95.0] * 4, [value] * 4, [75.0] * 4, [value] * 4, [value] * 4, state="COMPLETE")
         for n in range(20, 40)
@@ -443,7 +443,7 @@ def test_a_trial_that_was_let_pass_is_not_pruned_for_those_that_finished_later(p
 
 
 @pytest.mark.parametrize("pruner", PRUNING)
-def test_what_all_curves_share_and_the_direction_make_no_difference(pruner: str) -> None:
+def test_a_common_change_of_all_curves_and_the_direction_make_no_difference(pruner: str) -> None:
     decisions: list[list[bool]] = []
     for sign, shape in ((1, falling), (1, rising), (-1, falling), (-1, rising)):
         made = judge(pruner, maximize=sign > 0)

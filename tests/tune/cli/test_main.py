@@ -207,7 +207,7 @@ def test_a_bad_argument(
         ["stop", "--trial", "0"],
     ],
 )
-def test_a_sweep_that_is_not_there(
+def test_a_missing_sweep(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert "unknown sweep 'mine'" in refused(
@@ -682,7 +682,7 @@ def test_failed_trials_are_run_again(
     assert "--trial 0 is complete; only a trial that failed" in capsys.readouterr().err
 
 
-def test_what_a_session_may_change_is_how_fast_and_how_far_it_goes() -> None:
+def test_a_session_may_change_limits_and_resources() -> None:
     assert {name for name, about in settings(SweepConfig).items() if about.session} == {
         f.name
         for f in dataclasses.fields(SweepConfig)

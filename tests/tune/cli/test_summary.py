@@ -210,7 +210,7 @@ def test_the_end_is_whole_on_a_narrow_screen(
     assert whole <= set(re.sub("[,━┃┡╇┩│┏┳┓├┼┤└┴┘─]", " ", capsys.readouterr().out).split())
 
 
-def test_what_is_too_wide_for_a_line_has_a_paragraph(
+def test_a_row_that_is_too_wide_becomes_a_paragraph(
     say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(screen.SCREEN, "62")
@@ -253,7 +253,7 @@ def test_a_sync_without_an_mlflow_is_told_in_one_line(
     [(HERE, f"running ({HERE})"), ("elsewhere:1", "running (elsewhere:1)")],
     ids=["here", "elsewhere"],
 )
-def test_who_runs_a_sweep_is_said(owner: str, state: str, storage: Path, say: Say) -> None:
+def test_the_driver_of_a_sweep_is_named(owner: str, state: str, storage: Path, say: Say) -> None:
     with left_by(Ledger.open(storage, "half"), owner):
         assert state in say("list") and state in say("show", "half")
 
@@ -379,7 +379,9 @@ def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:
         (["stop", "new", "--trial", "0"], "the sweep 'new' is not running."),
     ],
 )
-def test_what_is_not_there_is_refused(arguments: list[str], message: str, say: Say) -> None:
+def test_missing_sweeps_and_trials_are_refused(
+    arguments: list[str], message: str, say: Say
+) -> None:
     said = say(*arguments, status=2)
     assert message in said and len(said.splitlines()) == 1
 
@@ -534,7 +536,7 @@ def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
     assert "Pareto" not in said
 
 
-def test_what_a_confirmation_refuted_is_not_recommended(
+def test_a_refuted_choice_is_not_recommended(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     sweep, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [73.0, 74.5, 74.0], of={"1": 1})
@@ -628,7 +630,7 @@ def test_the_end_of_a_sweep_without_a_choice_says_why(
         assert not found and "None of the 1 completed trials of s keeps compute<=0.1" in said
 
 
-def test_of_many_reasons_the_most_frequent_are_said(
+def test_the_most_frequent_of_many_reasons_are_shown(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with driven(Ledger.create(tmp_path, small(trials=20), {})) as ledger:

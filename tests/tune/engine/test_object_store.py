@@ -110,7 +110,7 @@ def test_a_killed_sweep_goes_on_from_the_store(bucket: None, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_what_is_missing_is_said_in_one_line(
+def test_missing_requirements_are_named_in_one_line(
     bucket: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(UserError, match="s3://nowhere/runs: no bucket is named 'nowhere'"):

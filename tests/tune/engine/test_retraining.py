@@ -108,7 +108,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(
         "Not confirmed on test images: trial 1, which the sweep chose, is better than the baseline "
         "by 16.00" in said
     )
-    assert "all 2 seeds have the same difference, so no test is possible" in said
+    assert "All 2 seeds have the same difference, so no test is possible." in said
     assert "Trial 2 tested better than the choice" in said
     assert "p is for each configuration separately, not corrected for the 2 comparisons" in said
     assert "Test images were used in 1 confirmation of this sweep." in said
@@ -190,7 +190,7 @@ def test_seeds_whose_results_were_imported_are_not_fresh(
     assert confirmation(ledger, 2, 1, Choice(), None, {}).config.training_seeds == (100, 101)
 
 
-def test_seeds_that_chose_what_was_tried_again_are_not_fresh(
+def test_seeds_that_chose_configurations_tried_again_are_not_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
@@ -230,7 +230,7 @@ def test_a_confirmation_seeks_what_the_sweep_sought_the_same_way(
         (["t"], "unknown sweep 't'"),
     ],
 )
-def test_what_cannot_be_confirmed(
+def test_confirmations_that_are_refused(
     storage: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["confirm", *arguments, "--storage", str(storage)]) == 2
@@ -279,7 +279,7 @@ def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
         ),
     ],
 )
-def test_what_is_no_place_in_the_registry_is_refused_with_the_reason(
+def test_a_wrong_registry_name_is_refused_with_the_reason(
     storage: Path, text: str, why: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["export", "s", "--register", text, "--storage", str(storage)]) == 2
@@ -540,7 +540,7 @@ def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
     assert client.get_model_version_by_alias("net", "second").version == version.version
 
 
-def test_what_travels_with_a_model_needs_dynamos_alone_of_ours() -> None:
+def test_the_code_of_a_registered_model_needs_only_our_package_dynamos() -> None:
     imported = [
         line.split()[1].split(".")[0]
         for line in CODE.read_text().splitlines()

@@ -197,7 +197,7 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
     assert json.loads(s.suggest("c")["slot"])["gpus"] == 1.0, "the node stays as it is packed now"
 
 
-def test_out_of_time_nothing_starts_and_what_runs_is_put_back(
+def test_after_the_time_budget_no_trial_starts_and_running_ones_are_interrupted(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ledger.config = config(trials=3, time_budget_seconds=3600.0)
@@ -259,7 +259,7 @@ def with_five_finished(ledger: Ledger) -> LedgerSearcher:
     return s
 
 
-def test_of_falling_curves_stock_chooses_one_that_was_cut_short_and_ours_the_best_finished(
+def test_stock_optuna_chooses_a_trial_that_was_cut_short_and_ours_the_best_finished(
     tmp_path: Path,
 ) -> None:
     # Class-il falls as tasks arrive, so that the earlier a trial is stopped the better it looks.

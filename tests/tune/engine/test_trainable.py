@@ -263,7 +263,7 @@ def test_an_object_store_that_fails_is_no_fault_of_the_trials(
     assert caught.value is lost
 
 
-def test_what_diverges_is_pruned_with_the_place(tmp_path: Path) -> None:
+def test_a_diverged_trial_is_pruned_with_task_and_step(tmp_path: Path) -> None:
     report = step(worker(tmp_path, lr=1e30))
     assert report["state"] == "PRUNED" and report["reason"].endswith("in task 1, step 2")
 

@@ -58,7 +58,7 @@ def test_a_node_like_the_driver_has_no_problem() -> None:
         ({"free_bytes": 2e8}, "gpu-7 10.0.0.7 has only 0.2 GB of disk left: free some space."),
     ],
 )
-def test_what_would_not_do_is_named_with_its_remedy(changes: dict[str, Any], said: str) -> None:
+def test_faults_of_a_node_are_named_with_their_remedy(changes: dict[str, Any], said: str) -> None:
     [problem] = problems_of(dataclasses.replace(GOOD, **changes), OWN)
     assert problem.startswith(said)
 

@@ -216,7 +216,7 @@ def test_trials_are_filtered_sorted_and_paged(
 @pytest.mark.parametrize(
     "path", ["/sweeps?state=runing", "/sweeps/s/trials?state=COMPLET", "/sweeps/s/best?choose=bst"]
 )
-def test_what_is_wrong_in_a_query_is_named_with_what_is_right(service: Served, path: str) -> None:
+def test_a_fault_in_a_query_is_named_with_the_allowed_values(service: Served, path: str) -> None:
     near = {"runing": "running", "COMPLET": "COMPLETE", "bst": "best"}[path.rpartition("=")[2]]
     assert problem(service.ask("GET", path), 422)["nearest"] == near
 
@@ -296,13 +296,15 @@ def test_a_sweep_is_made_and_its_name_is_the_key(service: Served, tmp_path: Path
     assert "other values of sampler, trials" in refused["detail"] and refused["field"] == "name"
 
 
-def test_what_was_made_but_not_started_is_started_when_asked_again(service: Served) -> None:
+def test_a_sweep_that_was_made_but_not_started_is_started_by_the_same_request(
+    service: Served,
+) -> None:
     service.ask("POST", "/sweeps", json=asked())
     assert service.ask("POST", "/sweeps", json=asked()).status_code == 200
     assert service.drivers.started == [("resume", "a", []), ("resume", "a", [])]
 
 
-def test_two_who_ask_at_once_make_one_sweep(service: Served) -> None:
+def test_two_equal_requests_at_once_make_one_sweep(service: Served) -> None:
     answers: list[int] = []
     asking = [
         threading.Thread(
@@ -447,7 +449,7 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
         ({"warm_start": "none"}, None, None),
     ],
 )
-def test_what_is_wrong_is_named_with_what_is_right(
+def test_a_fault_in_a_body_is_named_with_the_allowed_values(
     service: Served, tmp_path: Path, changes: dict[str, Any], field: str | None, near: str | None
 ) -> None:
     answer = service.ask(
@@ -594,7 +596,7 @@ def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(
     assert service.drivers.started == [("resume", "s", [])]
 
 
-def test_what_is_asked_for_anew_is_not_what_was_being_read_before(tmp_path: Path) -> None:
+def test_a_new_request_is_not_answered_from_an_older_read(tmp_path: Path) -> None:
     sweeps = Sweeps(tmp_path, NotedDrivers(tmp_path))
     with driven(Ledger.create(tmp_path, config(), {})) as ledger, ThreadPoolExecutor() as pool:
         sweeps.get("s")
@@ -663,7 +665,7 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("state", ["starting", "running"])
-def test_what_is_still_searched_is_not_confirmed(
+def test_a_running_sweep_is_not_confirmed(
     service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str
 ) -> None:
     with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:

@@ -147,7 +147,7 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
     }
 
 
-def test_what_comes_later_is_sent_once_and_changes_only_what_it_concerns(
+def test_later_results_are_sent_once_and_change_only_their_run(
     ledger: Ledger, uri: str, connect: Connect
 ) -> None:
     complete(ledger, 90, 80)
@@ -511,7 +511,7 @@ def test_only_what_has_changed_is_looked_at_again(
     assert sent == [(1, 2)]
 
 
-def test_what_a_failing_server_missed_is_made_up_for_when_it_answers_again(
+def test_results_that_a_failing_server_missed_are_sent_when_it_answers_again(
     ledger: Ledger, uri: str, connect: Connect, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(live_mirror, "FIRST_PAUSE_SECONDS", 0.05)
@@ -691,7 +691,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
 
 
 @pytest.mark.slow
-def test_what_a_killed_driver_left_in_mlflow_is_repaired_by_the_next(
+def test_runs_that_a_killed_driver_left_in_mlflow_are_repaired_by_the_next_driver(
     server: Server, tmp_path: Path
 ) -> None:
     code = """

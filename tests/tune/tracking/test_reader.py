@@ -114,7 +114,7 @@ def test_the_command_finds_what_is_not_here(
     assert "unknown sweep 'fra'. Did you mean 'far'?" in capsys.readouterr().err
 
 
-def test_what_is_only_half_there_is_passed_over_or_named(
+def test_incomplete_runs_are_skipped_or_named(
     place: tuple[Path, str, Sweep], tmp_path: Path
 ) -> None:
     _, uri, sweep = place
@@ -132,7 +132,7 @@ def test_what_is_only_half_there_is_passed_over_or_named(
         served_sweep(uri, "o'x")
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+def test_a_sweep_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="MLflow at http://127.0.0.1:9 cannot be read"):
         served_sweep("http://127.0.0.1:9", "far")
     empty = f"sqlite:///{tmp_path / 'empty.db'}"

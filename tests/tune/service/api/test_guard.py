@@ -72,7 +72,7 @@ def test_a_page_from_elsewhere_changes_nothing(
     assert open_service.client.sweeps() == [] and open_service.drivers.started == []
 
 
-def test_what_a_form_of_another_page_could_send_is_not_read(open_service: Served) -> None:
+def test_a_request_that_a_form_of_another_page_could_send_is_not_read(open_service: Served) -> None:
     for kind in ("text/plain", "application/x-www-form-urlencoded", "multipart/form-data", ""):
         problem(
             open_service.ask(
@@ -169,7 +169,7 @@ def test_a_body_that_does_not_come_is_not_waited_for(
         assert slow.recv(100).startswith(b"HTTP/1.1 408")
 
 
-def test_with_a_token_nothing_is_told_without_it(closed: Served) -> None:
+def test_with_a_token_every_request_for_data_needs_it(closed: Served) -> None:
     for headers in (
         {},
         {"Authorization": "Bearer wrong"},
