@@ -2,12 +2,13 @@
 # torchmetrics 1.9.0, scikit-learn 1.9.1. The macro accuracy of a task depends on which wrong classes are predicted.
 #
 # Guess: a network with ten outputs is tested on a task of two classes and recognises 3 of 5 images of each. Macro
-# accuracy is the mean of the two recalls, 0.6, whatever is predicted for the others.
-# Seen: torchmetrics divides by the number of classes that are in the labels or in the predictions. All four errors in
-# one other class: 0.4. In four other classes: 0.2. Between the two: 0.6. So does scikit-learn's recall_score with
-# average="macro" (it warns); its balanced_accuracy_score divides by the classes in the labels and says 0.6 each time.
+# accuracy is the mean of the two recalls, 0.6, whatever is predicted for the other images.
+# Seen: torchmetrics divides by the number of classes that are in the labels or in the predictions. If the two classes
+# are confused with each other, the accuracy is 0.6. If the four errors are in one other class, it is 0.4. If they are
+# in four other classes, it is 0.2. recall_score of scikit-learn with average="macro" does the same, with a warning. Its
+# balanced_accuracy_score divides by the number of classes in the labels and gives 0.6 each time.
 # MulticlassAccuracy is macro by default, Accuracy(task="multiclass") is not. Class-incremental accuracies of single
-# tasks, whose errors go to the classes of other tasks, come out too low.
+# tasks come out too low, because their errors are in the classes of other tasks.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -3,11 +3,10 @@
 #
 # Guess: AveragedModel(network, multi_avg_fn=get_ema_multi_avg_fn(0.9), use_buffers=True) averages the running
 # statistics and leaves or copies num_batches_tracked, which is an integer.
-# Seen: the integer is averaged and cut off at each step, so for the first 1 / (1 - decay) steps it stays at 1 and then
-# follows ten behind: 20 after 30 batches. With a decay of 0.99 it stands at 1 for 100 batches. Whoever goes on training
-# the averaged network with BatchNorm(momentum=None), whose step is 1 / num_batches_tracked, weighs the first new batch
-# by that wrong count. With use_buffers=False the counter is copied, and so are the statistics, which then are not
-# averaged at all.
+# Seen: the integer is averaged and cut off at each step. So it stays at 1 for the first 1 / (1 - decay) steps. Then it
+# is ten too low: 20 after 30 batches. With a decay of 0.99 it stays at 1 for 100 batches. BatchNorm(momentum=None) has
+# the step 1 / num_batches_tracked. If the averaged network is trained further with it, the first new batch gets a
+# wrong weight. With use_buffers=False the counter is copied. Then the statistics are copied too, and not averaged.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # torch 2.13.0, CPU. Sampling a rare gate in bfloat16: `torch.rand_like(p) < p` and `torch.bernoulli(p)` differ.
 #
-# Guess: both open a gate of probability 0.001 in one case in a thousand, to a few percent, in any precision, and a
-# gate of probability 0.999 is closed in one of a thousand.
-# Seen: in bfloat16 the comparison opens it about three times as often (rand has a coarse grid near zero: 0.2 % of its
-# draws are exactly 0, which is below every positive p); bernoulli does not. 0.999 is 1.0 in bfloat16, so that such a
-# gate never closes, with either. float16 opens it about 1.2 times as often. Sample gates in float32.
+# Guess: in any precision, both open a gate of probability 0.001 once in a thousand draws, to a few percent. A gate of
+# probability 0.999 is closed once in a thousand draws.
+# Seen: in bfloat16 the comparison opens the gate about three times as often. rand has a coarse grid near zero: 0.2 % of
+# its draws are exactly 0, which is below every positive p. bernoulli opens it as often as it should. 0.999 becomes 1.0
+# in bfloat16, so such a gate never closes, with either function. In float16 the comparison opens it about 1.2 times as
+# often. Sample gates in float32.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# scipy 1.17.1, numpy 2.4.6. Rank tests of a few values: p-values below what so few values can show.
+# scipy 1.17.1, numpy 2.4.6. Rank tests of a few values give p-values that are too small for so few values.
 #
 # Guess: spearmanr and mannwhitneyu are exact for a handful of values, as kendalltau and wilcoxon are. Three values in
 # the same order have p = 1/3, two groups of three that do not overlap p = 0.1, with ties inside a group or without.
-# Seen: spearmanr takes Student's t for any size: p is 0.00 for three values in order, where one order in three is as
-# extreme. mannwhitneyu is exact without ties; one tie turns it, silently, to the normal approximation: three seeds at
-# 1 against three at 2 have p = 0.047, which no exact test of three against three can reach. method="exact", or
-# permutation_test, says 0.1. So rounding accuracies before the test can make a difference "significant".
+# Seen: spearmanr uses Student's t for any size. For three values in order, p is 0.00, although one order in three is
+# as extreme. mannwhitneyu is exact without ties. With one tie it changes to the normal approximation, without a
+# warning: three seeds at 1 against three at 2 have p = 0.047, which no exact test of three against three can reach.
+# method="exact" and permutation_test give 0.1. So rounding accuracies before the test can make a difference
+# "significant".
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -2,10 +2,10 @@
 # torch 2.13.0. Activation checkpointing counts each batch twice in batch norm.
 #
 # Guess: torch.utils.checkpoint saves memory and changes nothing else: the same outputs, gradients and buffers.
-# Seen: outputs and gradients are the same. The block runs again in the backward pass, in training mode, so that
-# num_batches_tracked is 20 after 10 batches and the running statistics move twice per batch: a momentum of 0.1 acts as
-# one of 0.19. Evaluation, which uses them, differs between two runs of which one was checkpointed. With momentum=None,
-# a plain average, counting twice changes nothing once all is done.
+# Seen: outputs and gradients are the same. The block runs again in the backward pass, in training mode. So
+# num_batches_tracked is 20 after 10 batches, and the running statistics move twice per batch: a momentum of 0.1 acts
+# like 0.19. Evaluation uses these statistics, so it differs with checkpointing. With momentum=None, a plain average,
+# counting each batch twice changes nothing at the end.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

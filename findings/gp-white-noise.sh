@@ -4,10 +4,11 @@
 # Guess: noise given as WhiteKernel(v) in the kernel or as alpha=v is the same model, so predict(return_std=True)
 # agrees, and both shrink as a point is measured more often.
 # Seen: the mean agrees to the last digits. With alpha the deviation is that of the function: 0.021 after 200
-# measurements with a noise of 0.3. With WhiteKernel it is that of a new measurement: 0.301, and it never falls below
-# the noise. Within one call the covariance of a point with itself, given twice, is the function's off the diagonal
-# (0.021 squared) and a measurement's on it. So "probability that A is better than B" from these deviations is too near
-# one half, and an upper confidence bound explores by noise; subtract the learned noise from the diagonal first.
+# measurements with a noise of 0.3. With WhiteKernel it is that of a new measurement, 0.301, and never falls below the
+# noise. If one call gets the same point twice, the covariance off the diagonal is that of the function (0.021
+# squared), and on the diagonal that of a measurement. So the probability that A is better than B, computed from these
+# deviations, is too near one half, and an upper confidence bound is dominated by noise. Subtract the learned noise from
+# the diagonal first.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

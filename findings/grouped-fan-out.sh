@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # torch 2.13.0. kaiming_normal_(mode="fan_out") makes the weights of a grouped convolution too small.
 #
-# Guess: mode="fan_out" keeps the variance of a gradient through a convolution, with any number of groups. (Here as many
-# channels go in as come out, so that "fan_in" is the same rule.)
-# Seen: with "fan_in" the variance stays near 1. With "fan_out" it is 1 / groups: a quarter with 4 groups, a 64th with 64.
-# fan_in is read from the second side of the weight, which has been divided by the groups already; fan_out from the
-# first, which has not. A depthwise layer of 64 channels initialised so starts with an eighth of the deviation that the
-# rule promises. Multiply such weights by the root of the groups.
+# Guess: mode="fan_out" keeps the variance of a gradient through a convolution, with any number of groups. (Here the
+# numbers of input and output channels are equal, so "fan_in" is the same rule.)
+# Seen: with "fan_in" the variance stays near 1. With "fan_out" it is 1 / groups: a quarter with 4 groups, a 64th with
+# 64. fan_in is read from the second dimension of the weight, which is already divided by the groups. fan_out is read
+# from the first dimension, which is not. So a depthwise layer of 64 channels starts with an eighth of the deviation
+# that the rule promises. Multiply such weights by the square root of the number of groups.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Optuna 5.0.0. The name of a study decides which trials HyperbandPruner stops.
 #
-# Guess: with one seeded sampler and one deterministic objective two studies prune the same trials, whatever they are
-# called.
-# Seen: the configurations are the same and the pruned ones are not: a trial's bracket is drawn from a hash of the
-# study's name and the trial's number. So a copy of a study under another name does not repeat it, and a default name
-# (a random one for a study without a name) makes every run different although the sampler is seeded.
+# Guess: with the same seeded sampler and the same deterministic objective, two studies prune the same trials, whatever
+# their names are.
+# Seen: the configurations are the same, but other trials are pruned. A trial's bracket is drawn from a hash of the
+# study's name and the trial's number. So a copy of a study under another name does not repeat it. A study without a
+# name gets a random one, so every run differs although the sampler is seeded.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

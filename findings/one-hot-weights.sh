@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # torch 2.13.0. cross_entropy with class weights is another loss for one-hot targets than for class numbers.
 #
-# Guess: a class number and its one-hot row say the same, so that the loss is the same with class weights, too.
-# Seen: without weights, and with reduction="sum", it is. The mean of weighted losses is divided by the sum of the
-# weights where targets are class numbers, and by the number of samples where they are rows. A weight of 7 for every
-# class changes nothing in the first case and makes the loss (and so the step) seven times as large in the second. Who
-# turns on mixup or soft labels beside class weights changes the learning rate with them.
+# Guess: a class number and its one-hot row mean the same, so the loss is the same, also with class weights.
+# Seen: it is the same without weights, and with reduction="sum". With reduction="mean", the weighted losses are divided
+# by the sum of the weights if targets are class numbers, and by the number of samples if they are rows. A weight of 7
+# for every class changes nothing in the first case. In the second it makes the loss, and so the step, seven times as
+# large. So mixup or soft labels, added to class weights, also change the learning rate.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

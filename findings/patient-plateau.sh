@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Optuna 5.0.0. PatientPruner never stops a trial that stands still, and min_delta makes it more patient.
+# Optuna 5.0.0. PatientPruner never stops a trial whose value does not change, and min_delta makes it more patient.
 #
-# Guess: as early stopping in Keras or Lightning: a trial without an improvement of more than min_delta within
-# `patience` steps is stopped.
-# Seen: it stops a trial whose best value of the last steps is WORSE than its best before them by more than min_delta.
-# A value that never changes is never stopped, with any patience; nor is one that climbs by less than min_delta; a
-# larger min_delta stops less, not more.
+# Guess: it works like early stopping in Keras or Lightning: a trial without an improvement of more than min_delta
+# within `patience` steps is stopped.
+# Seen: it stops a trial if the best value of the last steps is worse than the best value before them by more than
+# min_delta. With any patience, it never stops a trial whose value does not change, or climbs by less than min_delta. A
+# larger min_delta stops fewer trials, not more.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # torch 2.13.0. ReduceLROnPlateau does not see a plateau below zero.
 #
-# Guess: a value that stands still for longer than `patience` lowers the learning rate, whatever its sign.
-# Seen: at 1 the rate falls after the fifth value, at -1 never, with mode="min" and mode="max". The default threshold is
-# relative: "better" in mode="max" is above best * 1.0001, and for best = -1 that is -1.0001, so that the same value is
-# better than itself. A value that gets worse by less than 0.01 % each time counts as better for ever, too. Rewards, log
-# likelihoods and R2 scores are often negative: give threshold_mode="abs", which sees both plateaus.
+# Guess: a value that does not change for longer than `patience` lowers the learning rate, whatever its sign.
+# Seen: at 1 the rate falls after the fifth value. At -1 it never falls, with mode="min" or mode="max". The default
+# threshold is relative: in mode="max", "better" means above best * 1.0001. For best = -1 that is -1.0001, so a value is
+# better than itself. A value that gets worse by less than 0.01 % each time also counts as better for ever. Rewards, log
+# likelihoods and R2 scores are often negative. Use threshold_mode="abs", which detects both plateaus.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

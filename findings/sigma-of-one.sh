@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# ConfigSpace 1.2.2. On a log scale sigma = 1 is next to no spread, and sigma = 0.5 is the same as sigma = 2.
+# ConfigSpace 1.2.2. On a log scale sigma = 1 gives almost no spread, and sigma = 0.5 gives the same as sigma = 2.
 #
 # Guess: Float("lr", (1e-5, 1), distribution=Normal(0.01, 1), log=True) scatters around 0.01 with a standard deviation
 # of 1 in the logarithm (natural or decimal), or of 1 in the value, cut at the ends. A larger sigma scatters more.
-# Seen: its middle two thirds are 0.0100 to 0.0100. The deviation of the natural logarithm is the absolute value of
-# log(sigma + lower), so sigma is a factor: 0.5 and 2 both halve and double, 4 is a factor of four, 1 is none. It depends
-# on the range's lower end: with (1, 1000), sigma = 1 is a factor of two. A prior of sigma 1 fixes a learning rate.
+# Seen: the middle two thirds of its values are from 0.0100 to 0.0100. The deviation of the natural logarithm is the
+# absolute value of log(sigma + lower), so sigma is a factor: 0.5 and 2 are both a factor of two, 4 is a factor of four,
+# and 1 is a factor of one. It also depends on the lower end of the range: with (1, 1000), sigma = 1 is a factor of two.
+# A prior with sigma 1 fixes a learning rate.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

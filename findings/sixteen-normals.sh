@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # torch 2.13.0, CPU. torch.randn draws another sequence from 16 numbers on.
 #
-# Guess: one seed is one sequence: randn(15) is the beginning of randn(16), two halves are the whole, and float64 shows
-# the same numbers with more digits. So it is with torch.rand in float32.
-# Seen: below 16 numbers randn goes one by one, from 16 on in blocks of 16: no number of randn(15) is in its place in
-# randn(16). A count that is no multiple of 16 draws its last 16 once more, so that two draws of 20 do not begin as one
-# of 40 does (16 is the beginning of 32). With 15 numbers float64 agrees with float32, with 16 it does not. So 16 noise
-# values and 15 under one seed have nothing in common: compare variants of an experiment on noise that is drawn once, at
-# one size, and cut.
+# Guess: a seed gives one sequence: randn(15) is the beginning of randn(16), two halves are the whole, and float64 has
+# the same numbers with more digits. This holds for torch.rand in float32.
+# Seen: randn draws fewer than 16 numbers one by one, and 16 or more in blocks of 16. No number of randn(15) is at the
+# same place in randn(16). If the count is not a multiple of 16, the last 16 are drawn again. So two draws of 20 do not
+# begin like one draw of 40, although 16 is the beginning of 32. With 15 numbers float64 agrees with float32, with 16 it
+# does not. So 15 and 16 noise values with the same seed have nothing in common. To compare variants of an experiment,
+# draw the noise once, in one size, and cut it.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

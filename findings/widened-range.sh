@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Optuna 5.0.0. Two of three importance evaluators forget a parameter whose range was widened, without a word.
+# Optuna 5.0.0. Two of three importance evaluators leave out a parameter whose range was widened, without a warning.
 #
-# Guess: a study whose range for x was widened half way counts x in, at least where both ranges agree, or says so. The
-# value is x, and y has no part in it.
-# Seen: fANOVA and the mean decrease in impurity leave x out and give y, which does nothing, an importance of 1. They
-# look only at parameters that have one and the same distribution in all trials. No warning. PED-ANOVA, the default,
-# keeps x and gives it nearly all. The first two raise an error where x is asked for by name.
+# Guess: if the range of x was widened in the middle of a study, x still counts, at least where both ranges agree, or a
+# warning is given. Here the value is x, and y has no effect.
+# Seen: fANOVA and the mean decrease in impurity leave x out and give y an importance of 1. They use only parameters
+# with the same distribution in all trials, and do not warn. PED-ANOVA, the default, keeps x and gives it nearly all
+# importance. The first two raise an error if x is requested by name.
 set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT

@@ -22,9 +22,9 @@ COLUMNS = {
     "source": "preset, base (the preset, changed with --set), points:N, warm-start:SWEEP/N, "
     "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
     "sweep) or sampler",
-    "val_class_il": "validation class-il after the last task, percent; like every metric a mean "
-    "over seeds, and only for COMPLETE trials: class-il falls as tasks arrive, so a "
-    "trial that stopped early looks better than it is",
+    "val_class_il": "validation class-il after the last task, percent. Every metric is a mean over "
+    "seeds. Only COMPLETE trials have metrics: class-il falls as tasks arrive, so a trial that "
+    "stopped early would look better than it is",
     "val_task_il": "validation task-il after the last task, percent",
     "val_learning_accuracy": "validation class-il accuracy on each task right after it was "
     "learned, percent, mean",
