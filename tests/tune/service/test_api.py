@@ -691,7 +691,7 @@ def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(
     told = service.client.sweep("s-confirm-1")
     assert told["answer"].startswith(
         "Confirmed on test images: trial 11, which the sweep chose, is better than the "
-        "baseline by 2.83 points, "
+        "baseline by 2.83 points. "
     )
     assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == (
         [],
