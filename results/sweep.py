@@ -1,4 +1,4 @@
-"""Sweep: its configuration, record and trials together, as of the time of reading."""
+"""Sweep: its configuration, record and trials together, as they were when it was read."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Sweep:
-    """A sweep, finished or not, as of the time of reading.
+    """A sweep, finished or not, as it was when it was read.
 
     In a notebook: `trials`, `results` and `pareto` are DataFrames, and `best` returns a row of
     `trials`. For programs: `records` has all trials, and the other lists are parts of it.

@@ -1,4 +1,4 @@
-"""Headline of a sweep, the same everywhere: its confirmation's finding, else its own."""
+"""Headline of a sweep, the same everywhere: its confirmation's finding, else its best trial."""
 
 from results.analysis.sampling_error import images_behind
 from results.choice import and_keeps, broken

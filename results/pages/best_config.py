@@ -67,7 +67,7 @@ def write_views(ledger: Ledger) -> None:
 
 
 def _renew_note(ledger: Ledger) -> None:
-    """Write the `note` in best_config.yaml anew, if the file is there."""
+    """Write the `note` in best_config.yaml again, if the file exists."""
     path = ledger.folder / "best_config.yaml"
     if not path.is_file():
         return

@@ -15,7 +15,7 @@ from tune.machines.slots import Slots
 
 
 class LedgerScheduler(FIFOScheduler):
-    """Enters a trial's results, then decides whether to prune it: in that order."""
+    """Enters a trial's results, and only then decides if the trial is pruned."""
 
     def __init__(self, searcher: LedgerSearcher, slots: Slots) -> None:
         """A scheduler for one driver session."""

@@ -1,1 +1,1 @@
-"""Machines: clusters and their nodes, where trials run and what they need."""
+"""Machines: clusters, their nodes, and the needs of trials."""

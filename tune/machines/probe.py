@@ -36,7 +36,7 @@ Answer = TypeVar("Answer")
 def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
     """Run a function in a new process and return its result.
 
-    It may import what this process must not.
+    The function may import modules that this process must not import.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
         return pool.submit(function, *arguments).result()

@@ -92,7 +92,7 @@ def deaf_to_sigterm() -> Iterator[None]:
 
 
 def end_without_sigterm() -> None:
-    """Make the shutdown of the Ray that this process has started do without SIGTERM.
+    """Make the shutdown of this process's Ray work without SIGTERM, which its processes block.
 
     A raylet whose node leaves the cluster ends its children and itself. Ray's own shutdown waits a
     second for each process to end at SIGTERM, and then kills it; the raylet's children stay a while

@@ -1,4 +1,4 @@
-"""The MLflow server or store of a sweep: its URI, whether it answers, its creation."""
+"""The MLflow server or store of a sweep: its URI, a check that it answers, its creation."""
 
 import logging
 import os

@@ -154,7 +154,7 @@ def _logs(command: Parser) -> None:
 
 
 def _nothing(command: Parser) -> None:
-    """A command without flags of its own."""
+    """Add no flags."""
 
 
 def _name(command: Parser) -> None:

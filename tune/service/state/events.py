@@ -22,7 +22,7 @@ class Watcher:
     """Reads all sweeps while anyone listens, once for all listeners."""
 
     def __init__(self, sweeps: Sweeps, stopping: Callable[[], bool]) -> None:
-        """`stopping` returns whether streams must end."""
+        """`stopping` returns True if streams must end."""
         self._sweeps, self._stopping = sweeps, stopping
         self._views: dict[str, View] = {}
         self._listeners = 0

@@ -70,7 +70,7 @@ class Sweeps:
         return [name for name in sweep_names(self.storage) if is_name(name)]
 
     def newest(self, name: str) -> View:
-        """The view of a sweep as of now, not of a moment ago."""
+        """The view of a sweep as it is now; a cached view is not used."""
         kept = self._of(name)
         kept.wanted_at, kept.told = time.monotonic(), None
         return self.get(name)

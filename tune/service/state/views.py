@@ -1,4 +1,4 @@
-"""Views of a sweep and of its trials, as of the time when their ledger was read."""
+"""Views of a sweep and of its trials, as they were when the ledger was read."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,7 @@ OVER = ("finished", "stopped", "killed")
 
 @dataclass(frozen=True)
 class View:
-    """A sweep as of the time when it was read."""
+    """A sweep as it was when its ledger was read."""
 
     revision: int  # rises with every change; of this process only
     ledger: Ledger
