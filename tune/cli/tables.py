@@ -322,7 +322,7 @@ def print_tried(
         say(f"note: {with_flags(text)}")
     print_rows(
         ["trial", "source", "parameters"],
-        [[str(n), trial["source"], parameters(trial["config"])] for n, trial in enumerate(first)],
+        [[str(t["number"]), t["source"], parameters(t["config"])] for t in first],
         prose=1,
     )
 

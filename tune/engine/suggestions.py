@@ -18,7 +18,7 @@ class Tried(NamedTuple):
     """The beginning of a sweep that is not started."""
 
     trials: int  # in all
-    suggestions: list[dict[str, Any]]  # {"source", "config"} of the first FIRST
+    suggestions: list[dict[str, Any]]  # {"number", "source", "config"} of the first FIRST
     notes: list[str]  # on unexpected traits of the search
 
 
@@ -35,5 +35,5 @@ def first_suggestions(storage: AnyPath, config: SweepConfig, record: Mapping[str
         ):
             budget, notes = ledger.budget, ledger.remarks
             trials = [ledger.ask() for _ in range(min(FIRST, budget))]
-    suggestions = [{"source": trial.source, "config": trial.config} for trial in trials]
+    suggestions = [{"number": t.number, "source": t.source, "config": t.config} for t in trials]
     return Tried(budget, suggestions, notes)

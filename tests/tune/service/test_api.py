@@ -363,6 +363,7 @@ def test_a_dry_run_shows_what_would_be_tried_and_makes_nothing(
 ) -> None:
     found = service.client.create(asked(trials=9), dry_run=True)
     assert [s["source"] for s in found["suggestions"]] == ["base", *["sampler"] * 5]
+    assert [s["number"] for s in found["suggestions"]] == list(range(6))
     base = found["config"]["base"]
     assert base["nf"] == 4 and found["suggestions"][0]["config"]["lr"] == base["lr"]
     [note] = found["notes"]

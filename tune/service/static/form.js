@@ -140,7 +140,7 @@ function build(root, options) {
     suggestions.replaceChildren(h('h2', {}, 'The settings are valid'),
       h('ul.cautions', {test: 'form-notes', hidden: !notes.length}, notes.map((text) => h('li', {}, text))),
       table('First trials of the sweep', ['Trial', 'Source', ...keys],
-        found.map((s, i) => [String(i), s.source, ...keys.map((k) => shown(s.config[k]))])),
+        found.map((s) => [String(s.number), s.source, ...keys.map((k) => shown(s.config[k]))])),
       h('details', {}, h('summary', {}, 'All settings'),
         h('pre', {tabindex: 0, role: 'region', 'aria-label': 'All settings'}, JSON.stringify(config, null, 2))));
     announce('The settings are valid.');

@@ -183,6 +183,7 @@ class Trial(TrialRow):
 class Suggestion(_Answer):
     """A trial that a sweep would start with."""
 
+    number: int
     source: str
     config: dict[str, Scalar]
 
