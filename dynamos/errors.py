@@ -66,7 +66,8 @@ def unknown(what: str, name: object, allowed: Iterable[str], more: str = "") -> 
     near = nearest(name, names)
     hint = "" if near is None else f" Did you mean '{near}'?"
     shown = ", ".join(names[:SHOWN_NAMES]) + (", and more" if len(names) > SHOWN_NAMES else "")
-    return UserError(f"unknown {what} {name!r}.{hint} Allowed: {shown}.{more}", near)
+    rest = f"Allowed: {shown}." if names else "There is none."
+    return UserError(f"unknown {what} {name!r}.{hint} {rest}{more}", near)
 
 
 def nearest(name: object, allowed: Iterable[str]) -> str | None:

@@ -43,3 +43,8 @@ def test_of_many_names_some_are_shown_and_the_nearest_of_all_is_named() -> None:
     error = unknown("sweep", "sweep-99x", [f"sweep-{i}" for i in range(200)])
     assert error.near == "sweep-99" and str(error).count("sweep-") == SHOWN_NAMES + 2
     assert str(error).endswith("sweep-59, and more.")
+
+
+def test_where_no_name_is_allowed_the_message_says_so() -> None:
+    said = str(unknown("sweep", "s", [], " (in runs)"))
+    assert said == "unknown sweep 's'. There is none. (in runs)"

@@ -308,10 +308,15 @@ def _gpus() -> str:
 
 
 def _table(reports: Sequence[NodeReport], slots: Slots, own: Mapping[str, str]) -> Table:
-    """Table of the nodes' reports; only versions unlike the driver's, to fit a narrow screen."""
+    """Table of the nodes' reports; only versions unlike the driver's, to fit a narrow screen.
+
+    What does not fit is wrapped, because two nodes may differ in the last digit of their address.
+    """
     table = Table(
+        box=None,
+        pad_edge=False,
         title=f"{count(len(reports), 'node')}, {count(slots.count(), 'trial')} at a time "
-        f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)"
+        f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)",
     )
     for column in (
         "node",
@@ -325,7 +330,9 @@ def _table(reports: Sequence[NodeReport], slots: Slots, own: Mapping[str, str]) 
         "data",
     ):
         table.add_column(
-            column, justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left"
+            column,
+            justify="right" if column in ("CPUs", "trials", "clock", "disk") else "left",
+            overflow="fold",
         )
     for report in reports:
         node = report.node

@@ -1,21 +1,24 @@
 """Faults of a node that the preflight reports."""
 
 import dataclasses
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.helpers.ledgers import config
 from tune.machines.preflight import (
     NodeReport,
+    _table,
     code_version,
     file_system,
     ledger_problems,
     problems_of,
     versions,
 )
-from tune.machines.slots import Node
+from tune.machines.slots import Node, Slots
 
 OWN = {
     "python": "3.11.7",
@@ -29,6 +32,18 @@ OWN = {
 GOOD = NodeReport(
     Node("n", "gpu-7 10.0.0.7", 8, 1, "H200"), "H200, 141 GB", OWN, 0.1, 5e9, None, "854888bb"
 )
+
+
+@pytest.mark.parametrize("host", ["n 192.168.100.", "a-node-with-a-long-name 192.168.100."])
+def test_every_node_is_distinct_on_a_narrow_screen(host: str) -> None:
+    nodes = [dataclasses.replace(GOOD.node, host=f"{host}{i}") for i in (101, 102)]
+    reports = [dataclasses.replace(GOOD, node=node) for node in nodes]
+    console = Console(file=StringIO(), width=80)
+    console.print(_table(reports, Slots(config(), lambda: nodes), OWN))
+    assert isinstance(console.file, StringIO)
+    said = console.file.getvalue()
+    assert "…" not in said and ".101" in said and ".102" in said
+    assert all(word in said for word in ("versions", "as here", "storage", OWN["data"]))
 
 
 def test_a_node_like_the_driver_has_no_problem() -> None:
