@@ -47,6 +47,20 @@ def test_tags_and_a_note_are_shown_and_changed(
     assert "note" not in said(storage, capsys, "list")
 
 
+def test_after_a_change_that_no_driver_mirrors_the_command_for_it_is_printed(
+    storage: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hinted(*arguments: str) -> bool:
+        assert main([*arguments, "--storage", str(storage)]) == 0
+        hint = f"To update MLflow: dynamos-sweep sync s --storage {storage}\n"
+        return capsys.readouterr().err == hint
+
+    assert hinted("tag", "s", "team=vision") and hinted("note", "s", "look")
+    assert not hinted("tag", "s") and not hinted("note", "s")
+    with Ledger.open(storage, "s").driving():
+        assert not hinted("tag", "s", "team=audio") and not hinted("note", "s", "again")
+
+
 @pytest.mark.parametrize(
     "tag, why",
     [

@@ -410,6 +410,7 @@ def _note(arguments: argparse.Namespace) -> int:
     if arguments.text is not None:
         check({}, arguments.text)
         ledger.label({}, arguments.text)
+        _hint_at_sync(ledger)
     say(ledger.note or f"{arguments.name} has no note")
     return 0
 
@@ -419,9 +420,17 @@ def _tag(arguments: argparse.Namespace) -> int:
     from tune.cli.tables import say
 
     ledger = _open(arguments)
-    ledger.label(parsed_tags(arguments.tags), None)
+    if arguments.tags:
+        ledger.label(parsed_tags(arguments.tags), None)
+        _hint_at_sync(ledger)
     say(told(ledger.tags) or f"{arguments.name} has no tags")
     return 0
+
+
+def _hint_at_sync(ledger: "Ledger") -> None:
+    """Print how MLflow gets a change of the ledger that no driver mirrors."""
+    if ledger.driver is None or ledger.driver_gone:
+        print(f"To update MLflow: {ledger.command('sync')}", file=sys.stderr)
 
 
 def _delete(arguments: argparse.Namespace) -> int:
