@@ -111,6 +111,14 @@ class TrainConfig:
         AT_LEAST_ONE,
     )
 
+    readings: int = setting(
+        0,
+        "stream",
+        "evaluations on part of the validation images, spread over the last tenth of the last "
+        "task, for val_class_il_median",
+        Range(0, 1000),
+    )
+
     lr: float = setting(0.07, "optimisation", "learning rate of plain SGD", POSITIVE)
     minibatch_size: int = setting(
         10, "optimisation", "buffer images per training step", AT_LEAST_ONE
@@ -123,6 +131,15 @@ class TrainConfig:
     )
     policy_alpha: float = setting(
         0.2, "optimisation", "weight of the distance to the stored policy logits", NOT_NEGATIVE
+    )
+
+    average_decay: float = setting(
+        0.0,
+        "optimisation",
+        "decay of the exponential average of weights and batch-norm statistics over steps, which "
+        "is then evaluated and saved; it reaches back 1 / (1 - decay) steps, at most a quarter "
+        "of a task; 0: the last step's network",
+        Range(0, 0.99999),
     )
 
     keep_ratio: float = setting(
@@ -191,6 +208,11 @@ class TrainConfig:
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                 f"with nf {self.nf} it may be at most {2 * self.nf}."
             )
+        if self.readings and self.evaluate_on == "test":
+            raise UserError(
+                f"readings {self.readings}: readings are taken on validation images; set "
+                "evaluate_on to validation, or readings to 0."
+            )
         if self.dataset in ROTATING:
             for name in ("n_epochs", "classes_per_task", "n_tasks", "class_order_seed"):
                 if getattr(self, name) != default(name):
@@ -231,11 +253,13 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """Names of fields that differ, so that a run of `b` cannot resume a checkpoint of `a`.
 
     `log_every` may differ. So may `data_path`, because a checkpoint holds the hashes of its images.
+    An older checkpoint that lacks a field has its default.
     """
     return sorted(
         name
         for name in FIELDS
-        if name not in ("data_path", "log_every") and a.get(name) != b.get(name)
+        if name not in ("data_path", "log_every")
+        and a.get(name, default(name)) != b.get(name, default(name))
     )
 
 

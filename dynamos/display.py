@@ -111,6 +111,17 @@ def print_summary(trainer: Trainer) -> None:
             f"class-il: forgetting {result.forgetting:.2f}, backward transfer "
             f"{result.backward_transfer:.2f}, forward transfer {result.forward_transfer:.2f}"
         )
+    if result.class_il_unaveraged is not None:
+        console.print(
+            "these are accuracies of the averaged network; the last step's has class-il "
+            f"{result.class_il_unaveraged:.2f}"
+        )
+    if result.class_il_median is not None:
+        console.print(
+            f"{len(result.readings)} readings in the last task: class-il from "
+            f"{min(result.readings):.2f} to {max(result.readings):.2f}, median "
+            f"{result.class_il_median:.2f}"
+        )
     size = trainer.stream.image_shape[1:]
     dense = metrics.dense_macs(trainer.config.nf, trainer.stream.num_classes, *size)
     if not result.keep_per_gate:

@@ -37,7 +37,8 @@ def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
         return None
     config = TrainConfig.from_dict(state["config"])
     network = build_network(config, len(state["network"]["linear.bias"]))
-    network.load_state_dict(state["network"])
+    average = state.get("average")  # None also in the states of older versions
+    network.load_state_dict(state["network"] if average is None else average["network"])
     return config, network.eval(), len(state["results"])
 
 

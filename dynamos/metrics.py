@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 Matrix = NDArray[np.float64]
 # Decimals of a mean: far finer than one image of any test set, far coarser than rounding errors.
 DECIMALS = 10
-_ACCURACIES = (
+# their names in `metrics` begin with one of PREFIXES
+ACCURACIES = (
     "class_il",
+    "class_il_median",
+    "class_il_unaveraged",
     "task_il",
     "learning_accuracy",
-)  # the names in `metrics` begin with one of _PREFIXES
-_PREFIXES = {"validation": "val_", "test": "test_"}
+)
+LAG = 5.0  # points of class-il that an average may be below the trained network before it lags
+PREFIXES = {"validation": "val_", "test": "test_"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +57,11 @@ class TaskResult:
     eval_seconds: float
     # from the class-il rows; None in a rotating stream and in older files
     learning_accuracy: float | None = None
+    # class_il of the trained network, if an average of it was evaluated, else None
+    class_il_unaveraged: float | None = None
+    readings: tuple[float, ...] = ()  # class_il on part of the images, late in the last task
+    # median of the readings; after earlier tasks class_il; None without readings
+    class_il_median: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -60,17 +69,23 @@ class TaskResult:
         """True if every task has been seen."""
         return self.task == self.n_tasks - 1
 
+    @property
+    def lags(self) -> bool:
+        """True if at the end the averaged network is much worse than the trained one."""
+        trained = self.class_il_unaveraged
+        return self.final and trained is not None and trained - self.class_il > LAG
+
     def metrics(self) -> dict[str, float]:
         """Return every number by name.
 
         A prefix names the images of an accuracy: val_class_il or test_class_il.
         """
-        prefix = _PREFIXES[self.evaluated_on]
+        prefix = PREFIXES[self.evaluated_on]
         values: dict[str, float] = {}
         for spec in dataclasses.fields(self):
             value = getattr(self, spec.name)
             if isinstance(value, (int, float)):
-                values[prefix * (spec.name in _ACCURACIES) + spec.name] = value
+                values[prefix * (spec.name in ACCURACIES) + spec.name] = value
         for name, row in (("class_il", self.class_il_row), ("task_il", self.task_il_row)):
             for t, value in enumerate(row):
                 values[f"{prefix}{name}_task{t + 1}"] = value
@@ -95,20 +110,20 @@ class TaskResult:
     def of_metrics(cls, values: Mapping[str, float]) -> Self:
         """Return the TaskResult that has these `metrics`; fields that they lack are None or ()."""
         images = "test" if "test_class_il" in values else "validation"
-        prefix = _PREFIXES[images]
+        prefix = PREFIXES[images]
 
         def row(name: str) -> tuple[float, ...]:
             names = (f"{name}{place}" for place in itertools.count(1))
             return tuple(values[name] for name in itertools.takewhile(values.__contains__, names))
 
         known: dict[str, Any] = {
-            spec.name: values.get(prefix * (spec.name in _ACCURACIES) + spec.name)
+            spec.name: values.get(prefix * (spec.name in ACCURACIES) + spec.name)
             for spec in dataclasses.fields(cls)
         }
         known |= {name: int(values[name]) for name in ("task", "n_tasks", "steps")}
         known |= {f"{name}_row": row(f"{prefix}{name}_task") for name in ("class_il", "task_il")}
         known |= {"evaluated_on": images, "keep_per_gate": row("keep_gate")}
-        return cls(**known | {"keep_per_task": (), "warnings": ()})
+        return cls(**known | {"keep_per_task": (), "readings": (), "warnings": ()})
 
 
 def mean(values: Iterable[float]) -> float:

@@ -215,7 +215,7 @@ class ModelFiles(Recorder):
 
     def _write(self, trainer: Trainer, name: str) -> None:
         content = io.BytesIO()
-        torch.save(original_state_dict(trainer.network), content)
+        torch.save(original_state_dict(trainer.evaluated), content)
         write_whole(self.folder / name, content.getvalue())
 
 

@@ -1,11 +1,13 @@
 """The Trainer: it trains a method on a stream and yields a TaskResult for each task."""
 
+import dataclasses
 import functools
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterator
+from statistics import median
 from typing import Any, NoReturn
 
 import numpy as np
@@ -13,14 +15,16 @@ import torch
 from torch import Tensor
 
 from dynamos import losses
+from dynamos.averaging import Average, limited
 from dynamos.buffer import Buffer, Replay
 from dynamos.config import METHODS, TrainConfig, differing
 from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
-from dynamos.metrics import TaskResult
-from dynamos.network import GATES, Output, build_network
+from dynamos.metrics import TaskResult, mean
+from dynamos.network import GATES, Output, ResNet, build_network
+from dynamos.readings import most_readings, reading_part, reading_steps
 from dynamos.streams import Stream, load_stream
 from dynamos.torch_names import compile_error
 
@@ -49,6 +53,9 @@ class Trainer:
             task from 0 ("task"), and means over these steps of each of TERMS ("loss_TERM") and of
             the fraction that each gate keeps ("keep_gateN").
         task, epoch, step: position of the run; `step` counts within the epoch.
+        network: the trained network, as the last step left it.
+        average: its exponential average; None if config.average_decay is 0.
+        readings: class-il accuracies of the readings so far (config.readings).
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class Trainer:
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
+        self.average = Average(self.network) if config.average_decay else None
         self.buffer = Buffer(
             config.buffer_size if self.method.rehearses else 0,
             self.stream.image_shape,
@@ -91,6 +99,9 @@ class Trainer:
         self.generator = torch.Generator(self.device).manual_seed(config.seed)
         self.task = self.epoch = self.step = self.steps = 0
         self.results: list[TaskResult] = []
+        self.readings: list[float] = []
+        self._read_seconds = 0.0
+        self._part = reading_part(self.stream) if config.readings else None
         self.untrained: dict[str, list[float]] | None = None
         self.channel_use: np.ndarray | None = None
         self._train_seconds = 0.0
@@ -110,6 +121,11 @@ class Trainer:
     def n_tasks(self) -> int:
         """Number of tasks of the stream."""
         return len(self.stream.tasks)
+
+    @property
+    def evaluated(self) -> ResNet:
+        """The network that is evaluated, saved and exported: the average if there is one."""
+        return self.network if self.average is None else self.average.network
 
     @property
     def done(self) -> bool:
@@ -135,19 +151,34 @@ class Trainer:
         self.results.append(result)
         for text in result.warnings:
             log.warning(text)
+        if result.lags:
+            log.warning(
+                "the averaged network lags: class-il %.2f, and %.2f of the last step's network; "
+                "try a smaller average_decay than %g",
+                result.class_il,
+                result.class_il_unaveraged,
+                self.config.average_decay,
+            )
         self.task, self.epoch, self._train_seconds = self.task + 1, 0, 0.0
         return result
 
     def _train_epoch(self) -> None:
         self.network.train()
         batches = self.stream.batches(self.task, self.epoch, self.config)
+        of_task = len(batches) * self.config.n_epochs
+        decay = limited(self.config.average_decay, of_task)
+        read_at = self._read_at(of_task)
         before = self._train_seconds - time.perf_counter()
         while self.step < len(batches):
             bypass = self._warming_up()
             self._train_step(self.stream.images(self.task, batches[self.step]), bypass)
+            if self.average is not None:
+                self.average.update(decay)
             self.step += 1
             self.steps += 1
             self._train_seconds = before + time.perf_counter()
+            if self.epoch * len(batches) + self.step in read_at:
+                before -= self._read()  # no time of training
             if self.config.log_every and self.steps % self.config.log_every == 0:
                 self._add_point()
             if self.step % STEPS_BETWEEN_READS == 0:
@@ -208,6 +239,21 @@ class Trainer:
                     ]
                 )
                 self._since_point += 1
+
+    def _read_at(self, steps: int) -> list[int]:
+        """The steps of this task, which has so many, after which a reading is taken."""
+        last = self.task == self.n_tasks - 1
+        return reading_steps(self.config.readings, steps) if self.config.readings and last else []
+
+    def _read(self) -> float:
+        """Take a reading and return its seconds."""
+        started = time.perf_counter()
+        found = [self._evaluate_aside(t, self.evaluated, self._part) for t in range(self.n_tasks)]
+        self.readings.append(mean(found))
+        self.network.train()
+        seconds = time.perf_counter() - started
+        self._read_seconds += seconds
+        return seconds
 
     def _add_point(self) -> None:
         """Add a point to the curve if a step was done since the last. Here the host waits."""
@@ -282,16 +328,31 @@ class Trainer:
 
         return loss
 
-    def _forward(self, pixels: Tensor, white: int, noise: Tensor | None, bypass: bool) -> Output:
+    def _forward(
+        self,
+        pixels: Tensor,
+        white: int,
+        noise: Tensor | None,
+        bypass: bool,
+        network: ResNet | None = None,
+    ) -> Output:
         with torch.autocast(
             self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16"
         ):
-            output: Output = self.network(as_input(pixels, white), noise, bypass)
+            output: Output = (network or self.network)(as_input(pixels, white), noise, bypass)
             return output
 
-    def _noise(self, images: int) -> Tensor:
+    def _noise(
+        self,
+        images: int,
+        network: ResNet | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
         return torch.rand(
-            images, *self.network.noise_shape, device=self.device, generator=self.generator
+            images,
+            *(network or self.network).noise_shape,
+            device=self.device,
+            generator=generator or self.generator,
         )
 
     def _warming_up(self) -> bool:
@@ -318,24 +379,44 @@ class Trainer:
             self.config.to_dict(),
         )
 
-    def _evaluate(self, task: int, bypass: bool = False) -> Evaluation:
-        """Evaluate the network on a task's evaluation images."""
-        self.network.eval()
+    def _evaluate(
+        self,
+        task: int,
+        bypass: bool = False,
+        network: ResNet | None = None,
+        stream: Stream | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Evaluation:
+        """Evaluate a network, by default `evaluated`, on a task's evaluation images."""
+        network = (network or self.evaluated).eval()
 
         def forward(pixels: Tensor, white: int) -> Output:
-            return self._forward(pixels, white, self._noise(len(pixels)), bypass)
+            noise = self._noise(len(pixels), network, generator)
+            return self._forward(pixels, white, noise, bypass, network)
 
-        found = evaluate(forward, self.stream, task, self.config.temperature)
+        found = evaluate(forward, stream or self.stream, task, self.config.temperature)
         if found is None:
             self._non_finite(self.steps)
         return found
+
+    def _evaluate_aside(self, task: int, network: ResNet, stream: Stream | None = None) -> float:
+        """Return a network's class-il accuracy on a task; the run's generator is not used.
+
+        So an additional evaluation changes nothing that follows.
+        """
+        generator = torch.Generator(self.device).manual_seed(self.config.seed)
+        return self._evaluate(task, network=network, stream=stream, generator=generator).class_il
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
         evaluated = [self._evaluate(t) for t in range(min(self.task + 2, self.n_tasks))]
         self.channel_use = channel_use(self.stream, evaluated[: self.task + 1])
+        unaveraged = None
+        if self.average is not None:
+            seen = range(self.task + 1)
+            unaveraged = mean(self._evaluate_aside(t, self.network) for t in seen)
         assert self.untrained is not None
-        return task_result(
+        result = task_result(
             self.config,
             self.stream,
             evaluated,
@@ -345,8 +426,14 @@ class Trainer:
             train_accuracy=self._last_epoch["accuracy"],
             steps=self.steps,
             train_seconds=self._train_seconds,
-            eval_seconds=time.perf_counter() - started,
+            eval_seconds=self._read_seconds + time.perf_counter() - started,
+            class_il_unaveraged=unaveraged,
+            readings=tuple(self.readings),
         )
+        if not self.config.readings:
+            return result
+        middle = median(self.readings) if result.final else result.class_il
+        return dataclasses.replace(result, class_il_median=middle)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the run's whole state, as tensors and plain values.
@@ -358,6 +445,8 @@ class Trainer:
             "config": self.config.to_dict(),
             "data": [self.stream.data_hash, self.stream.split_hash],
             "network": self.network.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "readings": self.readings,
             "optimizer": self.optimizer.state_dict(),
             "buffer": self.buffer.state_dict(),
             "generator": self.generator.get_state(),
@@ -402,21 +491,28 @@ class Trainer:
         self._train_seconds, self._last_epoch = state["train_seconds"], state["last_epoch"]
         self._sums.copy_(state["sums"])
         self._first_bad_step.copy_(state["first_bad_step"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
+        self.readings = list(state.get("readings", ()))  # older states have none
         if "curve" in state:  # older states have none
             self.curve, self._since_point = list(state["curve"]), state["since_point"]
             self._point_sums.copy_(state["point_sums"])
 
 
 def check_fit(config: TrainConfig, stream: Stream) -> None:
-    """Raise UserError if the warm-up fills the first task of a stream."""
-    if (
-        not (config.warmup and METHODS[config.model].gated)
-        or config.n_epochs > config.warmup_epochs
-    ):
-        return
-    steps = len(stream.batches(0, 0, config)) * config.n_epochs
-    if config.warmup_steps >= steps:
+    """Raise UserError if the warm-up fills the first task, or readings are too many."""
+    first = len(stream.batches(0, 0, config)) * config.n_epochs
+    warms_up = config.warmup and METHODS[config.model].gated
+    if warms_up and config.n_epochs <= config.warmup_epochs and config.warmup_steps >= first:
         raise UserError(
             f"warmup_steps {config.warmup_steps} would cover the whole first task, which has "
-            f"{steps} steps; set it lower."
+            f"{first} steps; set it lower."
+        )
+    if not config.readings:
+        return
+    last = len(stream.batches(len(stream.tasks) - 1, 0, config)) * config.n_epochs
+    if config.readings > most_readings(last):
+        raise UserError(
+            f"readings {config.readings} do not fit into the last tenth of the last task, which "
+            f"has {last} steps; set at most {most_readings(last)}."
         )

@@ -15,7 +15,8 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 
 # Columns of `trials`, in order; one per searched field follows, with its real value. Under the
-# protocol test, accuracies have the prefix test_ in place of val_.
+# protocol test, accuracies have the prefix test_ in place of val_. A sweep with readings has
+# val_class_il_median, too.
 COLUMNS = {
     "number": "trial number, from 0; trial 0 is the stream's preset with the changes of --set",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
@@ -153,9 +154,11 @@ def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
 
 
 def _columns(metrics: dict[str, str]) -> list[str]:
-    """Names of COLUMNS, with the prefix of a sweep's metrics."""
+    """Names of COLUMNS, with the prefix of a sweep's metrics and with its other accuracies."""
     on_test = {name.replace("test_", "val_"): name for name in metrics}
-    return [on_test.get(name, name) for name in COLUMNS]
+    names = [on_test.get(name, name) for name in COLUMNS]
+    at = names.index("forgetting")
+    return names[:at] + [name for name in metrics if name not in names] + names[at:]
 
 
 def write_trials(ledger: Ledger) -> None:

@@ -35,6 +35,7 @@ NOT_VARIED = (
     "step_mode",
     "deterministic",
     "log_every",
+    "readings",
 )
 
 

@@ -1,9 +1,12 @@
 """Cautions about a sweep's answer, in sentences."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 from dynamos.config import FIELDS
 from dynamos.fields import Range
+from dynamos.metrics import LAG, TaskResult
 from results.choice import tie_sentence, ties
 from results.sweep import Sweep
 from results.wording import count, number
@@ -12,10 +15,12 @@ from search_spaces.space import Parameter
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
 # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
 TRIALS_PER_FIELD = 10
+JUMP = 10.0  # points of class-il between neighbouring readings, from which on they jump
+JUMPING = 0.25  # fraction of the trials whose readings must jump for a caution
 
 
 def cautions(sweep: Sweep) -> list[str]:
-    """Return cautions: few trials, ties, best value at a range's end, collapse, failures."""
+    """Return cautions: few trials, ties, a range's end, jumps, lag, collapse, failures."""
     config, complete = sweep.config, sweep.complete
     found = []
     fields, wanted = len(config.space.parameters), TRIALS_PER_FIELD * len(config.space.parameters)
@@ -37,7 +42,7 @@ def cautions(sweep: Sweep) -> list[str]:
                     f"{number(chosen.config[parameter.name])} at the {side} end of its range "
                     f"({parameter}): a wider range may contain a better value."
                 )
-    return found + troubles(sweep)
+    return found + _jumps(sweep) + troubles(sweep)
 
 
 def troubles(sweep: Sweep) -> list[str]:
@@ -54,10 +59,42 @@ def troubles(sweep: Sweep) -> list[str]:
             f"Gates collapsed in {count(len(collapsed), 'trial')} of {len(trials)}{which}: "
             "at least one gate keeps nearly all or nearly none of its channels."
         )
+    lags = sum(any(results[-1].lags for results in t.results.values()) for t in sweep.complete)
+    if lags:
+        found.append(
+            f"The averaged network lags in {count(lags, 'trial')} of {len(sweep.complete)}: its "
+            f"class-il is more than {LAG:g} points below that of the last step's network. A "
+            "smaller average_decay may be better."
+        )
     failed = sum(t.state == "FAIL" for t in trials)
     if failed:
         found.append(f"{count(failed, 'trial')} of {len(trials)} failed.")
     return found
+
+
+def _jumps(sweep: Sweep) -> list[str]:
+    """Return a caution if a network's accuracy jumps between readings, and nothing averages it."""
+    config, trials = sweep.config, sweep.complete
+    if config.base.average_decay or "average_decay" in [p.name for p in config.space.parameters]:
+        return []
+    jumping = sum(any(map(_jump, t.results.values())) for t in trials)
+    if not trials or jumping < JUMPING * len(trials):
+        return []
+    return [
+        f"In {count(jumping, 'trial')} of {len(trials)} class-il jumped by more than {JUMP:g} "
+        "points between two readings, so that a single reading is partly luck. An average over "
+        "steps is steadier: search the space averaged, or set average_decay, for instance to 0.9."
+    ]
+
+
+def _jump(results: Sequence[TaskResult]) -> bool:
+    """True if class-il rose much from a task to the next, or if the readings are far apart.
+
+    More classes make class-il smaller, so a rise means that the earlier reading was low by chance.
+    """
+    rises = [b.class_il - a.class_il for a, b in pairwise(results)]
+    readings = results[-1].readings
+    return max([*rises, max(readings) - min(readings) if readings else 0.0]) > JUMP
 
 
 def _edge(parameter: Parameter, value: float) -> str | None:

@@ -13,6 +13,7 @@ from typing import Any, Self
 from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
+from dynamos.metrics import ACCURACIES, PREFIXES
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
@@ -29,16 +30,14 @@ from search_spaces.space import SearchSpace
 # REINFORCE makes it meaningless.
 _DIRECTIONS = {
     "class_il": "max",
+    "class_il_median": "max",
     "task_il": "max",
     "learning_accuracy": "max",
     "forgetting": "min",
     "keep_fraction": "min",
     "compute": "min",
 }
-_ACCURACIES = ("class_il", "task_il", "learning_accuracy")
-# of accuracies, by the images they are measured on
-_PREFIXES = {"validation": "val_", "test": "test_"}
-_OF_ALL_TASKS = ("class_il", "task_il", "forgetting")
+_OF_ALL_TASKS = ("class_il", "class_il_median", "task_il", "forgetting")
 # a rotating stream has no tasks, hence none of these
 _NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")
 
@@ -46,7 +45,7 @@ _NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")
 def metrics_on(images: str) -> dict[str, str]:
     """Return the better direction, "max" or "min", by metric, on "validation" or "test" images."""
     return {
-        _PREFIXES[images] * (name in _ACCURACIES) + name: direction
+        PREFIXES[images] * (name in ACCURACIES) + name: direction
         for name, direction in _DIRECTIONS.items()
     }
 
@@ -75,9 +74,10 @@ class Objective:
     @property
     def confirmed(self) -> Self:
         """The objective that a confirmation tests in its place, on test images."""
-        metric = self.metric.replace(_PREFIXES["validation"], _PREFIXES["test"])
-        # val-current can choose by this metric only, but a confirmation measures class-il
-        if metric == "test_learning_accuracy":
+        metric = self.metric.replace(PREFIXES["validation"], PREFIXES["test"])
+        # val-current can choose by the first metric only, and a median replaces a noisy class-il;
+        # a confirmation measures class-il
+        if metric in ("test_learning_accuracy", "test_class_il_median"):
             metric = "test_class_il"
         return type(self)(metric, self.direction)
 
@@ -458,6 +458,11 @@ class SweepConfig:
             if not (rotating and m.removeprefix(self.accuracy_prefix) in _NEEDS_TASKS)
         ]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
+            if metric.endswith("class_il_median") and not self.base.readings:
+                raise UserError(
+                    f"{metric} is a median of readings, and the trials take none; set readings "
+                    "to 4 or more."
+                )
             if rotating and metric in self.metrics and metric not in there:
                 raise UserError(
                     f"{metric} does not exist on {self.base.dataset}, which has no tasks; use "
@@ -544,7 +549,10 @@ class SweepConfig:
     @property
     def metrics(self) -> dict[str, str]:
         """The better direction of each metric of the sweep's results, by metric."""
-        return metrics_on(images_of(self.protocol))
+        found = metrics_on(images_of(self.protocol))
+        if not self.base.readings:
+            del found[self.accuracy_prefix + "class_il_median"]
+        return found
 
     @property
     def publishable(self) -> bool:
@@ -553,13 +561,16 @@ class SweepConfig:
 
     @property
     def reported_base(self) -> TrainConfig:
-        """The base on the reported stream, to which a chosen configuration is applied."""
-        return self.base.replace(**self.report_on)
+        """The base on the reported stream, to which a chosen configuration is applied.
+
+        Without readings: they belong to the search.
+        """
+        return self.base.replace(**self.report_on, readings=0)
 
     @property
     def accuracy_prefix(self) -> str:
         """Prefix of the names of accuracies: "val_" or "test_"."""
-        return _PREFIXES[self.base.evaluate_on]
+        return PREFIXES[self.base.evaluate_on]
 
     @property
     def base_is_preset(self) -> bool:
@@ -649,4 +660,4 @@ def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
 
 def _without_tasks(objective: Objective) -> bool:
     """True if a stream without tasks has the metric that a confirmation tests."""
-    return objective.confirmed.metric.removeprefix(_PREFIXES["test"]) not in _NEEDS_TASKS
+    return objective.confirmed.metric.removeprefix(PREFIXES["test"]) not in _NEEDS_TASKS

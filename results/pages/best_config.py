@@ -20,7 +20,7 @@ from results.trial import TrialRecord
 from results.wording import measured
 
 # Fields of a single run, not of the configuration.
-_MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed", "log_every")
+_MACHINE = ("data_path", "device", "threads", "evaluate_on", "seed", "log_every", "readings")
 _KEYS = ("model", "dataset", "buffer_size")  # keys of best_args, which hold the other fields
 
 

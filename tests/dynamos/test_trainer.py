@@ -232,7 +232,15 @@ EFFECTS: dict[str, Callable[..., None]] = {
     "max_train_images_per_task": becomes(
         lambda t: len(t.stream.train[0]), "max_train_images_per_task", {23: 23}
     ),
+    "readings": becomes(
+        lambda t: len(t.results[-1].readings), "readings", {0: 0, 2: 2}, batch_size=1
+    ),
     "lr": learning_rate,
+    "average_decay": becomes(
+        lambda t: t.results[-1].class_il_unaveraged is not None,
+        "average_decay",
+        {0.0: False, 0.5: True},
+    ),
     "minibatch_size": becomes(
         lambda t: max(t.replayed), "minibatch_size", {2: 2, 5: 5}, n_epochs=2
     ),

@@ -23,7 +23,7 @@ OBJECTIVE = st.builds(
     Objective, st.sampled_from(sorted(OBJECTIVES)), st.sampled_from(["max", "min"])
 )
 SOUGHT = st.lists(OBJECTIVE, min_size=1, max_size=3, unique_by=lambda o: o.metric)
-PLAIN = config(sampler="random")
+PLAIN = config(sampler="random", base=config().base.replace(readings=4))
 FATES = st.sampled_from(["COMPLETE"] * 6 + ["PRUNED", "FAIL", "RUNNING", "imported", "infeasible"])
 
 

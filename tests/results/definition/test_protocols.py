@@ -25,6 +25,7 @@ NEEDED: dict[str, dict[str, Any]] = {
     "two-stream": {"report_on": {"class_order_seed": 3}},
     "test": {"objectives": (Objective.parse("test_class_il"),)},
 }
+MEDIAN, READ = "val_class_il_median", {"readings": 4}
 
 
 def sweep(protocol: str, base: dict[str, Any] | None = None, **changes: Any) -> SweepConfig:
@@ -43,7 +44,8 @@ def test_only_the_protocol_test_measures_on_test_images_and_cannot_be_published(
 ) -> None:
     made = sweep(protocol)
     assert made.publishable == (protocol != "test")
-    assert made.metrics == metrics_on("test" if protocol == "test" else "validation")
+    measured = metrics_on("test" if protocol == "test" else "validation")
+    assert made.metrics == {n: d for n, d in measured.items() if "median" not in n}
     assert SweepConfig.from_dict(made.to_dict()) == made
     other = {"validation": "test", "test": "validation"}[images_of(protocol)]
     with pytest.raises(
@@ -68,14 +70,28 @@ def test_an_accuracy_is_named_by_what_it_was_measured_on() -> None:
                 sweep(protocol, **sought)
 
 
-@pytest.mark.parametrize("metric", ["val_class_il", "val_task_il", "forgetting"])
+def test_a_median_of_readings_needs_readings_and_is_chosen_by_but_not_reported() -> None:
+    sought = (Objective.parse("val_class_il_median"),)
+    for wrong in ({"objectives": sought}, {"constraints": (Constraint.parse(f"{MEDIAN}>=1"),)}):
+        with pytest.raises(UserError) as error:
+            config(**wrong)
+        assert str(error.value) == (
+            "val_class_il_median is a median of readings, and the trials take none; set readings "
+            "to 4 or more."
+        )
+    made = sweep("val-all-seen", {"readings": 4}, objectives=sought)
+    assert MEDIAN in made.metrics
+    assert made.reported_base == made.base.replace(readings=0)
+
+
+@pytest.mark.parametrize("metric", ["val_class_il", MEDIAN, "val_task_il", "forgetting"])
 def test_val_current_uses_no_metric_of_earlier_tasks(metric: str) -> None:
     with pytest.raises(
         UserError,
         match=f"{metric} uses images of earlier tasks, .* use "
         "val_learning_accuracy, keep_fraction, compute",
     ):
-        sweep("val-current", objectives=(Objective.parse(metric),))
+        sweep("val-current", READ, objectives=(Objective.parse(metric),))
 
 
 def test_first_k_reports_the_whole_stream() -> None:
@@ -188,9 +204,10 @@ def test_a_value_that_the_searched_stream_refuses_too_fails_as_a_trial() -> None
 @pytest.mark.parametrize("metric", OBJECTIVES)
 def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
     sought = (Objective.parse(metric),)
-    assert sweep("two-stream", ONCE, objectives=sought).objectives == sought
+    read = ONCE | (READ if metric == MEDIAN else {})
+    assert sweep("two-stream", read, objectives=sought).objectives == sought
     if metric not in ("val_task_il", "forgetting"):  # learning accuracy is confirmed by class-il
-        assert sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED).objectives == sought
+        assert sweep("two-stream", read, objectives=sought, report_on=ROTATED).objectives == sought
         return
     with pytest.raises(UserError) as error:
         sweep("two-stream", ONCE, objectives=sought, report_on=ROTATED)
@@ -211,6 +228,7 @@ def test_the_reported_stream_has_what_a_confirmation_tests(metric: str) -> None:
         ("compute:max", "compute:max"),
         ("forgetting", "forgetting:min"),
         ("val_learning_accuracy", "test_class_il:max"),
+        (MEDIAN, "test_class_il:max"),
     ],
 )
 def test_a_confirmation_tests_the_objective_on_test_images_the_same_way(

@@ -2,11 +2,12 @@
 
 import html
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-from results.analysis.cautions import cautions
+from results.analysis.cautions import JUMP, cautions
 from results.analysis.headline import answer
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
@@ -140,6 +141,52 @@ def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
         "out of luck &lt;b&gt;" in page
         and "out of luck <b>" not in page
         and "Failed trials" in page
+    )
+
+
+@pytest.mark.parametrize(
+    "rise, readings, base, jumps",
+    [
+        (30.0, (), {}, True),
+        (JUMP, (), {}, False),
+        (-30.0, (), {}, False),
+        (0.0, (50.0, 75.0), {"readings": 2}, True),
+        (30.0, (), {"average_decay": 0.9}, False),
+    ],
+)
+def test_readings_that_jump_are_a_caution_that_names_averaging(
+    tmp_path: Path, rise: float, readings: tuple[float, ...], base: dict[str, Any], jumps: bool
+) -> None:
+    made = config(space=FOUR, base=config().base.replace(**base), sampler="random", trials=5)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for high in (rise, 0, 0, 0):  # one in four
+            number = there.ask().number
+            there.add_result(number, 1, 42, result(0, 2, val_class_il=50.0))
+            last = result(1, 2, val_class_il=50.0 + high, readings=readings)
+            there.add_result(number, 1, 42, last)
+            there.finish(number, "COMPLETE")
+    found = [c for c in cautions(Sweep.of(there)) if "jumped" in c]
+    jumping = "4 trials" if readings else "1 trial"
+    text = (
+        f"In {jumping} of 4 class-il jumped by more than 10 points between two readings, so "
+        "that a single reading is partly luck. An average over steps is steadier: search the "
+        "space averaged, or set average_decay, for instance to 0.9."
+    )
+    assert found == [text] * jumps
+
+
+def test_an_average_that_lags_is_a_caution(tmp_path: Path) -> None:
+    made = config(base=config().base.replace(average_decay=0.99), trials=2)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for trained in (50.0, 80.0):
+            number = there.ask().number
+            there.add_result(
+                number, 1, 42, result(val_class_il=50.0, val_class_il_unaveraged=trained)
+            )
+            there.finish(number, "COMPLETE")
+    assert cautions(Sweep.of(there))[-1] == (
+        "The averaged network lags in 1 trial of 2: its class-il is more than 5 points below that "
+        "of the last step's network. A smaller average_decay may be better."
     )
 
 

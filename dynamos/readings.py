@@ -1,0 +1,49 @@
+"""Readings: evaluations of a network on part of the validation images, late in the last task."""
+
+import dataclasses
+
+import torch
+
+from dynamos.data import Images
+from dynamos.streams import Stream
+
+IMAGES_PER_CLASS = 50  # of the evaluation images, at most; so readings cost little
+
+
+def reading_steps(readings: int, steps: int) -> list[int]:
+    """Return the steps of the last task after which a reading is taken, ascending.
+
+    They divide its last tenth into equal parts, as far as whole steps can; the last is its end.
+
+    Args:
+        readings: number of readings; at most `most_readings` of the steps.
+        steps: number of steps of the last task.
+    """
+    return [steps - steps * i // (10 * readings) for i in range(readings)][::-1]
+
+
+def most_readings(steps: int) -> int:
+    """Return the largest number of readings that a last task of so many steps has room for."""
+    return max(steps // 10, 1)
+
+
+def reading_part(stream: Stream) -> Stream:
+    """Return the stream with a fixed part of its evaluation images, the same number per class.
+
+    That is IMAGES_PER_CLASS of each class or all of them, at equal distances in their order, which
+    in a rotating stream is that of the angles.
+    """
+    return dataclasses.replace(stream, evaluation=tuple(map(_part, stream.evaluation)))
+
+
+def _part(images: Images) -> Images:
+    return images.take(
+        torch.cat(
+            [
+                places[torch.arange(n := min(len(places), IMAGES_PER_CLASS)) * len(places) // n]
+                for places in (
+                    (images.labels == label).nonzero().ravel() for label in images.labels.unique()
+                )
+            ]
+        )
+    )
