@@ -20,7 +20,7 @@ from dynamos.network import ResNet
 from dynamos.streams import Stream
 from dynamos.trainer import Trainer
 
-REACHES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5, 1.0, 2.0)
+REACHES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 
 
 def readings(config: TrainConfig) -> list[float]:

@@ -14,13 +14,13 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from dynamos.network import ResNet
 
-# of a task's steps: the most that the average reaches back, in steps 1 / (1 - decay). An average
-# that reaches further back lags behind the task: benchmarks/averaging.py.
-LONGEST = 0.25
+# Largest reach of an average, 1 / (1 - decay) steps, as a fraction of a task's steps. An average
+# with a larger reach lags behind the task (benchmarks/averaging.py).
+LONGEST = 1 / 3
 
 
 def limited(decay: float, task_steps: int) -> float:
-    """Return the decay, lowered where it would reach back over more than LONGEST of a task.
+    """Return the decay, lowered if its reach is more than LONGEST of the task's steps.
 
     Args:
         decay: the decay of a step.

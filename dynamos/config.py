@@ -137,8 +137,8 @@ class TrainConfig:
         0.0,
         "optimisation",
         "decay of the exponential average of weights and batch-norm statistics over steps, which "
-        "is then evaluated and saved; it reaches back 1 / (1 - decay) steps, at most a quarter "
-        "of a task; 0: the last step's network",
+        "is then evaluated and saved; it covers about 1 / (1 - decay) steps, at most a third of a "
+        "task; 0: the network of the last step",
         Range(0, 0.99999),
     )
 

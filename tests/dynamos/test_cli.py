@@ -492,6 +492,8 @@ def test_every_field_is_a_flag_with_dash_or_underscore(name: str, trained: Train
         "data_path": "/d",
         "keep_ratio": "0.25",
         "inf_thresh": "0.25",
+        "average_decay": "0.25",
+        "readings": "0",
         "nf": "64",
     }
     kind, _ = configuration.field_type(name)
