@@ -4,6 +4,7 @@ import json
 import tarfile
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
@@ -51,7 +52,7 @@ def test_metrics_that_it_stored_beside_its_results_are_theirs(storage: Path) -> 
         for result, at in zip(results, trial.recorded_at[seed], strict=True)
     }
     assert read.keys() == entries.keys() and len(read) > 9
-    later = {"class_il_median": None, "class_il_unaveraged": None, "readings": []}
+    later: dict[str, Any] = {"class_il_median": None, "class_il_unaveraged": None, "readings": []}
     for key, (result, at) in read.items():
         assert result.metrics() == entries[key]["metrics"] and at == entries[key]["recorded_at"]
         assert json.loads(json.dumps(stored_result(result, at))) == later | {
