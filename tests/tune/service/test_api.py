@@ -665,6 +665,11 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
         service.client.confirm("empty")
 
 
+def test_a_long_value_that_is_refused_is_shortened_visibly(service: Served) -> None:
+    detail = problem(service.ask("POST", "/sweeps", json=asked("n" * 121)), 422)["detail"]
+    assert detail.startswith(f"name \"{'n' * 79}…: a sweep's name has 1 to 120 letters")
+
+
 @pytest.mark.parametrize("state", ["starting", "running"])
 def test_a_running_sweep_is_not_confirmed(
     service: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str

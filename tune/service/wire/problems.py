@@ -34,6 +34,7 @@ TITLES = {
     503: "unavailable",
 }
 TAGS = ("{mapping}", "{choices}", "{text}")  # parts of an error's place that are not names
+SHOWN_CHARACTERS = 80  # of a value that was refused
 log = logging.getLogger(__name__)
 
 
@@ -158,5 +159,6 @@ def _of_validation(error: Mapping[str, Any]) -> JSONResponse:
     if kind == "missing":
         return answer(422, f"{inside[-1] if inside else 'a body'} is missing.", field)
     shown = json.dumps(given, default=str)
+    shown = shown if len(shown) <= SHOWN_CHARACTERS else f"{shown[:SHOWN_CHARACTERS]}…"
     said = str(error["msg"])
-    return answer(422, f"{field or where[0]} {shown[:80]}: {said[0].lower() + said[1:]}.", field)
+    return answer(422, f"{field or where[0]} {shown}: {said[0].lower() + said[1:]}.", field)
