@@ -24,7 +24,7 @@ from results.names import allowed_name
 from results.sweep import Sweep
 from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
-from tune.engine.sweep import create_sweep
+from tune.engine.sweep import check_images, create_sweep
 
 # Fields that may differ when a confirmation is resumed.
 _WHERE = (
@@ -92,6 +92,8 @@ def confirmation(
             # a deleted confirmation used test images, so its name is not reused
             if name in ledger.looks:
                 continue
+            if not {"dataset", "data_path"} & set(config.report_on):
+                check_images(ledger)
             with suppress(NameTaken):  # another `confirm` took it, perhaps for the same request
                 there = create_sweep(
                     ledger.folder.parent,

@@ -1,6 +1,7 @@
 """A sweep's choice, confirmed on test images and registered, in ledgers filled by hand and in real
 runs."""
 
+import dataclasses
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from dynamos import checkpoints
 from dynamos.config import TrainConfig, preset
+from dynamos.errors import UserError
 from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer
 from results.analysis.confirmation import trained
@@ -31,9 +33,11 @@ from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, driven, report, result
+from tests.helpers.mnist_files import write_mnist
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main
 from tune.engine.retraining import confirmation
+from tune.machines.probe import data_record
 from tune.tracking.registry import CODE, _saved, parse, register
 
 SWEEP = [
@@ -172,6 +176,24 @@ def begun(storage: Path, name: str, seed: int, **changes: Any) -> Ledger:
             report(there, number, 100, value, seed=seed)
             there.finish(number, "COMPLETE")
     return there
+
+
+def test_a_confirmation_uses_the_images_of_its_sweep(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    for folder in ("images", "others"):
+        write_mnist(tmp_path / folder, draws)
+    base = TrainConfig(**preset("seq-mnist", 500)).replace(
+        evaluate_on="validation", warmup=False, data_path=str(tmp_path / "images")
+    )
+    plan = config(base=base, sampler="random", trials=1)
+    with driven(Ledger.create(tmp_path / "runs", plan, data_record(base, True))) as ledger:
+        complete(ledger, 60.0, 80.0)
+    for folder, message in (("others", "differ from those"), ("nowhere", "no MNIST under")):
+        moved = base.replace(data_path=str(tmp_path / folder))
+        ledger.config = dataclasses.replace(plan, base=moved)
+        with pytest.raises(UserError, match=f"{message}.* Nothing was started"):
+            confirmation(ledger, 2, 1, Choice(), None, {})
+    assert not (tmp_path / "runs" / "s-confirm-1").exists() and ledger.looks == {}
 
 
 @pytest.mark.parametrize("gone", [False, True])
