@@ -1,4 +1,4 @@
-"""Accuracy of averaged networks by decay: each training is read through all decays at once.
+"""Accuracy of averaged networks by decay: each training is evaluated with all decays.
 
     python -m benchmarks.averaging --dataset seq-digits --buffer-size 200 --seeds 1 2 3
 

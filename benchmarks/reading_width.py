@@ -61,8 +61,8 @@ def drawn_with_replacement(
 ) -> list[Batch]:
     """Return the batches of a rotating stream with images drawn again, with replacement.
 
-    A visit is a sequence of batches of the same two digits. In a visit, the images of a digit are
-    drawn from the images of that digit that the visit had.
+    A visit is a sequence of batches of the same two digits. It keeps its number of images of each
+    digit; they are drawn with replacement from the visit's images of that digit.
     """
     index = torch.cat([batch.index for batch in batches]).numpy()
     digit = images.labels[torch.from_numpy(index)].numpy()

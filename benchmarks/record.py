@@ -5,10 +5,9 @@
         --set max_train_images_per_task=1000 --data-path DIR
 
 Configuration 0 is the preset; the others are drawn at random from the space core. Every
-configuration is trained once with every seed, on training images without the validation images, and
-read through all decays of the space averaged at once: averages do not change the training. So the
-table has as many configurations of the space averaged as there are decays, for each that was
-trained.
+configuration is trained once with every seed, on training images without the validation images.
+Averages do not change the training. So each training is evaluated with every decay of the space
+averaged, and the table has one configuration of that space for each of these decays.
 
 The table, benchmarks/tables/DATASET.jsonl.xz, holds a JSON object per line: first the settings,
 then the runs. It is written again every few runs; the same command continues where it stopped. A

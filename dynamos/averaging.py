@@ -1,8 +1,8 @@
 """Exponential average of a network's weights and batch-norm statistics over training steps.
 
-At a step's end: average = decay * average + (1 - decay) * trained. A network that has just taken
-one step may be far worse than its neighbours in time; their average is steadier (Soutif-Cormerais
-et al. 2023, arXiv 2306.16817).
+At a step's end: average = decay * average + (1 - decay) * trained. The network after one step may
+be far worse than those of the steps before and after it; their average is steadier
+(Soutif-Cormerais et al. 2023, arXiv 2306.16817).
 """
 
 import copy
@@ -30,7 +30,7 @@ def limited(decay: float, task_steps: int) -> float:
 
 
 def warmed(decay: float, updates: int) -> float:
-    """Return the decay of an update, min(decay, (1 + k) / (10 + k)) after k = `updates` others.
+    """Return the decay of an update: min(decay, (1 + k) / (10 + k)) after k earlier `updates`.
 
     So the untrained network is soon forgotten, as in TensorFlow's ExponentialMovingAverage.
     """
@@ -55,7 +55,7 @@ class Average:
             if tensor.is_floating_point():
                 self._averaged.append(averaged[name])
                 self._current.append(tensor)
-            else:  # a count, of which there is no average: both networks share it
+            else:  # a count has no average: both networks share it
                 module, _, buffer = name.rpartition(".")
                 setattr(self.network.get_submodule(module), buffer, tensor)
 

@@ -20,8 +20,8 @@ class Replay:
 class Buffer:
     """Vitter's algorithm R over correctly classified images, in whole-tensor operations.
 
-    Every candidate ends in the buffer with equal probability. Only `draw` reads from the device,
-    and only until the buffer is full.
+    At the end every candidate is in the buffer with equal probability. Only `draw` reads from the
+    device, and only until the buffer is full.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ class TrainConfig:
     policy_penalty: float = setting(
         -500.0,
         "gates",
-        "its negative multiplies the reward of a wrong prediction; negative or 0",
+        "penalty of a wrong prediction: -500 multiplies the gates' reward by 500",
         Range(high=0),
     )
     reward_weight: float = setting(

@@ -113,8 +113,8 @@ def print_summary(trainer: Trainer) -> None:
         )
     if result.class_il_unaveraged is not None:
         console.print(
-            "these are accuracies of the averaged network; the last step's has class-il "
-            f"{result.class_il_unaveraged:.2f}"
+            "these are accuracies of the averaged network; the network of the last step has "
+            f"class-il {result.class_il_unaveraged:.2f}"
         )
     if result.class_il_median is not None:
         console.print(

@@ -33,7 +33,7 @@ class PooledNorm(torch.autograd.Function):
     Apart from the batch statistics, both steps are linear in the pixels. The statistics of the map
     follow exactly from those of its input: the mean of w x is w E[x], its variance is w Cov[x] w'.
     `backward` is written by hand, because autograd would need three times as many small operations.
-    Both ways need one multiplication over all pixels.
+    Forward and backward each need one multiplication over all pixels.
     """
 
     @staticmethod

@@ -13,7 +13,7 @@ IMAGES_PER_CLASS = 50  # of the evaluation images, at most; so readings cost lit
 def reading_steps(readings: int, steps: int) -> list[int]:
     """Return the steps of the last task after which a reading is taken, ascending.
 
-    They divide its last tenth into equal parts, as far as whole steps can; the last is its end.
+    They lie at equal distances, rounded to whole steps, in its last tenth, the last at its end.
 
     Args:
         readings: number of readings; at most `most_readings` of the steps.
@@ -23,15 +23,15 @@ def reading_steps(readings: int, steps: int) -> list[int]:
 
 
 def most_readings(steps: int) -> int:
-    """Return the largest number of readings that a last task of so many steps has room for."""
+    """Return the most readings that the last tenth of a task of so many steps holds, at least 1."""
     return max(steps // 10, 1)
 
 
 def reading_part(stream: Stream) -> Stream:
-    """Return the stream with a fixed part of its evaluation images, the same number per class.
+    """Return the stream with a fixed part of its evaluation images, IMAGES_PER_CLASS of each class.
 
-    That is IMAGES_PER_CLASS of each class or all of them, at equal distances in their order, which
-    in a rotating stream is that of the angles.
+    A class with fewer has all of its images. They are taken at equal distances in the order of the
+    class's images; in a rotating stream this is the order of the angles.
     """
     return dataclasses.replace(stream, evaluation=tuple(map(_part, stream.evaluation)))
 

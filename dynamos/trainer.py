@@ -153,8 +153,8 @@ class Trainer:
             log.warning(text)
         if result.lags:
             log.warning(
-                "the averaged network lags: class-il %.2f, and %.2f of the last step's network; "
-                "try a smaller average_decay than %g",
+                "the averaged network lags: its class-il is %.2f, that of the last step's network "
+                "%.2f; try an average_decay smaller than %g",
                 result.class_il,
                 result.class_il_unaveraged,
                 self.config.average_decay,
@@ -178,7 +178,7 @@ class Trainer:
             self.steps += 1
             self._train_seconds = before + time.perf_counter()
             if self.epoch * len(batches) + self.step in read_at:
-                before -= self._read()  # no time of training
+                before -= self._read()  # a reading is not training time
             if self.config.log_every and self.steps % self.config.log_every == 0:
                 self._add_point()
             if self.step % STEPS_BETWEEN_READS == 0:
@@ -241,7 +241,7 @@ class Trainer:
                 self._since_point += 1
 
     def _read_at(self, steps: int) -> list[int]:
-        """The steps of this task, which has so many, after which a reading is taken."""
+        """The steps after which a reading is taken in this task of so many steps."""
         last = self.task == self.n_tasks - 1
         return reading_steps(self.config.readings, steps) if self.config.readings and last else []
 

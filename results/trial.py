@@ -156,7 +156,7 @@ class TrialRecord:
 
 
 def newest(trials: Sequence[TrialRecord]) -> dict[int, TrialRecord]:
-    """Return the last rerun of each trial, or the trial itself, by the first run's number."""
+    """Return each trial's last rerun, or the trial itself, by the number of the original trial."""
     found: dict[int, TrialRecord] = {}
     first: dict[int, int] = {}  # by number
     for trial in trials:

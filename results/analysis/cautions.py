@@ -15,7 +15,7 @@ from search_spaces.space import Parameter
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
 # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
 TRIALS_PER_FIELD = 10
-JUMP = 10.0  # points of class-il between neighbouring readings, from which on they jump
+JUMP = 10.0  # points of class-il by which two readings of a jumping network differ, at least
 JUMPING = 0.25  # fraction of the trials whose readings must jump for a caution
 
 
@@ -46,7 +46,7 @@ def cautions(sweep: Sweep) -> list[str]:
 
 
 def troubles(sweep: Sweep) -> list[str]:
-    """Return sentences on failures and on collapsed policies, the best trial's first."""
+    """Return sentences on collapsed gates, lagging averages and failures."""
     found, trials, chosen = list[str](), sweep.own, sweep.leader
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:

@@ -202,7 +202,7 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
 
 
 def _keeps(config: SweepConfig, trial: TrialRecord) -> bool:
-    """True if a trial of another sweep keeps the constraints of this one, as far as it shows."""
+    """True if a trial of another sweep keeps those constraints of this one whose metrics it has."""
     finals = {c.metric: trial.last(c.metric) for c in config.constraints}
     known = {metric: value for metric, value in finals.items() if value is not None}
     return not broken_by([c for c in config.constraints if c.metric in known], known)

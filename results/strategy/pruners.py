@@ -9,7 +9,7 @@ follow from the trials' records.
 
 A trial is compared with the values known when its last seed reported the task, however late it is
 judged. A trial that passed, and is judged again after a stop or a lost worker, must not be pruned
-for results since then.
+because of results that came later.
 """
 
 import math

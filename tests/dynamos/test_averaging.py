@@ -182,4 +182,4 @@ def test_a_run_warns_of_an_average_that_lags(
     assert warnings(small()) == []
     monkeypatch.setattr("dynamos.metrics.LAG", -101.0)
     (text,) = warnings(small(average_decay=0.5))
-    assert "try a smaller average_decay than 0.5" in text
+    assert "try an average_decay smaller than 0.5" in text

@@ -58,7 +58,8 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.name is None:
         raise UserError("with --server a sweep needs --name, so that you can find it.")
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
-    for text in config.space.notes:  # the request has each choice once, so the service cannot note
+    # The request holds each choice once, so the service cannot note that one was given twice.
+    for text in config.space.notes:
         tables.say(f"note: {with_flags(text)}")
     if arguments.dry_run:
         tried = client.create(config, dry_run=True)

@@ -40,7 +40,7 @@ def print_logs(ledger: Ledger, trial: int | None, follow: bool) -> None:
     say(
         f"{name} has no log: no problem occurred outside its trials. Its drivers write to the "
         "terminals that started them. Drivers that run as jobs write to the cluster's job server; "
-        "to read it, add --address URL."
+        "to read their output, add --address URL."
     )
 
 

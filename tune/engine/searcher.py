@@ -23,7 +23,8 @@ from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.machines.slots import Slot, Slots
 
 OnTrial = Callable[[TrialRecord], None]
-LOST_IN_A_ROW = 10  # lost workers, plus twice the slots, that cannot be chance
+# This many lost workers in a row, plus two per slot, cannot be chance.
+LOST_IN_A_ROW = 10
 POLL_SECONDS = 0.5  # between two reads of the ledger for a request to stop
 
 

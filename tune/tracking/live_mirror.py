@@ -25,8 +25,8 @@ CLOSING_PAUSE_SECONDS = 1.0  # the same while the sweep waits for the end
 class LiveMirror:
     """Mirrors a running sweep from a separate process, which only reads the ledger.
 
-    So a slow or dead server delays nothing, and the driver does without MLflow, a third of its
-    memory.
+    So a slow or dead server delays nothing. The driver need not load MLflow, which would take a
+    third of its memory.
     """
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
@@ -144,7 +144,7 @@ class _Driver:
 
 @contextmanager
 def _gone_at_its_end() -> Iterator[None]:
-    """Turn an error of the pipe into _DriverGone, unlike the same error of a store."""
+    """Turn an error of the pipe into _DriverGone, so that it differs from an error of a store."""
     try:
         yield
     except (EOFError, OSError) as error:

@@ -65,5 +65,5 @@ class _OfSweeps(Collector):
         return [trials, running, best]
 
     def describe(self) -> list[GaugeMetricFamily]:
-        """Empty: sweeps are read only on demand."""
+        """Return no measures in advance: sweeps are read only on demand."""
         return []
