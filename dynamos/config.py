@@ -136,9 +136,9 @@ class TrainConfig:
     average_decay: float = setting(
         0.0,
         "optimisation",
-        "decay of the exponential average of weights and batch-norm statistics over steps, which "
-        "is then evaluated and saved; it covers about 1 / (1 - decay) steps, at most a third of a "
-        "task; 0: the network of the last step",
+        "evaluate and save an exponential average over steps of weights and batch-norm statistics, "
+        "with this decay; it covers about 1 / (1 - decay) steps, at most a third of a task; "
+        "0: evaluate and save the network of the last step",
         Range(0, 0.99999),
     )
 

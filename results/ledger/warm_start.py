@@ -161,7 +161,7 @@ def _of_sampler(begins: Beginning) -> list[str]:
         # The note does not name the budget, because it may grow.
         notes.append(
             f"`sampler` {config.sampler} draws at random until {needed} trials have ended; a sweep "
-            "of no more trials is random search."
+            f"of at most {needed} trials is random search."
         )
     at_random = [p.name for p in space.parameters if p.choices is not None and len(p.choices) > 1]
     if config.sampler in RANGE_SAMPLERS and at_random:

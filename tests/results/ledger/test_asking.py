@@ -325,7 +325,7 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
 
     assert notes("a", sampler="random", trials=5) == notes("b", trials=11) == []
     assert notes("c", trials=10) == [
-        "`sampler` tpe draws at random until 10 trials have ended; a sweep of no more trials is "
+        "`sampler` tpe draws at random until 10 trials have ended; a sweep of at most 10 trials is "
         "random search."
     ]
     small, few = notes("h", space=SIX, sampler="tpe", trials=20)
