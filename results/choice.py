@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
 from results.definition.sweep_config import Constraint, SweepConfig
+from results.posterior import posterior
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
 # Rules of choice among the trials that keep every constraint.
 RULES = {
     "best": "the best mean of the first objective",
+    "model": "the best expectation of a Gaussian process over the space",
     "one-se": "the least compute within one standard error of the best mean",
 }
 
@@ -101,6 +103,11 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
                 f"`max_compute` {choice.max_compute:g}: no trial of {config.name!r} has so "
                 f"little compute; the least is {least:.4g}."
             )
+    if choice.rule == "model":
+        model = posterior(sweep)
+        if model is not None and model.useful:
+            rank = {n: place for place, e in enumerate(model.estimates) for n in e.trials}
+            allowed = sorted(allowed, key=lambda t: rank.get(t.number, len(rank)))
     if choice.rule == "one-se":
         if config.seeds < 2:
             raise UserError(

@@ -12,6 +12,7 @@ from results.choice import tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.attributes import StateName
 from results.ledger.ledger import Ledger
+from results.posterior import expectation
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
@@ -110,6 +111,7 @@ def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
     searched = sweep.config.confirms is None
     return {
         "answer": headline(sweep) if searched else finding(sweep),
+        "expected": expectation(sweep),
         "ties": tie_sentence(sweep) if sweep.leader else "",
         "ranking": ranking(sweep) if searched else "",
         "cautions": cautions(sweep) if searched else troubles(sweep),

@@ -15,6 +15,7 @@ from results.choice import Choice, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
+from results.posterior import expectation
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import measured
@@ -101,6 +102,7 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
         "protocol": config.protocol,
         **searched,
         "chosen_by": str(choice),
+        **({"expected": expectation(Sweep.of(ledger))} if choice.rule == "model" else {}),
         "metric": config.objectives[0].metric,
         "value": trial.value,
         "spread": trial.spread(config.objectives[0].metric),

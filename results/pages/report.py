@@ -31,6 +31,7 @@ from results.pages.html import (
     preformatted,
     table,
 )
+from results.posterior import expectation
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number
@@ -96,6 +97,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
         paragraph(headline(sweep), "lead"),
+        *(paragraph(text) for text in (expectation(sweep),) if text),
         paragraph(
             f"{config.base.model} on {config.base.dataset}, buffer {config.base.buffer_size}, "
             f"{len(ran)} of {ledger.budget} trials"

@@ -29,11 +29,12 @@ from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
+from results.posterior import expectation
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, measured, number, parameters
 from tune.cli import tables
-from tune.cli.flags.naming import flag
+from tune.cli.flags.naming import flag, with_flags
 from tune.engine.limits import reached
 from tune.tracking.store import mlflow_uri
 
@@ -163,6 +164,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )
+    if expected := expectation(sweep):
+        tables.say(with_flags(expected))
     tables.say(tie_sentence(sweep))
     if len(config.objectives) > 1:
         _print_pareto(sweep)

@@ -206,6 +206,8 @@ def print_sweep(
     )
     if confirms is None:
         say(sweep["answer"])
+        if sweep["expected"]:
+            say(with_flags(sweep["expected"]))
     for text in sweep["notes"]:
         say(f"note: {with_flags(text)}")
     if labels := told(sweep["tags"]):

@@ -96,7 +96,7 @@ export function heading(name) {
     put(best, `${bestText(s)}, ${objective(s.objectives[0]).metric}`);
     put(error, s.error ? `The last session failed: ${s.error}` : '');
     put(answer, s.answer ?? '');
-    put(notes, [s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
+    put(notes, [s.expected, s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
       `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
       .filter(Boolean).join(' '));
     cautions.replaceChildren(...[...s.cautions, ...s.notes].map((text) => h('li', {}, text)));
@@ -135,4 +135,4 @@ function read(text) {
 }
 
 /** The rule that chooses the configuration. */
-export const chooser = (id) => select({id}, [['best', 'the best value'], ['one-se', 'the least compute within one standard error']]);
+export const chooser = (id) => select({id}, [['best', 'the best value'], ['model', 'the best expectation of a model'], ['one-se', 'the least compute within one standard error']]);

@@ -110,6 +110,7 @@ class Findings(_Answer):
     """Findings of a sweep or a confirmation in words, and the trials of the Pareto set."""
 
     answer: str
+    expected: str
     ties: str
     ranking: str
     cautions: list[str]

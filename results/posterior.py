@@ -1,0 +1,241 @@
+"""Expected value of each configuration of a sweep, by a Gaussian process over the search space.
+
+A sweep's best value is the luckiest of many readings. The posterior mean of a Gaussian process
+shares each reading among similar configurations, so a single lucky one counts less (Rasmussen and
+Williams 2006, Gaussian Processes for Machine Learning, section 2.2).
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.sweep import Sweep
+from results.trial import TrialRecord
+from results.wording import count, measured
+from search_spaces.space import Parameter, SearchSpace
+
+Array = NDArray[np.float64]
+
+LEAST_CONFIGURATIONS = 8  # a model of fewer says nothing
+MOST_RUNS = 300  # the time of a model grows with the cube of their number
+DRAWS = 4000  # of all expected values together, for P(best)
+LEAST_EXPLAINED = 0.3  # of the variance; models of pure noise seem to explain up to this much
+# Least variance of a run around its configuration, of all runs' variance: a model of few trials
+# takes noise for signal. Over seeds it was 0.05 and more.
+LEAST_NOISE = 0.05
+RESTARTS = 2  # of the search for the model's parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What a model expects of a configuration."""
+
+    trials: tuple[int, ...]  # numbers of its COMPLETE trials
+    observed: float  # mean over its runs
+    runs: int  # seeds, over all its trials
+    expected: float  # posterior mean
+    sd: float  # standard deviation of the posterior
+    p_best: float  # probability that no other configuration has a better expectation
+
+
+@dataclass(frozen=True, slots=True)
+class Posterior:
+    """A model of a sweep's first objective.
+
+    Attributes:
+        estimates: of every configuration that may be chosen, the best expectation first.
+        explained: share of the variance between configurations that the model predicts when it
+            does not see the configuration itself (leave-one-out).
+    """
+
+    estimates: Sequence[Estimate]
+    explained: float
+
+    @property
+    def useful(self) -> bool:
+        """True if the model predicts configurations that it does not see."""
+        return self.explained >= LEAST_EXPLAINED
+
+
+def posterior(sweep: Sweep) -> Posterior | None:
+    """Return the model of a sweep's first objective.
+
+    Returns None with fewer than LEAST_CONFIGURATIONS complete configurations, or if all have the
+    same value. Trials that break a constraint are used but have no estimate. Of more than
+    MOST_RUNS runs, the model uses those of the best configurations.
+    """
+    space, objective = sweep.config.space, sweep.config.objectives[0]
+    groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
+    for trial in sweep.complete:
+        groups.setdefault(space.key(trial.config), []).append(trial)
+    runs = [
+        [objective.sign * v for trial in trials for v in trial.by_seed(objective.metric)]
+        for trials in groups.values()
+    ]
+    configurations = [
+        (np.mean(values), trials, tuple(values))
+        for trials, values in zip(groups.values(), runs, strict=True)
+    ]
+    configurations.sort(key=lambda entry: (-entry[0], entry[1][0].number))
+    used = int(np.searchsorted(np.cumsum([len(c[2]) for c in configurations]), MOST_RUNS, "right"))
+    configurations = configurations[:used]
+    if used < LEAST_CONFIGURATIONS or len({v for c in configurations for v in c[2]}) == 1:
+        return None
+    points = tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations)
+    eligible = tuple(any(trial.feasible for trial in c[1]) for c in configurations)
+    means, sds, shares, explained = fitted(points, tuple(c[2] for c in configurations), eligible)
+    found = [
+        Estimate(
+            tuple(trial.number for trial in trials),
+            objective.sign * float(observed),
+            len(values),
+            objective.sign * means[i],
+            sds[i],
+            shares[i],
+        )
+        for i, (observed, trials, values) in enumerate(configurations)
+        if eligible[i]
+    ]
+    found.sort(key=lambda e: (-objective.sign * e.expected, e.trials[0]))
+    return Posterior(found, explained)
+
+
+def expectation(sweep: Sweep) -> str:
+    """Describe the configuration that the model expects to be best, beside the luckiest trial.
+
+    "" without a model, and while trials run, because a model of every state would take its time.
+    """
+    lucky, metric = sweep.leader, sweep.config.objectives[0].metric
+    if lucky is None or any(trial.state == "RUNNING" for trial in sweep.own):
+        return ""
+    model = posterior(sweep)
+    if model is None:
+        return ""
+    if not model.useful:
+        return (
+            "A model of the space does not predict the trials (it explains "
+            f"{max(model.explained, 0):.0%} of their variance), so values near the best cannot be "
+            "told apart."
+        )
+    first = model.estimates[0]
+    text = (
+        f"A model of all trials expects most of trial {first.trials[0]}: {metric} "
+        f"{measured(metric, first.expected)} ± {measured(metric, first.sd)}, observed "
+        f"{measured(metric, first.observed)} with {count(first.runs, 'seed')}, probability "
+        f"{first.p_best:.2f} of being the best."
+    )
+    other = next((e for e in model.estimates if lucky.number in e.trials), None)
+    if other is None or other is first:
+        return text
+    return (
+        f"{text} The luckiest, trial {lucky.number}, has {measured(metric, other.observed)} "
+        f"observed and {measured(metric, other.expected)} expected, because trials like it have "
+        "other values. To take the expected best: `choose` model."
+    )
+
+
+def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
+    """Return a configuration as numbers, those of a range from 0 to 1.
+
+    The logarithm of a logarithmic range is taken. Choices that are numbers have their rank, from 0
+    to 1; any other choice has a number of its own, 1 if it is taken.
+    """
+    return [x for p in space.parameters for x in _coordinates(p, config[p.name])]
+
+
+def _coordinates(parameter: Parameter, value: Any) -> list[float]:
+    if parameter.choices is not None:
+        if all(type(choice) in (int, float) for choice in parameter.choices):
+            return [sorted(parameter.choices).index(value) / max(len(parameter.choices) - 1, 1)]
+        return [float(choice == value) for choice in parameter.choices]
+    assert parameter.low is not None and parameter.high is not None
+    low, high, at = map(parameter.stored, (parameter.low, parameter.high, value))
+    if parameter.log:
+        low, high, at = np.log([low, high, at])
+    return [0.0 if high == low else float((at - low) / (high - low))]
+
+
+def winsorised(values: Array) -> Array:
+    """Return the values, those below the lower quartile minus 1.5 interquartile ranges set to that.
+
+    So a few collapsed runs do not decide the model (Tukey 1977, Exploratory Data Analysis).
+    """
+    low, high = np.quantile(values, (0.25, 0.75))
+    floor: Array = np.maximum(values, low - 1.5 * (high - low))
+    return floor
+
+
+@lru_cache(maxsize=32)  # a page asks again and again
+def fitted(
+    points: tuple[tuple[float, ...], ...],
+    runs: tuple[tuple[float, ...], ...],
+    eligible: tuple[bool, ...],
+) -> tuple[list[float], list[float], list[float], float]:
+    """(means, standard deviations, shares of draws in which it is best, explained) of points.
+
+    Larger values are better. `runs` are the values of each point; only eligible points are best.
+    """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.gaussian_process import GaussianProcessRegressor
+    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+    at = np.repeat(np.arange(len(points)), [len(values) for values in runs])
+    x, y = np.array(points), winsorised(np.concatenate([np.array(v) for v in runs]))
+    centre, scale = y.mean(), y.std() or 1.0
+    size = x.shape[1]
+    kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
+        np.ones(size), [(0.1, 10.0)] * size, nu=2.5
+    ) + WhiteKernel(0.1, (LEAST_NOISE, 2.0))
+    model = GaussianProcessRegressor(kernel, n_restarts_optimizer=RESTARTS, random_state=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is no fault
+        model.fit(x[at], (y - centre) / scale)
+    signal, noise = model.kernel_.k1, model.kernel_.k2.noise_level
+    means, covariance = conditional(signal(x), at, (y - centre) / scale, noise)
+    explained = _explained(signal(x), at, (y - centre) / scale, noise)
+    draws = np.random.default_rng(0).multivariate_normal(means, covariance, DRAWS, method="eigh")
+    draws[:, ~np.array(eligible)] = -np.inf
+    best = np.bincount(draws.argmax(1), minlength=len(points)) / DRAWS
+    sds = scale * np.sqrt(np.maximum(np.diag(covariance), 0))
+    return (centre + scale * means).tolist(), sds.tolist(), best.tolist(), explained
+
+
+def conditional(
+    signal: Array, at: NDArray[np.intp], values: Array, noise: float
+) -> tuple[Array, Array]:
+    """Return the posterior (mean (N,), covariance (N, N)) at N points, given noisy values at some.
+
+    Equations 2.23 and 2.24 of Rasmussen and Williams 2006.
+
+    Args:
+        signal: (N, N), prior covariance of the points.
+        at: (R,), the point of each value; several values at a point weigh accordingly.
+        values: (R,), their prior mean is 0.
+        noise: variance of a value around its point.
+    """
+    cross = signal[:, at]
+    weights = np.linalg.solve(signal[np.ix_(at, at)] + noise * np.eye(len(at)), cross.T).T
+    return weights @ values, signal - weights @ cross.T
+
+
+def _explained(signal: Array, at: NDArray[np.intp], values: Array, noise: float) -> float:
+    """Share of the variance between points that the model predicts without the point's values.
+
+    Leave-one-out by equation 5.12 of Rasmussen and Williams 2006, for all values of a point
+    together.
+    """
+    inverse = np.linalg.inv(signal[np.ix_(at, at)] + noise * np.eye(len(at)))
+    pull = inverse @ values
+    error = spread = 0.0
+    for point in range(len(signal)):
+        own = np.flatnonzero(at == point)
+        predicted = values[own] - np.linalg.solve(inverse[np.ix_(own, own)], pull[own])
+        observed = values[own].mean()
+        error += len(own) * (observed - predicted[0]) ** 2
+        spread += len(own) * observed**2
+    return 1 - error / spread if spread else 0.0

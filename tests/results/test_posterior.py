@@ -1,0 +1,192 @@
+import html
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from results.choice import Choice, chosen
+from results.ledger.ledger import Ledger
+from results.pages.best_config import exported
+from results.pages.report import write_report
+from results.posterior import (
+    LEAST_CONFIGURATIONS,
+    LEAST_EXPLAINED,
+    conditional,
+    coordinates,
+    expectation,
+    fitted,
+    posterior,
+    winsorised,
+)
+from results.sweep import Sweep
+from search_spaces.space import SearchSpace, read_space
+from tests.helpers.ledgers import config, driven, result
+
+SIGNAL = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.5], [0.0, 0.5, 1.0]])
+
+
+def test_the_posterior_of_three_points_is_by_hand() -> None:
+    # values 1 and 2 at the outer points, which do not depend on each other; noise 1
+    mean, covariance = conditional(SIGNAL, np.array([0, 2]), np.array([1.0, 2.0]), 1.0)
+    # K + noise is 2 on the diagonal; so every weight is half of the covariance with the point
+    assert mean == pytest.approx([0.5, 0.75, 1.0])
+    assert np.diag(covariance) == pytest.approx([0.5, 0.75, 0.5])
+    assert covariance[0, 2] == pytest.approx(0.0)
+    assert covariance[0, 1] == pytest.approx(0.25)
+
+
+def test_several_values_at_a_point_weigh_as_their_mean_with_less_noise() -> None:
+    at, values = np.array([0, 0, 0, 2]), np.array([1.0, 2.0, 6.0, 2.0])
+    mean, _ = conditional(SIGNAL, at, values, 1.5)
+    # prior 1, the mean 3 of three values has the noise 0.5: 3 / 1.5
+    assert mean[0] == pytest.approx(2.0)
+    assert mean[2] == pytest.approx(2 / 2.5)
+
+
+def test_coordinates_of_a_configuration() -> None:
+    space = SearchSpace.from_dict(
+        "s",
+        {
+            "parameters": {
+                "lr": {"low": 0.01, "high": 1.0, "log": True},
+                "policy_penalty": {"low": -1000, "high": -10, "log": True},
+                "keep_ratio": {"low": 0.5, "high": 1.0},
+                "average_decay": {"choices": [0.9, 0.0, 0.99]},
+                "warmup": {"choices": [True, False]},
+            }
+        },
+    )
+    values = {
+        "lr": 0.1,
+        "policy_penalty": -100.0,
+        "keep_ratio": 0.75,
+        "average_decay": 0.9,
+        "warmup": False,
+    }
+    # -1000 is the range's lower end
+    assert coordinates(space, values) == pytest.approx([0.5, 0.5, 0.5, 0.5, 0.0, 1.0])
+    lowest = values | {"policy_penalty": -1000.0}
+    assert coordinates(space, lowest)[1] == pytest.approx(0.0)
+
+
+def test_collapsed_runs_are_raised_to_the_fence() -> None:
+    # quartiles 2 and 4, so the fence is -1
+    assert winsorised(np.array([-90.0, 2.0, 3.0, 4.0, 5.0])).tolist() == [-1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def curve(x: float) -> float:
+    return 80 - 100 * (x - 0.5) ** 2
+
+
+def test_one_lucky_reading_is_no_best_configuration() -> None:
+    points = [(i / 20,) for i in range(21)]
+    noise = np.random.default_rng(1).normal(0, 1, 21)
+    values = [curve(x) + e for (x,), e in zip(points, noise, strict=True)]
+    values[2] = max(values) + 5
+    means, sds, best, explained = fitted(
+        tuple(points), tuple((v,) for v in values), (True,) * len(points)
+    )
+    assert int(np.argmax(values)) == 2 and abs(int(np.argmax(means)) - 10) <= 3
+    assert sum(best) == pytest.approx(1.0) and best[2] < 0.1
+    assert explained > 0.3 and all(sd > 0 for sd in sds)
+
+
+def test_two_points_are_best_with_the_probability_of_their_difference() -> None:
+    # far apart, many values each: the model knows both means, and hardly anything else
+    values = {0.0: (1.0,) * 8, 1.0: (1.0,) * 8}
+    spread = (-1.0, 1.0) * 4
+    runs = tuple(
+        tuple(mean + extra + e for e in spread)
+        for (_, (mean, *_)), extra in zip(values.items(), (0.0, 0.5), strict=True)
+    )
+    means, sds, best, _ = fitted(((0.0,), (1.0,)), runs, (True, True))
+    assert best[1] > 0.5 > best[0] and means[1] > means[0]
+    assert sum(best) == 1.0
+    # without a correlation P = Phi(gain / sd of the difference); a correlation makes it larger
+    gain = (means[1] - means[0]) / math.hypot(*sds)
+    assert best[1] >= 0.5 * (1 + math.erf(gain / math.sqrt(2))) - 0.03
+
+
+def test_a_model_of_pure_noise_explains_nothing() -> None:
+    draws = np.random.default_rng(0)
+    points = tuple(map(tuple, draws.random((25, 3)).tolist()))
+    explained = [
+        fitted(points, tuple((v,) for v in draws.normal(size=25)), (True,) * 25)[3]
+        for _ in range(20)
+    ]
+    assert sum(e >= LEAST_EXPLAINED for e in explained) <= 1
+
+
+def filled(folder: Path, values: list[float], **changes: Any) -> Ledger:
+    made = config(space=read_space("core"), sampler="random", trials=len(values), **changes)
+    with driven(Ledger.create(folder, made, {})) as there:
+        for value in values:
+            number = there.ask().number
+            there.add_result(number, 1, 42, result(val_class_il=value))
+            there.finish(number, "COMPLETE")
+    return there
+
+
+def test_a_sweep_of_few_or_equal_values_has_no_model(tmp_path: Path) -> None:
+    few = [float(v) for v in range(LEAST_CONFIGURATIONS - 1)]
+    assert posterior(Sweep.of(filled(tmp_path / "few", few))) is None
+    assert posterior(Sweep.of(filled(tmp_path / "equal", [50.0] * 12))) is None
+
+
+def test_the_expected_best_is_described_beside_the_luckiest(tmp_path: Path) -> None:
+    sweep = Sweep.of(filled(tmp_path, [50.0 + n for n in range(12)]))
+    model = posterior(sweep)
+    assert model is not None
+    text = expectation(sweep)
+    if not model.useful:
+        assert text == (
+            "A model of the space does not predict the trials (it explains "
+            f"{max(model.explained, 0):.0%} of their variance), so values near the best cannot be "
+            "told apart."
+        )
+    few = Sweep.of(filled(tmp_path / "few", [50.0, 60.0]))
+    assert expectation(few) == ""
+
+
+def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
+    points = tuple({"keep_ratio": 0.1 + 0.04 * i} for i in range(20) if i != 15)  # 15 is the base
+    made = config(space=space, sampler="random", trials=20, points=points)
+    noise = np.random.default_rng(1).normal(0, 1, 20).tolist()
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for _ in range(20):
+            asked = there.ask()
+            ratio = there.trial(asked.number).config["keep_ratio"]
+            value = curve((ratio - 0.1) / 0.8) + noise[asked.number]
+            value = 86.0 if ratio == pytest.approx(0.18) else value
+            there.add_result(asked.number, 1, 42, result(val_class_il=value))
+            there.finish(asked.number, "COMPLETE")
+    sweep = Sweep.of(there)
+    luckiest, expected = (chosen(sweep, Choice(rule))[0] for rule in ("best", "model"))
+    assert luckiest.config["keep_ratio"] == pytest.approx(0.18)
+    assert expected.config["keep_ratio"] == pytest.approx(0.5, abs=0.09)
+    assert [t.number for t in chosen(sweep, Choice("model"))] != []
+    text = expectation(sweep)
+    assert text.startswith(f"A model of all trials expects most of trial {expected.number}: ")
+    assert f"The luckiest, trial {luckiest.number}, has " in text and "`choose` model" in text
+    content = exported(there, expected, Choice("model"))
+    assert content["provenance"]["expected"] == text
+    assert "expected" not in exported(there, expected, Choice())["provenance"]
+    assert html.escape(text) in write_report(there).read_text()
+
+
+def test_a_sweeps_estimates_are_of_its_trials_and_best_first(tmp_path: Path) -> None:
+    values = [50.0 + 3 * n for n in range(LEAST_CONFIGURATIONS + 2)]
+    sweep = Sweep.of(filled(tmp_path, values))
+    found = posterior(sweep)
+    assert found is not None
+    assert sorted(n for e in found.estimates for n in e.trials) == list(range(len(values)))
+    expected = [e.expected for e in found.estimates]
+    assert expected == sorted(expected, reverse=True)
+    for estimate in found.estimates:
+        assert estimate.observed == values[estimate.trials[0]] and estimate.runs == 1
+    assert sum(e.p_best for e in found.estimates) == pytest.approx(1.0)
+    again = posterior(Sweep(sweep.config, sweep.record, sweep.records[::-1]))
+    assert again == found  # the order of trials does not matter
