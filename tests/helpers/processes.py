@@ -16,7 +16,7 @@ from tests.helpers.sweeps import command
 
 PATIENCE_SECONDS = 600.0  # limit for a state to come
 POLL_SECONDS = 0.05
-PREFLIGHT = (*" ┏┃┡│└", "here: ")  # beginnings of the lines of its table
+PREFLIGHT = (" ", "here: ")  # beginnings of the lines of its table
 # Ray's names for the process of a trial.
 WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is its name under with_parameters
 

@@ -314,7 +314,6 @@ def _table(reports: Sequence[NodeReport], slots: Slots, own: Mapping[str, str]) 
     """
     table = Table(
         box=None,
-        pad_edge=False,
         title=f"{count(len(reports), 'node')}, {count(slots.count(), 'trial')} at a time "
         f"({dt.datetime.now(dt.UTC):%Y-%m-%d %H:%M} UTC)",
     )
