@@ -460,8 +460,8 @@ class SweepConfig:
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
             if metric.endswith("class_il_median") and not self.base.readings:
                 raise UserError(
-                    f"{metric} is a median of readings, and the trials take none; set readings "
-                    "to 4 or more."
+                    f"{metric} is a median of readings, and the trials take none; set readings, "
+                    "for example to 4."
                 )
             if rotating and metric in self.metrics and metric not in there:
                 raise UserError(

@@ -6,7 +6,7 @@ paragraph. In a file or pipe, which has no width, each paragraph and each row is
 
 import sys
 import textwrap
-import time
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -114,15 +114,18 @@ def progress(items: Sequence[str], what: str) -> Iterator[str]:
         transient=True,
         disable=not screen.is_terminal,
     )
-    begun, task = time.monotonic(), line.add_task(what, total=len(items))
+    task = line.add_task(what, total=len(items))
+    timer = threading.Timer(QUIET_SECONDS, line.start)  # a single item may take long
+    timer.start()
     try:
         for done, item in enumerate(items):
-            if time.monotonic() - begun > QUIET_SECONDS:
-                line.start()
             line.update(task, completed=done)
             yield item
     finally:
-        line.stop()
+        timer.cancel()
+        timer.join()
+        if line.live.is_started:
+            line.stop()
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], prose: int = 0) -> None:

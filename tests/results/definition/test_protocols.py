@@ -76,8 +76,8 @@ def test_a_median_of_readings_needs_readings_and_is_chosen_by_but_not_reported()
         with pytest.raises(UserError) as error:
             config(**wrong)
         assert str(error.value) == (
-            "val_class_il_median is a median of readings, and the trials take none; set readings "
-            "to 4 or more."
+            "val_class_il_median is a median of readings, and the trials take none; set readings, "
+            "for example to 4."
         )
     made = sweep("val-all-seen", {"readings": 4}, objectives=sought)
     assert MEDIAN in made.metrics
