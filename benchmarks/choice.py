@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import TABLES, read
-from results.posterior import coordinates, fitted
+from results.posterior import LEAST_EXPLAINED, coordinates, fitted
 from search_spaces.space import SearchSpace, read_space
 
 TRIALS = (20, 60, 150)
@@ -88,11 +88,11 @@ def by_model(
 ) -> tuple[int, float]:
     """(place of the largest expectation, that expectation); as `best` if the model is useless."""
     points = tuple(tuple(coordinates(space, config)) for config in configs)
-    means, _, _, explained = fitted(points, tuple((v,) for v in values), (True,) * len(points))
-    if explained <= 0:
+    model = fitted(points, tuple((v,) for v in values), (True,) * len(points))
+    if model.explained < LEAST_EXPLAINED:
         return best(space, configs, values)
-    place = int(np.argmax(means))
-    return place, means[place]
+    place = int(np.argmax(model.means))
+    return place, model.means[place]
 
 
 RULES: dict[str, Choose] = {"best": best, "model": by_model}

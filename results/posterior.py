@@ -5,6 +5,7 @@ shares each reading among similar configurations, so a single lucky one counts l
 Williams 2006, Gaussian Processes for Machine Learning, section 2.2).
 """
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,17 @@ class Estimate:
 
 
 @dataclass(frozen=True, slots=True)
+class Fit:
+    """A model at its points: lists by point, in the unit of the values."""
+
+    means: list[float]
+    sds: list[float]
+    shares: list[float]  # of joint draws, in which the point is the best
+    explained: float  # as in Posterior
+    noise: float
+
+
+@dataclass(frozen=True, slots=True)
 class Posterior:
     """A model of a sweep's first objective.
 
@@ -51,10 +63,12 @@ class Posterior:
         estimates: of every configuration that may be chosen, the best expectation first.
         explained: share of the variance between configurations that the model predicts when it
             does not see the configuration itself (leave-one-out).
+        noise: standard deviation of a run around its configuration.
     """
 
     estimates: Sequence[Estimate]
     explained: float
+    noise: float
 
     @property
     def useful(self) -> bool:
@@ -88,21 +102,21 @@ def posterior(sweep: Sweep) -> Posterior | None:
         return None
     points = tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations)
     eligible = tuple(any(trial.feasible for trial in c[1]) for c in configurations)
-    means, sds, shares, explained = fitted(points, tuple(c[2] for c in configurations), eligible)
+    model = fitted(points, tuple(c[2] for c in configurations), eligible)
     found = [
         Estimate(
             tuple(trial.number for trial in trials),
             objective.sign * float(observed),
             len(values),
-            objective.sign * means[i],
-            sds[i],
-            shares[i],
+            objective.sign * model.means[i],
+            model.sds[i],
+            model.shares[i],
         )
         for i, (observed, trials, values) in enumerate(configurations)
         if eligible[i]
     ]
     found.sort(key=lambda e: (-objective.sign * e.expected, e.trials[0]))
-    return Posterior(found, explained)
+    return Posterior(found, model.explained, model.noise)
 
 
 def expectation(sweep: Sweep) -> str:
@@ -175,10 +189,13 @@ def fitted(
     points: tuple[tuple[float, ...], ...],
     runs: tuple[tuple[float, ...], ...],
     eligible: tuple[bool, ...],
-) -> tuple[list[float], list[float], list[float], float]:
-    """(means, standard deviations, shares of draws in which it is best, explained) of points.
+) -> Fit:
+    """Return the model of points, of which larger values are better.
 
-    Larger values are better. `runs` are the values of each point; only eligible points are best.
+    Args:
+        points: coordinates of each point.
+        runs: values at each point.
+        eligible: whether a point may be the best.
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.gaussian_process import GaussianProcessRegressor
@@ -202,7 +219,13 @@ def fitted(
     draws[:, ~np.array(eligible)] = -np.inf
     best = np.bincount(draws.argmax(1), minlength=len(points)) / DRAWS
     sds = scale * np.sqrt(np.maximum(np.diag(covariance), 0))
-    return (centre + scale * means).tolist(), sds.tolist(), best.tolist(), explained
+    return Fit(
+        (centre + scale * means).tolist(),
+        sds.tolist(),
+        best.tolist(),
+        explained,
+        float(scale * math.sqrt(noise)),
+    )
 
 
 def conditional(

@@ -123,9 +123,8 @@ class Ledger:
             with closing(earlier):
                 before = Sweep.of(earlier)
         begins = beginning(config, record, before)
-        record = {"id": uuid.uuid4().hex, **record} | (
-            {REMARKS: begins.notes} if begins.notes else {}
-        )
+        notes = [*record.get(REMARKS, ()), *begins.notes]
+        record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: notes} if notes else {})
         content = _sweep_file(config, record)
         # A sweep appears complete, with its first trials enqueued, or not at all.
         try:

@@ -85,12 +85,10 @@ def test_one_lucky_reading_is_no_best_configuration() -> None:
     noise = np.random.default_rng(1).normal(0, 1, 21)
     values = [curve(x) + e for (x,), e in zip(points, noise, strict=True)]
     values[2] = max(values) + 5
-    means, sds, best, explained = fitted(
-        tuple(points), tuple((v,) for v in values), (True,) * len(points)
-    )
-    assert int(np.argmax(values)) == 2 and abs(int(np.argmax(means)) - 10) <= 3
-    assert sum(best) == pytest.approx(1.0) and best[2] < 0.1
-    assert explained > 0.3 and all(sd > 0 for sd in sds)
+    model = fitted(tuple(points), tuple((v,) for v in values), (True,) * len(points))
+    assert int(np.argmax(values)) == 2 and abs(int(np.argmax(model.means)) - 10) <= 3
+    assert sum(model.shares) == pytest.approx(1.0) and model.shares[2] < 0.1
+    assert model.explained > 0.3 and all(sd > 0 for sd in model.sds) and 0.5 < model.noise < 6
 
 
 def test_two_points_are_best_with_the_probability_of_their_difference() -> None:
@@ -101,11 +99,12 @@ def test_two_points_are_best_with_the_probability_of_their_difference() -> None:
         tuple(mean + extra + e for e in spread)
         for (_, (mean, *_)), extra in zip(values.items(), (0.0, 0.5), strict=True)
     )
-    means, sds, best, _ = fitted(((0.0,), (1.0,)), runs, (True, True))
+    model = fitted(((0.0,), (1.0,)), runs, (True, True))
+    means, best = model.means, model.shares
     assert best[1] > 0.5 > best[0] and means[1] > means[0]
     assert sum(best) == 1.0
     # without a correlation P = Phi(gain / sd of the difference); a correlation makes it larger
-    gain = (means[1] - means[0]) / math.hypot(*sds)
+    gain = (means[1] - means[0]) / math.hypot(*model.sds)
     assert best[1] >= 0.5 * (1 + math.erf(gain / math.sqrt(2))) - 0.03
 
 
@@ -113,7 +112,7 @@ def test_a_model_of_pure_noise_explains_nothing() -> None:
     draws = np.random.default_rng(0)
     points = tuple(map(tuple, draws.random((25, 3)).tolist()))
     explained = [
-        fitted(points, tuple((v,) for v in draws.normal(size=25)), (True,) * 25)[3]
+        fitted(points, tuple((v,) for v in draws.normal(size=25)), (True,) * 25).explained
         for _ in range(20)
     ]
     assert sum(e >= LEAST_EXPLAINED for e in explained) <= 1

@@ -15,11 +15,12 @@ from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
 from dynamos.files import local_path
 from results.analysis.confirmation import BASELINE, CHOSEN
+from results.analysis.power import plan
 from results.choice import Choice, chosen, reported_config
 from results.definition.defaults import PRESET
 from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import SweepConfig
-from results.ledger.ledger import Ledger, NameTaken
+from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
 from results.sweep import Sweep
 from results.wording import number
@@ -86,6 +87,7 @@ def confirmation(
         if len(numbers) == top:
             break
     wanted = _config(config, tested, seeds, session)
+    planned = plan(Sweep.of(ledger), seeds)
     for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
@@ -98,7 +100,12 @@ def confirmation(
                 there = create_sweep(
                     ledger.folder.parent,
                     dataclasses.replace(wanted, name=name),
-                    {CHOSEN: numbers, "chosen_by": str(choice), BASELINE: what},
+                    {
+                        CHOSEN: numbers,
+                        "chosen_by": str(choice),
+                        BASELINE: what,
+                        REMARKS: [text for text in (planned,) if text],
+                    },
                     address,
                 )
                 break

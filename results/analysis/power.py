@@ -1,0 +1,80 @@
+"""Power of a confirmation's paired t-test: the differences that its seeds can tell apart."""
+
+import math
+from statistics import fmean
+
+from scipy import stats
+from scipy.optimize import brentq
+
+from results.analysis.difference import CONFIDENCE
+from results.posterior import posterior
+from results.sweep import Sweep
+from results.wording import count, measured
+
+POWER = 0.8  # probability of finding a difference, the usual one (Cohen 1988, section 2.4)
+LIKE_THE_BEST = 10  # trials at the top of the ranking; their spread stands for the choice's
+MOST_SEEDS = 1000
+
+
+def power(effect: float, seeds: int) -> float:
+    """Return the probability that a two-sided paired t-test finds a difference.
+
+    By the noncentral t distribution (Cohen 1988, Statistical Power Analysis, chapter 2).
+
+    Args:
+        effect: the mean difference, divided by the standard deviation of the differences.
+        seeds: number of pairs, at least 2.
+    """
+    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
+    shift = effect * math.sqrt(seeds)
+    wrong = float(stats.nct.cdf(-critical, seeds - 1, shift))  # a difference of the other sign
+    if math.isnan(wrong):  # scipy's answer at some points far in the tail
+        wrong = 0.0
+    return float(stats.nct.sf(critical, seeds - 1, shift)) + wrong
+
+
+def detectable(spread: float, seeds: int) -> float:
+    """Return the difference that a test finds with probability POWER.
+
+    `spread` is the standard deviation of the differences, in the unit of the result.
+    """
+    enough = 1.0
+    while power(enough, seeds) < POWER:
+        enough *= 2
+    return float(brentq(lambda e: power(e, seeds) - POWER, 0.0, enough)) * spread
+
+
+def seeds_for(difference: float, spread: float) -> int | None:
+    """Return the fewest seeds that find a difference with probability POWER.
+
+    Returns None if they are more than MOST_SEEDS.
+    """
+    return next(
+        (n for n in range(2, MOST_SEEDS + 1) if power(difference / spread, n) >= POWER), None
+    )
+
+
+def plan(sweep: Sweep, seeds: int) -> str:
+    """Describe the differences that a confirmation with so many seeds can tell apart.
+
+    The spread over seeds is that of the best trials. With one seed per trial it is the noise that
+    the model of the space finds (results/posterior.py). "" if neither is known. The differences of
+    two configurations are taken as independent, so their variance is twice that of one.
+    """
+    metric = sweep.config.objectives[0].metric
+    spreads = [s for t in sweep.ranked[:LIKE_THE_BEST] if (s := t.spread(metric)) is not None]
+    one, source = math.sqrt(fmean(s * s for s in spreads)) if spreads else 0.0, "of the best trials"
+    if not spreads and (model := posterior(sweep)) is not None and model.useful:
+        one, source = model.noise, "that a model of all trials finds"
+    if not one:
+        return ""
+    about = f"The standard deviation over seeds {source} is {measured(metric, one)}."
+    if seeds < 2:
+        return f"{about} One seed can tell no difference from chance."
+    found = detectable(math.sqrt(2) * one, seeds)
+    half = seeds_for(found / 2, math.sqrt(2) * one)
+    more = "" if half is None else f" For half of that, take {count(half, 'seed')}."
+    return (
+        f"{about} With it, {count(seeds, 'seed')} find a difference of {measured(metric, found)} "
+        f"with a probability of {POWER:.0%}.{more}"
+    )

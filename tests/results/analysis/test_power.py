@@ -1,0 +1,60 @@
+import math
+from pathlib import Path
+
+import pytest
+
+from results.analysis.power import detectable, plan, power, seeds_for
+from results.ledger.ledger import Ledger
+from results.sweep import Sweep
+from tests.helpers.ledgers import begun, config, driven, result
+
+
+@pytest.mark.parametrize("effect, seeds", [(0.5, 34), (0.8, 15), (1.0, 10)])
+def test_the_power_is_that_of_published_tables(effect: float, seeds: int) -> None:
+    # pairs for a power of 0.8 at 5 %, two-sided: Cohen's effects of 0.5, 0.8 and 1
+    assert power(effect, seeds) >= 0.8 > power(effect, seeds - 1)
+    assert seeds_for(effect * 7, 7) == seeds
+
+
+def test_without_a_difference_the_power_is_the_error() -> None:
+    assert power(0.0, 5) == pytest.approx(0.05)
+
+
+@pytest.mark.parametrize("seeds", [2, 5, 30])
+def test_the_detectable_difference_has_the_wanted_power(seeds: int) -> None:
+    found = detectable(4.0, seeds)
+    assert power(found / 4.0, seeds) == pytest.approx(0.8)
+    assert seeds_for(found * 1.001, 4.0) == seeds
+    assert detectable(8.0, seeds) == pytest.approx(2 * found)
+
+
+def test_more_seeds_than_anybody_trains_are_none() -> None:
+    assert seeds_for(0.001, 10.0) is None
+
+
+def swept(folder: Path, *trials: list[float]) -> Sweep:
+    made = config(seeds=len(trials[0]), trials=len(trials))
+    with driven(Ledger.create(folder, made, {})) as there:
+        for values in trials:
+            number = begun(there).number
+            for seed, value in enumerate(values, start=42):
+                there.add_result(number, 1, seed, result(val_class_il=value))
+            there.finish(number, "COMPLETE")
+    return Sweep.of(there)
+
+
+def test_a_plan_says_what_the_seeds_find(tmp_path: Path) -> None:
+    # variances 2 and 8, so the standard deviation of one run is the root of 5
+    sweep = swept(tmp_path, [50.0, 52.0], [60.0, 64.0])
+    found = detectable(math.sqrt(10), 5)
+    assert plan(sweep, 5) == (
+        "The standard deviation over seeds of the best trials is 2.24. With it, 5 seeds find a "
+        f"difference of {found:.2f} with a probability of 80%. For half of that, take "
+        f"{seeds_for(found / 2, math.sqrt(10))} seeds."
+    )
+    assert plan(sweep, 1).endswith("One seed can tell no difference from chance.")
+
+
+def test_there_is_no_plan_without_a_spread(tmp_path: Path) -> None:
+    assert plan(swept(tmp_path, [50.0], [60.0]), 5) == ""
+    assert plan(swept(tmp_path / "equal", [50.0, 50.0]), 5) == ""
