@@ -1,4 +1,4 @@
-"""Replay of a sweep's last act: choosing one of its trials, on a table of real runs.
+"""Value of each rule of choice, by replays of random searches on a table of real runs.
 
     python -m benchmarks.choice [--dataset seq-digits] [--replays 200]
 
@@ -7,9 +7,9 @@ configurations with one seed each. Then each rule chooses one of them. The value
 its class-il on validation images, with the seeds that the replay did not see. "shared" gives all
 trials the same seed, as a sweep does; "fresh" draws one for each.
 
-Per space and number of trials, the table that is printed has for each rule: the value of the choice
-with the 95 % interval of its mean over replays, and the optimism, the class-il by which the sweep
-chose (for a model: that it expects) minus the value.
+The printed table has a row for each space, number of trials, kind of seeds and rule. It shows the
+value of the choice, mean over replays with its 95 % interval, and the optimism. The optimism is the
+class-il by which the rule chose, observed or expected by a model, minus the value.
 """
 
 import argparse
@@ -86,7 +86,7 @@ def best(
 def by_model(
     space: SearchSpace, configs: Sequence[dict[str, Any]], values: Sequence[float]
 ) -> tuple[int, float]:
-    """(place of the largest expectation, that expectation); as `best` if the model is useless."""
+    """(place of the largest expectation, that expectation); as `best` if nothing is explained."""
     points = tuple(tuple(coordinates(space, config)) for config in configs)
     model = fitted(points, tuple((v,) for v in values), (True,) * len(points))
     if model.explained < LEAST_EXPLAINED:

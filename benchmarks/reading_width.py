@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=1000, help="test images of a reading")
     given = parser.parse_args()
     for seed in given.seeds:
-        # The trainer asks for a warm-up of gated networks only.
+        # The preset's warm-up has no effect on a dense network.
         config = TrainConfig.from_dict(
             preset(given.dataset, given.buffer_size)
             | {

@@ -4,17 +4,17 @@
     python -m benchmarks.record --dataset seq-mnist --buffer-size 500 --configurations 40 --seeds 3
         --set max_train_images_per_task=1000 --data-path DIR
 
-Configuration 0 is the preset; the others are drawn at random from the space core. Every
+Configuration 0 is the preset; the others are drawn at random from the space `core`. Every
 configuration is trained once with every seed, on training images without the validation images.
-Averages do not change the training. So each training is evaluated with every decay of the space
-averaged, and the table has one configuration of that space for each of these decays.
+Averages do not change the training. So each training is evaluated with all decays of the space
+`averaged`. Together with each decay, a configuration of `core` is one of `averaged`.
 
 The table, benchmarks/tables/DATASET.jsonl.xz, holds a JSON object per line: first the settings,
 then the runs. It is written again every few runs; the same command continues where it stopped. A
 run has its configuration's number and fields, its seed, the CPU seconds of its training alone, and
-by decay:
+for each decay, in percent:
 
-    after_task: class-il on validation images, in percent: for each task learned, of the tasks seen
+    after_task: after each task, the class-il on the validation images of each task seen
     readings: class-il of each reading in the last tenth of the last task (dynamos/readings.py)
     test: class-il on the test images of each task, at the end
 
@@ -105,7 +105,7 @@ def main() -> None:
 
 
 def configurations(number: int) -> list[dict[str, Any]]:
-    """Return the preset, as no fields, and random configurations of the space core."""
+    """Return {}, which stands for the preset, and random configurations of the space `core`."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     space = read_space("core")
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
@@ -150,7 +150,7 @@ class Eyes:
     Attributes:
         seconds: CPU seconds that they cost, which are not the training's.
         after_task: by decay, for each task learned the accuracies on the tasks seen.
-        readings: by decay.
+        readings: by decay, the class-il of each reading.
     """
 
     def __init__(self, trainer: Trainer, decays: list[float]) -> None:

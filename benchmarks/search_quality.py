@@ -2,7 +2,7 @@
 
     python -m benchmarks.search_quality [--cpu-seconds 200] [--repeats 3] [--fresh 3]
 
-Every method searches the space core from the same start: the paper's values for seq-mnist, which
+Every method searches the space `core` from the same start: the paper's values for seq-mnist, which
 were not tuned for this stream. Trials have three epochs per task and a quarter of the width, so
 that a trial takes seconds. Repeats differ in the sampler's seed and in the training seed. Methods
 take turns, so that a slower machine slows all of them. The configuration that a sweep chose by its

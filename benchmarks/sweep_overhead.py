@@ -4,9 +4,9 @@
 
 Both sides train the same trivial configuration on all CPUs. Ours runs through the command line,
 with ledger, checkpoints and MLflow. Stock runs through Tuner, OptunaSearch and
-MLflowLoggerCallback, as their guides show them. Overhead per trial is the time of all slots from
-the first trial's start to the last one's end, divided by the number of trials, minus the mean time
-of a trial's training and evaluation.
+MLflowLoggerCallback, as their guides show them. Overhead per trial is the time from the first
+trial's start to the last one's end, multiplied by the number of slots and divided by the number of
+trials, minus the mean time of a trial's training and evaluation.
 """
 
 import argparse

@@ -202,7 +202,10 @@ def of_peak(racer: Racer, turns: int, steps: int = 5) -> float:
 
 
 def evaluated_images(stream: Stream) -> int:
-    """Images that a whole run evaluates: all tasks first, then those seen and the next one."""
+    """Number of images that a whole run evaluates.
+
+    First those of all tasks; then, after each task, those of the tasks seen and of the next one.
+    """
     sizes = [len(part) for part in stream.evaluation]
     return sum(sizes) + sum(sum(sizes[: task + 2]) for task in range(len(sizes)))
 
@@ -235,7 +238,7 @@ def race(config: TrainConfig, stream: Stream, steps: int) -> str:
 
 
 def drawing_ratio(stream: Stream, config: TrainConfig) -> float:
-    """The time to draw a rotating stream's batches image by image over that batch by batch."""
+    """Time to draw a rotating stream image by image, divided by the time to draw whole batches."""
     values = {spec.name: getattr(stream, spec.name) for spec in dataclasses.fields(stream)}
     single = PlainStream(**values)
     batches = stream.batches(0, 0, config)[:300]

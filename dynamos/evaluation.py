@@ -16,8 +16,8 @@ from dynamos.network import Output
 from dynamos.streams import Stream
 
 BATCH = 250  # images that are evaluated together
-# A gate has collapsed if its keep fraction is nearer to 0 or 1 than COLLAPSED, although keep_ratio
-# is farther from it than CLEAR_OF_COLLAPSE.
+# A gate has collapsed if its keep fraction is within COLLAPSED of 0 (or of 1), although keep_ratio
+# is farther than CLEAR_OF_COLLAPSE from 0 (or from 1).
 COLLAPSED, CLEAR_OF_COLLAPSE = 0.02, 0.05
 
 

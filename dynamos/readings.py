@@ -13,17 +13,18 @@ IMAGES_PER_CLASS = 50  # of the evaluation images, at most; so readings cost lit
 def reading_steps(readings: int, steps: int) -> list[int]:
     """Return the steps of the last task after which a reading is taken, ascending.
 
-    They lie at equal distances, rounded to whole steps, in its last tenth, the last at its end.
+    They lie at equal distances (rounded to whole steps) in the last tenth of the task. The last of
+    them is the last step.
 
     Args:
-        readings: number of readings; at most `most_readings` of the steps.
+        readings: number of readings; at most `most_readings(steps)`.
         steps: number of steps of the last task.
     """
     return [steps - steps * i // (10 * readings) for i in range(readings)][::-1]
 
 
 def most_readings(steps: int) -> int:
-    """Return the most readings that the last tenth of a task of so many steps holds, at least 1."""
+    """Return the largest number of readings for a last task of so many steps, at least 1."""
     return max(steps // 10, 1)
 
 

@@ -11,9 +11,9 @@ from dynamos.errors import UserError
 from dynamos.network import Block, Gate, ResNet, folded
 
 # Multiply-accumulates of a 3x3 convolution between gated layers. From this number on, skipping
-# channels saves time; below it, selecting the weights costs more. Fraction of the masked time in
-# benchmarks/sparse_inference.py (one AVX2 core, 70 % kept): with 28x28 images 1.02 at nf 32, 1.00
-# at 48, 0.96 at 64 and 0.93 at 128; with 8x8 images 1.1 to 1.2 up to nf 32.
+# channels saves time; below it, selecting the weights costs more. The time of skipping divided by
+# that of masking, by benchmarks/sparse_inference.py (one AVX2 core, 70 % kept): with 28x28 images
+# 1.02 at nf 32, 1.00 at 48, 0.96 at 64 and 0.93 at 128; with 8x8 images 1.1 to 1.2 up to nf 32.
 SKIPPING_PAYS_FROM = 20e6
 
 

@@ -256,7 +256,7 @@ class Trainer:
         return seconds
 
     def _add_point(self) -> None:
-        """Add a point to the curve if a step was done since the last. Here the host waits."""
+        """Add a point to the curve if a step was done since the last. This waits for the device."""
         if self._since_point == 0:
             return
         names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]

@@ -24,24 +24,24 @@ Array = NDArray[np.float64]
 
 LEAST_CONFIGURATIONS = 8  # a model of fewer says nothing
 MOST_RUNS = 300  # the time of a model grows with the cube of their number
-DRAWS = 4000  # of all expected values together, for P(best)
-LEAST_EXPLAINED = 0.3  # of the variance; models of pure noise seem to explain up to this much
-# Least variance of a run around its configuration, of all runs' variance: a model of few trials
-# takes noise for signal. Over seeds it was 0.05 and more.
+DRAWS = 4000  # from the posterior, each of all configurations together, to estimate p_best
+LEAST_EXPLAINED = 0.3  # of the variance; of pure noise, models seem to explain up to this much
+# Lower bound of the noise's variance, as a fraction of the variance of all runs. Without it, a
+# model of few trials takes noise for signal. Measured between seeds, the fraction was 0.05 or more.
 LEAST_NOISE = 0.05
 RESTARTS = 2  # of the search for the model's parameters
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What a model expects of a configuration."""
+    """A model's expectation for one configuration."""
 
     trials: tuple[int, ...]  # numbers of its COMPLETE trials
     observed: float  # mean over its runs
     runs: int  # seeds, over all its trials
     expected: float  # posterior mean
     sd: float  # standard deviation of the posterior
-    p_best: float  # probability that no other configuration has a better expectation
+    p_best: float  # probability that it is the best of the configurations that may be chosen
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +122,8 @@ def posterior(sweep: Sweep) -> Posterior | None:
 def expectation(sweep: Sweep) -> str:
     """Describe the configuration that the model expects to be best, beside the luckiest trial.
 
-    "" without a model, and while trials run, because a model of every state would take its time.
+    Returns "" without a model. Also while trials run, because a new model after each result would
+    take too long.
     """
     lucky, metric = sweep.leader, sweep.config.objectives[0].metric
     if lucky is None or any(trial.state == "RUNNING" for trial in sweep.own):
@@ -154,10 +155,10 @@ def expectation(sweep: Sweep) -> str:
 
 
 def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
-    """Return a configuration as numbers, those of a range from 0 to 1.
+    """Return a configuration as numbers from 0 to 1.
 
-    The logarithm of a logarithmic range is taken. Choices that are numbers have their rank, from 0
-    to 1; any other choice has a number of its own, 1 if it is taken.
+    A value of a range is its place in the range, on a logarithmic scale if the range is
+    logarithmic. A number among choices is its rank, from 0 to 1. Other choices are one-hot.
     """
     return [x for p in space.parameters for x in _coordinates(p, config[p.name])]
 
@@ -175,7 +176,7 @@ def _coordinates(parameter: Parameter, value: Any) -> list[float]:
 
 
 def winsorised(values: Array) -> Array:
-    """Return the values, those below the lower quartile minus 1.5 interquartile ranges set to that.
+    """Return the values, each raised to at least the lower quartile minus 1.5 interquartile ranges.
 
     So a few collapsed runs do not decide the model (Tukey 1977, Exploratory Data Analysis).
     """

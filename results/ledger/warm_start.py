@@ -66,10 +66,10 @@ def beginning(
 ) -> Beginning:
     """Return the first trials of a new sweep, each configuration once.
 
-    `earlier` is the sweep of the warm start. If its images, its seeds and all fields outside the
-    new space agree, its results are added as finished trials, which do not count in any budget.
-    Otherwise its best configurations are tried again, with at most half of the budget. Raises
-    UserError if none of its trials lies in the new space.
+    `earlier` is the sweep of the warm start. If its images and all fields outside the new space
+    agree, and it has at least as many seeds, its results are added as finished trials, which do not
+    count in any budget. Otherwise its best configurations are tried again, with at most half of the
+    budget. Raises UserError if none of its trials lies in the new space.
     """
     begins, base = Beginning(config), config.base.to_dict()
     taken = [] if earlier is None else _taken(config, earlier)
@@ -214,7 +214,7 @@ def _means_the_same(
     earlier: Sweep,
     taken: Sequence[tuple[TrialRecord, dict[str, Any]]],
 ) -> bool:
-    """True if the new sweep would measure the same results for these trials, with no more seeds."""
+    """True if these trials have the new sweep's images, settings and at least as many seeds."""
     return (
         earlier.config.seeds >= config.seeds
         and all(earlier.record.get(hash_) == record.get(hash_) for hash_ in DATA)
@@ -223,7 +223,7 @@ def _means_the_same(
 
 
 def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
-    """True if a trial has the new sweep's metrics and its base, but for the searched fields."""
+    """True if a trial has the new sweep's metrics and, outside the searched fields, its base."""
     searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(

@@ -37,7 +37,7 @@ from results.trial import TrialRecord
 STARTUP_TRIALS = 5  # finished trials that median, percentile and patient wait for; Optuna's default
 REDUCTION = 2  # halving keeps one of REDUCTION trials at each rung
 WILCOXON_P = 0.1  # Optuna's default threshold
-# with K seeds the smallest one-sided p is 1/2^K; fewer can never be below WILCOXON_P
+# with K seeds the smallest one-sided p is 1/2^K; with fewer seeds it is never below WILCOXON_P
 WILCOXON_SEEDS = 4
 STEP = 0  # a shadow trial's only step
 
@@ -192,7 +192,7 @@ class Quantile:
 
 
 class Patient:
-    """Prunes a trial below the median whose standing has become worse since an earlier task.
+    """Prunes a trial below the median if its standing was better after an earlier task.
 
     A trial's standing is its value minus the mean of the finished trials after as many tasks, which
     removes the fall that all share. Standings are compared from grace on, so a trial can first be

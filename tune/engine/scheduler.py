@@ -29,7 +29,7 @@ class LedgerScheduler(FIFOScheduler):
         return FIFOScheduler, ()  # for Ray's pickle of the Tuner, which is never restored
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
-        """Make Ray keep as many workers as trials ever ran at a time, for later trials."""
+        """Make Ray keep workers for later trials, as many as the most trials that ran at a time."""
         # By default Ray keeps one worker unless trials wait. Ours never wait, because each
         # suggestion is for a free slot. A new worker costs 2 to 14 s of imports.
         held = trial.placement_group_factory

@@ -29,7 +29,7 @@ POLL_SECONDS = 0.5  # between two reads of the ledger for a request to stop
 
 
 class LedgerSearcher(Searcher):
-    """Suggests the ledger's next trial when a slot is free, never ahead of it.
+    """Suggests the ledger's next trial when a slot is free, never earlier.
 
     Attributes:
         over: reason why no trial starts and running trials are interrupted; None while the

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from dynamos.trainer import Trainer
 
 STOP_POLL_SECONDS = 1.0
-STOP_POLL_SHARE = 0.02  # of the time, at most: an object store takes a while to answer
+STOP_POLL_SHARE = 0.02  # largest share of a trial's time for polls; an object store answers slowly
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 

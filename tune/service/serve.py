@@ -25,7 +25,7 @@ from tune.service.state.changes import Changes
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 
-SWITCH_SECONDS = 0.0005  # longest delay of a thread that answers by one that reads a ledger
+SWITCH_SECONDS = 0.0005  # longest delay of a request's thread by a thread that reads a ledger
 GRACE_SECONDS = 10  # time for requests under way when the service must end
 _LEAST_TOKEN = 16  # characters
 
