@@ -86,7 +86,7 @@ def best(
 def by_model(
     space: SearchSpace, configs: Sequence[dict[str, Any]], values: Sequence[float]
 ) -> tuple[int, float]:
-    """(place of the largest expectation, that expectation); as `best` if nothing is explained."""
+    """(place of the largest expectation, that expectation); `best` if too little is explained."""
     points = tuple(tuple(coordinates(space, config)) for config in configs)
     model = fitted(points, tuple((v,) for v in values), (True,) * len(points))
     if model.explained < LEAST_EXPLAINED:

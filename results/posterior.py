@@ -139,7 +139,7 @@ def expectation(sweep: Sweep) -> str:
         )
     first = model.estimates[0]
     text = (
-        f"A model of all trials expects most of trial {first.trials[0]}: {metric} "
+        f"A model of all trials expects the best value from trial {first.trials[0]}: {metric} "
         f"{measured(metric, first.expected)} ± {measured(metric, first.sd)}, observed "
         f"{measured(metric, first.observed)} with {count(first.runs, 'seed')}, probability "
         f"{first.p_best:.2f} of being the best."

@@ -168,7 +168,8 @@ def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path
     assert expected.config["keep_ratio"] == pytest.approx(0.5, abs=0.09)
     assert [t.number for t in chosen(sweep, Choice("model"))] != []
     text = expectation(sweep)
-    assert text.startswith(f"A model of all trials expects most of trial {expected.number}: ")
+    begins = f"A model of all trials expects the best value from trial {expected.number}: "
+    assert text.startswith(begins)
     assert f"The luckiest, trial {luckiest.number}, has " in text and "`choose` model" in text
     content = exported(there, expected, Choice("model"))
     assert content["provenance"]["expected"] == text

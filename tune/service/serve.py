@@ -56,7 +56,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         "--address",
         metavar="A",
         help="cluster on which sweeps run: its job server, http://HOST:8265, "
-        "or auto or HOST:PORT from one of its machines (default: only this machine)",
+        "or auto or HOST:PORT from one of its machines (default: RAY_ADDRESS, or this machine "
+        "only)",
     )
     parser.add_argument(
         "--token-file",
