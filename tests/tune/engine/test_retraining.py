@@ -28,6 +28,7 @@ from dynamos.errors import UserError
 from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer
 from results.analysis.confirmation import trained
+from results.analysis.power import plan
 from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
@@ -141,6 +142,22 @@ def test_another_confirmation_has_fresh_seeds_again(
     there = confirmation(ledger, 1, 1, Choice(), None, {})
     assert there.config.name == "s-confirm-2" and there.config.training_seeds == (45,)
     assert list(ledger.looks) == ["s-confirm-1", "s-confirm-2"]
+
+
+def test_a_confirmation_begins_with_its_plan_if_the_spread_over_seeds_is_known(
+    storage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
+    assert Ledger.open(storage, "s-confirm-1").remarks == []  # one seed per trial, three trials
+    with driven(Ledger.create(tmp_path, config(seeds=2), {})) as ledger:
+        for value in (60.0, 80.0):
+            asked = ledger.ask()
+            for seed in (42, 43):
+                ledger.add_result(asked.number, 1, seed, result(val_class_il=value + seed))
+            ledger.finish(asked.number, "COMPLETE")
+    there = confirmation(ledger, 5, 1, Choice(), None, {})
+    assert there.remarks == [plan(Sweep.of(ledger), 5)]
+    assert "5 seeds find a difference of " in there.remarks[0]
 
 
 def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
