@@ -5,11 +5,13 @@
 Prints, for every method, the class-il accuracy after the last task on validation images, mean over
 seeds, of the last step's network and of its averages. The decays are given as their reach,
 1 / (1 - decay) steps, divided by the steps of a task. No average is limited here
-(dynamos/averaging.py), so that the table shows where a limit belongs.
+(dynamos/averaging.py), so that the table shows where a limit belongs. The last column is the cost
+of one average.
 """
 
 import argparse
 import dataclasses
+import time
 from statistics import mean
 
 from dynamos.averaging import Average
@@ -24,18 +26,29 @@ REACHES = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0, 2.0)
 
 
 def readings(config: TrainConfig) -> list[float]:
-    """Class-il accuracies after the last task: of the last step's network, then by reach."""
+    """Class-il accuracies after the last task, and the cost of an average.
+
+    The accuracies are that of the last step's network, then those of its averages by reach. The
+    cost is the CPU time of one average, in percent of that of the run without averages.
+    """
     trainer = Trainer(config)
     averages = [Average(trainer.network) for _ in REACHES]
+    seconds = 0.0
 
     def update(trainer: Trainer) -> None:
+        nonlocal seconds
         steps = len(trainer.stream.batches(trainer.task, trainer.epoch, config)) * config.n_epochs
+        began = time.process_time()
         for average, reach in zip(averages, REACHES, strict=True):
             average.update(max(0.0, 1 - 1 / (reach * steps)))
+        seconds += time.process_time() - began
 
     trainer.on_step = update
-    last = list(trainer)[-1].class_il
-    return [last, *(class_il(average.network, trainer.stream) for average in averages)]
+    began = time.process_time()
+    last = list(trainer)[-1]
+    run = time.process_time() - began - seconds
+    accuracies = [class_il(average.network, trainer.stream) for average in averages]
+    return [last.class_il, *accuracies, 100 * seconds / len(averages) / run]
 
 
 def class_il(network: ResNet, stream: Stream) -> float:
@@ -65,7 +78,7 @@ def main() -> None:
             **parsed_settings(given.set),
         }
     )
-    heads = ["last step", *(f"{reach:g}" for reach in REACHES)]
+    heads = ["last step", *(f"{reach:g}" for reach in REACHES), "cost, % of CPU time"]
     print("| method | " + " | ".join(heads) + " |")
     print("|---" * (len(heads) + 1) + "|")
     for model in given.models:
