@@ -418,7 +418,7 @@ class SweepConfig:
         for name in self.report_on:
             if name in varied:
                 raise UserError(f"`report_on` {name}: the space {self.space.name} varies it.")
-            if name in ("evaluate_on", "device", "seed"):
+            if name in ("evaluate_on", "device", "seed", "readings"):
                 raise UserError(
                     f"`report_on` {name}: this field does not change the stream or the training."
                 )

@@ -149,6 +149,11 @@ def test_two_stream_reports_on_another_stream() -> None:
             {"class_order_seed": 1, "evaluate_on": "test"},
             "`report_on` evaluate_on: this field does not change",
         ),
+        (
+            "two-stream",
+            {"class_order_seed": 1, "readings": 4},
+            "`report_on` readings: this field does not change",
+        ),
         ("two-stream", {"class_order_seed": 1, "n_tasks": 0}, "n_tasks 0 is out of range"),
         (
             "val-all-seen",
