@@ -6,6 +6,7 @@ from statistics import fmean
 from scipy import stats
 from scipy.optimize import brentq
 
+from dynamos.metrics import PREFIXES
 from results.analysis.difference import CONFIDENCE
 from results.posterior import posterior
 from results.sweep import Sweep
@@ -57,15 +58,22 @@ def seeds_for(difference: float, spread: float) -> int | None:
 def plan(sweep: Sweep, seeds: int) -> str:
     """Describe the differences that a confirmation with so many seeds can tell apart.
 
-    The spread over seeds is that of the best trials. With one seed per trial it is the noise that
-    the model of the space finds (results/posterior.py). "" if neither is known. The differences of
-    two configurations are taken as independent, so their variance is twice that of one.
+    The spread over seeds is that of the best trials, in the metric that the confirmation tests,
+    which may differ from the first objective. With one seed per trial it is the noise that the
+    model of the first objective finds (results/posterior.py). "" if neither is known. The
+    differences of two configurations are taken as independent, so their variance is twice that of
+    one.
     """
-    metric = sweep.config.objectives[0].metric
+    config, sought = sweep.config, sweep.config.objectives[0]
+    metric = sought.confirmed.metric.replace(PREFIXES["test"], config.accuracy_prefix)
+    if metric != sought.metric and config.protocol == "val-current":
+        return ""  # this protocol does not look at earlier tasks
     spreads = [s for t in sweep.ranked[:LIKE_THE_BEST] if (s := t.spread(metric)) is not None]
     one, source = math.sqrt(fmean(s * s for s in spreads)) if spreads else 0.0, "of the best trials"
-    if not spreads and (model := posterior(sweep)) is not None and model.useful:
-        one, source = model.noise, "that a model of all trials finds"
+    if not spreads and metric == sought.metric:
+        model = posterior(sweep)
+        if model is not None and model.useful:
+            one, source = model.noise, "that a model of all trials finds"
     if not one:
         return ""
     about = f"The standard deviation over seeds {source} is {measured(metric, one)}."

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from results.analysis.power import detectable, plan, power, seeds_for
+from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import begun, config, driven, result
@@ -58,3 +59,26 @@ def test_a_plan_says_what_the_seeds_find(tmp_path: Path) -> None:
 def test_there_is_no_plan_without_a_spread(tmp_path: Path) -> None:
     assert plan(swept(tmp_path, [50.0], [60.0]), 5) == ""
     assert plan(swept(tmp_path / "equal", [50.0, 50.0]), 5) == ""
+
+
+def test_a_plan_is_of_the_metric_that_the_confirmation_tests(tmp_path: Path) -> None:
+    base = config().base.replace(readings=1)
+    made = config(base=base, objectives=(Objective.parse("val_class_il_median"),), seeds=2)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        number = begun(there).number
+        for seed, value in ((42, 50.0), (43, 60.0)):
+            told = result(val_class_il=value, val_class_il_median=70.0 + seed / 100)
+            there.add_result(number, 1, seed, told)
+        there.finish(number, "COMPLETE")
+    assert "of the best trials is 7.07." in plan(Sweep.of(there), 5)
+
+
+def test_there_is_no_plan_on_images_that_the_protocol_does_not_use(tmp_path: Path) -> None:
+    sought = (Objective.parse("val_learning_accuracy"),)
+    made = config(protocol="val-current", objectives=sought, seeds=2)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        number = begun(there).number
+        for seed, value in ((42, 50.0), (43, 60.0)):
+            there.add_result(number, 1, seed, result(val_class_il=value))
+        there.finish(number, "COMPLETE")
+    assert plan(Sweep.of(there), 5) == ""
