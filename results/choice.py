@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
@@ -125,6 +125,13 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
         first = min(near, key=lambda t: t.final("compute"))  # of equals, the first in rank
         allowed = [first, *(t for t in allowed if t is not first)]
     return allowed
+
+
+def chosen_by(sweep: Sweep, choice: Choice) -> str:
+    """Describe the rule that `chosen` follows: without a useful model, "model" is "best"."""
+    if choice.rule != "model" or ((model := posterior(sweep)) is not None and model.useful):
+        return str(choice)
+    return f"{replace(choice, rule='best')}; no model predicts the trials"
 
 
 def ties(sweep: Sweep) -> list[TrialRecord]:

@@ -81,7 +81,8 @@ def posterior(sweep: Sweep) -> Posterior | None:
 
     Returns None with fewer than LEAST_CONFIGURATIONS complete configurations, or if all have the
     same value. Trials that break a constraint are used but have no estimate. Of more than
-    MOST_RUNS runs, the model uses those of the best configurations.
+    MOST_RUNS runs, the model uses those of the best configurations, first of those that may be
+    chosen.
     """
     space, objective = sweep.config.space, sweep.config.objectives[0]
     groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
@@ -95,13 +96,13 @@ def posterior(sweep: Sweep) -> Posterior | None:
         (np.mean(values), trials, tuple(values))
         for trials, values in zip(groups.values(), runs, strict=True)
     ]
-    configurations.sort(key=lambda entry: (-entry[0], entry[1][0].number))
+    configurations.sort(key=lambda c: (not _eligible(c[1]), -c[0], c[1][0].number))
     used = int(np.searchsorted(np.cumsum([len(c[2]) for c in configurations]), MOST_RUNS, "right"))
     configurations = configurations[:used]
     if used < LEAST_CONFIGURATIONS or len({v for c in configurations for v in c[2]}) == 1:
         return None
     points = tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations)
-    eligible = tuple(any(trial.feasible for trial in c[1]) for c in configurations)
+    eligible = tuple(_eligible(c[1]) for c in configurations)
     model = fitted(points, tuple(c[2] for c in configurations), eligible)
     found = [
         Estimate(
@@ -117,6 +118,11 @@ def posterior(sweep: Sweep) -> Posterior | None:
     ]
     found.sort(key=lambda e: (-objective.sign * e.expected, e.trials[0]))
     return Posterior(found, model.explained, model.noise)
+
+
+def _eligible(trials: Sequence[TrialRecord]) -> bool:
+    """True if a configuration with these trials may be chosen."""
+    return any(trial.feasible for trial in trials)
 
 
 def expectation(sweep: Sweep) -> str:

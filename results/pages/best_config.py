@@ -11,7 +11,7 @@ from dynamos.config import FIELDS, TrainConfig, read_yaml
 from dynamos.errors import UserError
 from dynamos.files import write_whole
 from results.analysis.confirmation import enter_outcome
-from results.choice import Choice, reported_config
+from results.choice import Choice, chosen_by, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
@@ -94,6 +94,10 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
         if (config.report_on)
         else {}
     )
+    rule = {"chosen_by": str(choice)}
+    if choice.rule == "model":
+        sweep = Sweep.of(ledger)
+        rule = {"chosen_by": chosen_by(sweep, choice), "expected": expectation(sweep)}
     return stamp | {
         "sweep": config.name,
         "trial": trial.number,
@@ -101,8 +105,7 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
         "seeds": list(trial.results),
         "protocol": config.protocol,
         **searched,
-        "chosen_by": str(choice),
-        **({"expected": expectation(Sweep.of(ledger))} if choice.rule == "model" else {}),
+        **rule,
         "metric": config.objectives[0].metric,
         "value": trial.value,
         "spread": trial.spread(config.objectives[0].metric),

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from results.choice import Choice, chosen
+from results.choice import RULES, Choice, chosen, chosen_by
+from results.definition.sweep_config import Constraint
 from results.ledger.ledger import Ledger
 from results.pages.best_config import exported
 from results.pages.report import write_report
@@ -22,9 +23,10 @@ from results.posterior import (
 )
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace, read_space
-from tests.helpers.ledgers import config, driven, result
+from tests.helpers.ledgers import ONE, config, driven, result
 
 SIGNAL = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.5], [0.0, 0.5, 1.0]])
+CHEAP = Constraint.parse("compute<=0.75")
 
 
 def test_the_posterior_of_three_points_is_by_hand() -> None:
@@ -149,6 +151,39 @@ def test_the_expected_best_is_described_beside_the_luckiest(tmp_path: Path) -> N
     assert expectation(few) == ""
 
 
+def test_a_choice_without_a_useful_model_says_so(tmp_path: Path) -> None:
+    few = filled(tmp_path, [50.0, 60.0])
+    sweep = Sweep.of(few)
+    assert chosen_by(sweep, Choice()) == "the best mean of the first objective"
+    assert chosen_by(sweep, Choice("model", 2.0)) == (
+        "the best mean of the first objective, with compute of at most 2; no model predicts the "
+        "trials"
+    )
+    told = exported(few, sweep.ranked[0], Choice("model"))["provenance"]
+    assert told["chosen_by"] == chosen_by(sweep, Choice("model"))
+
+
+def test_a_model_of_few_runs_keeps_those_that_may_be_chosen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("results.posterior.MOST_RUNS", LEAST_CONFIGURATIONS)
+    made = config(space=ONE, sampler="random", trials=20, constraints=(CHEAP,))
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for _ in range(20):
+            number = there.ask().number
+            ratio = there.trial(number).config["keep_ratio"]
+            told = result(val_class_il=100 * ratio, compute=ratio)
+            there.add_result(number, 1, 42, told)
+            there.finish(number, "COMPLETE")
+    sweep = Sweep.of(there)
+    found = posterior(sweep)
+    assert found is not None
+    assert {n for e in found.estimates for n in e.trials} == {
+        t.number for t in sweep.ranked[:LEAST_CONFIGURATIONS]
+    }
+    assert expectation(sweep) != ""
+
+
 def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path) -> None:
     space = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
     points = tuple({"keep_ratio": 0.1 + 0.04 * i} for i in range(20) if i != 15)  # 15 is the base
@@ -170,6 +205,7 @@ def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path
     text = expectation(sweep)
     begins = f"A model of all trials expects the best value from trial {expected.number}: "
     assert text.startswith(begins)
+    assert chosen_by(sweep, Choice("model")) == RULES["model"]
     assert f"The luckiest, trial {luckiest.number}, has " in text and "`choose` model" in text
     content = exported(there, expected, Choice("model"))
     assert content["provenance"]["expected"] == text

@@ -210,7 +210,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 
 def _export(arguments: argparse.Namespace) -> int:
-    from results.choice import Choice, chosen, reported_config
+    from results.choice import Choice, chosen, chosen_by, reported_config
     from results.pages.best_config import commands, export, note
     from results.sweep import Sweep
 
@@ -220,9 +220,11 @@ def _export(arguments: argparse.Namespace) -> int:
         from tune.tracking.registry import parse
 
         place = parse(arguments.register)
-    trial = chosen(Sweep.of(ledger), choice)[0]
+    sweep = Sweep.of(ledger)
+    trial = chosen(sweep, choice)[0]
     export(ledger, trial, choice)
-    print(f"{trial.label} ({choice}): {ledger.folder / 'best_config.yaml'}, best_args.py")
+    by = chosen_by(sweep, choice)
+    print(f"{trial.label} ({by}): {ledger.folder / 'best_config.yaml'}, best_args.py")
     config = reported_config(ledger.config, trial)
     for line in (*commands(config).values(), note(config, ledger, trial.number)):
         print(line)

@@ -16,7 +16,7 @@ from dynamos.errors import UserError
 from dynamos.files import local_path
 from results.analysis.confirmation import BASELINE, CHOSEN
 from results.analysis.power import plan
-from results.choice import Choice, chosen, reported_config
+from results.choice import Choice, chosen, chosen_by, reported_config
 from results.definition.defaults import PRESET
 from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import SweepConfig
@@ -78,7 +78,8 @@ def confirmation(
     base = base.replace(**fresh)
     numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
     tested = [base]
-    for trial in chosen(Sweep.of(ledger), choice):
+    sweep = Sweep.of(ledger)
+    for trial in chosen(sweep, choice):
         train = reported_config(config, trial).replace(**fresh)
         if train not in tested:
             tested.append(train)
@@ -87,7 +88,7 @@ def confirmation(
         if len(numbers) == top:
             break
     wanted = _config(config, tested, seeds, session)
-    planned = plan(Sweep.of(ledger), seeds)
+    planned = plan(sweep, seeds)
     for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
@@ -102,7 +103,7 @@ def confirmation(
                     dataclasses.replace(wanted, name=name),
                     {
                         CHOSEN: numbers,
-                        "chosen_by": str(choice),
+                        "chosen_by": chosen_by(sweep, choice),
                         BASELINE: what,
                         REMARKS: [text for text in (planned,) if text],
                     },
