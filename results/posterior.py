@@ -125,11 +125,12 @@ def _eligible(trials: Sequence[TrialRecord]) -> bool:
     return any(trial.feasible for trial in trials)
 
 
-def expectation(sweep: Sweep) -> str:
+def expectation(sweep: Sweep, taken: TrialRecord | None = None) -> str:
     """Describe the configuration that the model expects to be best, beside the luckiest trial.
 
-    Returns "" without a model. Also while trials run, because a new model after each result would
-    take too long.
+    If a limit let the rule `model` take another trial, `taken`, that trial is described in place of
+    the luckiest. Returns "" without a model. Also while trials run, because a new model after each
+    result would take too long.
     """
     lucky, metric = sweep.leader, sweep.config.objectives[0].metric
     if lucky is None or any(trial.state == "RUNNING" for trial in sweep.own):
@@ -150,6 +151,15 @@ def expectation(sweep: Sweep) -> str:
         f"{measured(metric, first.observed)} with {count(first.runs, 'seed')}, probability "
         f"{first.p_best:.2f} of being the best."
     )
+    if taken is not None:
+        own = next((e for e in model.estimates if taken.number in e.trials), first)
+        if own is first:
+            return text
+        return (
+            f"{text} Trial {taken.number}, the best within the limit, has "
+            f"{measured(metric, own.observed)} observed and {measured(metric, own.expected)} "
+            "expected."
+        )
     other = next((e for e in model.estimates if lucky.number in e.trials), None)
     if other is None or other is first:
         return text

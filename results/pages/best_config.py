@@ -97,7 +97,7 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
     rule = {"chosen_by": str(choice)}
     if choice.rule == "model":
         sweep = Sweep.of(ledger)
-        rule = {"chosen_by": chosen_by(sweep, choice), "expected": expectation(sweep)}
+        rule = {"chosen_by": chosen_by(sweep, choice), "expected": expectation(sweep, trial)}
     return stamp | {
         "sweep": config.name,
         "trial": trial.number,

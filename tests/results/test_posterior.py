@@ -208,7 +208,10 @@ def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path
     assert chosen_by(sweep, Choice("model")) == RULES["model"]
     assert f"The luckiest, trial {luckiest.number}, has " in text and "`choose` model" in text
     content = exported(there, expected, Choice("model"))
-    assert content["provenance"]["expected"] == text
+    told = content["provenance"]["expected"]
+    assert told.startswith(begins) and text.startswith(told)  # without the advice to take it
+    limited = exported(there, luckiest, Choice("model", 1.0))["provenance"]["expected"]
+    assert limited.startswith(f"{told} Trial {luckiest.number}, the best within the limit, has ")
     assert "expected" not in exported(there, expected, Choice())["provenance"]
     assert html.escape(text) in write_report(there).read_text()
 
