@@ -23,7 +23,7 @@ from search_spaces.space import Parameter, SearchSpace
 Array = NDArray[np.float64]
 
 LEAST_CONFIGURATIONS = 8  # a model of fewer says nothing
-MOST_RUNS = 300  # the time of a model grows with the cube of their number
+MOST_RUNS = 150  # the time of a model grows with the cube of their number
 DRAWS = 4000  # from the posterior, each of all configurations together, to estimate p_best
 LEAST_EXPLAINED = 0.3  # of the variance; of pure noise, models seem to explain up to this much
 # Lower bound of the noise's variance, as a fraction of the variance of all runs. Without it, a
@@ -52,7 +52,7 @@ class Fit:
     sds: list[float]
     shares: list[float]  # of joint draws, in which the point is the best
     explained: float  # as in Posterior
-    noise: float
+    noise: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,12 +63,13 @@ class Posterior:
         estimates: of every configuration that may be chosen, the best expectation first.
         explained: share of the variance between configurations that the model predicts when it
             does not see the configuration itself (leave-one-out).
-        noise: standard deviation of a run around its configuration.
+        noise: standard deviation of a run around its configuration; None if the runs show no more
+            than the least that the model takes for granted.
     """
 
     estimates: Sequence[Estimate]
     explained: float
-    noise: float
+    noise: float | None
 
     @property
     def useful(self) -> bool:
@@ -241,7 +242,7 @@ def fitted(
         sds.tolist(),
         best.tolist(),
         explained,
-        float(scale * math.sqrt(noise)),
+        float(scale * math.sqrt(noise)) if noise > 1.01 * LEAST_NOISE else None,
     )
 
 

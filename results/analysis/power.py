@@ -73,7 +73,7 @@ def plan(sweep: Sweep, seeds: int) -> str:
     if not spreads and metric == sought.metric:
         model = posterior(sweep)
         if model is not None and model.useful:
-            one, source = model.noise, "that a model of all trials finds"
+            one, source = model.noise or 0.0, "that a model of all trials finds"
     if not one:
         return ""
     about = f"The standard deviation over seeds {source} is {measured(metric, one)}."

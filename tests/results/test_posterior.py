@@ -90,7 +90,14 @@ def test_one_lucky_reading_is_no_best_configuration() -> None:
     model = fitted(tuple(points), tuple((v,) for v in values), (True,) * len(points))
     assert int(np.argmax(values)) == 2 and abs(int(np.argmax(model.means)) - 10) <= 3
     assert sum(model.shares) == pytest.approx(1.0) and model.shares[2] < 0.1
-    assert model.explained > 0.3 and all(sd > 0 for sd in model.sds) and 0.5 < model.noise < 6
+    assert model.explained > 0.3 and all(sd > 0 for sd in model.sds)
+    assert model.noise is not None and 0.5 < model.noise < 6
+
+
+def test_runs_without_visible_noise_leave_it_unknown() -> None:
+    points = tuple((i / 20,) for i in range(21))
+    model = fitted(points, tuple((curve(x),) for (x,) in points), (True,) * len(points))
+    assert model.noise is None and model.explained > 0.9
 
 
 def test_two_points_are_best_with_the_probability_of_their_difference() -> None:
