@@ -62,7 +62,7 @@ def main() -> None:
     parser.add_argument("--configurations", type=int, default=160)
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 1")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
     parser.add_argument("--tables", type=Path, default=TABLES, help="folder of the tables")
     parser.add_argument("--set", nargs="+", default=[], help="further fields, field=value")
     given = parser.parse_args()

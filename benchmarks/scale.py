@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--nodes", type=int, default=16)
     parser.add_argument("--slots", type=int, default=8, help="trials on the GPU of a node")
     parser.add_argument("--trials", type=int, default=2000)
-    parser.add_argument("--seconds", type=float, default=5.0, help="that a trial sleeps")
+    parser.add_argument("--seconds", type=float, default=5.0, help="seconds that a trial sleeps")
     parser.add_argument("--sampler", default="random")
     given = parser.parse_args()
     # imported here, because spawned processes import this module and do not need torch

@@ -44,7 +44,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, default=1000)
-    parser.add_argument("--stock-trials", type=int, default=None, help="default: as many")
+    parser.add_argument("--stock-trials", type=int, default=None, help="default: --trials")
     # this process is the stock driver
     parser.add_argument("--stock-side", metavar="FILE", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

@@ -89,7 +89,7 @@ def train_parser() -> Parser:
         "--resume",
         type=local_path,
         metavar="RUN",
-        help="continue the run in this folder where it stopped",
+        help="continue the run in this folder from the point where it stopped",
     )
     add_run_flags(
         run,

@@ -14,7 +14,7 @@ from results.trial import TrialRecord
 # Rules of choice among the trials that keep every constraint.
 RULES = {
     "best": "the best mean of the first objective",
-    "model": "the best expectation of a Gaussian process over the space",
+    "model": "the best value expected by a Gaussian process over the space",
     "one-se": "the least compute within one standard error of the best mean",
 }
 

@@ -166,8 +166,8 @@ def expectation(sweep: Sweep, taken: TrialRecord | None = None) -> str:
         return text
     return (
         f"{text} The luckiest, trial {lucky.number}, has {measured(metric, other.observed)} "
-        f"observed and {measured(metric, other.expected)} expected, because trials like it have "
-        "other values. To take the expected best: `choose` model."
+        f"observed and {measured(metric, other.expected)} expected, because similar trials have "
+        "other values. `choose` model takes the expected best."
     )
 
 

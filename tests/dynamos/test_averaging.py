@@ -14,7 +14,7 @@ from dynamos.metrics import LAG, mean
 from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer
 from tests.helpers.ledgers import result
-from tests.helpers.small import assert_same_outcome, outcome, small
+from tests.helpers.small import assert_same_outcome, outcome, resumed, small
 
 
 @pytest.mark.parametrize(
@@ -106,21 +106,10 @@ def test_a_resumed_run_has_the_same_average_to_the_last_bit(
     infer_mode: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     config = small(n_epochs=3, average_decay=0.7, infer_mode=infer_mode)
-    folder = tmp_path_factory.mktemp("run")
-
-    def save(trainer: Trainer) -> None:
-        if trainer.steps == 17:
-            checkpoints.save(trainer.state_dict(), folder)
-
-    whole = Trainer(config, on_step=save)
-    list(whole)
-    state = checkpoints.latest(folder)
-    assert state is not None
-    resumed = Trainer(config)
-    resumed.load_state_dict(state)
-    assert_same_outcome(whole, resumed)
-    averaged, again = whole.evaluated.state_dict(), resumed.evaluated.state_dict()
-    assert all(torch.equal(value, again[name]) for name, value in averaged.items())
+    whole, again = resumed(config, 17, tmp_path_factory.mktemp("run"))
+    assert_same_outcome(whole, again)
+    averaged, others = whole.evaluated.state_dict(), again.evaluated.state_dict()
+    assert all(torch.equal(value, others[name]) for name, value in averaged.items())
 
 
 def test_the_averaged_network_is_the_one_that_a_checkpoint_exports(
@@ -153,10 +142,10 @@ def test_a_run_of_an_older_version_goes_on_without_an_average() -> None:
         if trainer.steps == 5:
             states.append(copy.deepcopy(trainer.state_dict()))
 
-    whole, resumed = Trainer(small(), on_step=save), Trainer(small())
+    whole, again = Trainer(small(), on_step=save), Trainer(small())
     list(whole)
-    resumed.load_state_dict(without_new_fields(states[0]))
-    assert_same_outcome(whole, resumed)
+    again.load_state_dict(without_new_fields(states[0]))
+    assert_same_outcome(whole, again)
 
 
 @pytest.mark.parametrize(

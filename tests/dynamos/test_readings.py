@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 import torch
 
-from dynamos import checkpoints
 from dynamos.config import TrainConfig
 from dynamos.data import Images, as_input
 from dynamos.errors import UserError
@@ -14,7 +13,7 @@ from dynamos.metrics import mean
 from dynamos.readings import IMAGES_PER_CLASS, most_readings, reading_part, reading_steps
 from dynamos.streams import load_stream
 from dynamos.trainer import Trainer
-from tests.helpers.small import assert_same_outcome, small
+from tests.helpers.small import assert_same_outcome, resumed, small
 
 LONG: dict[str, Any] = dict(batch_size=1, n_epochs=2)  # 80 steps a task
 
@@ -92,19 +91,9 @@ def test_readings_change_nothing_else(infer_mode: str, average_decay: float) -> 
 
 def test_a_resumed_run_keeps_the_readings_before(tmp_path_factory: pytest.TempPathFactory) -> None:
     config = small(**LONG, readings=4, average_decay=0.5)
-    folder = tmp_path_factory.mktemp("run")
-
-    def save(trainer: Trainer) -> None:
-        if trainer.steps == 157:
-            checkpoints.save(trainer.state_dict(), folder)
-
-    whole = Trainer(config, on_step=save)
-    list(whole)
-    state = checkpoints.latest(folder)
-    assert state is not None and len(state["readings"]) == 2
-    resumed = Trainer(config)
-    resumed.load_state_dict(state)
-    assert_same_outcome(whole, resumed)
+    whole, again = resumed(config, 157, tmp_path_factory.mktemp("run"))
+    assert again.readings == whole.readings[:2]
+    assert_same_outcome(whole, again)
 
 
 def test_too_many_readings_are_an_error_before_training() -> None:

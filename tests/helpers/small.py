@@ -1,10 +1,12 @@
 """Runs that are small enough for tests."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from dynamos import checkpoints
 from dynamos.config import TrainConfig
 from dynamos.metrics import TaskResult
 from dynamos.network import Gate, ResNet
@@ -48,6 +50,21 @@ def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Ten
     for _ in trainer:
         pass
     return [facts(r) for r in trainer.results], trainer.network.state_dict()
+
+
+def resumed(config: TrainConfig, steps: int, folder: Path) -> tuple[Trainer, Trainer]:
+    """(a finished run, one that continues from its checkpoint after so many steps)."""
+
+    def save(trainer: Trainer) -> None:
+        if trainer.steps == steps:
+            checkpoints.save(trainer.state_dict(), folder)
+
+    whole, again = Trainer(config, on_step=save), Trainer(config)
+    list(whole)
+    state = checkpoints.latest(folder)
+    assert state is not None
+    again.load_state_dict(state)
+    return whole, again
 
 
 def gates(network: ResNet) -> list[Gate]:

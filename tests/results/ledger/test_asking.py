@@ -220,13 +220,8 @@ def test_a_configuration_that_differs_in_the_last_bits_is_not_trained_again(
         assert trial.config["keep_ratio"] < 0.999, "drawn at random instead"
 
 
-class _Fixed(optuna.samplers.RandomSampler):
+class _Fixed(_Edge):
     """Suggests the best configuration seen so far, or one near it once told of a repetition."""
-
-    def infer_relative_search_space(
-        self, study: optuna.Study, trial: FrozenTrial
-    ) -> dict[str, BaseDistribution]:
-        return SQUARE.distributions()
 
     def sample_relative(
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]

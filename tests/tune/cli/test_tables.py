@@ -11,7 +11,7 @@ from tune.cli import tables
 
 @pytest.fixture
 def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
-    """What a terminal shows on stderr."""
+    """The text that a terminal shows on stderr."""
     shown = io.StringIO()
 
     def console(**_: Any) -> Console:

@@ -95,7 +95,7 @@ def _add_flags(command: Parser, name: str) -> None:
     _storage(command)
     _AFTER_STORAGE.get(name, _nothing)(command)
     if name in ("resume", "extend", "rerun", "confirm"):
-        session = command.add_argument_group("this session (default: as before)")
+        session = command.add_argument_group("this session (default: as in the sweep)")
         add_session_flags(session, {})
         add_data_path(session)
     else:

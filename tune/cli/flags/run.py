@@ -118,7 +118,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     _add(
         groups["search"],
         "--points",
-        "configurations to try first, a YAML file: `points: [{lr: 0.05}, ...]`",
+        "YAML file of configurations to try first: `points: [{lr: 0.05}, ...]`",
         metavar="FILE",
     )
     _add(

@@ -135,4 +135,4 @@ function read(text) {
 }
 
 /** The rule that chooses the configuration. */
-export const chooser = (id) => select({id}, [['best', 'the best value'], ['model', 'the best expectation of a model'], ['one-se', 'the least compute within one standard error']]);
+export const chooser = (id) => select({id}, [['best', 'the best value'], ['model', 'the best value expected by a model'], ['one-se', 'the least compute within one standard error']]);
