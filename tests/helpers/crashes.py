@@ -35,6 +35,8 @@ SHORT = [
 # Tasks take a second or two, so that a task is not over yet when a test has seen the state that it
 # waits for.
 LONG = [*SHORT[:-1], "n_epochs=15", "warmup_epochs=2"]
+# Trials that still run when another command or node has started, on a fast machine too.
+LONGER = [*SHORT[:-1], "n_epochs=45", "warmup_epochs=2"]
 ENDLESS = 10**6  # epochs
 MOST_EVENTS = 14  # from the start of a session to its kill; a trial is about a dozen
 # share of kills right after a task was saved, often before the ledger has it

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.helpers.crashes import LONG, TASKS, Watched, check_whole
+from tests.helpers.crashes import LONGER, TASKS, Watched, check_whole
 from tests.helpers.nodes import Cluster, cluster, until_there
 from tests.helpers.processes import Session
 from tests.helpers.sweeps import SMALL, command, run
@@ -34,10 +34,6 @@ import tune.engine.sweep
 packed = {{1: 9.0, 2: 18.0}}
 tune.engine.sweep.measure = lambda config, node, *_: packed if node.kind == "B" else {{1: 9.0}}
 {UNREAL}"""
-
-
-# Trials that are long enough to run until another node has joined, on a fast machine too.
-LONGER = [*LONG[:-2], "n_epochs=45", "warmup_epochs=2"]
 
 
 def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:

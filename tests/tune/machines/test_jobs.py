@@ -13,7 +13,7 @@ import yaml
 from ray.job_submission import JobStatus
 
 from dynamos.errors import RunError
-from tests.helpers.crashes import LONG, Watched, check_whole
+from tests.helpers.crashes import LONGER, Watched, check_whole
 from tests.helpers.nodes import Cluster, cluster, until_jobs, until_there
 from tests.helpers.processes import Ended, Session, wait_for
 from tests.helpers.service import BASE, Service
@@ -57,7 +57,7 @@ def test_submit_follow_stop_resume_and_resume_once_more_after_the_head_was_lost(
                 "--space=space.yaml",
                 "--trials=3",
                 "--set",
-                *LONG,
+                *LONGER,
                 cwd=tmp_path,
             )
         )
