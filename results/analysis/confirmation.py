@@ -2,11 +2,13 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dynamos.files import AnyPath, write_whole
-from results.analysis.difference import Difference, difference
+from results.analysis.difference import LEVEL, Difference, difference
+from results.analysis.improvement import Improvement, improvement
+from results.analysis.multiplicity import holm
 from results.analysis.sampling_error import images_behind
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
@@ -34,6 +36,7 @@ class Tested:
     is_baseline: bool
     # from the baseline, in the first objective; None for the baseline, or without both results
     against: Difference | None
+    improves: Improvement | None  # the same, of all pairs of runs
 
     @property
     def label(self) -> str:
@@ -45,25 +48,56 @@ class Tested:
 def outcomes(confirmation: Sweep) -> list[Tested]:
     """Return the configurations that a confirmation tests, in order of choice, the baseline last.
 
-    A rerun replaces the trial that it runs again.
+    A rerun replaces the trial that it runs again. The tests of several configurations are corrected
+    by Holm's method, so that the error of all of them together is at most LEVEL.
     """
-    metric = confirmation.config.objectives[0].metric
+    objective = confirmation.config.objectives[0]
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
-    tested = newest(confirmation.records)
-    baseline = tested[0]
-
-    def against(trial: TrialRecord) -> Difference | None:
-        if trial is baseline or trial.state != "COMPLETE" or baseline.state != "COMPLETE":
-            return None
-        return difference(trial.by_seed(metric), baseline.by_seed(metric))
-
+    baseline, *others = tested = list(newest(confirmation.records).items())
+    compared = {
+        number: (trial.by_seed(objective.metric), baseline[1].by_seed(objective.metric))
+        for number, trial in others
+        if trial.state == baseline[1].state == "COMPLETE"
+    }
+    gains = _gains([compared.get(number) for number, _ in others])
+    against = dict(zip((number for number, _ in others), gains, strict=True))
+    improves = {
+        number: improvement(*pair, objective.sign, LEVEL) for number, pair in compared.items()
+    }
     rows = [
-        Tested(trial, of.get(number), trial is baseline, against(trial))
-        for number, trial in tested.items()
+        Tested(
+            trial,
+            of.get(number),
+            number == baseline[0],
+            against.get(number),
+            improves.get(number),
+        )
+        for number, trial in tested
     ]
     return sorted(
         rows, key=lambda row: list(of.values()).index(row.of) if row.of is not None else len(of)
     )
+
+
+def _gains(
+    compared: Sequence[tuple[Sequence[float], Sequence[float]] | None],
+) -> list[Difference | None]:
+    """Return the differences of (values, baseline) by seed, corrected for their number.
+
+    None for a configuration without results, which counts in the number all the same.
+    """
+    alone = [None if pair is None else difference(*pair) for pair in compared]
+    if len(alone) < 2:
+        return alone
+    found = list[Difference | None]()
+    steps = holm([None if gain is None else gain.p_value for gain in alone], LEVEL)
+    for pair, gain, step in zip(compared, alone, steps, strict=True):
+        if pair is not None and gain is not None:
+            gain = difference(*pair, level=LEVEL / step.divisor)
+        if gain is not None and gain.p_value is not None:
+            gain = replace(gain, adjusted=step.p_value, tests=len(alone))
+        found.append(gain)
+    return found
 
 
 def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
@@ -83,7 +117,9 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
 def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
     """Return one row per configuration: test metrics over n seeds, paired difference to baseline.
 
-    ci_low and ci_high are the ends of the first objective's 95 % interval.
+    ci_low and ci_high are the ends of the first objective's interval, of which `confidence` is the
+    confidence. p_holm is the p-value after Holm's correction; without several configurations it is
+    p_value. p_improvement is the probability of improvement, with the ends of its interval.
     """
     import pandas as pd  # only here: its import takes long, and a list of sweeps does not need it
 
@@ -106,6 +142,7 @@ def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
                 f"{metric}_std": trial.spread(metric) if complete else None,
             }
         low, high = (None if gain is None else gain.interval(objective)) or (None, None)
+        better = row.improves
         rows.append(
             entry
             | {
@@ -113,7 +150,12 @@ def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
                 "difference_std": None if gain is None else gain.spread,
                 "ci_low": low,
                 "ci_high": high,
+                "confidence": None if low is None or gain is None else 1 - gain.level,
                 "p_value": None if gain is None else gain.p_value,
+                "p_holm": None if gain is None else gain.after_correction,
+                "p_improvement": None if better is None else better.value,
+                "p_improvement_low": None if better is None else better.low,
+                "p_improvement_high": None if better is None else better.high,
             }
             | trial.config
         )
@@ -171,7 +213,10 @@ def outcome(confirmation: Sweep) -> dict[str, Any] | None:
         values |= {
             "confirmed_difference": first.against.mean,
             "confirmed_p_value": first.against.p_value,
+            "confirmed_p_holm": first.against.after_correction,
         }
+    if first.improves is not None:
+        values |= {"confirmed_p_improvement": first.improves.value}
     return {
         "at": dt.datetime.now(dt.UTC).isoformat(),
         "confirmation": config.name,
@@ -210,8 +255,8 @@ def finding(confirmation: Sweep) -> str:
     text = (
         f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is "
         f"{_words(gain, objective)}. Its {objective.metric} is {_result(first, objective)}; that "
-        f"of the baseline is {_result(baseline, objective)}. {gain.chance(objective.metric)} The "
-        f"baseline is {confirmation.record[BASELINE]}.{on}"
+        f"of the baseline is {_result(baseline, objective)}. {gain.chance(objective.metric)}"
+        f"{_improves(first)} The baseline is {confirmation.record[BASELINE]}.{on}"
     )
     better = [
         row.label
@@ -252,6 +297,13 @@ def _words(gain: Difference, objective: Objective) -> str:
         f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))} "
         f"{f'of {objective.metric}' if objective.metric in FRACTIONS else 'points'}"
     )
+
+
+def _improves(row: Tested) -> str:
+    """The probability of improvement in a sentence; "" for one run each, which tell nothing."""
+    if row.improves is None or len(row.trial.results) < 2:
+        return ""
+    return f" Its probability of improvement over the baseline is {row.improves}."
 
 
 def _result(row: Tested, objective: Objective) -> str:

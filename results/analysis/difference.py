@@ -10,7 +10,7 @@ from scipy import stats
 from dynamos.metrics import DECIMALS, mean
 from results.wording import measured
 
-CONFIDENCE = 0.95
+LEVEL = 0.05  # error of a test, the usual one
 # with fewer, a t-test rests on normal differences, an assumption that the data cannot support
 SEEDS_WANTED = 5
 # range of a metric; the others are percents
@@ -29,11 +29,25 @@ class Difference:
     p_value: float | None
     n: int
     baseline: float  # mean of the baseline
+    level: float = LEVEL  # error of the test and of the interval
+    # the p-value after a correction for several tests, and their number
+    adjusted: float | None = None
+    tests: int = 1
 
     @property
     def could_be_chance(self) -> bool:
         """True if the interval holds zero, or no test is defined."""
-        return self.p_value is None or not self.p_value < 1 - CONFIDENCE
+        return self.p_value is None or not self.p_value < self.level
+
+    @property
+    def after_correction(self) -> float | None:
+        """The p-value after the correction for several tests, if there are several."""
+        return self.p_value if self.adjusted is None else self.adjusted
+
+    @property
+    def confidence(self) -> str:
+        """The confidence of the interval, as text."""
+        return f"{100 * (1 - self.level):.4g}%"
 
     def interval(self, metric: str) -> tuple[float, float] | None:
         """Return the confidence interval, cut at the metric's range: an accuracy is at most 100 %.
@@ -75,8 +89,13 @@ class Difference:
             return "One seed is not enough to rule out chance."
         if self.half_width is None or self.p_value is None:
             return f"All {self.n} seeds have the same difference, so no test is possible."
+        corrected = (
+            ""
+            if self.adjusted is None
+            else f"{self.adjusted:.2g} by Holm's correction for {self.tests} comparisons, "
+        )
         test = (
-            f"paired t-test p = {self.p_value:.2g}, {CONFIDENCE:.0%} interval "
+            f"paired t-test p = {self.p_value:.2g}, {corrected}{self.confidence} interval "
             f"{self.shown_interval(metric)}, standard deviation of the differences "
             f"{measured(metric, self.spread or 0.0)}"
         )
@@ -90,8 +109,12 @@ class Difference:
         return f"This is more than chance ({test}).{few}"
 
 
-def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference | None:
+def difference(
+    values: Sequence[float], baseline: Sequence[float], *, level: float = LEVEL
+) -> Difference | None:
     """Return the paired mean of values - baseline, with Student's confidence interval (n - 1).
+
+    The interval holds the mean difference with probability 1 - level.
 
     Pairs with a number that is not finite are left out; None if no pair is left.
     """
@@ -107,12 +130,11 @@ def difference(values: Sequence[float], baseline: Sequence[float]) -> Difference
     n, gain, with_what = len(gains), mean(gains), mean(b for _, b in pairs)
     spread = stdev(gains) if n > 1 else None
     if not spread:
-        return Difference(gain, spread, None, None, n, with_what)
+        return Difference(gain, spread, None, None, n, with_what, level)
     found = stats.ttest_1samp(gains, 0)
-    ends = found.confidence_interval(CONFIDENCE)
-    return Difference(
-        gain, spread, float(ends.high - ends.low) / 2, float(found.pvalue), n, with_what
-    )
+    ends = found.confidence_interval(1 - level)
+    half_width = float(ends.high - ends.low) / 2
+    return Difference(gain, spread, half_width, float(found.pvalue), n, with_what, level)
 
 
 def _signed(metric: str, value: float) -> str:

@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from dynamos.metrics import PREFIXES
-from results.analysis.difference import CONFIDENCE
+from results.analysis.difference import LEVEL
 from results.posterior import posterior
 from results.sweep import Sweep
 from results.wording import count, measured
@@ -26,7 +26,7 @@ def power(effect: float, seeds: int) -> float:
         effect: the mean difference, divided by the standard deviation of the differences.
         seeds: number of pairs, at least 2.
     """
-    critical = float(stats.t.ppf((1 + CONFIDENCE) / 2, seeds - 1))
+    critical = float(stats.t.isf(LEVEL / 2, seeds - 1))
     shift = effect * math.sqrt(seeds)
     wrong = float(stats.nct.cdf(-critical, seeds - 1, shift))  # a difference of the other sign
     if math.isnan(wrong):  # scipy's answer at some points far in the tail

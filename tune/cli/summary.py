@@ -219,12 +219,22 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         f"{metric} - baseline's", *("" if gain is None else gain.shown(metric) for gain in gains)
     )
     table.add_row(
-        "95 % interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains)
+        "interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains)
     )
     table.add_row(
-        "p, paired t-test",
-        *("" if gain is None or gain.p_value is None else f"{gain.p_value:.2g}" for gain in gains),
+        "its confidence",
+        *("" if gain is None or gain.half_width is None else gain.confidence for gain in gains),
     )
+    table.add_row(
+        "p, paired t-test", *(_p(None if gain is None else gain.p_value) for gain in gains)
+    )
+    if any(gain is not None and gain.adjusted is not None for gain in gains):
+        table.add_row(
+            "p after Holm", *("" if gain is None else _p(gain.adjusted) for gain in gains)
+        )
+    better = [row.improves for row in rows]
+    table.add_row("P(improvement)", *("" if one is None else f"{one.value:.2f}" for one in better))
+    table.add_row("its interval", *("" if one is None else one.interval for one in better))
     print(
         f"Test results of {ledger.config.name}, {count(config.seeds, 'fresh seed')} each, mean ± "
         f"standard deviation over seeds; the baseline is {confirmation.record[BASELINE]}:"
@@ -233,12 +243,13 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         tables.say(NOT_PUBLISHABLE)
     tables.show(table)
     tables.say(verdict(Sweep.of(ledger), tested))
-    if (many := sum(not row.is_baseline for row in rows)) > 1:
-        tables.say(
-            f"p is for each configuration separately, not corrected for the {many} comparisons."
-        )
     print(f"\nFiles: {enter_outcome(ledger, tested)}")
     return not left
+
+
+def _p(value: float | None) -> str:
+    """A p-value as text; "" without one."""
+    return "" if value is None else f"{value:.2g}"
 
 
 def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Table:

@@ -1,5 +1,6 @@
 """The statistics of a confirmation, with numbers computed by hand, and the sentences about them."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from results.analysis.confirmation import (
 from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
 from results.choice import Choice, chosen
+from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep, latest_outcome
 from tests.helpers.ledgers import complete, confirmed, driven, result
@@ -162,12 +164,53 @@ def test_the_choice_comes_first_and_is_compared_in_words(tmp_path: Path) -> None
         "Confirmed on test images: trial 11, which the sweep chose, is better than the baseline by "
         "2.83 points. Its test_class_il is 83.83 (standard deviation 0.76 over 3 seeds); that of "
         "the baseline is 81.00 (standard deviation 1.00 over 3 seeds). This is more than chance "
-        "(paired t-test p = 0.0034, 95% interval +2.12 to +3.55, standard deviation of the "
-        "differences 0.29). But 3 seeds are few: use 5 or more. The baseline is the preset."
-    )
+        "(paired t-test p = 0.0034, 0.0055 by Holm's correction for 2 comparisons, 95% interval "
+        "+2.12 to +3.55, standard deviation of the differences 0.29). But 3 seeds are few: use 5 "
+        "or more. Its probability of improvement over the baseline is 1.00 (95% interval 0.50 to "
+        "1.00). The baseline is the preset."
+    ), "trial 12 is worse with p = 0.0027, which Holm's correction doubles"
     assert "tested better than the choice" not in said and said.endswith(
         "used in 1 confirmation of this sweep."
     )
+
+
+def test_several_configurations_are_corrected_for_their_number(tmp_path: Path) -> None:
+    base = [80.0, 82.0, 81.0]
+    sweep, there = confirmed(tmp_path, base, [81.0, 84.0, 82.6], base)
+    # 1, 2, 1.6: mean 1.5333, deviation 0.5033, t = 5.2766 with 2 degrees of freedom
+    p = 1 - math.sqrt(1 - 2 / (5.276606**2 + 2))
+    first, second, _ = outcomes(Sweep.of(there))
+    gain = first.against
+    assert gain is not None and second.against is not None and second.against.p_value is None
+    assert gain.p_value == pytest.approx(p, rel=1e-4) and 0.025 < p < 0.05
+    assert gain.adjusted == pytest.approx(2 * p, rel=1e-4) and gain.could_be_chance
+    # the table's t at 0.9875 with 2 degrees of freedom is 6.2053
+    assert gain.half_width == pytest.approx(6.20535 * 0.503322 / math.sqrt(3), rel=1e-4)
+    assert told(sweep, there).startswith("Not confirmed on test images: trial 11")
+    found = outcome(Sweep.of(there))
+    assert found is not None and found["metrics"]["confirmed_p_holm"] == gain.adjusted
+    _, alone = confirmed(tmp_path / "alone", base, [81.0, 84.0, 82.6])
+    (gain, _) = (row.against for row in outcomes(Sweep.of(alone)))
+    assert gain is not None and gain.adjusted is None and not gain.could_be_chance
+    assert told(sweep, alone).startswith("Confirmed on test images: trial 11")
+
+
+def test_a_configuration_without_a_result_counts_among_the_comparisons(tmp_path: Path) -> None:
+    _, there = confirmed(tmp_path, [80.0, 82.0, 81.0], [81.0, 84.0, 82.6], "PRUNED")
+    gain = outcomes(Sweep.of(there))[0].against
+    assert gain is not None and gain.tests == 2 and gain.could_be_chance
+
+
+def test_the_probability_of_improvement_goes_the_way_of_the_objective(tmp_path: Path) -> None:
+    _, there = confirmed(tmp_path, [80.0, 82.0], [81.0, 83.0])
+    # 81 beats 80, 83 beats both
+    improves = outcomes(Sweep.of(there))[0].improves
+    assert improves is not None and improves.value == 0.75
+    row = confirmation_frame(Sweep.of(there)).set_index("configuration").loc["trial 11"]
+    assert row["p_improvement"] == 0.75 and row["p_improvement_low"] == improves.low
+    config = dataclasses.replace(there.config, objectives=(Objective.parse("test_class_il:min"),))
+    less = outcomes(dataclasses.replace(Sweep.of(there), config=config))[0].improves
+    assert less is not None and less.value == 0.25
 
 
 def test_a_trial_that_tests_better_than_the_choice_must_not_be_chosen(tmp_path: Path) -> None:
