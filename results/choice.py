@@ -66,7 +66,7 @@ def and_keeps(config: SweepConfig) -> str:
 
 def train_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
     """Return the whole TrainConfig of the trial's first seed."""
-    return config.base.replace(**trial.config)
+    return config.base.replace(**trial.changes)
 
 
 def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
@@ -74,7 +74,7 @@ def reported_config(config: SweepConfig, trial: TrialRecord) -> TrainConfig:
 
     Under some protocols the reported stream is not the searched one.
     """
-    return config.reported_base.replace(**trial.config)
+    return config.reported_base.replace(**trial.changes)
 
 
 def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:

@@ -23,6 +23,7 @@ COLUMNS = {
     "source": "preset, base (the preset, changed with --set), points:N, warm-start:SWEEP/N, "
     "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
     "sweep) or sampler",
+    "seed": "the first of its training seeds; empty before the trial starts",
     "val_class_il": "validation class-il after the last task, percent. Every metric is a mean over "
     "seeds. Only COMPLETE trials have metrics: class-il falls as tasks arrive, so a trial that "
     "stopped early would look better than it is",
@@ -67,7 +68,7 @@ _TYPES = {
     "started_at": TIME,
     "ended_at": TIME,
     "reason": "string",
-    "seed": "int64",
+    "seed": "Int64",
     "task": "int64",
     "configuration": "string",
     "trial": "Int64",
@@ -90,6 +91,7 @@ def trials_frame(sweep: Sweep, trials: Sequence[TrialRecord]) -> pd.DataFrame:
                 "number": trial.number,
                 "state": trial.state,
                 "source": trial.source,
+                "seed": trial.seed,
                 **finals,
                 "spread": trial.spread(first) if complete else None,
                 "feasible": trial.feasible if complete else None,

@@ -43,6 +43,8 @@ class TrialRecord:
     starting: bool = False  # state is RUNNING, but its worker is not ready yet
     # A record that was read from MLflow lacks the following two.
     losses: int = 0  # attempts that lost their worker or node
+    # the first of its training seeds; None before it is known, when the trial is started
+    seed: int | None = None
     # by seed: when each result was recorded, in seconds since the epoch
     recorded_at: dict[int, list[float]] = field(default_factory=dict)
 
@@ -53,6 +55,11 @@ class TrialRecord:
         It may be chosen, but counts in no budget.
         """
         return self.source.startswith(IMPORTED)
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The fields in which the trial, with the first of its seeds, differs from the base."""
+        return self.config if self.seed is None else self.config | {"seed": self.seed}
 
     @property
     def label(self) -> str:

@@ -209,7 +209,11 @@ def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
         None if s.best is None else reported_config(s.config, s.best).to_dict() for s in sweeps
     ]
     known = [values for values in trained if values is not None]
-    names = [name for name in FIELDS if len({str(values[name]) for values in known}) > 1]
+    names = [
+        name
+        for name in FIELDS
+        if name != "seed" and len({str(values[name]) for values in known}) > 1
+    ]
     return {
         name: [None if values is None else values[name] for values in trained] for name in names
     }

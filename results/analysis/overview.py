@@ -29,6 +29,7 @@ def row(trial: TrialRecord, config: SweepConfig) -> dict[str, Any]:
         "number": trial.number,
         "state": trial.state,
         "source": trial.source,
+        "seed": trial.seed,
         "attempt": trial.attempt,
         "tasks_done": trial.tasks_done,
         "n_tasks": trial.n_tasks,

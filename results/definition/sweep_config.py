@@ -24,6 +24,7 @@ from results.strategy.samplers import (
     UNCONSTRAINED_SAMPLERS,
     grid,
 )
+from results.strategy.seeds import POLICIES, POOL, resolved
 from search_spaces.space import SearchSpace
 
 # Metrics for objectives and constraints, and the better direction. The total loss is not here:
@@ -51,6 +52,8 @@ def metrics_on(images: str) -> dict[str, str]:
 
 
 OBJECTIVES = metrics_on("validation")
+# Values of fields that a sweep.yaml of an earlier version lacks, where they are not the defaults.
+EARLIER = {"seed_policy": "shared"}
 _KNOWN = OBJECTIVES | metrics_on("test")
 
 
@@ -208,6 +211,18 @@ class SweepConfig:
         label="Seeds per trial",
         flag="seeds",
         metavar="K",
+    )
+    # "auto" is replaced by the policy that it stands for
+    seed_policy: str = setting(
+        "auto",
+        "search",
+        "training seeds of the trials. fresh: each trial takes the next seeds, so that no trial is "
+        "chosen for a lucky seed; shared: all trials have the same; auto: fresh, except with "
+        "`pruner` wilcoxon, which compares trials seed by seed",
+        POLICIES,
+        label="Training seeds",
+        flag="seed-policy",
+        metavar="P",
     )
     # configurations to try right after trial 0: searched fields, real values
     points: tuple[dict[str, Any], ...] = ()
@@ -375,6 +390,7 @@ class SweepConfig:
         self._check_reported()
         self._check_sampler()
         self._check_pruner()
+        self._check_seeds()
         for name in ("ledger_url", "tracking_uri"):
             refuse_unusable(f"`{name}`", getattr(self, name))
         try:
@@ -546,6 +562,26 @@ class SweepConfig:
                 "trials while they run; use median, percentile, patient, wilcoxon or none."
             )
 
+    def _check_seeds(self) -> None:
+        if self.seed_policy not in POLICIES:
+            raise unknown("seed_policy", self.seed_policy, POLICIES)
+        paired = self.pruner == "wilcoxon" or self.confirms is not None
+        object.__setattr__(self, "seed_policy", resolved(self.seed_policy, paired))
+        if paired and self.seed_policy == "fresh":
+            raise UserError(
+                "`seed_policy` fresh: `pruner` wilcoxon compares trials seed by seed; use "
+                "`seed_policy` shared."
+            )
+        self.refuse_beyond_pool(self.trials)
+
+    def refuse_beyond_pool(self, trials: int) -> None:
+        """Raise UserError if so many trials need more fresh seeds than the tuning pool has."""
+        if self.seed_policy == "fresh" and trials * self.seeds > POOL:
+            raise UserError(
+                f"`seed_policy` fresh: {trials} trials of {self.seeds} seeds need "
+                f"{trials * self.seeds} seeds, and the sweep has {POOL}; use `seed_policy` shared."
+            )
+
     @property
     def metrics(self) -> dict[str, str]:
         """The better direction of each metric of the sweep's results, by metric."""
@@ -582,8 +618,17 @@ class SweepConfig:
 
     @property
     def training_seeds(self) -> tuple[int, ...]:
-        """Training seeds of every trial."""
-        return tuple(range(self.base.seed, self.base.seed + self.seeds))
+        """Training seeds of every trial under the policy shared, and of trial 0 under fresh."""
+        return self.seeds_from(self.base.seed)
+
+    def seeds_from(self, first: int) -> tuple[int, ...]:
+        """Return the training seeds of a trial with this first seed."""
+        return tuple(range(first, first + self.seeds))
+
+    @property
+    def last_seed(self) -> int:
+        """The last seed that the search may train with."""
+        return self.base.seed + (POOL if self.seed_policy == "fresh" else self.seeds) - 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for sweep.yaml."""
@@ -608,7 +653,8 @@ class SweepConfig:
                 raise unknown("key", key, names).within("sweep.yaml")
         space = dict(values["space"])
         return cls(
-            **dict(values)
+            **EARLIER
+            | dict(values)
             | {
                 "space": SearchSpace.from_dict(space.pop("name"), space),
                 "base": TrainConfig.from_dict(values["base"]),

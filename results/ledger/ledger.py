@@ -60,6 +60,7 @@ from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
 from results.strategy.samplers import grid
+from results.strategy.seeds import fresh_seed
 from results.sweep import Sweep
 from results.trial import IMPORTED, RERUN, TrialRecord
 
@@ -318,6 +319,7 @@ class Ledger:
         if not trials:
             return
         self.refuse_extension()
+        self.config.refuse_beyond_pool(self.budget + trials)
         self._check()
         self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
 
@@ -349,7 +351,8 @@ class Ledger:
         self._check()
         self.refuse_rerun(numbers)
         for number in numbers:
-            enqueue(self._study, self.config, f"{RERUN}{number}", self.trial(number).config)
+            trial = self.trial(number)
+            enqueue(self._study, self.config, f"{RERUN}{number}", trial.config, trial.seed)
 
     def begin(self) -> None:
         """Mark trials that were left running as INTERRUPTED, to be resumed. Repeatable."""
@@ -394,6 +397,8 @@ class Ledger:
         attributes = trial.user_attrs
         if "source" not in attributes:
             trial.set_user_attr("source", "sampler")
+        if "seed" not in attributes:
+            trial.set_user_attr("seed", self._first_seed(trial.number))
         trial.set_user_attr(
             "attempt",
             {
@@ -706,6 +711,14 @@ class Ledger:
 
     def _stored(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))
+
+    def _first_seed(self, number: int) -> int:
+        """The first training seed of a new trial."""
+        config = self.config
+        if config.seed_policy == "shared":
+            return config.base.seed
+        imported = (seed for t in self.trials() if t.imported for seed in t.results)
+        return fresh_seed(config.base.seed, config.seeds, number, imported)
 
     def _enqueue_grid_point(self) -> None:
         """Enqueue the grid's next point. The order is random, so that a part covers all ranges."""

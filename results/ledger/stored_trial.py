@@ -50,7 +50,13 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         else ((ended or held or now or last_heard(attributes, began)) - began).total_seconds()
     )
     source, complete = attributes.get("source", "sampler"), trial.state == TrialState.COMPLETE
-    entries = _entries(attributes, () if source.startswith(IMPORTED) else config.training_seeds)
+    seed = attributes.get("seed", config.base.seed if config.seed_policy == "shared" else None)
+    entries = _entries(
+        attributes,
+        () if seed is None or source.startswith(IMPORTED) else config.seeds_from(seed),
+    )
+    if source.startswith(IMPORTED):
+        seed = min(entries, default=None)
     record = TrialRecord(
         number=trial.number,
         state="INTERRUPTED" if interrupted else trial.state.name,
@@ -68,6 +74,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         cpu_seconds=earlier["cpu_seconds"] + attempt["cpus"] * running,
         gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running,
         losses=attributes.get("losses", 0),
+        seed=seed,
         recorded_at={s: [e["recorded_at"] for e in of_seed] for s, of_seed in entries.items()},
         starting=trial.state == TrialState.RUNNING and began is None,
     )

@@ -94,12 +94,20 @@ def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) ->
 
 
 def enqueue(
-    study: optuna.Study, config: SweepConfig, source: str, changes: Mapping[str, Any]
+    study: optuna.Study,
+    config: SweepConfig,
+    source: str,
+    changes: Mapping[str, Any],
+    seed: int | None = None,
 ) -> None:
-    """Enqueue the sweep's base with some fields changed."""
+    """Enqueue the sweep's base with some fields changed.
+
+    `seed` is the first of its training seeds; without it the seed policy decides.
+    """
     # The values are checked together when the trial starts: some combinations of a grid may fail.
     study.enqueue_trial(
-        config.space.stored(config.base.to_dict() | dict(changes)), user_attrs={"source": source}
+        config.space.stored(config.base.to_dict() | dict(changes)),
+        user_attrs={"source": source} | ({} if seed is None else {"seed": seed}),
     )
 
 

@@ -73,7 +73,7 @@ def confirmation(
             f"the sweep {config.name!r} is running ({ledger.driver}), and may still improve; "
             f"wait for its end, or stop it: {ledger.command('stop')}"
         )
-    fresh = {"evaluate_on": "test", "seed": max(_used_seeds(ledger)) + 1}
+    fresh = {"evaluate_on": "test", "seed": _last_seed(ledger) + 1}
     base, what = _baseline(config, baseline)
     base = base.replace(**fresh)
     numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
@@ -127,19 +127,21 @@ def confirmation(
     return there
 
 
-def _used_seeds(ledger: Ledger) -> set[int]:
-    """The seeds on which anything was chosen or tested, in the sweep and in its warm starts.
+def _last_seed(ledger: Ledger) -> int:
+    """The last seed on which anything was chosen or tested, in the sweep and in its warm starts.
 
+    The seeds that a sweep may still take for its trials count, too: it may be extended.
     If an earlier sweep was deleted, only the seeds of its imported results are known. The seeds on
     which it chose configurations that were tried again are lost.
     """
-    seeds, names = set[int](), list[str]()
+    last, names = 0, list[str]()
     there: Ledger | None = ledger
     while there is not None:
-        seeds.update(
-            there.config.training_seeds,
-            *(t.results for t in there.trials()),
-            *(look["seeds"] for look in there.looks.values()),
+        last = max(
+            last,
+            there.config.last_seed,
+            *(seed for t in there.trials() for seed in t.results),
+            *(seed for look in there.looks.values() for seed in look["seeds"]),
         )
         names.append(there.config.name)
         earlier, storage, there = there.config.warm_start, there.folder.parent, None
@@ -149,7 +151,7 @@ def _used_seeds(ledger: Ledger) -> set[int]:
             and (storage / earlier / "sweep.yaml").is_file()
         ):
             there = Ledger.open(storage, earlier)
-    return seeds
+    return last
 
 
 def _config(
@@ -179,6 +181,7 @@ def _config(
         grid_levels=3,
         pruner="none",
         seeds=seeds,
+        seed_policy="shared",
         points=tuple({name: v[name] for name in varied} for v in values[1:]),
         warm_start=None,
         trials=len(tested),

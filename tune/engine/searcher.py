@@ -288,6 +288,7 @@ class LedgerSearcher(Searcher):
             "attempt": record.attempt,
             "folders": json.dumps(list(map(str, self._ledger.attempts(record)))),
             "changes": json.dumps(record.config),
+            "seed": record.seed,
             "slot": json.dumps(dataclasses.asdict(slot)),
         }
 

@@ -258,7 +258,7 @@ def _tuner(
 
     # These parameters are stored once on each node, and the node's trials share them.
     trainable = ray.tune.with_parameters(
-        SweepTrial, base=config.base, seeds=config.training_seeds, images=images, hashes=hashes
+        SweepTrial, base=config.base, seeds=config.seeds, images=images, hashes=hashes
     )
     return ray.tune.Tuner(
         trainable,

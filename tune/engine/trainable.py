@@ -49,13 +49,13 @@ class SweepTrial(ray.tune.Trainable):
     It writes to the subfolder seed-S of the first of its folders, and continues from the newest
     checkpoints in all of them. The searcher gives its configuration: {"number", "attempt",
     "folders": JSON of its attempts' folders, the newest first, "changes": JSON of the fields that
-    differ from the base, "slot": JSON of the Slot that it holds}. The configuration is small,
-    because Ray keeps copies of it until the sweep ends. Errors of the method are part of a step's
-    report, so that Ray counts only failures of workers and nodes.
+    differ from the base, "seed": the first of its seeds, "slot": JSON of the Slot that it holds}.
+    The configuration is small, because Ray keeps copies of it until the sweep ends. Errors of the
+    method are part of a step's report, so that Ray counts only failures of workers and nodes.
     """
 
     _base: TrainConfig
-    _seeds: Sequence[int]
+    _n_seeds: int
     _images: dict[str, RawImages] | None
     _hashes: Mapping[str, str]
     _config: dict[str, Any]
@@ -81,18 +81,18 @@ class SweepTrial(ray.tune.Trainable):
         self,
         config: dict[str, Any],
         base: TrainConfig,
-        seeds: Sequence[int],
+        seeds: int,
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
     ) -> None:
         """Prepare the worker process for its first trial.
 
-        `base` and `seeds` are the sweep's; `images` are those that the driver has sent, None if
-        they are on this disk; `hashes` are those that the images must have.
+        `base` and the number of `seeds` are the sweep's; `images` are those that the driver has
+        sent, None if they are on this disk; `hashes` are those that the images must have.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
-        self._base, self._seeds, self._images, self._hashes = base, seeds, images, hashes
+        self._base, self._n_seeds, self._images, self._hashes = base, seeds, images, hashes
         self._streams = {}
         self._begin(config)
 
@@ -197,9 +197,15 @@ class SweepTrial(ray.tune.Trainable):
                     _save_channel_use(trainer, self._attempt / f"seed-{seed}")
                 checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
 
+    @property
+    def _seeds(self) -> range:
+        first: int = self._config["seed"]
+        return range(first, first + self._n_seeds)
+
     def _train(self) -> TrainConfig:
         """The trial's training configuration, with the first of its seeds."""
-        return self._base.replace(**json.loads(self._config["changes"]))
+        changes = json.loads(self._config["changes"])
+        return self._base.replace(**changes, seed=self._config["seed"])
 
     def _resumed(self, seed: int) -> "Trainer":
         """The trainer of a seed, from the newest checkpoint of any attempt if one exists."""

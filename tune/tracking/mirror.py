@@ -159,7 +159,7 @@ class Mirror:
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
             for name in ("seconds", "cpu_seconds", "gpu_seconds"):
                 metrics.append(metric(name, getattr(trial, name), ended, 0))
-        self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.config, tags)
+        self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.changes, tags)
         self._set_status(tag, _STATUS[trial.state], ended)
         self._sent[trial.number] = _mark(trial)
 

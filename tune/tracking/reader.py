@@ -121,6 +121,7 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
         seconds=metrics.get("seconds"),
         cpu_seconds=metrics.get("cpu_seconds", 0.0),
         gpu_seconds=metrics.get("gpu_seconds", 0.0),
+        seed=int(run.data.params["seed"]),
     )
     if not complete:
         return record

@@ -525,7 +525,7 @@ def test_from_a_sweep_on_the_first_tasks_to_a_model_in_the_registry(tmp_path: Pa
         assert trial.state == "COMPLETE" and {r.evaluated_on for r in results} == {"validation"}
         assert len(results) == 2, "the first tasks"
     networks = confirmed_alike(ledger, there)
-    registered_alike(tmp_path, ledger, networks[0])
+    registered_alike(tmp_path, ledger, networks[0], there.config.base.seed)
 
 
 def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
@@ -541,12 +541,12 @@ def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
             assert train.n_tasks == 3, "the whole stream"
             trainer = Trainer(train)
             assert [r.class_il for r in trainer] == [r.class_il for r in results]
-            if seed == 43:
+            if seed == there.config.base.seed:
                 networks.append(trainer.network.eval())
     return networks
 
 
-def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
+def registered_alike(folder: Path, ledger: Ledger, network: ResNet, seed: int) -> None:
     """Register the choice's network by the command; assert that a process that loads it gets the
     same predictions."""
     done = run("export", "s", "--storage", "runs", "--register", "net@champion", cwd=folder)
@@ -568,7 +568,7 @@ def registered_alike(folder: Path, ledger: Ledger, network: ResNet) -> None:
     version = client.get_model_version_by_alias("net", "champion")
     assert (
         version.tags["sweep"] == "s"
-        and version.tags["seed"] == "43"
+        and version.tags["seed"] == str(seed)
         and version.tags["protocol"] == "first-k"
     )
     assert version.run_id in {

@@ -94,6 +94,7 @@ def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
         "attempt": 1,
         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
         "changes": json.dumps(ledger.trial(0).config),
+        "seed": 42,
         "slot": '{"cpus": 1.0, "gpus": 0.0, "node": null}',
     }
     assert changes(suggested)["lr"] == ledger.config.base.lr

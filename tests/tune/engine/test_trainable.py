@@ -43,12 +43,13 @@ def settings(folder: Path, attempt: int = 1, **changes: Any) -> dict[str, Any]:
             [str(folder / f"attempt-{number}") for number in range(attempt, 0, -1)]
         ),
         "changes": json.dumps(changes),
+        "seed": SEEDS[0],
     }
 
 
 def worker(folder: Path, attempt: int = 1, **changes: Any) -> SweepTrial:
     made: SweepTrial = ray.tune.with_parameters(
-        SweepTrial, base=small(), seeds=SEEDS, images=None, hashes={}
+        SweepTrial, base=small(), seeds=len(SEEDS), images=None, hashes={}
     )(settings(folder, attempt, **changes))
     return ready(made)
 
@@ -83,7 +84,7 @@ def test_a_gpu_s_memory_is_given_back_when_a_trial_ends(
 
 def test_images_that_were_sent_are_as_good_as_those_that_are_read(tmp_path: Path) -> None:
     sent = ray.tune.with_parameters(
-        SweepTrial, base=small(), seeds=SEEDS, images=raw_images(small()), hashes={}
+        SweepTrial, base=small(), seeds=len(SEEDS), images=raw_images(small()), hashes={}
     )
     results = step(ready(sent(settings(tmp_path / "sent"))))["results"]
     assert results == step(worker(tmp_path / "read"))["results"] and results[SEEDS[0]]
@@ -99,7 +100,7 @@ def curve_of(folder: Path, attempt: int, seed: int) -> list[str]:
 def unready(folder: Path, base: TrainConfig, attempt: int = 1, **changes: Any) -> SweepTrial:
     """Return a trial that has not taken its first step and asks Ray for nothing."""
     made: SweepTrial = ray.tune.with_parameters(
-        SweepTrial, base=base, seeds=SEEDS, images=None, hashes={}
+        SweepTrial, base=base, seeds=len(SEEDS), images=None, hashes={}
     )(settings(folder, attempt, **changes))
     return made
 
@@ -282,7 +283,7 @@ def test_other_images_than_the_sweep_s_are_no_fault_of_the_trial_s(
     hashes: dict[str, str], reason: str, tmp_path: Path
 ) -> None:
     made = ray.tune.with_parameters(
-        SweepTrial, base=small(), seeds=SEEDS, images=None, hashes=hashes
+        SweepTrial, base=small(), seeds=len(SEEDS), images=None, hashes=hashes
     )
     report = step(made(settings(tmp_path)))
     assert (
@@ -294,7 +295,7 @@ def test_other_images_than_the_sweep_s_are_no_fault_of_the_trial_s(
 
 def test_images_that_are_gone_are_no_fault_of_the_trial_s(tmp_path: Path) -> None:
     base = small(dataset="seq-mnist", data_path=str(tmp_path / "away"))
-    made = ray.tune.with_parameters(SweepTrial, base=base, seeds=SEEDS, images=None, hashes={})
+    made = ray.tune.with_parameters(SweepTrial, base=base, seeds=len(SEEDS), images=None, hashes={})
     report = step(made(settings(tmp_path)))
     assert report["state"] == PUT_BACK and "no MNIST under data_path" in report["reason"]
 

@@ -9,7 +9,7 @@ from typing import Any
 from dynamos.config import number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from results.definition.defaults import DEFAULTS
-from results.definition.sweep_config import SweepConfig
+from results.definition.sweep_config import EARLIER, SweepConfig
 from search_spaces.space import SearchSpace
 
 _HINTS = typing.get_type_hints(SweepConfig)
@@ -43,6 +43,8 @@ def flags_of(path: Path) -> dict[str, Any]:
     """
     values = read_yaml(path)
     own = values.pop("record", None) is not None
+    if own:
+        values = EARLIER | values
     names = [name for name in _HINTS if name != "confirms"]
     if values.pop("confirms", None) is not None:
         raise UserError(

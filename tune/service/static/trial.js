@@ -55,7 +55,7 @@ export function trialPanel(name, {signal}) {
 function content(trial) {
   const facts = [['State', stateText(trial.state)], ['Value', trial.value == null && trial.curve.length ? `${num(trial.curve.at(-1))} after ${trial.tasks_done} of ${trial.n_tasks} tasks, not final`
       : num(trial.value) + (trial.spread == null ? '' : ` ± ${num(trial.spread)}`)],
-    ['Source', trial.source + (trial.imported ? ', imported' : '')], ['Attempt', trial.attempt], ['Tasks done', trial.tasks_done],
+    ['Source', trial.source + (trial.imported ? ', imported' : '')], ['First seed', trial.seed], ['Attempt', trial.attempt], ['Tasks done', trial.tasks_done],
     ['Time', duration(trial.seconds)], ['CPU', duration(trial.cpu_seconds)], ['GPU', trial.gpu_seconds ? duration(trial.gpu_seconds) : null],
     ['Started', moment(trial.started_at)], ['Ended', moment(trial.ended_at)],
     ['Constraints', trial.feasible === null ? null : trial.feasible ? 'kept' : 'broken']].filter(([, value]) => value != null);

@@ -144,6 +144,7 @@ class TrialRow(_Answer):
     number: int
     state: TrialState
     source: str
+    seed: int | None  # the first of its training seeds; None before it starts
     attempt: int
     tasks_done: int
     n_tasks: int  # of the stream; 0 before the first result
