@@ -7,23 +7,25 @@ from dataclasses import dataclass, replace
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
 from results.definition.sweep_config import Constraint, SweepConfig
-from results.posterior import posterior
+from results.posterior import posterior, settled
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
-# Rules of choice among the trials that keep every constraint.
+# Rules of choice among the trials that keep every constraint. Without a useful model, `model` is
+# `best`.
 RULES = {
-    "best": "the best mean of the first objective",
     "model": "the best value expected by a Gaussian process over the space",
+    "best": "the best mean of the first objective",
     "one-se": "the least compute within one standard error of the best mean",
 }
+DEFAULT = "model"
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
     """The rule that chooses a configuration, one of RULES, and the most compute allowed."""
 
-    rule: str = "best"
+    rule: str = DEFAULT
     max_compute: float | None = None
 
     def __post_init__(self) -> None:
@@ -129,9 +131,39 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
 
 def chosen_by(sweep: Sweep, choice: Choice) -> str:
     """Describe the rule that `chosen` follows: without a useful model, "model" is "best"."""
-    if choice.rule != "model" or ((model := posterior(sweep)) is not None and model.useful):
+    model = posterior(sweep) if choice.rule == "model" else None
+    if choice.rule != "model" or (model is not None and model.useful):
         return str(choice)
-    return f"{replace(choice, rule='best')}; no model predicts the trials"
+    why = "too few trials for a model" if model is None else "no model predicts the trials"
+    return f"{replace(choice, rule='best')}; {why}"
+
+
+def choice_of(sweep: Sweep) -> TrialRecord | None:
+    """Return the trial that a sweep chooses by the default rule.
+
+    While trials run it is the leader (`settled`). Returns None if no trial can be chosen, and for a
+    confirmation.
+    """
+    return sweep.leader if settled(sweep) is None else chosen(sweep, Choice())[0]
+
+
+def roles(sweep: Sweep) -> dict[str, TrialRecord]:
+    """Return trials by role: best (`choice_of`), luckiest (`leader`), preset or base (trial 0).
+
+    A trial has the first role that fits it. Returns {} if no trial can be chosen.
+    """
+    chosen = choice_of(sweep)
+    if chosen is None:
+        return {}
+    found: dict[str, TrialRecord] = {}
+    for name, trial in (
+        ("best", chosen),
+        ("luckiest", sweep.leader),
+        (sweep.baseline_name, sweep.baseline),
+    ):
+        if trial is not None and trial.number not in [t.number for t in found.values()]:
+            found[name] = trial
+    return found
 
 
 def ties(sweep: Sweep) -> list[TrialRecord]:

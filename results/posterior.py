@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from results.wording import count, measured
 from search_spaces.space import Parameter, SearchSpace
 
 Array = NDArray[np.float64]
@@ -76,6 +75,10 @@ class Posterior:
         """True if the model predicts configurations that it does not see."""
         return self.explained >= LEAST_EXPLAINED
 
+    def of(self, trial: TrialRecord) -> Estimate | None:
+        """Return the estimate of a trial's configuration; None if it may not be chosen."""
+        return next((e for e in self.estimates if trial.number in e.trials), None)
+
 
 def posterior(sweep: Sweep) -> Posterior | None:
     """Return the model of a sweep's first objective.
@@ -126,49 +129,14 @@ def _eligible(trials: Sequence[TrialRecord]) -> bool:
     return any(trial.feasible for trial in trials)
 
 
-def expectation(sweep: Sweep, taken: TrialRecord | None = None) -> str:
-    """Describe the configuration that the model expects to be best, beside the luckiest trial.
+def settled(sweep: Sweep) -> Posterior | None:
+    """Return the model of a sweep in which no trial runs, useful or not.
 
-    If a limit let the rule `model` take another trial, `taken`, that trial is described in place of
-    the luckiest. Returns "" without a model. Also while trials run, because a new model after each
-    result would take too long.
+    Returns None while trials run, because a new model after each result would take too long.
     """
-    lucky, metric = sweep.leader, sweep.config.objectives[0].metric
-    if lucky is None or any(trial.state == "RUNNING" for trial in sweep.own):
-        return ""
-    model = posterior(sweep)
-    if model is None:
-        return ""
-    if not model.useful:
-        return (
-            "A model of the space does not predict the trials (it explains "
-            f"{max(model.explained, 0):.0%} of their variance), so values near the best cannot be "
-            "told apart."
-        )
-    first = model.estimates[0]
-    text = (
-        f"A model of all trials expects the best value from trial {first.trials[0]}: {metric} "
-        f"{measured(metric, first.expected)} ± {measured(metric, first.sd)}, observed "
-        f"{measured(metric, first.observed)} with {count(first.runs, 'seed')}, probability "
-        f"{first.p_best:.2f} of being the best."
-    )
-    if taken is not None:
-        own = next((e for e in model.estimates if taken.number in e.trials), first)
-        if own is first:
-            return text
-        return (
-            f"{text} Trial {taken.number}, the best within the limit, has "
-            f"{measured(metric, own.observed)} observed and {measured(metric, own.expected)} "
-            "expected."
-        )
-    other = next((e for e in model.estimates if lucky.number in e.trials), None)
-    if other is None or other is first:
-        return text
-    return (
-        f"{text} The luckiest, trial {lucky.number}, has {measured(metric, other.observed)} "
-        f"observed and {measured(metric, other.expected)} expected, because similar trials have "
-        "other values. `choose` model takes the expected best."
-    )
+    if sweep.leader is None or any(trial.state == "RUNNING" for trial in sweep.own):
+        return None
+    return posterior(sweep)
 
 
 def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:

@@ -71,8 +71,9 @@ class Sweep:
 
     @property
     def leader(self) -> TrialRecord | None:
-        """The best trial, the first of `ranked`.
+        """The trial with the best value, the first of `ranked`: the luckiest of many readings.
 
+        The sweep's choice is another one where a model expects more (results.choice.choice_of).
         Returns None if no trial can be chosen, and in a confirmation, which chooses nothing.
         """
         return None if self.config.confirms is not None else next(iter(self.ranked), None)
@@ -119,7 +120,7 @@ class Sweep:
 
         return trials_frame(self, self.pareto_set)
 
-    def best(self, rule: str = "best", max_compute: float | None = None) -> "pd.Series[Any]":
+    def best(self, rule: str = "model", max_compute: float | None = None) -> "pd.Series[Any]":
         """Return the row of `trials` that the rule chooses (results.choice.RULES).
 
         Raises UserError if it can choose none.

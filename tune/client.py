@@ -129,7 +129,7 @@ class Client:
         name: str,
         seeds: int = 5,
         top: int = 3,
-        choose: str = "best",
+        choose: str = "model",
         max_compute: float | None = None,
         baseline: str | None = None,
     ) -> dict[str, Any]:
@@ -149,7 +149,7 @@ class Client:
         )
 
     def best(
-        self, name: str, choose: str = "best", max_compute: float | None = None
+        self, name: str, choose: str = "model", max_compute: float | None = None
     ) -> dict[str, Any]:
         """The chosen configuration: trial, config, commands, provenance."""
         return self._get(f"{_of(name)}/best", choose=choose, max_compute=max_compute)

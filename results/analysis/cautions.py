@@ -7,7 +7,7 @@ from itertools import pairwise
 from dynamos.config import FIELDS
 from dynamos.fields import Range
 from dynamos.metrics import LAG, TaskResult
-from results.choice import tie_sentence, ties
+from results.choice import choice_of, tie_sentence, ties
 from results.sweep import Sweep
 from results.wording import count, number
 from search_spaces.space import Parameter
@@ -30,7 +30,7 @@ def cautions(sweep: Sweep) -> list[str]:
             f"{'is' if len(complete) == 1 else 'are'} few; a rule of thumb is {wanted}, ten per "
             "field."
         )
-    chosen = sweep.leader
+    chosen = choice_of(sweep)
     if chosen is not None:
         if config.seeds < 2 or ties(sweep):
             found.append(tie_sentence(sweep))
@@ -47,7 +47,7 @@ def cautions(sweep: Sweep) -> list[str]:
 
 def troubles(sweep: Sweep) -> list[str]:
     """Return sentences on collapsed gates, lagging averages and failures."""
-    found, trials, chosen = list[str](), sweep.own, sweep.leader
+    found, trials, chosen = list[str](), sweep.own, choice_of(sweep)
     collapsed = [t.number for t in trials if t.warnings]
     if collapsed:
         which = (

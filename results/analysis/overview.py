@@ -7,12 +7,12 @@ from typing import Any
 from results.analysis.agreement import ranking
 from results.analysis.cautions import cautions, troubles
 from results.analysis.confirmation import finding, latest_verdict
-from results.analysis.headline import headline
-from results.choice import tie_sentence
+from results.analysis.headline import expectation, headline
+from results.choice import choice_of, tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.attributes import StateName
 from results.ledger.ledger import Ledger
-from results.posterior import expectation
+from results.posterior import settled
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
@@ -67,6 +67,7 @@ def grouped(ends: Iterable[tuple[str | None, int]]) -> dict[str, list[int]]:
 def summary(ledger: Ledger, sweep: Sweep, state: StateName) -> dict[str, Any]:
     """Return a sweep's entry in a list; `state` is its state, which a service knows best."""
     config, metric = sweep.config, sweep.config.objectives[0].metric
+    # a model of every sweep of a list would take too long, so this is the luckiest trial
     counts, found = Counter(t.state for t in sweep.own), sweep.leader
     starts = [t.started_at for t in sweep.own if t.started_at is not None]
     ends = [t.ended_at for t in sweep.own if t.ended_at is not None]
@@ -87,20 +88,36 @@ def summary(ledger: Ledger, sweep: Sweep, state: StateName) -> dict[str, Any]:
         "driver": ledger.driver if state in ("running", "stopping", "killed") else None,
         "budget": ledger.budget,
         "counts": {name.lower(): counts[name] for name in STATES},
-        "best": None
-        if found is None
-        else {
-            "number": found.number,
-            "value": found.final(metric),
-            "spread": found.spread(metric),
-            "config": found.config,
-        },
+        "best": None if found is None else _shown(found, metric),
         "confirms": config.confirms,
         "tags": ledger.tags,
         "note": ledger.note,
         "verdict": latest_verdict(sweep),
         "started_at": min(starts, default=None),
         "ended_at": max(ends) if ends and state == "finished" else None,
+    }
+
+
+def _shown(trial: TrialRecord, metric: str) -> dict[str, Any]:
+    """Number, value and configuration of a COMPLETE trial."""
+    return {
+        "number": trial.number,
+        "value": trial.final(metric),
+        "spread": trial.spread(metric),
+        "config": trial.config,
+    }
+
+
+def _chosen(sweep: Sweep) -> dict[str, Any] | None:
+    """The trial that a sweep chooses, with the expectation of a useful model."""
+    trial, model = choice_of(sweep), settled(sweep)
+    if trial is None:
+        return None
+    found = model.of(trial) if model is not None and model.useful else None
+    return _shown(trial, sweep.config.objectives[0].metric) | {
+        "expected": found and found.expected,
+        "sd": found and found.sd,
+        "p_best": found and found.p_best,
     }
 
 
@@ -112,6 +129,7 @@ def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
     searched = sweep.config.confirms is None
     return {
         "answer": headline(sweep) if searched else finding(sweep),
+        "chosen": _chosen(sweep),
         "expected": expectation(sweep),
         "ties": tie_sentence(sweep) if sweep.leader else "",
         "ranking": ranking(sweep) if searched else "",

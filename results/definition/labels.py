@@ -16,6 +16,7 @@ RESERVED = (
     "warning",
     "best_trial",
     "best_source",
+    "luckiest_trial",
     "confirmation",
     "verdict",
     "headline",

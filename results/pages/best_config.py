@@ -11,11 +11,11 @@ from dynamos.config import FIELDS, TrainConfig, read_yaml
 from dynamos.errors import UserError
 from dynamos.files import write_whole
 from results.analysis.confirmation import enter_outcome
-from results.choice import Choice, chosen_by, reported_config
+from results.analysis.headline import expectation
+from results.choice import Choice, choice_of, chosen_by, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
-from results.posterior import expectation
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import measured
@@ -61,7 +61,7 @@ def write_views(ledger: Ledger) -> None:
             enter_outcome(sweep, Sweep.of(ledger))
             _renew_note(sweep)
     # None for a confirmation, because it would be a choice on test images
-    found = Sweep.of(ledger).leader
+    found = choice_of(Sweep.of(ledger))
     if found is not None:
         export(ledger, found, Choice())
     write_trials(ledger)  # written last: if trials.csv is up to date, so are the other files
@@ -97,7 +97,9 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
     rule = {"chosen_by": str(choice)}
     if choice.rule == "model":
         sweep = Sweep.of(ledger)
-        rule = {"chosen_by": chosen_by(sweep, choice), "expected": expectation(sweep, trial)}
+        rule = {"chosen_by": chosen_by(sweep, choice)}
+        if expected := expectation(sweep, trial):
+            rule["expected"] = expected
     return stamp | {
         "sweep": config.name,
         "trial": trial.number,

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from results.analysis.confirmation import Tested
-from results.choice import broken
+from results.choice import broken, choice_of
 from results.definition.sweep_config import Objective, SweepConfig
 from results.pages.axes import Axis, round_values
 from results.sweep import Sweep, front
@@ -94,6 +94,7 @@ _LOOKS = {
     INTERRUPTED: Mark("--third", "square-open", "□", 9, "dot", 2),
 }
 _CHOSEN = Mark("--accent", "star", "★", 15, "solid", 3.5)
+_LUCKIEST = Mark("--accent", "star-open", "☆", 13, "dash", 2.5)
 _FIRST = Mark("--ink", "square", "■", 11, "dashdot", 2.5)
 _GROUPS = {"PRUNED": PRUNED, "FAIL": FAILED, "RUNNING": RUNNING, "INTERRUPTED": INTERRUPTED}
 
@@ -110,11 +111,11 @@ class Group:
 def groups(sweep: Sweep, *only: str) -> list[Group]:
     """Return the trials that have started, by state, or only the trials of some groups.
 
-    The chosen trial and trial 0 are separate groups.
+    The chosen trial, the luckiest if it is another one, and trial 0 are separate groups.
 
-    Each trial is in one group. An imported trial is shown only if it is the chosen one.
+    Each trial is in one group. An imported trial is shown only if it is chosen or the luckiest.
     """
-    chosen, first = sweep.leader, sweep.baseline
+    chosen, lucky, first = choice_of(sweep), sweep.leader, sweep.baseline
     baseline_at, source = (None, "") if first is None else (first.number, first.source)
     shown: dict[str, list[TrialRecord]] = {name: [] for name in _LOOKS}
     special = []
@@ -126,9 +127,10 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
         )
         if name is None or (only and name not in only):
             continue
-        if trial is chosen:
+        if trial is chosen or trial is lucky:
+            role, mark = ("chosen", _CHOSEN) if trial is chosen else ("luckiest", _LUCKIEST)
             also = f" = {source}" if trial.number == baseline_at else ""
-            special.append(Group(f"chosen{also}: trial {trial.number}", _CHOSEN, [trial]))
+            special.append(Group(f"{role}{also}: trial {trial.number}", mark, [trial]))
         elif trial.number == baseline_at:
             also = "" if name == COMPLETE else f", {name}"
             special.insert(0, Group(f"{source}: trial {trial.number}{also}", _FIRST, [trial]))

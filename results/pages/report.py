@@ -12,9 +12,9 @@ from results.analysis import importance
 from results.analysis.agreement import ranking
 from results.analysis.cautions import cautions, troubles
 from results.analysis.confirmation import confirmation_frame, outcomes, verdict
-from results.analysis.headline import headline
+from results.analysis.headline import expectation, headline
 from results.analysis.overview import by_reason
-from results.choice import broken
+from results.choice import broken, choice_of, roles
 from results.definition.labels import told
 from results.definition.protocols import NOT_PUBLISHABLE, PROTOCOLS
 from results.definition.sweep_config import Objective, SweepConfig
@@ -31,7 +31,6 @@ from results.pages.html import (
     preformatted,
     table,
 )
-from results.posterior import expectation
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, measured, number
@@ -52,7 +51,7 @@ def report(ledger: Ledger) -> str:
             f"{ledger.config.name!r} is a confirmation; it is in the report of {confirms!r}."
         )
     sweep, config = Sweep.of(ledger), ledger.config
-    chosen = sweep.leader
+    chosen = choice_of(sweep)
     parts = [
         heading(f"Sweep {config.name}", 1),
         *_labels(ledger),
@@ -146,11 +145,8 @@ def _confirmations(ledger: Ledger, sweep: Sweep) -> list[str]:
 
 
 def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
-    """The best trial and trial 0, side by side."""
-    first = sweep.baseline
-    columns = {f"best ({chosen.label})": chosen}
-    if first is not None and first.number != chosen.number:
-        columns[f"{sweep.baseline_name} ({first.label})"] = first
+    """The best trial, the luckiest and trial 0, side by side."""
+    columns = {f"{name} ({t.label})": t for name, t in roles(sweep).items()}
     rows = [
         (
             metric,
@@ -250,7 +246,9 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
     config = sweep.config
     if not sweep.records:
         return []
-    special = {t.number for t in (chosen, sweep.baseline) if t is not None}
+    special = {
+        t.number: "" if t is sweep.baseline else f"{role}; " for role, t in roles(sweep).items()
+    }
     sought = [o.metric for o in config.objectives]
     others = [
         m
@@ -270,7 +268,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
             *(number(t.config[name]) if name in t.config else "" for name in fields),
             f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "",
             "" if t.seconds is None else duration(t.seconds),
-            f"{'chosen; ' if t is chosen else ''}{t.source}",
+            special.get(t.number, "") + t.source,
             t.reason,
         ]
         for t in sweep.records

@@ -5,6 +5,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from dynamos.config import TrainConfig, preset
 from dynamos.metrics import TaskResult
 from results.analysis.confirmation import CHOSEN
@@ -158,3 +160,20 @@ def swept(
                     there.add_result(number, 1, 42 + seed, result(task, 3, **told))
             there.finish(number, "COMPLETE")
     return Ledger.open(storage, "s")
+
+
+def lucky(folder: Path) -> Ledger:
+    """A finished sweep of the space ONE. Its values are a parabola with its maximum at 0.5, with
+    noise, except for one lucky reading, the best, far from the maximum."""
+    ratios = [0.1 + 0.04 * i for i in range(20)]
+    points = tuple({"keep_ratio": ratio} for ratio in ratios if round(ratio, 2) != 0.7)  # the base
+    noise = np.random.default_rng(1).normal(0, 1, 20)
+    made = config(space=ONE, sampler="random", trials=20, points=points)
+    with driven(Ledger.create(folder, made, {})) as there:
+        for e in noise:
+            number = there.ask().number
+            ratio = there.trial(number).config["keep_ratio"]
+            value = 86.0 if round(ratio, 2) == 0.18 else 80 - 156.25 * (ratio - 0.5) ** 2 + e
+            there.add_result(number, 1, SEED, result(val_class_il=float(value)))
+            there.finish(number, "COMPLETE")
+    return there

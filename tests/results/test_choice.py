@@ -158,12 +158,12 @@ FOUR = config(sampler="random", seeds=4)
 
 
 def test_one_se_takes_the_least_compute_within_a_standard_error_of_the_best() -> None:
-    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice())] == [1, 0, 2, 3]
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("best"))] == [1, 0, 2, 3]
     assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("one-se"))] == [2, 1, 0, 3]
 
 
 def test_a_budget_of_compute_leaves_the_best_within_it() -> None:
-    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice(max_compute=0.7))] == [0, 2, 3]
+    assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("best", 0.7))] == [0, 2, 3]
     assert [t.number for t in chosen(Sweep(FOUR, {}, RIVALS), Choice("one-se", 0.7))] == [
         0,
         2,

@@ -1,29 +1,34 @@
 import html
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 
-from results.choice import RULES, Choice, chosen, chosen_by
+from results.analysis import overview
+from results.analysis.headline import expectation, headline
+from results.choice import DEFAULT, RULES, Choice, choice_of, chosen, chosen_by, roles
 from results.definition.sweep_config import Constraint
 from results.ledger.ledger import Ledger
-from results.pages.best_config import exported
+from results.pages.best_config import exported, write_views
+from results.pages.charts import groups
 from results.pages.report import write_report
 from results.posterior import (
     LEAST_CONFIGURATIONS,
     LEAST_EXPLAINED,
     conditional,
     coordinates,
-    expectation,
     fitted,
     posterior,
     winsorised,
 )
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace, read_space
-from tests.helpers.ledgers import ONE, config, driven, result
+from tests.helpers.ledgers import ONE, config, driven, lucky, result
+from tune.cli.summary import ending
 
 SIGNAL = np.array([[1.0, 0.5, 0.0], [0.5, 1.0, 0.5], [0.0, 0.5, 1.0]])
 CHEAP = Constraint.parse("compute<=0.75")
@@ -161,10 +166,11 @@ def test_a_model_that_predicts_nothing_says_so(tmp_path: Path) -> None:
 def test_a_choice_without_a_useful_model_says_so(tmp_path: Path) -> None:
     few = filled(tmp_path, [50.0, 60.0])
     sweep = Sweep.of(few)
-    assert chosen_by(sweep, Choice()) == "the best mean of the first objective"
+    assert chosen_by(sweep, Choice("best")) == "the best mean of the first objective"
+    assert Choice().rule == DEFAULT and choice_of(sweep) is sweep.leader
     assert chosen_by(sweep, Choice("model", 2.0)) == (
-        "the best mean of the first objective, with compute of at most 2; no model predicts the "
-        "trials"
+        "the best mean of the first objective, with compute of at most 2; too few trials for "
+        "a model"
     )
     told = exported(few, sweep.ranked[0], Choice("model"))["provenance"]
     assert told["chosen_by"] == chosen_by(sweep, Choice("model"))
@@ -192,34 +198,64 @@ def test_a_model_of_few_runs_keeps_those_that_may_be_chosen(
 
 
 def test_the_model_chooses_the_expected_best_and_not_the_luckiest(tmp_path: Path) -> None:
-    space = SearchSpace.from_dict("one", {"parameters": {"keep_ratio": {"low": 0.1, "high": 0.9}}})
-    points = tuple({"keep_ratio": 0.1 + 0.04 * i} for i in range(20) if i != 15)  # 15 is the base
-    made = config(space=space, sampler="random", trials=20, points=points)
-    noise = np.random.default_rng(1).normal(0, 1, 20).tolist()
-    with driven(Ledger.create(tmp_path, made, {})) as there:
-        for _ in range(20):
-            asked = there.ask()
-            ratio = there.trial(asked.number).config["keep_ratio"]
-            value = curve((ratio - 0.1) / 0.8) + noise[asked.number]
-            value = 86.0 if ratio == pytest.approx(0.18) else value
-            there.add_result(asked.number, 1, 42, result(val_class_il=value))
-            there.finish(asked.number, "COMPLETE")
+    there = lucky(tmp_path)
     sweep = Sweep.of(there)
     luckiest, expected = (chosen(sweep, Choice(rule))[0] for rule in ("best", "model"))
+    assert choice_of(sweep) is expected and sweep.leader is luckiest
     assert luckiest.config["keep_ratio"] == pytest.approx(0.18)
     assert expected.config["keep_ratio"] == pytest.approx(0.5, abs=0.09)
     text = expectation(sweep)
     begins = f"A model of all trials expects the best value from trial {expected.number}: "
     assert text.startswith(begins)
     assert chosen_by(sweep, Choice("model")) == RULES["model"]
-    assert f"The luckiest, trial {luckiest.number}, has " in text and "`choose` model" in text
+    assert f"The luckiest, trial {luckiest.number}, has " in text
+    assert text.endswith("because similar trials have other values.")
     content = exported(there, expected, Choice("model"))
     told = content["provenance"]["expected"]
-    assert told.startswith(begins) and text.startswith(told)  # without the advice to take it
+    assert told.startswith(begins) and text.startswith(told)
     limited = exported(there, luckiest, Choice("model", 1.0))["provenance"]["expected"]
     assert limited.startswith(f"{told} Trial {luckiest.number}, the best within the limit, has ")
-    assert "expected" not in exported(there, expected, Choice())["provenance"]
+    assert "expected" not in exported(there, luckiest, Choice("best"))["provenance"]
     assert html.escape(text) in write_report(there).read_text()
+
+
+def test_the_expected_best_is_the_best_everywhere_and_the_luckiest_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    there = lucky(tmp_path)
+    sweep = Sweep.of(there)
+    best, luckiest, preset = roles(sweep).values()
+    model = posterior(sweep)
+    assert list(roles(sweep)) == ["best", "luckiest", "preset"] and model is not None
+    of_best, of_preset = model.of(best), model.of(preset)
+    assert of_best is not None and of_preset is not None
+    lead = of_best.expected - of_preset.expected
+    assert headline(sweep) == (
+        f"Trial {best.number} is best by a model of all trials, with val_class_il "
+        f"{of_best.expected:.2f} expected, better by {lead:.2f} than the preset "
+        f"({of_preset.expected:.2f}). Confirm it on fresh seeds."
+    )
+    told = overview.details(there, sweep)["chosen"]
+    assert (told["number"], told["value"]) == (best.number, best.value)
+    assert (told["expected"], told["sd"], told["p_best"]) == (
+        of_best.expected,
+        of_best.sd,
+        of_best.p_best,
+    )
+    assert overview.summary(there, sweep, "finished")["best"]["number"] == luckiest.number
+    names = [group.name for group in groups(sweep)]
+    assert f"chosen: trial {best.number}" in names and f"luckiest: trial {luckiest.number}" in names
+    write_views(there)
+    exported_ = yaml.safe_load((there.folder / "best_config.yaml").read_text())
+    assert exported_["provenance"]["trial"] == best.number
+    assert sweep.best()["number"] == best.number and sweep.best("best")["number"] == luckiest.number
+    assert ending(there, None)
+    out = capsys.readouterr().out
+    assert "by val_class_il:max, compared with the luckiest and the preset:" in out
+    assert f"luckiest (trial {luckiest.number})" in out
+    running = replace(best, state="RUNNING")
+    going = Sweep(sweep.config, {}, [running, *(t for t in sweep.records if t is not best)])
+    assert choice_of(going) is going.leader is not None and going.leader.number == luckiest.number
 
 
 def test_a_sweeps_estimates_are_of_its_trials_and_best_first(tmp_path: Path) -> None:

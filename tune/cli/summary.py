@@ -21,15 +21,14 @@ from results.analysis.confirmation import (
     outcomes,
     verdict,
 )
-from results.analysis.headline import headline
+from results.analysis.headline import expectation, headline
 from results.analysis.sampling_error import images_behind
-from results.choice import broken, tie_sentence
+from results.choice import broken, choice_of, roles, tie_sentence
 from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
-from results.posterior import expectation
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, measured, number, parameters
@@ -123,7 +122,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             f"{'is' if left == 1 else 'are'} left. "
             f"Continue: {_here(ledger.command('resume'))}{changes}\n"
         )
-    chosen = sweep.leader
+    chosen = choice_of(sweep)
     if chosen is None:
         reasons = overview.by_reason(sweep.records)
         complete = len(sweep.complete)
@@ -138,11 +137,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
     first, began = sweep.baseline, sweep.baseline_name
-    columns = (
-        {"best": chosen}
-        if first is None or first.number == chosen.number
-        else {"best": chosen, began: first}
-    )
+    columns = roles(sweep)
+    others = [role for role in columns if role != "best"]
     if not config.publishable:
         tables.say(NOT_PUBLISHABLE)
     if (found := latest_outcome(sweep.looks)) is not None:
@@ -151,16 +147,17 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     tables.say(
         f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
         + _constraints(ledger)
-        + (f", compared with the {began}:" if len(columns) == 2 else f", which is the {began}:")
+        + (f", which is the {began}" if first is not None and chosen.number == first.number else "")
+        + (f", compared with the {' and the '.join(others)}:" if others else ":")
     )
     tables.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
         tables.say(f"{config.objectives[0].metric} of the best trial is measured on {images}.")
-    if first is not None and first.state == "COMPLETE" and len(columns) == 2:
+    if first is not None and first.state == "COMPLETE" and began in columns:
         seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         tables.say(
-            f"{seeds} each, chosen as the best of {len(sweep.complete)}: the difference is "
-            "optimistic, so confirm it."
+            f"{seeds} each, chosen among {len(sweep.complete)}: the best value is optimistic, so "
+            "confirm it."
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )

@@ -20,8 +20,10 @@ from sqlalchemy import make_url
 from dynamos.errors import RunError, UserError
 from results.analysis.confirmation import confirm_csv, outcome
 from results.analysis.headline import headline
+from results.choice import choice_of
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.ledger.ledger import Ledger
+from results.posterior import settled
 from results.sweep import Sweep, latest_outcome
 from results.trial import ENDED, TrialRecord
 from results.wording import count
@@ -177,10 +179,14 @@ class Mirror:
         }
         if not config.publishable:
             tags["warning"] = NOT_PUBLISHABLE
-        chosen = sweep.leader
+        chosen = choice_of(sweep)
         if chosen is not None and chosen.value is not None:
-            summary[f"best_{config.objectives[0].metric}"] = chosen.value
-            tags |= {"best_trial": str(chosen.number), "best_source": chosen.source}
+            summary |= _chosen(sweep, chosen)
+            tags |= {
+                "best_trial": str(chosen.number),
+                "best_source": chosen.source,
+                "luckiest_trial": str(sweep.ranked[0].number),
+            }
         files = {
             name: path.read_text()
             for name in FILES
@@ -394,6 +400,24 @@ def delete_runs(uri: str, sweep: str, really: bool = True) -> int:
     except Exception as error:  # whatever the store or the network raised
         raise RunError(f"MLflow at {uri} cannot be used: {error_line(error)}") from error
     return len(found)
+
+
+def _chosen(sweep: Sweep, trial: TrialRecord) -> dict[str, float]:
+    """Metrics of the parent about the chosen trial: its value, what a useful model expects of it.
+
+    The latter: NAME_expected, NAME_expected_sd, and the probability of being the best.
+    """
+    name, model = f"best_{sweep.config.objectives[0].metric}", settled(sweep)
+    found = model.of(trial) if model is not None and model.useful else None
+    return {name: trial.value or 0.0} | (
+        {}
+        if found is None
+        else {
+            f"{name}_expected": found.expected,
+            f"{name}_expected_sd": found.sd,
+            "best_probability": found.p_best,
+        }
+    )
 
 
 def _metrics(

@@ -9,7 +9,7 @@ import pytest
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results import sweep_names
-from results.choice import train_config
+from results.choice import choice_of, train_config
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.pages.charts import groups
@@ -121,22 +121,24 @@ def test_results_that_mean_the_same_are_taken_over_and_stay_the_others(storage: 
 
 
 def test_the_report_counts_the_sweeps_own_trials(storage: Path) -> None:
-    page = write_report(new(storage)).read_text()
-    best_then = next(iter(finished(storage)))
-    assert (
-        "0 of 5 trials and 12 results of old" in page
-        and f"imported:old/{best_then}, is best with" in page
-    )
+    ledger = new(storage)
+    page, chosen = write_report(ledger).read_text(), choice_of(Sweep.of(ledger))
+    assert chosen is not None and chosen.source.startswith("imported:old/")
+    assert "0 of 5 trials and 12 results of old" in page
+    assert f"{chosen.label[1:]}, is best" in page
 
 
 def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
     lowest = f"imported:old/{list(finished(storage))[-1]}"
     with driven(new(storage, objectives=(Objective("val_class_il", "min"),))) as ledger:
-        best_then = next(t for t in ledger.trials() if t.source == lowest)
+        best_then = next(t.number for t in ledger.trials() if t.source == lowest)
+        chosen = choice_of(Sweep.of(ledger))
+        assert chosen is not None
+        shown = sorted({best_then: "luckiest", chosen.number: "chosen"}.items())
         before = groups(Sweep.of(ledger))
         assert [(g.name, [t.number for t in g.trials]) for g in before] == [
             ("imported:old/0: trial 0", [0]),
-            (f"chosen: trial {best_then.number}", [best_then.number]),
+            *((f"{role}: trial {number}", [number]) for number, role in shown),
         ]
         number = ledger.ask().number
         ledger.add_result(number, 1, SEED, result(val_class_il=99.0))

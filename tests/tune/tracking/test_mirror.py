@@ -25,10 +25,22 @@ from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
 from results.analysis.confirmation import enter_outcome
+from results.choice import choice_of
 from results.ledger.ledger import Ledger
+from results.posterior import posterior
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tests.helpers.ledgers import SEED, begun, complete, config, confirmed, driven, report, result
+from tests.helpers.ledgers import (
+    SEED,
+    begun,
+    complete,
+    config,
+    confirmed,
+    driven,
+    lucky,
+    report,
+    result,
+)
 from tests.helpers.processes import wait_for
 from tests.helpers.servers import Server
 from tests.helpers.sweeps import run
@@ -144,6 +156,26 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
     after = found(ledger, uri)
     assert {tag: run.to_dictionary() for tag, run in after.items()} == {
         tag: run.to_dictionary() for tag, run in runs.items()
+    }
+
+
+def test_the_sweep_s_run_has_the_choice_and_what_a_model_expects_of_it(tmp_path: Path) -> None:
+    ledger, uri = lucky(tmp_path), f"sqlite:///{tmp_path / 'mlflow.db'}"
+    Mirror(ledger, uri).sync()
+    sweep = Sweep.of(ledger)
+    best, model = choice_of(sweep), posterior(sweep)
+    assert best is not None and best is not sweep.leader and model is not None
+    parent, expected = found(ledger, uri)["s"].data, model.of(best)
+    assert parent.tags["best_trial"] == str(best.number)
+    assert sweep.leader is not None and parent.tags["luckiest_trial"] == str(sweep.leader.number)
+    assert expected is not None and parent.metrics == {
+        "trials_complete": 20,
+        "trials_pruned": 0,
+        "trials_fail": 0,
+        "best_val_class_il": best.value,
+        "best_val_class_il_expected": expected.expected,
+        "best_val_class_il_expected_sd": expected.sd,
+        "best_probability": expected.p_best,
     }
 
 

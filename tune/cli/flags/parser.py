@@ -229,11 +229,14 @@ def _sync(command: Parser) -> None:
 
 
 def _choice(command: Parser) -> None:
-    from results.choice import RULES
+    from results.choice import DEFAULT, RULES
 
     rules = "; ".join(f"{rule}: {text}" for rule, text in RULES.items())
     command.add_argument(
-        "--choose", default="best", metavar="RULE", help=f"{rules} (default: %(default)s)"
+        "--choose",
+        default=DEFAULT,
+        metavar="RULE",
+        help=f"{rules} (default: %(default)s; if no model predicts the trials: best)",
     )
     command.add_argument(
         "--max-compute",

@@ -15,7 +15,7 @@ from results.analysis.comparison import (
     comparison_sentences,
 )
 from results.analysis.importance import shares
-from results.choice import Choice, chosen, reported_config
+from results.choice import DEFAULT, Choice, chosen, reported_config
 from results.pages.best_config import best_args, exported
 from results.pages.report import report
 from tune.service.api.parameters import PROBLEMS, ChoiceRule, MaxCompute, Name, TheSweeps, json_of
@@ -41,7 +41,7 @@ router = APIRouter(prefix="/api/v1", responses=PROBLEMS)
 def best(
     sweeps: TheSweeps,
     name: Name,
-    choose: ChoiceRule = "best",
+    choose: ChoiceRule = DEFAULT,
     max_compute: MaxCompute = None,
     format: Literal["json", "yaml", "args", "command"] = "json",
 ) -> Response:

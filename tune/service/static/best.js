@@ -4,7 +4,7 @@ import {h} from './dom.js';
 import {chooser} from './heading.js';
 import {copyButton, errorPlace, showError} from './ui.js';
 
-/** The part's node. show(sweep) loads it again if another trial is best. */
+/** The part's node. show(sweep) loads it again if another trial is chosen. */
 export function bestPart(name, {signal}) {
   const choose = chooser('best-choose'), compute = h('input.short', {type: 'number', min: 0, step: 'any', id: 'best-compute'});
   const code = h('pre', {tabindex: 0, role: 'region', 'aria-label': 'Best configuration', test: 'best-config'}, 'No complete trial yet.');
@@ -32,8 +32,8 @@ export function bestPart(name, {signal}) {
   }
   [forms, choose, compute].forEach((input) => input.addEventListener('change', load));
   return {node, show(sweep) {
-    const now = JSON.stringify(sweep.best);
-    if (!sweep.best || now === shown) return;
+    const now = JSON.stringify(sweep.chosen);
+    if (!sweep.chosen || now === shown) return;
     shown = now;
     load();
   }};

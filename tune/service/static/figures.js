@@ -26,10 +26,10 @@ function front(points, xSign, ySign) {
 const newest = (rows, number) => [...rows.values()].sort((a, b) => a.number - b.number)
   .reduce((found, row) => (found && row.source === `rerun:${found.number}` ? row : found), rows.get(number));
 
-/** The trials that charts show: the sweep's own, and of imported trials only the chosen one and trial 0, as in the report. */
+/** The trials that charts show: the sweep's own, and of imported trials only the chosen one, the luckiest and trial 0, as in the report. */
 function charted(sweep, rows) {
   const first = newest(rows, 0);
-  return new Map([...rows].filter(([number, row]) => !row.imported || number === sweep.best?.number || row === first));
+  return new Map([...rows].filter(([number, row]) => !row.imported || [sweep.chosen?.number, sweep.best?.number].includes(number) || row === first));
 }
 
 /** The figures' node; draw(sweep, rows, selected) redraws them. `pick` opens a trial. */
@@ -59,9 +59,10 @@ export function figures(name, {signal, pick}) {
 
   /** The trials that every chart marks by name: [name, number, colour, dash, shape]. */
   function marks({sweep, rows}) {
-    const first = newest(rows, 0), source = rows.get(0)?.source, best = sweep.best?.number;
-    return [first && first.number !== best && [`${source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
-      best != null && [`chosen${best === first?.number ? ` = ${source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond']].filter(Boolean);
+    const first = newest(rows, 0), source = rows.get(0)?.source, best = sweep.chosen?.number, lucky = sweep.best?.number;
+    return [first && ![best, lucky].includes(first.number) && [`${source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
+      best != null && [`chosen${best === first?.number ? ` = ${source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond'],
+      lucky != null && lucky !== best && [`luckiest${lucky === first?.number ? ` = ${source}` : ''}: trial ${lucky}`, lucky, '--accent', [2, 3], 'diamond']].filter(Boolean);
   }
 
   /** The marks as series of points. point(row) is [x, y, number], or null without a value. */
@@ -119,8 +120,8 @@ export function figures(name, {signal, pick}) {
     coordinates.show({axes: [...axes, {label: metric, low, high}], marked: shownMarks, rows: known.map((row) => ({
       id: row.number, values: [...sweep.parameters.map((p) => row.config[p.name]), row.value],
       share: sign > 0 ? (row.value - low) / (high - low) : (high - row.value) / (high - low),
-    }))}, `${known.length} complete trials over ${axes.map((a) => a.label).join(', ')}` + (sweep.best
-      ? `; the chosen, trial ${sweep.best.number}, has ` + Object.entries(sweep.best.config).map(([k, v]) => `${k} ${shown(v)}`).join(', ') : ''));
+    }))}, `${known.length} complete trials over ${axes.map((a) => a.label).join(', ')}` + (sweep.chosen
+      ? `; the chosen, trial ${sweep.chosen.number}, has ` + Object.entries(sweep.chosen.config).map(([k, v]) => `${k} ${shown(v)}`).join(', ') : ''));
   }
 
   /** The first objective against the second, or against compute, which is always on the x axis. */

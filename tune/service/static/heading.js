@@ -1,7 +1,7 @@
 // The top of a sweep's page: its state, its best trial and its actions.
 import {address, call, download, post, sweepPath, token} from './api.js';
 import {h, put, select} from './dom.js';
-import {bestText, countsText, duration, ended, moment, objective, stateText} from './text.js';
+import {chosenText, countsText, duration, ended, moment, objective, stateText} from './text.js';
 import {action, announce, ask, copyButton, errorPlace, showError} from './ui.js';
 
 const RESUMABLE = ['stopped', 'killed'], AT_WORK = ['starting', 'running', 'stopping'];
@@ -76,7 +76,7 @@ export function heading(name) {
   function say(s) {
     const news = s.state !== said.state || (ended(s) !== said.ended && Date.now() - said.at > QUIET);
     if (!news) return;
-    if (said.state) announce(`${name} is ${s.state}: ${ended(s)} of ${s.budget} trials ended, best ${bestText(s)}.`);
+    if (said.state) announce(`${name} is ${s.state}: ${ended(s)} of ${s.budget} trials ended, best ${chosenText(s)}.`);
     said = {at: Date.now(), state: s.state, ended: ended(s)};
   }
 
@@ -93,7 +93,7 @@ export function heading(name) {
     progress.max = s.budget;
     progress.value = ended(s);
     put(count, `${ended(s)} of ${s.budget} trials ended (${countsText(s)})`);
-    put(best, `${bestText(s)}, ${objective(s.objectives[0]).metric}`);
+    put(best, `${chosenText(s)}, ${objective(s.objectives[0]).metric}`);
     put(error, s.error ? `The last session failed: ${s.error}` : '');
     put(answer, s.answer ?? '');
     put(notes, [s.expected, s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
@@ -135,4 +135,4 @@ function read(text) {
 }
 
 /** The rule that chooses the configuration. */
-export const chooser = (id) => select({id}, [['best', 'the best value'], ['model', 'the best value expected by a model'], ['one-se', 'the least compute within one standard error']]);
+export const chooser = (id) => select({id}, [['model', 'the best value expected by a model'], ['best', 'the best value'], ['one-se', 'the least compute within one standard error']]);

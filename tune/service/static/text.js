@@ -53,6 +53,13 @@ export function bestText({best, verdict}) {
   return `${num(best.value)}${spread} (trial ${best.number})${verdict ? `, ${verdict} on test images` : ''}`;
 }
 
+/** What a model expects of the trial that a sweep chooses; without a model, the best value. */
+export function chosenText({chosen, best, verdict}) {
+  if (chosen?.expected == null) return bestText({best, verdict});
+  return `${num(chosen.expected)} ± ${num(chosen.sd)} expected, ${num(chosen.value)} observed (trial ${chosen.number})` +
+    (verdict ? `, ${verdict} on test images` : '');
+}
+
 /** A text converted to the type of its field. A text that is not a number stays a text; the service refuses it. */
 export function typed(text, type) {
   if (type === 'bool') return text === 'true' ? true : text === 'false' ? false : text;

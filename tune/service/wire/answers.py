@@ -30,12 +30,23 @@ class Counts(_Answer):
 
 
 class BestTrial(_Answer):
-    """The best trial: its first objective's mean over seeds, its deviation, its configuration."""
+    """A trial: its first objective's mean over seeds, its deviation, its configuration."""
 
     number: int
     value: float
     spread: float | None
     config: dict[str, Scalar]
+
+
+class ChosenTrial(BestTrial):
+    """The trial that a sweep chooses, and what a model of the trials expects of it.
+
+    Without a useful model, and while trials run, the last three are null.
+    """
+
+    expected: float | None
+    sd: float | None
+    p_best: float | None  # probability of being the best
 
 
 class Summary(_Answer):
@@ -58,7 +69,7 @@ class Summary(_Answer):
     driver: str | None
     budget: int
     counts: Counts
-    best: BestTrial | None
+    best: BestTrial | None  # with the best value: the luckiest
     confirms: str | None
     tags: dict[str, str]
     note: str
@@ -110,6 +121,7 @@ class Findings(_Answer):
     """Findings of a sweep or a confirmation in words, and the trials of the Pareto set."""
 
     answer: str
+    chosen: ChosenTrial | None
     expected: str
     ties: str
     ranking: str

@@ -24,7 +24,7 @@ from pydantic_core import PydanticCustomError
 from dynamos.config import FIELDS
 from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
-from results.choice import RULES
+from results.choice import DEFAULT, RULES
 from results.definition import labels
 from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
@@ -90,7 +90,7 @@ class Confirmation(_Strict):
 
     seeds: Annotated[int, Field(ge=1, le=1000)] = 5
     top: Annotated[int, Field(ge=1, le=1000)] = 3
-    choose: Literal[*RULES] = "best"  # type: ignore[valid-type]
+    choose: Literal[*RULES] = DEFAULT  # type: ignore[valid-type]
     max_compute: Annotated[float, Field(gt=0)] | None = None
     baseline: Literal["preset"] | None = None  # None: the sweep's trial 0
 

@@ -35,7 +35,7 @@ def completed(line: str, folder: Path, program: str = "tune.cli.main") -> list[s
         ("dynamos-sweep show --tr", ["--trial"]),
         ("dynamos-sweep run --sampler c", ["cmaes"]),
         ("dynamos-sweep run --set keep_r", ["keep_ratio="]),
-        ("dynamos-sweep export s --choose ", ["best", "model", "one-se"]),
+        ("dynamos-sweep export s --choose ", ["model", "best", "one-se"]),
         ("dynamos-sweep compare b", ["bee", "better"]),
         ("dynamos-sweep show be", ["bee", "better"]),
         ("dynamos-sweep delete bee --y", ["--yes"]),
