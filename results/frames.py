@@ -21,8 +21,8 @@ COLUMNS = {
     "number": "trial number, from 0; trial 0 is the stream's preset with the changes of --set",
     "state": "WAITING, RUNNING, INTERRUPTED (to be resumed), COMPLETE, PRUNED or FAIL",
     "source": "preset, base (the preset, changed with --set), points:N, warm-start:SWEEP/N, "
-    "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (of a trial of this "
-    "sweep) or sampler",
+    "imported:SWEEP/N (another sweep's result), grid:N, rerun:N (trial N again), replicate:N and "
+    "race:N (the configuration of trial N on other seeds) or sampler",
     "seed": "the first of its training seeds; empty before the trial starts",
     "val_class_il": "validation class-il after the last task, percent. Every metric is a mean over "
     "seeds. Only COMPLETE trials have metrics: class-il falls as tasks arrive, so a trial that "

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from results.definition.sweep_config import Objective, SweepConfig
-from results.trial import TrialRecord, newest
+from results.names import NON_FINITE
+from results.strategy.race import last_race, left
+from results.trial import TrialRecord, newest, pooled
 from results.wording import count, number
 
 # Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
@@ -60,14 +62,49 @@ class Sweep:
         return [trial for trial in self.complete if not trial.imported]
 
     @cached_property
-    def ranked(self) -> list[TrialRecord]:
-        """The COMPLETE trials that keep every constraint, imported ones too, best first.
+    def configurations(self) -> list[TrialRecord]:
+        """The COMPLETE trials, those of one configuration as one trial with the runs of all.
 
-        The first objective decides. Between equal trials the next objective decides, then the
-        trials' numbers. So the first trial is in the Pareto set.
+        Its number is that of the first of them; its value and its feasibility are those of the mean
+        over all runs. A configuration of which a run diverged is not feasible: its mean over all
+        runs does not exist.
         """
-        finished = [t for t in self.records if t.value is not None and t.feasible]
-        return in_order(finished, self.config.objectives)
+        if not any(t.replicates is not None for t in self.records):
+            return self.complete
+        space, groups = self.config.space, dict[Any, list[TrialRecord]]()
+        for trial in self.complete:
+            groups.setdefault(space.key(trial.config), []).append(trial)
+        diverged = {
+            space.key(t.config)
+            for t in self.records
+            if t.replicates is not None and (t.reason or "").startswith(NON_FINITE)
+        }
+        return [self._pooled(of, key in diverged) for key, of in groups.items()]
+
+    def _pooled(self, trials: Sequence[TrialRecord], diverged: bool) -> TrialRecord:
+        whole = pooled(trials)
+        if whole is trials[0]:
+            return replace(whole, feasible=False) if diverged and whole.feasible else whole
+        metric, constraints = self.config.objectives[0].metric, self.config.constraints
+        kept = all(c.violation(whole.final(c.metric)) <= 0 for c in constraints)
+        return replace(whole, value=whole.final(metric), feasible=kept and not diverged)
+
+    @cached_property
+    def ranked(self) -> list[TrialRecord]:
+        """The configurations that keep every constraint, imported ones too, best first.
+
+        The first objective decides. Between equal ones the next objective decides, then the
+        trials' numbers. So the first is in the Pareto set. The configurations that are left in the
+        final race come before all others, because values of fewer runs are luckier.
+        """
+        config = self.config
+        finished = [t for t in self.configurations if t.value is not None and t.feasible]
+        found = in_order(finished, config.objectives)
+        if not config.race:
+            return found
+        racing = left(config, last_race(self.records).rounds)
+        keys = {config.space.key(t.config) for t in racing}
+        return sorted(found, key=lambda t: config.space.key(t.config) not in keys)
 
     @property
     def leader(self) -> TrialRecord | None:
@@ -87,12 +124,16 @@ class Sweep:
 
     @property
     def baseline(self) -> TrialRecord | None:
-        """Trial 0 (the stream's preset or the sweep's base), or its last rerun.
+        """Trial 0 (the stream's preset or the sweep's base) or its last rerun, with its replicates.
 
         Returns None before it exists.
         """
         first = next((t for t in self.records if t.number == 0), None)
-        return None if first is None else replace(newest(self.records)[0], source=first.source)
+        if first is None:
+            return None
+        last = newest(self.records)[0]
+        whole = next((t for t in self.configurations if t.number == last.number), last)
+        return replace(whole, source=first.source)
 
     @property
     def baseline_name(self) -> str:

@@ -2,7 +2,7 @@
 
 import datetime as dt
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from statistics import stdev
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 from dynamos.metrics import Matrix, TaskResult, mean
 
 IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
+# beginnings of the source of a further run of a trial's configuration, in the race in the latter
+REPLICATE, RACE = "replicate:", "race:"
 RERUN = "rerun:"  # beginning of the source of a trial that runs another trial of the sweep again
 ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of a trial that has ended
 
@@ -75,6 +77,17 @@ class TrialRecord:
     def reruns(self) -> int | None:
         """Number of the trial that this one runs again; None if it is not a rerun."""
         return int(self.source.removeprefix(RERUN)) if self.source.startswith(RERUN) else None
+
+    @property
+    def replicates(self) -> int | None:
+        """Number of the trial whose configuration this one runs on other seeds, else None."""
+        kind, _, number = self.source.partition(":")
+        return int(number) if f"{kind}:" in (REPLICATE, RACE) else None
+
+    @property
+    def races(self) -> bool:
+        """True if it is a run of the final race."""
+        return self.source.startswith(RACE)
 
     @property
     def n_tasks(self) -> int:
@@ -160,6 +173,24 @@ class TrialRecord:
             ]
             for seed, results in self.results.items()
         }
+
+
+def pooled(trials: Sequence[TrialRecord]) -> TrialRecord:
+    """Return COMPLETE trials of one configuration as one trial: the first, with the runs of all.
+
+    Of several runs with the same seed, which are equal, one counts. The fields `value` and
+    `feasible` and the times remain those of the first trial.
+    """
+    first, *others = trials
+    if not others:
+        return first
+    runs = {seed: t for t in reversed(trials) for seed in t.results}
+    seeds = sorted(runs, key=lambda seed: (trials.index(runs[seed]), seed))
+    return replace(
+        first,
+        results={seed: runs[seed].results[seed] for seed in seeds},
+        recorded_at={seed: runs[seed].recorded_at.get(seed, []) for seed in seeds},
+    )
 
 
 def newest(trials: Sequence[TrialRecord]) -> dict[int, TrialRecord]:

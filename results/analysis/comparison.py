@@ -236,6 +236,8 @@ def _anytime(sweep: Sweep) -> tuple[Step, ...]:
     for trial in ended:
         before = steps[-1] if steps else Step(0, 0.0, 0.0, None)
         rivals = [trial] if before.best is None else [before.best, trial]
+        if sweep.config.repeats:  # a configuration counts by all its runs so far
+            rivals = taken + ended[: before.trials + 1]
         steps.append(
             Step(
                 before.trials + 1,

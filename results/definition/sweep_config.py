@@ -24,7 +24,7 @@ from results.strategy.samplers import (
     UNCONSTRAINED_SAMPLERS,
     grid,
 )
-from results.strategy.seeds import POLICIES, POOL, resolved
+from results.strategy.seeds import POLICIES, POOL, RACE_SHARE, race_size, resolved
 from search_spaces.space import SearchSpace
 
 # Metrics for objectives and constraints, and the better direction. The total loss is not here:
@@ -223,6 +223,26 @@ class SweepConfig:
         label="Training seeds",
         flag="seed-policy",
         metavar="P",
+    )
+    replicates: float = setting(
+        0.0,
+        "search",
+        "share of the trials that run a configuration again on its next seeds: the leader or its "
+        "likeliest challenger",
+        Range(0, 0.9),
+        label="Share of replicates",
+        flag="replicates",
+        metavar="SHARE",
+    )
+    race: int = setting(
+        0,
+        "search",
+        "number of configurations that the last quarter of the trials compares on common fresh "
+        "seeds, until they fall behind; 0 for no race",
+        Range(0, 100),
+        label="Configurations in the final race",
+        flag="race",
+        metavar="K",
     )
     # configurations to try right after trial 0: searched fields, real values
     points: tuple[dict[str, Any], ...] = ()
@@ -573,14 +593,35 @@ class SweepConfig:
                 "`seed_policy` shared."
             )
         self.refuse_beyond_pool(self.trials)
+        if self.race == 1:
+            raise UserError("`race` 1 compares nothing; use 2 or more, or 0 for no race.")
+        if self.race and len(self.objectives) > 1:
+            raise UserError(
+                "`race` compares configurations in one objective; use one, or `race` 0."
+            )
+        if self.race > race_size(self.trials):
+            raise UserError(
+                f"`race` {self.race} needs {self.race} trials for its first round, and the last "
+                f"quarter of `trials` {self.trials} has {race_size(self.trials)}; use `trials` "
+                f"{RACE_SHARE * self.race} or more."
+            )
 
     def refuse_beyond_pool(self, trials: int) -> None:
         """Raise UserError if so many trials need more fresh seeds than the tuning pool has."""
-        if self.seed_policy == "fresh" and trials * self.seeds > POOL:
+        if self._takes_fresh_seeds and trials * self.seeds > POOL:
             raise UserError(
-                f"`seed_policy` fresh: {trials} trials of {self.seeds} seeds need "
-                f"{trials * self.seeds} seeds, and the sweep has {POOL}; use `seed_policy` shared."
+                f"`trials` {trials} with `seeds` {self.seeds} need {trials * self.seeds} fresh "
+                f"seeds, and a sweep has {POOL}."
             )
+
+    @property
+    def repeats(self) -> bool:
+        """True if trials run known configurations again, on other seeds."""
+        return self.replicates > 0 or self.race > 0
+
+    @property
+    def _takes_fresh_seeds(self) -> bool:
+        return self.seed_policy == "fresh" or self.repeats
 
     @property
     def metrics(self) -> dict[str, str]:
@@ -628,7 +669,7 @@ class SweepConfig:
     @property
     def last_seed(self) -> int:
         """The last seed that the search may train with."""
-        return self.base.seed + (POOL if self.seed_policy == "fresh" else self.seeds) - 1
+        return self.base.seed + (POOL if self._takes_fresh_seeds else self.seeds) - 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for sweep.yaml."""

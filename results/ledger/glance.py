@@ -26,6 +26,7 @@ from results.ledger.lease import LEASE
 from results.ledger.ledger import Ledger, known_sweep
 from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.study import known_tables, study_name
+from results.sweep import Sweep
 from results.trial import ENDED, IMPORTED
 
 _OF_STUDY = "FROM {} JOIN trials USING (trial_id) WHERE trials.study_id = :study"
@@ -75,9 +76,12 @@ def glance(storage: AnyPath, name: str) -> Glance:
             )
 
         seen = _glance(config, database, study, ask)
-    if countable(config):  # the number of configurations left depends on all trials
+    if config.repeats or countable(config):
+        # a mean over several trials, or the number of configurations left, depends on all trials
         with closing(Ledger.open(storage, name)) as ledger:
-            return replace(seen, budget=ledger.budget, state=ledger.state)
+            leader = Sweep.of(ledger).leader
+            best = None if leader is None else leader.value
+            return replace(seen, budget=ledger.budget, state=ledger.state, best=best)
     return seen
 
 

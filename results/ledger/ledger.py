@@ -59,6 +59,7 @@ from results.ledger.study import enqueue, make_study, open_database, study_name
 from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
+from results.strategy.allocation import Run, further, further_left
 from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
 from results.sweep import Sweep
@@ -270,25 +271,34 @@ class Ledger:
 
         It is limited by the number of configurations of a finite space.
         """
-        space, trials = self.config.space, self.trials()
-        asked = asked_for(
-            self.config, int(self._study.user_attrs.get(EXTENDED, 0)), (t.source for t in trials)
-        )
-        if not countable(self.config):
+        trials = self.trials()
+        asked = asked_for(self.config, self._extended, (t.source for t in trials))
+        left = self._untried(trials)
+        if left is None:
             return asked
+        if self.config.repeats:
+            sweep = Sweep(self.config, self.record, trials)
+            left += further_left(sweep, self.config.trials + self._extended)
+        return min(asked, sum(not t.imported for t in trials) + left)
+
+    @property
+    def _extended(self) -> int:
+        """Number of trials that were added to the budget after the start."""
+        return int(self._study.user_attrs.get(EXTENDED, 0))
+
+    def _untried(self, trials: Sequence[TrialRecord]) -> int | None:
+        """Number of configurations that no trial has; None if the space has infinitely many."""
+        space = self.config.space
+        if not countable(self.config):
+            return None
         tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
         if self.config.sampler == "grid":
-            left = sum(
+            return sum(
                 space.key(point) not in tried for point in grid(space, self.config.grid_levels)
             )
-        else:
-            # a trial that a kill left without values will get one of the remaining configurations
-            left = (
-                (space.size or 0)
-                - len(tried)
-                - sum(len(t.config) < len(space.parameters) for t in trials)
-            )
-        return min(asked, sum(not t.imported for t in trials) + max(left, 0))
+        # a trial that a kill left without values will get one of the remaining configurations
+        without = sum(len(t.config) < len(space.parameters) for t in trials)
+        return max((space.size or 0) - len(tried) - without, 0)
 
     @property
     def driver_gone(self) -> bool:
@@ -321,7 +331,7 @@ class Ledger:
         self.refuse_extension()
         self.config.refuse_beyond_pool(self.budget + trials)
         self._check()
-        self._study.set_user_attr(EXTENDED, int(self._study.user_attrs.get(EXTENDED, 0)) + trials)
+        self._study.set_user_attr(EXTENDED, self._extended + trials)
 
     def refuse_rerun(self, numbers: Sequence[int]) -> None:
         """Raise UserError unless each trial failed or was stopped, and was not run again yet."""
@@ -385,6 +395,11 @@ class Ledger:
         `gpus` is its number of GPUs, if that differs from the configuration's.
         """
         self._check()
+        if self.config.repeats:
+            runs = self._further()
+            assert runs is not None, "ask only if the ledger does not wait"
+            for run in runs:
+                enqueue(self._study, self.config, run.source, run.config, run.seed)
         trials = self._study.get_trials(deepcopy=False)
         # A waiting trial comes first. If a kill left it without parameters, they are drawn now;
         # they depend on its number.
@@ -711,6 +726,21 @@ class Ledger:
 
     def _stored(self, number: int) -> FrozenTrial:
         return self._storage.get_trial(self._id(number))
+
+    def waits(self) -> bool:
+        """True if the next trial depends on trials that have not ended."""
+        return self.config.repeats and self._further() is None
+
+    def _further(self) -> list[Run] | None:
+        """The further runs of known configurations that come next, as `further` returns them."""
+        assert isinstance(self._storage, WriteThrough)
+        trials = self.trials()
+        return further(
+            Sweep(self.config, self.record, trials),
+            self.config.trials + self._extended,
+            self._storage.next_number,
+            self._untried(trials) == 0,
+        )
 
     def _first_seed(self, number: int) -> int:
         """The first training seed of a new trial."""

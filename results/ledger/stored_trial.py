@@ -4,8 +4,11 @@ The user attributes of a trial, written before its state:
 
     source              origin of its parameters: "preset", "base" (the preset, altered), "points:N"
                         (of --points), "warm-start:SWEEP/N" (a configuration of an earlier sweep),
-                        "imported:SWEEP/N" (its results, too), "grid:N", "rerun:N" (of a trial of
-                        this sweep) or "sampler"
+                        "imported:SWEEP/N" (its results, too), "grid:N", "rerun:N" (trial N
+                        again), "replicate:N", "race:N" (the configuration of trial N on other
+                        seeds) or "sampler"
+    seed                the first of its training seeds, from its first attempt on, or from its
+                        enqueuing on if it is a further run; sweeps of earlier versions lack it
     started_at          first start of its training, ISO 8601, UTC; its worker started before
     attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources that it
                         holds; "started_at" once it trains, "ended_at" while it waits for the end of

@@ -5,7 +5,7 @@ configurations.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import optuna
@@ -183,7 +183,9 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
             f"`warm_start` {name}: it used test images, so a sweep that starts from it is "
             "not publishable; use `protocol` test, or another sweep."
         )
-    best_first = in_order(earlier.own_complete, earlier.config.objectives)
+    # a configuration with all its runs
+    own = replace(earlier, records=earlier.own).configurations
+    best_first = in_order(own, earlier.config.objectives)
     known = [
         (t, train_config(earlier.config, t).to_dict())
         for t in sorted(best_first, key=lambda t: not _keeps(config, t))

@@ -6,6 +6,12 @@ POLICIES = ("auto", "fresh", "shared")
 # Number of seeds from the base's on that belong to the search. A confirmation takes seeds beyond
 # them, so an extended sweep never trains with a seed that a confirmation used.
 POOL = 1_000_000
+RACE_SHARE = 4  # the final race has one of so many parts of the trials, the last one
+
+
+def race_size(trials: int) -> int:
+    """Return the number of trials of the final race in a budget."""
+    return trials // RACE_SHARE
 
 
 def resolved(policy: str, paired: bool) -> str:

@@ -17,6 +17,7 @@ from rich.progress import MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 
 from dynamos.errors import UserError
+from dynamos.metrics import mean
 from results.analysis.overview import grouped
 from results.choice import broken_by
 from results.definition.labels import told
@@ -239,11 +240,21 @@ def _state(sweep: Mapping[str, Any]) -> SweepState:
 def _in_order(
     trials: Iterable[Mapping[str, Any]], objectives: Sequence[Objective]
 ) -> list[Mapping[str, Any]]:
-    """The trials in the order of `show`: ranked (Sweep.ranked), running, all others."""
+    """The trials in the order of `show`: ranked (Sweep.ranked), running, all others.
+
+    The runs of a configuration stand together, at the place of their mean.
+    """
+    trials, runs = list(trials), dict[str, list[Mapping[str, Any]]]()
+    for trial in trials:
+        if trial["state"] == "COMPLETE":
+            runs.setdefault(str(trial["config"]), []).append(trial)
 
     def rank(t: Mapping[str, Any]) -> tuple[float, ...]:
         if t["state"] == "COMPLETE" and t["feasible"]:
-            return 0, *(-o.sign * t["metrics"][o.metric] for o in objectives), t["number"]
+            of = runs[str(t["config"])]
+            means = (mean([one["metrics"][o.metric] for one in of]) for o in objectives)
+            signed = (-o.sign * value for o, value in zip(objectives, means, strict=True))
+            return 0, *signed, of[0]["number"], t["number"]
         return 1 if t["state"] == "RUNNING" else 2, t["number"]
 
     return sorted(trials, key=rank)

@@ -182,6 +182,8 @@ def _config(
         pruner="none",
         seeds=seeds,
         seed_policy="shared",
+        replicates=0.0,
+        race=0,
         points=tuple({name: v[name] for name in varied} for v in values[1:]),
         warm_start=None,
         trials=len(tested),

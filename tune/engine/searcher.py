@@ -217,7 +217,12 @@ class LedgerSearcher(Searcher):
             self._deadline = time.monotonic() + (self._config.time_budget_seconds or math.inf)
 
     def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
-        """The first reason to prune a trial after any of these numbers of tasks."""
+        """The first reason to prune a trial after any of these numbers of tasks.
+
+        A replicate is never pruned: the mean over those that were not would be too good.
+        """
+        if record.replicates is not None:
+            return None
         return next(
             (reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))),
             None,
@@ -232,8 +237,14 @@ class LedgerSearcher(Searcher):
     def _ask(self, slot: Slot) -> TrialRecord | None:
         """The ledger's next trial.
 
-        Returns None if none is left or, in deterministic order, until the batch is over.
+        Returns None if none is left, if the next one depends on trials that run, or, in
+        deterministic order, until the batch is over.
         """
+        if self._ledger.remaining() > 0 and self._ledger.waits():
+            self._batch_left = 0
+            if self._running:
+                return None
+            self._finish_batch()
         if not self._config.deterministic_order:
             return self._ledger.ask(slot.gpus) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
@@ -258,6 +269,10 @@ class LedgerSearcher(Searcher):
         if self._config.deterministic_order and (self._running or self._batch_left):
             self._ledger.hold(number, at)
             return
+        self._finish_batch()
+
+    def _finish_batch(self) -> None:
+        """End the trials that wait for their batch."""
         for ended in sorted(self._ended):
             self._finish(ended, *self._ended.pop(ended))
 
@@ -272,9 +287,11 @@ class LedgerSearcher(Searcher):
 
     def _learn(self, trial: TrialRecord) -> None:
         """Enter a trial that is not running into the pruner's judge, and check the target."""
-        if not trial.imported:
+        # of a configuration, one trial sets the bar for others
+        if not trial.imported and trial.replicates is None:
             self._judge.learn(trial)
-        for reason in on_target(Sweep(self._config, {}, [trial])).values():
+        runs = [trial] if trial.replicates is None else self._ledger.trials()
+        for reason in on_target(Sweep(self._config, {}, runs)).values():
             self.over = reason
 
     def _add(self, number: int, report: Report) -> None:

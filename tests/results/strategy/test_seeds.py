@@ -106,11 +106,11 @@ def test_a_sweep_of_an_earlier_version_has_shared_seeds() -> None:
 
 
 def test_more_seeds_than_the_pool_has_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="2000 trials of 501 seeds need 1002000 seeds"):
+    with pytest.raises(UserError, match="`trials` 2000 with `seeds` 501 need 1002000"):
         config(seed_policy="fresh", trials=2000, seeds=501)
     with (
         driven(fresh(tmp_path, trials=1000, seeds=1000)) as ledger,
-        pytest.raises(UserError, match="1001 trials of 1000 seeds"),
+        pytest.raises(UserError, match="`trials` 1001 with `seeds` 1000"),
     ):
         ledger.extend(1)
 
