@@ -139,6 +139,12 @@ def settled(sweep: Sweep) -> Posterior | None:
     return posterior(sweep)
 
 
+def estimate(sweep: Sweep, trial: TrialRecord) -> Estimate | None:
+    """Return the expectation for a trial by `settled`; None without a useful model."""
+    model = settled(sweep)
+    return model.of(trial) if model is not None and model.useful else None
+
+
 def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
     """Return a configuration as numbers from 0 to 1.
 

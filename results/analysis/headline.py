@@ -2,7 +2,7 @@
 
 from results.analysis.sampling_error import images_behind
 from results.choice import and_keeps, broken, choice_of
-from results.posterior import Posterior, settled
+from results.posterior import estimate, settled
 from results.sweep import Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, measured
@@ -27,13 +27,13 @@ def answer(sweep: Sweep) -> str:
 
     With a model of the trials, the lead is a difference of expected values.
     """
-    config, chosen, model = sweep.config, choice_of(sweep), settled(sweep)
+    config, chosen = sweep.config, choice_of(sweep)
     first, began = sweep.baseline, sweep.baseline_name
     if chosen is None or chosen.value is None:
         return f"None of {len(sweep.own)} trials has completed{and_keeps(config)}."
     metric = config.objectives[0].metric
     images = images_behind(chosen, metric, sweep.record)
-    best = _expected(model, chosen)
+    best = _expected(sweep, chosen)
     text = f"T{chosen.label[1:]}{',' * chosen.imported} is best " + (
         f"with {metric} {measured(metric, chosen.value)}{images and f' ({images})'}"
         if best is None
@@ -48,13 +48,13 @@ def answer(sweep: Sweep) -> str:
             f"{text}; the {began} ({measured(metric, first.value)}) breaks "
             f"{' and '.join(broken(config, first))}."
         )
-    reference = _expected(model, first)
+    reference, kind = _expected(sweep, first), " expected"
     if reference is None:
-        reference = first.value
+        reference, kind = first.value, "" if best is None else " observed"
     lead = config.objectives[0].sign * ((chosen.value if best is None else best) - reference)
     text = (
         f"{text}, better by {measured(metric, lead)} than the {began} "
-        f"({measured(metric, reference)})."
+        f"({measured(metric, reference)}{kind})."
     )
     if best is not None:
         return f"{text} Confirm it on fresh seeds."
@@ -65,9 +65,9 @@ def answer(sweep: Sweep) -> str:
     )
 
 
-def _expected(model: Posterior | None, trial: TrialRecord) -> float | None:
+def _expected(sweep: Sweep, trial: TrialRecord) -> float | None:
     """The value that a useful model expects of a trial; None without one."""
-    found = None if model is None or not model.useful else model.of(trial)
+    found = estimate(sweep, trial)
     return None if found is None else found.expected
 
 

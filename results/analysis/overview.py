@@ -12,7 +12,7 @@ from results.choice import choice_of, tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.attributes import StateName
 from results.ledger.ledger import Ledger
-from results.posterior import settled
+from results.posterior import estimate
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
@@ -110,10 +110,10 @@ def _shown(trial: TrialRecord, metric: str) -> dict[str, Any]:
 
 def _chosen(sweep: Sweep) -> dict[str, Any] | None:
     """The trial that a sweep chooses, with the expectation of a useful model."""
-    trial, model = choice_of(sweep), settled(sweep)
+    trial = choice_of(sweep)
     if trial is None:
         return None
-    found = model.of(trial) if model is not None and model.useful else None
+    found = estimate(sweep, trial)
     return _shown(trial, sweep.config.objectives[0].metric) | {
         "expected": found and found.expected,
         "sd": found and found.sd,

@@ -233,7 +233,7 @@ def test_the_expected_best_is_the_best_everywhere_and_the_luckiest_is_named(
     assert headline(sweep) == (
         f"Trial {best.number} is best by a model of all trials, with val_class_il "
         f"{of_best.expected:.2f} expected, better by {lead:.2f} than the preset "
-        f"({of_preset.expected:.2f}). Confirm it on fresh seeds."
+        f"({of_preset.expected:.2f} expected). Confirm it on fresh seeds."
     )
     told = overview.details(there, sweep)["chosen"]
     assert (told["number"], told["value"]) == (best.number, best.value)

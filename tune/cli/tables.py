@@ -48,6 +48,8 @@ SWEEPS = (
 LEAST_PROSE = 30  # least columns of the screen for prose in a table
 QUIET_SECONDS = 2.0  # before a slow step shows its progress
 PIPE_WIDTH = 100_000
+# words about trials, by the key of a sweep's entry that has the trial; a later one replaces another
+ROLES = {"best": "luckiest", "chosen": "best"}
 
 
 def console() -> Console:
@@ -219,7 +221,8 @@ def print_sweep(
     if sweep["note"]:
         say(f"note: {sweep['note']}")
     listed = _in_order(trials, objectives)
-    print_trials(listed[:SHOWN_TRIALS], objectives, constraints)
+    roles = {sweep[key]["number"]: name for key, name in ROLES.items() if sweep[key]}
+    print_trials(listed[:SHOWN_TRIALS], objectives, constraints, roles)
     if len(listed) > SHOWN_TRIALS:
         say(f"... and {len(listed) - SHOWN_TRIALS} more in {all_trials}")
     failed = grouped((t["reason"], t["number"]) for t in listed if t["state"] == "FAIL")
@@ -272,13 +275,17 @@ def print_trials(
     trials: Sequence[Mapping[str, Any]],
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
+    roles: Mapping[int, str],
 ) -> None:
-    """Print trials: objectives, constrained metrics, all parameters, reasons."""
+    """Print trials: objectives, constrained metrics, all parameters, reasons.
+
+    `roles` are words about some trials, by number, such as "best".
+    """
     metrics = list(dict.fromkeys([o.metric for o in objectives] + [c.metric for c in constraints]))
     rows = [
         [
             str(t["number"]),
-            t["state"].lower(),
+            t["state"].lower() + (f", {roles[t['number']]}" if t["number"] in roles else ""),
             t["source"],
             f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
             *(cell(t["metrics"].get(metric)) for metric in metrics),

@@ -23,7 +23,7 @@ from results.analysis.headline import headline
 from results.choice import choice_of
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.ledger.ledger import Ledger
-from results.posterior import settled
+from results.posterior import estimate
 from results.sweep import Sweep, latest_outcome
 from results.trial import ENDED, TrialRecord
 from results.wording import count
@@ -407,8 +407,7 @@ def _chosen(sweep: Sweep, trial: TrialRecord) -> dict[str, float]:
 
     The latter: NAME_expected, NAME_expected_sd, and the probability of being the best.
     """
-    name, model = f"best_{sweep.config.objectives[0].metric}", settled(sweep)
-    found = model.of(trial) if model is not None and model.useful else None
+    name, found = f"best_{sweep.config.objectives[0].metric}", estimate(sweep, trial)
     return {name: trial.value or 0.0} | (
         {}
         if found is None

@@ -120,12 +120,14 @@ function mark(ctx, shape, x, y, r) {
     ctx.moveTo(x - r, y + r);
     ctx.lineTo(x + r, y - r);
     ctx.stroke();
-  } else if (shape === 'diamond') {
+  } else if (shape.endsWith('diamond')) {
     ctx.moveTo(x, y - r);
     ctx.lineTo(x + r, y);
     ctx.lineTo(x, y + r);
     ctx.lineTo(x - r, y);
-    ctx.fill();
+    ctx.closePath();
+    if (shape === 'diamond') ctx.fill();
+    else ctx.stroke();
   } else if (shape === 'square') {
     ctx.fillRect(x - r * 0.8, y - r * 0.8, r * 1.6, r * 1.6);
   } else {

@@ -44,7 +44,7 @@ export function figures(name, {signal, pick}) {
   }};
   const progress = new Chart('Best so far', plot, options);
   const coordinates = new Chart('Parameters and value', parallel,
-    {...options, note: 'One line per complete trial; better trials are more vivid. Thick lines: the chosen trial, the selected trial and (dashed) trial 0.'});
+    {...options, note: 'One line per complete trial; better trials are more vivid. Thick lines: the chosen trial, the selected trial, (dashed) trial 0 and (dotted) the luckiest trial.'});
   Object.entries({tabindex: 0, role: 'region', 'aria-label': 'Parameters and value, scrollable'})
     .forEach(([key, value]) => coordinates.box.setAttribute(key, value));
   coordinates.node.classList.add('wide');
@@ -62,7 +62,7 @@ export function figures(name, {signal, pick}) {
     const first = newest(rows, 0), source = rows.get(0)?.source, best = sweep.chosen?.number, lucky = sweep.best?.number;
     return [first && ![best, lucky].includes(first.number) && [`${source}: trial ${first.number}`, first.number, '--ink', [8, 3, 2, 3], 'square'],
       best != null && [`chosen${best === first?.number ? ` = ${source}` : ''}: trial ${best}`, best, '--accent', [], 'diamond'],
-      lucky != null && lucky !== best && [`luckiest${lucky === first?.number ? ` = ${source}` : ''}: trial ${lucky}`, lucky, '--accent', [2, 3], 'diamond']].filter(Boolean);
+      lucky != null && lucky !== best && [`luckiest${lucky === first?.number ? ` = ${source}` : ''}: trial ${lucky}`, lucky, '--accent', [2, 3], 'open diamond']].filter(Boolean);
   }
 
   /** The marks as series of points. point(row) is [x, y, number], or null without a value. */
