@@ -285,7 +285,7 @@ def print_trials(
     rows = [
         [
             str(t["number"]),
-            t["state"].lower() + (f", {roles[t['number']]}" if t["number"] in roles else ""),
+            t["state"].lower() + (f" ({roles[t['number']]})" if t["number"] in roles else ""),
             t["source"],
             f"{t['tasks_done']}/{t['n_tasks']}" if t["n_tasks"] else "",
             *(cell(t["metrics"].get(metric)) for metric in metrics),

@@ -217,10 +217,10 @@ def test_a_row_that_is_too_wide_becomes_a_paragraph(
     said = say("show", "done").splitlines()
     start = next(i for i, line in enumerate(said) if line.startswith("trial "))
     assert columns(said[start]) == ["trial", "state", "source", "tasks", "val_class_il", "seconds"]
-    assert columns(said[start + 1]) == ["1", "complete, best", "sampler", "1/1", "88.89", "0"]
+    assert columns(said[start + 1]) == ["1", "complete (best)", "sampler", "1/1", "88.89", "0"]
     assert said[start + 2].startswith("    keep_ratio 0.")
     monkeypatch.setenv(screen.SCREEN, "40")
-    assert "trial 1, state complete, best, source sampler," in say("show", "done").splitlines()
+    assert "trial 1, state complete (best), source" in say("show", "done").splitlines()
 
 
 @pytest.mark.parametrize(
@@ -295,7 +295,7 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
     ]
     rows = [columns(line) for line in said[4:8]]
     assert [row[:5] for row in rows] == [
-        ["1", "complete, best", "sampler", "1/1", "88.89"],
+        ["1", "complete (best)", "sampler", "1/1", "88.89"],
         ["0", "complete", "preset", "1/1", "70"],
         ["2", "fail", "sampler", "1/1", "95"],
         ["3", "pruned", "sampler", "1/1", "99"],
