@@ -111,11 +111,14 @@ class Group:
 def groups(sweep: Sweep, *only: str) -> list[Group]:
     """Return the trials that have started, by state, or only the trials of some groups.
 
-    The chosen trial, the luckiest if it is another one, and trial 0 are separate groups.
+    The chosen trial, the luckiest if it is another one, and trial 0 are separate groups. The first
+    two stand for all runs of their configurations.
 
     Each trial is in one group. An imported trial is shown only if it is chosen or the luckiest.
     """
-    chosen, lucky, first = choice_of(sweep), sweep.leader, sweep.baseline
+    first = sweep.baseline
+    named = ("luckiest", _LUCKIEST, sweep.leader), ("chosen", _CHOSEN, choice_of(sweep))
+    roles = {t.number: (role, mark, t) for role, mark, t in named if t is not None}
     baseline_at, source = (None, "") if first is None else (first.number, first.source)
     shown: dict[str, list[TrialRecord]] = {name: [] for name in _LOOKS}
     special = []
@@ -127,10 +130,10 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
         )
         if name is None or (only and name not in only):
             continue
-        if trial is chosen or trial is lucky:
-            role, mark = ("chosen", _CHOSEN) if trial is chosen else ("luckiest", _LUCKIEST)
+        if trial.number in roles:
+            role, mark, whole = roles[trial.number]
             also = f" = {source}" if trial.number == baseline_at else ""
-            special.append(Group(f"{role}{also}: trial {trial.number}", mark, [trial]))
+            special.append(Group(f"{role}{also}: trial {trial.number}", mark, [whole]))
         elif trial.number == baseline_at:
             also = "" if name == COMPLETE else f", {name}"
             special.insert(0, Group(f"{source}: trial {trial.number}{also}", _FIRST, [trial]))

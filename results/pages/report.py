@@ -247,7 +247,8 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
     if not sweep.records:
         return []
     special = {
-        t.number: "" if t is sweep.baseline else f"{role}; " for role, t in roles(sweep).items()
+        t.number: f"{role}; " if role in ("best", "luckiest") else ""
+        for role, t in roles(sweep).items()
     }
     sought = [o.metric for o in config.objectives]
     others = [

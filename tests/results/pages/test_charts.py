@@ -1,5 +1,6 @@
 """Figures: the trials that they show, with their numbers, names and axes."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,10 @@ from results.definition.sweep_config import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.pages import charts
 from results.pages.axes import Axis, round_values
-from results.pages.report import write_report
+from results.pages.report import report, write_report
 from results.sweep import Sweep
 from search_spaces.space import Parameter
-from tests.helpers.ledgers import FOUR, config, driven, result, swept
+from tests.helpers.ledgers import FOUR, ONE, config, driven, result, swept
 
 # (state, value of a task, compute) of trials 0 to 8; a constraint allows a compute of up to 0.5.
 FATES = [
@@ -113,6 +114,24 @@ def test_one_mark_names_both_if_the_preset_is_chosen(tmp_path: Path) -> None:
         "complete": [1],
         "chosen = preset: trial 0": [0],
     }
+
+
+def test_the_chosen_trial_of_several_runs_is_marked_once_at_its_mean(tmp_path: Path) -> None:
+    points = ({"keep_ratio": 0.3}, {"keep_ratio": 0.5})
+    made = config(space=ONE, sampler="random", trials=5, points=points, replicates=0.4)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        for value in (60.0, 80.0, 50.0, 70.0, 61.0):
+            number = there.ask().number
+            seed = next(iter(there.trial(number).results))
+            there.add_result(number, 1, seed, result(val_class_il=value))
+            there.finish(number, "COMPLETE")
+    sweep = Sweep.of(there)
+    assert [t.source for t in sweep.records[3:]] == ["replicate:1", "replicate:0"]
+    [chosen] = [group for group in charts.groups(sweep) if group.name.startswith("chosen")]
+    assert chosen.name == "chosen: trial 1"
+    assert [(t.number, t.value) for t in chosen.trials] == [(1, 75.0)]  # of 80 and 70
+    rows = re.findall(r"<td>(best; points:1|preset; preset|preset)</td>", report(there))
+    assert rows == ["preset", "best; points:1"]
 
 
 def test_the_figures_of_the_best_by_hand(tmp_path: Path) -> None:
