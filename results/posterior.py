@@ -100,13 +100,18 @@ def posterior(sweep: Sweep) -> Posterior | None:
         (np.mean(values), trials, tuple(values))
         for trials, values in zip(groups.values(), runs, strict=True)
     ]
-    configurations.sort(key=lambda c: (not _eligible(c[1]), -c[0], c[1][0].number))
+    ranked = {trial.number for trial in sweep.ranked}
+
+    def may_be_chosen(trials: Sequence[TrialRecord]) -> bool:
+        return any(trial.number in ranked for trial in trials)
+
+    configurations.sort(key=lambda c: (not may_be_chosen(c[1]), -c[0], c[1][0].number))
     used = int(np.searchsorted(np.cumsum([len(c[2]) for c in configurations]), MOST_RUNS, "right"))
     configurations = configurations[:used]
     if used < LEAST_CONFIGURATIONS or len({v for c in configurations for v in c[2]}) == 1:
         return None
     points = tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations)
-    eligible = tuple(_eligible(c[1]) for c in configurations)
+    eligible = tuple(may_be_chosen(c[1]) for c in configurations)
     model = fitted(points, tuple(c[2] for c in configurations), eligible)
     found = [
         Estimate(
@@ -122,11 +127,6 @@ def posterior(sweep: Sweep) -> Posterior | None:
     ]
     found.sort(key=lambda e: (-objective.sign * e.expected, e.trials[0]))
     return Posterior(found, model.explained, model.noise)
-
-
-def _eligible(trials: Sequence[TrialRecord]) -> bool:
-    """True if a configuration with these trials may be chosen."""
-    return any(trial.feasible for trial in trials)
 
 
 def settled(sweep: Sweep) -> Posterior | None:

@@ -50,6 +50,30 @@ def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
+def test_a_race_that_is_killed_goes_on_as_if_nothing_had_been(
+    seen: Watched, tmp_path: Path
+) -> None:
+    flags = ["--trials=12", "--race=2", "--replicates=0.2", "--deterministic-order"]
+    flags += ["--max-concurrent=2", "--set", *SHORT]
+    assert sweep("run", "--name=whole", *flags, cwd=tmp_path).status == 0
+    whole = Watched(tmp_path / "runs", "whole").trials()
+    with Driver("run", "--name=hit", *flags, cwd=tmp_path) as driver:
+        driver.until(lambda: any(t.races and seen.at_work(t.number) for t in seen.trials()))
+        driver.kill()
+    assert any(t.races and t.ended_at is None for t in seen.trials()), "it was in the race"
+    ended = sweep("resume", "hit", cwd=tmp_path)
+    assert ended.status == 0 and not ended.errors, ended
+    check_whole(seen, trials=12, states=("COMPLETE", "PRUNED"))
+    found = seen.trials()
+    assert [(t.source, t.config, t.seed) for t in found] == [
+        (t.source, t.config, t.seed) for t in whole
+    ]
+    assert [t.value for t in found] == [t.value for t in whole]
+    *_, one, other, last = found
+    assert one.races and other.races and last.races and one.seed == other.seed != last.seed
+
+
+@pytest.mark.slow
 def test_a_killed_worker_s_trial_goes_on_from_its_checkpoint(seen: Watched, tmp_path: Path) -> None:
     with Driver(
         "run", "--name=hit", "--trials=2", "--max-concurrent=1", "--set", *LONG, cwd=tmp_path

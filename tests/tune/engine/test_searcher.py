@@ -23,6 +23,7 @@ from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS
 from results.sweep import Sweep
+from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config, driven, result
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
@@ -64,10 +65,11 @@ def said(
     state: str | None = None,
     reason: str | None = None,
     attempt: int = 1,
+    seed: int = 42,
     **metrics: float,
 ) -> Report:
     results = [result(t, 5, val_class_il=v, **metrics) for t, v in enumerate(values)]
-    return Report(attempt, {42: results}, state, reason, node="n")
+    return Report(attempt, {seed: results}, state, reason, node="n")
 
 
 def trains(attempt: int = 1) -> Report:
@@ -532,7 +534,7 @@ class Killed(BaseException):
 
 def play(ledger: Ledger, slots: int, backwards: bool) -> None:
     """Run a session to its end. The trial that started first ends first; with `backwards`, the one
-    that started last. Trial 4 fails."""
+    that started last. Trial 4 fails. A value depends on the configuration and the seed."""
     s, running = searcher(ledger, slots), {}
     for name in map(str, range(999)):
         one = s.suggest(name)
@@ -546,16 +548,27 @@ def play(ledger: Ledger, slots: int, backwards: bool) -> None:
         state = "FAIL" if one["number"] == 4 else "COMPLETE"
         s.on_trial_complete(
             name,
-            said(100 * changes(one)["keep_ratio"], state=state, attempt=one["attempt"]).encode(),
+            said(
+                90 * changes(one)["keep_ratio"] + one["seed"] % 7,
+                state=state,
+                attempt=one["attempt"],
+                seed=one["seed"],
+            ).encode(),
         )
 
 
 def in_batches_of_three(
-    storage: Path, name: str, backwards: bool = False, told: int = 99, slots: int = 3
-) -> list[dict[str, Any]]:
-    """Return the configurations of a sweep whose driver is killed after it has entered `told` ends
-    of trials. The next driver has `slots` slots."""
-    Ledger.create(storage, config(name, trials=7, deterministic_order=True, seed=3), {})
+    storage: Path,
+    name: str,
+    backwards: bool = False,
+    told: int = 99,
+    slots: int = 3,
+    **fields: Any,
+) -> list[TrialRecord]:
+    """Return the trials of a sweep whose driver is killed after it has entered `told` ends of
+    trials. The next driver has `slots` slots."""
+    made = {"trials": 7, "deterministic_order": True, "seed": 3} | fields
+    Ledger.create(storage, config(name, **made), {})
     left = iter(range(told))
     with (
         suppress(Killed),
@@ -573,8 +586,13 @@ def in_batches_of_three(
         play(ledger, 3, backwards)
     with driven(Ledger.open(storage, name)) as ledger:
         play(ledger, slots, backwards)
-        assert [t.state for t in ledger.trials()] == ["COMPLETE"] * 4 + ["FAIL"] + ["COMPLETE"] * 2
-        return [t.config for t in ledger.trials()]
+        after = ["COMPLETE"] * (made["trials"] - 5)
+        assert [t.state for t in ledger.trials()] == ["COMPLETE"] * 4 + ["FAIL"] + after
+        return ledger.trials()
+
+
+def tried(trials: list[TrialRecord]) -> list[tuple[str, dict[str, Any], int | None]]:
+    return [(t.source, t.config, t.seed) for t in trials]
 
 
 def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_is_tried(
@@ -591,9 +609,36 @@ def test_in_deterministic_order_neither_timing_nor_kills_nor_slots_change_what_i
             seed=100 * draw.seed + draw.number,
         ),
     )
-    undisturbed = in_batches_of_three(tmp_path, "undisturbed")
-    assert in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2) == undisturbed
-    assert in_batches_of_three(tmp_path, "between", told=3, slots=1) == undisturbed
+    undisturbed = tried(in_batches_of_three(tmp_path, "undisturbed"))
+    killed = in_batches_of_three(tmp_path, "killed", backwards=True, told=4, slots=2)
+    assert tried(killed) == undisturbed
+    assert tried(in_batches_of_three(tmp_path, "between", told=3, slots=1)) == undisturbed
+
+
+def test_nor_do_they_change_replicates_and_a_race(tmp_path: Path) -> None:
+    fields: dict[str, Any] = {"trials": 16, "race": 2, "replicates": 0.2, "seed_policy": "fresh"}
+    undisturbed = tried(in_batches_of_three(tmp_path, "undisturbed", **fields))
+    kinds = [source.partition(":")[0] for source, *_ in undisturbed]
+    assert kinds.count("replicate") == 2 and kinds[12:] == ["race"] * 4
+    for told, slots, backwards in ((9, 1, False), (13, 2, True), (14, 3, True)):
+        name = f"after-{told}"
+        found = in_batches_of_three(tmp_path, name, backwards, told, slots, **fields)
+        assert tried(found) == undisturbed, f"killed after {told} ends"
+
+
+def test_a_replicate_is_neither_pruned_nor_a_bar_for_others(tmp_path: Path) -> None:
+    made = config(pruner="median", grace_tasks=1, trials=12, replicates=0.5)
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        for name in "abcdef":
+            seed = s.suggest(name)["seed"]
+            s.on_trial_complete(name, said(90, 80, 70, state="COMPLETE", seed=seed).encode())
+        again = s.suggest("again")
+        assert ledger.trial(6).replicates == 0
+        s.enter("again", trains())
+        assert not s.enter("again", said(10, seed=again["seed"])), "the others had 90"
+        s.on_trial_complete("again", said(10, 9, 8, state="COMPLETE", seed=again["seed"]).encode())
+        assert ledger.trial(6).value == 8
 
 
 def test_ray_may_pickle_it(ledger: Ledger) -> None:
