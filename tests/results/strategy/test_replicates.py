@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from results.definition.sweep_config import Constraint
 from results.ledger.glance import glance
 from results.ledger.ledger import Ledger
+from results.pages.charts import groups
 from results.posterior import Estimate, Posterior
 from results.strategy.replicates import due, next_seed, quota, replicated, seeds_of
 from results.strategy.samplers import SAMPLERS
@@ -20,6 +21,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord, pooled
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import ONE, begun, config, driven, result
+from tune.cli.summary import show_sweep
 
 FOUR = SearchSpace.from_dict(
     "four", {"parameters": {"keep_ratio": {"choices": [0.4, 0.5, 0.7, 1]}}}
@@ -77,6 +79,30 @@ def test_leader_and_runner_up_take_turns_by_their_means_over_all_runs(tmp_path: 
     assert sweep.leader is first and first.spread("val_class_il") == pytest.approx(10.408, abs=1e-3)
     assert [t.replicates for t in sweep.records[6:]] == [1, 2, 2]
     assert sorted(first.results) == [44, 49, 50], "each trial has its own seeds"
+
+
+def test_table_charts_and_lists_show_replicates_as_runs_of_their_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with driven(made(tmp_path, points=tuple(KEEPS), replicates=0.5, trials=8)) as ledger:
+        for value in (50.0, 80.0, 70.0, 60.0, 66.0, 90.0):
+            play(ledger, value)
+        sweep = Sweep.of(ledger)
+    # 80 and 66 make 73; 70 and 90 make 80
+    chosen = groups(sweep)[-1]
+    assert (chosen.name, len(chosen.trials[0].results)) == ("chosen: trial 2", 2)
+    assert list(sweep.trials["source"][4:]) == ["replicate:1", "replicate:2"]
+    assert list(sweep.trials["seed"]) == [42, 43, 44, 45, 46, 47]
+    assert sweep.best()["val_class_il"] == 80.0 and sweep.best()["number"] == 2
+    show_sweep(Ledger.open(tmp_path, "s"))
+    shown = capsys.readouterr().out.splitlines()
+    rows = [line.split() for line in shown if " complete " in line and line.split()[0].isdigit()]
+    assert [(row[0], next(word for word in row if ":" in word)) for row in rows[:4]] == [
+        ("2", "points:2"),
+        ("5", "replicate:2"),
+        ("1", "points:1"),
+        ("4", "replicate:1"),
+    ]
 
 
 def test_runs_in_training_count_so_that_two_slots_do_not_do_the_same(tmp_path: Path) -> None:

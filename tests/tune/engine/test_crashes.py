@@ -55,8 +55,9 @@ def test_a_race_that_is_killed_goes_on_as_if_nothing_had_been(
 ) -> None:
     flags = ["--trials=12", "--race=2", "--replicates=0.2", "--deterministic-order"]
     flags += ["--max-concurrent=2", "--set", *SHORT]
-    assert sweep("run", "--name=whole", *flags, cwd=tmp_path).status == 0
-    whole = Watched(tmp_path / "runs", "whole").trials()
+    (apart := tmp_path / "apart").mkdir()
+    assert sweep("run", "--name=hit", *flags, cwd=apart).status == 0
+    whole = Watched(apart / "runs", "hit").trials()
     with Driver("run", "--name=hit", *flags, cwd=tmp_path) as driver:
         driver.until(lambda: any(t.races and seen.at_work(t.number) for t in seen.trials()))
         driver.kill()
