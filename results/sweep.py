@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +16,10 @@ from results.wording import count, number
 
 # Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
 OUTCOME = "outcome"
+EXTENDS = "extends"  # key of a confirmation's record: the confirmation to which it adds seeds
+# Key of a confirmation's record: the number of its look at the results, from 1. Each look has a
+# part of the error; without it, as in earlier versions, the confirmation has the whole error.
+LOOK_NUMBER = "look"
 IS_BASELINE = "is the baseline"  # verdict on a choice that is the baseline itself
 
 if TYPE_CHECKING:
@@ -37,11 +42,16 @@ class Sweep:
     records: Sequence[TrialRecord]  # by number
     # uses of test images, by confirmation, the oldest first
     looks: Mapping[str, Any] = field(default_factory=dict)
+    extends: "Sweep | None" = None  # the confirmation to which this one adds seeds
 
     @classmethod
     def of(cls, ledger: "Ledger") -> Self:
         """Read the current state of a ledger's sweep."""
-        return cls(ledger.config, ledger.record, ledger.trials(), ledger.looks)
+        extended = None
+        if (earlier := ledger.extended()) is not None:
+            with closing(earlier):
+                extended = cls.of(earlier)
+        return cls(ledger.config, ledger.record, ledger.trials(), ledger.looks, extended)
 
     @cached_property
     def own(self) -> list[TrialRecord]:

@@ -132,10 +132,14 @@ class Client:
         choose: str = "model",
         max_compute: float | None = None,
         baseline: str | None = None,
+        final: bool = False,
+        extend: int | None = None,
     ) -> dict[str, Any]:
-        """Start the confirmation of a sweep's choice.
+        """Start the confirmation of a sweep's choice, or extend its latest one.
 
-        `baseline` is "preset", or None for the sweep's trial 0.
+        `baseline` is "preset", or None for the sweep's trial 0. A `final` confirmation tests with
+        the whole error and cannot be extended. `extend` is a number of seeds to add; a name may
+        then also be that of a confirmation, and the other arguments keep their defaults.
         """
         return self._post(
             f"{_of(name)}/confirm",
@@ -145,6 +149,8 @@ class Client:
                 "choose": choose,
                 "max_compute": max_compute,
                 "baseline": baseline,
+                "final": final,
+                "extend": extend,
             },
         )
 

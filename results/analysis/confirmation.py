@@ -6,13 +6,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from dynamos.files import AnyPath, write_whole
-from results.analysis.difference import LEVEL, Difference, difference
+from results.analysis.difference import Difference, difference
 from results.analysis.improvement import Improvement, improvement
-from results.analysis.multiplicity import holm
+from results.analysis.multiplicity import LEVEL, holm, level_of
 from results.analysis.sampling_error import images_behind
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
-from results.sweep import IS_BASELINE, OUTCOME, Sweep, latest_outcome
+from results.sweep import (
+    EXTENDS,
+    IS_BASELINE,
+    LOOK_NUMBER,
+    OUTCOME,
+    Sweep,
+    latest_outcome,
+)
 from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured
 
@@ -48,21 +55,23 @@ class Tested:
 def outcomes(confirmation: Sweep) -> list[Tested]:
     """Return the configurations that a confirmation tests, in order of choice, the baseline last.
 
-    A rerun replaces the trial that it runs again. The tests of several configurations are corrected
-    by Holm's method, so that the error of all of them together is at most LEVEL.
+    A rerun replaces the trial that it runs again. The runs of the confirmation that this one
+    extends are pooled with its own. The tests of several configurations are corrected by Holm's
+    method, so that the error of all of them together is at most that of the look (`level_of`).
     """
     objective = confirmation.config.objectives[0]
+    level = level_of(confirmation.record.get(LOOK_NUMBER))
     of = {int(number): trial for number, trial in confirmation.record[CHOSEN].items()}
-    baseline, *others = tested = list(newest(confirmation.records).items())
+    baseline, *others = tested = list(_pooled(confirmation).items())
     compared = {
         number: (trial.by_seed(objective.metric), baseline[1].by_seed(objective.metric))
         for number, trial in others
         if trial.state == baseline[1].state == "COMPLETE"
     }
-    gains = _gains([compared.get(number) for number, _ in others])
+    gains = _gains([compared.get(number) for number, _ in others], level)
     against = dict(zip((number for number, _ in others), gains, strict=True))
     improves = {
-        number: improvement(*pair, objective.sign, LEVEL) for number, pair in compared.items()
+        number: improvement(*pair, objective.sign, level) for number, pair in compared.items()
     }
     rows = [
         Tested(
@@ -79,21 +88,42 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
     )
 
 
+def _pooled(confirmation: Sweep) -> dict[int, TrialRecord]:
+    """The trials by number, with the runs of the looks before; the first run's seed comes first."""
+    tested = newest(confirmation.records)
+    if confirmation.extends is None:
+        return tested
+    earlier = _pooled(confirmation.extends)
+    return {number: _after(earlier[number], trial) for number, trial in tested.items()}
+
+
+def _after(before: TrialRecord, trial: TrialRecord) -> TrialRecord:
+    """A trial with the runs of its configuration before it; COMPLETE only if both are."""
+    incomplete = before if trial.state == "COMPLETE" else trial
+    return replace(
+        trial,
+        state=incomplete.state,
+        reason=incomplete.reason,
+        results={**before.results, **trial.results},
+        recorded_at={**before.recorded_at, **trial.recorded_at},
+    )
+
+
 def _gains(
-    compared: Sequence[tuple[Sequence[float], Sequence[float]] | None],
+    compared: Sequence[tuple[Sequence[float], Sequence[float]] | None], level: float
 ) -> list[Difference | None]:
     """Return the differences of (values, baseline) by seed, corrected for their number.
 
     None for a configuration without results, which counts in the number all the same.
     """
-    alone = [None if pair is None else difference(*pair) for pair in compared]
+    alone = [None if pair is None else difference(*pair, level=level) for pair in compared]
     if len(alone) < 2:
         return alone
     found = list[Difference | None]()
-    steps = holm([None if gain is None else gain.p_value for gain in alone], LEVEL)
+    steps = holm([None if gain is None else gain.p_value for gain in alone], level)
     for pair, gain, step in zip(compared, alone, steps, strict=True):
         if pair is not None and gain is not None:
-            gain = difference(*pair, level=LEVEL / step.divisor)
+            gain = difference(*pair, level=level / step.divisor)
         if gain is not None and gain.p_value is not None:
             gain = replace(gain, adjusted=step.p_value, tests=len(alone))
         found.append(gain)
@@ -168,14 +198,21 @@ def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:
     Returns the path of confirm.csv.
     """
     name, found = confirmation.config.name, outcome(confirmation)
-    look = ledger.looks.get(name)
-    if (
-        found
-        and look is not None
-        and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}
-    ):
+    look = ledger.looks.get(name) or look_of(confirmation)
+    if found and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
         ledger.enter_look(name, {**look, OUTCOME: found})
     return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation))
+
+
+def look_of(confirmation: Sweep) -> dict[str, Any]:
+    """Return a confirmation's entry in the ledger of its sweep: its use of test images, now."""
+    record, config = confirmation.record, confirmation.config
+    return {
+        "at": dt.datetime.now(dt.UTC).isoformat(),
+        "configurations": config.trials,
+        "seeds": list(config.training_seeds),
+        **{key: record[key] for key in (EXTENDS, LOOK_NUMBER) if key in record},
+    }
 
 
 def confirm_csv(confirmation: Sweep) -> str:
@@ -202,7 +239,7 @@ def outcome(confirmation: Sweep) -> dict[str, Any] | None:
     config = confirmation.config
     rows = outcomes(confirmation)
     first, baseline = rows[0], _baseline(rows)
-    if (verdict := _verdict(first, config.objectives[0])) is None:
+    if (verdict := _judged(confirmation, rows)[0]) is None:
         return None
     values = {
         f"{prefix}_{metric}": row.trial.last(metric)
@@ -210,13 +247,21 @@ def outcome(confirmation: Sweep) -> dict[str, Any] | None:
         for prefix, row in {"baseline": baseline, "confirmed": first}.items()
     }
     if first.against is not None:
+        low, high = first.against.interval(config.objectives[0].metric) or (None, None)
         values |= {
+            "confirmed_seeds": float(first.against.n),
             "confirmed_difference": first.against.mean,
+            "confirmed_difference_low": low,
+            "confirmed_difference_high": high,
             "confirmed_p_value": first.against.p_value,
             "confirmed_p_holm": first.against.after_correction,
         }
     if first.improves is not None:
-        values |= {"confirmed_p_improvement": first.improves.value}
+        values |= {
+            "confirmed_p_improvement": first.improves.value,
+            "confirmed_p_improvement_low": first.improves.low,
+            "confirmed_p_improvement_high": first.improves.high,
+        }
     return {
         "at": dt.datetime.now(dt.UTC).isoformat(),
         "confirmation": config.name,
@@ -240,7 +285,7 @@ def finding(confirmation: Sweep) -> str:
     """Describe the finding of a confirmation; the sweep's choice comes first."""
     rows, objective = outcomes(confirmation), confirmation.config.objectives[0]
     first, baseline = rows[0], _baseline(rows)
-    gain, verdict = first.against, _verdict(first, objective)
+    gain, (verdict, since) = first.against, _judged(confirmation, rows)
     if verdict is None:
         bad = first if first.trial.state != "COMPLETE" else baseline
         state = bad.trial.state
@@ -256,7 +301,8 @@ def finding(confirmation: Sweep) -> str:
         f"{_capital(verdict)} on test images: {first.label}, which the sweep chose, is "
         f"{_words(gain, objective)}. Its {objective.metric} is {_result(first, objective)}; that "
         f"of the baseline is {_result(baseline, objective)}. {gain.chance(objective.metric)}"
-        f"{_improves(first)} The baseline is {confirmation.record[BASELINE]}.{on}"
+        f"{_look(confirmation)}{_since(confirmation, since)}{_improves(first)} The baseline is "
+        f"{confirmation.record[BASELINE]}.{on}"
     )
     better = [
         row.label
@@ -273,6 +319,19 @@ def finding(confirmation: Sweep) -> str:
 
 def _baseline(rows: Sequence[Tested]) -> Tested:
     return next(row for row in rows if row.is_baseline)
+
+
+def _judged(confirmation: Sweep, rows: Sequence[Tested]) -> tuple[str | None, Sweep]:
+    """(the verdict on the sweep's choice, the confirmation that reached it).
+
+    The verdict is None as long as it has no answer. One that an earlier look has reached stands.
+    """
+    verdict = _verdict(rows[0], confirmation.config.objectives[0])
+    if verdict == NOT_CONFIRMED and (before := confirmation.extends) is not None:
+        earlier, since = _judged(before, outcomes(before))
+        if earlier in (CONFIRMED, REFUTED):
+            return earlier, since
+    return verdict, confirmation
 
 
 def _verdict(choice: Tested, objective: Objective) -> str | None:
@@ -297,6 +356,22 @@ def _words(gain: Difference, objective: Objective) -> str:
         f"{way} than the baseline by {measured(objective.metric, abs(gain.mean))} "
         f"{f'of {objective.metric}' if objective.metric in FRACTIONS else 'points'}"
     )
+
+
+def _look(confirmation: Sweep) -> str:
+    """The number of a look and its part of the error, in a sentence; "" for the only look."""
+    if (number := confirmation.record.get(LOOK_NUMBER)) is None:
+        return ""
+    return (
+        f" This is look {number}, with {100 * level_of(number):.3g}% of the error of {LEVEL:.0%}."
+    )
+
+
+def _since(confirmation: Sweep, since: Sweep) -> str:
+    """A sentence on the earlier look that has reached the verdict; "" for this one."""
+    if since is confirmation:
+        return ""
+    return f" Look {since.record[LOOK_NUMBER]} has found more than chance, and its verdict stands."
 
 
 def _improves(row: Tested) -> str:

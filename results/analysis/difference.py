@@ -8,9 +8,9 @@ from statistics import stdev
 from scipy import stats
 
 from dynamos.metrics import DECIMALS, mean
+from results.analysis.multiplicity import LEVEL
 from results.wording import measured
 
-LEVEL = 0.05  # error of a test, the usual one
 # with fewer, a t-test rests on normal differences, an assumption that the data cannot support
 SEEDS_WANTED = 5
 # range of a metric; the others are percents

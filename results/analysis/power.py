@@ -7,7 +7,7 @@ from scipy import stats
 from scipy.optimize import brentq
 
 from dynamos.metrics import PREFIXES
-from results.analysis.difference import LEVEL
+from results.analysis.multiplicity import LEVEL
 from results.posterior import posterior
 from results.sweep import Sweep
 from results.wording import count, measured
@@ -17,7 +17,7 @@ LIKE_THE_BEST = 10  # trials at the top of the ranking; their spread stands for 
 MOST_SEEDS = 1000
 
 
-def power(effect: float, seeds: int) -> float:
+def power(effect: float, seeds: int, level: float = LEVEL) -> float:
     """Return the probability that a two-sided paired t-test finds a difference.
 
     By the noncentral t distribution (Cohen 1988, Statistical Power Analysis, chapter 2).
@@ -25,8 +25,9 @@ def power(effect: float, seeds: int) -> float:
     Args:
         effect: the mean difference, divided by the standard deviation of the differences.
         seeds: number of pairs, at least 2.
+        level: error of the test.
     """
-    critical = float(stats.t.isf(LEVEL / 2, seeds - 1))
+    critical = float(stats.t.isf(level / 2, seeds - 1))
     shift = effect * math.sqrt(seeds)
     wrong = float(stats.nct.cdf(-critical, seeds - 1, shift))  # a difference of the other sign
     if math.isnan(wrong):  # scipy's answer at some points far in the tail
@@ -34,29 +35,31 @@ def power(effect: float, seeds: int) -> float:
     return float(stats.nct.sf(critical, seeds - 1, shift)) + wrong
 
 
-def detectable(spread: float, seeds: int) -> float:
+def detectable(spread: float, seeds: int, level: float = LEVEL) -> float:
     """Return the difference that a test finds with probability POWER.
 
     `spread` is the standard deviation of the differences, in the unit of the result.
     """
     enough = 1.0
-    while power(enough, seeds) < POWER:
+    while power(enough, seeds, level) < POWER:
         enough *= 2
-    return float(brentq(lambda e: power(e, seeds) - POWER, 0.0, enough)) * spread
+    return float(brentq(lambda e: power(e, seeds, level) - POWER, 0.0, enough)) * spread
 
 
-def seeds_for(difference: float, spread: float) -> int | None:
+def seeds_for(difference: float, spread: float, level: float = LEVEL) -> int | None:
     """Return the fewest seeds that find a difference with probability POWER.
 
     Returns None if they are more than MOST_SEEDS.
     """
     return next(
-        (n for n in range(2, MOST_SEEDS + 1) if power(difference / spread, n) >= POWER), None
+        (n for n in range(2, MOST_SEEDS + 1) if power(difference / spread, n, level) >= POWER), None
     )
 
 
-def plan(sweep: Sweep, seeds: int) -> str:
+def plan(sweep: Sweep, seeds: int, level: float = LEVEL) -> str:
     """Describe the differences that a confirmation with so many seeds can tell apart.
+
+    `level` is the error of its strictest test.
 
     The spread over seeds is that of the best trials, in the metric that the confirmation tests,
     which may differ from the first objective. With one seed per trial it is the noise that the
@@ -79,10 +82,10 @@ def plan(sweep: Sweep, seeds: int) -> str:
     about = f"The standard deviation over seeds {source} is {measured(metric, one)}."
     if seeds < 2:
         return f"{about} One seed can tell no difference from chance."
-    found = detectable(math.sqrt(2) * one, seeds)
-    half = seeds_for(found / 2, math.sqrt(2) * one)
+    found = detectable(math.sqrt(2) * one, seeds, level)
+    half = seeds_for(found / 2, math.sqrt(2) * one, level)
     more = "" if half is None else f" For half of that, take {count(half, 'seed')}."
     return (
         f"{about} With it, {count(seeds, 'seed')} find a difference of {measured(metric, found)} "
-        f"with a probability of {POWER:.0%}.{more}"
+        f"with a probability of {POWER:.0%} at an error of {100 * level:.3g}%.{more}"
     )

@@ -62,7 +62,7 @@ from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_nam
 from results.strategy.allocation import Run, further, further_left
 from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
-from results.sweep import Sweep
+from results.sweep import EXTENDS, Sweep
 from results.trial import IMPORTED, RERUN, TrialRecord
 
 log = logging.getLogger(__name__)
@@ -316,12 +316,17 @@ class Ledger:
         """Number of trials of the budget that have not ended, running ones included."""
         return self.budget - sum(t.ended_at is not None for t in self.trials() if not t.imported)
 
+    def extended(self) -> "Ledger | None":
+        """Open the confirmation to which this one adds seeds; None for all other sweeps."""
+        name = self.record.get(EXTENDS)
+        return None if name is None else Ledger.open(self.folder.parent, name)
+
     def refuse_extension(self) -> None:
-        """Raise UserError for a confirmation: its configurations and seeds are fixed."""
+        """Raise UserError for a confirmation: it has no budget of trials."""
         if self.config.confirms is not None:
             raise UserError(
-                f"{self.config.name!r} is a confirmation; for more seeds or configurations: "
-                + self.command("confirm", "--seeds", "10", sweep=self.config.confirms)
+                f"{self.config.name!r} is a confirmation; for more seeds: "
+                + self.command("confirm", "--extend", "+10")
             )
 
     def extend(self, trials: int) -> None:

@@ -14,6 +14,7 @@ from results import sweep_names
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger, LedgerLost, read_sweep_file
 from results.ledger.study import DATABASE_ERRORS
+from results.sweep import EXTENDS, LOOK_NUMBER
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
     """Return the sweeps of these names, each before those that it needs.
 
     Raises UserError if one is running, or if a sweep that stays needs one. A confirmation needs the
-    sweep that it confirms. A warm-started sweep needs the earlier sweep, because its confirmations
-    must avoid the seeds of both.
+    sweep that it confirms, and the confirmation to which it adds seeds. A warm-started sweep needs
+    the earlier sweep, because its confirmations must avoid the seeds of both.
     """
     found = {name: _removal(storage, name) for name in names}
     for other in sweep_names(storage):
@@ -56,7 +57,8 @@ def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
                     f"{command_line('dynamos-sweep', 'delete', other, *names)}"
                 )
     return sorted(
-        found.values(), key=lambda r: (r.config.confirms is None, r.config.warm_start is None)
+        found.values(),
+        key=lambda r: (r.config.confirms is None, r.config.warm_start is None, -_look(r.record)),
     )
 
 
@@ -78,10 +80,19 @@ def _removal(storage: AnyPath, name: str) -> Removal:
         return Removal(storage / name, config, record, None, None)
 
 
+def _look(record: dict[str, Any]) -> int:
+    """The number of a confirmation's look; each needs those before it."""
+    return int(record.get(LOOK_NUMBER, 0))
+
+
 def _needs(storage: AnyPath, name: str) -> dict[str, str | None]:
     """The sweeps that a sweep needs, by purpose; {} if its sweep.yaml cannot be read."""
     try:
-        config, _ = read_sweep_file(storage / name / "sweep.yaml")
+        config, record = read_sweep_file(storage / name / "sweep.yaml")
     except UserError:
         return {}
-    return {"confirms": config.confirms, "began with": config.warm_start}
+    return {
+        "confirms": config.confirms,
+        "began with": config.warm_start,
+        "extends": record.get(EXTENDS),
+    }

@@ -133,6 +133,8 @@ def _confirm(client: Client, arguments: argparse.Namespace) -> None:
                 arguments.choose,
                 arguments.max_compute,
                 arguments.baseline,
+                arguments.final,
+                arguments.extend,
             )
         )
     )

@@ -183,6 +183,8 @@ def _confirm(arguments: argparse.Namespace) -> int:
     from results.choice import Choice
 
     ledger = _open(arguments)
+    if arguments.extend is not None:
+        return _confirm_further(arguments, ledger)
     ledger.config = with_data_path(arguments, ledger.config, reported=True)
     changes = session_changes(arguments, ledger.config)
     choice = Choice(arguments.choose, arguments.max_compute)
@@ -198,15 +200,53 @@ def _confirm(arguments: argparse.Namespace) -> int:
         from tune.engine.sweep import check_images
 
         there = confirmation(
-            ledger, arguments.seeds, arguments.top, choice, arguments.baseline, changes, address
+            ledger,
+            arguments.seeds,
+            arguments.top,
+            choice,
+            arguments.baseline,
+            changes,
+            address,
+            arguments.final,
         )
         if there.sessions and there.left:  # the images of a new one were checked before
             check_images(there)
-    if there.left:
-        return _drive(there, address)
+    return _tested(ledger, there, address)
+
+
+def _confirm_further(arguments: argparse.Namespace, ledger: "Ledger") -> int:
+    """Extend a confirmation."""
+    from tune.engine.extension import extension, refuse_beside, searched
+
+    usual = arguments.of_a_new_one
+    refuse_beside([name for name, value in usual.items() if getattr(arguments, name) != value])
+    sweep = searched(ledger)
+    sweep.config = with_data_path(arguments, sweep.config, reported=True)
+    moved = None if arguments.data_path is None else sweep.config.reported_base.data_path
+    changes = session_changes(arguments, ledger.config)
+    address = _checked(
+        arguments,
+        dataclasses.replace(sweep.config, **changes),
+        sweep.config.reported_base.replace(evaluate_on="test"),
+    )
+    if arguments.preflight_only:
+        return 0
+    with _status("reading the images"):
+        from tune.engine.sweep import check_images
+
+        there = extension(ledger, arguments.extend, changes, address, moved)
+        if there.sessions:  # the images of a new one were checked before
+            check_images(there)
+    return _tested(sweep, there, address)
+
+
+def _tested(ledger: "Ledger", confirmation: "Ledger", address: str | None) -> int:
+    """Run what is left of a confirmation of a sweep, and print its result."""
+    if confirmation.left:
+        return _drive(confirmation, address)
     from tune.cli.summary import confirmed
 
-    return 0 if confirmed(ledger, there, None) else 1
+    return 0 if confirmed(ledger, confirmation, None) else 1
 
 
 def _export(arguments: argparse.Namespace) -> int:
@@ -274,7 +314,7 @@ def _nothing_left(ledger: "Ledger") -> int:
         write_views(ledger)
     ways = [ledger.command("extend", "--trials", "+10"), ledger.command("confirm")]
     if config.confirms is not None:
-        ways = [ledger.command("show")]
+        ways = [ledger.command("show"), ledger.command("confirm", "--extend", "+10")]
     print(
         f"{config.name} is finished ({count(ledger.budget, 'trial')}). To continue: "
         f"{'; or '.join(ways)}"

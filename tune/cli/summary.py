@@ -29,7 +29,7 @@ from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
-from results.sweep import Sweep, latest_outcome
+from results.sweep import LOOK_NUMBER, Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, measured, number, parameters
 from tune.cli import tables
@@ -232,14 +232,18 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     better = [row.improves for row in rows]
     table.add_row("P(improvement)", *("" if one is None else f"{one.value:.2f}" for one in better))
     table.add_row("its interval", *("" if one is None else one.interval for one in better))
+    runs = len(rows[0].trial.results)
     print(
-        f"Test results of {ledger.config.name}, {count(config.seeds, 'fresh seed')} each, mean ± "
+        f"Test results of {ledger.config.name}, {count(runs, 'fresh seed')} each, mean ± "
         f"standard deviation over seeds; the baseline is {confirmation.record[BASELINE]}:"
     )
     if not ledger.config.publishable:
         tables.say(NOT_PUBLISHABLE)
     tables.show(table)
     tables.say(verdict(Sweep.of(ledger), tested))
+    if not left and LOOK_NUMBER in confirmation.record:
+        more = _here(confirmation.command("confirm", "--extend", "+10"))
+        print(f"\nTo add seeds and look again: {more}")
     print(f"\nFiles: {enter_outcome(ledger, tested)}")
     return not left
 

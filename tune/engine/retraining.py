@@ -5,7 +5,6 @@ fresh. So it runs, resumes, stops and is mirrored like every sweep.
 """
 
 import dataclasses
-import datetime as dt
 import itertools
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,7 +13,8 @@ from typing import Any
 from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
 from dynamos.files import local_path
-from results.analysis.confirmation import BASELINE, CHOSEN
+from results.analysis.confirmation import BASELINE, CHOSEN, look_of
+from results.analysis.multiplicity import level_of
 from results.analysis.power import plan
 from results.choice import Choice, chosen, chosen_by, reported_config
 from results.definition.defaults import PRESET
@@ -22,7 +22,7 @@ from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
-from results.sweep import Sweep
+from results.sweep import EXTENDS, LOOK_NUMBER, Sweep
 from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import check_images, create_sweep
@@ -48,6 +48,7 @@ def confirmation(
     baseline: str | None,
     session: Mapping[str, Any],
     address: str | None = None,
+    final: bool = False,
 ) -> Ledger:
     """Return the ledger of the confirmation with these arguments, a new one if none exists.
 
@@ -61,6 +62,7 @@ def confirmation(
             None for the sweep's trial 0.
         session: SweepConfig's fields for the resources.
         address: the cluster to run on; None for this machine only.
+        final: its tests have the whole error, and it cannot be extended.
     """
     config = ledger.config
     if config.confirms is not None:
@@ -73,7 +75,7 @@ def confirmation(
             f"the sweep {config.name!r} is running ({ledger.driver}), and may still improve; "
             f"wait for its end, or stop it: {ledger.command('stop')}"
         )
-    fresh = {"evaluate_on": "test", "seed": _last_seed(ledger) + 1}
+    fresh = {"evaluate_on": "test", "seed": first_unused_seed(ledger)}
     base, what = _baseline(config, baseline)
     base = base.replace(**fresh)
     numbers: dict[str, int] = {}  # of the sweep's trials, by number in the confirmation
@@ -88,7 +90,9 @@ def confirmation(
         if len(numbers) == top:
             break
     wanted = _config(config, tested, seeds, session)
-    planned = plan(sweep, seeds)
+    look = None if final else 1
+    # the first and strictest of Holm's tests
+    planned = plan(sweep, seeds, level_of(look) / max(len(tested) - 1, 1))
     for place in itertools.count(1):
         name = allowed_name(config.name, f"-confirm-{place}")
         if not (ledger.folder.parent / name).exists():
@@ -106,25 +110,33 @@ def confirmation(
                         "chosen_by": chosen_by(sweep, choice),
                         BASELINE: what,
                         REMARKS: [text for text in (planned,) if text],
+                        **({} if look is None else {LOOK_NUMBER: look}),
                     },
                     address,
                 )
                 break
         there = Ledger.open(ledger.folder.parent, name)
-        if _same(there.config, wanted):
+        if (
+            _same(there.config, wanted)
+            and EXTENDS not in there.record
+            and not (final and LOOK_NUMBER in there.record)
+        ):
             base = there.config.base.replace(data_path=wanted.base.data_path)
             there.config = dataclasses.replace(there.config, base=base, **session)
             break
-    if name not in ledger.looks:
-        ledger.enter_look(
-            name,
-            {
-                "at": dt.datetime.now(dt.UTC).isoformat(),
-                "configurations": len(tested),
-                "seeds": list(there.config.training_seeds),
-            },
-        )
+    note_look(ledger, there)
     return there
+
+
+def note_look(ledger: Ledger, confirmation: Ledger) -> None:
+    """Enter a confirmation's use of test images in the ledger of its sweep, once."""
+    if confirmation.config.name not in ledger.looks:
+        ledger.enter_look(confirmation.config.name, look_of(Sweep.of(confirmation)))
+
+
+def first_unused_seed(ledger: Ledger) -> int:
+    """The first of the seeds on which a sweep's configurations can be tested."""
+    return _last_seed(ledger) + 1
 
 
 def _last_seed(ledger: Ledger) -> int:

@@ -19,6 +19,7 @@ def test_the_power_is_that_of_published_tables(effect: float, seeds: int) -> Non
 
 def test_without_a_difference_the_power_is_the_error() -> None:
     assert power(0.0, 5) == pytest.approx(0.05)
+    assert power(0.0, 5, 0.0125) == pytest.approx(0.0125)
 
 
 @pytest.mark.parametrize("seeds", [2, 5, 30])
@@ -50,9 +51,14 @@ def test_a_plan_says_what_the_seeds_find(tmp_path: Path) -> None:
     found = detectable(math.sqrt(10), 5)
     assert plan(sweep, 5) == (
         "The standard deviation over seeds of the best trials is 2.24. With it, 5 seeds find a "
-        f"difference of {found:.2f} with a probability of 80%. For half of that, take "
-        f"{seeds_for(found / 2, math.sqrt(10))} seeds."
+        f"difference of {found:.2f} with a probability of 80% at an error of 5%. For half of that, "
+        f"take {seeds_for(found / 2, math.sqrt(10))} seeds."
     )
+    strict = detectable(math.sqrt(10), 5, 0.025 / 3)
+    assert f"a difference of {strict:.2f} with a probability of 80% at an error of 0.833%." in plan(
+        sweep, 5, 0.025 / 3
+    )
+    assert strict > found
     assert plan(sweep, 1).endswith("One seed can tell no difference from chance.")
 
 

@@ -156,8 +156,10 @@ def test_a_confirmation_begins_with_its_plan_if_the_spread_over_seeds_is_known(
                 ledger.add_result(asked.number, 1, seed, result(val_class_il=value + seed))
             ledger.finish(asked.number, "COMPLETE")
     there = confirmation(ledger, 5, 1, Choice(), None, {})
-    assert there.remarks == [plan(Sweep.of(ledger), 5)]
+    assert there.remarks == [plan(Sweep.of(ledger), 5, 0.025)], "the first look's"
     assert "5 seeds find a difference of " in there.remarks[0]
+    final = confirmation(ledger, 5, 1, Choice(), None, {}, final=True)
+    assert final.config.name == "s-confirm-2" and final.remarks == [plan(Sweep.of(ledger), 5, 0.05)]
 
 
 def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
@@ -276,11 +278,13 @@ def test_confirmations_that_are_refused(
     assert message in capsys.readouterr().err
 
 
-def test_a_confirmation_is_not_extended_and_stands_in_its_sweeps_report(
+def test_a_confirmation_has_no_budget_and_stands_in_its_sweeps_report(
     storage: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["extend", "s-confirm-1", "--trials", "+1", "--storage", str(storage)]) == 2
-    assert "for more seeds or configurations: dynamos-sweep confirm s" in capsys.readouterr().err
+    assert "for more seeds: dynamos-sweep confirm s-confirm-1 --extend +10" in (
+        capsys.readouterr().err
+    )
     assert main(["report", "s-confirm-1", "--storage", str(storage)]) == 2
     assert "it is in the report of 's'" in capsys.readouterr().err
     assert main(["report", "s", "--storage", str(storage)]) == 0

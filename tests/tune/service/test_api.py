@@ -33,7 +33,17 @@ from results.names import STOP_FILE
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import ONE, begun, complete, config, confirmed, driven, report, swept
+from tests.helpers.ledgers import (
+    ONE,
+    begun,
+    complete,
+    config,
+    confirmed,
+    driven,
+    report,
+    result,
+    swept,
+)
 from tests.helpers.processes import wait_for
 from tests.helpers.service import BASE, NotedDrivers, Served, served
 from tests.tune.service.api.test_guard import problem
@@ -663,6 +673,30 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
     Ledger.create(tmp_path, config("empty"), {})
     with pytest.raises(UserError, match="no trial of 'empty'"):
         service.client.confirm("empty")
+
+
+def test_a_confirmation_is_extended(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    with pytest.raises(UserError, match="'s' has no confirmation to extend"):
+        service.client.confirm("s", extend=3)
+    service.client.confirm("s", seeds=2, top=1)
+    with driven(Ledger.open(tmp_path, "s-confirm-1")) as there:
+        number = there.ask().number
+        for seed in there.config.training_seeds:
+            there.add_result(number, 1, seed, result(test_class_il=float(seed)))
+        there.finish(number, "COMPLETE")
+    for name in ("s", "s-confirm-1", "s"):
+        made = service.client.confirm(name, extend=3)
+        assert (made["name"], made["confirms"], made["seeds"]) == ("s-confirm-2", "s", 3)
+    assert service.drivers.started[1:] == [("resume", "s-confirm-2", [])] * 3
+    assert "mean" not in made["answer"] and made["answer"].startswith("No answer yet")
+    look = service.client.sweep("s")["looks"]["s-confirm-2"]
+    assert (look["extends"], look["look"], look["seeds"]) == ("s-confirm-1", 2, [45, 46, 47])
+    with pytest.raises(UserError, match="seeds.* is for a new confirmation"):
+        service.client.confirm("s", seeds=3, extend=3)
+    service.client.confirm("s", seeds=2, top=1, final=True)
+    assert "look" not in service.client.sweep("s")["looks"]["s-confirm-3"]
 
 
 def test_a_long_value_that_is_refused_is_shortened_visibly(service: Served) -> None:

@@ -15,6 +15,8 @@ _FLAGS = {"base": "set", "constraints": "constraint", "objectives": "objective"}
         "baseline",
         "choose",
         "data_path",
+        "extend",
+        "final",
         "first_k",
         "ledger_url",
         "max_compute",

@@ -257,6 +257,18 @@ def _export(command: Parser) -> None:
 
 
 def _confirm(command: Parser) -> None:
+    command.add_argument(
+        "--extend",
+        type=_extra,
+        metavar="+K",
+        help="add K fresh seeds to every configuration of the confirmation NAME, or of the latest "
+        "confirmation of the sweep NAME, and look at all seeds again",
+    )
+    command.add_argument(
+        "--final",
+        action="store_true",
+        help="test with the whole error of 5 %%; the confirmation cannot be extended",
+    )
     _choice(command)
     command.add_argument(
         "--seeds",
@@ -279,6 +291,8 @@ def _confirm(command: Parser) -> None:
         help="baseline: preset, for the preset of stream and "
         "buffer, or a configuration in a YAML file (default: the sweep's trial 0)",
     )
+    new = ("seeds", "top", "choose", "max_compute", "baseline", "final")
+    command.set_defaults(of_a_new_one={name: command.get_default(name) for name in new})
 
 
 _WHOLE = {"run": _run, "submit": _submit, "serve": _serve, "logs": _logs}

@@ -133,9 +133,11 @@ class Changes:
 
     def confirm(self, view: View, asked: Confirmation) -> str:
         """Make a confirmation if it is missing, start it, and return its name."""
+        from tune.engine.extension import extension, refuse_beside
         from tune.engine.retraining import confirmation
 
         choice, searched = Choice(asked.choose, asked.max_compute), view.summary["name"]
+        cluster = self._drivers.cluster
         with self._lock:
             # While a driver starts nobody has the lease, which `confirmation` checks.
             if (state := self._sweeps.newest(searched).summary["state"]) in _RUNS:
@@ -146,15 +148,20 @@ class Changes:
                 )
             try:
                 with closing(view.ledger):
-                    ledger = confirmation(
-                        view.ledger,
-                        asked.seeds,
-                        asked.top,
-                        choice,
-                        asked.baseline,
-                        {},
-                        self._drivers.cluster,
-                    )
+                    if asked.extend is not None:
+                        refuse_beside(asked.of_a_new_one)
+                        ledger = extension(view.ledger, asked.extend, {}, cluster)
+                    else:
+                        ledger = confirmation(
+                            view.ledger,
+                            asked.seeds,
+                            asked.top,
+                            choice,
+                            asked.baseline,
+                            {},
+                            cluster,
+                            asked.final,
+                        )
             except UserError as error:
                 raise Problem(409, str(error)) from None
             name, sessions = ledger.config.name, ledger.sessions

@@ -108,6 +108,8 @@ class ConfirmationLook(_Answer):
     configurations: int
     seeds: list[int]
     outcome: NotRequired[Outcome]
+    extends: NotRequired[str]  # the confirmation to which it adds seeds
+    look: NotRequired[int]  # number of the look at that confirmation, from 1
 
 
 class Links(_Answer):

@@ -93,6 +93,19 @@ class Confirmation(_Strict):
     choose: Literal[*RULES] = DEFAULT  # type: ignore[valid-type]
     max_compute: Annotated[float, Field(gt=0)] | None = None
     baseline: Literal["preset"] | None = None  # None: the sweep's trial 0
+    final: bool = False  # test with the whole error; the confirmation cannot be extended
+    # instead of a new one: fresh seeds to add to the latest confirmation, for one look more
+    extend: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+    @property
+    def of_a_new_one(self) -> list[str]:
+        """Fields that were set and that an extension does not have."""
+        fields = type(self).model_fields
+        return [
+            name
+            for name in fields
+            if name != "extend" and getattr(self, name) != fields[name].default
+        ]
 
 
 def _named(what: str, allowed: list[str], value: Any) -> Any:
