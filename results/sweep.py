@@ -17,6 +17,9 @@ from results.wording import count, number
 # Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
 OUTCOME = "outcome"
 EXTENDS = "extends"  # key of a confirmation's record: the confirmation to which it adds seeds
+# Key of a confirmation's record: the confirmation whose configurations it trains on other class
+# orders. Each of its training seeds is also a seed of the class order.
+ORDERS_OF = "class_orders_of"
 # Key of a confirmation's record: the number of its look at the results, from 1. Each look has a
 # part of the error; without it, as in earlier versions, the confirmation has the whole error.
 LOOK_NUMBER = "look"

@@ -134,12 +134,14 @@ class Client:
         baseline: str | None = None,
         final: bool = False,
         extend: int | None = None,
+        class_orders: int | None = None,
     ) -> dict[str, Any]:
         """Start the confirmation of a sweep's choice, or extend its latest one.
 
         `baseline` is "preset", or None for the sweep's trial 0. A `final` confirmation tests with
-        the whole error and cannot be extended. `extend` is a number of seeds to add; a name may
-        then also be that of a confirmation, and the other arguments keep their defaults.
+        the whole error and cannot be extended. `extend` is a number of seeds to add to the latest
+        confirmation, `class_orders` a number of class orders; a name may then also be that of a
+        confirmation, and the other arguments keep their defaults.
         """
         return self._post(
             f"{_of(name)}/confirm",
@@ -151,6 +153,7 @@ class Client:
                 "baseline": baseline,
                 "final": final,
                 "extend": extend,
+                "class_orders": class_orders,
             },
         )
 

@@ -16,6 +16,7 @@ from results.sweep import (
     EXTENDS,
     IS_BASELINE,
     LOOK_NUMBER,
+    ORDERS_OF,
     OUTCOME,
     Sweep,
     latest_outcome,
@@ -58,6 +59,7 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
     A rerun replaces the trial that it runs again. The runs of the confirmation that this one
     extends are pooled with its own. The tests of several configurations are corrected by Holm's
     method, so that the error of all of them together is at most that of the look (`level_of`).
+    Class orders are not tested.
     """
     objective = confirmation.config.objectives[0]
     level = level_of(confirmation.record.get(LOOK_NUMBER))
@@ -73,6 +75,8 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
     improves = {
         number: improvement(*pair, objective.sign, level) for number, pair in compared.items()
     }
+    if ORDERS_OF in confirmation.record:
+        against, improves = {number: _untested(gain) for number, gain in against.items()}, {}
     rows = [
         Tested(
             trial,
@@ -86,6 +90,10 @@ def outcomes(confirmation: Sweep) -> list[Tested]:
     return sorted(
         rows, key=lambda row: list(of.values()).index(row.of) if row.of is not None else len(of)
     )
+
+
+def _untested(gain: Difference | None) -> Difference | None:
+    return gain and replace(gain, half_width=None, p_value=None, adjusted=None)
 
 
 def _pooled(confirmation: Sweep) -> dict[int, TrialRecord]:
@@ -136,7 +144,10 @@ def trained(ledger: Ledger, number: int) -> tuple[Ledger, TrialRecord] | None:
     Returns None if no confirmation did.
     """
     for name in reversed(ledger.looks):
-        if (ledger.folder.parent / name / "sweep.yaml").exists():
+        if (
+            ORDERS_OF not in ledger.looks[name]
+            and (ledger.folder.parent / name / "sweep.yaml").exists()
+        ):
             there = Ledger.open(ledger.folder.parent, name)
             for row in outcomes(Sweep.of(there)):
                 if row.of == number and row.trial.state == "COMPLETE":
@@ -201,7 +212,12 @@ def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:
     look = ledger.looks.get(name) or look_of(confirmation)
     if found and {**look.get(OUTCOME, {}), "at": None} != {**found, "at": None}:
         ledger.enter_look(name, {**look, OUTCOME: found})
-    return write_whole(ledger.folder / "confirm.csv", confirm_csv(confirmation))
+    orders = ORDERS_OF in confirmation.record
+    if orders and name not in ledger.looks:
+        ledger.enter_look(name, look)
+    return write_whole(
+        ledger.folder / ("class_orders.csv" if orders else "confirm.csv"), confirm_csv(confirmation)
+    )
 
 
 def look_of(confirmation: Sweep) -> dict[str, Any]:
@@ -211,7 +227,7 @@ def look_of(confirmation: Sweep) -> dict[str, Any]:
         "at": dt.datetime.now(dt.UTC).isoformat(),
         "configurations": config.trials,
         "seeds": list(config.training_seeds),
-        **{key: record[key] for key in (EXTENDS, LOOK_NUMBER) if key in record},
+        **{key: record[key] for key in (EXTENDS, LOOK_NUMBER, ORDERS_OF) if key in record},
     }
 
 
@@ -232,14 +248,16 @@ def latest_verdict(sweep: Sweep) -> str | None:
 def outcome(confirmation: Sweep) -> dict[str, Any] | None:
     """Return a confirmation's answer about the sweep's choice, as plain values.
 
-    None if it has no answer yet. "verdict" is CONFIRMED, NOT_CONFIRMED, REFUTED or IS_BASELINE;
-    "finding" explains it in sentences. "trial" is the number of the choice in the sweep, "tested"
-    the numbers of all tested trials. "metrics" are means over seeds, by their names in MLflow.
+    None if it has no answer yet, and for class orders, which are not tested. "verdict" is
+    CONFIRMED, NOT_CONFIRMED, REFUTED or IS_BASELINE; "finding" explains it in sentences. "trial" is
+    the number of the choice in the sweep, "tested" the numbers of all tested trials. "metrics" are
+    means over seeds, by their names in MLflow.
     """
     config = confirmation.config
     rows = outcomes(confirmation)
     first, baseline = rows[0], _baseline(rows)
-    if (verdict := _judged(confirmation, rows)[0]) is None:
+    verdict, _ = _judged(confirmation, rows)
+    if verdict is None or ORDERS_OF in confirmation.record:
         return None
     values = {
         f"{prefix}_{metric}": row.trial.last(metric)
@@ -292,6 +310,8 @@ def finding(confirmation: Sweep) -> str:
         return f"No answer yet: {bad.label} {_ENDED.get(state, f'is {state.lower()}')}" + (
             f" ({bad.trial.reason})." if bad.trial.reason else "."
         )
+    if ORDERS_OF in confirmation.record:
+        return _on_orders(rows, confirmation)
     images = images_behind(first.trial, objective.metric, confirmation.record)
     on = f" Each result is measured on {images}." if images else ""
     if gain is None:
@@ -313,6 +333,38 @@ def finding(confirmation: Sweep) -> str:
         text += (
             f" {_capital(', '.join(better))} tested better than the choice; do not choose it "
             "now: that would be a choice on test images."
+        )
+    return text
+
+
+def _on_orders(rows: Sequence[Tested], confirmation: Sweep) -> str:
+    """Describe the results on other class orders; every configuration has the same orders."""
+    objective, baseline = confirmation.config.objectives[0], _baseline(rows)
+    orders = len(baseline.trial.results)
+
+    def result(row: Tested) -> str:
+        return _result(row, objective, "order")
+
+    text = (
+        f"On {count(orders, 'other class order')}, apart from the seeds of "
+        f"{confirmation.record[ORDERS_OF]} and without a test: {objective.metric} of the baseline "
+        f"is {result(baseline)}."
+    )
+    for row in rows:
+        if row.against is None:
+            continue
+        gains = [
+            objective.sign * (ours - theirs)
+            for ours, theirs in zip(
+                row.trial.by_seed(objective.metric),
+                baseline.trial.by_seed(objective.metric),
+                strict=True,
+            )
+        ]
+        text += (
+            f" That of {row.label} is {result(row)}, "
+            f"{row.against.shown(objective.metric)} by order, better in "
+            f"{sum(gain > 0 for gain in gains)} of {orders}."
         )
     return text
 
@@ -381,14 +433,12 @@ def _improves(row: Tested) -> str:
     return f" Its probability of improvement over the baseline is {row.improves}."
 
 
-def _result(row: Tested, objective: Objective) -> str:
+def _result(row: Tested, objective: Objective, runs: str = "seed") -> str:
     spread, value = row.trial.spread(objective.metric), row.trial.final(objective.metric)
     deviation = (
         "" if spread is None else f"standard deviation {measured(objective.metric, spread)} over "
     )
-    return (
-        f"{measured(objective.metric, value)} ({deviation}{count(len(row.trial.results), 'seed')})"
-    )
+    return f"{measured(objective.metric, value)} ({deviation}{count(len(row.trial.results), runs)})"
 
 
 def _capital(text: str) -> str:

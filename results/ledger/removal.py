@@ -14,7 +14,7 @@ from results import sweep_names
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger, LedgerLost, read_sweep_file
 from results.ledger.study import DATABASE_ERRORS
-from results.sweep import EXTENDS, LOOK_NUMBER
+from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,9 @@ def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
     """Return the sweeps of these names, each before those that it needs.
 
     Raises UserError if one is running, or if a sweep that stays needs one. A confirmation needs the
-    sweep that it confirms, and the confirmation to which it adds seeds. A warm-started sweep needs
-    the earlier sweep, because its confirmations must avoid the seeds of both.
+    sweep that it confirms, and the confirmation to which it adds seeds or class orders. A
+    warm-started sweep needs the earlier sweep, because its confirmations must avoid the seeds of
+    both.
     """
     found = {name: _removal(storage, name) for name in names}
     for other in sweep_names(storage):
@@ -58,7 +59,12 @@ def removals(storage: AnyPath, names: Sequence[str]) -> list[Removal]:
                 )
     return sorted(
         found.values(),
-        key=lambda r: (r.config.confirms is None, r.config.warm_start is None, -_look(r.record)),
+        key=lambda r: (
+            r.config.confirms is None,
+            r.config.warm_start is None,
+            ORDERS_OF not in r.record,
+            -_look(r.record),
+        ),
     )
 
 
@@ -95,4 +101,5 @@ def _needs(storage: AnyPath, name: str) -> dict[str, str | None]:
         "confirms": config.confirms,
         "began with": config.warm_start,
         "extends": record.get(EXTENDS),
+        "has class orders of": record.get(ORDERS_OF),
     }

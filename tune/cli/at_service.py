@@ -135,6 +135,7 @@ def _confirm(client: Client, arguments: argparse.Namespace) -> None:
                 arguments.baseline,
                 arguments.final,
                 arguments.extend,
+                arguments.class_orders,
             )
         )
     )

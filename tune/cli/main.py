@@ -183,7 +183,7 @@ def _confirm(arguments: argparse.Namespace) -> int:
     from results.choice import Choice
 
     ledger = _open(arguments)
-    if arguments.extend is not None:
+    if arguments.extend is not None or arguments.class_orders is not None:
         return _confirm_further(arguments, ledger)
     ledger.config = with_data_path(arguments, ledger.config, reported=True)
     changes = session_changes(arguments, ledger.config)
@@ -215,11 +215,16 @@ def _confirm(arguments: argparse.Namespace) -> int:
 
 
 def _confirm_further(arguments: argparse.Namespace, ledger: "Ledger") -> int:
-    """Extend a confirmation."""
+    """Add seeds or class orders to a confirmation."""
+    from tune.engine.class_orders import class_orders
     from tune.engine.extension import extension, refuse_beside, searched
 
     usual = arguments.of_a_new_one
-    refuse_beside([name for name, value in usual.items() if getattr(arguments, name) != value])
+    refuse_beside(
+        [name for name, value in usual.items() if getattr(arguments, name) != value],
+        arguments.extend,
+        arguments.class_orders,
+    )
     sweep = searched(ledger)
     sweep.config = with_data_path(arguments, sweep.config, reported=True)
     moved = None if arguments.data_path is None else sweep.config.reported_base.data_path
@@ -234,7 +239,11 @@ def _confirm_further(arguments: argparse.Namespace, ledger: "Ledger") -> int:
     with _status("reading the images"):
         from tune.engine.sweep import check_images
 
-        there = extension(ledger, arguments.extend, changes, address, moved)
+        there = (
+            class_orders(ledger, arguments.class_orders, changes, address, moved)
+            if arguments.extend is None
+            else extension(ledger, arguments.extend, changes, address, moved)
+        )
         if there.sessions:  # the images of a new one were checked before
             check_images(there)
     return _tested(sweep, there, address)

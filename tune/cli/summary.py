@@ -29,7 +29,7 @@ from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
-from results.sweep import LOOK_NUMBER, Sweep, latest_outcome
+from results.sweep import LOOK_NUMBER, ORDERS_OF, Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, measured, number, parameters
 from tune.cli import tables
@@ -233,8 +233,9 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     table.add_row("P(improvement)", *("" if one is None else f"{one.value:.2f}" for one in better))
     table.add_row("its interval", *("" if one is None else one.interval for one in better))
     runs = len(rows[0].trial.results)
+    kind = "other class order" if ORDERS_OF in confirmation.record else "fresh seed"
     print(
-        f"Test results of {ledger.config.name}, {count(runs, 'fresh seed')} each, mean ± "
+        f"Test results of {ledger.config.name}, {count(runs, kind)} each, mean ± "
         f"standard deviation over seeds; the baseline is {confirmation.record[BASELINE]}:"
     )
     if not ledger.config.publishable:

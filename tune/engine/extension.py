@@ -15,18 +15,24 @@ from results.analysis.multiplicity import level_of
 from results.analysis.power import plan
 from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
-from results.sweep import EXTENDS, LOOK_NUMBER, Sweep
+from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
 from results.wording import count
 from tune.engine.retraining import first_unused_seed, note_look
 from tune.engine.sweep import check_images, create_sweep
 
 
-def refuse_beside(given: Sequence[str]) -> None:
-    """Raise UserError if an extension is asked for with fields of a new confirmation."""
+def refuse_beside(given: Sequence[str], seeds: int | None, orders: int | None) -> None:
+    """Raise UserError if fields of a new confirmation are given beside further runs of one.
+
+    `seeds` and `orders` are the numbers to add; only one of them may be given.
+    """
+    if seeds is not None and orders is not None:
+        raise UserError("`extend` and `class_orders`: give one of them, then the other.")
     if given:
         raise UserError(
-            f"`{given[0]}` is for a new confirmation; `extend` keeps the configurations, the "
-            "baseline and the settings of the confirmation that it extends."
+            f"`{given[0]}` is for a new confirmation; "
+            f"{'`class_orders`' if seeds is None else '`extend`'} keeps the configurations, the "
+            "baseline and the settings of an earlier one."
         )
 
 
@@ -58,7 +64,7 @@ def extension(
         raise UserError(f"`extend` {seeds} is out of range; it must be at least 1.")
     sweep = searched(ledger)
     while True:
-        last = _last(ledger, sweep)
+        last = last_look(ledger, sweep)
         if data_path is not None:
             moved = last.config.base.replace(data_path=data_path)
             last.config = dataclasses.replace(last.config, base=moved)
@@ -77,7 +83,7 @@ def extension(
                 last.folder.parent,
                 dataclasses.replace(
                     last.config,
-                    name=_free_name(sweep),
+                    name=free_name(sweep),
                     base=last.config.base.replace(seed=first_unused_seed(sweep)),
                     seeds=seeds,
                     **session,
@@ -91,23 +97,24 @@ def extension(
         return there
 
 
-def _last(ledger: Ledger, sweep: Ledger) -> Ledger:
+def last_look(ledger: Ledger, sweep: Ledger) -> Ledger:
     """The newest look at the confirmation, or at the sweep's latest confirmation."""
-    known = list(_confirmations(sweep))
-    for one in known:
+    known = list[Ledger]()
+    for one in confirmations(sweep):
         note_look(sweep, one)  # a kill may have come before
+        if ORDERS_OF not in one.record:
+            known.append(one)
     if ledger is not sweep:
-        root = _first_look(sweep.looks, ledger.config.name)
-        known = [one for one in known if _first_look(sweep.looks, one.config.name) == root]
+        root = first_look(sweep.looks, ledger.config.name)
+        known = [one for one in known if first_look(sweep.looks, one.config.name) == root]
     if not known:
         raise UserError(
-            f"{sweep.config.name!r} has no confirmation to extend; begin one: "
-            f"{sweep.command('confirm')}"
+            f"{sweep.config.name!r} has no confirmation; begin one: {sweep.command('confirm')}"
         )
     return known[-1]
 
 
-def _confirmations(sweep: Ledger) -> Iterator[Ledger]:
+def confirmations(sweep: Ledger) -> Iterator[Ledger]:
     """Yield the confirmations of a sweep that exist, the oldest first."""
     for place in itertools.count(1):
         name = allowed_name(sweep.config.name, f"-confirm-{place}")
@@ -117,14 +124,14 @@ def _confirmations(sweep: Ledger) -> Iterator[Ledger]:
             return
 
 
-def _first_look(looks: Mapping[str, Any], name: str) -> str:
+def first_look(looks: Mapping[str, Any], name: str) -> str:
     """Name of the confirmation that began with the look of this name."""
     while (extends := looks[name].get(EXTENDS)) is not None:
         name = extends
     return name
 
 
-def _free_name(sweep: Ledger) -> str:
+def free_name(sweep: Ledger) -> str:
     """A name for a new confirmation; a deleted one used test images, so its name is not free."""
     names = (allowed_name(sweep.config.name, f"-confirm-{n}") for n in itertools.count(1))
     return next(
@@ -150,9 +157,9 @@ def _refuse(last: Ledger) -> None:
 def _record(sweep: Ledger, last: Ledger, seeds: int) -> dict[str, Any]:
     """The record of the next look after the last one."""
     looks, tested = sweep.looks, Sweep.of(last)
-    root = _first_look(looks, last.config.name)
+    root = first_look(looks, last.config.name)
     # deleted looks count, because their results were seen
-    number = 1 + sum(_first_look(looks, name) == root for name in looks)
+    number = 1 + sum(first_look(looks, name) == root for name in looks)
     rows = outcomes(tested)
     planned = plan(
         Sweep.of(sweep),

@@ -22,7 +22,7 @@ from results.definition.protocols import CONFIRMATION
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
-from results.sweep import EXTENDS, LOOK_NUMBER, Sweep
+from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
 from results.wording import number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import check_images, create_sweep
@@ -118,7 +118,7 @@ def confirmation(
         there = Ledger.open(ledger.folder.parent, name)
         if (
             _same(there.config, wanted)
-            and EXTENDS not in there.record
+            and not {EXTENDS, ORDERS_OF} & there.record.keys()
             and not (final and LOOK_NUMBER in there.record)
         ):
             base = there.config.base.replace(data_path=wanted.base.data_path)

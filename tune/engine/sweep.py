@@ -21,6 +21,7 @@ from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
 from results.ledger.warm_start import DATA
 from results.pages.best_config import write_views
+from results.sweep import ORDERS_OF
 from tune.engine.listener import Listener, Silent
 from tune.engine.logs import log_file
 from tune.engine.scheduler import LedgerScheduler
@@ -158,6 +159,7 @@ def run_sweep(
                     rays,
                     images,
                     {name: ledger.record[name] for name in DATA if ledger.record.get(name)},
+                    ORDERS_OF in ledger.record,
                 ).fit()
             finally:
                 searcher.interrupt()
@@ -243,6 +245,7 @@ def _tuner(
     rays: str,
     images: dict[str, RawImages] | None,
     hashes: Mapping[str, str],
+    shuffled: bool,
 ) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the session and its running trials, at an interrupt or when the session is over."""
@@ -258,7 +261,12 @@ def _tuner(
 
     # These parameters are stored once on each node, and the node's trials share them.
     trainable = ray.tune.with_parameters(
-        SweepTrial, base=config.base, seeds=config.seeds, images=images, hashes=hashes
+        SweepTrial,
+        base=config.base,
+        seeds=config.seeds,
+        images=images,
+        hashes=hashes,
+        shuffled=shuffled,
     )
     return ray.tune.Tuner(
         trainable,

@@ -56,10 +56,11 @@ class SweepTrial(ray.tune.Trainable):
 
     _base: TrainConfig
     _n_seeds: int
+    _shuffled: bool
     _images: dict[str, RawImages] | None
     _hashes: Mapping[str, str]
     _config: dict[str, Any]
-    _streams: "dict[tuple[str, str], Stream]"
+    _streams: "dict[tuple[str, str, int | None], Stream]"
     _ready: bool
     _trainers: "dict[int, Trainer]"
     _folders: list[AnyPath]
@@ -84,15 +85,18 @@ class SweepTrial(ray.tune.Trainable):
         seeds: int,
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
+        shuffled: bool = False,
     ) -> None:
         """Prepare the worker process for its first trial.
 
         `base` and the number of `seeds` are the sweep's; `images` are those that the driver has
-        sent, None if they are on this disk; `hashes` are those that the images must have.
+        sent, None if they are on this disk; `hashes` are those that the images must have. If
+        `shuffled`, each training seed also shuffles the order of the classes.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
         self._base, self._n_seeds, self._images, self._hashes = base, seeds, images, hashes
+        self._shuffled = shuffled
         self._streams = {}
         self._begin(config)
 
@@ -213,6 +217,8 @@ class SweepTrial(ray.tune.Trainable):
         from dynamos.trainer import Trainer
 
         train = self._train().replace(seed=seed)
+        if self._shuffled:
+            train = train.replace(class_order_seed=seed)
         trainer = Trainer(train, self._stream(train), on_step=self._stop_if_asked)
         for folder in self._folders:
             state = checkpoints.latest(folder / f"seed-{seed}")
@@ -229,7 +235,7 @@ class SweepTrial(ray.tune.Trainable):
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
 
-        key = train.dataset, train.evaluate_on
+        key = train.dataset, train.evaluate_on, train.class_order_seed
         if key not in self._streams:
             self._streams[key] = load_stream(
                 train, pick_device(train.device), images=received(self._images)

@@ -48,6 +48,7 @@ FILES = (
     "best_args.py",
     "pareto.csv",
     "confirm.csv",
+    "class_orders.csv",
 )
 CONFIRMATION_TAG, VERDICT_TAG, HEADLINE_TAG = "confirmation", "verdict", "headline"  # the parent's
 CONFIRMS_TAG = "confirms"  # the name of the sweep, on the parent of a confirmation

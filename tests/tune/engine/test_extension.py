@@ -190,7 +190,7 @@ def test_the_confirmation_to_extend_may_be_named(ledger: Ledger) -> None:
 def test_what_cannot_be_extended_is_refused(
     ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(UserError, match="'s' has no confirmation to extend; begin one: "):
+    with pytest.raises(UserError, match="'s' has no confirmation; begin one: "):
         extension(ledger, 2, {})
     begun = confirmation(ledger, 2, 1, Choice(), None, {})
     with pytest.raises(UserError, match="s-confirm-1 has 2 configurations left; complete it first"):
@@ -240,7 +240,7 @@ def test_a_confirmation_that_is_killed_resumed_and_extended_equals_an_undisturbe
         sweep = ["--name", "s", "--storage", "runs", "--trials", "2", "--sampler", "random"]
         done = run("run", *sweep, "--set", *SMALL, cwd=folder)
         assert done.returncode == 0, done.stderr
-    asked = ["confirm", "s", "--storage", "runs", "--top", "1", "--seeds", "2"]
+    asked = ["confirm", "s", "--storage", "runs", "--top", "2", "--seeds", "2"]
     more = ["confirm", "s", "--storage", "runs", "--extend", "+2"]
     for command, name in ((asked, "s-confirm-1"), (more, "s-confirm-2")):
         hit = folders[0] / "runs" / name
@@ -255,10 +255,11 @@ def test_a_confirmation_that_is_killed_resumed_and_extended_equals_an_undisturbe
         assert done.returncode == 0, done.stderr
         done = run(*command, cwd=folders[1])
         assert done.returncode == 0, done.stderr
-    assert "4 fresh seeds each" in done.stdout and "This is look 2" in done.stdout
+    assert "4 fresh seeds each" in done.stdout
     hit_table, table = (pd.read_csv(folder / "runs" / "s" / "confirm.csv") for folder in folders)
     pd.testing.assert_frame_equal(hit_table, table)
     assert table["n"].tolist() == [4, 4]
     looks = [load_sweep("s", folder / "runs").looks for folder in folders]
     assert list(looks[0]) == list(looks[1]) == ["s-confirm-1", "s-confirm-2"]
     assert all("outcome" in look for look in looks[0].values())
+    assert [look["look"] for look in looks[0].values()] == [1, 2]

@@ -115,7 +115,7 @@ def test_it_says_what_it_found_and_each_look_is_counted(
     )
     assert "All 2 seeds have the same difference, so no test is possible." in said
     assert "Trial 2 tested better than the choice" in said
-    assert "P(improvement) │ 1.00 │ 1.00 │" in said and "0.39 to 1.00" in said
+    assert "P(improvement) │ 1.00 │ 1.00 │" in said and "0.33 to 1.00" in said
     assert "Test images were used in 1 confirmation of this sweep." in said
     for command in (["show", "s"], ["list"]):
         assert main([*command, "--storage", str(storage)]) == 0

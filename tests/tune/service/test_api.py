@@ -678,7 +678,7 @@ def test_a_confirmation_is_a_sweep_of_its_own(service: Served, tmp_path: Path) -
 def test_a_confirmation_is_extended(service: Served, tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
         complete(ledger, 10.0, 20.0)
-    with pytest.raises(UserError, match="'s' has no confirmation to extend"):
+    with pytest.raises(UserError, match="'s' has no confirmation"):
         service.client.confirm("s", extend=3)
     service.client.confirm("s", seeds=2, top=1)
     with driven(Ledger.open(tmp_path, "s-confirm-1")) as there:

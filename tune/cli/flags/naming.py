@@ -14,6 +14,7 @@ _FLAGS = {"base": "set", "constraints": "constraint", "objectives": "objective"}
         "address",
         "baseline",
         "choose",
+        "class_orders",
         "data_path",
         "extend",
         "final",

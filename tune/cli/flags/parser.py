@@ -265,6 +265,13 @@ def _confirm(command: Parser) -> None:
         "confirmation of the sweep NAME, and look at all seeds again",
     )
     command.add_argument(
+        "--class-orders",
+        type=whole_number,
+        metavar="N",
+        help="train every configuration of that confirmation on N other orders of the classes; "
+        "reported apart from its seeds",
+    )
+    command.add_argument(
         "--final",
         action="store_true",
         help="test with the whole error of 5 %%; the confirmation cannot be extended",

@@ -133,6 +133,7 @@ class Changes:
 
     def confirm(self, view: View, asked: Confirmation) -> str:
         """Make a confirmation if it is missing, start it, and return its name."""
+        from tune.engine.class_orders import class_orders
         from tune.engine.extension import extension, refuse_beside
         from tune.engine.retraining import confirmation
 
@@ -148,9 +149,12 @@ class Changes:
                 )
             try:
                 with closing(view.ledger):
+                    if asked.extend is not None or asked.class_orders is not None:
+                        refuse_beside(asked.of_a_new_one, asked.extend, asked.class_orders)
                     if asked.extend is not None:
-                        refuse_beside(asked.of_a_new_one)
                         ledger = extension(view.ledger, asked.extend, {}, cluster)
+                    elif asked.class_orders is not None:
+                        ledger = class_orders(view.ledger, asked.class_orders, {}, cluster)
                     else:
                         ledger = confirmation(
                             view.ledger,

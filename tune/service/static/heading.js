@@ -37,6 +37,14 @@ export function heading(name) {
       max_compute: compute.value === '' ? null : Number(compute.value), baseline: baseline.value || null});
     location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
   }, {test: 'confirm-sweep'});
+  const further = async (what) => {
+    const made = await post(path('confirm'), {[what]: Number(again.value)});
+    location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
+  };
+  const again = h('input.short', {type: 'number', min: 1, value: 10, id: 'further-by'});
+  const adding = h('span.row.group', {hidden: true}, h('label', {for: 'further-by'}, 'Seeds or class orders to add'), again,
+    action('Add seeds', problem, () => further('extend'), {test: 'extend-confirmation'}),
+    action('Add class orders', problem, () => further('class_orders'), {test: 'add-class-orders'}));
   const edit = action('Edit tags and note…', problem, async () => {
     const before = latest.tags, wrong = errorPlace('edit-error');
     const tags = h('textarea', {id: 'edit-tags', rows: 4, 'aria-describedby': 'edit-hint', value: written(before)});
@@ -69,7 +77,7 @@ export function heading(name) {
   const lead = h('span', {}, 'best ', best), link = () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`;
   const node = h('section', {'aria-label': 'Sweep'}, h('div.row', {}, title, state), kind,
     h('div.row', {}, progress, count, lead), error, cautions, answer, labels, remark, notes,
-    h('div.row', {}, stop, resume, extending, confirm, report, copyButton('Copy link', link), edit, remove, links), problem);
+    h('div.row', {}, stop, resume, extending, adding, confirm, report, copyButton('Copy link', link), edit, remove, links), problem);
 
   let said = {at: 0, state: null, ended: -1};
   /** Announces a change of state at once, and progress from time to time. */
@@ -105,6 +113,7 @@ export function heading(name) {
     stop.hidden = s.state !== 'running';
     resume.hidden = !RESUMABLE.includes(s.state);
     confirm.hidden = !s.best;
+    adding.hidden = !s.confirms || s.state !== 'finished';
     remove.hidden = AT_WORK.includes(s.state);
     [lead, extending, report].forEach((part) => { // a confirmation chooses nothing
       part.hidden = Boolean(s.confirms);

@@ -109,6 +109,7 @@ class ConfirmationLook(_Answer):
     seeds: list[int]
     outcome: NotRequired[Outcome]
     extends: NotRequired[str]  # the confirmation to which it adds seeds
+    class_orders_of: NotRequired[str]  # the confirmation whose configurations it trains
     look: NotRequired[int]  # number of the look at that confirmation, from 1
 
 

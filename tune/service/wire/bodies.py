@@ -96,6 +96,8 @@ class Confirmation(_Strict):
     final: bool = False  # test with the whole error; the confirmation cannot be extended
     # instead of a new one: fresh seeds to add to the latest confirmation, for one look more
     extend: Annotated[int, Field(ge=1, le=1000)] | None = None
+    # instead of a new one: class orders on which to train the latest confirmation's configurations
+    class_orders: Annotated[int, Field(ge=1, le=1000)] | None = None
 
     @property
     def of_a_new_one(self) -> list[str]:
@@ -104,7 +106,8 @@ class Confirmation(_Strict):
         return [
             name
             for name in fields
-            if name != "extend" and getattr(self, name) != fields[name].default
+            if name not in ("extend", "class_orders")
+            and getattr(self, name) != fields[name].default
         ]
 
 

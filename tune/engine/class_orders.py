@@ -1,0 +1,83 @@
+"""Class orders: the configurations of an ended confirmation, trained on other class orders.
+
+They are a sweep of their own that names the confirmation, so they are never mixed with its seeds.
+Each training seed also shuffles the class order.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from dynamos.config import ROTATING
+from dynamos.errors import UserError
+from results.analysis.confirmation import BASELINE, CHOSEN
+from results.ledger.ledger import Ledger, NameTaken
+from results.sweep import ORDERS_OF
+from results.wording import count
+from tune.engine.extension import confirmations, first_look, free_name, last_look, searched
+from tune.engine.retraining import first_unused_seed, note_look
+from tune.engine.sweep import check_images, create_sweep
+
+
+def class_orders(
+    ledger: Ledger,
+    orders: int,
+    session: Mapping[str, Any],
+    address: str | None = None,
+    data_path: str | None = None,
+) -> Ledger:
+    """Return the ledger of so many class orders of a confirmation, a new one if none exists.
+
+    Args:
+        ledger: a confirmation, or a sweep, whose latest confirmation is then meant.
+        orders: number of class orders, each trained once with each configuration.
+        session: SweepConfig's fields for the resources.
+        address: the cluster to run on; None for this machine only.
+        data_path: the folder of the images, if it has changed.
+
+    Raises UserError if no confirmation has ended, or its stream has no class orders.
+    """
+    if orders < 1:
+        raise UserError(f"`class_orders` {orders} is out of range; it must be at least 1.")
+    sweep = searched(ledger)
+    while True:
+        last = last_look(ledger, sweep)
+        base = last.config.base
+        if base.dataset in ROTATING:
+            raise UserError(f"`class_orders` {orders}: {base.dataset} has no class orders.")
+        if last.left:
+            raise UserError(
+                f"{last.config.name} has {count(last.left, 'configuration')} left; complete it "
+                f"first: {last.command('resume')}"
+            )
+        if data_path is not None:
+            base = base.replace(data_path=data_path)
+            last.config = dataclasses.replace(last.config, base=base)
+        of = first_look(sweep.looks, last.config.name)
+        for there in confirmations(sweep):
+            if there.record.get(ORDERS_OF) == of and there.config.seeds == orders:
+                base = there.config.base.replace(data_path=base.data_path)
+                there.config = dataclasses.replace(there.config, base=base, **session)
+                return there
+        check_images(last)
+        try:
+            there = create_sweep(
+                last.folder.parent,
+                dataclasses.replace(
+                    last.config,
+                    name=free_name(sweep),
+                    base=base.replace(seed=first_unused_seed(sweep)),
+                    seeds=orders,
+                    **session,
+                ),
+                {
+                    CHOSEN: last.record[CHOSEN],
+                    BASELINE: last.record[BASELINE],
+                    ORDERS_OF: of,
+                },
+                address,
+            )
+        except NameTaken:  # another `confirm` took it, perhaps for the same request
+            continue
+        note_look(sweep, there)
+        return there
