@@ -113,7 +113,7 @@ class Sweep:
         config = self.config
         finished = [t for t in self.configurations if t.value is not None and t.feasible]
         found = in_order(finished, config.objectives)
-        if not config.race:
+        if not any(t.races for t in self.records):
             return found
         racing = left(config, last_race(self.records).rounds)
         keys = {config.space.key(t.config) for t in racing}
