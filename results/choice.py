@@ -118,7 +118,7 @@ def chosen(sweep: Sweep, choice: Choice) -> list[TrialRecord]:
             )
         objective = config.objectives[0]
         lead = allowed[0]
-        error = (lead.spread(objective.metric) or 0.0) / math.sqrt(config.seeds)
+        error = (lead.spread(objective.metric) or 0.0) / math.sqrt(len(lead.results))
         near = [
             t
             for t in allowed
@@ -167,25 +167,29 @@ def roles(sweep: Sweep) -> dict[str, TrialRecord]:
 
 
 def ties(sweep: Sweep) -> list[TrialRecord]:
-    """Return the ranked trials whose mean +- standard deviation overlaps with the best's.
+    """Return the ranked trials whose mean +- standard deviation overlaps with that of `choice_of`.
 
     Returns [] with one seed per trial, because the spread is then unknown.
     """
-    order, metric = sweep.ranked, sweep.config.objectives[0].metric
-    if not order or sweep.config.seeds < 2:
+    order, metric, lead = sweep.ranked, sweep.config.objectives[0].metric, choice_of(sweep)
+    if lead is None or sweep.config.seeds < 2:
         return []
     spread = {t.number: t.spread(metric) or 0.0 for t in order}
-    lead = order[0]
     return [
         t
-        for t in order[1:]
-        if abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]
+        for t in order
+        if t.number != lead.number
+        and abs(lead.final(metric) - t.final(metric)) <= spread[lead.number] + spread[t.number]
     ]
 
 
 def tie_sentence(sweep: Sweep) -> str:
     """Describe the ties of the best trial with others."""
     if sweep.config.seeds < 2:
+        if any(t.replicates is not None for t in sweep.complete):
+            return (
+                "With few seeds each, configurations with values near the best may be equally good."
+            )
         return "With one seed per trial, trials with values near the best may be equally good."
     if len(sweep.ranked) < 2:
         keeps = and_keeps(sweep.config)

@@ -200,11 +200,13 @@ class Sweep:
             f"{often} {state.lower()}"
             for state, often in Counter(t.state for t in self.own).items()
         )
+        from results.choice import choice_of
+
+        best = choice_of(self)
         leads = (
             ""
-            if self.leader is None
-            else f"; best: {self.leader.label}, {config.objectives[0].metric} "
-            f"{number(self.leader.value)}"
+            if best is None
+            else f"; best: {best.label}, {config.objectives[0].metric} {number(best.value)}"
         )
         return (
             f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "

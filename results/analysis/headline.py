@@ -58,11 +58,17 @@ def answer(sweep: Sweep) -> str:
     )
     if best is not None:
         return f"{text} Confirm it on fresh seeds."
-    return (
-        f"{text} The best of {count(len(sweep.complete), 'trial')} "
-        f"with {'one seed' if config.seeds == 1 else f'{config.seeds} seeds'} each looks better "
-        "than it is: confirm it on fresh seeds."
-    )
+    return f"{text} The best of {tried(sweep)} looks better than it is: confirm it on fresh seeds."
+
+
+def tried(sweep: Sweep) -> str:
+    """Describe among how many configurations the best was chosen, and with how many seeds each."""
+    runs, seeds = [len(t.results) for t in sweep.configurations], sweep.config.seeds
+    if max(runs, default=0) <= seeds:
+        each = "one seed" if seeds == 1 else f"{seeds} seeds"
+        return f"{count(len(sweep.complete), 'trial')} with {each} each"
+    least = "" if min(runs) == max(runs) else f"{min(runs)} to "
+    return f"{count(len(runs), 'configuration')} with {least}{max(runs)} seeds each"
 
 
 def _expected(sweep: Sweep, trial: TrialRecord) -> float | None:

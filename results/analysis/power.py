@@ -71,9 +71,16 @@ def plan(sweep: Sweep, seeds: int, level: float = LEVEL) -> str:
     metric = sought.confirmed.metric.replace(PREFIXES["test"], config.accuracy_prefix)
     if metric != sought.metric and config.protocol == "val-current":
         return ""  # this protocol does not look at earlier tasks
-    spreads = [s for t in sweep.ranked[:LIKE_THE_BEST] if (s := t.spread(metric)) is not None]
-    one, source = math.sqrt(fmean(s * s for s in spreads)) if spreads else 0.0, "of the best trials"
-    if not spreads and metric == sought.metric:
+    known = [
+        (s * s, len(t.results) - 1)  # with replicates, trials differ in their number of seeds
+        for t in sweep.ranked[:LIKE_THE_BEST]
+        if (s := t.spread(metric)) is not None
+    ]
+    one, source = 0.0, "of the best trials"
+    if known:
+        variances, freedoms = zip(*known, strict=True)
+        one = math.sqrt(fmean(variances, freedoms))
+    if not known and metric == sought.metric:
         model = posterior(sweep)
         if model is not None and model.useful:
             one, source = model.noise or 0.0, "that a model of all trials finds"

@@ -3,6 +3,7 @@
 import dataclasses
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
@@ -38,7 +39,7 @@ def trial(
             "state": state,
             "source": "imported:s/1" if fate == "imported" else "sampler",
             "results": {7: [result(**metrics)]},
-            "config": {},
+            "config": {p.name: 0.1 + number for p in config().space.parameters},
             "value": metrics[sought[0].metric] if state == "COMPLETE" else None,
             "feasible": fate in ("COMPLETE", "imported"),
         }
@@ -137,7 +138,7 @@ def seeded(
             "state": state,
             "source": "sampler",
             "results": results,
-            "config": {},
+            "config": {p.name: 0.1 + number for p in config().space.parameters},
             "value": mean if state == "COMPLETE" else None,
             "feasible": state == "COMPLETE",
         }
@@ -223,6 +224,20 @@ def test_overlapping_spreads_tie() -> None:
         == "Within their spread over seeds this trial ties with the best: 1."
     )
     assert "may be equally good" in tie_sentence(Sweep(config(), {}, [seeded(0, (79.0,), 0.5)]))
+
+
+def test_ties_are_with_the_trial_that_the_model_chooses() -> None:
+    trials = [seeded(0, (79.0, 81.0), 0.5), seeded(1, (77.0, 79.0), 0.5)]
+    two = Sweep(config(sampler="random", seeds=2), {}, trials)
+    with patch("results.choice.choice_of", lambda _: trials[1]):
+        assert [t.number for t in ties(two)] == [0], "the luckiest ties with the best, trial 1"
+
+
+def test_the_standard_error_is_over_all_runs_of_the_best() -> None:
+    best = seeded(0, (78.0, 82.0, 78.0, 82.0), 0.9)
+    near = seeded(1, (78.5, 79.1), 0.5)  # 1.2 below; 2.31 / 2 = 1.15, 2.31 / 2 ** 0.5 = 1.63
+    sweep = Sweep(config(sampler="random", seeds=2), {}, [best, near])
+    assert chosen(sweep, Choice("one-se"))[0] is best
 
 
 def test_one_trial_alone_is_no_evidence_that_nothing_ties_with_it() -> None:

@@ -21,7 +21,7 @@ from results.analysis.confirmation import (
     outcomes,
     verdict,
 )
-from results.analysis.headline import expectation, headline
+from results.analysis.headline import expectation, headline, tried
 from results.analysis.sampling_error import images_behind
 from results.choice import broken, choice_of, roles, tie_sentence
 from results.definition.labels import one_line, told
@@ -154,10 +154,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
         tables.say(f"{config.objectives[0].metric} of the best trial is measured on {images}.")
     if first is not None and first.state == "COMPLETE" and began in columns:
-        seeds = "One seed" if config.seeds == 1 else f"{config.seeds} seeds"
         tables.say(
-            f"{seeds} each, chosen among {len(sweep.complete)}: the best value is optimistic, so "
-            "confirm it."
+            f"Chosen among {tried(sweep)}: the best value is optimistic, so confirm it."
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )

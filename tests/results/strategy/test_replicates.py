@@ -10,6 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from results.analysis.headline import tried
+from results.analysis.power import plan
+from results.choice import tie_sentence
 from results.definition.sweep_config import Constraint
 from results.ledger.glance import glance
 from results.ledger.ledger import Ledger
@@ -103,6 +106,27 @@ def test_table_charts_and_lists_show_replicates_as_runs_of_their_configuration(
         ("1", "points:1"),
         ("4", "replicate:1"),
     ]
+
+
+def test_sentences_count_configurations_and_all_their_runs(tmp_path: Path) -> None:
+    with driven(made(tmp_path, points=tuple(KEEPS), replicates=0.5, trials=8)) as ledger:
+        for value in (50.0, 80.0, 70.0, 60.0, 66.0, 90.0):
+            play(ledger, value)
+        sweep = Sweep.of(ledger)
+    assert tried(sweep) == "4 configurations with 1 to 2 seeds each"
+    assert tie_sentence(sweep).startswith("With few seeds each, configurations")
+    assert "best: trial 2, val_class_il 80>" in repr(sweep)
+
+
+def test_the_power_of_a_confirmation_weighs_configurations_by_their_runs(tmp_path: Path) -> None:
+    with driven(made(tmp_path, points=tuple(KEEPS), replicates=0.5)) as ledger:
+        for value in (50.0, 80.0, 70.0, 60.0, 10.0, 10.0, 64.0, 90.0, 75.0):
+            play(ledger, value)
+        sweep = Sweep.of(ledger)
+    # 80, 64: squares 128 of one degree of freedom; 70, 90, 75: 216.67 of two; (344.67 / 3) ** 0.5
+    assert plan(sweep, 5).startswith(
+        "The standard deviation over seeds of the best trials is 10.72."
+    )
 
 
 def test_runs_in_training_count_so_that_two_slots_do_not_do_the_same(tmp_path: Path) -> None:

@@ -525,7 +525,7 @@ def test_the_end_shows_the_best_beside_the_preset_and_what_to_do_next(
         and "88.89" in said
         and "70.00" in said
     )
-    assert "One seed each, chosen among 2: the best value is optimistic" in said
+    assert "Chosen among 2 trials with one seed each: the best value is optimistic" in said
     for command in (
         "dynamos --config",
         "dynamos-sweep confirm done",
