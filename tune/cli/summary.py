@@ -213,28 +213,24 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
     table.add_row(
         f"{metric} - baseline's", *("" if gain is None else gain.shown(metric) for gain in gains)
     )
-    table.add_row(
-        "interval", *("" if gain is None else gain.shown_interval(metric) for gain in gains)
-    )
-    table.add_row(
-        "its confidence",
-        *("" if gain is None or gain.half_width is None else gain.confidence for gain in gains),
-    )
-    table.add_row(
-        "p, paired t-test", *(_p(None if gain is None else gain.p_value) for gain in gains)
-    )
-    if any(gain is not None and gain.adjusted is not None for gain in gains):
-        table.add_row(
-            "p after Holm", *("" if gain is None else _p(gain.adjusted) for gain in gains)
-        )
     better = [row.improves for row in rows]
-    table.add_row("P(improvement)", *("" if one is None else f"{one.value:.2f}" for one in better))
-    table.add_row("its interval", *("" if one is None else one.interval for one in better))
-    runs = len(rows[0].trial.results)
-    kind = "other class order" if ORDERS_OF in confirmation.record else "fresh seed"
+    for name, cells in {
+        "interval": ["" if gain is None else gain.shown_interval(metric) for gain in gains],
+        "its confidence": [
+            "" if gain is None or gain.half_width is None else gain.confidence for gain in gains
+        ],
+        "p, paired t-test": [_p(None if gain is None else gain.p_value) for gain in gains],
+        "p after Holm": [_p(None if gain is None else gain.adjusted) for gain in gains],
+        "P(improvement)": ["" if one is None else f"{one.value:.2f}" for one in better],
+        "its interval": ["" if one is None else one.interval for one in better],
+    }.items():
+        if any(cells):  # class orders are not tested
+            table.add_row(name, *cells)
+    runs, orders = len(rows[0].trial.results), ORDERS_OF in confirmation.record
+    kind, over_what = ("other class order", "orders") if orders else ("fresh seed", "seeds")
     print(
         f"Test results of {ledger.config.name}, {count(runs, kind)} each, mean ± "
-        f"standard deviation over seeds; the baseline is {confirmation.record[BASELINE]}:"
+        f"standard deviation over {over_what}; the baseline is {confirmation.record[BASELINE]}:"
     )
     if not ledger.config.publishable:
         tables.say(NOT_PUBLISHABLE)

@@ -19,6 +19,7 @@ from tests.helpers.ledgers import complete, config, driven
 from tests.helpers.sweeps import SMALL, run
 from tests.tune.engine.test_extension import filled, first
 from tests.tune.engine.test_retraining import created
+from tune.cli.summary import confirmed
 from tune.engine.class_orders import class_orders
 from tune.engine.extension import extension
 from tune.engine.retraining import confirmation
@@ -45,6 +46,18 @@ def ordered(ledger: Ledger, gains: Sequence[float]) -> Ledger:
     """Class orders on which the choice is better than the baseline by these points."""
     there = class_orders(ledger, len(gains), {})
     return filled(there, [50.0] * len(gains), [50.0 + gain for gain in gains])
+
+
+def test_the_table_of_orders_has_no_rows_of_tests(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ledger = swept(tmp_path)
+    first(ledger, [1.0, 2.0, 3.0])
+    assert confirmed(ledger, ordered(ledger, [4.0, -1.0, 3.0]), None)
+    said = capsys.readouterr().out
+    assert "3 other class orders each, mean ± standard deviation over orders;" in said
+    assert "test_class_il - baseline's │ +2.00 ± 2.65" in said
+    assert not any(row in said for row in ("interval", "p, paired t-test", "P(improvement)"))
 
 
 def test_orders_are_apart_from_seeds_and_not_tested(tmp_path: Path) -> None:
