@@ -23,7 +23,7 @@ from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
 from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
-from results.wording import number
+from results.wording import count, number
 from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
 from tune.engine.sweep import check_images, create_sweep
 
@@ -109,7 +109,7 @@ def confirmation(
                         CHOSEN: numbers,
                         "chosen_by": chosen_by(sweep, choice),
                         BASELINE: what,
-                        REMARKS: [text for text in (planned,) if text],
+                        REMARKS: [text for text in (planned, _again(ledger)) if text],
                         **({} if look is None else {LOOK_NUMBER: look}),
                     },
                     address,
@@ -126,6 +126,17 @@ def confirmation(
             break
     note_look(ledger, there)
     return there
+
+
+def _again(ledger: Ledger) -> str:
+    """A note on the confirmations before a new one, which has the whole error again; "" if none."""
+    if not ledger.looks:
+        return ""
+    return (
+        f"Test images were used in {count(len(ledger.looks), 'confirmation')} of this sweep before. "
+        "A new confirmation may err with a probability of 5 % again, whatever the others found. "
+        "`extend` adds seeds to the latest one within its own 5 %."
+    )
 
 
 def note_look(ledger: Ledger, confirmation: Ledger) -> None:

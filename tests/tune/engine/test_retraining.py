@@ -159,7 +159,13 @@ def test_a_confirmation_begins_with_its_plan_if_the_spread_over_seeds_is_known(
     assert there.remarks == [plan(Sweep.of(ledger), 5, 0.025)], "the first look's"
     assert "5 seeds find a difference of " in there.remarks[0]
     final = confirmation(ledger, 5, 1, Choice(), None, {}, final=True)
-    assert final.config.name == "s-confirm-2" and final.remarks == [plan(Sweep.of(ledger), 5, 0.05)]
+    again = (
+        "Test images were used in 1 confirmation of this sweep before. A new confirmation may err "
+        "with a probability of 5 % again, whatever the others found. `extend` adds seeds to the "
+        "latest one within its own 5 %."
+    )
+    assert final.config.name == "s-confirm-2"
+    assert final.remarks == [plan(Sweep.of(ledger), 5, 0.05), again]
 
 
 def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(
