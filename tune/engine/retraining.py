@@ -132,9 +132,10 @@ def _again(ledger: Ledger) -> str:
     """A note on the confirmations before a new one, which has the whole error again; "" if none."""
     if not ledger.looks:
         return ""
+    earlier = count(len(ledger.looks), "confirmation")
     return (
-        f"Test images were used in {count(len(ledger.looks), 'confirmation')} of this sweep before. "
-        "A new confirmation may err with a probability of 5 % again, whatever the others found. "
+        f"Test images were used in {earlier} of this sweep before. A new confirmation may "
+        "err with a probability of 5 % again, whatever the others found. "
         "`extend` adds seeds to the latest one within its own 5 %."
     )
 
