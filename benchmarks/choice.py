@@ -22,7 +22,8 @@ from typing import Any
 import numpy as np
 
 from benchmarks.record import TABLES, read
-from results.posterior import LEAST_EXPLAINED, coordinates, fitted
+from results.gaussian_process import coordinates
+from results.posterior import LEAST_EXPLAINED, fitted
 from search_spaces.space import SearchSpace, read_space
 
 TRIALS = (20, 60, 150)

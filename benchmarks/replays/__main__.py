@@ -62,6 +62,7 @@ OURS = (
     ours("tpe", shared=True),
     ours("tpe", seeds=3),
     ours("tpe", seeds=3, shared=True),
+    ours("noisy"),
     ours("gp"),
     ours("random"),
 )

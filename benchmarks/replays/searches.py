@@ -11,8 +11,9 @@ import optuna
 
 from dynamos.config import TrainConfig
 from results.definition.sweep_config import SweepConfig
+from results.gaussian_process import coordinates
 from results.ledger.asking import asked
-from results.posterior import LEAST_CONFIGURATIONS, LEAST_EXPLAINED, coordinates, fitted
+from results.posterior import LEAST_CONFIGURATIONS, LEAST_EXPLAINED, fitted
 from search_spaces.space import SearchSpace
 
 Config = dict[str, Any]

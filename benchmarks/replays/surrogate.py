@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.choice import class_il
-from results.posterior import coordinates
+from results.gaussian_process import coordinates
 from search_spaces.space import SearchSpace, read_space
 
 Array = NDArray[np.float64]

@@ -98,7 +98,7 @@ class _Asking(BaseSampler):
     """
 
     def __init__(self, config: SweepConfig, number: int, told: _Told) -> None:
-        draw = Draw(config.seed, number, config.trials, told.given)
+        draw = Draw(config.seed, number, config.trials, config.space, told.given)
         self._space, self._seed, self._told = config.space, draw.mixed, told
         self._sampler = SAMPLERS[config.sampler](draw)
 

@@ -36,6 +36,7 @@ class Draw:
     seed: int  # the sweep's
     number: int  # the trial's
     trials: int  # the sweep's budget at its start
+    space: SearchSpace
     # COMPLETE trials that an earlier sweep or a file of points gave
     given: Sequence[FrozenTrial] = ()
 
@@ -55,6 +56,7 @@ SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
     "gp": lambda draw: GPSampler(
         n_startup_trials=MODEL_TRIALS, seed=draw.mixed, warn_independent_sampling=False
     ),
+    "noisy": lambda draw: _noisy(draw),
     "cmaes": lambda draw: _cmaes(draw),
     "nsga2": lambda draw: NSGAIISampler(population_size=population(draw.trials), seed=draw.mixed),
     "random": lambda draw: RandomSampler(seed=draw.mixed),
@@ -63,7 +65,8 @@ SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
     "grid": lambda draw: RandomSampler(seed=draw.mixed),
 }
 MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian process fit a model
-SINGLE_OBJECTIVE_SAMPLERS = ("cmaes",)
+NOISY_TRIALS = 5  # the same for the sampler `noisy`
+SINGLE_OBJECTIVE_SAMPLERS = ("noisy", "cmaes")
 UNCONSTRAINED_SAMPLERS = ("cmaes",)
 RANGE_SAMPLERS = ("cmaes", "qmc")  # they draw the value of a field with choices at random
 
@@ -75,7 +78,8 @@ def population(trials: int) -> int:
 
 def random_trials(sampler: str, trials: int) -> int:
     """Number of trials that must have ended before a sampler stops drawing at random."""
-    return {"tpe": MODEL_TRIALS, "gp": MODEL_TRIALS, "nsga2": population(trials)}.get(sampler, 0)
+    at_random = {"tpe": MODEL_TRIALS, "gp": MODEL_TRIALS, "noisy": NOISY_TRIALS}
+    return (at_random | {"nsga2": population(trials)}).get(sampler, 0)
 
 
 def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
@@ -121,6 +125,12 @@ def _qmc(draw: Draw) -> BaseSampler:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)  # it would break the display
         return _NumberedQMC(draw)
+
+
+def _noisy(draw: Draw) -> BaseSampler:
+    from results.strategy.noisy import NoisySampler  # it imports scipy.stats, which takes long
+
+    return NoisySampler(draw.space, draw.seed, draw.number, draw.mixed)
 
 
 def _cmaes(draw: Draw) -> BaseSampler:

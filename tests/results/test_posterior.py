@@ -12,6 +12,7 @@ from results.analysis import overview
 from results.analysis.headline import expectation, headline
 from results.choice import DEFAULT, RULES, Choice, choice_of, chosen, chosen_by, roles
 from results.definition.sweep_config import Constraint
+from results.gaussian_process import conditional, coordinates, winsorised
 from results.ledger.ledger import Ledger
 from results.pages.best_config import exported, write_views
 from results.pages.charts import groups
@@ -19,11 +20,8 @@ from results.pages.report import write_report
 from results.posterior import (
     LEAST_CONFIGURATIONS,
     LEAST_EXPLAINED,
-    conditional,
-    coordinates,
     fitted,
     posterior,
-    winsorised,
 )
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace, read_space

@@ -422,13 +422,13 @@ GATES_OR_NOT = space(
     [
         (
             {"sampler": "cmaes", "constraints": (Constraint.parse("compute<=1"),)},
-            "`sampler` cmaes ignores constraints; with `constraints` use tpe, gp, nsga2, random, "
-            "qmc, grid.",
+            "`sampler` cmaes ignores constraints; with `constraints` use tpe, gp, noisy, nsga2, "
+            "random, qmc, grid.",
         ),
         (
             {"sampler": "cmaes", "space": CHOICES},
             "`sampler` cmaes searches ranges, and the space mine has only choices; "
-            "use tpe, gp, nsga2, random, grid.",
+            "use tpe, gp, noisy, nsga2, random, grid.",
         ),
         (
             {"base": config().base.replace(model="multi_scale")},

@@ -36,7 +36,7 @@ SPACE = SearchSpace.from_dict(
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
 # Number of trials after which a sampler has left its start: it fits a model, or has a population or
 # a generation.
-STARTUP = {"tpe": 11, "cmaes": 9}
+STARTUP = {"tpe": 11, "noisy": 6, "cmaes": 9}
 LONG_STARTUP = {"gp": 14, "nsga2": 29}
 
 
