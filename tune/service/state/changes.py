@@ -170,6 +170,7 @@ class Changes:
                 raise Problem(409, str(error)) from None
             name, sessions = ledger.config.name, ledger.sessions
             ledger.close()
+            self._sweeps.newest(str(ledger.config.confirms))  # it has a new use of test images
             if self._sweeps.newest(name).summary["state"] not in (*_RUNS, "finished"):
                 self._drivers.start("resume", name, [], sessions)
         return name
