@@ -16,6 +16,7 @@ from benchmarks.replays.figures import against, difference, interval, ratio, row
 from benchmarks.replays.peers import Peer, Process
 from benchmarks.replays.searches import Config, Ours, Plan, answers, best, by_model, grouped
 from benchmarks.replays.surrogate import NEAR, Surrogate
+from benchmarks.replays.sweeps import Swept
 from dynamos.config import preset
 from search_spaces.space import SearchSpace, read_space
 
@@ -180,6 +181,9 @@ class Fixed:
         """Return the first place."""
         return {"keep_ratio": 0.2}, 7.0
 
+    def close(self) -> None:
+        """Do nothing."""
+
 
 def test_a_search_has_as_many_runs_as_it_may_and_every_rule_answers() -> None:
     tool = Fixed()
@@ -296,6 +300,24 @@ def test_replays_continue_where_they_stopped(
     assert list(replays.lines(file)) == found
     run(3, "--seconds", "0")
     assert list(replays.lines(file)) == found
+
+
+def test_a_sweep_repeats_configurations_and_its_choice_is_the_sweeps() -> None:
+    asked = list[tuple[Config, int]]()
+
+    class Watched(Swept):
+        def ask(self) -> tuple[Config, int]:
+            asked.append(super().ask())
+            return asked[-1]
+
+    def tool(space: SearchSpace, seed: int, runs: int) -> Swept:
+        return Watched(space, seed, runs, sampler="random", replicates=0.4)
+
+    (found,) = answers(Plan("s", tool, ahead=True), Known(10.0, 1.0), LINE, [7], 3)
+    places = [config["keep_ratio"] for config, _ in asked]
+    assert len(places) == 7 and len(set(places)) < 7, "replicates"
+    assert len({seed for _, seed in asked}) == 7 and asked[0][1] == 4_000_000
+    assert found.choices["own"] == pytest.approx(found.choices["best"])
 
 
 def test_a_peer_answers_from_a_process_of_its_own() -> None:

@@ -10,7 +10,8 @@ chooses a configuration: `best` observed and `model` (results/posterior.py) amon
 search, `own` as the tool itself does. The regret is the expected class-il of the surrogate's best
 configuration of the space, minus that of the choice. The optimism is the class-il by which the
 rule chose, minus the expected one of the choice. All in points, mean over the replays with its 95 %
-interval by the bootstrap. Searches take one run at a time.
+interval by the bootstrap. Searches take one run at a time. `sweep` is a whole sweep with a ledger,
+which may run configurations again; its `own` choice is the default one of a sweep.
 
 The second table compares one of our searches with every other: by the ratio of the regrets in the
 same space, and by what a user takes home, which is the expected class-il of our choice in the space
@@ -36,6 +37,7 @@ from benchmarks.replays.figures import AGAINST, HEADER, against, rows
 from benchmarks.replays.peers import TOOLS, Peer, Process
 from benchmarks.replays.searches import Ours, Plan, answers
 from benchmarks.replays.surrogate import KINDS, Surrogate
+from benchmarks.replays.sweeps import Swept
 from search_spaces.space import SearchSpace, read_space
 
 SPACES = ("averaged", "core")
@@ -49,6 +51,16 @@ def ours(sampler: str, seeds: int = 1, shared: bool = False) -> Plan:
         return Ours(space, seed, runs, sampler)
 
     return Plan(name, tool, seeds, shared)
+
+
+def sweep(sampler: str, **strategy: Any) -> Plan:
+    """Return the plan of a whole sweep with fields of its strategy."""
+    more = "".join(f", {name} {value:g}" for name, value in strategy.items())
+
+    def tool(space: SearchSpace, seed: int, runs: int) -> Swept:
+        return Swept(space, seed, runs, sampler=sampler, **strategy)
+
+    return Plan(f"sweep {sampler}{more}", tool, ahead=True)
 
 
 def peer(process: Process, tool: str, seeds: int = 1) -> Plan:
@@ -65,6 +77,11 @@ OURS = (
     ours("noisy"),
     ours("gp"),
     ours("random"),
+    *(
+        sweep(sampler, **strategy)
+        for sampler in ("tpe", "noisy")
+        for strategy in ({}, {"replicates": 0.2}, {"race": 4})
+    ),
 )
 
 

@@ -87,6 +87,9 @@ class Peer:
         answer = self._process.request("choice")
         return self._real(answer["config"]), answer["value"]
 
+    def close(self) -> None:
+        """Do nothing: the next search replaces it."""
+
     def _real(self, stored: dict[str, Any]) -> dict[str, Any]:
         return {"average_decay": 0.0} | self._space.real(stored)
 

@@ -41,6 +41,9 @@ class Tool(Protocol):
     def choice(self) -> tuple[Config, float] | None:
         """Return the tool's own choice and the value that it reports; None if it has no rule."""
 
+    def close(self) -> None:
+        """End the search."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -121,6 +124,7 @@ def answers(
             round(seconds + took, 3),
             {rule: (landscape.mean(config), claim) for rule, (config, claim) in chosen.items()},
         )
+    tool.close()
 
 
 History = Sequence[tuple[Config, tuple[float, ...]]]
@@ -187,3 +191,6 @@ class Ours:
 
     def choice(self) -> None:
         """Return None: the rules `best` and `model` are the package's own."""
+
+    def close(self) -> None:
+        """Do nothing: the study is in memory."""
