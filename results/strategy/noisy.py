@@ -35,9 +35,10 @@ MOST_TRIALS = 400  # in the model: the best and the newest
 DRAWS = 32  # from the posterior of the configurations tried
 JITTER = 1e-4  # relative variance that keeps covariances of near points invertible
 # Nearer to a configuration tried, in every coordinate, a trial would be no more than a replicate of
-# it, which is not for the sampler to decide. Such a one is taken only if no other is left.
-LEAST_STEP = 0.03
-REPEATED = 1e6  # taken from its logarithm
+# it, which is not for the sampler to decide. Such a one is taken only if no other is left. The
+# first step is for N < 20 trials, the last for N > 67.
+LEAST_STEPS = (0.1, 2.0, 0.03)  # from 0.1 by 2 / N to 0.03
+REPEATED = 1e6  # taken from the logarithm of a repetition's expected improvement
 # The search for the largest improvement: random points, moves around the best configurations, then
 # ever smaller moves from the most promising points.
 POINTS, AROUND, PROMISING, MOVES, ROUNDS = 1024, 200, 8, 24, 24
@@ -51,10 +52,10 @@ class Prior:
     variance: float
 
 
-# With the first, which grows with D, a search finds the good region in few trials, but may then
-# take a corner for the optimum: Hvarfner et al. 2024, Vanilla Bayesian Optimization Performs Great
-# in High Dimensions; BoTorch's. The second, around 1, finds what lies between. Measured:
-# benchmarks/RESULTS.md.
+# The trials take them in turn. With the first, which grows with D, a search finds the good region
+# in few trials, but may then take a corner for the optimum (Hvarfner et al. 2024, Vanilla Bayesian
+# Optimization Performs Great in High Dimensions; BoTorch's default). With the second, around 1, it
+# finds what lies between. Measured: benchmarks/RESULTS.md.
 PRIORS = (
     Prior(lambda size: math.sqrt(2) + math.log(size) / 2, 3.0),
     Prior(lambda size: 0.0, 1.0),
@@ -137,12 +138,16 @@ class NoisySampler(BaseSampler):
                 for name in sorted({name for t in complete for name in t.constraints})
             ],
             draws,
+            PRIORS[self._number % len(PRIORS)],
         )
+
+        most, shrinking, least = LEAST_STEPS
+        step = min(most, max(least, shrinking / len(points)))
 
         def elsewhere(cube: Array) -> Array:
             at = coordinates_of(self._space, cube)
             away = np.abs(at[:, None] - points[None]).max(2).min(1)
-            return np.where(away < 1e-9, -np.inf, score(at) - REPEATED * (away < LEAST_STEP))
+            return np.where(away < 1e-9, -np.inf, score(at) - REPEATED * (away < step))
 
         leaders = np.argsort(-values, kind="stable")[: PROMISING // 2]
         around = np.array([point_of(self._space, configs[i]) for i in leaders])
@@ -151,35 +156,24 @@ class NoisySampler(BaseSampler):
 
 
 def improvement(
-    points: Array, values: Array, violations: Sequence[Array], draws: np.random.Generator
-) -> Callable[[Array], Array]:
-    """Return the logarithm of the expected improvement as a function of points (M, D) -> (M,).
-
-    It is in the unit of the values' standard deviation, the mean over the models with each prior of
-    PRIORS. With constraints it is multiplied by the probability that all are kept; while no point
-    keeps them, it is this probability.
-
-    Args:
-        points: (N, D) coordinates, of which the first R have values and the others run.
-        values: (R,), larger is better.
-        violations: of each constraint (R,); positive if the point breaks it, NaN if unknown.
-        draws: source of random numbers.
-    """
-    scores = [_improvement(points, values, violations, draws, prior) for prior in PRIORS]
-    return lambda candidates: (
-        np.asarray(np.logaddexp.reduce([score(candidates) for score in scores], axis=0))
-        - math.log(len(scores))
-    )
-
-
-def _improvement(
     points: Array,
     values: Array,
     violations: Sequence[Array],
     draws: np.random.Generator,
     prior: Prior,
 ) -> Callable[[Array], Array]:
-    """`improvement` with one prior."""
+    """Return the logarithm of the expected improvement as a function of points (M, D) -> (M,).
+
+    It is in the unit of the values' standard deviation. With constraints it is multiplied by the
+    probability that all are kept; while no point keeps them, it is this probability.
+
+    Args:
+        points: (N, D) coordinates, of which the first R have values and the others run.
+        values: (R,), larger is better.
+        violations: of each constraint (R,); positive if the point breaks it, NaN if unknown.
+        draws: source of random numbers.
+        prior: of the models.
+    """
     size = len(values)
     feasible = np.all([v <= 0 for v in violations], axis=0) if violations else np.ones(size, bool)
     model = Model(points[:size], values, prior)

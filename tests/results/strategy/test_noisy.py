@@ -104,7 +104,7 @@ LINE = np.linspace(0, 1, 9)[:, None]
 def at_work(*more: Any, values: Any = None) -> Callable[[Array], Array]:
     points = np.concatenate([LINE, *more]) if more else LINE
     values = -((LINE[:, 0] - 0.5) ** 2) if values is None else values
-    return improvement(points, values, [], np.random.default_rng(0))
+    return improvement(points, values, [], np.random.default_rng(0), PRIORS[1])
 
 
 @pytest.mark.parametrize("prior", PRIORS)
@@ -126,7 +126,7 @@ def test_the_search_goes_where_the_posterior_is_best_and_not_to_the_luckiest_val
     values = points[:, 0] + draws.normal(0, 0.1, 60)
     lucky = np.abs(points[:, 0] - 0.3).argmin()
     values[lucky] = 1.6
-    score = improvement(points, values, [], draws)
+    score = improvement(points, values, [], draws, PRIORS[1])
     found = largest(score, points[[lucky]], np.array([False]), draws)
     assert found[0] > 0.8, values.max()
 
@@ -145,7 +145,8 @@ def test_replicates_make_a_configuration_known() -> None:
     values = np.array([0.0, 0.1, 0.2, 0.3, 1.0, 0.3, 0.2, 0.1, 0.0, *[-0.5] * 9])
     middle = np.array([[0.5], [0.35]])
     before, after = (
-        improvement(points[:n], values[:n], [], np.random.default_rng(0))(middle) for n in (9, 18)
+        improvement(points[:n], values[:n], [], np.random.default_rng(0), PRIORS[1])(middle)
+        for n in (9, 18)
     )
     assert before[0] - before[1] > after[0] - after[1]
 
@@ -155,14 +156,14 @@ def test_a_constraint_keeps_the_search_away_from_where_it_is_broken() -> None:
     broken = LINE[:, 0] - 0.6
     mesh = np.linspace(0, 1, 101)[:, None]
     free, bound = (
-        improvement(LINE, values, limits, np.random.default_rng(0))(mesh)
+        improvement(LINE, values, limits, np.random.default_rng(0), PRIORS[1])(mesh)
         for limits in ([], [broken])
     )
     assert mesh[free.argmax(), 0] > 0.9 and 0.4 < mesh[bound.argmax(), 0] < 0.65
-    none = improvement(LINE, values, [broken + 1.2], np.random.default_rng(0))(mesh)
+    none = improvement(LINE, values, [broken + 1.2], np.random.default_rng(0), PRIORS[1])(mesh)
     assert mesh[none.argmax(), 0] < 0.05, "nothing keeps it: the likeliest to keep it"
     unknown = np.where(LINE[:, 0] < 0.2, np.nan, broken)  # trials that failed
-    some = improvement(LINE, values, [unknown], np.random.default_rng(0))(mesh)
+    some = improvement(LINE, values, [unknown], np.random.default_rng(0), PRIORS[1])(mesh)
     assert 0.4 < mesh[some.argmax(), 0] < 0.65
 
 
