@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from optuna.study import StudyDirection
+from scipy.stats import qmc
 
 from results.definition.sweep_config import Constraint
 from results.gaussian_process import Array, coordinates
@@ -216,6 +217,13 @@ def asked(study: optuna.Study, space: SearchSpace) -> dict[str, Any]:
     study.ask()
     trial = study.get_trials(deepcopy=False)[-1]
     return space.real(sampler.sample_relative(study, trial, space.distributions()))
+
+
+def test_the_first_trials_are_a_sobol_sequence_of_the_sweeps_seed(tmp_path: Path) -> None:
+    for seed in (5, 6):
+        trials = played(tmp_path / str(seed), 5, hill, base=BASE, seed=seed)
+        tried = [[t.config["keep_ratio"], t.config["beta"]] for t in trials[1:]]
+        assert np.allclose(tried, qmc.Sobol(2, scramble=True, seed=seed).random(4))
 
 
 def test_a_minimised_objective_is_minimised() -> None:

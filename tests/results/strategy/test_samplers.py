@@ -115,8 +115,9 @@ def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
                     killed.ask()
     assert [t.config for t in killed.trials()] == undisturbed and len(undisturbed) == start + 2
     assert all(p.admits(values[p.name]) for values in undisturbed for p in SPACE.parameters)
-    other.config = dataclasses.replace(other.config, seed=9)
-    assert play(other, 1)[-1] != undisturbed[start], "another seed tries something else"
+    if other.config.sampler != "noisy":  # after its start there is one best answer for all seeds
+        other.config = dataclasses.replace(other.config, seed=9)
+        assert play(other, 1)[-1] != undisturbed[start], "another seed tries something else"
 
 
 @pytest.fixture(scope="module")
