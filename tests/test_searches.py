@@ -18,6 +18,7 @@ from benchmarks.replays.searches import Config, Ours, Plan, answers, best, by_mo
 from benchmarks.replays.surrogate import NEAR, Surrogate
 from benchmarks.replays.sweeps import Swept
 from dynamos.config import preset
+from dynamos.errors import UserError
 from search_spaces.space import SearchSpace, read_space
 
 CORE = read_space("core")
@@ -25,7 +26,7 @@ LINE = SearchSpace.from_dict("line", {"parameters": {"keep_ratio": {"low": 0.0, 
 SETTINGS = preset("seq-digits", 200) | {"nf": 8, "average_decay": 0.0}
 DECAYS = {"0": 0.0, "0.9": 10.0}  # what each decay adds to the value
 FIELDS = configurations(60)
-RANDOM = "random, 1 fresh"  # name of a plan
+RANDOM = "random 1 fresh"  # name of a plan
 NOISE = (3.0, -3.0, 5.0, -5.0, 0.0)  # of the seeds 1 to 5
 
 
@@ -288,7 +289,7 @@ def test_replays_continue_where_they_stopped(
     run(1)
     whole = list(replays.lines(file))
     assert [line["runs"] for line in whole] == [4, 6]
-    assert "| core | 4 | random, 1 fresh | best | 1 |" in capsys.readouterr().out
+    assert "| core | 4 | random 1 fresh | best | 1 |" in capsys.readouterr().out
     file.write_text(file.read_text()[:-20])  # killed while it wrote
     assert list(replays.lines(file)) == whole[:1]
     run(2)
@@ -300,6 +301,8 @@ def test_replays_continue_where_they_stopped(
     assert list(replays.lines(file)) == found
     run(3, "--seconds", "0")
     assert list(replays.lines(file)) == found
+    with pytest.raises(UserError, match="unknown search 'peer ax'"):
+        run(1, "peer ax")
 
 
 def test_a_sweep_repeats_configurations_and_its_choice_is_the_sweeps() -> None:

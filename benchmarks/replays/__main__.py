@@ -38,6 +38,7 @@ from benchmarks.replays.peers import TOOLS, Peer, Process
 from benchmarks.replays.searches import Ours, Plan, answers
 from benchmarks.replays.surrogate import KINDS, Surrogate
 from benchmarks.replays.sweeps import Swept
+from dynamos.errors import UserError, unknown
 from search_spaces.space import SearchSpace, read_space
 
 SPACES = ("averaged", "core")
@@ -45,7 +46,7 @@ SPACES = ("averaged", "core")
 
 def ours(sampler: str, seeds: int = 1, shared: bool = False) -> Plan:
     """Return the plan of a sampler of this package."""
-    name = f"{sampler}, {seeds} {'shared' if shared else 'fresh'}"
+    name = f"{sampler} {seeds} {'shared' if shared else 'fresh'}"
 
     def tool(space: SearchSpace, seed: int, runs: int) -> Ours:
         return Ours(space, seed, runs, sampler)
@@ -55,7 +56,7 @@ def ours(sampler: str, seeds: int = 1, shared: bool = False) -> Plan:
 
 def sweep(sampler: str, **strategy: Any) -> Plan:
     """Return the plan of a whole sweep with fields of its strategy."""
-    more = "".join(f", {name} {value:g}" for name, value in strategy.items())
+    more = "".join(f" {name}={value:g}" for name, value in strategy.items())
 
     def tool(space: SearchSpace, seed: int, runs: int) -> Swept:
         return Swept(space, seed, runs, sampler=sampler, **strategy)
@@ -65,7 +66,7 @@ def sweep(sampler: str, **strategy: Any) -> Plan:
 
 def peer(process: Process, tool: str, seeds: int = 1) -> Plan:
     """Return the plan of another tool."""
-    name = f"peer {tool}" if tool == "smac" else f"peer {tool}, {seeds} fresh"
+    name = f"peer {tool}" if tool == "smac" else f"peer {tool} {seeds} fresh"
     return Plan(name, partial(Peer, process, tool), seeds, ahead=tool == "smac")
 
 
@@ -98,7 +99,7 @@ def main() -> None:
     parser.add_argument("--repetitions", type=int, default=20)
     parser.add_argument("--only", nargs="+", help="replay only the searches with these names")
     parser.add_argument("--peers", type=Path, help="environment of the other tools")
-    parser.add_argument("--ours", default="tpe, 1 fresh", help="search of the second table")
+    parser.add_argument("--ours", default="tpe 1 fresh", help="search of the second table")
     parser.add_argument("--choice", default="model", help="its rule of choice")
     parser.add_argument("--file", type=Path, default=Path("runs") / "replays.jsonl")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so many")
@@ -110,8 +111,11 @@ def main() -> None:
     if process is not None:
         plans += [peer(process, tool) for tool in TOOLS]
         plans += [peer(process, tool, seeds=3) for tool in ("optuna-tpe", "optuna-gp")]
-    if given.only:
-        plans = [plan for plan in plans if plan.name in given.only]
+    known = {plan.name: plan for plan in plans}
+    for name in given.only or ():
+        if name not in known:
+            raise unknown("search", name, known)
+    plans = [known[name] for name in given.only or known]
     of = f"{given.dataset} {hashlib.sha256(path.read_bytes()).hexdigest()[:8]} {given.surrogate}"
     began = time.monotonic()
     for repetition in range(given.repetitions):
@@ -162,4 +166,7 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        raise SystemExit(f"error: {error}") from None
