@@ -2,10 +2,10 @@
 
     python -m benchmarks.choice [--dataset seq-digits] [--replays 200]
 
-The table comes from benchmarks/record.py. A replay draws the trials of a random search from it:
-configurations with one seed each. Then each rule chooses one of them. The value of the choice is
-its class-il on validation images, with the seeds that the replay did not see. "shared" gives all
-trials the same seed, as a sweep does; "fresh" draws one for each.
+The table comes from benchmarks/replays/record.py. A replay draws the trials of a random search
+from it: configurations with one seed each. Then each rule chooses one of them. The value of the
+choice is its class-il on validation images, with the seeds that the replay did not see. "shared"
+gives all trials the same seed; "fresh", as a sweep does, draws one for each.
 
 The printed table has a row for each space, number of trials, kind of seeds and rule. It shows the
 value of the choice, mean over replays with its 95 % interval, and the optimism. The optimism is the
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.record import TABLES, read
+from benchmarks.replays.record import TABLES, read
 from results.gaussian_process import coordinates
 from results.posterior import LEAST_EXPLAINED, fitted
 from search_spaces.space import SearchSpace, read_space

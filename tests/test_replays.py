@@ -1,4 +1,4 @@
-"""Recorded runs and replays of choices (benchmarks/record.py, benchmarks/choice.py)."""
+"""Recorded runs and replays of choices (benchmarks/replays/record.py, benchmarks/choice.py)."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from benchmarks.choice import RULES, Values, class_il, replay
-from benchmarks.record import configurations, main, read, recorded, write
+from benchmarks.replays.record import configurations, main, read, recorded, write
 from dynamos.trainer import Trainer
 from search_spaces.space import read_space
 from tests.helpers.small import small

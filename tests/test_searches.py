@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.record import configurations, write
 from benchmarks.replays import __main__ as replays
 from benchmarks.replays.figures import against, difference, interval, ratio, rows
 from benchmarks.replays.peers import Peer, Process
+from benchmarks.replays.record import configurations, write
 from benchmarks.replays.searches import Config, Ours, Plan, answers, best, by_model, grouped
 from benchmarks.replays.surrogate import NEAR, Surrogate
 from benchmarks.replays.sweeps import Swept
@@ -36,7 +36,7 @@ def value(fields: Mapping[str, Any]) -> float:
 
 
 def table(configurations: int = 40) -> list[dict[str, Any]]:
-    """Runs of configurations with 5 seeds, as benchmarks/record.py writes them."""
+    """Runs of configurations with 5 seeds, as benchmarks/replays/record.py writes them."""
     return [
         {
             "configuration": number,

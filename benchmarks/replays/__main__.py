@@ -4,14 +4,15 @@
     python -m benchmarks.replays.peers DIR
     python -m benchmarks.replays --repetitions 30 --peers DIR
 
-The surrogate (benchmarks/replays/surrogate.py) comes from the table of benchmarks/record.py. Every
-search is replayed many times, each time with other seeds. After each number of runs, each rule
-chooses a configuration: `best` observed and `model` (results/posterior.py) among those of any
-search, `own` as the tool itself does. The regret is the expected class-il of the surrogate's best
-configuration of the space, minus that of the choice. The optimism is the class-il by which the
-rule chose, minus the expected one of the choice. All in points, mean over the replays with its 95 %
-interval by the bootstrap. Searches take one run at a time. `sweep` is a whole sweep with a ledger,
-which may run configurations again; its `own` choice is the default one of a sweep.
+The surrogate (benchmarks/replays/surrogate.py) comes from the table of
+benchmarks/replays/record.py. Every search is replayed many times, each time with other seeds. After
+each number of runs, each rule chooses a configuration: `best` observed and `model`
+(results/posterior.py) among those of any search, `own` as the tool itself does. The regret is the
+expected class-il of the surrogate's best configuration of the space, minus that of the choice. The
+optimism is the class-il by which the rule chose, minus the expected one of the choice. All in
+points, mean over the replays with its 95 % interval by the bootstrap. Searches take one run at a
+time. `sweep` is a whole sweep with a ledger, which may run configurations again; its `own` choice
+is the default one of a sweep.
 
 The second table compares one of our searches with every other: by the ratio of the regrets in the
 same space, and by what a user takes home, which is the expected class-il of our choice in the space
@@ -32,9 +33,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.record import TABLES, read
 from benchmarks.replays.figures import AGAINST, HEADER, against, rows
 from benchmarks.replays.peers import TOOLS, Peer, Process
+from benchmarks.replays.record import TABLES, read
 from benchmarks.replays.searches import Ours, Plan, answers
 from benchmarks.replays.surrogate import KINDS, Surrogate
 from benchmarks.replays.sweeps import Swept

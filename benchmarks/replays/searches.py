@@ -20,7 +20,7 @@ Config = dict[str, Any]
 
 
 class Landscape(Protocol):
-    """What is searched: benchmarks/replays/surrogate.py, or a known function in a test."""
+    """A function that a search maximises: the surrogate, or in a test a known function."""
 
     def run(self, config: Mapping[str, Any], seed: int) -> float:
         """Value of a run."""

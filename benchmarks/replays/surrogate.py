@@ -48,7 +48,7 @@ class Surrogate:
         kind: str = "gp",
         core: SearchSpace | None = None,
     ) -> None:
-        """Fit the means of a table (benchmarks/record.py).
+        """Fit the means of a table (benchmarks/replays/record.py).
 
         Only configurations that have all seeds of the table count.
 

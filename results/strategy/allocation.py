@@ -1,4 +1,4 @@
-"""What a sweep's next trial is: a new configuration, or a further run of one that it knows."""
+"""Choice of a sweep's next trial: a new configuration, or another run of a known one."""
 
 from dataclasses import dataclass, replace
 from typing import Any

@@ -11,12 +11,16 @@ from typing import Any
 from dynamos.config import ROTATING
 from dynamos.errors import UserError
 from results.analysis.confirmation import BASELINE, CHOSEN
-from results.ledger.ledger import Ledger, NameTaken
+from results.ledger.ledger import Ledger
 from results.sweep import ORDERS_OF
-from results.wording import count
-from tune.engine.extension import confirmations, first_look, free_name, last_look, searched
-from tune.engine.retraining import first_unused_seed, note_look
-from tune.engine.sweep import check_images, create_sweep
+from tune.engine.extension import (
+    confirmations,
+    first_look,
+    further,
+    last_look,
+    refuse_unended,
+    searched,
+)
 
 
 def class_orders(
@@ -45,11 +49,7 @@ def class_orders(
         base = last.config.base
         if base.dataset in ROTATING:
             raise UserError(f"`class_orders` {orders}: {base.dataset} has no class orders.")
-        if last.left:
-            raise UserError(
-                f"{last.config.name} has {count(last.left, 'configuration')} left; complete it "
-                f"first: {last.command('resume')}"
-            )
+        refuse_unended(last)
         if data_path is not None:
             base = base.replace(data_path=data_path)
             last.config = dataclasses.replace(last.config, base=base)
@@ -59,25 +59,7 @@ def class_orders(
                 base = there.config.base.replace(data_path=base.data_path)
                 there.config = dataclasses.replace(there.config, base=base, **session)
                 return there
-        check_images(last)
-        try:
-            there = create_sweep(
-                last.folder.parent,
-                dataclasses.replace(
-                    last.config,
-                    name=free_name(sweep),
-                    base=base.replace(seed=first_unused_seed(sweep)),
-                    seeds=orders,
-                    **session,
-                ),
-                {
-                    CHOSEN: last.record[CHOSEN],
-                    BASELINE: last.record[BASELINE],
-                    ORDERS_OF: of,
-                },
-                address,
-            )
-        except NameTaken:  # another `confirm` took it, perhaps for the same request
-            continue
-        note_look(sweep, there)
-        return there
+        record = {name: last.record[name] for name in (CHOSEN, BASELINE)} | {ORDERS_OF: of}
+        made = further(sweep, last, orders, record, session, address)
+        if made is not None:
+            return made

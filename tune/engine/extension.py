@@ -70,31 +70,48 @@ def extension(
             last.config = dataclasses.replace(last.config, base=moved)
         if last.left:
             if EXTENDS not in last.record or last.config.seeds != seeds:
-                raise UserError(
-                    f"{last.config.name} has {count(last.left, 'configuration')} left; complete it "
-                    f"first: {last.command('resume')}"
-                )
+                refuse_unended(last)
             last.config = dataclasses.replace(last.config, **session)
             return last
         _refuse(last)
-        check_images(last)
-        try:
-            there = create_sweep(
-                last.folder.parent,
-                dataclasses.replace(
-                    last.config,
-                    name=free_name(sweep),
-                    base=last.config.base.replace(seed=first_unused_seed(sweep)),
-                    seeds=seeds,
-                    **session,
-                ),
-                _record(sweep, last, seeds),
-                address,
-            )
-        except NameTaken:  # another `confirm` took it, perhaps for the same request
-            continue
-        note_look(sweep, there)
-        return there
+        made = further(sweep, last, seeds, _record(sweep, last, seeds), session, address)
+        if made is not None:
+            return made
+
+
+def refuse_unended(confirmation: Ledger) -> None:
+    """Raise UserError if a confirmation has not ended."""
+    if left := confirmation.left:
+        raise UserError(
+            f"{confirmation.config.name} has {count(left, 'configuration')} left; complete it "
+            f"first: {confirmation.command('resume')}"
+        )
+
+
+def further(
+    sweep: Ledger,
+    last: Ledger,
+    seeds: int,
+    record: Mapping[str, Any],
+    session: Mapping[str, Any],
+    address: str | None,
+) -> Ledger | None:
+    """Create a confirmation of the configurations that another one, `last`, tested.
+
+    It has fresh seeds, as many as `seeds`. Returns None if another process took its name, perhaps
+    for the same request.
+    """
+    check_images(last)
+    base = last.config.base.replace(seed=first_unused_seed(sweep))
+    config = dataclasses.replace(
+        last.config, name=_free_name(sweep), base=base, seeds=seeds, **session
+    )
+    try:
+        there = create_sweep(last.folder.parent, config, record, address)
+    except NameTaken:
+        return None
+    note_look(sweep, there)
+    return there
 
 
 def last_look(ledger: Ledger, sweep: Ledger) -> Ledger:
@@ -131,7 +148,7 @@ def first_look(looks: Mapping[str, Any], name: str) -> str:
     return name
 
 
-def free_name(sweep: Ledger) -> str:
+def _free_name(sweep: Ledger) -> str:
     """A name for a new confirmation; a deleted one used test images, so its name is not free."""
     names = (allowed_name(sweep.config.name, f"-confirm-{n}") for n in itertools.count(1))
     return next(

@@ -147,16 +147,12 @@ def note_look(ledger: Ledger, confirmation: Ledger) -> None:
 
 
 def first_unused_seed(ledger: Ledger) -> int:
-    """The first of the seeds on which a sweep's configurations can be tested."""
-    return _last_seed(ledger) + 1
+    """Return the first seed after all on which anything was chosen or tested.
 
-
-def _last_seed(ledger: Ledger) -> int:
-    """The last seed on which anything was chosen or tested, in the sweep and in its warm starts.
-
-    The seeds that a sweep may still take for its trials count, too: it may be extended.
-    If an earlier sweep was deleted, only the seeds of its imported results are known. The seeds on
-    which it chose configurations that were tried again are lost.
+    The seeds of the sweep's warm starts count, and those that a sweep may still take for its
+    trials, because it may be extended. If an earlier sweep was deleted, only the seeds of its
+    imported results are known. The seeds on which it chose configurations that were tried again are
+    lost.
     """
     last, names = 0, list[str]()
     there: Ledger | None = ledger
@@ -175,7 +171,7 @@ def _last_seed(ledger: Ledger) -> int:
             and (storage / earlier / "sweep.yaml").is_file()
         ):
             there = Ledger.open(storage, earlier)
-    return last
+    return last + 1
 
 
 def _config(

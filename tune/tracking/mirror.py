@@ -409,7 +409,7 @@ def _chosen(sweep: Sweep, trial: TrialRecord) -> dict[str, float]:
     The latter: NAME_expected, NAME_expected_sd, and the probability of being the best.
     """
     name, found = f"best_{sweep.config.objectives[0].metric}", estimate(sweep, trial)
-    return {name: trial.value or 0.0} | (
+    return {name: trial.final(sweep.config.objectives[0].metric)} | (
         {}
         if found is None
         else {

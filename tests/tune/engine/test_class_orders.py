@@ -29,7 +29,7 @@ from tune.engine.retraining import confirmation
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Sweeps are created without the slow checks of machine and images."""
     if "slow" not in request.keywords:
-        for module in ("retraining", "extension", "class_orders"):
+        for module in ("retraining", "extension"):
             monkeypatch.setattr(f"tune.engine.{module}.create_sweep", created)
 
 

@@ -1,8 +1,8 @@
 """Record a table of real runs, from which searches can be replayed without training.
 
-    python -m benchmarks.record --configurations 160 --seeds 5 --set nf=8
-    python -m benchmarks.record --dataset seq-mnist --buffer-size 500 --configurations 40 --seeds 3
-        --set max_train_images_per_task=1000 --data-path DIR
+    python -m benchmarks.replays.record --configurations 160 --seeds 5 --set nf=8
+    python -m benchmarks.replays.record --dataset seq-mnist --buffer-size 500 --configurations 40
+        --seeds 3 --set max_train_images_per_task=1000 --data-path DIR
 
 Configuration 0 is the preset; the others are drawn at random from the space `core`. Every
 configuration is trained once with every seed, on training images without the validation images.
@@ -46,7 +46,7 @@ from dynamos.streams import Stream, load_stream
 from dynamos.trainer import Trainer
 from search_spaces.space import read_space
 
-TABLES = Path(__file__).parent / "tables"
+TABLES = Path(__file__).parents[1] / "tables"
 READINGS = 16  # at most
 RUNS_BETWEEN_WRITES = 10
 
