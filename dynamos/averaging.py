@@ -49,6 +49,10 @@ class Average:
         """Begin with a copy of the network."""
         self.network = copy.deepcopy(trained).eval().requires_grad_(False)
         self.updates = 0
+        self.follow(trained)
+
+    def follow(self, trained: ResNet) -> None:
+        """Average this network from now on, or the same one after its tensors were replaced."""
         averaged, current = dict(_tensors(self.network)), dict(_tensors(trained))
         self._averaged, self._current = list[Tensor](), list[Tensor]()
         for name, tensor in current.items():

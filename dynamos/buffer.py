@@ -55,16 +55,10 @@ class Buffer:
         generator: torch.Generator,
     ) -> None:
         """Store each of N images with the reservoir's probability if it is `correct` (N,)."""
-        order = self.seen + correct.cumsum(0) - 1  # number of candidates before each
-        drawn = (
-            torch.rand(len(labels), dtype=torch.float64, device=labels.device, generator=generator)
-            * (order + 1)
-        ).long()
-        slot = torch.where(order < self.capacity, order, drawn)
-        slot = torch.where(correct & (slot < self.capacity), slot, self.capacity)
-        # If several images hit one slot, the last wins: the earlier ones go to the spare row.
-        later = torch.ones(len(slot), len(slot), dtype=torch.bool, device=slot.device).triu(1)
-        slot = torch.where(((slot[:, None] == slot[None]) & later).any(1), self.capacity, slot)
+        drawn = torch.rand(
+            len(labels), dtype=torch.float64, device=labels.device, generator=generator
+        )
+        slot = reservoir_slots(self.seen, correct, drawn, self.capacity)
         for stored, new in (
             (self.images, images),
             (self.labels, labels),
@@ -76,14 +70,20 @@ class Buffer:
 
     def draw(self, count: int, generator: torch.Generator) -> Replay | None:
         """Draw min(count, images held) images without replacement; None if the buffer is empty."""
+        index = self.drawn(count, generator)
+        if index is None:
+            return None
+        return Replay(
+            self.images[index], self.labels[index], self.logits[index], self.policy_logits[index]
+        )
+
+    def drawn(self, count: int, generator: torch.Generator) -> Tensor | None:
+        """Return the slots of the images that `draw` draws; None if the buffer is empty."""
         if self.held < self.capacity:
             self.held = min(int(self.seen), self.capacity)
         if self.held == 0:
             return None
-        index = torch.randperm(self.held, device=self.labels.device, generator=generator)[:count]
-        return Replay(
-            self.images[index], self.labels[index], self.logits[index], self.policy_logits[index]
-        )
+        return torch.randperm(self.held, device=self.labels.device, generator=generator)[:count]
 
     def state_dict(self) -> dict[str, Any]:
         """The buffer's whole state, as tensors."""
@@ -97,3 +97,22 @@ class Buffer:
         for name, value in state.items():
             getattr(self, name).copy_(value)
         self.held = min(int(self.seen), self.capacity)
+
+
+def reservoir_slots(seen: Tensor, correct: Tensor, drawn: Tensor, capacity: int) -> Tensor:
+    """Return the slot (..., N) of each of N offered images; `capacity` means that it is not stored.
+
+    Args:
+        seen: (...), number of candidates before.
+        correct: (..., N) bool, True if an image is a candidate.
+        drawn: (..., N), uniform in [0, 1).
+        capacity: number of slots.
+    """
+    order = seen[..., None] + correct.cumsum(-1) - 1  # number of candidates before each
+    slot = torch.where(order < capacity, order, (drawn * (order + 1)).long())
+    slot = torch.where(correct & (slot < capacity), slot, capacity)
+    # If several images hit one slot, the last wins: the earlier ones go to the spare row.
+    n = slot.shape[-1]
+    later = torch.ones(n, n, dtype=torch.bool, device=slot.device).triu(1)
+    hit_again = ((slot[..., :, None] == slot[..., None, :]) & later).any(-1)
+    return torch.where(hit_again, capacity, slot)

@@ -24,7 +24,7 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
     hexadecimal, a line break and the payload of torch.save.
     """
     payload = io.BytesIO()
-    torch.save(state, payload)
+    torch.save(_apart(state), payload)
     content = payload.getvalue()
     present = _numbered(folder)
     number = present[-1][0] + 1 if present else 1
@@ -38,6 +38,18 @@ def save(state: dict[str, Any], folder: AnyPath) -> AnyPath:
     for scrap in folder.glob(f".checkpoint-*{TEMPORARY}"):
         scrap.unlink(missing_ok=True)
     return path
+
+
+def _apart(state: Any) -> Any:
+    """Return the state with a copy of each tensor that is part of a larger one.
+
+    torch.save would write the larger one; runs of a cohort are parts of stacks.
+    """
+    if isinstance(state, dict):
+        return {name: _apart(value) for name, value in state.items()}
+    if isinstance(state, torch.Tensor) and state.untyped_storage().nbytes() > state.nbytes:
+        return state.clone()
+    return state
 
 
 def latest(folder: AnyPath) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from statistics import median
 from typing import Any, NoReturn
 
@@ -138,6 +138,16 @@ class Trainer:
 
     def run_task(self) -> TaskResult:
         """Train the rest of the current task, evaluate, and move to the next task."""
+        for images, bypass in self.steps_of_task():
+            self._train_step(images, bypass)
+        return self.results[-1]
+
+    def steps_of_task(self) -> Generator[tuple[Images, bool], float | None, None]:
+        """Yield (images, True if the gates are bypassed) of each step that is left in the task.
+
+        The caller does the step before it resumes. It may send the seconds that other runs took
+        since the yield. After the last step the run is evaluated and moves to the next task.
+        """
         if self.untrained is None:
             untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
             self.untrained = {
@@ -145,7 +155,7 @@ class Trainer:
                 "task_il": [u.task_il for u in untrained],
             }
         while self.epoch < self.config.n_epochs:
-            self._train_epoch()
+            yield from self._steps_of_epoch()
         self._add_point()  # no point covers two tasks
         result = self._result()
         self.results.append(result)
@@ -160,9 +170,8 @@ class Trainer:
                 self.config.average_decay,
             )
         self.task, self.epoch, self._train_seconds = self.task + 1, 0, 0.0
-        return result
 
-    def _train_epoch(self) -> None:
+    def _steps_of_epoch(self) -> Generator[tuple[Images, bool], float | None, None]:
         self.network.train()
         batches = self.stream.batches(self.task, self.epoch, self.config)
         of_task = len(batches) * self.config.n_epochs
@@ -170,12 +179,13 @@ class Trainer:
         read_at = self._read_at(of_task)
         before = self._train_seconds - time.perf_counter()
         while self.step < len(batches):
-            bypass = self._warming_up()
-            self._train_step(self.stream.images(self.task, batches[self.step]), bypass)
+            images = self.stream.images(self.task, batches[self.step])
+            before -= (yield images, self._warming_up()) or 0.0
             if self.average is not None:
                 self.average.update(decay)
             self.step += 1
             self.steps += 1
+            self._since_point += bool(self.config.log_every)
             self._train_seconds = before + time.perf_counter()
             if self.epoch * len(batches) + self.step in read_at:
                 before -= self._read()  # a reading is not training time
@@ -238,7 +248,6 @@ class Trainer:
                         output.actions.mean((0, 2)),
                     ]
                 )
-                self._since_point += 1
 
     def _read_at(self, steps: int) -> list[int]:
         """The steps after which a reading is taken in this task of so many steps."""
