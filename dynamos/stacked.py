@@ -103,17 +103,20 @@ class Present:
     Attributes:
         weight: (R, N), 1 for an image that is present, 0 for one that is not.
         any: (R,) bool, True if a run has a present image.
-        divisor: (R,), number of present images of a run, at least 1.
+        normed: `weight`, but 1 for all images of a run without a present one. They are of no use,
+            but without statistics their values would grow out of range.
+        divisor: (R,), sums of `normed`.
     """
 
     def __init__(self, weight: Tensor) -> None:
         self.weight = weight
-        count = weight.sum(1)
-        self.any, self.divisor = count > 0, count.clamp(min=1)
+        self.any = weight.sum(1) > 0
+        self.normed = torch.where(self.any[:, None], weight, 1)
+        self.divisor = self.normed.sum(1)
 
     def of_map(self, channels: int) -> Tensor:
-        """Return the weights (N, R * C, 1, 1) of a map with so many channels, R * C."""
-        return self.weight.T.repeat_interleave(channels // len(self.weight), 1)[:, :, None, None]
+        """Return `normed` as (N, R * C, 1, 1), for a map with so many channels, R * C."""
+        return self.normed.T.repeat_interleave(channels // len(self.weight), 1)[:, :, None, None]
 
 
 class PooledNorm(torch.autograd.Function):
@@ -189,7 +192,7 @@ class PooledNorm(torch.autograd.Function):
         if ctx.present is None:
             dpooled = dpooled - common[:, None]
         else:
-            dpooled = dpooled - common[:, None] * ctx.present.weight[:, :, None]
+            dpooled = dpooled - common[:, None] * ctx.present.normed[:, :, None]
         dx = dpooled.new_empty(n, hw, runs, channels // runs)
         dx.copy_(dpooled.transpose(0, 1)[:, None])
         by_run = dx.view(n * hw, runs, -1).transpose(0, 1)

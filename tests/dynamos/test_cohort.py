@@ -167,6 +167,20 @@ def test_a_freed_slot_takes_another_run_at_another_task(double: None) -> None:
         assert_close(run, expected, within=1e-7)
 
 
+def test_runs_wait_for_their_first_image_in_single_precision() -> None:
+    """Without a replayed image there are no statistics to normalise with."""
+    wide = dict(nf=32, hidden_dim_ratio=16, max_train_images_per_task=30, warmup=False)
+    configs = [small(seed=seed, **wide) for seed in (0, 1)]
+    cohort = Cohort([Trainer(config) for config in configs])
+    walks = [run.steps_of_task() for run in cohort.runs.values()]
+    held = []
+    for _ in range(2):
+        held.append(cohort.runs[0].buffer.seen.item())
+        cohort.step({slot: next(walk) for slot, walk in enumerate(walks)})
+    assert held == [0, 0]
+    assert all(run._sums.isfinite().all() for run in cohort.runs.values())
+
+
 X = small(seed=4, lr=0.05, average_decay=0.5)
 
 
