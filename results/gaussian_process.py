@@ -1,6 +1,9 @@
-"""Gaussian processes over a search space: points and conditional distributions."""
+"""Gaussian processes over a search space: points, priors, fits and conditional distributions."""
 
-from collections.abc import Mapping
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +12,36 @@ from numpy.typing import NDArray
 from search_spaces.space import Parameter, SearchSpace
 
 Array = NDArray[np.float64]
+
+MOST_FITTED = 150  # values from which a process's parameters are estimated
+JITTER = 1e-4  # relative variance that keeps covariances of near points invertible
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Normal distribution of the logarithm of each length scale of D coordinates from 0 to 1."""
+
+    mean: Callable[[int], float]  # by D
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Normal distribution of the logarithm of the noise's share of the variance of all values."""
+
+    mean: float
+    least: float  # lower bound of the share
+    variance: float = 1.0
+
+
+# The first grows with D. With it, a search finds the good region in few trials, but may then take a
+# corner for the optimum (Hvarfner et al. 2024, Vanilla Bayesian Optimization Performs Great in High
+# Dimensions; BoTorch's default). With the second, around 1, it finds what lies between. Measured:
+# benchmarks/RESULTS.md.
+PRIORS = (
+    Prior(lambda size: math.sqrt(2) + math.log(size) / 2, 3.0),
+    Prior(lambda size: 0.0, 1.0),
+)
 
 
 def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
@@ -59,3 +92,86 @@ def conditional(
     cross = signal[:, at]
     weights = np.linalg.solve(signal[np.ix_(at, at)] + noise * np.eye(len(at)), cross.T).T
     return weights @ values, signal - weights @ cross.T
+
+
+def left_out(signal: Array, at: NDArray[np.intp], values: Array, noise: float) -> Array:
+    """Return the posterior mean (N,) of each point, given all values but its own.
+
+    Leave-one-out by equation 5.12 of Rasmussen and Williams 2006, for all values of a point
+    together. The arguments are those of `conditional`; every point has a value.
+    """
+    inverse = np.linalg.inv(signal[np.ix_(at, at)] + noise * np.eye(len(at)))
+    pull = inverse @ values
+    predicted = np.empty(len(signal))
+    for point in range(len(signal)):
+        own = np.flatnonzero(at == point)
+        there = values[own] - np.linalg.solve(inverse[np.ix_(own, own)], pull[own])
+        predicted[point] = there[0]
+    return predicted
+
+
+class GaussianProcess:
+    """A Gaussian process of noisy values, its parameters at their most probable values.
+
+    Attributes:
+        y: (R,) the values, standardised.
+        signal: covariance function of the values without noise.
+        variance: signal(x, x).
+        noise: variance of the noise.
+        scale: standard deviation of the values; it is the unit of the others.
+    """
+
+    def __init__(self, points: Array, values: Array, prior: Prior, noise: Noise) -> None:
+        """Fit values (R,) at points (R, D). The signal's variance is near the values' a priori."""
+        from scipy.optimize import minimize
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.gaussian_process import GaussianProcessRegressor
+        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
+
+        self._points, self._centre, self.scale = points, values.mean(), values.std() or 1.0
+        self.y = self.standardised(values)
+        size = points.shape[1]
+        kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(
+            np.ones(size), [(0.05, 50.0)] * size, nu=2.5
+        ) + WhiteKernel(0.1, (noise.least, 2.0))
+        length = prior.mean(size)
+        means = np.array([0.0, *[length] * size, noise.mean])
+        variances = np.array([1.0, *[prior.variance] * size, noise.variance])
+
+        def optimum(loss: Any, start: Array, bounds: Array) -> tuple[Array, float]:
+            def total(theta: Array) -> tuple[float, Array]:
+                value, slope = loss(theta)
+                away = theta - means
+                return value + (away**2 / variances).sum() / 2, slope + away / variances
+
+            starts = [start.copy(), start.copy()]
+            starts[0][1:-1], starts[1][1:-1] = math.log(0.5), length - 0.5
+            found = [minimize(total, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
+            best = min(found, key=lambda f: f.fun)
+            return best.x, best.fun
+
+        some = np.linspace(0, len(values) - 1, min(len(values), MOST_FITTED)).astype(int)
+        regressor = GaussianProcessRegressor(kernel, optimizer=optimum)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            regressor.fit(points[some], self.y[some])
+        self.signal = regressor.kernel_.k1
+        self.variance = float(self.signal.k1.constant_value)
+        self.noise = float(regressor.kernel_.k2.noise_level)
+        noisy = self.signal(points) + self.noise * np.eye(len(points))
+        self._inverse = np.linalg.inv(noisy)
+
+    def standardised(self, values: Any) -> Any:
+        """Values in the unit of the process."""
+        return (values - self._centre) / self.scale
+
+    def restored(self, values: Any) -> Any:
+        """Standardised values in their own unit."""
+        return self._centre + self.scale * values
+
+    def at(self, candidates: Array) -> tuple[Array, Array]:
+        """Posterior (mean (M,), standard deviation (M,)) at points (M, D), standardised."""
+        cross = self.signal(candidates, self._points)
+        weights = cross @ self._inverse
+        left = self.variance - (weights * cross).sum(1)
+        return weights @ self.y, np.sqrt(np.maximum(left, JITTER * self.variance))

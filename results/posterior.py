@@ -6,7 +6,6 @@ Williams 2006, Gaussian Processes for Machine Learning, section 2.2).
 """
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,18 +14,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.gaussian_process import Array, conditional, coordinates, winsorised
+from results.gaussian_process import (
+    PRIORS,
+    Array,
+    GaussianProcess,
+    Noise,
+    conditional,
+    coordinates,
+    left_out,
+    winsorised,
+)
 from results.sweep import Sweep
 from results.trial import TrialRecord
 
 LEAST_CONFIGURATIONS = 8  # a model of fewer says nothing
 MOST_RUNS = 150  # the time of a model grows with the cube of their number
-DRAWS = 4000  # from the posterior, each of all configurations together, to estimate p_best
+DRAWS = 2000  # of all configurations together, from each process, to estimate p_best
 LEAST_EXPLAINED = 0.3  # of the variance; of pure noise, models seem to explain up to this much
-# Lower bound of the noise's variance, as a fraction of the variance of all runs. Without it, a
-# model of few trials takes noise for signal. Measured between seeds, the fraction was 0.05 or more.
-LEAST_NOISE = 0.05
-RESTARTS = 2  # of the search for the model's parameters
+# Without the lower bound, a model of few trials takes noise for signal. Measured between seeds, the
+# share was 0.05 or more.
+NOISE = Noise(mean=-2.0, least=0.05)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,50 +163,38 @@ def fitted(
         runs: values at each point.
         eligible: whether a point may be the best.
     """
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.gaussian_process import GaussianProcessRegressor
-    from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
     at = np.repeat(np.arange(len(points)), [len(values) for values in runs])
     x, y = np.array(points), winsorised(np.concatenate([np.array(v) for v in runs]))
-    centre, scale = y.mean(), y.std() or 1.0
-    size = x.shape[1]
-    kernel = ConstantKernel(1.0, (0.1, 10.0)) * Matern(
-        np.ones(size), [(0.1, 10.0)] * size, nu=2.5
-    ) + WhiteKernel(0.1, (LEAST_NOISE, 2.0))
-    model = GaussianProcessRegressor(kernel, n_restarts_optimizer=RESTARTS, random_state=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a parameter at its bound is no fault
-        model.fit(x[at], (y - centre) / scale)
-    signal, noise = model.kernel_.k1, model.kernel_.k2.noise_level
-    means, covariance = conditional(signal(x), at, (y - centre) / scale, noise)
-    explained = _explained(signal(x), at, (y - centre) / scale, noise)
-    draws = np.random.default_rng(0).multivariate_normal(means, covariance, DRAWS, method="eigh")
-    draws[:, ~np.array(eligible)] = -np.inf
-    best = np.bincount(draws.argmax(1), minlength=len(points)) / DRAWS
-    sds = scale * np.sqrt(np.maximum(np.diag(covariance), 0))
+    # One alone is surer than it should be, and chooses worse: benchmarks/RESULTS.md.
+    models = [GaussianProcess(x[at], y, prior, NOISE) for prior in PRIORS]
+    draws = np.random.default_rng(0)
+    means, variances, drawn, unseen = [], [], [], []
+    for model in models:
+        signal = model.signal(x)
+        mean, covariance = conditional(signal, at, model.y, model.noise)
+        means.append(mean)
+        variances.append(np.maximum(np.diag(covariance), 0))
+        drawn.append(draws.multivariate_normal(mean, covariance, DRAWS, method="eigh"))
+        unseen.append(left_out(signal, at, model.y, model.noise))
+    # The draws are from the mixture of the models; so are its mean and its variance.
+    every = np.concatenate(drawn)
+    every[:, ~np.array(eligible)] = -np.inf
+    best = np.bincount(every.argmax(1), minlength=len(points)) / len(every)
+    variance = np.mean(variances, axis=0) + np.var(means, axis=0)
+    noise = np.array([model.noise for model in models])
+    unit = models[0]  # all have the same
     return Fit(
-        (centre + scale * means).tolist(),
-        sds.tolist(),
+        unit.restored(np.mean(means, axis=0)).tolist(),
+        (unit.scale * np.sqrt(variance)).tolist(),
         best.tolist(),
-        explained,
-        float(scale * math.sqrt(noise)) if noise > 1.01 * LEAST_NOISE else None,
+        _explained(np.mean(unseen, axis=0), at, unit.y),
+        float(unit.scale * math.sqrt(noise.mean())) if noise.min() > 1.01 * NOISE.least else None,
     )
 
 
-def _explained(signal: Array, at: NDArray[np.intp], values: Array, noise: float) -> float:
-    """Share of the variance between points that the model predicts without the point's values.
-
-    Leave-one-out by equation 5.12 of Rasmussen and Williams 2006, for all values of a point
-    together.
-    """
-    inverse = np.linalg.inv(signal[np.ix_(at, at)] + noise * np.eye(len(at)))
-    pull = inverse @ values
-    error = spread = 0.0
-    for point in range(len(signal)):
-        own = np.flatnonzero(at == point)
-        predicted = values[own] - np.linalg.solve(inverse[np.ix_(own, own)], pull[own])
-        observed = values[own].mean()
-        error += len(own) * (observed - predicted[0]) ** 2
-        spread += len(own) * observed**2
-    return 1 - error / spread if spread else 0.0
+def _explained(predicted: Array, at: NDArray[np.intp], values: Array) -> float:
+    """Share of the variance between points that predictions (N,) explain."""
+    each = np.bincount(at)
+    observed = np.bincount(at, values) / each
+    error, spread = each @ (observed - predicted) ** 2, each @ observed**2
+    return 1 - float(error / spread) if spread else 0.0

@@ -9,9 +9,7 @@ ones go elsewhere.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,19 +19,27 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.optimize import minimize
 from scipy.special import erfcx, log_ndtr, ndtr
 from scipy.stats import qmc
 
-from results.gaussian_process import Array, conditional, coordinates, winsorised
+from results.gaussian_process import (
+    JITTER,
+    PRIORS,
+    Array,
+    GaussianProcess,
+    Noise,
+    Prior,
+    conditional,
+    coordinates,
+    winsorised,
+)
 from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.samplers import NOISY_TRIALS
 from search_spaces.space import SearchSpace
 
-MOST_FITTED = 150  # values from which the model's parameters are estimated
 MOST_TRIALS = 400  # in the model: the best and the newest
+NOISE = Noise(mean=-4.0, least=1e-3)  # small a priori, as in BoTorch
 DRAWS = 32  # from the posterior of the configurations tried
-JITTER = 1e-4  # relative variance that keeps covariances of near points invertible
 # Nearer to a configuration tried, in every coordinate, a trial would be no more than a replicate of
 # it, which is not for the sampler to decide. Such a one is taken only if no other is left. The
 # first step is for N < 20 trials, the last for N > 67.
@@ -42,24 +48,6 @@ REPEATED = 1e6  # taken from the logarithm of a repetition's expected improvemen
 # The search for the largest improvement: random points, moves around the best configurations, then
 # ever smaller moves from the most promising points.
 POINTS, AROUND, PROMISING, MOVES, ROUNDS = 1024, 200, 8, 24, 24
-
-
-@dataclass(frozen=True, slots=True)
-class Prior:
-    """Normal distribution of the logarithm of each length scale of D coordinates from 0 to 1."""
-
-    mean: Callable[[int], float]  # by D
-    variance: float
-
-
-# The trials take them in turn. With the first, which grows with D, a search finds the good region
-# in few trials, but may then take a corner for the optimum (Hvarfner et al. 2024, Vanilla Bayesian
-# Optimization Performs Great in High Dimensions; BoTorch's default). With the second, around 1, it
-# finds what lies between. Measured: benchmarks/RESULTS.md.
-PRIORS = (
-    Prior(lambda size: math.sqrt(2) + math.log(size) / 2, 3.0),
-    Prior(lambda size: 0.0, 1.0),
-)
 
 
 class NoisySampler(BaseSampler):
@@ -138,7 +126,7 @@ class NoisySampler(BaseSampler):
                 for name in sorted({name for t in complete for name in t.constraints})
             ],
             draws,
-            PRIORS[self._number % len(PRIORS)],
+            PRIORS[self._number % len(PRIORS)],  # in turn
         )
 
         most, shrinking, least = LEAST_STEPS
@@ -176,9 +164,9 @@ def improvement(
     """
     size = len(values)
     feasible = np.all([v <= 0 for v in violations], axis=0) if violations else np.ones(size, bool)
-    model = Model(points[:size], values, prior)
+    model = GaussianProcess(points[:size], values, prior, NOISE)
     limits = [
-        Model(points[:size][known], v[known], prior)
+        GaussianProcess(points[:size][known], v[known], prior, NOISE)
         for v in violations
         if (known := ~np.isnan(v)).any()
     ]
@@ -206,70 +194,6 @@ def improvement(
         return np.asarray(np.logaddexp.reduce(each, axis=1)) - math.log(DRAWS) + kept
 
     return score
-
-
-class Model:
-    """A Gaussian process of noisy values, its parameters at their most probable values.
-
-    Attributes:
-        y: (R,) the values, standardised.
-        signal: covariance function of the values without noise.
-        variance: signal(x, x).
-        noise: variance of the noise.
-    """
-
-    def __init__(self, points: Array, values: Array, prior: Prior) -> None:
-        """Fit values (R,) at points (R, D), with a prior of the length scales.
-
-        The noise is small a priori, as in BoTorch, and the signal's variance is near the values'.
-        """
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.gaussian_process import GaussianProcessRegressor
-        from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
-
-        self._points, self._centre, self._scale = points, values.mean(), values.std() or 1.0
-        self.y = self.standardised(values)
-        size = points.shape[1]
-        kernel = ConstantKernel(1.0, (0.05, 20.0)) * Matern(
-            np.ones(size), [(0.05, 50.0)] * size, nu=2.5
-        ) + WhiteKernel(0.1, (1e-3, 2.0))
-        lengths = prior.mean(size)  # of their logarithms
-        means = np.array([0.0, *[lengths] * size, -4.0])
-        variances = np.array([1.0, *[prior.variance] * size, 1.0])
-
-        def optimum(loss: Any, start: Array, bounds: Array) -> tuple[Array, float]:
-            def total(theta: Array) -> tuple[float, Array]:
-                value, slope = loss(theta)
-                away = theta - means
-                return value + (away**2 / variances).sum() / 2, slope + away / variances
-
-            starts = [start.copy(), start.copy()]
-            starts[0][1:-1], starts[1][1:-1] = math.log(0.5), lengths - 0.5
-            found = [minimize(total, s, jac=True, method="L-BFGS-B", bounds=bounds) for s in starts]
-            best = min(found, key=lambda f: f.fun)
-            return best.x, best.fun
-
-        some = np.linspace(0, len(values) - 1, min(len(values), MOST_FITTED)).astype(int)
-        regressor = GaussianProcessRegressor(kernel, optimizer=optimum)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            regressor.fit(points[some], self.y[some])
-        self.signal = regressor.kernel_.k1
-        self.variance = float(self.signal.k1.constant_value)
-        self.noise = float(regressor.kernel_.k2.noise_level)
-        noisy = self.signal(points) + self.noise * np.eye(len(points))
-        self._inverse = np.linalg.inv(noisy)
-
-    def standardised(self, values: Any) -> Any:
-        """Values in the unit of the model."""
-        return (values - self._centre) / self._scale
-
-    def at(self, candidates: Array) -> tuple[Array, Array]:
-        """Posterior (mean (M,), standard deviation (M,)) at points (M, D), standardised."""
-        cross = self.signal(candidates, self._points)
-        weights = cross @ self._inverse
-        left = self.variance - (weights * cross).sum(1)
-        return weights @ self.y, np.sqrt(np.maximum(left, JITTER * self.variance))
 
 
 def log_expected_improvement(mean: Array, sd: Array, best: Array) -> Array:

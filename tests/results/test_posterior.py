@@ -12,7 +12,14 @@ from results.analysis import overview
 from results.analysis.headline import expectation, headline
 from results.choice import DEFAULT, RULES, Choice, choice_of, chosen, chosen_by, roles
 from results.definition.sweep_config import Constraint
-from results.gaussian_process import conditional, coordinates, winsorised
+from results.gaussian_process import (
+    PRIORS,
+    GaussianProcess,
+    conditional,
+    coordinates,
+    left_out,
+    winsorised,
+)
 from results.ledger.ledger import Ledger
 from results.pages.best_config import exported, write_views
 from results.pages.charts import groups
@@ -20,6 +27,7 @@ from results.pages.report import write_report
 from results.posterior import (
     LEAST_CONFIGURATIONS,
     LEAST_EXPLAINED,
+    NOISE,
     fitted,
     posterior,
 )
@@ -48,6 +56,17 @@ def test_several_values_at_a_point_weigh_as_their_mean_with_less_noise() -> None
     # prior 1, the mean 3 of three values has the noise 0.5: 3 / 1.5
     assert mean[0] == pytest.approx(2.0)
     assert mean[2] == pytest.approx(2 / 2.5)
+
+
+def test_a_point_left_out_is_predicted_by_the_values_of_the_others() -> None:
+    at, values = np.array([0, 1, 1, 2]), np.array([1.0, 4.0, -2.0, 2.0])
+    expected = [
+        conditional(SIGNAL, at[at != point], values[at != point], 0.5)[0][point]
+        for point in range(3)
+    ]
+    assert left_out(SIGNAL, at, values, 0.5) == pytest.approx(expected)
+    # The outer points, 1 and 2, do not depend on each other; each weighs 0.5 / 1.5 at the middle.
+    assert expected[1] == pytest.approx(1.0)
 
 
 def test_coordinates_of_a_configuration() -> None:
@@ -95,6 +114,20 @@ def test_one_lucky_reading_is_no_best_configuration() -> None:
     assert sum(model.shares) == pytest.approx(1.0) and model.shares[2] < 0.1
     assert model.explained > 0.3 and all(sd > 0 for sd in model.sds)
     assert model.noise is not None and 0.5 < model.noise < 6
+
+
+def test_the_model_is_the_mixture_of_a_process_for_each_prior() -> None:
+    draws = np.random.default_rng(3)
+    points, values = draws.random((12, 2)), draws.normal(70, 5, 12)
+    each = [GaussianProcess(points, values, prior, NOISE) for prior in PRIORS]
+    (a, b), (sd_a, sd_b) = zip(*(process.at(points) for process in each), strict=True)
+    assert np.abs(a - b).max() > 0.01  # the processes disagree
+    model = fitted(
+        tuple(map(tuple, points.tolist())), tuple((v,) for v in values.tolist()), (True,) * 12
+    )
+    assert model.means == pytest.approx(values.mean() + values.std() * (a + b) / 2)
+    variance = (sd_a**2 + sd_b**2) / 2 + ((a - b) / 2) ** 2
+    assert model.sds == pytest.approx(values.std() * np.sqrt(variance), rel=1e-3)
 
 
 def test_runs_without_visible_noise_leave_it_unknown() -> None:

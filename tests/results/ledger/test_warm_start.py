@@ -132,18 +132,22 @@ def test_charts_show_of_them_the_chosen_and_the_first(storage: Path) -> None:
     lowest = f"imported:old/{list(finished(storage))[-1]}"
     with driven(new(storage, objectives=(Objective("val_class_il", "min"),))) as ledger:
         best_then = next(t.number for t in ledger.trials() if t.source == lowest)
-        chosen = choice_of(Sweep.of(ledger))
-        assert chosen is not None
-        shown = sorted({best_then: "luckiest", chosen.number: "chosen"}.items())
-        before = groups(Sweep.of(ledger))
-        assert [(g.name, [t.number for t in g.trials]) for g in before] == [
-            ("imported:old/0: trial 0", [0]),
-            *((f"{role}: trial {number}", [number]) for number, role in shown),
-        ]
+
+        def of_them() -> list[tuple[str, list[int]]]:
+            chosen = choice_of(Sweep.of(ledger))
+            assert chosen is not None
+            shown = sorted({best_then: "luckiest", chosen.number: "chosen"}.items())
+            first = ("imported:old/0: trial 0", [0])
+            return [first, *((f"{role}: trial {number}", [number]) for number, role in shown)]
+
+        def drawn() -> list[tuple[str, list[int]]]:
+            return [(g.name, [t.number for t in g.trials]) for g in groups(Sweep.of(ledger))]
+
+        assert drawn() == of_them()
         number = ledger.ask().number
         ledger.add_result(number, 1, SEED, result(val_class_il=99.0))
         ledger.finish(number, "COMPLETE")
-        assert [g.name for g in groups(Sweep.of(ledger))] == ["complete", *(g.name for g in before)]
+        assert drawn() == [("complete", [number]), *of_them()]
 
 
 def test_the_sampler_sees_them(storage: Path) -> None:

@@ -14,12 +14,11 @@ from optuna.study import StudyDirection
 from scipy.stats import qmc
 
 from results.definition.sweep_config import Constraint
-from results.gaussian_process import Array, coordinates
+from results.gaussian_process import PRIORS, Array, GaussianProcess, coordinates
 from results.ledger.ledger import Ledger
 from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.noisy import (
-    PRIORS,
-    Model,
+    NOISE,
     NoisySampler,
     improvement,
     largest,
@@ -114,7 +113,7 @@ def test_the_model_shares_a_lucky_value_among_its_neighbours(prior: Any) -> None
     points = np.linspace(0, 1, 27)[:, None]
     values = points[:, 0] + noise
     values[5] += 0.7  # luck
-    model = Model(points, values, prior)
+    model = GaussianProcess(points, values, prior, NOISE)
     expected, sd = model.at(points)
     assert values.argmax() == 26 or values.argmax() == 5
     assert expected.argmax() > 20 and model.standardised(values)[5] - expected[5] > 1
@@ -282,6 +281,6 @@ def test_a_near_number_is_taken_if_no_other_is_left() -> None:
 def test_the_order_of_trials_does_not_change_the_model(order: list[int]) -> None:
     values = np.sin(5 * LINE[:, 0])
     there = np.array([[0.21], [0.77]])
-    model = Model(LINE, values, PRIORS[1]).at(there)
-    again = Model(LINE[list(order)], values[list(order)], PRIORS[1]).at(there)
+    model = GaussianProcess(LINE, values, PRIORS[1], NOISE).at(there)
+    again = GaussianProcess(LINE[list(order)], values[list(order)], PRIORS[1], NOISE).at(there)
     assert np.allclose(model, again, atol=1e-3)
