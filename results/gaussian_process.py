@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.parameter import Parameter
+from search_spaces.space import SearchSpace
 
 Array = NDArray[np.float64]
 
@@ -48,7 +49,8 @@ def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
     """Return a configuration as numbers from 0 to 1.
 
     A value of a range is its place in the range, on a logarithmic scale if the range is
-    logarithmic. A number among choices is its rank, from 0 to 1. Other choices are one-hot.
+    logarithmic. A prior does not move it: it says where good values are, not how fast they change.
+    A number among choices is its rank, from 0 to 1. Other choices are one-hot.
     """
     return [x for p in space.parameters for x in place(p, config[p.name])]
 
@@ -59,11 +61,7 @@ def place(parameter: Parameter, value: Any) -> list[float]:
         if all(type(choice) in (int, float) for choice in parameter.choices):
             return [sorted(parameter.choices).index(value) / max(len(parameter.choices) - 1, 1)]
         return [float(choice == value) for choice in parameter.choices]
-    assert parameter.low is not None and parameter.high is not None
-    low, high, at = map(parameter.stored, (parameter.low, parameter.high, value))
-    if parameter.log:
-        low, high, at = np.log([low, high, at])
-    return [0.0 if high == low else float((at - low) / (high - low))]
+    return [float(parameter.fraction(parameter.stored(value)))]
 
 
 def winsorised(values: Array) -> Array:

@@ -1,145 +1,77 @@
 """SearchSpace: the searched fields of a sweep and their ranges, checked on reading."""
 
 import math
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from optuna.distributions import (
-    BaseDistribution,
-    CategoricalDistribution,
-    FloatDistribution,
-    IntDistribution,
-)
+from optuna.distributions import BaseDistribution
 
-from dynamos.config import FIELDS, checked, field_type, number_of_text, read_yaml
+from dynamos.config import checked, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.fields import plain
 from dynamos.files import local_path
+from search_spaces.parameter import Parameter, parameter_of, refuse_unvaried, rounded
 
-NOT_VARIED = (
-    "dataset",
-    "data_path",
-    "seed",
-    "evaluate_on",
-    "classes_per_task",
-    "n_tasks",
-    "class_order_seed",
-    "max_train_images_per_task",
-    "device",
-    "threads",
-    "precision",
-    "step_mode",
-    "deterministic",
-    "log_every",
-    "readings",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Parameter:
-    """One TrainConfig field's range (low, high, log) or its choices.
-
-    A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`:
-    Optuna has no logarithm of a negative number. `repeated` holds choices that were given several
-    times.
-    """
-
-    name: str
-    low: float | None = None
-    high: float | None = None
-    log: bool = False
-    choices: tuple[Any, ...] | None = None
-    repeated: tuple[Any, ...] = field(default=(), compare=False, repr=False)
-
-    @property
-    def negated(self) -> bool:
-        """True if the sampler sees the magnitude instead of the value."""
-        return self.log and self.high is not None and self.high < 0
-
-    @property
-    def stored_name(self) -> str:
-        """The name in the sampler and its storage."""
-        return f"neg_{self.name}" if self.negated else self.name
-
-    def stored(self, value: Any) -> Any:
-        """A field's value as the sampler sees it."""
-        return -value if self.negated else value
-
-    def admits(self, value: Any) -> bool:
-        """True if a value lies in the range or among the choices."""
-        if self.choices is not None:
-            return value in self.choices
-        assert self.low is not None and self.high is not None
-        return value is not None and self.low <= value <= self.high
-
-    @property
-    def values(self) -> Sequence[Any] | None:
-        """Every value of a parameter that has finitely many, choices or whole numbers.
-
-        Returns None for a range of reals.
-        """
-        if self.choices is None and field_type(self.name)[0] is int:
-            assert self.low is not None and self.high is not None
-            return range(int(self.low), int(self.high) + 1)
-        return self.choices
-
-    def distribution(self) -> BaseDistribution:
-        """Return the Optuna distribution of the stored value."""
-        if self.choices is not None:
-            return CategoricalDistribution(self.choices)
-        low, high = sorted((self.stored(self.low), self.stored(self.high)))
-        return (IntDistribution if field_type(self.name)[0] is int else FloatDistribution)(
-            low, high, self.log
-        )
-
-    def __str__(self) -> str:
-        if self.choices is not None:
-            return "one of " + ", ".join(map(str, self.choices))
-        return f"{self.low:g} to {self.high:g}" + (" (log)" if self.log else "")
+# keys of a space in a file, with their meaning
+KEYS = {
+    "description": "a phrase, shown in forms",
+    "parameters": "{field: range or choices}, the fields that vary",
+    "fixed": "{field: value}, fields that every trial has at one value; it replaces the preset's",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """A named set of parameters."""
+    """A named set of parameters, and fields to which it gives one value."""
 
     name: str
     parameters: tuple[Parameter, ...]
     description: str = ""
+    fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
         """Return the space of {description, parameters: {field: {low, high, log} or {choices}}}.
 
-        Raises UserError, which names the parameter, its value and the allowed values.
+        Optionally `fixed`: {field: value}. Raises UserError, which names the parameter, its value
+        and the allowed values.
         """
         content = plain(content)
         for key in content:
-            if key not in ("description", "parameters"):
-                raise unknown("key", key, ("description", "parameters")).within(f"space {name}")
+            if key not in KEYS:
+                raise unknown("key", key, KEYS).within(f"space {name}")
         given = content.get("parameters")
         if not isinstance(given, Mapping) or not given:
             raise UserError(
                 f"space {name} has no parameters; it needs `parameters: {{field: {{low, high}}}}`."
             )
-        parameters = tuple(_parameter(name, field, spec) for field, spec in given.items())
-        return cls(name, parameters, str(content.get("description", "")))
+        parameters = tuple(parameter_of(name, field, spec) for field, spec in given.items())
+        fixed = _fixed(name, content.get("fixed"), [*given])
+        return cls(name, parameters, str(content.get("description", "")), fixed)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` reads."""
-
-        def spec(p: Parameter) -> dict[str, Any]:
-            if p.choices is not None:
-                return {"choices": list(p.choices)}
-            return {"low": p.low, "high": p.high, "log": p.log}
-
         return {
             "description": self.description,
-            "parameters": {p.name: spec(p) for p in self.parameters},
+            "parameters": {p.name: p.spec() for p in self.parameters},
+            **({"fixed": dict(self.fixed)} if self.fixed else {}),
         }
+
+    def refuse_other(self, name: str, value: Any) -> None:
+        """Raise UserError if the space fixes a field at another value; None is no value."""
+        if name in self.fixed and value is not None and value != self.fixed[name]:
+            raise UserError(
+                f"{name} {_text(value)}: the space {self.name} fixes {name} at "
+                f"{_text(self.fixed[name])}; leave one of them out."
+            )
+
+    def __str__(self) -> str:
+        searched = ", ".join(f"{p.name} {p}" for p in self.parameters)
+        fixed = ", ".join(f"{name} {_text(value)}" for name, value in self.fixed.items())
+        return searched + (f"; fixed: {fixed}" if fixed else "")
 
     @property
     def notes(self) -> list[str]:
@@ -166,7 +98,7 @@ class SearchSpace:
         5 equals 5.0, but 0.1000005 does not equal 0.1. Real numbers are compared to 12 significant
         digits, because a value's last digits change when its logarithm is taken and reversed.
         """
-        return tuple(_rounded(config[p.name]) for p in self.parameters)
+        return tuple(rounded(config[p.name]) for p in self.parameters)
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distributions by stored name."""
@@ -222,6 +154,31 @@ def read_space(name: str) -> SearchSpace:
     raise unknown("space", name, named_spaces(), " The path of a YAML file is allowed too.")
 
 
+def _text(value: Any) -> str:
+    """A value as files and flags have it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _fixed(space: str, given: Any, searched: list[str]) -> dict[str, Any]:
+    """The values of `fixed`, checked."""
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise UserError(f"space {space}: fixed {given!r} must be a mapping, {{field: value}}.")
+    for name in given:
+        refuse_unvaried(space, name, "fixed")
+        if name in searched:
+            raise UserError(
+                f"space {space} both searches {name} and fixes it; leave one of them out."
+            )
+    try:
+        return {name: checked(name, number_of_text(name, value)) for name, value in given.items()}
+    except UserError as error:
+        raise error.within(f"space {space}: fixed") from None
+
+
 def read_points(path: Path) -> tuple[dict[str, Any], ...]:
     """Read configurations from a YAML file.
 
@@ -242,66 +199,3 @@ def read_points(path: Path) -> tuple[dict[str, Any], ...]:
     return tuple(
         {field: number_of_text(field, value) for field, value in point.items()} for point in points
     )
-
-
-def _rounded(value: Any) -> Any:
-    """A value with its 12 first significant digits if it is a real number."""
-    return float(f"{value:.12g}") if isinstance(value, float) else value
-
-
-def _parameter(space: str, field: str, spec: Any) -> Parameter:
-    where = f"space {space}: "
-    if field not in FIELDS:
-        raise unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]).within(
-            f"space {space}"
-        )
-    if field in NOT_VARIED:
-        raise UserError(
-            f"{where}{field} selects the stream, the machine or the output, and cannot be "
-            f"searched; set it with `base` {field}=VALUE."
-        )
-    if not isinstance(spec, Mapping):
-        raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
-    for key in spec:
-        if key not in ("low", "high", "log", "choices"):
-            raise unknown("key", key, ("low", "high", "log", "choices")).within(f"{where}{field}")
-    try:
-        return _choices(field, spec) if "choices" in spec else _range(field, spec)
-    except UserError as error:
-        raise error.within(f"space {space}") from None
-
-
-def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
-    choices = spec["choices"]
-    if len(spec) > 1 or not isinstance(choices, list | tuple) or not choices:
-        raise UserError(
-            f"{field} must have either choices, a list that is not empty, or low and high."
-        )
-    given = [checked(field, number_of_text(field, choice)) for choice in choices]
-    times = Counter(map(_rounded, given))
-    first = {_rounded(value): value for value in reversed(given)}
-    return Parameter(
-        field,
-        choices=tuple(first[value] for value in times),
-        repeated=tuple(first[value] for value, n in times.items() if n > 1),
-    )
-
-
-def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
-    if field_type(field)[0] not in (int, float):
-        raise UserError(f"{field} is not a number field; it must have choices.")
-    ends = {}
-    for end in ("low", "high"):
-        if end not in spec:
-            raise UserError(f"{field} has no {end}; it must have low and high, or choices.")
-        ends[end] = checked(field, number_of_text(field, spec[end]))
-        if ends[end] is None:
-            raise UserError(f"{field} has no {end}; it must be a number.")
-    low, high, log = ends["low"], ends["high"], spec.get("log", False)
-    if _rounded(low) >= _rounded(high):
-        raise UserError(f"{field} goes from {low:g} to {high:g}; low must be less than high.")
-    if not isinstance(log, bool):
-        raise UserError(f"{field}: log {log!r} is not true or false.")
-    if log and low <= 0 <= high:
-        raise UserError(f"{field} goes from {low:g} to {high:g}; a log range must not contain 0.")
-    return Parameter(field, low, high, log)

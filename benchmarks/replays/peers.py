@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.parameter import Parameter
+from search_spaces.space import SearchSpace
 
 VERSIONS = ("ax-platform==1.3.1", "optuna==5.0.0", "smac==2.4.1", "torch==2.13.0", "greenlet")
 TOOLS = ("optuna-tpe", "optuna-gp", "smac", "ax")

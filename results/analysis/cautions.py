@@ -10,7 +10,7 @@ from dynamos.metrics import LAG, TaskResult
 from results.choice import choice_of, tie_sentence, ties
 from results.sweep import Sweep
 from results.wording import count, number
-from search_spaces.space import Parameter
+from search_spaces.parameter import Parameter
 
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
 # Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d

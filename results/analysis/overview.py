@@ -129,6 +129,7 @@ def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
     searched = sweep.config.confirms is None
     return {
         "answer": headline(sweep) if searched else finding(sweep),
+        "searched": str(sweep.config.space),
         "chosen": _chosen(sweep),
         "expected": expectation(sweep),
         "ties": tie_sentence(sweep) if sweep.leader else "",

@@ -383,6 +383,7 @@ class SweepConfig:
         """Check all values; raise UserError for one that is not allowed."""
         for name in ("report_on", "points"):
             object.__setattr__(self, name, plain(getattr(self, name)))
+        object.__setattr__(self, "base", self.base.replace(**self.space.fixed))
         described: type = type(self)
         for about in settings(described).values():
             shown = f"`{about.name}`"

@@ -13,13 +13,15 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from results.definition.sweep_config import SweepConfig
 from results.ledger.optuna_names import GENERATION_KEY, storage_of
+from results.strategy.cube import config_of
+from results.strategy.sampled_space import SampledSpace
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
 from results.trial import IMPORTED, RERUN
 from search_spaces.space import SearchSpace
@@ -62,9 +64,15 @@ class _Told(optuna.Study):
         ]
         self.given = base + given if given else []  # the base alone tells a sampler too little
         self._lies: list[FrozenTrial] = []
+        self._sampled = SampledSpace(config.space, config.sampler)
+        self.given = [self._sampled.seen(t) for t in self.given]
+
+    def facts(self) -> list[FrozenTrial]:
+        """The trials as they are stored."""
+        return super()._get_trials(deepcopy=False)
 
     def lie(self, trial: FrozenTrial) -> None:
-        """Add a COMPLETE trial's configuration again, with the worst values of all."""
+        """Add a stored COMPLETE trial's configuration again, with the worst values of all."""
         complete = self._get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         self._lies.append(
             optuna.trial.create_trial(
@@ -86,7 +94,7 @@ class _Told(optuna.Study):
             for t in super()._get_trials(deepcopy=False, use_cache=use_cache)
         ]
         trials += self._lies
-        found = [t for t in trials if states is None or t.state in states]
+        found = [self._sampled.seen(t) for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
 
 
@@ -100,6 +108,8 @@ class _Asking(BaseSampler):
     def __init__(self, config: SweepConfig, number: int, told: _Told) -> None:
         draw = Draw(config.seed, number, config.trials, config.space, told.given)
         self._space, self._seed, self._told = config.space, draw.mixed, told
+        self._sampled = SampledSpace(config.space, config.sampler)
+        self._draws = np.random.default_rng(draw.mixed)
         self._sampler = SAMPLERS[config.sampler](draw)
 
     def infer_relative_search_space(
@@ -112,28 +122,43 @@ class _Asking(BaseSampler):
         self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         """Return a configuration that no other trial has, if one is left."""
-        others = [t for t in study.get_trials(deepcopy=False) if t.number != trial.number]
+        others = [t for t in self._told.facts() if t.number != trial.number]
         taken = {self._space.key(c): t for t in others for c in configs(self._space, [t])}
         for _ in range(REPETITIONS):
-            drawn = self._drawn(study, trial, search_space)
+            drawn = self._sampled.stored(self._drawn(study, trial))
             if (there := taken.get(self._space.key(self._space.real(drawn)))) is None:
                 return drawn
             if there.state == TrialState.COMPLETE:
                 self._told.lie(there)
         return untried(self._space, taken, self._seed) or drawn
 
-    def _drawn(
-        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
-    ) -> dict[str, Any]:
+    def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
+        """A configuration as the sampler sees it."""
         joint = self._sampler.sample_relative(
             study, trial, self._sampler.infer_relative_search_space(study, trial)
         )
+        distributions = self._sampled.distributions()
+        weights = {p.stored_name: p.weights for p in self._space.parameters}
         return {
             name: joint[name]
             if name in joint
-            else self._sampler.sample_independent(study, trial, name, distribution)
-            for name, distribution in search_space.items()
+            else self._alone(study, trial, name, distribution, weights[name])
+            for name, distribution in distributions.items()
         }
+
+    def _alone(
+        self,
+        study: optuna.Study,
+        trial: FrozenTrial,
+        name: str,
+        distribution: BaseDistribution,
+        weights: Sequence[float] | None,
+    ) -> Any:
+        """The value of a parameter that the sampler draws apart from others, at random."""
+        if weights is not None and isinstance(distribution, CategoricalDistribution):
+            share = np.array(weights) / sum(weights)
+            return distribution.choices[self._draws.choice(len(share), p=share)]
+        return self._sampler.sample_independent(study, trial, name, distribution)
 
     def sample_independent(
         self,
@@ -211,11 +236,11 @@ def untried(
         if not left:
             return None
         return space.stored(left[np.random.default_rng(seed).integers(len(left))])
-    random = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    draws = np.random.default_rng(seed)
     for _ in range(DRAWS):
-        drawn = random.ask(space.distributions()).params
-        if space.key(space.real(drawn)) not in taken:
-            return drawn
+        config = config_of(space, draws.random(len(space.parameters)))
+        if space.key(config) not in taken:
+            return space.stored(config)
     return None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from dynamos.config import field_type
 from results.wording import number
-from search_spaces.space import Parameter
+from search_spaces.parameter import Parameter
 
 TICKS = 5  # approximate number on a linear axis
 _FACTORS = (1, 2, 5)

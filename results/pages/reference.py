@@ -3,11 +3,13 @@
 `python -m results.pages.reference` prints it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from dynamos.config import TrainConfig
 from dynamos.fields import Setting, settings
 from results.definition.sweep_config import SweepConfig
+from search_spaces.parameter import CHOICE_KEYS, RANGE_KEYS
+from search_spaces.space import KEYS
 
 
 def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
@@ -30,6 +32,13 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "the service. Fields marked (changeable) may be changed when a sweep is resumed.",
             "",
             *_table(sweep),
+            "## Keys of a search space",
+            "",
+            "A search space is a YAML file with `description`, `parameters` and the other keys of "
+            "the first table. Each parameter has keys of the second one.",
+            "",
+            *_keys(KEYS),
+            *_keys(RANGE_KEYS | CHOICE_KEYS),
         ]
     )
 
@@ -44,6 +53,13 @@ def _table(config: type) -> Iterator[str]:
             f"| `{about.name}` | {f'`--{flag}`' if flag else ''} | {_shown(about.default)} | "
             f"{_allowed(about)} | {meaning.replace('|', '&#124;')} |"
         )
+    yield ""
+
+
+def _keys(meanings: Mapping[str, str]) -> Iterator[str]:
+    yield "| key | meaning |"
+    yield "|---|---|"
+    yield from (f"| `{key}` | {meaning} |" for key, meaning in meanings.items())
     yield ""
 
 

@@ -91,7 +91,6 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
     config = ledger.config
     ran, taken = sweep.own, len(sweep.records) - len(sweep.own)
     states = Counter(t.state.lower() for t in ran)
-    searched = ", ".join(f"{p.name} {p}" for p in config.space.parameters)
     shown = ", ".join(f"{amount} {state}" for state, amount in states.items())
     parts = [] if config.publishable else [paragraph(NOT_PUBLISHABLE, "stamp")]
     parts += [
@@ -108,7 +107,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
             + "".join(f", with {c}" for c in config.constraints)
             + f"; {ledger.state}."
         ),
-        paragraph(f"Space {config.space.name}: {searched}."),
+        paragraph(f"Space {config.space.name}: {config.space}."),
         paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}."),
     ]
     return parts + [paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep))]

@@ -22,9 +22,9 @@ from optuna.samplers import (
 )
 from optuna.trial import FrozenTrial
 
-from dynamos.config import field_type
 from dynamos.errors import UserError
-from search_spaces.space import Parameter, SearchSpace
+from search_spaces.parameter import Parameter
+from search_spaces.space import SearchSpace
 
 GRID_LIMIT = 10_000  # points; a larger grid is never finished and only slow to draw from
 
@@ -68,7 +68,9 @@ MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian pro
 NOISY_TRIALS = 5  # the same for the sampler `noisy`
 SINGLE_OBJECTIVE_SAMPLERS = ("noisy", "cmaes")
 UNCONSTRAINED_SAMPLERS = ("cmaes",)
-RANGE_SAMPLERS = ("cmaes", "qmc")  # they draw the value of a field with choices at random
+CUBE_SAMPLERS = ("qmc",)  # they draw points of a cube, one coordinate for each field
+REAL_SAMPLERS = ("noisy",)  # they know priors and steps, and see what the storage holds
+RANGE_SAMPLERS = ("cmaes",)  # they draw the value of a field with choices at random
 
 
 def population(trials: int) -> int:
@@ -149,13 +151,22 @@ def _cmaes(draw: Draw) -> BaseSampler:
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:
-    """A parameter's values on the grid; a whole-numbered range may have fewer than `levels`."""
+    """A parameter's values on the grid; one with finitely many values may have fewer than `levels`.
+
+    All choices, whatever their weights. Other values lie at even distances on the range's scale, or
+    at even probabilities of its prior.
+    """
     if parameter.choices is not None:
         return list(parameter.choices)
+    if parameter.step is not None and parameter.prior is None:
+        steps = parameter.values
+        assert steps is not None
+        last = len(steps) - 1
+        return [steps[i] for i in sorted({round(x) for x in np.linspace(0, last, levels)})]
+    if parameter.prior is not None:
+        return sorted({parameter.at(float(place)) for place in np.linspace(0, 1, levels)})
     assert parameter.low is not None and parameter.high is not None
     spaced = (np.geomspace if parameter.log else np.linspace)(parameter.low, parameter.high, levels)
     # Rounding must not move an end out of the range.
     inside: list[float] = np.clip(spaced, parameter.low, parameter.high).tolist()
-    if field_type(parameter.name)[0] is int:
-        return sorted({round(value) for value in inside})
-    return inside
+    return sorted({round(value) for value in inside}) if parameter.whole else inside

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
-from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_points, read_space
+from search_spaces.parameter import NOT_VARIED
+from search_spaces.space import SearchSpace, named_spaces, read_points, read_space
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 

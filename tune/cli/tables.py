@@ -233,6 +233,8 @@ def print_sweep(
         say(caution)
     if sweep["ranking"]:
         say(sweep["ranking"])
+    if confirms is None:
+        say(f"Space {sweep['space']}: {sweep['searched']}.")
 
 
 def _state(sweep: Mapping[str, Any]) -> SweepState:

@@ -24,7 +24,8 @@ from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
 from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
 from results.wording import count, number
-from search_spaces.space import NOT_VARIED, Parameter, SearchSpace
+from search_spaces.parameter import NOT_VARIED, Parameter
+from search_spaces.space import SearchSpace
 from tune.engine.sweep import check_images, create_sweep
 
 # Fields that may differ when a confirmation is resumed.

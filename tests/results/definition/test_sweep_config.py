@@ -428,7 +428,7 @@ GATES_OR_NOT = space(
         (
             {"sampler": "cmaes", "space": CHOICES},
             "`sampler` cmaes searches ranges, and the space mine has only choices; "
-            "use tpe, gp, noisy, nsga2, random, grid.",
+            "use tpe, gp, noisy, nsga2, random, qmc, grid.",
         ),
         (
             {"base": config().base.replace(model="multi_scale")},

@@ -334,8 +334,9 @@ def test_notes_say_what_budget_sampler_and_space_do_not_fit(tmp_path: Path) -> N
         "the space six has 6 configurations. Each is trained once, so the sweep ends after 6 "
         "trials, not 7. For several seeds per configuration use `seeds`."
     ]
-    assert notes("f", space=SIX, sampler="qmc", trials=6) == [
-        "`sampler` qmc supports only ranges: warmup is drawn at random from the choices."
+    assert notes("f", space=SIX, sampler="qmc", trials=6) == []
+    assert notes("i", space=SIX, sampler="cmaes", trials=6) == [
+        "`sampler` cmaes supports only ranges: warmup is drawn at random from the choices."
     ]
     doubled = SearchSpace.from_dict(
         "d", {"parameters": {"keep_ratio": {"choices": [0.3, 0.7, 0.3]}}}

@@ -16,7 +16,7 @@ from results.pages import charts
 from results.pages.axes import Axis, round_values
 from results.pages.report import report, write_report
 from results.sweep import Sweep
-from search_spaces.space import Parameter
+from search_spaces.parameter import Parameter
 from tests.helpers.ledgers import FOUR, ONE, config, driven, result, swept
 
 # (state, value of a task, compute) of trials 0 to 8; a constraint allows a compute of up to 0.5.

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from optuna import Trial
 from scipy.stats import qmc
 
+from dynamos.config import preset
 from dynamos.errors import UserError
 from results.choice import train_config
 from results.definition.sweep_config import Objective, SweepConfig
@@ -31,6 +32,18 @@ SPACE = SearchSpace.from_dict(
             "policy_penalty": {"low": -1000, "high": -50, "log": True},
             "batch_size": {"low": 2, "high": 64},
         }
+    },
+)
+RICH = SearchSpace.from_dict(
+    "rich",
+    {
+        "parameters": {
+            "policy_penalty": {"low": -1000, "high": -50, "log": True, "mean": -400, "sd": 0.7},
+            "batch_size": {"low": 2, "high": 64, "step": 2},
+            "keep_ratio": {"low": 0.4, "high": 0.9, "step": 0.1, "mean": 0.7, "sd": 0.2},
+            "nf": {"choices": [8, 16, 32], "weights": [1, 2, 4]},
+        },
+        "fixed": {"hidden_dim_ratio": 4},
     },
 )
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
@@ -73,18 +86,29 @@ def play(ledger: Ledger, trials: int) -> list[dict[str, Any]]:
 @pytest.fixture(
     scope="module",
     params=[
-        *((s, STARTUP.get(s, 2)) for s in SAMPLERS),
-        *(pytest.param(at_work, marks=pytest.mark.slow) for at_work in LONG_STARTUP.items()),
+        *((SPACE, s, STARTUP.get(s, 2)) for s in SAMPLERS),
+        *(
+            pytest.param(
+                (RICH, s, STARTUP.get(s, 2)),
+                marks=[] if s in ("tpe", "qmc") else [pytest.mark.slow],
+            )
+            for s in SAMPLERS
+        ),
+        *(
+            pytest.param((space, *at_work), marks=pytest.mark.slow)
+            for space in (SPACE, RICH)
+            for at_work in LONG_STARTUP.items()
+        ),
     ],
-    ids=str,
+    ids=lambda of: "-".join((of[0].name, *map(str, of[1:]))),
 )
 def begun(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[], Ledger]:
     """Return a function that copies a sweep that already has some trials."""
     folder = tmp_path_factory.mktemp("begun")
-    sampler, trials = request.param
-    play(Ledger.create(folder, sweep(sampler, seed=7), {}), trials)
+    space, sampler, trials = request.param
+    play(Ledger.create(folder, sweep(sampler, seed=7, space=space), {}), trials)
 
     def copy() -> Ledger:
         to = tmp_path_factory.mktemp("copy")
@@ -114,7 +138,8 @@ def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
                 if trial.number == start:
                     killed.ask()
     assert [t.config for t in killed.trials()] == undisturbed and len(undisturbed) == start + 2
-    assert all(p.admits(values[p.name]) for values in undisturbed for p in SPACE.parameters)
+    space = killed.config.space
+    assert all(p.admits(values[p.name]) for values in undisturbed for p in space.parameters)
     if other.config.sampler != "noisy":  # after its start there is one best answer for all seeds
         other.config = dataclasses.replace(other.config, seed=9)
         assert play(other, 1)[-1] != undisturbed[start], "another seed tries something else"
@@ -322,3 +347,76 @@ def test_quasi_random_points_are_one_sobol_sequence_across_crashes(tmp_path: Pat
     tried = [[t.config["lr"], t.config["beta"]] for t in Ledger.open(tmp_path, "s").trials()[1:]]
     sobol = qmc.Sobol(2, scramble=True, seed=5).random(4)
     assert np.allclose(tried, np.array([0.0625, 1.0]) + sobol * np.array([0.125, 2.0]), rtol=1e-12)
+
+
+def drawn(sampler: str, space: SearchSpace, trials: int, folder: Path) -> list[dict[str, Any]]:
+    """The configurations of a sweep whose trials all have one value, without its base."""
+    with driven(
+        Ledger.create(folder, sweep(sampler, space=space, trials=trials + 1, seed=3), {})
+    ) as ledger:
+        for _ in range(trials + 1):
+            trial = ledger.ask()
+            ledger.add_result(trial.number, 1, SEED, result(val_class_il=50.0))
+            ledger.finish(trial.number, "COMPLETE")
+        return [t.config for t in ledger.trials()[1:]]
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc", "tpe", "noisy"])
+def test_what_is_drawn_at_random_follows_priors_and_weights(sampler: str, tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(
+        "p",
+        {
+            "parameters": {
+                "lr": {"low": 0.001, "high": 1.0, "log": True, "mean": 0.03, "sd": 0.1},
+                "warmup": {"choices": [False, True], "weights": [1, 9]},
+            }
+        },
+    )
+    count = {"random": 24, "qmc": 24, "tpe": 9, "noisy": 4}[sampler]
+    with patch("tests.helpers.ledgers.preset", lambda *_: preset("seq-digits", 200) | {"lr": 0.03}):
+        configs = drawn(sampler, space, count, tmp_path)
+    # four standard deviations around the mean; uniform draws would lie there in 12 of 100 cases
+    assert all(0.03 * np.exp(-0.4) < c["lr"] < 0.03 * np.exp(0.4) for c in configs)
+    if count == 24:  # of 10 equal draws, 9 or more would be True in one case of a hundred
+        assert 0.7 < np.mean([c["warmup"] for c in configs]) < 1.0
+
+
+@pytest.mark.parametrize("sampler", ["random", "qmc"])
+def test_a_fixed_field_is_that_of_every_trial_and_is_not_searched(
+    sampler: str, tmp_path: Path
+) -> None:
+    made = sweep(sampler, space=RICH)
+    assert made.base.hidden_dim_ratio == 4 and not made.base_is_preset
+    configs = play(Ledger.create(tmp_path, made, {}), 3)
+    assert all(list(c) == ["policy_penalty", "batch_size", "keep_ratio", "nf"] for c in configs)
+
+
+def test_a_grid_takes_steps_and_even_probabilities_of_a_prior() -> None:
+    space = SearchSpace.from_dict(
+        "g",
+        {
+            "parameters": {
+                "keep_ratio": {"low": 0.1, "high": 0.9, "step": 0.1},
+                "alpha": {"low": 0.0, "high": 1.0, "mean": 0.5, "sd": 0.1},
+                "nf": {"choices": [8, 16], "weights": [1, 9]},
+            }
+        },
+    )
+    points = grid(space, 3)
+    assert len(points) == 18
+    assert sorted({p["keep_ratio"] for p in points}) == [0.1, 0.5, 0.9]
+    assert sorted({p["alpha"] for p in points}) == [0.0, 0.5, 1.0]
+    # the quartiles of a normal distribution lie 0.6745 standard deviations from its mean
+    alphas = sorted({p["alpha"] for p in grid(space, 5)})
+    assert np.allclose(alphas, [0, 0.43255, 0.5, 0.56745, 1], atol=1e-5)
+
+
+def test_a_space_of_steps_alone_is_finite_and_ends(tmp_path: Path) -> None:
+    space = SearchSpace.from_dict(
+        "s", {"parameters": {"keep_ratio": {"low": 0.5, "high": 0.9, "step": 0.2}}}
+    )
+    assert space.size == 3
+    ledger = Ledger.create(tmp_path, sweep("tpe", space=space, trials=20), {})
+    assert ledger.budget == 3
+    configs = play(ledger, 3)
+    assert sorted(c["keep_ratio"] for c in configs) == [0.5, 0.7, 0.9]

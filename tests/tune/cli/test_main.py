@@ -215,6 +215,22 @@ def test_a_missing_sweep(
     )
 
 
+def test_a_field_that_a_space_fixes_has_its_value_and_no_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    space = tmp_path / "mine.yaml"
+    space.write_text("parameters: {beta: {low: 1, high: 3}}\nfixed: {buffer_size: 500, nf: 8}\n")
+    asked = ["--space", str(space), "--dry-run", "--storage", str(tmp_path / "runs")]
+    assert main(["run", *asked, "--set", "nf=8"]) == 0
+    config = yaml.safe_load(capsys.readouterr().out.partition("The settings")[0])
+    assert (config["base"]["buffer_size"], config["base"]["nf"]) == (500, 8)
+    assert config["space"]["fixed"] == {"buffer_size": 500, "nf": 8}
+    assert main(["run", *asked, "--set", "nf=16"]) == 2
+    assert capsys.readouterr().err == (
+        "dynamos-sweep: error: --set: nf 16: the space mine fixes nf at 8; leave one of them out.\n"
+    )
+
+
 @pytest.mark.parametrize("there", [[], ["--address", "http://127.0.0.1:9"]])
 def test_a_baseline_that_is_no_path(
     there: list[str], stored: Path, capsys: pytest.CaptureFixture[str]

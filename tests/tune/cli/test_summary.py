@@ -301,6 +301,7 @@ def test_show_begins_with_the_best_and_says_why_others_ended(say: Say) -> None:
         ["3", "pruned", "sampler", "1/1", "99"],
     ]
     assert all(row[6].startswith("keep_ratio 0.") for row in rows), "whatever became of it"
+    assert said[-1] == "Space one: keep_ratio 0.1 to 0.9."
     assert [row[7:] for row in rows] == [[], [], [REASON], ["halving: too low"]]
 
 

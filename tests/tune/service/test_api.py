@@ -388,6 +388,27 @@ def test_a_range_of_whole_numbers_is_searched(service: Served) -> None:
     assert all(isinstance(s["config"]["nf"], int) for s in found["suggestions"])
 
 
+def test_steps_priors_weights_and_fixed_fields_are_taken(service: Served) -> None:
+    space = {
+        "parameters": {
+            "keep_ratio": {"low": 0.5, "high": 0.9, "step": 0.1, "mean": 0.7, "sd": 0.1},
+            "minibatch_size": {"choices": [8, 16], "weights": [1, 3]},
+        },
+        "fixed": {"nf": 4},
+    }
+    found = service.client.create(asked(space=space), dry_run=True)
+    assert found["config"]["space"]["fixed"] == {"nf": 4} and found["config"]["base"]["nf"] == 4
+    service.client.create(asked(space=space))
+    whole = service.client.sweep("a")
+    assert whole["searched"] == (
+        "keep_ratio 0.5 to 0.9 in steps of 0.1, normal around 0.7 with sd 0.1, minibatch_size one "
+        "of 8 (weight 1), 16 (weight 3); fixed: nf 4"
+    )
+    ratio, size = whole["parameters"]
+    assert (ratio["step"], ratio["mean"], ratio["sd"], ratio["weights"]) == (0.1, 0.7, 0.1, None)
+    assert size["weights"] == [1, 3]
+
+
 @pytest.mark.parametrize(
     "streams, path",
     [
@@ -447,6 +468,19 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
             "high",
         ),
         ({"space": {"parameters": {"lr": {"choices": []}}}}, "space.parameters.lr.choices", None),
+        (
+            {"space": {"parameters": {"lr": {"low": 0.1, "high": 1}}, "fixed": {"nff": 8}}},
+            "space.fixed.nff",
+            "nf",
+        ),
+        (
+            {
+                "space": {"parameters": {"beta": {"low": 1, "high": 3}}, "fixed": {"lr": 0.5}},
+                "base": {"lr": 0.1},
+            },
+            "base.lr",
+            None,
+        ),
         ({"objectives": ["val_clas_il"]}, "objectives", "val_class_il"),
         ({"constraints": ["x"]}, "constraints", None),
         ({"base": {"dataset": "seq-digit"}}, "base.dataset", "seq-digits"),

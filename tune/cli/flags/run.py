@@ -15,7 +15,7 @@ from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
 from results.definition.urls import tracking_uri
 from results.names import allowed_name, check_name
-from search_spaces.space import named_spaces, read_points, read_space
+from search_spaces.space import SearchSpace, named_spaces, read_points, read_space
 from tune.cli.flags.session import add, add_session_flags, add_setting, storage
 
 
@@ -142,7 +142,7 @@ def sweep_config(arguments: argparse.Namespace) -> SweepConfig:
                 )
     file = arguments.file
     space = read_space(arguments.space) if isinstance(arguments.space, str) else arguments.space
-    base, report_on = _base(arguments)
+    base, report_on = _base(arguments, space)
     objectives = arguments.objectives or file.get("objectives", ())
     constraints = arguments.constraints or file.get("constraints", ())
     return SweepConfig(
@@ -167,11 +167,11 @@ def _add(group: Any, flag: str, text: str, **more: Any) -> None:
     add(group, DEFAULTS, flag, text, **more)
 
 
-def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
+def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfig, dict[str, Any]]:
     """Return (base, report_on).
 
-    `base` is the preset of dataset and buffer size with the changes of --set. `report_on` has the
-    fields that differ on the reported stream.
+    `base` is the preset of dataset and buffer size with the changes of --set and the fields that
+    the space fixes. `report_on` has the fields that differ on the reported stream.
     """
     settings = parsed_settings(arguments.settings)
     for name, flag in (
@@ -181,7 +181,12 @@ def _base(arguments: argparse.Namespace) -> tuple[TrainConfig, dict[str, Any]]:
     ):
         if name in settings:
             raise UserError(f"--set {name}: use {flag}.")
-    settings = arguments.file.get("base", {}) | settings
+    for name, value in settings.items():
+        try:
+            space.refuse_other(name, value)
+        except UserError as error:
+            raise error.within("--set") from None
+    settings = arguments.file.get("base", {}) | settings | space.fixed
     if arguments.protocol not in PROTOCOLS:
         raise unknown("protocol", arguments.protocol, PROTOCOLS)
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):

@@ -11,7 +11,8 @@ from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import OBJECTIVES, SweepConfig
 from results.strategy.pruners import PRUNERS
 from results.strategy.samplers import SAMPLERS
-from search_spaces.space import NOT_VARIED, named_spaces, read_space
+from search_spaces.parameter import NOT_VARIED
+from search_spaces.space import named_spaces, read_space
 from tune.service.state.views import parameter
 from tune.service.wire.answers import Field, Options, SweepSetting
 from tune.service.wire.bodies import OF_THE_SERVICE, SweepRequest
@@ -43,6 +44,7 @@ def options() -> Options:
             name: {
                 "description": space.description,
                 "parameters": [parameter(p) for p in space.parameters],
+                "fixed": dict(space.fixed),
             }
             for name, space in spaces.items()
         },

@@ -15,7 +15,7 @@ from results.ledger.ledger import Ledger
 from results.pages.best_config import commands
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from search_spaces.space import Parameter
+from search_spaces.parameter import Parameter
 from tune.engine.logs import tail
 from tune.service.wire.answers import SearchedField, Summary, Trial, TrialRow, WholeSweep
 
@@ -119,13 +119,17 @@ def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
 
 
 def parameter(p: Parameter) -> SearchedField:
-    """A searched field, with its range or choices."""
+    """A searched field, with its range or choices, and where good values are likely."""
     return {
         "name": p.name,
         "low": p.low,
         "high": p.high,
         "log": p.log,
         "choices": None if p.choices is None else list(p.choices),
+        "step": p.step,
+        "mean": p.mean,
+        "sd": p.sd,
+        "weights": None if p.weights is None else list(p.weights),
     }
 
 

@@ -104,7 +104,7 @@ export function heading(name) {
     put(best, `${chosenText(s)}, ${objective(s.objectives[0]).metric}`);
     put(error, s.error ? `The last session failed: ${s.error}` : '');
     put(answer, s.answer ?? '');
-    put(notes, [s.expected, s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
+    put(notes, [s.confirms ? '' : `Space ${s.space}: ${s.searched}.`, s.expected, s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
       `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
       .filter(Boolean).join(' '));
     cautions.replaceChildren(...[...s.cautions, ...s.notes].map((text) => h('li', {}, text)));

@@ -6,6 +6,7 @@ import {typed} from './text.js';
 export function spaceEditor({spaces, fields, defaults}, field) {
   const named = select({test: 'form-space', value: defaults.space}, Object.keys(spaces)), add = select({});
   const about = h('p.hint'), body = h('tbody'), rows = new Map(); // by field: {node, preset, read}
+  const fixed = h('input', {autocomplete: 'off', oninput: () => touch()});
   let touched = false, presetOf = () => null;
   const touch = () => {
     touched = true;
@@ -16,11 +17,12 @@ export function spaceEditor({spaces, fields, defaults}, field) {
     const input = (label, value, props) => h('input', {value: value ?? '', 'aria-label': `${p.name} ${label}`, oninput: touch, ...props});
     const {type = 'float'} = fields[p.name] ?? {};
     const choices = p.choices && input('choices', p.choices.join(', '));
-    const low = input('low', p.low, {type: 'number', step: 'any'}), high = input('high', p.high, {type: 'number', step: 'any'});
+    const weights = p.choices && input('weights', p.weights?.join(', '), {placeholder: 'equal weights'});
+    const [low, high, step, mean, sd] = ['low', 'high', 'step', 'mean', 'sd'].map((key) => input(key, p[key], {type: 'number', step: 'any'}));
     const log = h('input', {type: 'checkbox', checked: p.log, 'aria-label': `${p.name} logarithmic`, onchange: touch});
     const preset = h('td.num');
     const node = h('tr', {'data-field': `space.parameters.${p.name}`}, h('th', {scope: 'row', title: fields[p.name]?.help}, p.name),
-      choices ? h('td', {colspan: 3}, choices) : Object.entries({low, high, log}).map(([key, cell]) =>
+      choices ? [h('td', {colspan: 3}, choices), h('td', {colspan: 3}, weights)] : Object.entries({low, high, log, step, mean, sd}).map(([key, cell]) =>
         h('td', {'data-field': `space.parameters.${p.name}.${key}`}, cell)),
       preset, h('td', {}, h('button', {type: 'button', 'aria-label': `Remove ${p.name}`, onclick: () => {
         touch();
@@ -30,9 +32,11 @@ export function spaceEditor({spaces, fields, defaults}, field) {
         add.focus();
       }}, 'Remove')));
     const number = (box) => (box.value === '' ? null : Number(box.value));
+    const list = (box, kind) => box.value.split(',').map((text) => typed(text.trim(), kind)).filter((v) => v !== '');
+    const given = (values) => Object.fromEntries(Object.entries(values).filter(([, box]) => box.value !== '').map(([key, box]) => [key, number(box)]));
     rows.set(p.name, {preset, read: () => (choices
-      ? {choices: choices.value.split(',').map((text) => typed(text.trim(), type)).filter((v) => v !== '')}
-      : {low: number(low), high: number(high), log: log.checked})});
+      ? {choices: list(choices, type), ...(weights.value.trim() ? {weights: list(weights, 'float')} : {})}
+      : {low: number(low), high: number(high), log: log.checked, ...given({step, mean, sd})})});
     body.append(node);
     preset.textContent = presetOf(p.name) ?? '–';
     return node;
@@ -48,6 +52,7 @@ export function spaceEditor({spaces, fields, defaults}, field) {
   function load() {
     const chosen = spaces[named.value];
     about.textContent = chosen.description;
+    fixed.value = Object.entries(chosen.fixed).map(([key, value]) => `${key}=${value}`).join(', ');
     rows.clear();
     body.replaceChildren();
     chosen.parameters.forEach(row);
@@ -67,15 +72,20 @@ export function spaceEditor({spaces, fields, defaults}, field) {
   }}, 'Add parameter');
   load();
 
-  const headers = ['Parameter', 'Low', 'High', 'Log', 'Preset', 'Remove'];
+  const headers = ['Parameter', 'Low', 'High', 'Log', 'Step', 'Mean', 'SD', 'Preset', 'Remove'];
   const node = h('fieldset', {}, h('legend', {}, 'Space'), field('space', 'Start from', named), about,
     region('Parameters of the space', h('table.inputs', {}, h('caption.unseen', {}, 'Searched parameters; trial 0 uses the preset’s values'),
       h('thead', {}, h('tr', {}, headers.map((text) => h('th', {scope: 'col'}, text)))), body)),
-    h('div.row', {}, h('label', {for: 'f-add'}, 'Add a field'), add, more));
+    h('div.row', {}, h('label', {for: 'f-add'}, 'Add a field'), add, more),
+    field('space.fixed', 'Fixed fields', fixed, 'Fields that every trial has at one value: nf=16, n_epochs=5.'));
   add.id = 'f-add';
   return {node,
     value: () => (touched ? {name: `${named.value}-edited`, description: `${named.value}, edited`,
-      parameters: Object.fromEntries([...rows].map(([key, {read}]) => [key, read()]))} : named.value),
+      parameters: Object.fromEntries([...rows].map(([key, {read}]) => [key, read()])),
+      fixed: Object.fromEntries(fixed.value.split(',').filter((text) => text.trim()).map((text) => {
+        const [key, ...rest] = text.split('=');
+        return [key.trim(), typed(rest.join('=').trim(), fields[key.trim()]?.type)];
+      }))} : named.value),
     setPreset(value) {
       presetOf = value;
       rows.forEach(({preset}, key) => {

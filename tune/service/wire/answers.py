@@ -87,6 +87,10 @@ class SearchedField(_Answer):
     high: float | None
     log: bool
     choices: list[Scalar] | None
+    step: float | None
+    mean: float | None
+    sd: float | None
+    weights: list[float] | None
 
 
 class Outcome(_Answer):
@@ -136,6 +140,7 @@ class WholeSweep(Summary, Findings):
     """A sweep without its trials."""
 
     parameters: list[SearchedField]
+    searched: str  # the space, in words
     metrics: dict[str, str]
     cpu_seconds: float
     gpu_seconds: float
@@ -270,6 +275,7 @@ class NamedSpace(_Answer):
 
     description: str
     parameters: list[SearchedField]
+    fixed: dict[str, Scalar]
 
 
 class Field(_Answer):

@@ -29,7 +29,8 @@ from results.definition import labels
 from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
-from search_spaces.space import NOT_VARIED, SearchSpace, named_spaces, read_space
+from search_spaces.parameter import NOT_VARIED
+from search_spaces.space import SearchSpace, named_spaces, read_space
 from tune.service.wire.answers import Scalar
 from tune.service.wire.problems import TAGS, Problem
 
@@ -186,12 +187,16 @@ class RangeSpec(_Strict):
     low: int | float
     high: int | float
     log: bool = False
+    step: int | float | None = None
+    mean: int | float | None = None
+    sd: int | float | None = None
 
 
 class ChoicesSpec(_Strict):
     """Values to choose from."""
 
     choices: Annotated[list[Scalar], Field(min_length=1, max_length=1000)]
+    weights: Annotated[list[int | float], Field(max_length=1000)] | None = None
 
 
 Spec = Annotated[
@@ -206,11 +211,12 @@ Parameters = Annotated[
 
 
 class Space(_Strict):
-    """A search space: the fields that vary."""
+    """A search space: the fields that vary, and those to which it gives one value."""
 
     name: Annotated[str, Field(min_length=1, max_length=200)] = "own"
     description: Annotated[str, Field(max_length=2000)] = ""
     parameters: Parameters
+    fixed: Annotated[dict[str, Scalar], among("field", _VARIED)] = {}
 
 
 class _Request(_Strict):
@@ -301,6 +307,9 @@ def requested_config(
     _at("name", partial(check_name, request.name))
     try:
         space = _space(request.space)
+        for field in space.fixed:
+            _at(f"base.{field}", partial(space.refuse_other, field, base.get(field)))
+        base |= space.fixed
         trained = _at(
             "base",
             lambda: base_config(

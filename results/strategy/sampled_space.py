@@ -1,0 +1,70 @@
+"""SampledSpace: a search space as a sampler sees it.
+
+The storage holds real values. A sampler sees a step by its number, and a value that has a prior by
+its cumulative probability. So what it sees is uniform, and all samplers know priors and steps.
+"""
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass
+from typing import Any
+
+from optuna.distributions import BaseDistribution, FloatDistribution
+from optuna.trial import FrozenTrial
+
+from results.strategy.samplers import CUBE_SAMPLERS, REAL_SAMPLERS
+from search_spaces.parameter import Parameter
+from search_spaces.space import SearchSpace
+
+
+@dataclass(frozen=True, slots=True)
+class SampledSpace:
+    """A space in the coordinates of a sampler."""
+
+    space: SearchSpace
+    sampler: str
+
+    @property
+    def differs(self) -> bool:
+        """True if the sampler sees something else than the storage holds."""
+        return self.sampler not in REAL_SAMPLERS and any(
+            self._on_cube(p) or p.sampled_distribution() != p.distribution()
+            for p in self.space.parameters
+        )
+
+    def distributions(self) -> dict[str, BaseDistribution]:
+        """Return the distributions that the sampler sees, by stored name."""
+        if not self.differs:
+            return self.space.distributions()
+        return {p.stored_name: self._distribution(p) for p in self.space.parameters}
+
+    def seen(self, trial: FrozenTrial) -> FrozenTrial:
+        """Return a trial as the sampler sees it."""
+        if not self.differs or not trial.params:
+            return trial
+        found = {p.stored_name: p for p in self.space.parameters if p.stored_name in trial.params}
+        seen = copy(trial)
+        seen.params = {name: self._seen(p, trial.params[name]) for name, p in found.items()}
+        seen.distributions = {name: self._distribution(p) for name, p in found.items()}
+        return seen
+
+    def stored(self, seen: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what the sampler suggests as the storage holds it."""
+        if not self.differs:
+            return dict(seen)
+        parameters = {p.stored_name: p for p in self.space.parameters}
+        return {name: self._stored(parameters[name], value) for name, value in seen.items()}
+
+    def _on_cube(self, p: Parameter) -> bool:
+        """True for a choice with weights that a sampler draws as a part of a cube."""
+        return self.sampler in CUBE_SAMPLERS and p.weights is not None
+
+    def _distribution(self, p: Parameter) -> BaseDistribution:
+        return FloatDistribution(0.0, 1.0) if self._on_cube(p) else p.sampled_distribution()
+
+    def _seen(self, p: Parameter, stored: Any) -> Any:
+        value = p.stored(stored)
+        return p.place(value) if self._on_cube(p) else p.sampled(value)
+
+    def _stored(self, p: Parameter, seen: Any) -> Any:
+        return p.stored(p.at(float(seen)) if self._on_cube(p) else p.real(seen))
