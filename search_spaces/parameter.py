@@ -189,17 +189,18 @@ class Parameter:
 
     def at(self, place: float) -> Any:
         """Return the field's value at a place from 0 to 1."""
-        if self.choices is not None:
-            return self.choices[int(self.indices(np.array([place]))[0])]
-        if self.step is not None:
-            return self._steps[int(self.indices(np.array([place]))[0])]
+        return self.all_at(np.array([place]))[0]
+
+    def all_at(self, places: Array) -> list[Any]:
+        """Return the field's values at places from 0 to 1."""
+        values = self.choices if self.choices is not None else self._steps if self.step else None
+        if values is not None:
+            return [values[i] for i in self.indices(places).tolist()]
         assert self.low is not None and self.high is not None
-        first, last = self._sides
-        if place in (0.0, 1.0):  # rounding must not move the ends
-            return self.stored(last if place else first)
-        value = self.stored(float(self.stored_at(np.array([place]))[0]))
-        value = min(max(value, self.low), self.high)
-        return round(value) if self.whole else value
+        first, last = self._sides  # rounding must not move the ends
+        stored = np.select([places == 0, places == 1], [first, last], self.stored_at(places))
+        found = np.clip(self.stored(stored), self.low, self.high).tolist()
+        return [round(value) for value in found] if self.whole else found
 
     def place(self, value: Any) -> float:
         """Return a place from 0 to 1 at which the field has a value."""

@@ -1,8 +1,10 @@
 """SearchSpace: the searched fields of a sweep and their ranges, checked on reading."""
 
+import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from importlib import resources
 from pathlib import Path
 from typing import Any, Self
@@ -14,30 +16,40 @@ from dynamos.errors import UserError, unknown
 from dynamos.fields import plain
 from dynamos.files import local_path
 from search_spaces.parameter import Parameter, parameter_of, refuse_unvaried, rounded
+from search_spaces.rules import Rule, first_broken
 
 # keys of a space in a file, with their meaning
 KEYS = {
     "description": "a phrase, shown in forms",
     "parameters": "{field: range or choices}, the fields that vary",
     "fixed": "{field: value}, fields that every trial has at one value; it replaces the preset's",
+    "forbid": "list of combinations that no trial may have, such as `lr > 0.1 and beta > 3`",
 }
+COUNTED = 10_000  # configurations of a finite space that are listed, to count those allowed
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class SearchSpace:
-    """A named set of parameters, and fields to which it gives one value."""
+    """A named set of parameters, fields to which it gives one value, and what it forbids.
+
+    Attributes:
+        around: values of all fields in a sweep's base. Rules may name fields that are not
+            searched, so only a space with `around` can tell which configurations it forbids.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     description: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    forbid: tuple[Rule, ...] = ()
+    around: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
     def from_dict(cls, name: str, content: Mapping[str, Any]) -> Self:
         """Return the space of {description, parameters: {field: {low, high, log} or {choices}}}.
 
-        Optionally `fixed`: {field: value}. Raises UserError, which names the parameter, its value
-        and the allowed values.
+        Optionally `fixed`: {field: value} and `forbid`: [rule]. Raises UserError, which names the
+        parameter, its value and the allowed values.
         """
         content = plain(content)
         for key in content:
@@ -50,7 +62,8 @@ class SearchSpace:
             )
         parameters = tuple(parameter_of(name, field, spec) for field, spec in given.items())
         fixed = _fixed(name, content.get("fixed"), [*given])
-        return cls(name, parameters, str(content.get("description", "")), fixed)
+        forbid = _forbid(name, content.get("forbid"), [*given])
+        return cls(name, parameters, str(content.get("description", "")), fixed, forbid)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` reads."""
@@ -58,6 +71,7 @@ class SearchSpace:
             "description": self.description,
             "parameters": {p.name: p.spec() for p in self.parameters},
             **({"fixed": dict(self.fixed)} if self.fixed else {}),
+            **({"forbid": [*map(str, self.forbid)]} if self.forbid else {}),
         }
 
     def refuse_other(self, name: str, value: Any) -> None:
@@ -71,7 +85,20 @@ class SearchSpace:
     def __str__(self) -> str:
         searched = ", ".join(f"{p.name} {p}" for p in self.parameters)
         fixed = ", ".join(f"{name} {_text(value)}" for name, value in self.fixed.items())
-        return searched + (f"; fixed: {fixed}" if fixed else "")
+        forbidden = "; ".join(map(str, self.forbid))
+        return (
+            searched
+            + (f"; fixed: {fixed}" if fixed else "")
+            + (f"; forbidden: {forbidden}" if forbidden else "")
+        )
+
+    def within(self, base: Mapping[str, Any]) -> Self:
+        """Return the space in a sweep with this base."""
+        return replace(self, around=dict(base))
+
+    def forbids(self, config: Mapping[str, Any]) -> Rule | None:
+        """Return the first rule that a configuration of the space breaks; None if none."""
+        return first_broken(self.forbid, {**self.around, **config}) if self.forbid else None
 
     @property
     def notes(self) -> list[str]:
@@ -83,14 +110,27 @@ class SearchSpace:
             for value in p.repeated
         ]
 
-    @property
+    @cached_property
     def size(self) -> int | None:
-        """Number of different configurations.
+        """Number of different configurations; of many, those that are forbidden count, too.
 
         Returns None if a range of real numbers makes them infinitely many.
         """
         values = [p.values for p in self.parameters]
-        return None if None in values else math.prod(len(v) for v in values if v is not None)
+        if None in values:
+            return None
+        size = math.prod(len(v) for v in values if v is not None)
+        return len(self.listed) if self.forbid and size <= COUNTED else size
+
+    @cached_property
+    def listed(self) -> list[dict[str, Any]]:
+        """Every configuration of a finite space that it does not forbid."""
+        names = [p.name for p in self.parameters]
+        every = (
+            dict(zip(names, point, strict=True))
+            for point in itertools.product(*(p.values or () for p in self.parameters))
+        )
+        return [config for config in every if self.forbids(config) is None]
 
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
         """Return the space's values as a key that equal configurations share.
@@ -115,6 +155,12 @@ class SearchSpace:
                     f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}."
                 )
         return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
+
+    def check(self, values: Mapping[str, Any]) -> None:
+        """Raise UserError for a configuration outside a range, and for one that is forbidden."""
+        self.stored(values)
+        if (rule := self.forbids(values)) is not None:
+            raise UserError(f"the space {self.name} forbids it: {rule}.")
 
     def holds(self, stored: Mapping[str, Any]) -> bool:
         """True if all of the given stored values lie in the space; some may be missing."""
@@ -152,6 +198,28 @@ def read_space(name: str) -> SearchSpace:
     if given.suffix in (".yaml", ".yml") or path.exists():
         return SearchSpace.from_dict(given.stem, read_yaml(path))
     raise unknown("space", name, named_spaces(), " The path of a YAML file is allowed too.")
+
+
+def _forbid(space: str, given: Any, searched: list[str]) -> tuple[Rule, ...]:
+    """The rules of `forbid`, parsed."""
+    if given is None:
+        return ()
+    if not isinstance(given, list | tuple):
+        raise UserError(
+            f"space {space}: forbid {given!r} must be a list of rules, such as "
+            "['lr > 0.1 and beta > 3']."
+        )
+    try:
+        rules = tuple(map(Rule.parse, given))
+    except UserError as error:
+        raise error.within(f"space {space}") from None
+    for rule in rules:
+        if not set(rule.fields) & set(searched):
+            raise UserError(
+                f"space {space}: forbid {rule.text!r} names no field that the space searches; "
+                f"these are {', '.join(searched)}."
+            )
+    return rules
 
 
 def _text(value: Any) -> str:

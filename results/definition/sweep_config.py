@@ -22,6 +22,7 @@ from results.strategy.samplers import (
     SAMPLERS,
     SINGLE_OBJECTIVE_SAMPLERS,
     UNCONSTRAINED_SAMPLERS,
+    allowed_share,
     grid,
 )
 from results.strategy.seeds import POLICIES, POOL, RACE_SHARE, race_size, resolved
@@ -384,6 +385,7 @@ class SweepConfig:
         for name in ("report_on", "points"):
             object.__setattr__(self, name, plain(getattr(self, name)))
         object.__setattr__(self, "base", self.base.replace(**self.space.fixed))
+        object.__setattr__(self, "space", self.space.within(self.base.to_dict()))
         described: type = type(self)
         for about in settings(described).values():
             shown = f"`{about.name}`"
@@ -415,16 +417,21 @@ class SweepConfig:
         for name in ("ledger_url", "tracking_uri"):
             refuse_unusable(f"`{name}`", getattr(self, name))
         try:
-            self.space.stored(self.base.to_dict())
+            self.space.check(self.base.to_dict())
         except UserError as error:  # the base is trial 0
-            raise UserError(f"{error} Widen the space, or change `base`.") from None
+            why = (
+                str(error)
+                if self.space.forbids(self.base.to_dict()) is None
+                else f"trial 0: {error}"
+            )
+            raise UserError(f"{why} Widen the space, or change `base`.") from None
         varied = [p.name for p in self.space.parameters]
         for number, point in enumerate(self.points, start=1):
             try:
                 for name in point:
                     if name not in varied:
                         raise unknown(f"field of the space {self.space.name}", name, varied)
-                self.space.stored(self.base.replace(**point).to_dict())
+                self.space.check(self.base.replace(**point).to_dict())
             except UserError as error:
                 raise error.within(f"`points`, configuration {number}") from None
         object.__setattr__(
@@ -707,6 +714,9 @@ class SweepConfig:
         )
 
 
+LEAST_ALLOWED = 0.001  # share of a space that rules may leave
+
+
 def refuse_in_vain(config: SweepConfig) -> None:
     """Raise UserError if a setting of a new sweep would have no effect.
 
@@ -723,6 +733,8 @@ def refuse_in_vain(config: SweepConfig) -> None:
             f"`sampler` cmaes searches ranges, and the space {space.name} has only choices; use "
             f"{', '.join(s for s in SAMPLERS if s not in RANGE_SAMPLERS)}."
         )
+    if space.forbid and config.confirms is None:
+        refuse_nearly_empty(space)
     for parameter in space.parameters:
         if parameter.name == "model":
             models = list(parameter.choices or ())
@@ -734,6 +746,17 @@ def refuse_in_vain(config: SweepConfig) -> None:
         raise UserError(
             f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
             f"{'does' if len(models) == 1 else 'do'} not use{instead}"
+        )
+
+
+def refuse_nearly_empty(space: SearchSpace) -> None:
+    """Raise UserError if a space forbids nearly all of its configurations."""
+    if space.size == 0:
+        raise UserError(f"the space {space.name} forbids all of its configurations.")
+    if (share := allowed_share(space)) < LEAST_ALLOWED:
+        raise UserError(
+            f"the space {space.name} forbids all but {share:.2%} of its configurations; narrow its "
+            f"ranges, so that {LEAST_ALLOWED:.1%} or more are allowed."
         )
 
 

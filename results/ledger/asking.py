@@ -7,8 +7,7 @@ final values. The ledger itself keeps the facts.
 """
 
 import copy
-import itertools
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,11 @@ from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from dynamos.errors import RunError
 from results.definition.sweep_config import SweepConfig
+from results.gaussian_process import coordinates
 from results.ledger.optuna_names import GENERATION_KEY, storage_of
-from results.strategy.cube import config_of
+from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.sampled_space import SampledSpace
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
 from results.trial import IMPORTED, RERUN
@@ -30,6 +31,9 @@ _EARLY = (TrialState.PRUNED, TrialState.FAIL)
 # Sources of trials that were given to a sweep begin with one of these.
 GIVEN = (IMPORTED, "points:", "warm-start:")
 DRAWS = 1000  # number of draws to find an untried configuration in a space too large to list
+ALLOWED_DRAWS = 100_000  # the same in a space that forbids a part of its configurations
+NEAR_DRAWS = 1000  # random configurations, and as many near a forbidden one, to replace it
+NEAR = 0.1  # standard deviation of those near it, in each coordinate from 0 to 1
 REPETITIONS = 5  # suggestions of tried configurations until a random one is taken instead
 
 
@@ -103,6 +107,10 @@ class _Asking(BaseSampler):
 
     A model may ask for its best configuration for ever. So it is told that a repetition had the
     worst values. If it repeats configurations all the same, a random one replaces them.
+
+    Nothing keeps a model from forbidden configurations. The nearest allowed one replaces such a
+    suggestion, because the best allowed one often lies at the border. A random draw is repeated
+    until it is allowed.
     """
 
     def __init__(self, config: SweepConfig, number: int, told: _Told) -> None:
@@ -125,21 +133,35 @@ class _Asking(BaseSampler):
         others = [t for t in self._told.facts() if t.number != trial.number]
         taken = {self._space.key(c): t for t in others for c in configs(self._space, [t])}
         for _ in range(REPETITIONS):
-            drawn = self._sampled.stored(self._drawn(study, trial))
+            modelled, seen = self._drawn(study, trial)
+            drawn = self._sampled.stored(seen)
+            if self._space.forbids(self._space.real(drawn)) is not None:
+                if not modelled:
+                    break
+                near = nearest_allowed(self._space, self._space.real(drawn), taken, self._draws)
+                if near is None:
+                    break
+                return near
             if (there := taken.get(self._space.key(self._space.real(drawn)))) is None:
                 return drawn
             if there.state == TrialState.COMPLETE:
                 self._told.lie(there)
-        return untried(self._space, taken, self._seed) or drawn
+        found = untried(self._space, taken, self._seed)
+        if found is None and self._space.forbids(self._space.real(drawn)) is not None:
+            raise RunError(
+                f"the space {self._space.name} forbids all of {ALLOWED_DRAWS} random configurations"
+                " that are not tried yet; start a sweep with narrower ranges"
+            )
+        return found or drawn
 
-    def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, Any]:
-        """A configuration as the sampler sees it."""
+    def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[bool, dict[str, Any]]:
+        """(whether a model made it, a configuration as the sampler sees it)."""
         joint = self._sampler.sample_relative(
             study, trial, self._sampler.infer_relative_search_space(study, trial)
         )
         distributions = self._sampled.distributions()
         weights = {p.stored_name: p.weights for p in self._space.parameters}
-        return {
+        return bool(joint), {
             name: joint[name]
             if name in joint
             else self._alone(study, trial, name, distribution, weights[name])
@@ -227,20 +249,38 @@ def untried(
     Returns None if all are taken, or if DRAWS draws find none that is left.
     """
     if space.size is not None and space.size <= GRID_LIMIT:
-        names = [p.name for p in space.parameters]
-        points = (
-            dict(zip(names, point, strict=True))
-            for point in itertools.product(*(p.values or () for p in space.parameters))
-        )
-        left = [point for point in points if space.key(point) not in taken]
+        left = [point for point in space.listed if space.key(point) not in taken]
         if not left:
             return None
         return space.stored(left[np.random.default_rng(seed).integers(len(left))])
     draws = np.random.default_rng(seed)
-    for _ in range(DRAWS):
+    for _ in range(ALLOWED_DRAWS if space.forbid else DRAWS):
         config = config_of(space, draws.random(len(space.parameters)))
-        if space.key(config) not in taken:
+        if space.key(config) not in taken and space.forbids(config) is None:
             return space.stored(config)
+    return None
+
+
+def nearest_allowed(
+    space: SearchSpace,
+    config: Mapping[str, Any],
+    taken: Container[tuple[Any, ...]],
+    draws: np.random.Generator,
+) -> dict[str, Any] | None:
+    """Return the nearest of many random configurations that is allowed and not taken.
+
+    As a sampler stores it; None if none of them is.
+    """
+    size, here = len(space.parameters), point_of(space, config)
+    around = np.clip(here + draws.normal(0, NEAR, (NEAR_DRAWS, size)), 0, 1)
+    # only some of the fields change, so that choices are kept, too
+    around = np.where(draws.random(around.shape) < 0.5, around, here)
+    points = np.concatenate([around, draws.random((NEAR_DRAWS, size))])
+    away = np.square(coordinates_of(space, points) - np.array(coordinates(space, config))).sum(1)
+    for point in points[np.argsort(away, kind="stable")]:
+        found = config_of(space, point)
+        if space.key(found) not in taken and space.forbids(found) is None:
+            return space.stored(found)
     return None
 
 

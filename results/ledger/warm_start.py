@@ -15,7 +15,7 @@ from results.choice import broken_by, train_config
 from results.definition.protocols import images_of
 from results.definition.sweep_config import SweepConfig
 from results.ledger.stored_trial import stored_result
-from results.strategy.samplers import RANGE_SAMPLERS, grid, random_trials
+from results.strategy.samplers import RANGE_SAMPLERS, grid, grid_size, random_trials
 from results.sweep import Sweep, in_order
 from results.trial import IMPORTED, TrialRecord
 from results.wording import count
@@ -107,7 +107,7 @@ def beginning(
         begins.add(*found)
     if taken and not imports:
         _try_again(begins, taken)
-    begins.notes += config.space.notes + _of_sampler(begins)
+    begins.notes += config.space.notes + _forbidden(config, earlier) + _of_sampler(begins)
     return begins
 
 
@@ -129,6 +129,35 @@ def _try_again(begins: Beginning, taken: Sequence[tuple[TrialRecord, dict[str, A
             continue
         begins.add(f"warm-start:{config.warm_start}/{trial.number}", values)
         added += 1
+
+
+def _forbidden(config: SweepConfig, earlier: Sweep | None) -> list[str]:
+    """Notes on configurations that the space forbids and that are therefore left out."""
+    space, notes = config.space, list[str]()
+    if not space.forbid:
+        return notes
+    rules = "; ".join(map(str, space.forbid))
+    if earlier is not None:
+        out = [
+            t.number
+            for t, values in _known(config, earlier)
+            if _admitted(config, values) and space.forbids(values) is not None
+        ]
+        if out:
+            notes.append(
+                f"`warm_start`: {count(len(out), 'trial')} of {earlier.config.name} "
+                f"({', '.join(map(str, sorted(out)[:10]))}{', ...' if len(out) > 10 else ''}) "
+                f"{'is' if len(out) == 1 else 'are'} left out, because the space forbids {rules}."
+            )
+    if config.sampler == "grid":
+        whole, left = grid_size(space, config.grid_levels), len(grid(space, config.grid_levels))
+        if left < whole:
+            notes.append(
+                f"{whole - left} of the grid's {count(whole, 'point')} "
+                f"{'is' if whole - left == 1 else 'are'} left out, because the space forbids "
+                f"{rules}."
+            )
+    return notes
 
 
 def _of_sampler(begins: Beginning) -> list[str]:
@@ -183,17 +212,10 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
             f"`warm_start` {name}: it used test images, so a sweep that starts from it is "
             "not publishable; use `protocol` test, or another sweep."
         )
-    # a configuration with all its runs
-    own = replace(earlier, records=earlier.own).configurations
-    best_first = in_order(own, earlier.config.objectives)
-    known = [
-        (t, train_config(earlier.config, t).to_dict())
-        for t in sorted(best_first, key=lambda t: not _keeps(config, t))
-    ]
     fitting = [
         (t, values)
-        for t, values in known
-        if all(p.admits(values[p.name]) for p in config.space.parameters)
+        for t, values in _known(config, earlier)
+        if _admitted(config, values) and config.space.forbids(values) is None
     ]
     if not fitting:
         raise UserError(
@@ -201,6 +223,22 @@ def _taken(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
             f"space {config.space.name} and this sweep's other settings allow."
         )
     return fitting
+
+
+def _known(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[str, Any]]]:
+    """The earlier sweep's COMPLETE configurations with all fields, as `_taken` orders them."""
+    # a configuration with all its runs
+    own = replace(earlier, records=earlier.own).configurations
+    best_first = in_order(own, earlier.config.objectives)
+    return [
+        (t, train_config(earlier.config, t).to_dict())
+        for t in sorted(best_first, key=lambda t: not _keeps(config, t))
+    ]
+
+
+def _admitted(config: SweepConfig, values: Mapping[str, Any]) -> bool:
+    """True if all searched fields lie in their ranges."""
+    return all(p.admits(values[p.name]) for p in config.space.parameters)
 
 
 def _keeps(config: SweepConfig, trial: TrialRecord) -> bool:

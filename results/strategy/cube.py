@@ -26,6 +26,12 @@ def config_of(space: SearchSpace, point: Array) -> dict[str, Any]:
     return {p.name: p.at(float(x)) for p, x in zip(space.parameters, point, strict=True)}
 
 
+def configs_of(space: SearchSpace, cube: Array) -> list[dict[str, Any]]:
+    """Return the configurations, in real values, at points of the cube (N, P)."""
+    columns = {p.name: p.all_at(cube[:, i]) for i, p in enumerate(space.parameters)}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
 def point_of(space: SearchSpace, config: Mapping[str, Any]) -> Array:
     """Return a point of the cube (P,) at which a configuration lies."""
     return np.array([p.place(config[p.name]) for p in space.parameters])

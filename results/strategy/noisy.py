@@ -33,7 +33,7 @@ from results.gaussian_process import (
     coordinates,
     winsorised,
 )
-from results.strategy.cube import config_of, coordinates_of, point_of
+from results.strategy.cube import config_of, configs_of, coordinates_of, point_of
 from results.strategy.samplers import NOISY_TRIALS
 from search_spaces.space import SearchSpace
 
@@ -83,7 +83,7 @@ class NoisySampler(BaseSampler):
         known = [t for t in known if self._space.holds(t.params)]
         complete = [t for t in known if t.state == TrialState.COMPLETE]
         if len(complete) < NOISY_TRIALS:
-            point = self._sobol(1 + max(self._number - 1, 0))[-1]
+            point = self._sobol(max(self._number, 1))
         else:
             running = [t for t in known if t.state == TrialState.RUNNING]
             sign = -1 if study.direction == StudyDirection.MINIMIZE else 1
@@ -100,10 +100,23 @@ class NoisySampler(BaseSampler):
         """Return a random value of one parameter."""
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
 
-    def _sobol(self, points: int) -> Array:
-        """The first points of the sequence."""
-        sequence = qmc.Sobol(len(self._space.parameters), scramble=True, seed=self._seed)
-        return np.asarray(sequence.random(1 << (points - 1).bit_length())[:points])
+    def _sobol(self, number: int) -> Array:
+        """The point of this number, from 1, of the sequence; forbidden points do not count."""
+        points = 1 << (number - 1).bit_length()
+        while True:
+            sequence = qmc.Sobol(len(self._space.parameters), scramble=True, seed=self._seed)
+            allowed = np.asarray(sequence.random(points))
+            allowed = allowed[~self._forbidden(allowed)]
+            if len(allowed) >= number:
+                return np.asarray(allowed[number - 1])
+            points *= 2
+
+    def _forbidden(self, cube: Array) -> NDArray[np.bool_]:
+        """(N,), True for a point of the cube (N, P) that the space forbids."""
+        if not self._space.forbid:
+            return np.zeros(len(cube), bool)
+        configs = configs_of(self._space, cube)
+        return np.array([self._space.forbids(config) is not None for config in configs])
 
     def _suggested(
         self, complete: Sequence[FrozenTrial], running: Sequence[FrozenTrial], sign: int
@@ -135,7 +148,8 @@ class NoisySampler(BaseSampler):
         def elsewhere(cube: Array) -> Array:
             at = coordinates_of(self._space, cube)
             away = np.abs(at[:, None] - points[None]).max(2).min(1)
-            return np.where(away < 1e-9, -np.inf, score(at) - REPEATED * (away < step))
+            no = (away < 1e-9) | self._forbidden(cube)
+            return np.where(no, -np.inf, score(at) - REPEATED * (away < step))
 
         leaders = np.argsort(-values, kind="stable")[: PROMISING // 2]
         around = np.array([point_of(self._space, configs[i]) for i in leaders])

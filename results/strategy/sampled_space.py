@@ -12,9 +12,11 @@ from typing import Any
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import FrozenTrial
 
-from results.strategy.samplers import CUBE_SAMPLERS, REAL_SAMPLERS
 from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
+
+CUBE_SAMPLERS = ("qmc",)  # they draw points of a cube, one coordinate for each field
+REAL_SAMPLERS = ("noisy",)  # they know priors and steps, and see what the storage holds
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,12 @@ from optuna.samplers import (
 from optuna.trial import FrozenTrial
 
 from dynamos.errors import UserError
+from results.strategy.cube import configs_of
+from results.strategy.sampled_space import SampledSpace
 from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 
+SHARE_DRAWS = 10_000  # random configurations that show how much a space forbids
 GRID_LIMIT = 10_000  # points; a larger grid is never finished and only slow to draw from
 
 
@@ -68,8 +71,6 @@ MODEL_TRIALS = 10  # trials that must have ended before TPE and the Gaussian pro
 NOISY_TRIALS = 5  # the same for the sampler `noisy`
 SINGLE_OBJECTIVE_SAMPLERS = ("noisy", "cmaes")
 UNCONSTRAINED_SAMPLERS = ("cmaes",)
-CUBE_SAMPLERS = ("qmc",)  # they draw points of a cube, one coordinate for each field
-REAL_SAMPLERS = ("noisy",)  # they know priors and steps, and see what the storage holds
 RANGE_SAMPLERS = ("cmaes",)  # they draw the value of a field with choices at random
 
 
@@ -87,7 +88,8 @@ def random_trials(sampler: str, trials: int) -> int:
 def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     """Return every combination of the parameters' values: choices, or `levels` of a range.
 
-    Raises UserError for more than GRID_LIMIT combinations.
+    Combinations that the space forbids are left out. Raises UserError for more than GRID_LIMIT
+    combinations, and if none is left.
     """
     values = [_levels(parameter, levels) for parameter in space.parameters]
     size = math.prod(len(v) for v in values)
@@ -98,11 +100,30 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
             "smaller space."
         )
     names = [parameter.name for parameter in space.parameters]
-    return [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+    points = [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+    allowed = [point for point in points if space.forbids(point) is None]
+    if not allowed:
+        raise UserError(
+            f"`sampler` grid: the space {space.name} forbids every point of {levels} levels."
+        )
+    return allowed
+
+
+def grid_size(space: SearchSpace, levels: int) -> int:
+    """Return the number of the grid's points, those that are forbidden included."""
+    return math.prod(len(_levels(parameter, levels)) for parameter in space.parameters)
+
+
+def allowed_share(space: SearchSpace) -> float:
+    """Return the share of random configurations that a space does not forbid."""
+    points = np.random.default_rng(0).random((SHARE_DRAWS, len(space.parameters)))
+    return float(np.mean([space.forbids(config) is None for config in configs_of(space, points)]))
 
 
 class _NumberedQMC(QMCSampler):
     """A sampler of one scrambled sequence; a trial takes the point of its number.
+
+    Forbidden points do not count.
 
     Optuna counts the points drawn; a trial that was killed between two parameters would take
     another point.
@@ -117,10 +138,27 @@ class _NumberedQMC(QMCSampler):
             warn_independent_sampling=False,
             independent_sampler=RandomSampler(seed=draw.mixed),
         )
-        self._number = draw.number
+        self._number, self._space = draw.number, draw.space
+        self._sampled = SampledSpace(draw.space, "qmc")
+        self._place = draw.number - 1  # trial 0 is the base
+
+    def sample_relative(
+        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Return the point of the trial's number among those that are not forbidden."""
+        if not self._space.forbid or not search_space:
+            return super().sample_relative(study, trial, search_space)
+        allowed = 0
+        for self._place in itertools.count():
+            point = super().sample_relative(study, trial, search_space)
+            config = self._space.real(self._sampled.stored(point))
+            allowed += self._space.forbids(config) is None
+            if allowed == self._number:
+                return point
+        raise AssertionError("the sequence has no end")
 
     def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
-        return self._number - 1  # trial 0 is the base
+        return self._place
 
 
 def _qmc(draw: Draw) -> BaseSampler:

@@ -44,6 +44,7 @@ RICH = SearchSpace.from_dict(
             "nf": {"choices": [8, 16, 32], "weights": [1, 2, 4]},
         },
         "fixed": {"hidden_dim_ratio": 4},
+        "forbid": ["nf == 32 and batch_size > 30", "keep_ratio < 0.55 and policy_penalty < -500"],
     },
 )
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
@@ -140,6 +141,7 @@ def test_a_sweep_killed_at_every_trial_tries_what_an_undisturbed_one_does(
     assert [t.config for t in killed.trials()] == undisturbed and len(undisturbed) == start + 2
     space = killed.config.space
     assert all(p.admits(values[p.name]) for values in undisturbed for p in space.parameters)
+    assert all(space.forbids(values) is None for values in undisturbed)
     if other.config.sampler != "noisy":  # after its start there is one best answer for all seeds
         other.config = dataclasses.replace(other.config, seed=9)
         assert play(other, 1)[-1] != undisturbed[start], "another seed tries something else"

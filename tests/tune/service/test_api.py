@@ -395,6 +395,7 @@ def test_steps_priors_weights_and_fixed_fields_are_taken(service: Served) -> Non
             "minibatch_size": {"choices": [8, 16], "weights": [1, 3]},
         },
         "fixed": {"nf": 4},
+        "forbid": ["keep_ratio > 0.8 and minibatch_size == 16"],
     }
     found = service.client.create(asked(space=space), dry_run=True)
     assert found["config"]["space"]["fixed"] == {"nf": 4} and found["config"]["base"]["nf"] == 4
@@ -402,7 +403,8 @@ def test_steps_priors_weights_and_fixed_fields_are_taken(service: Served) -> Non
     whole = service.client.sweep("a")
     assert whole["searched"] == (
         "keep_ratio 0.5 to 0.9 in steps of 0.1, normal around 0.7 with sd 0.1, minibatch_size one "
-        "of 8 (weight 1), 16 (weight 3); fixed: nf 4"
+        "of 8 (weight 1), 16 (weight 3); fixed: nf 4; forbidden: keep_ratio > 0.8 and "
+        "minibatch_size == 16"
     )
     ratio, size = whole["parameters"]
     assert (ratio["step"], ratio["mean"], ratio["sd"], ratio["weights"]) == (0.1, 0.7, 0.1, None)
@@ -480,6 +482,11 @@ def test_a_dry_run_refuses_a_name_that_is_taken(service: Served, tmp_path: Path)
             },
             "base.lr",
             None,
+        ),
+        (
+            {"space": {"parameters": {"lr": {"low": 0.1, "high": 1}}, "forbid": ["lrr > 1"]}},
+            "space.forbid",
+            "lr",
         ),
         ({"objectives": ["val_clas_il"]}, "objectives", "val_class_il"),
         ({"constraints": ["x"]}, "constraints", None),

@@ -45,6 +45,7 @@ def options() -> Options:
                 "description": space.description,
                 "parameters": [parameter(p) for p in space.parameters],
                 "fixed": dict(space.fixed),
+                "forbid": [*map(str, space.forbid)],
             }
             for name, space in spaces.items()
         },

@@ -7,6 +7,7 @@ export function spaceEditor({spaces, fields, defaults}, field) {
   const named = select({test: 'form-space', value: defaults.space}, Object.keys(spaces)), add = select({});
   const about = h('p.hint'), body = h('tbody'), rows = new Map(); // by field: {node, preset, read}
   const fixed = h('input', {autocomplete: 'off', oninput: () => touch()});
+  const forbid = h('textarea', {rows: 2, spellcheck: 'false', oninput: () => touch()});
   let touched = false, presetOf = () => null;
   const touch = () => {
     touched = true;
@@ -52,6 +53,7 @@ export function spaceEditor({spaces, fields, defaults}, field) {
   function load() {
     const chosen = spaces[named.value];
     about.textContent = chosen.description;
+    forbid.value = chosen.forbid.join('\n');
     fixed.value = Object.entries(chosen.fixed).map(([key, value]) => `${key}=${value}`).join(', ');
     rows.clear();
     body.replaceChildren();
@@ -77,10 +79,12 @@ export function spaceEditor({spaces, fields, defaults}, field) {
     region('Parameters of the space', h('table.inputs', {}, h('caption.unseen', {}, 'Searched parameters; trial 0 uses the preset’s values'),
       h('thead', {}, h('tr', {}, headers.map((text) => h('th', {scope: 'col'}, text)))), body)),
     h('div.row', {}, h('label', {for: 'f-add'}, 'Add a field'), add, more),
-    field('space.fixed', 'Fixed fields', fixed, 'Fields that every trial has at one value: nf=16, n_epochs=5.'));
+    field('space.fixed', 'Fixed fields', fixed, 'Fields that every trial has at one value: nf=16, n_epochs=5.'),
+    field('space.forbid', 'Forbidden', forbid, 'Combinations that no trial may have, one on each line: lr > 0.1 and beta > 3.'));
   add.id = 'f-add';
   return {node,
     value: () => (touched ? {name: `${named.value}-edited`, description: `${named.value}, edited`,
+      forbid: forbid.value.split('\n').map((text) => text.trim()).filter(Boolean),
       parameters: Object.fromEntries([...rows].map(([key, {read}]) => [key, read()])),
       fixed: Object.fromEntries(fixed.value.split(',').filter((text) => text.trim()).map((text) => {
         const [key, ...rest] = text.split('=');

@@ -276,6 +276,7 @@ class NamedSpace(_Answer):
     description: str
     parameters: list[SearchedField]
     fixed: dict[str, Scalar]
+    forbid: list[str]
 
 
 class Field(_Answer):

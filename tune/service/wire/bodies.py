@@ -30,6 +30,7 @@ from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
 from search_spaces.parameter import NOT_VARIED
+from search_spaces.rules import Rule
 from search_spaces.space import SearchSpace, named_spaces, read_space
 from tune.service.wire.answers import Scalar
 from tune.service.wire.problems import TAGS, Problem
@@ -217,6 +218,7 @@ class Space(_Strict):
     description: Annotated[str, Field(max_length=2000)] = ""
     parameters: Parameters
     fixed: Annotated[dict[str, Scalar], among("field", _VARIED)] = {}
+    forbid: Annotated[list[str], Field(max_length=100)] = []
 
 
 class _Request(_Strict):
@@ -365,6 +367,8 @@ def _space(given: str | Space) -> SearchSpace:
                 {"parameters": {name: spec.model_dump(exclude_unset=True)}},
             ),
         )
+    for text in given.forbid:
+        _at("space.forbid", partial(Rule.parse, text))
     return SearchSpace.from_dict(given.name, given.model_dump(exclude={"name"}, exclude_unset=True))
 
 
