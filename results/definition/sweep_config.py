@@ -159,11 +159,13 @@ class SweepConfig:
     # fields that differ from the base on the reported stream
     report_on: dict[str, Any] = field(default_factory=dict)
     confirms: str | None = None  # the sweep whose choice a confirmation tests
+    # "auto" is replaced by the sampler that it stands for
     sampler: str = setting(
-        "tpe",
+        "auto",
         "main",
-        f"method that suggests configurations: {', '.join(SAMPLERS)}",
-        tuple(SAMPLERS),
+        f"method that suggests configurations: {', '.join(SAMPLERS)}; auto: noisy for one "
+        "objective, tpe for several",
+        ("auto", *SAMPLERS),
         label="Sampler",
         flag="sampler",
         metavar="NAME",
@@ -556,8 +558,10 @@ class SweepConfig:
             )
 
     def _check_sampler(self) -> None:
+        if self.sampler == "auto":
+            object.__setattr__(self, "sampler", "noisy" if len(self.objectives) == 1 else "tpe")
         if self.sampler not in SAMPLERS:
-            raise unknown("sampler", self.sampler, SAMPLERS)
+            raise unknown("sampler", self.sampler, ("auto", *SAMPLERS))
         if len(self.objectives) > 1 and self.sampler in SINGLE_OBJECTIVE_SAMPLERS:
             others = [s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]
             raise UserError(

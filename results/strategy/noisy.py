@@ -41,9 +41,9 @@ MOST_TRIALS = 400  # in the model: the best and the newest
 NOISE = Noise(mean=-4.0, least=1e-3)  # small a priori, as in BoTorch
 DRAWS = 32  # from the posterior of the configurations tried
 # Nearer to a configuration tried, in every coordinate, a trial would be no more than a replicate of
-# it, which is not for the sampler to decide. Such a one is taken only if no other is left. The
-# first step is for N < 20 trials, the last for N > 67.
-LEAST_STEPS = (0.1, 2.0, 0.03)  # from 0.1 by 2 / N to 0.03
+# it, which is not for the sampler to decide. Such a one is taken only if no other is left. With N
+# trials the step is the first number, or the second divided by N if that is less.
+LEAST_STEPS = (0.05, 0.6)
 REPEATED = 1e6  # taken from the logarithm of a repetition's expected improvement
 # The search for the largest improvement: random points, moves around the best configurations, then
 # ever smaller moves from the most promising points.
@@ -142,8 +142,7 @@ class NoisySampler(BaseSampler):
             PRIORS[self._number % len(PRIORS)],  # in turn
         )
 
-        most, shrinking, least = LEAST_STEPS
-        step = min(most, max(least, shrinking / len(points)))
+        step = min(LEAST_STEPS[0], LEAST_STEPS[1] / len(points))
 
         def elsewhere(cube: Array) -> Array:
             at = coordinates_of(self._space, cube)

@@ -108,7 +108,7 @@ def test_values_of_numpy_survive_the_file() -> None:
         ),
         (
             {"sampler": "tpr"},
-            f"unknown sampler 'tpr'. Did you mean 'tpe'? Allowed: {', '.join(SAMPLERS)}.",
+            f"unknown sampler 'tpr'. Did you mean 'tpe'? Allowed: auto, {', '.join(SAMPLERS)}.",
         ),
         (
             {"sampler": "random", "grid_levels": 4},
@@ -181,6 +181,12 @@ def test_values_that_are_not_allowed_are_refused_in_one_line(
     with pytest.raises(UserError) as error:
         config(**changes)
     assert str(error.value) == message
+
+
+def test_the_sampler_auto_depends_on_the_number_of_objectives() -> None:
+    several = (Objective("val_class_il", "max"), Objective("compute", "min"))
+    assert config().sampler == "noisy" and config(objectives=several).sampler == "tpe"
+    assert config(objectives=several, sampler="gp").sampler == "gp"
 
 
 @pytest.mark.parametrize("flag", ["ledger_url", "tracking_uri"])

@@ -105,7 +105,7 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         page.get_by_test_id("form-trials").fill("3")
         page.get_by_test_id("form-check").click()
         expect(page.get_by_text("preset").first).to_be_visible()
-        expect(page.get_by_test_id("form-notes")).to_contain_text("tpe draws at random")
+        expect(page.get_by_test_id("form-notes")).to_contain_text("noisy draws at random")
         page.get_by_test_id("form-start").click()
         expect(page.get_by_test_id("sweep-state").first).to_contain_text("running")
         expect(page.get_by_test_id("stop-trial").first).to_be_visible()
