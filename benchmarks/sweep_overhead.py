@@ -80,6 +80,8 @@ def ours(folder: Path, trials: int) -> tuple[int, float, float, float]:
             "run",
             "--name",
             "overhead",
+            "--sampler",
+            "tpe",  # as stock's
             "--trials",
             str(trials),
             "--space",
