@@ -7,6 +7,7 @@ import argparse
 import difflib
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -114,8 +115,10 @@ class Parser(argparse.ArgumentParser):
             hint = f" Did you mean {near[0]}?" if near else ""
             raise UserError(f"unknown flag {flags[0]}.{hint} `{self.prog} --help` lists them all.")
         if rest:
+            named = "--name" in self._option_string_actions
+            hint = f" Did you mean --name {shlex.quote(rest[0])}?" if named else ""
             raise UserError(
-                f"unexpected argument {rest[0]!r}. `{self.prog} --help` lists the arguments."
+                f"unexpected argument {rest[0]!r}.{hint} `{self.prog} --help` lists the arguments."
             )
         return known, []
 

@@ -134,11 +134,14 @@ def _again(ledger: Ledger) -> str:
     if not ledger.looks:
         return ""
     earlier = count(len(ledger.looks), "confirmation")
-    return (
+    text = (
         f"Test images were used in {earlier} of this sweep before. A new confirmation may "
-        "err with a probability of 5 % again, whatever the others found. "
-        "`extend` adds seeds to the latest one within its own 5 %."
+        "err with a probability of 5 % again, whatever the others found."
     )
+    latest = [look for look in ledger.looks.values() if ORDERS_OF not in look][-1:]
+    if not any(LOOK_NUMBER in look for look in latest):
+        return text  # it was tested with the whole error
+    return f"{text} `extend` adds seeds to the latest one within its own 5 %."
 
 
 def note_look(ledger: Ledger, confirmation: Ledger) -> None:

@@ -147,6 +147,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (["--set", "n_tasks=6"], "n_tasks 6 of 2 classes are more than seq-digits has; at most 5"),
         (["--name", "../elsewhere"], "--name '../elsewhere': a sweep's name has 1 to 120 letters"),
         (["--trails", "3"], "Did you mean --trials?"),
+        (["mine"], "unexpected argument 'mine'. Did you mean --name mine?"),
         (
             ["--objective", "val_clas_il"],
             "unknown metric 'val_clas_il'. Did you mean 'val_class_il'?",

@@ -166,6 +166,8 @@ def test_a_confirmation_begins_with_its_plan_if_the_spread_over_seeds_is_known(
     )
     assert final.config.name == "s-confirm-2"
     assert final.remarks == [plan(Sweep.of(ledger), 5, 0.05), again]
+    later = confirmation(ledger, 7, 1, Choice(), None, {}).remarks[-1]
+    assert "in 2 confirmations" in later and "extend" not in later, "the latest is final"
 
 
 def test_a_baseline_is_the_sweeps_own_trial_0_or_what_it_has_otherwise_is_named(

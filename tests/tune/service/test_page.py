@@ -129,6 +129,28 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         assert complaints == []
 
 
+def test_a_number_that_is_missing_or_too_small_is_asked_for(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
+        complete(ledger, 80)
+    with (
+        Service(tmp_path) as service,
+        opened(f"{service.url}/#/sweep/s", WIDTHS["desktop"]) as (page, complaints),
+    ):
+        problem = page.get_by_test_id("action-error")
+        for value, told in (
+            ("", "Trials to add: enter a number."),
+            ("0", "Trials to add: Value must be"),
+        ):
+            page.get_by_label("Trials to add").fill(value)
+            page.get_by_test_id("extend-sweep").click()
+            expect(problem).to_contain_text(told)
+        page.get_by_test_id("confirm-sweep").click()
+        page.get_by_label("Fresh seeds").fill("")
+        page.get_by_test_id("dialog-yes").click()
+        expect(problem).to_contain_text("Fresh seeds: enter a number.")
+        assert complaints == [] and [f.name for f in tmp_path.iterdir() if f.is_dir()] == ["s"]
+
+
 @pytest.mark.parametrize("width", WIDTHS.values(), ids=WIDTHS.keys())
 def test_tags_and_note_are_edited_and_the_sweep_deleted(
     width: int, axe: str, tmp_path: Path

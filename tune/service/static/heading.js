@@ -23,7 +23,7 @@ export function heading(name) {
     if (await ask(`Stop ${name}?`, [note], 'Stop the sweep')) show(await post(path('stop')));
   }, {test: 'stop-sweep'});
   const resume = action('Resume', problem, async () => show(await post(path('resume'))), {test: 'resume-sweep'});
-  const extend = action('Add trials', problem, async () => show(await post(path('extend'), {trials: Number(more.value)})),
+  const extend = action('Add trials', problem, async () => show(await post(path('extend'), {trials: entered(more, 'Trials to add')})),
     {test: 'extend-sweep'});
   const confirm = action('Confirm…', problem, async () => {
     const seeds = h('input', {type: 'number', min: 1, value: 5, id: 'confirm-seeds'});
@@ -33,12 +33,12 @@ export function heading(name) {
     if (!await ask(`Confirm the choice of ${name}`, [h('p', {}, 'Trains the choice and a baseline again on fresh seeds and tests each network once.'),
       field(seeds, 'Fresh seeds'), field(top, 'Candidates'), field(baseline, 'Baseline'), field(choose, 'Choose'), field(compute, 'At most this compute (optional)')],
     'Start the confirmation')) return;
-    const made = await post(path('confirm'), {seeds: Number(seeds.value), top: Number(top.value), choose: choose.value,
+    const made = await post(path('confirm'), {seeds: entered(seeds, 'Fresh seeds'), top: entered(top, 'Candidates'), choose: choose.value,
       max_compute: compute.value === '' ? null : Number(compute.value), baseline: baseline.value || null});
     location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
   }, {test: 'confirm-sweep'});
   const further = async (what) => {
-    const made = await post(path('confirm'), {[what]: Number(again.value)});
+    const made = await post(path('confirm'), {[what]: entered(again, 'Seeds or class orders to add')});
     location.hash = `#/sweep/${encodeURIComponent(made.name)}`;
   };
   const again = h('input.short', {type: 'number', min: 1, value: 10, id: 'further-by'});
@@ -126,6 +126,14 @@ export function heading(name) {
     say(s);
   }
   return {node, show};
+}
+
+/** The whole number that was entered; raises an error that the browser words if there is none. */
+function entered(input, what) {
+  if (input.value === '' || !input.checkValidity()) {
+    throw new Error(`${what}: ${input.validationMessage || 'enter a number.'}`);
+  }
+  return Number(input.value);
 }
 
 /** An input under its label, with a hint. */
