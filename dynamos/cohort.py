@@ -183,9 +183,10 @@ class Cohort:
             wanted, ended = {}, list[tuple[int, TaskResult | NonFiniteError]]()
             for slot in waiting:
                 trainer = self.runs[slot]
-                walk = self._walks.setdefault(slot, _Walk(trainer))
+                if slot not in self._walks:
+                    self._walks[slot] = _Walk(trainer)
                 try:
-                    step = walk.next()
+                    step = self._walks[slot].next()
                 except NonFiniteError as error:
                     self.release(slot)
                     ended.append((slot, error))

@@ -48,6 +48,7 @@ from results.ledger.attributes import (
 )
 from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.stored_trial import (
+    cohorts,
     foreign,
     last_heard,
     read,
@@ -430,10 +431,11 @@ class Ledger:
         self._asked.add(trial.number)
         return self.trial(trial.number)
 
-    def start(self, number: int, attempt: int) -> None:
+    def start(self, number: int, attempt: int, cohort: int = 1) -> None:
         """Note that an attempt starts to train; its time counts from now.
 
-        It has no effect for an attempt that is over.
+        It has no effect for an attempt that is over. `cohort` is the largest number of its seeds
+        that train as one program. A warning is logged if it is not that of an earlier attempt.
         """
         self._check()
         attributes = self._stored(number).user_attrs
@@ -446,6 +448,19 @@ class Ledger:
         self._storage.set_trial_user_attr(
             self._id(number), "attempt", current | {"started_at": now}
         )
+        before = cohorts(attributes)
+        if cohort != before[-1]:
+            trained = any(name.startswith("result/") for name in attributes)
+            now_known = [*before, cohort] if trained else [cohort]
+            self._storage.set_trial_user_attr(self._id(number), "cohorts", now_known)
+            if trained:
+                log.warning(
+                    "trial %d trained %d of its seeds as one program, and continues with %d: it "
+                    "will not repeat exactly",
+                    number,
+                    before[-1],
+                    cohort,
+                )
 
     def add_result(self, number: int, attempt: int, seed: int, result: TaskResult) -> bool:
         """Enter a result; return False if it is refused.

@@ -16,6 +16,8 @@ The user attributes of a trial, written before its state:
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
                         attempts
     losses              number of attempts that lost their worker or node
+    cohorts             largest number of its seeds that trained as one program, in the order of its
+                        attempts, each change once; without it [1]
     result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); up to
                         version 0.2.0 also its metrics
     ended_at, reason    written just before the final state; without that state they mean nothing
@@ -78,11 +80,18 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         gpu_seconds=earlier["gpu_seconds"] + attempt["gpus"] * running,
         losses=attributes.get("losses", 0),
         seed=seed,
+        cohorts=tuple(cohorts(attributes)),
         recorded_at={s: [e["recorded_at"] for e in of_seed] for s, of_seed in entries.items()},
         starting=trial.state == TrialState.RUNNING and began is None,
     )
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
     return dataclasses.replace(record, feasible=kept)
+
+
+def cohorts(attributes: Mapping[str, Any]) -> list[int]:
+    """The attribute `cohorts` of a trial with these attributes."""
+    found: list[int] = attributes.get("cohorts", [1])
+    return found
 
 
 def foreign(trial: FrozenTrial, config: SweepConfig) -> bool:

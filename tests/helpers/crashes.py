@@ -15,12 +15,12 @@ import yaml
 
 from dynamos import checkpoints
 from dynamos.files import AnyPath
-from dynamos.trainer import Trainer
 from results.choice import train_config
 from results.ledger.ledger import Ledger
 from results.ledger.stored_trial import repeatable
 from results.trial import TrialRecord
 from tests.helpers.processes import Driver, sweep
+from tests.helpers.small import together
 from tests.helpers.sweeps import runs_of
 
 TASKS = 5  # of every trial
@@ -237,12 +237,13 @@ def check_undisturbed(seen: Watched) -> None:
     stream = None
     for trial in seen.trials():
         if trial.state == "COMPLETE":
-            trainer = Trainer(train_config(seen.ledger.config, trial), stream)
-            stream = trainer.stream
-            [results] = trial.results.values()
-            assert [*map(repeatable, results)] == [*map(repeatable, trainer)], (
-                f"trial {trial.number}"
-            )
+            train = train_config(seen.ledger.config, trial)
+            runs = together([train.replace(seed=seed) for seed in trial.results], stream)
+            stream = runs[0].stream
+            for run, results in zip(runs, trial.results.values(), strict=True):
+                assert [*map(repeatable, results)] == [*map(repeatable, run.results)], (
+                    f"trial {trial.number}"
+                )
 
 
 def check_mirrored(seen: Watched, uri: str) -> None:

@@ -1,15 +1,18 @@
 """Runs that are small enough for tests."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from dynamos import checkpoints
+from dynamos.cohort import Cohort
 from dynamos.config import TrainConfig
 from dynamos.metrics import TaskResult
 from dynamos.network import Gate, ResNet
+from dynamos.streams import Stream
 from dynamos.trainer import Trainer
 
 SMALL: dict[str, Any] = dict(
@@ -50,6 +53,14 @@ def outcome(trainer: Trainer) -> tuple[list[dict[str, Any]], dict[str, torch.Ten
     for _ in trainer:
         pass
     return [facts(r) for r in trainer.results], trainer.network.state_dict()
+
+
+def together(configs: Sequence[TrainConfig], stream: Stream | None = None) -> list[Trainer]:
+    """Return the runs of these configurations, trained as one cohort, as the seeds of a trial."""
+    runs = [Trainer(config, stream) for config in configs]
+    for _ in Cohort(runs):
+        pass
+    return runs
 
 
 def resumed(config: TrainConfig, steps: int, folder: Path) -> tuple[Trainer, Trainer]:

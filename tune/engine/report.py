@@ -24,6 +24,7 @@ class Report:
     reason: str | None = None
     node: str = ""  # id of the worker's node; "" if the driver wrote the report
     began: bool = False  # True in an attempt's first report: training begins, no results yet
+    cohort: int = 1  # largest number of its seeds that train as one program
 
     def encode(self) -> dict[str, Any]:
         """Return the report as a step's result, in one text: Ray keeps statistics of numbers."""

@@ -130,7 +130,7 @@ class LedgerSearcher(Searcher):
             # Ray may have chosen the node
             self._running[trial_id] = record, dataclasses.replace(slot, node=report.node)
             if report.began:
-                self._begin(number, report.attempt)
+                self._begin(number, report)
                 return False
             self._lost_in_a_row = 0
             known = self._ledger.trial(number).tasks_done
@@ -208,9 +208,9 @@ class LedgerSearcher(Searcher):
         self._running.clear()
         self._ended.clear()
 
-    def _begin(self, number: int, attempt: int) -> None:
+    def _begin(self, number: int, report: Report) -> None:
         """Start a trial's clock and, at the session's first trial, that of the time budget."""
-        self._ledger.start(number, attempt)
+        self._ledger.start(number, report.attempt, report.cohort)
         self._tell(self._ledger.trial(number))
         if not self._begun:
             self._begun = True

@@ -6,6 +6,7 @@ not need it.
 
 import errno
 import io
+import itertools
 import json
 import logging
 import os
@@ -31,11 +32,15 @@ from tune.machines.images import RawImages, received
 from tune.machines.probe import other_images
 
 if TYPE_CHECKING:
+    from dynamos.cohort import Cohort
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
 
 STOP_POLL_SECONDS = 1.0
 STOP_POLL_SHARE = 0.02  # largest share of a trial's time for polls; an object store answers slowly
+# Most seeds that train as one program. More are hardly faster (benchmarks/cohorts/speed.py), and
+# take more memory.
+LARGEST_COHORT = 8
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -44,7 +49,7 @@ class StopRequested(Exception):
 
 
 class SweepTrial(ray.tune.Trainable):
-    """A trial. It trains its seeds in lockstep, task by task.
+    """A trial. It trains its seeds task by task, as one program (dynamos.cohort).
 
     It writes to the subfolder seed-S of the first of its folders, and continues from the newest
     checkpoints in all of them. The searcher gives its configuration: {"number", "attempt",
@@ -63,6 +68,7 @@ class SweepTrial(ray.tune.Trainable):
     _streams: "dict[tuple[str, str, int | None], Stream]"
     _ready: bool
     _trainers: "dict[int, Trainer]"
+    _cohorts: "list[tuple[range, Cohort]]"
     _folders: list[AnyPath]
     _attempt: AnyPath
     _log: logging.Handler
@@ -133,7 +139,7 @@ class SweepTrial(ray.tune.Trainable):
             logging.getLogger("dynamos").removeHandler(self._log)
         results = {seed: trainer.results for seed, trainer in self._trainers.items()}
         if state is not None:
-            self._trainers = {}
+            self._trainers, self._cohorts = {}, []
             _free_memory()
         return self._report(results, state, reason)
 
@@ -149,11 +155,12 @@ class SweepTrial(ray.tune.Trainable):
         began: bool = False,
     ) -> dict[str, Any]:
         attempt, node = self._config["attempt"], ray.get_runtime_context().get_node_id()
-        return Report(attempt, results, state, reason, node, began).encode()
+        cohort = max(map(len, self._parts()))
+        return Report(attempt, results, state, reason, node, began, cohort).encode()
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._config, self._ready = config, False
-        self._trainers = {}
+        self._trainers, self._cohorts = {}, []
         self._look_at = time.monotonic() + STOP_POLL_SECONDS
         self._folders = [any_path(folder) for folder in json.loads(config["folders"])]
         self._attempt = self._folders[0]
@@ -180,7 +187,7 @@ class SweepTrial(ray.tune.Trainable):
 
     def _train_task(self) -> None:
         """Train every seed to the end of the first task that not all seeds have done."""
-        from dynamos import checkpoints
+        from dynamos.cohort import Cohort
         from dynamos.recorders import CURVE, write_curve
 
         if not self._trainers:
@@ -188,18 +195,38 @@ class SweepTrial(ray.tune.Trainable):
                 self._attempt / "config.yaml",
                 yaml.safe_dump(self._train().to_dict(), sort_keys=False),
             )
-            for seed in self._seeds:
-                self._trainers[seed] = self._resumed(seed)
+            self._trainers = {seed: self._resumed(seed) for seed in self._seeds}
+            # Seeds that are done have a slot, too: the size of a cohort changes its results.
+            self._cohorts = [
+                (part, Cohort([self._trainers[seed] for seed in part])) for part in self._parts()
+            ]
         task = min(len(trainer.results) for trainer in self._trainers.values())
-        for seed, trainer in self._trainers.items():
-            if len(trainer.results) == task and not trainer.done:
-                try:
-                    trainer.run_task()
-                finally:  # above all if training diverged
-                    write_curve(trainer, self._attempt / f"seed-{seed}" / CURVE)
-                if trainer.done and trainer.method.gated:
-                    _save_channel_use(trainer, self._attempt / f"seed-{seed}")
-                checkpoints.save(trainer.state_dict(), self._attempt / f"seed-{seed}")
+        for seeds, cohort in self._cohorts:
+            try:
+                for slot, outcome in cohort.until(lambda t: t.done or len(t.results) > task):
+                    if isinstance(outcome, NonFiniteError):
+                        raise outcome
+                    self._save(seeds[slot])
+            finally:  # above all if training diverged
+                for seed in seeds:
+                    write_curve(self._trainers[seed], self._attempt / f"seed-{seed}" / CURVE)
+
+    def _save(self, seed: int) -> None:
+        """Write the files of a seed that has learned a task."""
+        from dynamos import checkpoints
+
+        trainer, folder = self._trainers[seed], self._attempt / f"seed-{seed}"
+        if trainer.done and trainer.method.gated:
+            _save_channel_use(trainer, folder)
+        checkpoints.save(trainer.state_dict(), folder)
+
+    def _parts(self) -> list[range]:
+        """The seeds by cohort: cohorts of about equal size, at most LARGEST_COHORT."""
+        seeds = self._seeds
+        most = LARGEST_COHORT if self._base.step_mode == "eager" else 1
+        cohorts = -(-len(seeds) // most)
+        ends = [len(seeds) * place // cohorts for place in range(cohorts + 1)]
+        return [seeds[begin:end] for begin, end in itertools.pairwise(ends)]
 
     @property
     def _seeds(self) -> range:

@@ -374,6 +374,25 @@ def test_a_trial_s_time_begins_when_it_begins_to_train(
         assert (ledger.trial(0).seconds, ledger.spent("cpu")) == (15, 15)
 
 
+def test_a_trial_that_goes_on_in_another_cohort_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a result, nothing is left of an attempt that could differ."""
+    cohorts = []
+    with driven(Ledger.create(tmp_path, config(seeds=2), {})) as ledger:
+        for size, reports in ((5, False), (1, True), (2, False), (2, False)):
+            asked = ledger.ask()
+            ledger.start(0, asked.attempt, size)
+            cohorts.append(ledger.trial(0).cohorts)
+            if reports:
+                assert not caplog.records
+                ledger.add_result(0, asked.attempt, SEED, result(0, 2))
+            ledger.interrupt(0)
+    assert cohorts == [(5,), (1,), (1, 2), (1, 2)]
+    (record,) = caplog.records
+    assert "trial 0 trained 1 of its seeds as one program, and continues with 2" in record.message
+
+
 @pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])
 def test_the_time_of_a_trial_ends_with_its_driver(
     owner: str | None, seconds: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -589,6 +608,7 @@ def test_best_config_is_what_the_trial_trained_and_says_where_it_is_from(ledger:
         "trial": 1,
         "source": "sampler",
         "seeds": [SEED],
+        "cohorts": [1],
         "protocol": "val-all-seen",
         "chosen_by": "the best mean of the first objective; too few trials for a model",
         "metric": "val_class_il",

@@ -8,7 +8,6 @@ import pandas as pd
 import pytest
 
 from dynamos.errors import UserError
-from dynamos.trainer import Trainer
 from results.analysis.confirmation import enter_outcome, finding, outcome, outcomes, trained
 from results.choice import Choice, train_config
 from results.ledger.ledger import Ledger
@@ -16,6 +15,7 @@ from results.ledger.removal import removals
 from results.pages.report import report
 from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, driven
+from tests.helpers.small import together
 from tests.helpers.sweeps import SMALL, run
 from tests.tune.engine.test_extension import filled, first
 from tests.tune.engine.test_retraining import created
@@ -146,6 +146,7 @@ def test_each_order_is_that_of_its_seed(tmp_path: Path) -> None:
     there = Ledger.open(tmp_path / "runs", "s-confirm-2")
     trial = there.trials()[0]
     assert len(trial.results) == 2
-    for seed, results in trial.results.items():
-        train = train_config(there.config, trial).replace(seed=seed, class_order_seed=seed)
-        assert [r.class_il for r in Trainer(train)] == [r.class_il for r in results]
+    train = train_config(there.config, trial)
+    runs = together([train.replace(seed=seed, class_order_seed=seed) for seed in trial.results])
+    for one, results in zip(runs, trial.results.values(), strict=True):
+        assert [r.class_il for r in one.results] == [r.class_il for r in results]

@@ -50,6 +50,18 @@ def test_a_sweep_killed_again_and_again_ends_as_if_nothing_had_been(
 
 
 @pytest.mark.slow
+def test_trials_whose_seeds_train_together_are_killed_and_end_as_if_nothing_had_been(
+    tmp_path: Path,
+) -> None:
+    seen, struck = disturbed(2, tmp_path, seed=2, flags=["--seeds=3", "--pruner=none"])
+    trials = seen.trials()
+    assert len(trials) == 6 and {t.state for t in trials} == {"COMPLETE"}
+    assert {len(t.results) for t in trials} == {3} and {t.cohorts for t in trials} == {(3,)}
+    check_undisturbed(seen)
+    assert any(kill.running for kill in struck)
+
+
+@pytest.mark.slow
 def test_a_race_that_is_killed_goes_on_as_if_nothing_had_been(
     seen: Watched, tmp_path: Path
 ) -> None:

@@ -35,6 +35,7 @@ from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, driven, report, result
 from tests.helpers.mnist_files import write_mnist
+from tests.helpers.small import together
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main
 from tune.engine.retraining import confirmation
@@ -546,15 +547,14 @@ def confirmed_alike(ledger: Ledger, there: Ledger) -> list[ResNet]:
     trials, networks = there.trials(), []
     assert len(trials) == 3 and {t.state for t in trials} == {"COMPLETE"}
     for number, of in there.record["chosen"].items():
-        for seed, results in trials[int(number)].results.items():
-            train = reported_config(ledger.config, ledger.trials()[of]).replace(
-                evaluate_on="test", seed=seed
-            )
-            assert train.n_tasks == 3, "the whole stream"
-            trainer = Trainer(train)
-            assert [r.class_il for r in trainer] == [r.class_il for r in results]
-            if seed == there.config.base.seed:
-                networks.append(trainer.network.eval())
+        train = reported_config(ledger.config, ledger.trials()[of]).replace(evaluate_on="test")
+        assert train.n_tasks == 3, "the whole stream"
+        found = trials[int(number)].results
+        runs = together([train.replace(seed=seed) for seed in found])
+        for one, results in zip(runs, found.values(), strict=True):
+            assert [r.class_il for r in one.results] == [r.class_il for r in results]
+        assert runs[0].config.seed == there.config.base.seed
+        networks.append(runs[0].network.eval())
     return networks
 
 

@@ -17,10 +17,9 @@ from upath import UPath
 from dynamos import checkpoints
 from dynamos.config import TEST_LOCK, TrainConfig, read_config
 from dynamos.errors import NonFiniteError, UserError
-from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
 from results.names import STOP_FILE
-from tests.helpers.small import facts, small
+from tests.helpers.small import facts, small, together
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
 from tune.engine.trainable import SweepTrial
 from tune.machines.images import raw_images
@@ -134,11 +133,12 @@ def failing(error: Exception) -> Callable[..., None]:
 
 @pytest.fixture(scope="module")
 def undisturbed() -> dict[int, list[dict[str, Any]]]:
-    """Facts of the two tasks of every seed, each seed trained separately."""
-    return {seed: [facts(result) for result in Trainer(small(seed=seed))] for seed in SEEDS}
+    """Facts of the two tasks of every seed, trained as one cohort."""
+    runs = together([small(seed=seed) for seed in SEEDS])
+    return {run.config.seed: [facts(result) for result in run.results] for run in runs}
 
 
-def test_seeds_go_in_lockstep_and_each_gives_what_it_gives_alone(
+def test_seeds_train_as_one_program_task_by_task(
     tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]]
 ) -> None:
     trial = worker(tmp_path)
@@ -157,13 +157,13 @@ def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlie
     tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[tuple[int, int]] = []
-    run_task = Trainer.run_task
+    steps_of_task = Trainer.steps_of_task
 
-    def noted(self: Trainer) -> TaskResult:
+    def noted(self: Trainer) -> Any:
         trained.append((self.config.seed, self.task))
-        return run_task(self)
+        return steps_of_task(self)
 
-    monkeypatch.setattr(Trainer, "run_task", noted)
+    monkeypatch.setattr(Trainer, "steps_of_task", noted)
     step(worker(tmp_path))
     for checkpoint in (tmp_path / "attempt-1" / "seed-43").iterdir():
         checkpoint.unlink()  # as if the first attempt had been killed while it trained seed 43
@@ -179,7 +179,7 @@ def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlie
     assert step(trial)["results"] == undisturbed and trained == [(43, 0), (42, 1), (43, 1)]
 
     monkeypatch.setattr(
-        Trainer, "run_task", failing(AssertionError("there is nothing left to train"))
+        Trainer, "steps_of_task", failing(AssertionError("there is nothing left to train"))
     )
     again = step(worker(tmp_path, attempt=4))
     assert again["state"] == "COMPLETE" and again["results"] == undisturbed
@@ -222,7 +222,7 @@ def test_a_trial_that_is_asked_to_stop_ends_and_keeps_what_it_has(
 def test_an_error_fails_the_trial_with_its_reason_and_a_traceback(
     error: Exception, reason: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "run_task", failing(error))
+    monkeypatch.setattr(Trainer, "steps_of_task", failing(error))
     report = step(worker(tmp_path))
     lacks = reason.startswith("out of memory")
     assert report["state"] == (OUT_OF_MEMORY if lacks else "FAIL") and report["reason"].startswith(
@@ -245,7 +245,7 @@ def test_a_full_disk_is_no_fault_of_the_trials(
 def test_a_trial_whose_traceback_finds_no_room_is_put_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Trainer, "run_task", failing(MemoryError("much")))
+    monkeypatch.setattr(Trainer, "steps_of_task", failing(MemoryError("much")))
     (tmp_path / "attempt-1").mkdir()
     (tmp_path / "attempt-1" / "traceback.txt").symlink_to("/dev/full")
     report = step(worker(tmp_path))
@@ -328,4 +328,30 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
     step(ready(trial))
     second = step(trial)
     assert second["state"] == "COMPLETE" and loaded == ["seq-digits"]
-    assert second["results"][42] == [facts(result) for result in Trainer(small(lr=0.01))]
+    first, _ = together([small(lr=0.01, seed=seed) for seed in SEEDS])
+    assert second["results"][42] == [facts(result) for result in first.results]
+
+
+def test_seeds_are_cut_into_cohorts_of_about_equal_size(tmp_path: Path) -> None:
+    def sizes(seeds: int, **changes: Any) -> list[int]:
+        made: SweepTrial = ray.tune.with_parameters(
+            SweepTrial, base=small(**changes), seeds=seeds, images=None, hashes={}
+        )(settings(tmp_path))
+        parts = made._parts()
+        assert [seed for part in parts for seed in part] == [*range(42, 42 + seeds)]
+        report = Report.decode(made.step())
+        assert report.began and report.cohort == max(map(len, parts))
+        return [len(part) for part in parts]
+
+    assert sizes(1) == [1] and sizes(8) == [8] and sizes(9) == [4, 5] and sizes(17) == [5, 6, 6]
+    assert sizes(3, step_mode="compile") == [1, 1, 1]
+
+
+def test_seeds_of_several_cohorts_learn_each_task_before_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.engine.trainable.LARGEST_COHORT", 1)
+    trial = worker(tmp_path)
+    alone = {seed: [facts(result) for result in Trainer(small(seed=seed))] for seed in SEEDS}
+    assert step(trial)["results"] == {seed: results[:1] for seed, results in alone.items()}
+    assert step(trial)["results"] == alone
