@@ -42,7 +42,7 @@ def make_odd_sweeps(storage: Path) -> None:
     (storage / "torn-configuration" / "sweep.yaml").write_text("config: {name: [\n")
     (storage / "no-configuration" / "sweep.yaml").unlink()
     (storage / "no-sweep" / "trials").mkdir(parents=True)
-    (storage / "seq-digits-core-1").touch()
+    (storage / "seq-digits-averaged-1").touch()
     (storage / "mlflow.db").write_text("no database")
     (storage / "away").symlink_to(storage / "nowhere")
 

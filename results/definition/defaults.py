@@ -15,7 +15,7 @@ PRESET = "preset"  # name of a confirmation's baseline that is not a file
 DEFAULTS: dict[str, Any] = {
     "storage": STORAGE,
     "dataset": "seq-digits",
-    "space": "core",
+    "space": "averaged",
     **{f.name: f.default for f in fields(SweepConfig) if isinstance(f.default, float | int | str)},
 }
 

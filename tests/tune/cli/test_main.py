@@ -115,7 +115,7 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
         (
             ["--protocol", "two-stream", "--report-on", "lr=0.1"],
-            "--report-on lr: the space core varies it",
+            "--report-on lr: the space averaged varies it",
         ),
         (["--protocol", "tests"], "unknown protocol 'tests'. Did you mean 'test'?"),
         (["--set", "dataset=seq-mnist"], "use --dataset"),
@@ -129,8 +129,8 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         ),
         (
             ["--set", "model=multi_scale"],
-            "the space core varies policy_penalty, keep_ratio, which multi_scale does not "
-            "use; use a --space file with only lr, alpha, beta.",
+            "the space averaged varies policy_penalty, keep_ratio, which multi_scale does not "
+            "use; use a --space file with only lr, alpha, beta, average_decay.",
         ),
         (
             ["--tracking-uri", "./mlruns"],
@@ -269,7 +269,12 @@ def test_the_defaults_are_said(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["run", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    for words in ("(default: seq-digits)", "(default: core)", "(default: 20)", "(default: runs)"):
+    for words in (
+        "(default: seq-digits)",
+        "(default: averaged)",
+        "(default: 20)",
+        "(default: runs)",
+    ):
         assert words in said
 
 
@@ -372,7 +377,7 @@ def test_flags_reach_the_sweeps_configuration(
         ledger_url="sqlite:////l.db",
         tracking_uri="http://m:5000",
     )
-    assert config.space.name == "core"
+    assert config.space.name == "averaged"
 
 
 def test_without_flags_a_sweep_is_what_its_config_defaults_to(
@@ -380,7 +385,7 @@ def test_without_flags_a_sweep_is_what_its_config_defaults_to(
 ) -> None:
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     config = meant()
-    expected = SweepConfig(name="seq-digits-core-1", space=config.space, base=config.base)
+    expected = SweepConfig(name="seq-digits-averaged-1", space=config.space, base=config.base)
     assert config == expected and config.base_is_preset and config.base.device == "cpu"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://m:5000")
     assert meant().tracking_uri == "http://m:5000"
@@ -430,7 +435,7 @@ def test_a_sweeps_own_file_starts_the_same_sweep_again_under_another_name(tmp_pa
     config = meant("--name", "first", *flags)
     file = yaml.safe_dump(config.to_dict() | {"record": {"id": "7"}}, sort_keys=False)
     again = from_file(file, tmp_path, "--storage", str(tmp_path))
-    assert again == dataclasses.replace(config, name="mnist-360-core-1")
+    assert again == dataclasses.replace(config, name="mnist-360-averaged-1")
     first_k = meant(
         "--name", "k", "--protocol", "first-k", "--first-k", "2", "--points", str(points(tmp_path))
     )
@@ -574,9 +579,9 @@ def test_a_dry_run_shows_what_would_be_tried_and_writes_nothing(
 
 
 def test_names_are_numbered_where_none_is_given(tmp_path: Path) -> None:
-    assert meant("--storage", str(tmp_path)).name == "seq-digits-core-1"
-    (tmp_path / "seq-digits-core-1").mkdir()
-    assert meant("--storage", str(tmp_path)).name == "seq-digits-core-2"
+    assert meant("--storage", str(tmp_path)).name == "seq-digits-averaged-1"
+    (tmp_path / "seq-digits-averaged-1").mkdir()
+    assert meant("--storage", str(tmp_path)).name == "seq-digits-averaged-2"
 
 
 def test_a_run_that_is_overtaken_takes_the_next_number(
@@ -586,7 +591,7 @@ def test_a_run_that_is_overtaken_takes_the_next_number(
 
     def overtaken(folder: Path, begins: Any, *more: Any) -> None:
         monkeypatch.setattr(ledgers, "make_study", make_study)
-        Ledger.create(tmp_path, plain("seq-digits-core-1"), {}).close()
+        Ledger.create(tmp_path, plain("seq-digits-averaged-1"), {}).close()
         make_study(folder, begins, *more)
 
     monkeypatch.setattr(ledgers, "make_study", overtaken)
@@ -597,11 +602,11 @@ def test_a_run_that_is_overtaken_takes_the_next_number(
 
     monkeypatch.setattr(tune.cli.main, "_drive", drive)
     assert main(["run", "--storage", str(tmp_path), "--trials", "2"]) == 0 and driven_ones == [
-        "seq-digits-core-2"
+        "seq-digits-averaged-2"
     ]
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "seq-digits-core-1",
-        "seq-digits-core-2",
+        "seq-digits-averaged-1",
+        "seq-digits-averaged-2",
     ]
 
 
