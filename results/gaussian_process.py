@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,18 +50,35 @@ def coordinates(space: SearchSpace, config: Mapping[str, Any]) -> list[float]:
 
     A value of a range is its place in the range, on a logarithmic scale if the range is
     logarithmic. A prior does not move it: it says where good values are, not how fast they change.
-    A number among choices is its rank, from 0 to 1. Other choices are one-hot.
+    A number among choices is its rank, from 0 to 1. Other choices are one-hot. An inactive field
+    lies in the middle.
     """
-    return [x for p in space.parameters for x in place(p, config[p.name])]
+    active = {p.name for p in space.active(config)}
+    return [
+        x
+        for p in space.parameters
+        for x in (place(p, config[p.name]) if p.name in active else middle(p))
+    ]
+
+
+def middle(parameter: Parameter) -> list[float]:
+    """Return the coordinates of an inactive field, as far from all of its values as possible."""
+    if parameter.choices is None or _ordered(parameter.choices):
+        return [0.5]
+    return [1 / len(parameter.choices)] * len(parameter.choices)
 
 
 def place(parameter: Parameter, value: Any) -> list[float]:
     """Return the coordinates of one parameter's value."""
     if parameter.choices is not None:
-        if all(type(choice) in (int, float) for choice in parameter.choices):
+        if _ordered(parameter.choices):
             return [sorted(parameter.choices).index(value) / max(len(parameter.choices) - 1, 1)]
         return [float(choice == value) for choice in parameter.choices]
     return [float(parameter.fraction(parameter.stored(value)))]
+
+
+def _ordered(choices: Sequence[Any]) -> bool:
+    return all(type(choice) in (int, float) for choice in choices)
 
 
 def winsorised(values: Array) -> Array:

@@ -1,5 +1,6 @@
 """Text of values, for the terminal and the pages."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from results.trial import TrialRecord
@@ -11,6 +12,11 @@ FRACTIONS = ("keep_fraction", "compute")
 def parameters(config: dict[str, Any]) -> str:
     """Searched fields and their values, in four significant digits."""
     return ", ".join(f"{name} {number(value)}" for name, value in config.items())
+
+
+def setting(config: Mapping[str, Any], name: str) -> str:
+    """The value of a searched field as text; "-" for an inactive one."""
+    return number(config[name]) if name in config else "-"
 
 
 def number(value: Any) -> str:

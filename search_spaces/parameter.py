@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -50,6 +50,10 @@ CHOICE_KEYS = {
     "choices": "list of values, instead of a range",
     "weights": "list of the choices' relative probabilities",
 }
+WHEN_KEYS = {
+    "when": "{field: value or list of values} with which the parameter is searched; in other "
+    "trials the field has the value of trial 0",
+}
 MOST_STEPS = 10_000
 
 
@@ -69,6 +73,7 @@ class Parameter:
         mean: the likeliest value of a range; None if all are equally likely.
         sd: standard deviation around `mean`; in a logarithmic range, of the natural logarithm.
         weights: relative probabilities of the choices; None if all are equally likely.
+        when: (field, values) pairs; the parameter is active if each field has one of its values.
         repeated: choices that were given several times.
     """
 
@@ -81,6 +86,7 @@ class Parameter:
     mean: float | None = None
     sd: float | None = None
     weights: tuple[float, ...] | None = None
+    when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
     repeated: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -172,6 +178,15 @@ class Parameter:
             return IntDistribution(0, len(self._steps) - 1)
         return self.distribution()
 
+    @property
+    def neutral(self) -> Any:
+        """What a sampler that knows no conditions sees of an inactive field: the middle."""
+        if self.choices is not None:
+            return self.choices[0]
+        if self.step is not None and self.prior is None:
+            return len(self._steps) // 2
+        return 0.5 if self.prior is not None else self.stored(self.at(0.5))
+
     def sampled(self, value: Any) -> Any:
         """Return what a sampler sees of a field's value."""
         if self.prior is not None:
@@ -261,14 +276,26 @@ class Parameter:
 
     def spec(self) -> dict[str, Any]:
         """Return the mapping that `parameter_of` reads."""
+        when = {"when": {name: list(values) for name, values in self.when}} if self.when else {}
         if self.choices is not None:
             weights = {} if self.weights is None else {"weights": list(self.weights)}
-            return {"choices": list(self.choices), **weights}
+            return {"choices": list(self.choices), **weights, **when}
         more = {"step": self.step, "mean": self.mean, "sd": self.sd}
         given = {key: value for key, value in more.items() if value is not None}
-        return {"low": self.low, "high": self.high, "log": self.log, **given}
+        return {"low": self.low, "high": self.high, "log": self.log, **given, **when}
 
     def __str__(self) -> str:
+        return self._shown + (f", if {self.condition}" if self.when else "")
+
+    @property
+    def condition(self) -> str:
+        """The values with which the parameter is active, in words."""
+        return " and ".join(
+            f"{name} is {' or '.join(map(value_text, values))}" for name, values in self.when
+        )
+
+    @property
+    def _shown(self) -> str:
         if self.choices is not None:
             shown = [*map(str, self.choices)]
             if self.weights is not None:
@@ -281,6 +308,13 @@ class Parameter:
             kind = "log-normal" if self.log else "normal"
             text += f", {kind} around {self.mean:g} with sd {self.sd:g}"
         return text
+
+
+def value_text(value: Any) -> str:
+    """A value as files and flags have it."""
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def rounded(value: Any) -> Any:
@@ -298,10 +332,13 @@ def parameter_of(space: str, field: str, spec: Any) -> Parameter:
     if not isinstance(spec, Mapping):
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
     for key in spec:
-        if key not in RANGE_KEYS | CHOICE_KEYS:
-            raise unknown("key", key, RANGE_KEYS | CHOICE_KEYS).within(f"{where}{field}")
+        if key not in RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS:
+            raise unknown("key", key, RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS).within(
+                f"{where}{field}"
+            )
     try:
-        return _choices(field, spec) if "choices" in spec else _range(field, spec)
+        found = _choices(field, spec) if "choices" in spec else _range(field, spec)
+        return replace(found, when=_when(field, spec.get("when")))
     except UserError as error:
         raise error.within(f"space {space}") from None
 
@@ -322,7 +359,7 @@ def refuse_unvaried(space: str, field: str, what: str) -> None:
 def _choices(field: str, spec: Mapping[str, Any]) -> Parameter:
     choices = spec["choices"]
     if (
-        any(key not in CHOICE_KEYS for key in spec)
+        any(key in RANGE_KEYS for key in spec)
         or not isinstance(choices, list | tuple)
         or not choices
     ):
@@ -425,6 +462,29 @@ def _normal(
     if sd <= 0:
         raise UserError(f"{field}: sd {sd:g} must be greater than 0.")
     return mean, sd
+
+
+def _when(field: str, given: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
+    """The conditions of a parameter, checked."""
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping) or not given:
+        raise UserError(f"{field}: when {given!r} must be a mapping, {{field: value}}.")
+    found = []
+    for name, values in given.items():
+        if name not in FIELDS:
+            raise unknown("field", name, FIELDS).within(f"{field}: when")
+        if name == field:
+            raise UserError(f"{field}: when names {field} itself.")
+        listed = values if isinstance(values, list | tuple) else [values]
+        if not listed:
+            raise UserError(f"{field}: when {name} has no value.")
+        try:
+            checks = [checked(name, number_of_text(name, value)) for value in listed]
+        except UserError as error:
+            raise error.within(f"{field}: when") from None
+        found.append((name, tuple(dict.fromkeys(checks))))
+    return tuple(found)
 
 
 def _number(field: str, key: str, value: Any) -> float:

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import resources
@@ -15,7 +15,13 @@ from dynamos.config import checked, number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from dynamos.fields import plain
 from dynamos.files import local_path
-from search_spaces.parameter import Parameter, parameter_of, refuse_unvaried, rounded
+from search_spaces.parameter import (
+    Parameter,
+    parameter_of,
+    refuse_unvaried,
+    rounded,
+    value_text,
+)
 from search_spaces.rules import Rule, first_broken
 
 # keys of a space in a file, with their meaning
@@ -63,6 +69,7 @@ class SearchSpace:
         parameters = tuple(parameter_of(name, field, spec) for field, spec in given.items())
         fixed = _fixed(name, content.get("fixed"), [*given])
         forbid = _forbid(name, content.get("forbid"), [*given])
+        _check_conditions(name, parameters)
         return cls(name, parameters, str(content.get("description", "")), fixed, forbid)
 
     def to_dict(self) -> dict[str, Any]:
@@ -78,13 +85,13 @@ class SearchSpace:
         """Raise UserError if the space fixes a field at another value; None is no value."""
         if name in self.fixed and value is not None and value != self.fixed[name]:
             raise UserError(
-                f"{name} {_text(value)}: the space {self.name} fixes {name} at "
-                f"{_text(self.fixed[name])}; leave one of them out."
+                f"{name} {value_text(value)}: the space {self.name} fixes {name} at "
+                f"{value_text(self.fixed[name])}; leave one of them out."
             )
 
     def __str__(self) -> str:
         searched = ", ".join(f"{p.name} {p}" for p in self.parameters)
-        fixed = ", ".join(f"{name} {_text(value)}" for name, value in self.fixed.items())
+        fixed = ", ".join(f"{name} {value_text(value)}" for name, value in self.fixed.items())
         forbidden = "; ".join(map(str, self.forbid))
         return (
             searched
@@ -98,7 +105,55 @@ class SearchSpace:
 
     def forbids(self, config: Mapping[str, Any]) -> Rule | None:
         """Return the first rule that a configuration of the space breaks; None if none."""
-        return first_broken(self.forbid, {**self.around, **config}) if self.forbid else None
+        if not self.forbid:
+            return None
+        return first_broken(self.forbid, {**self.around, **self.trimmed(config)})
+
+    @cached_property
+    def conditional(self) -> bool:
+        """True if some parameters are not always active."""
+        return any(p.when for p in self.parameters)
+
+    @cached_property
+    def parents_first(self) -> tuple[Parameter, ...]:
+        """The parameters, each after those on which it depends."""
+        names, done = {p.name: p for p in self.parameters}, dict[str, Parameter]()
+
+        def visit(p: Parameter) -> None:
+            for name, _ in p.when:
+                if name in names and name not in done:
+                    visit(names[name])
+            done[p.name] = p
+
+        for p in self.parameters:
+            visit(p)
+        return tuple(done.values())
+
+    def active(self, config: Mapping[str, Any]) -> tuple[Parameter, ...]:
+        """Return the parameters that a configuration has: those whose conditions it meets.
+
+        A parameter is inactive if one on which it depends is inactive or has no value yet.
+        """
+        if not self.conditional:
+            return self.parameters
+        searched, on = {p.name for p in self.parameters}, set[str]()
+        for p in self.parents_first:
+            if all(
+                (config[name] in values if name in config else False)
+                if name in on
+                else name not in searched and self.around.get(name) in values
+                for name, values in p.when
+            ):
+                on.add(p.name)
+        return tuple(p for p in self.parameters if p.name in on)
+
+    def trimmed(self, config: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values of the active fields."""
+        return {p.name: config[p.name] for p in self.active(config) if p.name in config}
+
+    def whole(self, config: Mapping[str, Any]) -> bool:
+        """True if a configuration has a value of every active field."""
+        return all(p.name in config for p in self.active(config))
 
     @property
     def notes(self) -> list[str]:
@@ -120,7 +175,8 @@ class SearchSpace:
         if None in values:
             return None
         size = math.prod(len(v) for v in values if v is not None)
-        return len(self.listed) if self.forbid and size <= COUNTED else size
+        counted = (self.forbid or self.conditional) and size <= COUNTED
+        return len(self.listed) if counted else size
 
     @cached_property
     def listed(self) -> list[dict[str, Any]]:
@@ -130,31 +186,38 @@ class SearchSpace:
             dict(zip(names, point, strict=True))
             for point in itertools.product(*(p.values or () for p in self.parameters))
         )
-        return [config for config in every if self.forbids(config) is None]
+        return [c for c in self.different(every) if self.forbids(c) is None]
+
+    def different(self, configs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+        """Return configurations without inactive fields, each once."""
+        if not self.conditional:
+            return [dict(config) for config in configs]
+        return list({self.key(c): self.trimmed(c) for c in configs}.values())
 
     def key(self, config: Mapping[str, Any]) -> tuple[Any, ...]:
-        """Return the space's values as a key that equal configurations share.
+        """Return the space's active values as a key that equal configurations share.
 
         5 equals 5.0, but 0.1000005 does not equal 0.1. Real numbers are compared to 12 significant
         digits, because a value's last digits change when its logarithm is taken and reversed.
         """
-        return tuple(rounded(config[p.name]) for p in self.parameters)
+        return tuple(rounded(config[p.name]) for p in self.active(config))
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the Optuna distributions by stored name."""
         return {p.stored_name: p.distribution() for p in self.parameters}
 
     def stored(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the space's fields of a configuration as the sampler sees them.
+        """Return a configuration's active fields as they are stored.
 
         Raises UserError for a value outside its range.
         """
-        for p in self.parameters:
+        active = self.active(values)
+        for p in active:
             if not p.admits(values[p.name]):
                 raise UserError(
                     f"{p.name} {values[p.name]} lies outside the space {self.name}, which has {p}."
                 )
-        return {p.stored_name: p.stored(values[p.name]) for p in self.parameters}
+        return {p.stored_name: p.stored(values[p.name]) for p in active}
 
     def check(self, values: Mapping[str, Any]) -> None:
         """Raise UserError for a configuration outside a range, and for one that is forbidden."""
@@ -171,7 +234,7 @@ class SearchSpace:
         )
 
     def real(self, stored: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the field values of a sampler's stored values.
+        """Return the field values of stored values.
 
         Values not drawn yet are left out.
         """
@@ -222,11 +285,33 @@ def _forbid(space: str, given: Any, searched: list[str]) -> tuple[Rule, ...]:
     return rules
 
 
-def _text(value: Any) -> str:
-    """A value as files and flags have it."""
-    if isinstance(value, bool) or value is None:
-        return str(value).lower()
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def _check_conditions(space: str, parameters: tuple[Parameter, ...]) -> None:
+    """Raise UserError for a condition that can never be met, and for a circle of conditions."""
+    names = {p.name: p for p in parameters}
+    for p in parameters:
+        for name, values in p.when:
+            if (parent := names.get(name)) is None:
+                continue
+            if parent.values is None:
+                raise UserError(
+                    f"space {space}: {p.name}: when {name}: {name} is a range of real numbers, of "
+                    "which no value comes twice; give it choices or a step."
+                )
+            for value in values:
+                if not parent.admits(value):
+                    raise UserError(
+                        f"space {space}: {p.name}: when {name} is {value_text(value)}: {name} has "
+                        f"{parent}."
+                    )
+    for p in parameters:
+        seen, ahead = [p.name], [name for name, _ in p.when if name in names]
+        while ahead:
+            name = ahead.pop()
+            if name == p.name:
+                raise UserError(f"space {space}: {p.name}: its conditions depend on {p.name}.")
+            if name not in seen:
+                seen.append(name)
+                ahead += [other for other, _ in names[name].when if other in names]
 
 
 def _fixed(space: str, given: Any, searched: list[str]) -> dict[str, Any]:

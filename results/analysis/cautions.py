@@ -34,7 +34,7 @@ def cautions(sweep: Sweep) -> list[str]:
     if chosen is not None:
         if config.seeds < 2 or ties(sweep):
             found.append(tie_sentence(sweep))
-        for parameter in config.space.parameters:
+        for parameter in config.space.active(chosen.config):
             side = _edge(parameter, chosen.config[parameter.name])
             if side is not None:
                 found.append(

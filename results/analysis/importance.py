@@ -6,6 +6,7 @@ import numpy as np
 import optuna
 
 from results.definition.sweep_config import Objective
+from results.strategy.sampled_space import SampledSpace
 from results.sweep import Sweep
 
 RESAMPLES = 10  # of the trials, for the uncertainty of importances
@@ -50,16 +51,22 @@ def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
 
 
 def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial]:
-    """The sweep's complete trials, without imported ones, for Optuna."""
+    """The sweep's complete trials, without imported ones, for Optuna.
+
+    With priors the shares are those of values drawn from them. Inactive fields have one value.
+    """
     space = sweep.config.space
-    return [
-        optuna.trial.create_trial(
-            params=space.stored(trial.config),
-            distributions=space.distributions(),
-            value=trial.final(objective.metric),
+    sampled = SampledSpace(space, "random")
+    found = []
+    for trial in sweep.own_complete:
+        params = space.stored(trial.config)
+        distributions = {n: d for n, d in space.distributions().items() if n in params}
+        found.append(
+            optuna.trial.create_trial(
+                params=params, distributions=distributions, value=trial.final(objective.metric)
+            )
         )
-        for trial in sweep.own_complete
-    ]
+    return [sampled.seen(trial) for trial in found]
 
 
 def _importances(

@@ -26,6 +26,7 @@ from results.strategy.samplers import (
     grid,
 )
 from results.strategy.seeds import POLICIES, POOL, RACE_SHARE, race_size, resolved
+from search_spaces.parameter import value_text
 from search_spaces.space import SearchSpace
 
 # Metrics for objectives and constraints, and the better direction. The total loss is not here:
@@ -433,7 +434,14 @@ class SweepConfig:
                 for name in point:
                     if name not in varied:
                         raise unknown(f"field of the space {self.space.name}", name, varied)
-                self.space.check(self.base.replace(**point).to_dict())
+                values = self.base.replace(**point).to_dict()
+                self.space.check(values)
+                active = [p.name for p in self.space.active(values)]
+                for p in self.space.parameters:
+                    if p.name in point and p.name not in active:
+                        raise UserError(
+                            f"{p.name} is searched only if {p.condition}; leave it out."
+                        )
             except UserError as error:
                 raise error.within(f"`points`, configuration {number}") from None
         object.__setattr__(
@@ -739,7 +747,14 @@ def refuse_in_vain(config: SweepConfig) -> None:
         )
     if space.forbid and config.confirms is None:
         refuse_nearly_empty(space)
+    searched = [p.name for p in space.parameters]
     for parameter in space.parameters:
+        for name, values in parameter.when:
+            if name not in searched and (there := getattr(config.base, name)) not in values:
+                raise UserError(
+                    f"the space {space.name} searches {parameter.name} only if "
+                    f"{parameter.condition}, and every trial has {name} {value_text(there)}."
+                )
         if parameter.name == "model":
             models = list(parameter.choices or ())
     idle = [p.name for p in space.parameters if all(p.name in unused(model) for model in models)]

@@ -12,7 +12,12 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
 from optuna.samplers import BaseSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -20,11 +25,12 @@ from optuna.trial import FrozenTrial, TrialState
 from dynamos.errors import RunError
 from results.definition.sweep_config import SweepConfig
 from results.gaussian_process import coordinates
-from results.ledger.optuna_names import GENERATION_KEY, storage_of
+from results.ledger.optuna_names import DRAWN_KEY, GENERATION_KEY, storage_of
 from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.sampled_space import SampledSpace
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
 from results.trial import IMPORTED, RERUN
+from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 
 _EARLY = (TrialState.PRUNED, TrialState.FAIL)
@@ -41,7 +47,26 @@ def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial
     """Return the study's next trial: a waiting one, or trial `number` from the sampler."""
     told = _Told(study, config)
     told.sampler = _Asking(config, number, told)
-    return told.ask(config.space.distributions())
+    if not config.space.conditional:
+        return told.ask(config.space.distributions())
+    trial = told.ask()
+    for p in config.space.parents_first:
+        if p in config.space.active(config.space.real(trial.params)):
+            _suggest(trial, p)
+    return trial
+
+
+def _suggest(trial: optuna.Trial, p: Parameter) -> None:
+    """Give a trial the suggested value of a parameter."""
+    distribution = p.distribution()
+    if isinstance(distribution, CategoricalDistribution):
+        trial.suggest_categorical(p.stored_name, distribution.choices)
+    elif isinstance(distribution, IntDistribution):
+        trial.suggest_int(p.stored_name, distribution.low, distribution.high, log=distribution.log)
+    elif isinstance(distribution, FloatDistribution):
+        trial.suggest_float(
+            p.stored_name, distribution.low, distribution.high, log=distribution.log
+        )
 
 
 class _Told(optuna.Study):
@@ -98,8 +123,17 @@ class _Told(optuna.Study):
             for t in super()._get_trials(deepcopy=False, use_cache=use_cache)
         ]
         trials += self._lies
-        found = [self._sampled.seen(t) for t in trials if states is None or t.state in states]
+        found = [self._seen(t) for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def _seen(self, trial: FrozenTrial) -> FrozenTrial:
+        """A stored trial as the sampler sees it."""
+        seen = self._sampled.seen(trial)
+        if trial.state != TrialState.RUNNING or not trial.params:
+            return seen
+        # TPE would take what it drew, which an allowed or untried configuration may have replaced
+        attributes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(DRAWN_KEY)}
+        return _with(seen, system_attrs=attributes)
 
 
 class _Asking(BaseSampler):
@@ -134,20 +168,21 @@ class _Asking(BaseSampler):
         taken = {self._space.key(c): t for t in others for c in configs(self._space, [t])}
         for _ in range(REPETITIONS):
             modelled, seen = self._drawn(study, trial)
-            drawn = self._sampled.stored(seen)
-            if self._space.forbids(self._space.real(drawn)) is not None:
+            config = self._space.trimmed(self._space.real(self._sampled.stored(seen)))
+            drawn = self._space.stored(config)
+            if self._space.forbids(config) is not None:
                 if not modelled:
                     break
-                near = nearest_allowed(self._space, self._space.real(drawn), taken, self._draws)
+                near = nearest_allowed(self._space, config, taken, self._draws)
                 if near is None:
                     break
                 return near
-            if (there := taken.get(self._space.key(self._space.real(drawn)))) is None:
+            if (there := taken.get(self._space.key(config))) is None:
                 return drawn
             if there.state == TrialState.COMPLETE:
                 self._told.lie(there)
         found = untried(self._space, taken, self._seed)
-        if found is None and self._space.forbids(self._space.real(drawn)) is not None:
+        if found is None and self._space.forbids(config) is not None:
             raise RunError(
                 f"the space {self._space.name} forbids all of {ALLOWED_DRAWS} random configurations"
                 " that are not tried yet; start a sweep with narrower ranges"
@@ -238,7 +273,7 @@ def stand_ins(
 def configs(space: SearchSpace, trials: Sequence[FrozenTrial]) -> list[dict[str, Any]]:
     """Return the whole configurations, in real values, of the trials drawn or enqueued."""
     real = [space.real(t.params or t.system_attrs.get("fixed_params", {})) for t in trials]
-    return [config for config in real if len(config) == len(space.parameters)]
+    return [config for config in real if config and space.whole(config)]
 
 
 def untried(

@@ -292,13 +292,13 @@ class Ledger:
         space = self.config.space
         if not countable(self.config):
             return None
-        tried = {space.key(t.config) for t in trials if len(t.config) == len(space.parameters)}
+        tried = {space.key(t.config) for t in trials if t.config and space.whole(t.config)}
         if self.config.sampler == "grid":
             return sum(
                 space.key(point) not in tried for point in grid(space, self.config.grid_levels)
             )
         # a trial that a kill left without values will get one of the remaining configurations
-        without = sum(len(t.config) < len(space.parameters) for t in trials)
+        without = sum(not space.whole(t.config) for t in trials)
         return max((space.size or 0) - len(tried) - without, 0)
 
     @property

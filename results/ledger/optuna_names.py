@@ -5,6 +5,7 @@ If an upgrade changes one, the test of this module fails and names it.
 
 from optuna import Study
 from optuna.samplers import NSGAIISampler
+from optuna.samplers._tpe.sampler import _RELATIVE_PARAMS_KEY
 from optuna.storages import BaseStorage
 from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 
@@ -12,6 +13,9 @@ from optuna.study._constrained_optimization import _CONSTRAINTS_KEY
 CONSTRAINTS_KEY = _CONSTRAINTS_KEY
 # system attribute of a trial: its generation of NSGA-II
 GENERATION_KEY = NSGAIISampler._get_generation_key()
+# System attributes of a running trial begin with this: what TPE drew for it, which may differ from
+# the trial's parameters.
+DRAWN_KEY = _RELATIVE_PARAMS_KEY
 
 
 def storage_of(study: Study) -> BaseStorage:

@@ -10,6 +10,7 @@ from typing import Any
 
 import optuna
 
+from dynamos.config import unused
 from dynamos.errors import UserError
 from results.choice import broken_by, train_config
 from results.definition.protocols import images_of
@@ -237,8 +238,8 @@ def _known(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
 
 
 def _admitted(config: SweepConfig, values: Mapping[str, Any]) -> bool:
-    """True if all searched fields lie in their ranges."""
-    return all(p.admits(values[p.name]) for p in config.space.parameters)
+    """True if all searched fields that are active lie in their ranges."""
+    return all(p.admits(values[p.name]) for p in config.space.active(values))
 
 
 def _keeps(config: SweepConfig, trial: TrialRecord) -> bool:
@@ -264,10 +265,13 @@ def _means_the_same(
 
 def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConfig) -> bool:
     """True if a trial has the new sweep's metrics and, outside the searched fields, its base."""
-    searched, now = [p.name for p in config.space.parameters], config.base.to_dict()
+    now = config.base.to_dict()
+    # what the method does not use may differ; other inactive fields must have the base's values
+    free = [p.name for p in config.space.active(then)]
+    free += [p.name for p in config.space.parameters if p.name in unused(then["model"])]
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(
-        then[name] == now[name] for name in now if name not in searched and name not in WHERE
+        then[name] == now[name] for name in now if name not in free and name not in WHERE
     )
 
 
@@ -284,9 +288,10 @@ def _finished(
         for c in config.constraints
         if (value := trial.last(c.metric)) is not None
     }
+    params = config.space.stored(values)
     return optuna.trial.create_trial(
-        params=config.space.stored(values),
-        distributions=config.space.distributions(),
+        params=params,
+        distributions={n: d for n, d in config.space.distributions().items() if n in params},
         values=[trial.final(o.metric) for o in config.objectives],
         constraints=constraints,
         user_attrs={"source": source, **results},

@@ -6,7 +6,7 @@ Colours are the names of palette.css, so that the page can set those of the read
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import cycle
 from typing import Any
 
@@ -231,12 +231,13 @@ def slices(sweep: Sweep) -> dict[str, go.Figure]:
     for axis in _axes(sweep, shown):
         figure, name = go.Figure(), axis.parameter.name
         for group in shown:
+            active = [t for t in group.trials if name in t.config]
             _points(
                 figure,
                 sweep,
-                group,
-                [axis.place(t.config[name]) for t in group.trials],
-                [t.final(objective.metric) for t in group.trials],
+                replace(group, trials=active),
+                [axis.place(t.config[name]) for t in active],
+                [t.final(objective.metric) for t in active],
             )
         figures[name] = figure.update_layout(
             xaxis={"title": axis.title, **_ticks(axis)},
@@ -255,11 +256,18 @@ def parallel(sweep: Sweep) -> go.Figure:
     low, high = min(values), max(values)
     ends = [axis.ends for axis in axes] + [(low, high)]
 
-    def heights(trial: TrialRecord) -> list[float]:
-        places = [axis.place(trial.config[axis.parameter.name]) for axis in axes] + [
-            trial.final(objective.metric)
+    def heights(trial: TrialRecord) -> list[float | None]:
+        # a line has a gap at an inactive field
+        names = [axis.parameter.name for axis in axes]
+        places = [
+            axis.place(trial.config[name]) if name in trial.config else None
+            for axis, name in zip(axes, names, strict=True)
         ]
-        return [_share(place, *end) for place, end in zip(places, ends, strict=True)]
+        places.append(trial.final(objective.metric))
+        return [
+            None if place is None else _share(place, *end)
+            for place, end in zip(places, ends, strict=True)
+        ]
 
     figure = go.Figure()
     for group in shown:
@@ -578,7 +586,10 @@ def _told(
 def _axes(sweep: Sweep, shown: Sequence[Group]) -> list[Axis]:
     """The axes of the searched fields, in the order of the space."""
     return [
-        Axis(p, tuple(t.config[p.name] for group in shown for t in group.trials))
+        Axis(
+            p,
+            tuple(t.config[p.name] for group in shown for t in group.trials if p.name in t.config),
+        )
         for p in sweep.config.space.parameters
     ]
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dynamos.config import TrainConfig
 from dynamos.fields import Setting, settings
 from results.definition.sweep_config import SweepConfig
-from search_spaces.parameter import CHOICE_KEYS, RANGE_KEYS
+from search_spaces.parameter import CHOICE_KEYS, RANGE_KEYS, WHEN_KEYS
 from search_spaces.space import KEYS
 
 
@@ -38,7 +38,7 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "the first table. Each parameter has keys of the second one.",
             "",
             *_keys(KEYS),
-            *_keys(RANGE_KEYS | CHOICE_KEYS),
+            *_keys(RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS),
         ]
     )
 

@@ -33,7 +33,7 @@ from results.pages.html import (
 )
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from results.wording import count, duration, mean_and_spread, measured, number
+from results.wording import count, duration, mean_and_spread, measured, setting
 
 
 def write_report(ledger: Ledger) -> AnyPath:
@@ -157,7 +157,9 @@ def _beside_baseline(sweep: Sweep, chosen: TrialRecord) -> list[str]:
         for metric in sweep.config.metrics
     ]
     rows += [
-        (field, *(number(t.config.get(field)) for t in columns.values())) for field in chosen.config
+        (p.name, *(setting(t.config, p.name) for t in columns.values()))
+        for p in sweep.config.space.parameters
+        if any(p.name in t.config for t in columns.values())
     ]
     return [heading("Best against baseline"), table(["", *columns], rows)]
 
@@ -265,7 +267,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
                 "" if (mean := t.last(metric)) is None else measured(metric, mean)
                 for metric in others
             ),
-            *(number(t.config[name]) if name in t.config else "" for name in fields),
+            *(setting(t.config, name) if t.config else "" for name in fields),
             f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "",
             "" if t.seconds is None else duration(t.seconds),
             special.get(t.number, "") + t.source,

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from results.gaussian_process import Array, place
+from results.gaussian_process import Array, coordinates, place
 from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 
@@ -15,6 +15,8 @@ def coordinates_of(space: SearchSpace, cube: Array) -> Array:
 
     They are those of the configurations that `config_of` returns.
     """
+    if space.conditional:
+        return np.array([coordinates(space, config) for config in configs_of(space, cube)])
     return np.concatenate([_places(p, cube[:, i]) for i, p in enumerate(space.parameters)], axis=1)
 
 
@@ -23,18 +25,23 @@ def config_of(space: SearchSpace, point: Array) -> dict[str, Any]:
 
     Uniform points are drawn from the priors of the space.
     """
-    return {p.name: p.at(float(x)) for p, x in zip(space.parameters, point, strict=True)}
+    config = {p.name: p.at(float(x)) for p, x in zip(space.parameters, point, strict=True)}
+    return space.trimmed(config)
 
 
 def configs_of(space: SearchSpace, cube: Array) -> list[dict[str, Any]]:
     """Return the configurations, in real values, at points of the cube (N, P)."""
     columns = {p.name: p.all_at(cube[:, i]) for i, p in enumerate(space.parameters)}
-    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    rows = zip(*columns.values(), strict=True)
+    return [space.trimmed(dict(zip(columns, row, strict=True))) for row in rows]
 
 
 def point_of(space: SearchSpace, config: Mapping[str, Any]) -> Array:
     """Return a point of the cube (P,) at which a configuration lies."""
-    return np.array([p.place(config[p.name]) for p in space.parameters])
+    active = {p.name for p in space.active(config)}
+    return np.array(
+        [p.place(config[p.name]) if p.name in active else 0.5 for p in space.parameters]
+    )
 
 
 def _places(parameter: Parameter, at: Array) -> Array:

@@ -42,7 +42,7 @@ def candidates(sweep: Sweep) -> list[TrialRecord]:
     failed = {
         space.key(t.config)
         for t in newest(sweep.records).values()
-        if t.state in ("PRUNED", "FAIL") and len(t.config) == len(space.parameters)
+        if t.state in ("PRUNED", "FAIL") and space.whole(t.config)
     }
     open_ = [t for t in sweep.ranked if space.key(t.config) not in failed]
     found = in_order(open_, sweep.config.objectives)
@@ -75,7 +75,7 @@ def seeds_of(sweep: Sweep, configuration: TrialRecord) -> set[int]:
     """Return the seeds with which a configuration was or is being trained."""
     space = sweep.config.space
     key = space.key(configuration.config)
-    own = [t for t in sweep.records if len(t.config) == len(space.parameters)]
+    own = [t for t in sweep.records if space.whole(t.config)]
     return {seed for t in own if space.key(t.config) == key for seed in t.results}
 
 

@@ -1,7 +1,8 @@
 """SampledSpace: a search space as a sampler sees it.
 
 The storage holds real values. A sampler sees a step by its number, and a value that has a prior by
-its cumulative probability. So what it sees is uniform, and all samplers know priors and steps.
+its cumulative probability. So what it sees is uniform, and all samplers know priors and steps. It
+sees a neutral value of an inactive field, unless it knows that fields may be missing.
 """
 
 from collections.abc import Mapping
@@ -16,6 +17,7 @@ from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 
 CUBE_SAMPLERS = ("qmc",)  # they draw points of a cube, one coordinate for each field
+GROUP_SAMPLERS = ("tpe",)  # they know that a field may be missing
 REAL_SAMPLERS = ("noisy",)  # they know priors and steps, and see what the storage holds
 
 
@@ -29,10 +31,17 @@ class SampledSpace:
     @property
     def differs(self) -> bool:
         """True if the sampler sees something else than the storage holds."""
-        return self.sampler not in REAL_SAMPLERS and any(
+        if self.sampler in REAL_SAMPLERS:
+            return False
+        return self._fills or any(
             self._on_cube(p) or p.sampled_distribution() != p.distribution()
             for p in self.space.parameters
         )
+
+    @property
+    def _fills(self) -> bool:
+        """True if the sampler sees a neutral value of each inactive field."""
+        return self.space.conditional and self.sampler not in GROUP_SAMPLERS
 
     def distributions(self) -> dict[str, BaseDistribution]:
         """Return the distributions that the sampler sees, by stored name."""
@@ -45,8 +54,16 @@ class SampledSpace:
         if not self.differs or not trial.params:
             return trial
         found = {p.stored_name: p for p in self.space.parameters if p.stored_name in trial.params}
-        seen = copy(trial)
-        seen.params = {name: self._seen(p, trial.params[name]) for name, p in found.items()}
+        seen, params = (
+            copy(trial),
+            {name: self._seen(p, trial.params[name]) for name, p in found.items()},
+        )
+        if self._fills and self.space.whole(self.space.real(trial.params)):
+            for p in self.space.parameters:
+                if p.stored_name not in found:
+                    found[p.stored_name] = p
+                    params[p.stored_name] = 0.5 if self._on_cube(p) else p.neutral
+        seen.params = params
         seen.distributions = {name: self._distribution(p) for name, p in found.items()}
         return seen
 

@@ -53,9 +53,7 @@ class Draw:
 # that a resumed sweep draws what an undisturbed one would have drawn. Samplers keep the rest of
 # their state in the storage.
 SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
-    "tpe": lambda draw: TPESampler(
-        n_startup_trials=MODEL_TRIALS, multivariate=True, constant_liar=True, seed=draw.mixed
-    ),
+    "tpe": lambda draw: _tpe(draw),
     "gp": lambda draw: GPSampler(
         n_startup_trials=MODEL_TRIALS, seed=draw.mixed, warn_independent_sampling=False
     ),
@@ -91,16 +89,7 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
     Combinations that the space forbids are left out. Raises UserError for more than GRID_LIMIT
     combinations, and if none is left.
     """
-    values = [_levels(parameter, levels) for parameter in space.parameters]
-    size = math.prod(len(v) for v in values)
-    if size > GRID_LIMIT:
-        raise UserError(
-            f"`sampler` grid: {levels} levels of {len(values)} parameters give {size} "
-            f"configurations, more than the limit {GRID_LIMIT}; use fewer `grid_levels` or a "
-            "smaller space."
-        )
-    names = [parameter.name for parameter in space.parameters]
-    points = [dict(zip(names, point, strict=True)) for point in itertools.product(*values)]
+    points = _grid(space, levels)
     allowed = [point for point in points if space.forbids(point) is None]
     if not allowed:
         raise UserError(
@@ -111,7 +100,22 @@ def grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
 
 def grid_size(space: SearchSpace, levels: int) -> int:
     """Return the number of the grid's points, those that are forbidden included."""
-    return math.prod(len(_levels(parameter, levels)) for parameter in space.parameters)
+    return len(_grid(space, levels))
+
+
+def _grid(space: SearchSpace, levels: int) -> list[dict[str, Any]]:
+    """Every combination, those that are forbidden included."""
+    values = [_levels(parameter, levels) for parameter in space.parameters]
+    size = math.prod(len(v) for v in values)
+    if size > GRID_LIMIT:
+        raise UserError(
+            f"`sampler` grid: {levels} levels of {len(values)} parameters give {size} "
+            f"configurations, more than the limit {GRID_LIMIT}; use fewer `grid_levels` or a "
+            "smaller space."
+        )
+    names = [parameter.name for parameter in space.parameters]
+    points = (dict(zip(names, point, strict=True)) for point in itertools.product(*values))
+    return space.different(points)
 
 
 def allowed_share(space: SearchSpace) -> float:
@@ -151,7 +155,7 @@ class _NumberedQMC(QMCSampler):
         allowed = 0
         for self._place in itertools.count():
             point = super().sample_relative(study, trial, search_space)
-            config = self._space.real(self._sampled.stored(point))
+            config = self._space.trimmed(self._space.real(self._sampled.stored(point)))
             allowed += self._space.forbids(config) is None
             if allowed == self._number:
                 return point
@@ -159,6 +163,19 @@ class _NumberedQMC(QMCSampler):
 
     def _find_sample_id(self, study: Study, search_space: dict[str, BaseDistribution]) -> int:
         return self._place
+
+
+def _tpe(draw: Draw) -> BaseSampler:
+    """TPE over all fields together; of conditional ones, over each group that comes together."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ExperimentalWarning)  # it would break the display
+        return TPESampler(
+            n_startup_trials=MODEL_TRIALS,
+            multivariate=True,
+            group=draw.space.conditional,
+            constant_liar=True,
+            seed=draw.mixed,
+        )
 
 
 def _qmc(draw: Draw) -> BaseSampler:

@@ -31,7 +31,7 @@ from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS, unusable
 from results.sweep import LOOK_NUMBER, ORDERS_OF, Sweep, latest_outcome
 from results.trial import TrialRecord
-from results.wording import count, mean_and_spread, measured, number, parameters
+from results.wording import count, mean_and_spread, measured, parameters, setting
 from tune.cli import tables
 from tune.cli.flags.naming import flag, with_flags
 from tune.engine.limits import reached
@@ -263,8 +263,8 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
             ),
         )
     table.add_section()
-    for field in next(iter(columns.values())).config:
-        table.add_row(field, *(number(t.config.get(field)) for t in columns.values()))
+    for field in dict.fromkeys(name for t in columns.values() for name in t.config):
+        table.add_row(field, *(setting(t.config, field) for t in columns.values()))
     return table
 
 

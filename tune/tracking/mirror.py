@@ -162,7 +162,10 @@ class Mirror:
         if ended is not None and trial.seconds is not None and run.tags.get("state") != trial.state:
             for name in ("seconds", "cpu_seconds", "gpu_seconds"):
                 metrics.append(metric(name, getattr(trial, name), ended, 0))
-        self._send(tag, metrics, self._ledger.config.base.to_dict() | trial.changes, tags)
+        config = self._ledger.config
+        inactive = {p.name for p in config.space.parameters if p.name not in trial.config}
+        base = {name: of for name, of in config.base.to_dict().items() if name not in inactive}
+        self._send(tag, metrics, base | trial.changes, tags)
         self._set_status(tag, _STATUS[trial.state], ended)
         self._sent[trial.number] = _mark(trial)
 

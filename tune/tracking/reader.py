@@ -109,7 +109,11 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
         number=int(tags[TAG].rpartition("/")[2]),
         state=tags["state"],
         source=tags["source"],
-        config={p.name: parsed(p.name, run.data.params[p.name]) for p in config.space.parameters},
+        config={
+            p.name: parsed(p.name, run.data.params[p.name])
+            for p in config.space.parameters
+            if p.name in run.data.params  # else it is inactive
+        },
         results=results,
         attempt=int(tags[ATTEMPT_TAG]),
         held=False,

@@ -3,9 +3,9 @@
 import inspect
 
 import optuna
-from optuna.samplers import NSGAIISampler
+from optuna.samplers import NSGAIISampler, TPESampler
 
-from results.ledger.optuna_names import CONSTRAINTS_KEY, GENERATION_KEY, storage_of
+from results.ledger.optuna_names import CONSTRAINTS_KEY, DRAWN_KEY, GENERATION_KEY, storage_of
 
 
 def test_the_keys_are_those_that_optuna_writes() -> None:
@@ -21,6 +21,15 @@ def test_the_keys_are_those_that_optuna_writes() -> None:
     assert GENERATION_KEY in told[0].system_attrs, (
         "Optuna keeps generations elsewhere: GENERATION_KEY"
     )
+
+
+def test_tpe_keeps_what_it_drew_for_a_running_trial() -> None:
+    study = optuna.create_study(sampler=TPESampler(multivariate=True, n_startup_trials=2, seed=0))
+    for _ in range(3):
+        trial = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)})
+        attributes = storage_of(study).get_trial(trial._trial_id).system_attrs
+        study.tell(trial, 0.0)
+    assert any(key.startswith(DRAWN_KEY) for key in attributes), "elsewhere: DRAWN_KEY"
 
 
 def test_a_view_of_a_study_may_say_which_trials_it_has() -> None:

@@ -393,6 +393,8 @@ def test_steps_priors_weights_and_fixed_fields_are_taken(service: Served) -> Non
         "parameters": {
             "keep_ratio": {"low": 0.5, "high": 0.9, "step": 0.1, "mean": 0.7, "sd": 0.1},
             "minibatch_size": {"choices": [8, 16], "weights": [1, 3]},
+            "warmup": {"choices": [True, False]},
+            "warmup_epochs": {"choices": [1, 10], "when": {"warmup": True}},
         },
         "fixed": {"nf": 4},
         "forbid": ["keep_ratio > 0.8 and minibatch_size == 16"],
@@ -403,10 +405,12 @@ def test_steps_priors_weights_and_fixed_fields_are_taken(service: Served) -> Non
     whole = service.client.sweep("a")
     assert whole["searched"] == (
         "keep_ratio 0.5 to 0.9 in steps of 0.1, normal around 0.7 with sd 0.1, minibatch_size one "
-        "of 8 (weight 1), 16 (weight 3); fixed: nf 4; forbidden: keep_ratio > 0.8 and "
+        "of 8 (weight 1), 16 (weight 3), warmup one of True, False, warmup_epochs one of 1, 10, if "
+        "warmup is true; fixed: nf 4; forbidden: keep_ratio > 0.8 and "
         "minibatch_size == 16"
     )
-    ratio, size = whole["parameters"]
+    ratio, size, _, epochs = whole["parameters"]
+    assert epochs["when"] == {"warmup": [True]} and size["when"] is None
     assert (ratio["step"], ratio["mean"], ratio["sd"], ratio["weights"]) == (0.1, 0.7, 0.1, None)
     assert size["weights"] == [1, 3]
 

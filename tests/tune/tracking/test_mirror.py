@@ -27,9 +27,11 @@ from mlflow.exceptions import MlflowException
 from results.analysis.confirmation import enter_outcome
 from results.choice import choice_of
 from results.ledger.ledger import Ledger
+from results.pages.best_config import write_views
 from results.posterior import posterior
 from results.sweep import Sweep
 from results.trial import TrialRecord
+from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import (
     SEED,
     begun,
@@ -49,6 +51,7 @@ from tune.tracking import live_mirror
 from tune.tracking import mirror as tracking
 from tune.tracking.live_mirror import LiveMirror, follow
 from tune.tracking.mirror import SWEEP_TAG, TAG, Mirror
+from tune.tracking.reader import served_sweep
 from tune.tracking.store import make_store, mlflow_uri
 
 Connect = Callable[[], Mirror]
@@ -62,6 +65,28 @@ def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
     made = f"sqlite:///{folder / 'mlflow.db'}"
     make_store(made)
     return made
+
+
+def test_an_inactive_field_is_not_logged_and_is_read_back_as_missing(
+    tmp_path: Path, uri: str
+) -> None:
+    fields = {
+        "model": {"choices": ["dynamos", "multi_scale"]},
+        "keep_ratio": {"low": 0.4, "high": 0.9, "when": {"model": "dynamos"}},
+    }
+    space = SearchSpace.from_dict("branches", {"parameters": fields})
+    made = config(name="branches", space=space, points=({"model": "multi_scale"},))
+    with driven(Ledger.create(tmp_path, made, {"id": "branches"})) as ledger:
+        for _ in range(2):
+            complete(ledger, 60.0, 70.0)
+        write_views(ledger)
+        Mirror(ledger, uri).sync()
+        params = {tag: run.data.params for tag, run in found(ledger, uri).items()}
+        assert params["branches/0"]["keep_ratio"] == "0.7"
+        assert "keep_ratio" not in params["branches/1"] and "lr" in params["branches/1"]
+        read = served_sweep(uri, "branches")
+        assert [t.config for t in read.records] == [t.config for t in ledger.trials()]
+        assert "keep_ratio" not in read.records[1].config
 
 
 @pytest.fixture

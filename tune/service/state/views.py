@@ -110,7 +110,7 @@ def _command(config: SweepConfig, trial: TrialRecord) -> str | None:
 
     Returns None if values are missing or contradict each other.
     """
-    if len(trial.config) < len(config.space.parameters):
+    if not config.space.whole(trial.config):
         return None
     try:
         return commands(reported_config(config, trial))["dynamos"]
@@ -130,6 +130,7 @@ def parameter(p: Parameter) -> SearchedField:
         "mean": p.mean,
         "sd": p.sd,
         "weights": None if p.weights is None else list(p.weights),
+        "when": {name: list(values) for name, values in p.when} if p.when else None,
     }
 
 

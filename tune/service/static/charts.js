@@ -226,8 +226,9 @@ export function parallel(ctx, {axes, rows, marked}, {width, height, hits, colour
     return (v) => y(axis.choices.indexOf(v));
   });
   const trace = ({id, values}) => values.forEach((v, i) => {
+    if (v === undefined) return; // the field is inactive, and the line has a gap
     const y = to[i](v);
-    ctx[i ? 'lineTo' : 'moveTo'](at[i], y);
+    ctx[i && values[i - 1] !== undefined ? 'lineTo' : 'moveTo'](at[i], y);
     hits.push({x: at[i], y, id, text: `trial ${id}: ${axes[i].label} ${typeof v === 'number' ? num(v) : v}`});
   });
   const shades = 16; // few strokes, however many rows

@@ -113,7 +113,7 @@ export function figures(name, {signal, pick}) {
       return {label: p.name, log: p.log, low: values.reduce((a, b) => Math.min(a, b), p.low),
         high: values.reduce((a, b) => Math.max(a, b), p.high)};
     });
-    const known = whole.filter((row) => sweep.parameters.every((p) => row.config[p.name] !== undefined));
+    const known = whole.filter((row) => sweep.parameters.every((p) => p.when || row.config[p.name] !== undefined));
     const shownMarks = marks({sweep, rows}).map(([, id, colour, dash]) => ({id, colour, dash}));
     if (selected !== null) shownMarks.push({id: selected, colour: '--second', dash: []});
     coordinates.canvas.style.minWidth = `${100 * (axes.length + 1)}px`;

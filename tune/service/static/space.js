@@ -22,7 +22,7 @@ export function spaceEditor({spaces, fields, defaults}, field) {
     const [low, high, step, mean, sd] = ['low', 'high', 'step', 'mean', 'sd'].map((key) => input(key, p[key], {type: 'number', step: 'any'}));
     const log = h('input', {type: 'checkbox', checked: p.log, 'aria-label': `${p.name} logarithmic`, onchange: touch});
     const preset = h('td.num');
-    const node = h('tr', {'data-field': `space.parameters.${p.name}`}, h('th', {scope: 'row', title: fields[p.name]?.help}, p.name),
+    const node = h('tr', {'data-field': `space.parameters.${p.name}`}, h('th', {scope: 'row', title: fields[p.name]?.help}, p.name, p.when && h('p.hint', {}, `if ${Object.entries(p.when).map(([key, values]) => `${key} is ${values.join(' or ')}`).join(' and ')}`)),
       choices ? [h('td', {colspan: 3}, choices), h('td', {colspan: 3}, weights)] : Object.entries({low, high, log, step, mean, sd}).map(([key, cell]) =>
         h('td', {'data-field': `space.parameters.${p.name}.${key}`}, cell)),
       preset, h('td', {}, h('button', {type: 'button', 'aria-label': `Remove ${p.name}`, onclick: () => {
@@ -35,9 +35,10 @@ export function spaceEditor({spaces, fields, defaults}, field) {
     const number = (box) => (box.value === '' ? null : Number(box.value));
     const list = (box, kind) => box.value.split(',').map((text) => typed(text.trim(), kind)).filter((v) => v !== '');
     const given = (values) => Object.fromEntries(Object.entries(values).filter(([, box]) => box.value !== '').map(([key, box]) => [key, number(box)]));
+    const when = p.when ? {when: p.when} : {};
     rows.set(p.name, {preset, read: () => (choices
-      ? {choices: list(choices, type), ...(weights.value.trim() ? {weights: list(weights, 'float')} : {})}
-      : {low: number(low), high: number(high), log: log.checked, ...given({step, mean, sd})})});
+      ? {choices: list(choices, type), ...(weights.value.trim() ? {weights: list(weights, 'float')} : {}), ...when}
+      : {low: number(low), high: number(high), log: log.checked, ...given({step, mean, sd}), ...when})});
     body.append(node);
     preset.textContent = presetOf(p.name) ?? '–';
     return node;

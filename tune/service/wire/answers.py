@@ -91,6 +91,7 @@ class SearchedField(_Answer):
     mean: float | None
     sd: float | None
     weights: list[float] | None
+    when: dict[str, list[Scalar]] | None
 
 
 class Outcome(_Answer):

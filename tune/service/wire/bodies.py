@@ -182,6 +182,9 @@ else:
     )
 
 
+Conditions = dict[str, Annotated[list[Scalar], Field(max_length=1000)] | Scalar]
+
+
 class RangeSpec(_Strict):
     """A range of numbers."""
 
@@ -191,6 +194,7 @@ class RangeSpec(_Strict):
     step: int | float | None = None
     mean: int | float | None = None
     sd: int | float | None = None
+    when: Conditions | None = None
 
 
 class ChoicesSpec(_Strict):
@@ -198,6 +202,7 @@ class ChoicesSpec(_Strict):
 
     choices: Annotated[list[Scalar], Field(min_length=1, max_length=1000)]
     weights: Annotated[list[int | float], Field(max_length=1000)] | None = None
+    when: Conditions | None = None
 
 
 Spec = Annotated[
@@ -369,7 +374,8 @@ def _space(given: str | Space) -> SearchSpace:
         )
     for text in given.forbid:
         _at("space.forbid", partial(Rule.parse, text))
-    return SearchSpace.from_dict(given.name, given.model_dump(exclude={"name"}, exclude_unset=True))
+    content = given.model_dump(exclude={"name"}, exclude_unset=True)
+    return _at("space", partial(SearchSpace.from_dict, given.name, content))
 
 
 def _at(field: str | None, make: Callable[[], Made]) -> Made:
