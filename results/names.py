@@ -12,6 +12,7 @@ from dynamos.errors import UserError
 CHANNEL_USE = "channel_use.npy"  # file of a seed that saw every task: Trainer.channel_use
 STOPPED = "stopped on request"  # reason of a trial that a user stopped
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
+OUTSIDE = "outside the space"  # reason of a COMPLETE trial that a changed space excludes
 NON_FINITE = "non-finite: "  # beginning of the reason of a diverged trial
 
 LONGEST = 120  # characters of a sweep's name

@@ -95,7 +95,7 @@ def posterior(sweep: Sweep) -> Posterior | None:
     """
     space, objective = sweep.config.space, sweep.config.objectives[0]
     groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
-    for trial in sweep.complete:
+    for trial in (t for t in sweep.complete if not t.outside):
         groups.setdefault(space.key(trial.config), []).append(trial)
     runs = [
         [objective.sign * v for trial in trials for v in trial.by_seed(objective.metric)]

@@ -100,7 +100,9 @@ class Sweep:
             return replace(whole, feasible=False) if diverged and whole.feasible else whole
         metric, constraints = self.config.objectives[0].metric, self.config.constraints
         kept = all(c.violation(whole.final(c.metric)) <= 0 for c in constraints)
-        return replace(whole, value=whole.final(metric), feasible=kept and not diverged)
+        return replace(
+            whole, value=whole.final(metric), feasible=kept and not diverged and not whole.outside
+        )
 
     @cached_property
     def ranked(self) -> list[TrialRecord]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynamos.metrics import Matrix, TaskResult, mean
+from results.names import OUTSIDE
 
 IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
 # beginnings of the source of a further run of a trial's configuration, in the race in the latter
@@ -37,7 +38,8 @@ class TrialRecord:
     started_at: dt.datetime | None  # UTC; start of its training
     ended_at: dt.datetime | None  # UTC
     value: float | None  # the first objective; only of a COMPLETE trial
-    feasible: bool  # True if every constraint is kept; only for COMPLETE trials
+    # True if every constraint is kept and the space admits it; only for COMPLETE trials
+    feasible: bool
     # training time of its attempts, until now if one runs; None before the first
     seconds: float | None
     cpu_seconds: float  # CPUs held times seconds
@@ -59,6 +61,14 @@ class TrialRecord:
         It may be chosen, but counts in no budget.
         """
         return self.source.startswith(IMPORTED)
+
+    @property
+    def outside(self) -> bool:
+        """True if it is COMPLETE and its sweep's space, which was changed, excludes it.
+
+        It cannot be chosen.
+        """
+        return self.state == "COMPLETE" and self.reason == OUTSIDE
 
     @property
     def changes(self) -> dict[str, Any]:

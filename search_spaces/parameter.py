@@ -54,7 +54,11 @@ WHEN_KEYS = {
     "when": "{field: value or list of values} with which the parameter is searched; in other "
     "trials the field has the value of trial 0",
 }
+# keys that a changed space has in sweep.yaml
+OF_A_CHANGE = ("revised",)
 MOST_STEPS = 10_000
+# parts of a stored name: before the field's, and before the number of the first trial that has it
+NEGATED, REVISED = "neg_", "@"
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ class Parameter:
         sd: standard deviation around `mean`; in a logarithmic range, of the natural logarithm.
         weights: relative probabilities of the choices; None if all are equally likely.
         when: (field, values) pairs; the parameter is active if each field has one of its values.
+        revised: the first trial with these choices or this kind of range, if they differ from those
+            at the sweep's start; else 0. A storage keeps one kind of values under one name.
         repeated: choices that were given several times.
     """
 
@@ -87,6 +93,7 @@ class Parameter:
     sd: float | None = None
     weights: tuple[float, ...] | None = None
     when: tuple[tuple[str, tuple[Any, ...]], ...] = ()
+    revised: int = 0
     repeated: tuple[Any, ...] = field(default=(), compare=False, repr=False)
 
     @property
@@ -97,7 +104,8 @@ class Parameter:
     @property
     def stored_name(self) -> str:
         """The name in the storage."""
-        return f"neg_{self.name}" if self.negated else self.name
+        name = f"{NEGATED}{self.name}" if self.negated else self.name
+        return f"{name}{REVISED}{self.revised}" if self.revised else name
 
     def stored(self, value: Any) -> Any:
         """A field's value as it is stored."""
@@ -276,13 +284,17 @@ class Parameter:
 
     def spec(self) -> dict[str, Any]:
         """Return the mapping that `parameter_of` reads."""
-        when = {"when": {name: list(values) for name, values in self.when}} if self.when else {}
+        more: dict[str, Any] = {}
+        if self.when:
+            more["when"] = {name: list(values) for name, values in self.when}
+        if self.revised:
+            more["revised"] = self.revised
         if self.choices is not None:
             weights = {} if self.weights is None else {"weights": list(self.weights)}
-            return {"choices": list(self.choices), **weights, **when}
-        more = {"step": self.step, "mean": self.mean, "sd": self.sd}
-        given = {key: value for key, value in more.items() if value is not None}
-        return {"low": self.low, "high": self.high, "log": self.log, **given, **when}
+            return {"choices": list(self.choices), **weights, **more}
+        normal = {"step": self.step, "mean": self.mean, "sd": self.sd}
+        given = {key: value for key, value in normal.items() if value is not None}
+        return {"low": self.low, "high": self.high, "log": self.log, **given, **more}
 
     def __str__(self) -> str:
         return self._shown + (f", if {self.condition}" if self.when else "")
@@ -310,6 +322,14 @@ class Parameter:
         return text
 
 
+def field_value(stored_name: str, value: Any) -> tuple[str, Any]:
+    """Return the field and its value of a stored parameter, in whatever space it was stored."""
+    name = stored_name.partition(REVISED)[0]
+    if name.startswith(NEGATED):
+        return name.removeprefix(NEGATED), -value
+    return name, value
+
+
 def value_text(value: Any) -> str:
     """A value as files and flags have it."""
     if isinstance(value, bool) or value is None:
@@ -332,13 +352,14 @@ def parameter_of(space: str, field: str, spec: Any) -> Parameter:
     if not isinstance(spec, Mapping):
         raise UserError(f"{where}{field} is {spec!r}; it must be {{low, high}} or {{choices}}.")
     for key in spec:
-        if key not in RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS:
+        if key not in RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS and key not in OF_A_CHANGE:
             raise unknown("key", key, RANGE_KEYS | CHOICE_KEYS | WHEN_KEYS).within(
                 f"{where}{field}"
             )
     try:
         found = _choices(field, spec) if "choices" in spec else _range(field, spec)
-        return replace(found, when=_when(field, spec.get("when")))
+        revised = int(spec.get("revised") or 0)
+        return replace(found, when=_when(field, spec.get("when")), revised=revised)
     except UserError as error:
         raise error.within(f"space {space}") from None
 

@@ -17,6 +17,7 @@ from dynamos.fields import plain
 from dynamos.files import local_path
 from search_spaces.parameter import (
     Parameter,
+    field_value,
     parameter_of,
     refuse_unvaried,
     rounded,
@@ -31,6 +32,7 @@ KEYS = {
     "fixed": "{field: value}, fields that every trial has at one value; it replaces the preset's",
     "forbid": "list of combinations that no trial may have, such as `lr > 0.1 and beta > 3`",
 }
+OF_A_CHANGE = ("since",)  # keys that a changed space has in sweep.yaml
 COUNTED = 10_000  # configurations of a finite space that are listed, to count those allowed
 
 
@@ -39,6 +41,7 @@ class SearchSpace:
     """A named set of parameters, fields to which it gives one value, and what it forbids.
 
     Attributes:
+        since: the first trial of this space in a sweep whose space was changed, else 0.
         around: values of all fields in a sweep's base. Rules may name fields that are not
             searched, so only a space with `around` can tell which configurations it forbids.
     """
@@ -48,6 +51,7 @@ class SearchSpace:
     description: str = ""
     fixed: Mapping[str, Any] = field(default_factory=dict, hash=False)
     forbid: tuple[Rule, ...] = ()
+    since: int = 0
     around: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -59,7 +63,7 @@ class SearchSpace:
         """
         content = plain(content)
         for key in content:
-            if key not in KEYS:
+            if key not in KEYS and key not in OF_A_CHANGE:
                 raise unknown("key", key, KEYS).within(f"space {name}")
         given = content.get("parameters")
         if not isinstance(given, Mapping) or not given:
@@ -70,7 +74,8 @@ class SearchSpace:
         fixed = _fixed(name, content.get("fixed"), [*given])
         forbid = _forbid(name, content.get("forbid"), [*given])
         _check_conditions(name, parameters)
-        return cls(name, parameters, str(content.get("description", "")), fixed, forbid)
+        since = int(content.get("since") or 0)
+        return cls(name, parameters, str(content.get("description", "")), fixed, forbid, since)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the mapping that `from_dict` reads."""
@@ -79,6 +84,7 @@ class SearchSpace:
             "parameters": {p.name: p.spec() for p in self.parameters},
             **({"fixed": dict(self.fixed)} if self.fixed else {}),
             **({"forbid": [*map(str, self.forbid)]} if self.forbid else {}),
+            **({"since": self.since} if self.since else {}),
         }
 
     def refuse_other(self, name: str, value: Any) -> None:
@@ -225,8 +231,21 @@ class SearchSpace:
         if (rule := self.forbids(values)) is not None:
             raise UserError(f"the space {self.name} forbids it: {rule}.")
 
+    def fits(self, config: Mapping[str, Any]) -> bool:
+        """True if a configuration is whole, in all ranges, and not forbidden."""
+        active = self.active(config)
+        return all(p.name in config and p.admits(config[p.name]) for p in active) and (
+            self.forbids(config) is None
+        )
+
     def holds(self, stored: Mapping[str, Any]) -> bool:
-        """True if all of the given stored values lie in the space; some may be missing."""
+        """True if all of the given stored values lie in the space; some may be missing.
+
+        Values of a space that was changed may lie anywhere.
+        """
+        if self.since:
+            names = {p.name for p in self.parameters}
+            return all(field_value(*item)[0] in names for item in stored.items())
         parameters = {p.stored_name: p for p in self.parameters}
         return all(
             name in parameters and parameters[name].admits(parameters[name].stored(value))
@@ -238,6 +257,9 @@ class SearchSpace:
 
         Values not drawn yet are left out.
         """
+        if self.since:
+            found = dict(field_value(*item) for item in stored.items())
+            return {p.name: found[p.name] for p in self.parameters if p.name in found}
         return {
             p.name: p.stored(stored[p.stored_name])
             for p in self.parameters

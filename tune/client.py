@@ -116,9 +116,16 @@ class Client:
         """Continue a sweep."""
         return self._post(f"{_of(name)}/resume", limits)
 
-    def extend(self, name: str, trials: int, **limits: float) -> dict[str, Any]:
-        """Add trials to a sweep and continue it."""
-        return self._post(f"{_of(name)}/extend", {"trials": trials, **limits})
+    def extend(
+        self,
+        name: str,
+        trials: int,
+        space: str | Mapping[str, Any] | None = None,
+        **limits: float,
+    ) -> dict[str, Any]:
+        """Add trials to a sweep and continue it, from then on in another space if one is given."""
+        body = {"trials": trials, **limits} | ({} if space is None else {"space": space})
+        return self._post(f"{_of(name)}/extend", body)
 
     def delete(self, name: str) -> None:
         """Delete a sweep and its MLflow runs permanently."""

@@ -9,7 +9,7 @@ from dynamos.fields import Range
 from dynamos.metrics import LAG, TaskResult
 from results.choice import choice_of, tie_sentence, ties
 from results.sweep import Sweep
-from results.wording import count, number
+from results.wording import count, measured, number
 from search_spaces.parameter import Parameter
 
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
@@ -42,7 +42,30 @@ def cautions(sweep: Sweep) -> list[str]:
                     f"{number(chosen.config[parameter.name])} at the {side} end of its range "
                     f"({parameter}): a wider range may contain a better value."
                 )
-    return found + _jumps(sweep) + troubles(sweep)
+    return found + _outside(sweep) + _jumps(sweep) + troubles(sweep)
+
+
+def _outside(sweep: Sweep) -> list[str]:
+    """Return a sentence on trials that a changed space excludes, and on the best of them."""
+    objective, chosen = sweep.config.objectives[0], choice_of(sweep)
+    out = [t for t in sweep.complete if t.outside and t.value is not None]
+    if not out:
+        return []
+    best = max(out, key=lambda t: objective.sign * (t.value or 0.0))
+    text = (
+        f"{count(len(out), 'trial')} {'lies' if len(out) == 1 else 'lie'} outside the space, which "
+        f"was changed before trial {sweep.config.space.since}, and cannot be chosen."
+    )
+    assert best.value is not None
+    if chosen is None or chosen.value is None:
+        return [text]
+    if objective.sign * (best.value - chosen.value) > 0:
+        text += (
+            f" The best of them, trial {best.number}, has {objective.metric} "
+            f"{measured(objective.metric, best.value)}, better than the best, trial "
+            f"{chosen.number}: a wider range may be better."
+        )
+    return [text]
 
 
 def troubles(sweep: Sweep) -> list[str]:

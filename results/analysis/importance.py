@@ -58,7 +58,7 @@ def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial
     space = sweep.config.space
     sampled = SampledSpace(space, "random")
     found = []
-    for trial in sweep.own_complete:
+    for trial in (t for t in sweep.own_complete if not t.outside):
         params = space.stored(trial.config)
         distributions = {n: d for n, d in space.distributions().items() if n in params}
         found.append(

@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState
 from dynamos.errors import RunError
 from results.definition.sweep_config import SweepConfig
 from results.gaussian_process import coordinates
-from results.ledger.optuna_names import DRAWN_KEY, GENERATION_KEY, storage_of
+from results.ledger.optuna_names import CMA_KEY, DRAWN_KEY, GENERATION_KEY, storage_of
 from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.sampled_space import SampledSpace
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
@@ -80,11 +80,13 @@ class _Told(optuna.Study):
         trials = super()._get_trials(deepcopy=False)
         self._instead = stand_ins(trials, self.directions)
         known = [self._instead.get(t.number, t) for t in trials]
-        if config.sampler == "nsga2":  # trials that it did not draw join its first generation
+        # trials that it did not draw, or not in this space, join its first generation
+        if config.sampler == "nsga2":
             self._instead |= {
                 t.number: _with(t, system_attrs={**t.system_attrs, GENERATION_KEY: 0})
                 for t in known
-                if t.state == TrialState.COMPLETE and GENERATION_KEY not in t.system_attrs
+                if t.state == TrialState.COMPLETE
+                and (t.number < config.space.since or GENERATION_KEY not in t.system_attrs)
             }
         complete = [t for t in trials if t.state == TrialState.COMPLETE]
         base = [t for t in complete if t.number == 0]
@@ -94,6 +96,9 @@ class _Told(optuna.Study):
         self.given = base + given if given else []  # the base alone tells a sampler too little
         self._lies: list[FrozenTrial] = []
         self._sampled = SampledSpace(config.space, config.sampler)
+        if since := config.space.since:  # trials from before the space was changed
+            fit = [t for t in complete if t.number < since and self._fits(t)]
+            self.given = [*(t for t in self.given if t.number >= since), *fit]
         self.given = [self._sampled.seen(t) for t in self.given]
 
     def facts(self) -> list[FrozenTrial]:
@@ -123,16 +128,26 @@ class _Told(optuna.Study):
             for t in super()._get_trials(deepcopy=False, use_cache=use_cache)
         ]
         trials += self._lies
+        trials = [t for t in trials if not t.params or self._fits(t)]
         found = [self._seen(t) for t in trials if states is None or t.state in states]
         return copy.deepcopy(found) if deepcopy else found
+
+    def _fits(self, trial: FrozenTrial) -> bool:
+        """False for a trial that a changed space excludes."""
+        space = self._sampled.space
+        return not space.since or space.fits(space.real(trial.params))
 
     def _seen(self, trial: FrozenTrial) -> FrozenTrial:
         """A stored trial as the sampler sees it."""
         seen = self._sampled.seen(trial)
+        if 0 <= trial.number < self._sampled.space.since:
+            # CMA-ES would go on in the old ranges; it starts anew from the trials so far
+            old = {k: v for k, v in trial.system_attrs.items() if not k.startswith(CMA_KEY)}
+            seen = _with(seen, system_attrs=old)
         if trial.state != TrialState.RUNNING or not trial.params:
             return seen
         # TPE would take what it drew, which an allowed or untried configuration may have replaced
-        attributes = {k: v for k, v in trial.system_attrs.items() if not k.startswith(DRAWN_KEY)}
+        attributes = {k: v for k, v in seen.system_attrs.items() if not k.startswith(DRAWN_KEY)}
         return _with(seen, system_attrs=attributes)
 
 

@@ -59,12 +59,14 @@ from results.ledger.stored_trial import (
 from results.ledger.study import enqueue, make_study, open_database, study_name
 from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
-from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED, check_name
+from results.names import CHANNEL_USE, NON_FINITE, OUTSIDE, STOP_FILE, STOPPED, check_name
 from results.strategy.allocation import Run, further, further_left
 from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
 from results.sweep import EXTENDS, Sweep
 from results.trial import IMPORTED, RERUN, TrialRecord
+from search_spaces.change import changed
+from search_spaces.space import SearchSpace
 
 log = logging.getLogger(__name__)
 
@@ -292,7 +294,7 @@ class Ledger:
         space = self.config.space
         if not countable(self.config):
             return None
-        tried = {space.key(t.config) for t in trials if t.config and space.whole(t.config)}
+        tried = {space.key(t.config) for t in trials if t.config and space.fits(t.config)}
         if self.config.sampler == "grid":
             return sum(
                 space.key(point) not in tried for point in grid(space, self.config.grid_levels)
@@ -374,6 +376,55 @@ class Ledger:
         """Mark trials that were left running as INTERRUPTED, to be resumed. Repeatable."""
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             self.interrupt(trial.number)
+        if self.config.space.since:
+            self._adapt_waiting()
+
+    def change_space(self, space: SearchSpace) -> list[str]:
+        """Search in another space from the next new trial on; return sentences on the change.
+
+        Returns [] if nothing changes. Trials that the new space excludes stay in the record, marked
+        as outside; they are not chosen, and no sampler learns from them. Raises UserError for a
+        change that would alter the meaning of the trials so far.
+        """
+        self._check()
+        self.refuse_extension()
+        assert isinstance(self._storage, WriteThrough)
+        made = changed(self.config.space, space, self._storage.next_number)
+        if made is None:
+            return []
+        stored, record = known_sweep(self.folder)
+        points = tuple(p for p in stored.points if made.fits(made.trimmed({**made.around, **p})))
+        config = dataclasses.replace(stored, space=made, points=points)
+        refuse_in_vain(config)
+        before = self.config.space
+        said = (
+            f"the space is {made.name} from trial {made.since} on: {made}. Before, it was "
+            f"{before.name}: {before}."
+        )
+        record = record | {REMARKS: [*record.get(REMARKS, ()), said]}
+        write_whole(self.folder / "sweep.yaml", _sweep_file(config, record))
+        self.config = dataclasses.replace(self.config, space=made, points=points)
+        self.record = record
+        self._ended.clear()  # the records say whether the space admits them
+        return [said]
+
+    def _adapt_waiting(self) -> None:
+        """Make enqueued and interrupted trials agree with a changed space. Repeatable.
+
+        Those that it excludes end as PRUNED.
+        """
+        space = self.config.space
+        for trial in self._ours():
+            enqueued = trial.system_attrs.get("fixed_params", {})
+            config = space.real(trial.params or enqueued)
+            if trial.state != TrialState.WAITING or not space.whole(config) or not config:
+                continue
+            if not space.fits(config):
+                self._storage.set_trial_state_values(self._id(trial.number), TrialState.RUNNING)
+                self.finish(trial.number, "PRUNED", f"{OUTSIDE}, which was changed before it ended")
+            elif (now := space.stored(config)) != enqueued:
+                # parameters whose stored name has changed are taken from these
+                self._storage.set_trial_system_attr(self._id(trial.number), "fixed_params", now)
 
     def remaining(self) -> int:
         """Return the number of trials that may still be started."""

@@ -17,6 +17,9 @@ GENERATION_KEY = NSGAIISampler._get_generation_key()
 # the trial's parameters.
 DRAWN_KEY = _RELATIVE_PARAMS_KEY
 
+# System attributes that hold the state of CMA-ES begin with this.
+CMA_KEY = "cma:"
+
 
 def storage_of(study: Study) -> BaseStorage:
     """The storage of a study."""

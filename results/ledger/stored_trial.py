@@ -34,6 +34,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dynamos.metrics import TaskResult
 from results.definition.sweep_config import SweepConfig
+from results.names import OUTSIDE
 from results.trial import IMPORTED, TrialRecord
 
 
@@ -85,6 +86,8 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         starting=trial.state == TrialState.RUNNING and began is None,
     )
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
+    if complete and config.space.since and not config.space.fits(record.config):
+        return dataclasses.replace(record, reason=OUTSIDE)
     return dataclasses.replace(record, feasible=kept)
 
 

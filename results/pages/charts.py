@@ -83,11 +83,13 @@ class Mark:
 
 
 COMPLETE, BREAKS, PRUNED, FAILED = "complete", "breaks a constraint", "pruned", "failed"
+EXCLUDED = "outside the space"
 RUNNING, INTERRUPTED = "running, not final", "interrupted, not final"
-FINAL = COMPLETE, BREAKS  # the groups of complete trials, whose values are final
+FINAL = COMPLETE, BREAKS, EXCLUDED  # the groups of complete trials, whose values are final
 _LOOKS = {
     COMPLETE: Mark("--dots", "circle", "●", opacity=0.8),
     BREAKS: Mark("--bad", "x", "✕", 7, "dash", opacity=0.8),
+    EXCLUDED: Mark("--muted", "x", "✕", 7, "dot", opacity=0.8),
     PRUNED: Mark("--second", "triangle-down", "▼", 8, "dot"),
     FAILED: Mark("--bad", "diamond-open", "◇", 8, "dot"),
     RUNNING: Mark("--third", "circle-open", "○", 9, "dash", 2),
@@ -124,7 +126,7 @@ def groups(sweep: Sweep, *only: str) -> list[Group]:
     special = []
     for trial in sweep.records:
         name = (
-            (COMPLETE if trial.feasible else BREAKS)
+            (COMPLETE if trial.feasible else EXCLUDED if trial.outside else BREAKS)
             if trial.state == "COMPLETE"
             else _GROUPS.get(trial.state)
         )
@@ -580,6 +582,7 @@ def _told(
             for o in metrics or sweep.config.objectives
         )
         against = "" if t.feasible else f"<br>breaks {' and '.join(broken(sweep.config, t))}"
+        against = f"<br>{t.reason}" if t.outside else against
         yield f"{who}: {values}{against}<br>{parameters(t.config)}"
 
 

@@ -295,6 +295,8 @@ def _standing(config: SweepConfig, trial: TrialRecord) -> str:
     """A trial's state, and whether it breaks a constraint or its values are not final."""
     state = trial.state.lower()
     if trial.state == "COMPLETE" and not trial.feasible:
+        if trial.outside:
+            return f"{state}, {trial.reason}"
         return f"{state}, breaks {' and '.join(broken(config, trial))}"
     return state if trial.state == "COMPLETE" or not trial.tasks_done else f"{state}, not final"
 

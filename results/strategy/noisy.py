@@ -78,9 +78,10 @@ class NoisySampler(BaseSampler):
         known = [
             t
             for t in study.get_trials(deepcopy=False)
-            if t.number != trial.number and t.params and self._space.holds(t.params)
+            if t.number != trial.number
+            and t.params
+            and self._space.fits(self._space.real(t.params))
         ]
-        known = [t for t in known if self._space.whole(self._space.real(t.params))]
         complete = [t for t in known if t.state == TrialState.COMPLETE]
         if len(complete) < NOISY_TRIALS:
             point = self._sobol(max(self._number, 1))

@@ -73,7 +73,7 @@ def _survivors(
     """The members of a round that stay in the race, the best first."""
     space, objective = config.space, config.objectives[0]
     found = list[tuple[TrialRecord, list[float]]]()
-    for member in (t for t in members if t.state == "COMPLETE"):
+    for member in (t for t in members if t.state == "COMPLETE" and not t.outside):
         key = space.key(member.config)
         whole = pooled([t for of in rounds for t in of if space.key(t.config) == key])
         if all(c.violation(whole.final(c.metric)) <= 0 for c in config.constraints):

@@ -33,9 +33,13 @@ class SampledSpace:
         """True if the sampler sees something else than the storage holds."""
         if self.sampler in REAL_SAMPLERS:
             return False
-        return self._fills or any(
-            self._on_cube(p) or p.sampled_distribution() != p.distribution()
-            for p in self.space.parameters
+        return (
+            self.space.since > 0
+            or self._fills
+            or any(
+                self._on_cube(p) or p.sampled_distribution() != p.distribution()
+                for p in self.space.parameters
+            )
         )
 
     @property
@@ -50,9 +54,14 @@ class SampledSpace:
         return {p.stored_name: self._distribution(p) for p in self.space.parameters}
 
     def seen(self, trial: FrozenTrial) -> FrozenTrial:
-        """Return a trial as the sampler sees it."""
+        """Return a trial as the sampler sees it.
+
+        A trial from before the space was changed has the distributions of the new space.
+        """
         if not self.differs or not trial.params:
             return trial
+        if self.space.since:
+            trial = self._now(trial)
         found = {p.stored_name: p for p in self.space.parameters if p.stored_name in trial.params}
         seen, params = (
             copy(trial),
@@ -66,6 +75,14 @@ class SampledSpace:
         seen.params = params
         seen.distributions = {name: self._distribution(p) for name, p in found.items()}
         return seen
+
+    def _now(self, trial: FrozenTrial) -> FrozenTrial:
+        """A trial as the changed space stores it; without parameters if it does not fit."""
+        config, now = self.space.real(trial.params), copy(trial)
+        now.params = self.space.stored(config) if self.space.fits(config) else {}
+        distributions = self.space.distributions()
+        now.distributions = {name: distributions[name] for name in now.params}
+        return now
 
     def stored(self, seen: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the sampler suggests as the storage holds it."""

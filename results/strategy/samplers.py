@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from optuna import Study
-from optuna.distributions import BaseDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import (
     BaseSampler,
@@ -20,7 +20,7 @@ from optuna.samplers import (
     RandomSampler,
     TPESampler,
 )
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, create_trial
 
 from dynamos.errors import UserError
 from results.strategy.cube import configs_of
@@ -59,7 +59,7 @@ SAMPLERS: dict[str, Callable[[Draw], BaseSampler]] = {
     ),
     "noisy": lambda draw: _noisy(draw),
     "cmaes": lambda draw: _cmaes(draw),
-    "nsga2": lambda draw: NSGAIISampler(population_size=population(draw.trials), seed=draw.mixed),
+    "nsga2": lambda draw: _nsga2(draw),
     "random": lambda draw: RandomSampler(seed=draw.mixed),
     "qmc": lambda draw: _qmc(draw),
     # The ledger enqueues the points of the grid, so that nothing is left to draw.
@@ -124,6 +124,14 @@ def allowed_share(space: SearchSpace) -> float:
     return float(np.mean([space.forbids(config) is None for config in configs_of(space, points)]))
 
 
+class _RestartedNSGAII(NSGAIISampler):
+    """NSGA-II in a changed space: the parents that the study remembers are those of the old one."""
+
+    def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
+        """Return the parents of a generation, found anew."""
+        return [] if generation == 0 else self.select_parent(study, generation)
+
+
 class _NumberedQMC(QMCSampler):
     """A sampler of one scrambled sequence; a trial takes the point of its number.
 
@@ -165,6 +173,11 @@ class _NumberedQMC(QMCSampler):
         return self._place
 
 
+def _nsga2(draw: Draw) -> BaseSampler:
+    kind = _RestartedNSGAII if draw.space.since else NSGAIISampler
+    return kind(population_size=population(draw.trials), seed=draw.mixed)
+
+
 def _tpe(draw: Draw) -> BaseSampler:
     """TPE over all fields together; of conditional ones, over each group that comes together."""
     with warnings.catch_warnings():
@@ -197,12 +210,26 @@ def _cmaes(draw: Draw) -> BaseSampler:
     """
     # It uses the best tenth of them and fails if that is no trial. If fewer than ten are given,
     # each is repeated ten times, so that the best tenth consists of the best trial.
-    given = list(draw.given) * (1 if len(draw.given) >= 10 else 10)
+    given = [_ranges(t) for t in draw.given] * (1 if len(draw.given) >= 10 else 10)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
         return CmaEsSampler(
             seed=draw.mixed, source_trials=given or None, warn_independent_sampling=False
         )
+
+
+def _ranges(trial: FrozenTrial) -> FrozenTrial:
+    """A trial with its ranges alone: CMA-ES refuses given trials that have choices, too."""
+    ranges = {
+        name: of
+        for name, of in trial.distributions.items()
+        if not isinstance(of, CategoricalDistribution) and not of.single()
+    }
+    return create_trial(
+        params={name: trial.params[name] for name in ranges},
+        distributions=ranges,
+        values=trial.values,
+    )
 
 
 def _levels(parameter: Parameter, levels: int) -> list[Any]:

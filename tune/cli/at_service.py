@@ -12,6 +12,7 @@ from results.definition.defaults import PRESET
 from results.definition.labels import one_line, parsed_tags, told
 from results.definition.sweep_config import Constraint, SweepConfig
 from results.wording import count
+from search_spaces.space import read_space
 from tune.cli import tables
 from tune.cli.flags.naming import with_flags
 from tune.client import Client
@@ -120,7 +121,13 @@ def _resume(client: Client, arguments: argparse.Namespace) -> None:
 
 
 def _extend(client: Client, arguments: argparse.Namespace) -> None:
-    tables.say(_line(client.extend(arguments.name, arguments.trials, **_limits(arguments))))
+    space = None
+    if arguments.space is not None:
+        read = read_space(arguments.space)
+        space = {"name": read.name} | read.to_dict()
+    if not arguments.trials:
+        raise UserError("extend through a service needs --trials +N.")
+    tables.say(_line(client.extend(arguments.name, arguments.trials, space, **_limits(arguments))))
 
 
 def _confirm(client: Client, arguments: argparse.Namespace) -> None:

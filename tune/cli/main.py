@@ -170,6 +170,18 @@ def _resume(arguments: argparse.Namespace) -> int:
 def _extend(arguments: argparse.Namespace) -> int:
     ledger = _open(arguments)
     ledger.refuse_extension()
+    if arguments.space is None and not arguments.trials:
+        raise UserError("extend needs --trials +N, --space, or both.")
+    if arguments.space is not None:
+        from search_spaces.space import read_space
+        from tune.cli.tables import say
+
+        space = read_space(arguments.space)
+        if arguments.preflight_only:
+            return _go_on(arguments, ledger, arguments.trials)
+        with ledger.driving():
+            for text in ledger.change_space(space) or ["the space stays as it is."]:
+                say(text)
     return _go_on(arguments, ledger, arguments.trials)
 
 

@@ -354,7 +354,7 @@ def print_tried(
 
 def why(trial: Mapping[str, Any], constraints: Iterable[Constraint]) -> str:
     """The reason why a trial cannot be chosen, as far as it is known."""
-    if trial["feasible"] is False:
+    if trial["feasible"] is False and trial["reason"] is None:
         return f"infeasible: {', '.join(broken_by(constraints, trial['metrics']))}"
     return trial["reason"] or ("waits for the end of its batch" if trial["held"] else "")
 

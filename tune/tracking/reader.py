@@ -130,7 +130,9 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
     if not complete:
         return record
     return dataclasses.replace(
-        record, value=record.final(config.objectives[0].metric), feasible=not broken(config, record)
+        record,
+        value=record.final(config.objectives[0].metric),
+        feasible=not broken(config, record) and not record.outside,
     )
 
 

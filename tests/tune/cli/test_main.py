@@ -21,7 +21,7 @@ from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger
 from results.ledger.study import make_study
 from results.names import check_name
-from tests.helpers.ledgers import begun, complete, driven
+from tests.helpers.ledgers import ONE, begun, complete, driven
 from tests.helpers.ledgers import config as plain
 from tests.helpers.mnist_files import write_mnist
 from tune.cli.flags.parser import parser_of
@@ -712,6 +712,34 @@ def test_a_session_may_change_limits_and_resources() -> None:
         or f.name
         in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "max_concurrent", "retries")
     }
+
+
+def test_a_sweep_goes_on_in_another_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Ledger.create(tmp_path / "runs", plain(trials=3, space=ONE), {})
+    new, where = tmp_path / "new.yaml", ["--storage", str(tmp_path / "runs")]
+    new.write_text("parameters: {keep_ratio: {low: 0.6, high: 0.8, step: 0.1}}")
+    asked = ["extend", "s", *where, "--space", str(new)]
+    ((config, more),) = drive(monkeypatch, *asked, "--trials", "+2")
+    assert more == 2 and config.space.since == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "the space is new from trial 1 on: keep_ratio 0.6 to 0.8 in steps of 0.1. Before, it was "
+        "one: keep_ratio 0.1 to 0.9."
+    ) in said
+    assert Ledger.open(tmp_path / "runs", "s").config.space == config.space
+    assert len(drive(monkeypatch, *asked)) == 1, "without trials, too"
+    assert "the space stays as it is." in capsys.readouterr().out
+    new.write_text("parameters: {keep_ratio: {low: 0.8, high: 0.9}}")
+    for command, message in (
+        (asked, "trial 0, the baseline, must stay in the space: keep_ratio 0.7 lies outside the"),
+        (["extend", "s", *where], "extend needs --trials +N, --space, or both."),
+        (["extend", "s", *where, "--space", "cor"], "unknown space 'cor'. Did you mean 'core'?"),
+    ):
+        assert main(command) == 2
+        error = capsys.readouterr().err
+        assert message in error and len(error.splitlines()) == 1
 
 
 @pytest.mark.parametrize("command", [["resume", "s"], ["extend", "s", "--trials", "+2"]])

@@ -625,6 +625,24 @@ def test_going_on_is_a_drivers_work_where_nothing_stands_against_it(
         problem(service.ask("POST", "/sweeps/s/extend", json=body), 422)
 
 
+def test_a_finished_sweep_goes_on_in_another_space(service: Served, tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=1), {})) as ledger:
+        complete(ledger, 10.0, 20.0)
+    core = ledger.config.space.to_dict()
+    wide = core | {"parameters": core["parameters"] | {"lr": {"low": 0.001, "high": 1}}}
+    less = core | {"parameters": {"lr": {"low": 0.001, "high": 1}}}
+    wait_for(lambda: service.client.sweep("s")["state"] == "finished")
+    told = problem(service.ask("POST", "/sweeps/s/extend", json={"trials": 2, "space": less}), 409)
+    assert told["field"] == "space" and "lacks alpha" in told["detail"]
+    problem(service.ask("POST", "/sweeps/s/extend", json={"trials": 2, "space": "cor"}), 422)
+    assert service.drivers.started == []
+    service.client.extend("s", 2, {"name": "wide", **wide})
+    assert service.drivers.started == [("extend", "s", ["--trials=+2"])]
+    assert Ledger.open(tmp_path, "s").config.space.since == 1
+    whole = service.client.sweep("s")
+    assert whole["space"] == "wide" and whole["searched"].startswith("lr 0.001 to 1, alpha")
+
+
 @pytest.mark.parametrize("seen_to_end", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(
     service: Served, tmp_path: Path, seen_to_end: bool
@@ -1046,6 +1064,17 @@ def test_the_command_line_speaks_to_a_service(
     assert "--nf=4" in said("export", "mine")
     said("resume", "mine", "--max-concurrent", "1")
     said("extend", "mine", "--trials", "+2")
+    wide = tmp_path / "wide.yaml"
+    wide.write_text(
+        "parameters:\n  lr: {low: 0.001, high: 0.5, log: true}\n"
+        "  alpha: {low: 0.05, high: 3.0, log: true}\n  beta: {low: 0.5, high: 4.0}\n"
+        "  policy_penalty: {low: -1000, high: -50, log: true}\n"
+        "  keep_ratio: {low: 0.4, high: 0.95}\n"
+    )
+    assert "needs --trials" in said("extend", "mine", "--space", str(wide), status=2)
+    said("extend", "mine", "--trials", "+1", "--space", str(wide))
+    assert service.client.sweep("mine")["space"] == "wide"
+    assert service.drivers.started.pop() == ("extend", "mine", ["--trials=+1"])
     assert service.drivers.started[1:] == [
         ("resume", "mine", ["--max-concurrent=1"]),
         ("extend", "mine", ["--trials=+2"]),

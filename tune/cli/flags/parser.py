@@ -208,7 +208,12 @@ def _tag(command: Parser) -> None:
 
 
 def _extend(command: Parser) -> None:
-    command.add_argument("--trials", type=_extra, required=True, metavar="+N", help="trials to add")
+    command.add_argument("--trials", type=_extra, default=0, metavar="+N", help="trials to add")
+    command.add_argument(
+        "--space",
+        metavar="NAME|FILE",
+        help="another space from now on, with the same fields; trials outside are not chosen from",
+    )
 
 
 def _rerun(command: Parser) -> None:

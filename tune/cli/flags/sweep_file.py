@@ -10,7 +10,7 @@ from dynamos.config import number_of_text, read_yaml
 from dynamos.errors import UserError, unknown
 from results.definition.defaults import DEFAULTS
 from results.definition.sweep_config import EARLIER, SweepConfig
-from search_spaces.space import SearchSpace
+from search_spaces.space import OF_A_CHANGE, SearchSpace
 
 _HINTS = typing.get_type_hints(SweepConfig)
 # Types in a file that differ from those in the configuration.
@@ -56,7 +56,9 @@ def flags_of(path: Path) -> dict[str, Any]:
     try:
         given = {name: _fitting(name, value) for name, value in values.items()}
         if isinstance(space := given.get("space"), Mapping):
-            content = {key: value for key, value in space.items() if key != "name"}
+            content = {
+                key: value for key, value in space.items() if key not in ("name", *OF_A_CHANGE)
+            }
             given["space"] = SearchSpace.from_dict(str(space.get("name", path.stem)), content)
     except UserError as error:
         raise error.within(str(path)) from None

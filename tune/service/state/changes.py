@@ -9,11 +9,13 @@ from dynamos.errors import UserError
 from dynamos.fields import settings
 from results.choice import Choice
 from results.definition.sweep_config import SweepConfig
+from results.ledger.ledger import Ledger
+from search_spaces.space import SearchSpace
 from tune.engine.suggestions import Tried, first_suggestions
 from tune.service.state.drivers import Drivers
 from tune.service.state.sweeps import Sweeps
 from tune.service.state.views import View
-from tune.service.wire.bodies import Confirmation, Extension, Limits
+from tune.service.wire.bodies import Confirmation, Extension, Limits, requested_space
 from tune.service.wire.problems import Problem
 
 _OF_A_SESSION = {
@@ -98,7 +100,7 @@ class Changes:
                     view.ledger.refuse_extension()
                 except UserError as error:
                     raise Problem(409, str(error)) from None
-            given = limits.model_dump(exclude_none=True)
+            given = limits.model_dump(exclude_none=True, exclude={"space"})
             config = view.ledger.config
             if (given.get("gpus_per_trial", config.gpus_per_trial) > 0) != (
                 config.gpus_per_trial > 0
@@ -116,7 +118,16 @@ class Changes:
             ]
             # raises UserError for values that are not allowed
             replace(config, **{field: given[field] for field in _OF_A_SESSION if field in given})
+            if isinstance(limits, Extension) and limits.space is not None:
+                self._change_space(name, requested_space(limits.space))
             self._drivers.start(command, name, flags, view.ledger.sessions)
+
+    def _change_space(self, name: str, space: SearchSpace) -> None:
+        with closing(Ledger.open(self._sweeps.storage, name)) as ledger, ledger.driving():
+            try:
+                ledger.change_space(space)
+            except UserError as error:
+                raise Problem(409, str(error), "space") from None
 
     def delete(self, name: str) -> None:
         """Remove a sweep and its MLflow runs.

@@ -226,14 +226,17 @@ class Space(_Strict):
     forbid: Annotated[list[str], Field(max_length=100)] = []
 
 
+_SpaceOrName = Annotated[
+    Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
+    Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING)),
+]
+
+
 class _Request(_Strict):
     """The fields of a request that SweepConfig has in another form."""
 
     name: SweepName
-    space: Annotated[
-        Annotated[str, Field(max_length=200), Tag(TEXT)] | Annotated[Space, Tag(MAPPING)],
-        Discriminator(lambda value: _shape(value).replace(CHOICES, MAPPING)),
-    ] = DEFAULTS["space"]
+    space: _SpaceOrName = DEFAULTS["space"]
     base: Annotated[Base, among("field", _BASE)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
@@ -292,9 +295,10 @@ else:
 
 
 class Extension(Limits):
-    """Trials to add to a sweep."""
+    """Trials to add to a sweep, and another space for them with the same fields, if it changes."""
 
     trials: _Trials
+    space: _SpaceOrName | None = None
 
 
 def requested_config(
@@ -313,7 +317,7 @@ def requested_config(
     streams = dataset, report_on.get("dataset", dataset)
     _at("name", partial(check_name, request.name))
     try:
-        space = _space(request.space)
+        space = requested_space(request.space)
         for field in space.fixed:
             _at(f"base.{field}", partial(space.refuse_other, field, base.get(field)))
         base |= space.fixed
@@ -358,7 +362,8 @@ def requested_config(
         raise Problem(422, f"a value is too large: {error}.") from None
 
 
-def _space(given: str | Space) -> SearchSpace:
+def requested_space(given: str | Space) -> SearchSpace:
+    """The space of a request; raises Problem, which names its part."""
     if isinstance(given, str):
         if given not in named_spaces():
             raise Problem.of(unknown("space", given, named_spaces()), "space")
