@@ -307,6 +307,11 @@ class Parameter:
         )
 
     @property
+    def conditions_met(self) -> dict[str, Any]:
+        """Values of other fields with which the parameter is active."""
+        return {name: values[0] for name, values in self.when}
+
+    @property
     def _shown(self) -> str:
         if self.choices is not None:
             shown = [*map(str, self.choices)]

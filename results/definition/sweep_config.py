@@ -546,7 +546,7 @@ class SweepConfig:
         reported = self.reported_base
         for parameter in self.space.parameters:
             for value in parameter.choices or (parameter.low, parameter.high):
-                change = {parameter.name: value}
+                change = parameter.conditions_met | {parameter.name: value}
                 # A value that the searched stream refuses, too, fails as a trial and is never
                 # chosen.
                 if (why := _refusal(reported, change)) is not None and _refusal(

@@ -28,7 +28,7 @@ from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import AnyPath, write_whole
 from dynamos.metrics import TaskResult
 from results import STORAGE, sweep_names
-from results.definition.sweep_config import SweepConfig, refuse_in_vain
+from results.definition.sweep_config import SweepConfig, refuse_in_vain, refuse_nearly_empty
 from results.ledger import lease
 from results.ledger.asking import asked
 from results.ledger.attributes import (
@@ -360,6 +360,11 @@ class Ledger:
                     f"{trial.state.lower()}{f' ({trial.reason})' if trial.reason else ''}; only a "
                     "trial that failed or that a user stopped can be run again."
                 )
+            if self.config.space.since and not self.config.space.fits(trial.config):
+                raise UserError(
+                    f"`trial` {number} lies outside the space {self.config.space.name}, which was "
+                    f"changed before trial {self.config.space.since}."
+                )
 
     def rerun(self, numbers: Sequence[int]) -> None:
         """Enqueue a new trial with the configuration of each of these trials.
@@ -395,7 +400,8 @@ class Ledger:
         stored, record = known_sweep(self.folder)
         points = tuple(p for p in stored.points if made.fits(made.trimmed({**made.around, **p})))
         config = dataclasses.replace(stored, space=made, points=points)
-        refuse_in_vain(config)
+        if made.forbid:
+            refuse_nearly_empty(made)
         before = self.config.space
         said = (
             f"the space is {made.name} from trial {made.since} on: {made}. Before, it was "

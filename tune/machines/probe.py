@@ -108,12 +108,13 @@ def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> N
     ends = {
         p.name: p.choices or (p.low, p.high) for p in sweep.space.parameters if p.name in FITTING
     }
+    met = {p.name: p.conditions_met for p in sweep.space.parameters}
     for name, values in ends.items():
         others = [other for other in ends if other != name]
         for value in values:
             settings = itertools.product(*(ends[other] for other in others))
             reasons = [
-                refusal({name: value} | dict(zip(others, setting, strict=True)))
+                refusal(met[name] | {name: value} | dict(zip(others, setting, strict=True)))
                 for setting in settings
             ]
             if None not in reasons:

@@ -257,6 +257,17 @@ def test_a_kill_after_the_change_loses_nothing(tmp_path: Path) -> None:
     assert ledger.config.points == (points[1], points[3])
 
 
+def test_a_trial_outside_is_not_run_again(tmp_path: Path) -> None:
+    ledger = Ledger.create(tmp_path, sweep(points=({"lr": 0.29},)), {})
+    with driven(ledger):
+        play(ledger, 1)
+        ledger.finish(ledger.ask().number, "FAIL", "a bug")
+        ledger.refuse_rerun([1])
+        ledger.change_space(NARROW)
+        with pytest.raises(UserError, match="`trial` 1 lies outside the space mine, which was"):
+            ledger.refuse_rerun([1])
+
+
 def test_a_change_that_does_not_fit_is_refused_and_changes_nothing(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path, sweep(), {})
     before = (ledger.folder / "sweep.yaml").read_text()

@@ -9,6 +9,7 @@ import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,47 @@ def test_a_race_that_is_killed_goes_on_as_if_nothing_had_been(
     assert [t.value for t in found] == [t.value for t in whole]
     *_, one, other, last = found
     assert one.races and other.races and last.races and one.seed == other.seed != last.seed
+
+
+@pytest.mark.slow
+def test_a_sweep_whose_space_changes_is_killed_and_goes_on_as_if_nothing_had_been(
+    seen: Watched, tmp_path: Path
+) -> None:
+    fields = {
+        "lr": {"low": 0.01, "high": 0.5, "log": True, "mean": 0.1, "sd": 0.7},
+        "model": {"choices": ["dynamos", "multi_scale"], "weights": [3, 1]},
+        "keep_ratio": {"low": 0.4, "high": 0.9, "step": 0.1, "when": {"model": "dynamos"}},
+    }
+    first = {"parameters": fields, "fixed": {"minibatch_size": 8}}
+    first["forbid"] = ["lr > 0.3 and keep_ratio > 0.75"]
+    then = first | {"parameters": fields | {"lr": {"low": 0.1, "high": 0.3}}}
+    for name, content in (("first", first), ("then", then)):
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    flags = ["--trials=6", "--sampler=tpe", "--deterministic-order", "--max-concurrent=2"]
+    asked = ["run", "--name=hit", *flags, f"--space={tmp_path / 'first.yaml'}", "--set", *SHORT]
+    further = ["extend", "hit", "--trials=+6", f"--space={tmp_path / 'then.yaml'}"]
+    (apart := tmp_path / "apart").mkdir()
+    assert sweep(*asked, cwd=apart).status == 0 and sweep(*further, cwd=apart).status == 0
+    whole = Watched(apart / "runs", "hit").trials()
+
+    def working(number: int) -> bool:
+        # a file, because a reader of before does not know the changed space
+        return (seen.folder / f"trials/{number:04d}/attempt-1/config.yaml").exists()
+
+    for command, number in ((asked, 3), (further, 8)):
+        with Driver(*command, cwd=tmp_path) as driver:
+            driver.until(partial(working, number))
+            driver.kill()
+        ended = sweep("resume", "hit", cwd=tmp_path)
+        assert ended.status == 0 and not ended.errors, ended
+    seen = Watched(seen.storage, "hit")
+    found = seen.trials()
+    assert [(t.source, t.config, t.seed, t.value) for t in found] == [
+        (t.source, t.config, t.seed, t.value) for t in whole
+    ]
+    space = seen.ledger.config.space
+    assert space.since == 6 and all(space.fits(t.config) for t in found[6:])
+    check_mirrored(seen, seen.store)
 
 
 @pytest.mark.slow
