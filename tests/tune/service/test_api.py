@@ -1065,12 +1065,9 @@ def test_the_command_line_speaks_to_a_service(
     said("resume", "mine", "--max-concurrent", "1")
     said("extend", "mine", "--trials", "+2")
     wide = tmp_path / "wide.yaml"
-    wide.write_text(
-        "parameters:\n  lr: {low: 0.001, high: 0.5, log: true}\n"
-        "  alpha: {low: 0.05, high: 3.0, log: true}\n  beta: {low: 0.5, high: 4.0}\n"
-        "  policy_penalty: {low: -1000, high: -50, log: true}\n"
-        "  keep_ratio: {low: 0.4, high: 0.95}\n"
-    )
+    space = service.client.sweep("mine")["config"]["space"]
+    space["parameters"]["lr"]["high"] = 0.5
+    wide.write_text(yaml.safe_dump({"parameters": space["parameters"]}))
     assert "needs --trials" in said("extend", "mine", "--space", str(wide), status=2)
     said("extend", "mine", "--trials", "+1", "--space", str(wide))
     assert service.client.sweep("mine")["space"] == "wide"
