@@ -22,6 +22,7 @@ from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
 from dynamos.network import GATES, Output
 from dynamos.stacked import Networks, Present
+from dynamos.torch_names import add_products
 from dynamos.trainer import TERMS, Trainer
 
 # Fields in which the runs of a cohort must agree: they shape its tensors, or are the process's.
@@ -314,7 +315,7 @@ class Cohort:
         )
         with torch.no_grad():
             # plain SGD, each run with its learning rate
-            torch._foreach_addcmul_(updated, steps, rates, value=-1.0)
+            add_products(updated, steps, rates, -1.0)
             correct = stacked_losses.correctness(output, inputs.labels)
             if self._first.method.rehearses and not kind.bypass:
                 self._offer(inputs, output, correct, rows)

@@ -35,10 +35,13 @@ FOUR = SearchSpace.from_dict(
 
 
 def config(name: str = "s", **changes: Any) -> SweepConfig:
-    """A small sweep; its trials share SEED, so that a test can report for it."""
+    """A small sweep; its trials share SEED, so that a test can report for it.
+
+    Its sampler is quick.
+    """
     base = TrainConfig(**preset("seq-digits", 200)).replace(evaluate_on="validation")
     fields: dict[str, Any] = {"name": name, "space": read_space("core"), "base": base, "trials": 4}
-    fields["seed_policy"] = "shared"
+    fields |= {"seed_policy": "shared", "sampler": "tpe"}
     return SweepConfig(**fields | changes)
 
 

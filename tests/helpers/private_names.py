@@ -46,7 +46,6 @@ def mentioned_in(pattern: str) -> list[str]:
 def imported_by(module: str, package: str) -> set[str]:
     """Return the private names of a package that a module imports, dotted."""
     text = (ROOT / module).read_text()
-    found = re.findall(
-        rf"from ({package}\.[\w.]*?_[\w.]+|{package}\._\w+) import (\([^)]*\)|[^\n#(]+)", text
-    )
-    return {f"{origin}.{name}" for origin, names in found for name in re.findall(r"\w+", names)}
+    found = re.findall(rf"from ({package}(?:\.[\w.]+)?) import (\([^)]*\)|[^\n#(]+)", text)
+    names = {f"{origin}.{name}" for origin, names in found for name in re.findall(r"\w+", names)}
+    return {name for name in names if "._" in name}

@@ -185,7 +185,8 @@ def test_values_that_are_not_allowed_are_refused_in_one_line(
 
 def test_the_sampler_auto_depends_on_the_number_of_objectives() -> None:
     several = (Objective("val_class_il", "max"), Objective("compute", "min"))
-    assert config().sampler == "noisy" and config(objectives=several).sampler == "tpe"
+    assert config(sampler="auto").sampler == "noisy"
+    assert config(objectives=several, sampler="auto").sampler == "tpe"
     assert config(objectives=several, sampler="gp").sampler == "gp"
 
 
