@@ -422,7 +422,7 @@ class _Walk:
 
 
 def _shape(trainer: Trainer) -> dict[str, Any]:
-    """What the runs of a cohort must agree in, by name."""
+    """Return the values that are the same for all runs of a cohort, by name."""
     return {name: getattr(trainer.config, name) for name in ALIKE} | {
         "the size of images": trainer.stream.image_shape,
         "the number of classes": trainer.stream.num_classes,

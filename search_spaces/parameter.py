@@ -188,7 +188,7 @@ class Parameter:
 
     @property
     def neutral(self) -> Any:
-        """What a sampler that knows no conditions sees of an inactive field: the middle."""
+        """The value of an inactive field for samplers without conditions, in the middle."""
         if self.choices is not None:
             return self.choices[0]
         if self.step is not None and self.prior is None:

@@ -1,20 +1,16 @@
 """Trials of a space with conditional parameters: suggested, read, shown, compared."""
 
 import csv
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
-from optuna.trial import FrozenTrial
 
 from dynamos.errors import UserError
 from results.analysis.importance import shares
 from results.choice import train_config
 from results.definition.sweep_config import SweepConfig, refuse_in_vain
 from results.gaussian_process import coordinates
-from results.ledger.asking import asked
 from results.ledger.ledger import Ledger
 from results.pages.best_config import write_views
 from results.pages.charts import parallel, slices
@@ -25,6 +21,7 @@ from results.strategy.samplers import SAMPLERS, grid
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven, result
+from tests.helpers.studies import searched
 
 SPACE = SearchSpace.from_dict(
     "branches",
@@ -52,25 +49,13 @@ def value(values: dict[str, Any]) -> float:
     return float(90 + rate - 200 * (values["keep_ratio"] - 0.6) ** 2)
 
 
-def searched(made: SweepConfig, trials: int, before: Sequence[FrozenTrial] = ()) -> optuna.Study:
-    """A study in memory with so many trials of a sweep, one after the other."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(before)
-    if not before:
-        study.enqueue_trial(made.space.stored(made.base.to_dict()))
-    for number in range(len(before), trials):
-        trial = asked(study, made, number)
-        study.tell(trial, value(made.space.real(trial.params)))
-    return study
-
-
 @pytest.mark.parametrize(
     "sampler", [pytest.param(s, marks=[pytest.mark.slow] if s == "gp" else []) for s in SAMPLERS]
 )
 def test_a_trial_has_the_active_fields_alone_and_a_resumed_sweep_the_same(sampler: str) -> None:
     trials = {"noisy": 8}.get(sampler, 16)
     made = sweep(sampler)
-    study = searched(made, trials)
+    study = searched(value, made, trials)
     found = [made.space.real(t.params) for t in study.trials]
     for values in found:
         wanted = GATED if values["model"] == "dynamos" else DENSE
@@ -79,7 +64,7 @@ def test_a_trial_has_the_active_fields_alone_and_a_resumed_sweep_the_same(sample
     assert len({made.space.key(values) for values in found}) == trials
     if sampler == "nsga2":  # it keeps generations in the study, which a copy of the trials lacks
         return
-    resumed = searched(made, trials, study.trials[:-2])
+    resumed = searched(value, made, trials, study.trials[:-2])
     assert [t.params for t in resumed.trials] == [t.params for t in study.trials]
 
 
@@ -87,7 +72,7 @@ def test_a_trial_has_the_active_fields_alone_and_a_resumed_sweep_the_same(sample
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "noisy"])
 def test_a_model_finds_the_best_of_the_better_branch(sampler: str) -> None:
     """Within two of the twenty points that lie between the branches."""
-    study = searched(sweep(sampler), 40)
+    study = searched(value, sweep(sampler), 40)
     assert study.best_value > 88 and study.best_params["model"] == "dynamos"
     last = [t.params["model"] for t in study.trials[20:]]
     assert last.count("dynamos") > 15

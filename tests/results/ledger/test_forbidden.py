@@ -1,21 +1,19 @@
 """No sampler suggests a configuration that its space forbids; a given one is named."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 import pytest
-from optuna.trial import FrozenTrial
 
 from dynamos.errors import UserError
 from results.definition.sweep_config import SweepConfig, refuse_in_vain
-from results.ledger.asking import asked, nearest_allowed, untried
+from results.ledger.asking import nearest_allowed, untried
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS, grid
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import SEED, config, driven, result
+from tests.helpers.studies import searched
 
 RULE = "lr > 0.2 and beta > 2.6"
 
@@ -52,18 +50,6 @@ def play(ledger: Ledger, trials: int) -> list[dict[str, Any]]:
         return [t.config for t in ledger.trials()]
 
 
-def searched(made: SweepConfig, trials: int, before: Sequence[FrozenTrial] = ()) -> optuna.Study:
-    """A study in memory with so many trials of a sweep, one after the other."""
-    study = optuna.create_study(direction="maximize")
-    study.add_trials(before)
-    if not before:
-        study.enqueue_trial(made.space.stored(made.base.to_dict()))
-    for number in range(len(before), trials):
-        trial = asked(study, made, number)
-        study.tell(trial, value(made.space.real(trial.params)))
-    return study
-
-
 @pytest.mark.parametrize(
     "sampler", [pytest.param(s, marks=[pytest.mark.slow] if s == "gp" else []) for s in SAMPLERS]
 )
@@ -72,21 +58,21 @@ def test_no_sampler_suggests_a_forbidden_configuration_and_a_resumed_one_the_sam
 ) -> None:
     trials = {"noisy": 8}.get(sampler, 16)
     made = sweep(sampler)
-    study = searched(made, trials)
+    study = searched(value, made, trials)
     found = [made.space.real(t.params) for t in study.trials]
     assert all(made.space.forbids(c) is None for c in found)
     assert len({made.space.key(c) for c in found}) == trials
     if sampler == "nsga2":  # it keeps generations in the study, which a copy of the trials lacks
         return
-    resumed = searched(made, trials, study.trials[:-2])
+    resumed = searched(value, made, trials, study.trials[:-2])
     assert [t.params for t in resumed.trials] == [t.params for t in study.trials]
 
 
 def test_quasi_random_points_skip_the_forbidden_ones_and_no_other() -> None:
-    whole = [t.params for t in searched(sweep("qmc", space=space("lr > 0.999")), 20).trials]
+    whole = [t.params for t in searched(value, sweep("qmc", space=space("lr > 0.999")), 20).trials]
     made = sweep("qmc")
     allowed = [c for c in whole[1:] if made.space.forbids(c) is None]
-    assert [t.params for t in searched(made, 10).trials][1:] == allowed[:9]
+    assert [t.params for t in searched(value, made, 10).trials][1:] == allowed[:9]
     assert len(allowed) < 19
 
 
@@ -177,4 +163,4 @@ def test_a_space_that_forbids_nearly_everything_is_refused() -> None:
 def test_a_model_finds_the_best_allowed_configuration_at_the_border(sampler: str) -> None:
     """As good as the border allows, within 0.3 of its 10 points."""
     border = max(value({"lr": 0.2, "beta": 3.0}), value({"lr": 0.4, "beta": 2.6}))
-    assert searched(sweep(sampler), 40).best_value > border - 0.3
+    assert searched(value, sweep(sampler), 40).best_value > border - 0.3
