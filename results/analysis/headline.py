@@ -81,17 +81,11 @@ def expectation(sweep: Sweep, taken: TrialRecord | None = None) -> str:
     """Describe the configuration that the model expects to be best, beside the luckiest trial.
 
     If a limit let the rule `model` take another trial, `taken`, that trial is described in place of
-    the luckiest. Returns "" without a model, and while trials run.
+    the luckiest. Returns "" without a useful model, and while trials run.
     """
     lucky, metric, model = sweep.leader, sweep.config.objectives[0].metric, settled(sweep)
-    if lucky is None or model is None:
+    if lucky is None or model is None or not model.useful:
         return ""
-    if not model.useful:
-        return (
-            "A model of the space does not predict the trials (it explains "
-            f"{max(model.explained, 0):.0%} of their variance), so values near the best cannot be "
-            "told apart."
-        )
     first = model.estimates[0]
     text = (
         f"A model of all trials expects the best value from trial {first.trials[0]}: {metric} "

@@ -5,9 +5,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from results.analysis.agreement import ranking
-from results.analysis.cautions import cautions, troubles
 from results.analysis.confirmation import finding, latest_verdict
 from results.analysis.headline import expectation, headline
+from results.analysis.health.checks import findings
 from results.choice import choice_of, tie_sentence
 from results.definition.sweep_config import SweepConfig
 from results.ledger.attributes import StateName
@@ -121,6 +121,14 @@ def _chosen(sweep: Sweep) -> dict[str, Any] | None:
     }
 
 
+def health(sweep: Sweep) -> list[dict[str, str]]:
+    """Return the findings of the health checks as plain values."""
+    return [
+        {"check": name, "text": found.text, "next_step": found.next_step}
+        for name, found in findings(sweep)
+    ]
+
+
 def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
     """Return the content of a sweep's page that `summary` lacks: findings in words, cost, notes.
 
@@ -134,7 +142,7 @@ def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
         "expected": expectation(sweep),
         "ties": tie_sentence(sweep) if sweep.leader else "",
         "ranking": ranking(sweep) if searched else "",
-        "cautions": cautions(sweep) if searched else troubles(sweep),
+        "health": health(sweep),
         "pareto": [t.number for t in sweep.pareto_set],
         "metrics": sweep.config.metrics,
         "cpu_seconds": sum(t.cpu_seconds for t in sweep.records),

@@ -10,9 +10,9 @@ from dynamos.errors import UserError
 from dynamos.files import AnyPath, write_whole
 from results.analysis import importance
 from results.analysis.agreement import ranking
-from results.analysis.cautions import cautions, troubles
 from results.analysis.confirmation import confirmation_frame, outcomes, verdict
 from results.analysis.headline import expectation, headline
+from results.analysis.health.checks import findings
 from results.analysis.overview import by_reason
 from results.choice import broken, choice_of, roles
 from results.definition.labels import told
@@ -42,7 +42,7 @@ def write_report(ledger: Ledger) -> AnyPath:
 
 
 def report(ledger: Ledger) -> str:
-    """Return the page: the answer, cautions about it, charts, every trial and setting.
+    """Return the page: the answer, its health, charts, every trial and setting.
 
     Raises UserError for a confirmation, which is in the report of its sweep.
     """
@@ -87,7 +87,7 @@ def _labels(ledger: Ledger) -> list[str]:
 
 
 def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
-    """Headline, setting, state, space, protocol, remarks and cautions."""
+    """Headline, setting, state, space, protocol, remarks and health."""
     config = ledger.config
     ran, taken = sweep.own, len(sweep.records) - len(sweep.own)
     states = Counter(t.state.lower() for t in ran)
@@ -110,7 +110,12 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
         paragraph(f"Space {config.space.name}: {config.space}."),
         paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}."),
     ]
-    return parts + [paragraph(text, "caution") for text in (*ledger.remarks, *cautions(sweep))]
+    return parts + [paragraph(text, "caution") for text in ledger.remarks] + _health(sweep)
+
+
+def _health(sweep: Sweep) -> list[str]:
+    """Findings of the health checks."""
+    return [paragraph(str(found).replace("`", ""), "caution") for _, found in findings(sweep)]
 
 
 def _confirmations(ledger: Ledger, sweep: Sweep) -> list[str]:
@@ -136,7 +141,7 @@ def _confirmations(ledger: Ledger, sweep: Sweep) -> list[str]:
         metric = confirmation.config.objectives[0].metric
         parts += [
             paragraph(f"{name}: {verdict(sweep, confirmation)}"),
-            *(paragraph(text, "caution") for text in troubles(confirmation)),
+            *_health(confirmation),
             chart(charts.tested(outcomes(confirmation), metric), f"tested by {name}"),
             frame(confirmation_frame(confirmation).drop(columns=fields, errors="ignore")),
         ]

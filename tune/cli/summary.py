@@ -22,8 +22,9 @@ from results.analysis.confirmation import (
     verdict,
 )
 from results.analysis.headline import expectation, headline, tried
+from results.analysis.health.checks import findings
 from results.analysis.sampling_error import images_behind
-from results.choice import broken, choice_of, roles, tie_sentence
+from results.choice import broken, choice_of, roles
 from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
 from results.ledger.glance import Glance, glance
@@ -161,7 +162,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
         )
     if expected := expectation(sweep):
         tables.say(with_flags(expected))
-    tables.say(tie_sentence(sweep))
+    for _, found_weak in findings(sweep):
+        tables.say(with_flags(str(found_weak)))
     if len(config.objectives) > 1:
         _print_pareto(sweep)
     tables.say(ranking(sweep))

@@ -229,8 +229,8 @@ def print_sweep(
     if sum(map(len, failed.values())) > len(failed):  # else the table says as much
         say("Failed:")
         say_reasons(failed)
-    for caution in sweep["cautions"]:
-        say(caution)
+    for found in sweep["health"]:
+        say(with_flags(f"{found['text']} Next: {found['next_step']}"))
     if sweep["ranking"]:
         say(sweep["ranking"])
     if confirms is None:

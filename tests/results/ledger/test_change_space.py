@@ -10,7 +10,7 @@ import pytest
 from optuna.distributions import FloatDistribution
 
 from dynamos.errors import UserError
-from results.analysis.cautions import cautions
+from results.analysis.health.checks import findings
 from results.analysis.importance import shares
 from results.choice import choice_of
 from results.definition.sweep_config import SweepConfig
@@ -193,7 +193,7 @@ def test_trials_outside_stay_in_the_record_and_are_not_chosen(tmp_path: Path) ->
     assert chosen is not None and not chosen.outside
     best = max((t for t in swept.complete), key=lambda t: t.value or 0)
     assert best.outside
-    told = next(text for text in cautions(swept) if "outside the space" in text)
+    told = dict(findings(swept))["outside"].text
     assert told.startswith(f"{len(outside)} trials lie outside the space, which was changed before")
     assert f"The best of them, trial {best.number}, has val_class_il" in told
     write_views(ledger)

@@ -2,12 +2,10 @@
 
 import html
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from results.analysis.cautions import JUMP, cautions
 from results.analysis.headline import answer
 from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
@@ -16,7 +14,7 @@ from results.pages import charts
 from results.pages.report import write_report
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import FOUR, complete, config, confirmed, driven, result, swept
+from tests.helpers.ledgers import complete, config, confirmed, driven, result, swept
 
 
 def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
@@ -86,111 +84,7 @@ def test_a_space_of_one_choice_has_a_page(tmp_path: Path, trials: int) -> None:
     assert "Optimisation history" in write_report(made).read_text()
 
 
-@pytest.mark.parametrize(
-    "point, side",
-    [
-        ({"lr": 0.0105}, "lower"),
-        ({"lr": 0.96}, "upper"),
-        ({"lr": 0.1}, None),
-        ({"lr": 0.011}, None),
-        ({"keep_ratio": 0.999}, None),
-        ({"keep_ratio": 0.505}, "lower"),
-        ({"policy_penalty": -990.0}, "lower"),
-        ({"policy_penalty": -10.5}, "upper"),
-        ({"policy_penalty": -505.0}, None),
-    ],
-)
-def test_a_best_at_the_edge_of_a_range_is_a_caution(
-    tmp_path: Path, point: dict[str, float], side: str | None
-) -> None:
-    # A fiftieth of two decades is a factor of 1.096. A keep_ratio ends at 1 by its meaning.
-    made = swept(tmp_path, point, values=(40, 60))
-    [name], found = point, [c for c in cautions(Sweep.of(made)) if "its range" in c]
-    assert len(found) == (side is not None)
-    assert all(f"has {name} " in c and f"at the {side} end" in c for c in found)
-
-
-@pytest.mark.parametrize("value, tied", [(59, True), (40, False)])
-def test_a_tie_is_a_caution_and_a_clear_best_is_none(
-    tmp_path: Path, value: int, tied: bool
-) -> None:
-    made = swept(tmp_path, {"lr": 0.1}, values=(value, 60))  # each +- 0.71 over its two seeds
-    said = "Within their spread over seeds this trial ties with the best: 0."
-    found = cautions(Sweep.of(made))
-    assert (said in found) == tied and not any("overlap" in text for text in found)
-
-
-def test_few_trials_collapse_and_failures_are_cautions(tmp_path: Path) -> None:
-    made = config(space=FOUR, sampler="random", trials=3)
-    with driven(Ledger.create(tmp_path, made, {})) as there:
-        for value, warnings in ((50.0, ()), (60.0, ("policy collapse: after task 1",))):
-            number = there.ask().number
-            there.add_result(number, 1, 42, result(val_class_il=value, warnings=warnings))
-            there.finish(number, "COMPLETE")
-        there.finish(there.ask().number, "FAIL", "out of luck <b>")
-    said = cautions(Sweep.of(there))
-    assert (
-        said[0]
-        == "2 completed trials for 4 searched fields are few; a rule of thumb is 40, ten per field."
-    )
-    assert "With one seed per trial, trials with values near the best may be equally good." in said
-    assert said[-2].startswith("Gates collapsed in 1 trial of 3, including the best, trial 1")
-    assert said[-1] == "1 trial of 3 failed."
-    page = write_report(there).read_text()
-    assert (
-        "out of luck &lt;b&gt;" in page
-        and "out of luck <b>" not in page
-        and "Failed trials" in page
-    )
-
-
-@pytest.mark.parametrize(
-    "rise, readings, base, jumps",
-    [
-        (30.0, (), {}, True),
-        (JUMP, (), {}, False),
-        (-30.0, (), {}, False),
-        (0.0, (50.0, 75.0), {"readings": 2}, True),
-        (30.0, (), {"average_decay": 0.9}, False),
-    ],
-)
-def test_readings_that_jump_are_a_caution_that_names_averaging(
-    tmp_path: Path, rise: float, readings: tuple[float, ...], base: dict[str, Any], jumps: bool
-) -> None:
-    made = config(space=FOUR, base=config().base.replace(**base), sampler="random", trials=5)
-    with driven(Ledger.create(tmp_path, made, {})) as there:
-        for high in (rise, 0, 0, 0):  # one in four
-            number = there.ask().number
-            there.add_result(number, 1, 42, result(0, 2, val_class_il=50.0))
-            last = result(1, 2, val_class_il=50.0 + high, readings=readings)
-            there.add_result(number, 1, 42, last)
-            there.finish(number, "COMPLETE")
-    found = [c for c in cautions(Sweep.of(there)) if "jumped" in c]
-    jumping = "4 trials" if readings else "1 trial"
-    text = (
-        f"In {jumping} of 4 class-il jumped by more than 10 points between two readings, so "
-        "that a single reading is partly luck. An average over steps is steadier: search the "
-        "space averaged, or set average_decay, for instance to 0.9."
-    )
-    assert found == [text] * jumps
-
-
-def test_an_average_that_lags_is_a_caution(tmp_path: Path) -> None:
-    made = config(base=config().base.replace(average_decay=0.99), trials=2)
-    with driven(Ledger.create(tmp_path, made, {})) as there:
-        for trained in (50.0, 80.0):
-            number = there.ask().number
-            there.add_result(
-                number, 1, 42, result(val_class_il=50.0, val_class_il_unaveraged=trained)
-            )
-            there.finish(number, "COMPLETE")
-    assert cautions(Sweep.of(there))[-1] == (
-        "The averaged network lags in 1 trial of 2: its class-il is more than 5 points below that "
-        "of the last step's network. A smaller average_decay may be better."
-    )
-
-
-def test_a_failure_in_a_confirmation_is_a_caution_in_the_report_of_its_sweep(
+def test_a_failure_in_a_confirmation_is_in_the_report_of_its_sweep(
     tmp_path: Path,
 ) -> None:
     sweep, _ = confirmed(tmp_path, [80.0, 82.0], "FAIL")

@@ -796,7 +796,7 @@ def test_a_confirmation_tells_what_it_found_and_nothing_is_chosen_by_it(
         "Confirmed on test images: trial 11, which the sweep chose, is better than the "
         "baseline by 2.83 points. "
     )
-    assert (told["cautions"], told["ties"], told["ranking"], told["pareto"], told["best"]) == (
+    assert (told["health"], told["ties"], told["ranking"], told["pareto"], told["best"]) == (
         [],
         "",
         "",
@@ -850,7 +850,13 @@ def test_a_confirmation_tells_what_went_wrong_in_it(service: Served, tmp_path: P
     confirmed(tmp_path, [80.0, 82.0, 81.0], "FAIL")
     told = service.client.sweep("s-confirm-1")
     assert told["answer"].startswith("No answer yet: trial 11 has failed (non-finite: logits)")
-    assert told["cautions"] == ["1 trial of 2 failed."]
+    assert told["health"] == [
+        {
+            "check": "failures",
+            "text": "1 trial of 2 failed.",
+            "next_step": "Read the log of trial 1 (logs), then run it again (rerun).",
+        }
+    ]
 
 
 def test_no_file_of_a_sweep_stays_open(service: Served, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def post_sweep(
 
 @router.get("/sweeps/{name}", tags=["sweeps"], response_model=WholeSweep)
 async def get_sweep(request: Request, name: Name) -> Response:
-    """A sweep: state, counts, best, settings, cautions; not its trials."""
+    """A sweep: state, counts, best, settings, health; not its trials."""
     reader: Reader = request.app.state.reader
     return Response(await reader.whole(name), media_type="application/json")
 

@@ -12,7 +12,7 @@ export function heading(name) {
   const title = h('h1', {}, name), state = h('span.state', {test: 'sweep-state', hidden: true});
   const progress = h('progress', {test: 'sweep-progress', 'aria-label': 'Ended trials', value: 0});
   const count = h('span'), best = h('strong', {test: 'best-value'}), kind = h('p.hint'), answer = h('p.answer', {hidden: true});
-  const notes = h('p.hint', {hidden: true}), error = h('p.error', {hidden: true}), cautions = h('ul.cautions', {hidden: true});
+  const notes = h('p.hint', {hidden: true}), error = h('p.error', {hidden: true}), health = h('ul.cautions', {hidden: true, test: 'health'});
   const labels = h('p', {hidden: true, test: 'sweep-labels'}), remark = h('p.remark', {hidden: true, test: 'sweep-note'});
   let latest = null; // the sweep as it was shown last
   const links = h('span.row'), problem = errorPlace('action-error'), path = (...rest) => sweepPath(name, ...rest);
@@ -76,7 +76,7 @@ export function heading(name) {
   const extending = h('span.row.group', {}, h('label', {for: 'extend-by'}, 'Trials to add'), more, extend);
   const lead = h('span', {}, 'best ', best), link = () => `${location.href.split('#')[0]}#/sweep/${encodeURIComponent(name)}`;
   const node = h('section', {'aria-label': 'Sweep'}, h('div.row', {}, title, state), kind,
-    h('div.row', {}, progress, count, lead), error, cautions, answer, labels, remark, notes,
+    h('div.row', {}, progress, count, lead), error, health, answer, labels, remark, notes,
     h('div.row', {}, stop, resume, extending, adding, confirm, report, copyButton('Copy link', link), edit, remove, links), problem);
 
   let said = {at: 0, state: null, ended: -1};
@@ -104,11 +104,13 @@ export function heading(name) {
     put(best, `${chosenText(s)}, ${objective(s.objectives[0]).metric}`);
     put(error, s.error ? `The last session failed: ${s.error}` : '');
     put(answer, s.answer ?? '');
-    put(notes, [s.confirms ? '' : `Space ${s.space}: ${s.searched}.`, s.expected, s.ties, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
+    put(notes, [s.confirms ? '' : `Space ${s.space}: ${s.searched}.`, s.expected, s.ranking, `CPU time ${duration(s.cpu_seconds)}${s.gpu_seconds ? `, GPU time ${duration(s.gpu_seconds)}` : ''}.`,
       `Started ${moment(s.started_at)}${s.ended_at ? `, ended ${moment(s.ended_at)}` : ''}${s.driver ? `, on ${s.driver}` : ''}.`]
       .filter(Boolean).join(' '));
-    cautions.replaceChildren(...[...s.cautions, ...s.notes].map((text) => h('li', {}, text)));
-    cautions.hidden = !cautions.children.length;
+    health.replaceChildren(
+      ...s.health.map((found) => h('li', {}, found.text, ' ', h('strong', {}, 'Next: '), found.next_step.replaceAll('`', ''))),
+      ...s.notes.map((text) => h('li', {}, text)));
+    health.hidden = !health.children.length;
     const had = document.activeElement;
     stop.hidden = s.state !== 'running';
     resume.hidden = !RESUMABLE.includes(s.state);

@@ -125,6 +125,14 @@ class Links(_Answer):
     ray: str | None
 
 
+class HealthFinding(_Answer):
+    """A finding of a health check: a trait that weakens the answer, and what to do about it."""
+
+    check: str
+    text: str
+    next_step: str
+
+
 class Findings(_Answer):
     """Findings of a sweep or a confirmation in words, and the trials of the Pareto set."""
 
@@ -133,7 +141,7 @@ class Findings(_Answer):
     expected: str
     ties: str
     ranking: str
-    cautions: list[str]
+    health: list[HealthFinding]
     pareto: list[int]
 
 
