@@ -40,16 +40,12 @@ class SlippedBuffer(Buffer):
         logits: Tensor,
         policy_logits: Tensor,
         correct: Tensor,
-        generator: torch.Generator,
+        drawn: Tensor,
     ) -> None:
         """Draw a slot for every image, and store the image if it was classified correctly."""
         for i, right in enumerate(correct.tolist()):
             seen = int(self.seen)
-            slot = (
-                seen
-                if seen < self.capacity
-                else int(torch.randint(seen + 1, (), generator=generator))
-            )
+            slot = seen if seen < self.capacity else int(drawn[i] * (seen + 1))
             self.seen += 1
             if right and slot < self.capacity:
                 self.images[slot], self.labels[slot] = images[i], labels[i]

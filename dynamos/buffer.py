@@ -20,7 +20,7 @@ class Replay:
 class Buffer:
     """Vitter's algorithm R over correctly classified images, in whole-tensor operations.
 
-    At the end every candidate is in the buffer with equal probability. Only `draw` reads from the
+    At the end every candidate is in the buffer with equal probability. Only `drawn` reads from the
     device, and only until the buffer is full.
     """
 
@@ -52,12 +52,12 @@ class Buffer:
         logits: Tensor,
         policy_logits: Tensor,
         correct: Tensor,
-        generator: torch.Generator,
+        drawn: Tensor,
     ) -> None:
-        """Store each of N images with the reservoir's probability if it is `correct` (N,)."""
-        drawn = torch.rand(
-            len(labels), dtype=torch.float64, device=labels.device, generator=generator
-        )
+        """Store each of N images with the reservoir's probability if it is `correct` (N,).
+
+        `drawn` (N,) float64, uniform in [0, 1), decides.
+        """
         slot = reservoir_slots(self.seen, correct, drawn, self.capacity)
         for stored, new in (
             (self.images, images),
@@ -68,17 +68,14 @@ class Buffer:
             stored.index_copy_(0, slot, new.to(stored.dtype))
         self.seen += correct.sum()
 
-    def draw(self, count: int, generator: torch.Generator) -> Replay | None:
-        """Draw min(count, images held) images without replacement; None if the buffer is empty."""
-        index = self.drawn(count, generator)
-        if index is None:
-            return None
+    def take(self, index: Tensor) -> Replay:
+        """Return the images in some slots."""
         return Replay(
             self.images[index], self.labels[index], self.logits[index], self.policy_logits[index]
         )
 
     def drawn(self, count: int, generator: torch.Generator) -> Tensor | None:
-        """Return the slots of the images that `draw` draws; None if the buffer is empty."""
+        """Return min(count, images held) different slots at random; None if the buffer is empty."""
         if self.held < self.capacity:
             self.held = min(int(self.seen), self.capacity)
         if self.held == 0:

@@ -7,7 +7,6 @@ arithmetic. A cohort does a step of all its runs with about as many operations a
 import functools
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import compress
 from typing import Any, NamedTuple
@@ -22,6 +21,7 @@ from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
 from dynamos.network import GATES, Output
 from dynamos.stacked import Networks, Present
+from dynamos.step_graph import Program, StepGraph, by_graph
 from dynamos.torch_names import add_products
 from dynamos.trainer import TERMS, Trainer
 
@@ -65,6 +65,7 @@ class Inputs:
     replay_noise: Tensor  # (R, M, G, C)
     present: Tensor  # (R, M), 1 for a replayed image, 0 for the rest while a buffer fills
     steps: Tensor  # (R,), number of the step in its run, from 1
+    active: Tensor  # (R,) bool, False for a slot that takes no step
 
 
 class Cohort:
@@ -89,9 +90,9 @@ class Cohort:
         if not trainers:
             raise UserError("a cohort needs at least one run.")
         first = trainers[0]
-        if len(trainers) > 1 and first.config.step_mode != "eager":
+        if len(trainers) > 1 and first.config.step_mode == "compile":
             raise UserError(
-                f"step_mode {first.config.step_mode} is for single runs; a cohort needs eager."
+                "step_mode compile is for single runs; a cohort needs eager, graph or auto."
             )
         self._first = first
         for trainer in trainers:
@@ -111,6 +112,8 @@ class Cohort:
         }
         self._rates = [torch.zeros_like(p) for p in self._networks.parameters]
         self._inputs: dict[int, Inputs] = {}
+        self._by_graph = by_graph(first.config.step_mode, first.device)
+        self._graphs: dict[bool, StepGraph] = {}  # by: do all slots take a step?
         for slot, trainer in enumerate(trainers):
             self._move_in(slot, trainer)
 
@@ -149,8 +152,7 @@ class Cohort:
             for thing, names in ((trainer.buffer, _BUFFER), (trainer, _SUMS)):
                 for name in names:
                     setattr(thing, name, getattr(thing, name).clone())
-            if trainer.average is not None:
-                trainer.average.follow(trainer.network)
+            trainer.moved()
         return trainer
 
     def keep(self, slots: Sequence[int]) -> None:
@@ -161,12 +163,11 @@ class Cohort:
     def _move_in(self, slot: int, trainer: Trainer) -> None:
         """Make a run's tensors rows of the stacks."""
         self._networks.take(slot, trainer.network)
-        if trainer.average is not None:
-            trainer.average.follow(trainer.network)
         for thing, stacks in ((trainer.buffer, self._buffers), (trainer, self._sums)):
             for name, stack in stacks.items():
                 stack[slot].copy_(getattr(thing, name))
                 setattr(thing, name, stack[slot])
+        trainer.moved()
         for name, values in self._settings.items():
             values[slot] = getattr(trainer.config, name)
         for rate in self._rates:
@@ -180,10 +181,9 @@ class Cohort:
     ) -> Iterator[tuple[int, TaskResult | NonFiniteError]]:
         """Train every run, task by task, until `reached` holds for it; yield as iterating does."""
         self._walks = {}
-        while waiting := [slot for slot, t in self.runs.items() if not reached(t)]:
+        while waiting := {slot: t for slot, t in self.runs.items() if not reached(t)}:
             wanted, ended = {}, list[tuple[int, TaskResult | NonFiniteError]]()
-            for slot in waiting:
-                trainer = self.runs[slot]
+            for slot, trainer in waiting.items():
                 if slot not in self._walks:
                     self._walks[slot] = _Walk(trainer)
                 try:
@@ -215,31 +215,37 @@ class Cohort:
                 self._charge([slot], began)
             return
         groups: dict[Kind, dict[int, Tensor | None]] = {}
+        runs = self.runs
         for slot, (images, bypass) in wanted.items():
-            index = self._drawn(slot, bypass)
+            index = _drawn(runs[slot], bypass)
             filling = index is not None and len(index) < self._replayed
             groups.setdefault(Kind(len(images), bypass, filling), {})[slot] = index
         for kind, members in groups.items():
             began = time.perf_counter()
             inputs = self._inputs_of(kind, members, wanted)
-            with self._unchanged([t for slot, t in self.runs.items() if slot not in members]):
-                whole = len(members) == len(self.slots)
-                rows = slice(None) if whole else torch.tensor([*members], device=self._base.device)
-                self._train(inputs, kind, next(iter(wanted.values()))[0].white, rows)
+            white = next(iter(wanted.values()))[0].white
+            self._program(inputs, kind, white, whole=len(members) == len(self.slots))()
             self._charge([*members], began)
+
+    def _program(self, inputs: Inputs, kind: Kind, white: int, whole: bool) -> Program:
+        """The program of a step of this kind; a graph for the most frequent kind."""
+        program = functools.partial(self._train, inputs, kind, white, whole)
+        failed = any(graph.failed for graph in self._graphs.values())
+        if not self._by_graph or failed or kind != self._usual:
+            return program
+        if whole not in self._graphs:
+            self._graphs[whole] = StepGraph(program, self._first.device)
+        return self._graphs[whole]
+
+    @property
+    def _usual(self) -> Kind:
+        """Kind of the most steps."""
+        return Kind(self._first.config.batch_size, bypass=False, filling=False)
 
     @property
     def _replayed(self) -> int:
         """M, the number of images that a step replays from a buffer that holds so many."""
         return min(self._first.config.minibatch_size, self._first.buffer.capacity)
-
-    def _drawn(self, slot: int, bypass: bool) -> Tensor | None:
-        """Slots of the buffer that a run replays; None in a step without rehearsal."""
-        run = self.runs[slot]
-        if bypass or not run.method.rehearses:
-            return None
-        index = run.buffer.drawn(run.config.minibatch_size, run.generator)
-        return torch.zeros(0, dtype=torch.int64, device=run.device) if index is None else index
 
     def _inputs_of(
         self,
@@ -251,10 +257,21 @@ class Cohort:
         if kind.images not in self._inputs:
             self._inputs[kind.images] = self._empty_inputs(kind.images)
         inputs = self._inputs[kind.images]
+        slots, runs = range(len(self.slots)), self.runs
+        # without waiting for the device
+        numbers = [runs[slot].steps + 1 if slot in members else 0 for slot in slots]
+        inputs.steps.copy_(torch.tensor(numbers), non_blocking=True)
+        if len(members) == len(self.slots):
+            torch.stack([wanted[slot][0].pixels for slot in slots], out=inputs.pixels)
+            torch.stack([wanted[slot][0].labels for slot in slots], out=inputs.labels)
+        else:
+            active = torch.tensor([slot in members for slot in slots])
+            inputs.active.copy_(active, non_blocking=True)
+            for slot in members:
+                images = wanted[slot][0]
+                inputs.pixels[slot], inputs.labels[slot] = images.pixels, images.labels
         for slot, index in members.items():
-            run, images = self.runs[slot], wanted[slot][0]
-            inputs.pixels[slot], inputs.labels[slot] = images.pixels, images.labels
-            inputs.steps[slot] = run.steps + 1
+            run = runs[slot]
             size = inputs.noise.shape[1:]
             torch.rand(size, generator=run.generator, out=inputs.noise[slot])
             if index is None:
@@ -285,17 +302,8 @@ class Cohort:
             torch.zeros(runs, m, *gates, device=device),
             torch.zeros(runs, m, device=device),
             torch.zeros(runs, dtype=torch.int64, device=device),
+            torch.ones(runs, dtype=torch.bool, device=device),
         )
-
-    @contextmanager
-    def _unchanged(self, idle: Sequence[Trainer]) -> Iterator[None]:
-        """Let a step of the others leave the networks of these runs as they are."""
-        tensors = [t for run in idle for t in (*run.network.parameters(), *run.network.buffers())]
-        before = [t.detach().clone() for t in tensors]
-        yield
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
 
     def _charge(self, slots: Sequence[int], began: float) -> None:
         """Charge each run of a step with its share of the seconds since `began`."""
@@ -304,8 +312,12 @@ class Cohort:
             if slot in self._walks:
                 self._walks[slot].charged += share
 
-    def _train(self, inputs: Inputs, kind: Kind, white: int, rows: slice | Tensor) -> None:
-        """The program of a step: Trainer._train_step of all runs, kept in `rows` only."""
+    def _train(self, inputs: Inputs, kind: Kind, white: int, whole: bool) -> None:
+        """The program of a step: Trainer._step of all runs, or (not `whole`) of the active ones.
+
+        Slots without an active run compute numbers, too, but nothing of them is kept.
+        """
+        before = None if whole else self._networks.copies()
         loss, output, terms = self._loss(inputs, kind, white)
         parameters = self._networks.parameters
         gradients = torch.autograd.grad(loss.sum(), parameters, allow_unused=kind.bypass)
@@ -316,23 +328,29 @@ class Cohort:
         with torch.no_grad():
             # plain SGD, each run with its learning rate
             add_products(updated, steps, rates, -1.0)
+            if before is not None:
+                self._networks.restore(before, ~inputs.active)
             correct = stacked_losses.correctness(output, inputs.labels)
             if self._first.method.rehearses and not kind.bypass:
-                self._offer(inputs, output, correct, rows)
+                self._offer(inputs, output, correct if whole else correct & inputs.active[:, None])
             gated = self._first.method.gated
             kept = output.actions.mean((1, 2, 3)) if gated else torch.ones_like(loss)
             n = kind.images
             sums = torch.stack([loss * n, correct.sum(1), kept * n, torch.full_like(loss, n)], 1)
-            self._sums["_sums"][rows] += sums[rows]
             finite = torch.isfinite(output.logits).flatten(1).all(1) & torch.isfinite(loss)
+            bad = ~finite if whole else ~finite & inputs.active
             first_bad = self._sums["_first_bad_step"]
-            now_bad = torch.where((first_bad < 0) & ~finite, inputs.steps, first_bad)
-            first_bad[rows] = now_bad[rows]
+            first_bad.copy_(torch.where((first_bad < 0) & bad, inputs.steps, first_bad))
+            added = {"_sums": sums}
             if self._first.config.log_every:
                 none = torch.zeros_like(loss)
                 point = [terms.get(name, none) for name in TERMS]
-                points = torch.cat([torch.stack(point, 1), output.actions.mean((1, 3))], 1)
-                self._sums["_point_sums"][rows] += points[rows]
+                added["_point_sums"] = torch.cat(
+                    [torch.stack(point, 1), output.actions.mean((1, 3))], 1
+                )
+            for name, values in added.items():
+                kept_values = values if whole else values.where(inputs.active[:, None], 0)
+                self._sums[name] += kept_values
 
     def _loss(
         self, inputs: Inputs, kind: Kind, white: int
@@ -378,13 +396,11 @@ class Cohort:
         )
         return Replay(images, labels, logits, policy_logits)
 
-    def _offer(self, inputs: Inputs, output: Output, correct: Tensor, rows: slice | Tensor) -> None:
-        """Buffer.offer of the runs in `rows`."""
-        seen, correct = self._buffers["seen"], correct[rows]
-        slots = reservoir_slots(
-            seen[rows], correct, inputs.drawn[rows], self._first.buffer.capacity
-        )
-        place = (slots + self._base[rows]).flatten()
+    def _offer(self, inputs: Inputs, output: Output, correct: Tensor) -> None:
+        """Buffer.offer of all runs."""
+        seen, capacity = self._buffers["seen"], self._first.buffer.capacity
+        slots = reservoir_slots(seen, correct, inputs.drawn, capacity)
+        place = (slots + self._base).flatten()
         for name, new in (
             ("images", inputs.pixels),
             ("labels", inputs.labels),
@@ -392,8 +408,8 @@ class Cohort:
             ("policy_logits", output.policy_logits),
         ):
             stack = self._buffers[name]
-            stack.flatten(0, 1).index_copy_(0, place, new[rows].flatten(0, 1).to(stack.dtype))
-        seen[rows] += correct.sum(1)
+            stack.flatten(0, 1).index_copy_(0, place, new.flatten(0, 1).to(stack.dtype))
+        seen += correct.sum(1)
 
 
 class _Walk:
@@ -419,6 +435,14 @@ class _Walk:
             return None
         self._since, self.charged = time.perf_counter(), 0.0
         return step
+
+
+def _drawn(run: Trainer, bypass: bool) -> Tensor | None:
+    """Slots of the buffer that a run replays; None in a step without rehearsal."""
+    if bypass or not run.method.rehearses:
+        return None
+    index = run.buffer.drawn(run.config.minibatch_size, run.generator)
+    return torch.zeros(0, dtype=torch.int64, device=run.device) if index is None else index
 
 
 def _shape(trainer: Trainer) -> dict[str, Any]:

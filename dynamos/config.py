@@ -186,7 +186,11 @@ class TrainConfig:
         "fp32", "machine", "precision of the forward and backward pass", ("fp32", "bf16")
     )
     step_mode: str = setting(
-        "eager", "machine", "execution of a training step", ("eager", "compile")
+        "eager",
+        "machine",
+        "execution of a training step; graph: usual steps as one CUDA graph, auto: graph on a GPU, "
+        "eager on a CPU",
+        ("eager", "compile", "graph", "auto"),
     )
     deterministic: bool = setting(
         False, "machine", "refuse operations that may differ from run to run"

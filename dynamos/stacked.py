@@ -377,6 +377,15 @@ class Networks:
                 self._stacks[name][row].copy_(tensor)
         self._point(row, network)
 
+    def copies(self) -> list[Tensor]:
+        """Return copies of the stacks, for `restore`."""
+        return [stack.clone() for stack in self._stacks.values()]
+
+    def restore(self, copies: list[Tensor], rows: Tensor) -> None:
+        """Give the networks of some `rows` (R,) bool back the values that they had at `copies`."""
+        for stack, copy in zip(self._stacks.values(), copies, strict=True):
+            torch.where(rows.view(-1, *[1] * (stack.dim() - 1)), copy, stack, out=stack)
+
     def release(self, network: ResNet) -> None:
         """Give a network memory of its own again."""
         _replace(network, {name: tensor.clone() for name, tensor in _tensors(network)})

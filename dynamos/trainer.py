@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
 from statistics import median
 from typing import Any, NoReturn
 
@@ -25,6 +26,7 @@ from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
 from dynamos.metrics import TaskResult, mean
 from dynamos.network import GATES, Output, ResNet, build_network
 from dynamos.readings import most_readings, reading_part, reading_steps
+from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
 from dynamos.torch_names import compile_error
 
@@ -34,6 +36,47 @@ log = logging.getLogger(__name__)
 TERMS = ("task", "policy", "prototype", "rehearsal")
 # After this many steps the host asks the device if all values are still finite.
 STEPS_BETWEEN_READS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """Inputs of a step of a run: N stream images, M replayed ones and random numbers."""
+
+    images: Images  # N
+    bypass: bool  # True if the gates are bypassed
+    noise: Tensor  # (N, G, C), of the gates
+    replayed: Tensor | None  # (M,), slots of the buffer; None without a replayed image
+    replay_noise: Tensor | None  # (M, G, C)
+    drawn: Tensor | None  # (N,) float64, for the buffer; None if no image is offered to it
+    number: Tensor  # (), number of the step in its run, from 1
+
+    def copied(self) -> "Inputs":
+        """Return inputs of the same kind in memory of their own."""
+
+        def own(values: Tensor | None) -> Tensor | None:
+            return None if values is None else values.clone()
+
+        pixels, labels, white = self.images.pixels, self.images.labels, self.images.white
+        return Inputs(
+            Images(pixels.clone(), labels.clone(), white),
+            self.bypass,
+            self.noise.clone(),
+            own(self.replayed),
+            own(self.replay_noise),
+            own(self.drawn),
+            self.number.clone(),
+        )
+
+    def update(self, other: "Inputs") -> None:
+        """Copy the values of inputs of the same kind."""
+        for own, new in zip(self._tensors, other._tensors, strict=True):
+            if own is not None and new is not None:
+                own.copy_(new)
+
+    @property
+    def _tensors(self) -> list[Tensor | None]:
+        images = self.images.pixels, self.images.labels
+        return [*images, self.noise, self.replayed, self.replay_noise, self.drawn, self.number]
 
 
 class Trainer:
@@ -114,7 +157,10 @@ class Trainer:
         self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
+        self._number = torch.zeros((), dtype=torch.int64, device=self.device)  # of a step
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
+        self._by_graph = by_graph(config.step_mode, self.device)
+        self._graph: tuple[Inputs, StepGraph] | None = None
         check_fit(config, self.stream)
 
     @property
@@ -208,27 +254,67 @@ class Trainer:
         self.epoch, self.step = self.epoch + 1, 0
 
     def _train_step(self, images: Images, bypass: bool) -> None:
-        replay = (
-            None
-            if bypass or not self.method.rehearses
-            else self.buffer.draw(self.config.minibatch_size, self.generator)
+        inputs = self._inputs(images, bypass)
+        replayed = 0 if inputs.replayed is None else len(inputs.replayed)
+        if self._by_graph and self._usual(len(images), replayed, bypass):
+            self._graph_step(inputs)
+        else:
+            self._step(inputs)
+
+    def _inputs(self, images: Images, bypass: bool) -> Inputs:
+        """Draw the random numbers of a step."""
+        rehearses = self.method.rehearses and not bypass
+        replayed = (
+            self.buffer.drawn(self.config.minibatch_size, self.generator) if rehearses else None
         )
-        noise = self._noise(len(images))
-        replay_noise = None if replay is None else self._noise(len(replay.labels))
-        loss, output, terms = self._loss(images, noise, replay, replay_noise, bypass)
+        return Inputs(
+            images,
+            bypass,
+            self._noise(len(images)),
+            replayed,
+            None if replayed is None else self._noise(len(replayed)),
+            torch.rand(
+                len(images), dtype=torch.float64, device=self.device, generator=self.generator
+            )
+            if rehearses
+            else None,
+            self._number.fill_(self.steps + 1),
+        )
+
+    def _graph_step(self, inputs: Inputs) -> None:
+        """Do a usual step by a graph."""
+        if self._graph is None:
+            fixed = inputs.copied()
+            self._graph = fixed, StepGraph(functools.partial(self._step, fixed), self.device)
+        fixed, graph = self._graph
+        fixed.update(inputs)
+        graph()
+        self._by_graph = not graph.failed
+
+    def moved(self) -> None:
+        """Use the network's and the buffer's tensors after they were replaced by others."""
+        self._graph = None
+        if self.average is not None:
+            self.average.follow(self.network)
+
+    def _step(self, inputs: Inputs) -> None:
+        """The program of a step, without random numbers and without waiting for the device."""
+        images, bypass = inputs.images, inputs.bypass
+        replay = None if inputs.replayed is None else self.buffer.take(inputs.replayed)
+        loss, output, terms = self._loss(images, inputs.noise, replay, inputs.replay_noise, bypass)
         self.optimizer.zero_grad()
         loss.backward()
         self.optimizer.step()
         with torch.no_grad():
             correct = losses.correctness(output, images.labels)
-            if self.method.rehearses and not bypass:
+            if inputs.drawn is not None:
                 self.buffer.offer(
                     images.pixels,
                     images.labels,
                     output.logits,
                     output.policy_logits,
                     correct,
-                    self.generator,
+                    inputs.drawn,
                 )
             kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
             n = len(images)
@@ -238,7 +324,8 @@ class Trainer:
             # The loss covers the policy logits, but it may be finite where the logits of one class
             # are not.
             finite = torch.isfinite(output.logits).all() & torch.isfinite(loss)
-            self._first_bad_step.masked_fill_((self._first_bad_step < 0) & ~finite, self.steps + 1)
+            first_bad = self._first_bad_step
+            first_bad.copy_(torch.where((first_bad < 0) & ~finite, inputs.number, first_bad))
 
             if self.config.log_every:
                 none = torch.zeros_like(loss)
@@ -248,6 +335,15 @@ class Trainer:
                         output.actions.mean((0, 2)),
                     ]
                 )
+
+    def _usual(self, images: int, replayed: int, bypass: bool) -> bool:
+        """True for the most frequent kind of step, the one that is compiled or recorded.
+
+        It has a whole batch, active gates and the full number of replayed images.
+        """
+        whole = min(self.config.batch_size, len(self.stream.train[0]))
+        most = min(self.config.minibatch_size, self.buffer.capacity)
+        return not bypass and images >= whole and replayed >= most
 
     def _read_at(self, steps: int) -> list[int]:
         """The steps after which a reading is taken in this task of so many steps."""
@@ -302,14 +398,11 @@ class Trainer:
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
         """Return a loss function that is compiled for the usual kind of step and eager for others.
 
-        Compiling takes minutes on a CPU, for each shape. So only the most frequent kind of step is
-        compiled: a whole batch, gates active, the full number of replayed images. If compiling
-        fails, a warning is logged and all steps are eager.
+        Compiling takes minutes on a CPU, for each shape. If it fails, a warning is logged and all
+        steps are eager.
         """
         mode = "reduce-overhead" if self.device.type == "cuda" else "default"
         compiled = torch.compile(self._eager_loss, mode=mode)
-        whole = min(self.config.batch_size, len(self.stream.train[0]))
-        replayed = min(self.config.minibatch_size, self.buffer.capacity)
 
         def loss(
             images: Images,
@@ -319,11 +412,8 @@ class Trainer:
             bypass: bool,
         ) -> tuple[Tensor, Output, dict[str, Tensor]]:
             arguments = images, noise, replay, replay_noise, bypass
-            if (
-                bypass
-                or len(images) < whole
-                or (0 if replay is None else len(replay.labels)) < replayed
-            ):
+            replayed = 0 if replay is None else len(replay.labels)
+            if not self._usual(len(images), replayed, bypass):
                 return self._eager_loss(*arguments)
             try:
                 return compiled(*arguments)

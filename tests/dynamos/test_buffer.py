@@ -19,15 +19,15 @@ def offer(buffer: Buffer, ids: Tensor, correct: Tensor, generator: torch.Generat
         ids[:, None].expand(n, 4).float(),
         ids[:, None].expand(n, 3).float(),
         correct,
-        generator,
+        torch.rand(n, dtype=torch.float64, generator=generator),
     )
 
 
 def drawn(buffer: Buffer, n: int, generator: torch.Generator) -> Replay:
     """Draw from a buffer that is not empty."""
-    replay = buffer.draw(n, generator)
-    assert replay is not None
-    return replay
+    index = buffer.drawn(n, generator)
+    assert index is not None
+    return buffer.take(index)
 
 
 @pytest.mark.parametrize("batch", [1, 7, 20])
@@ -40,7 +40,7 @@ def test_uniform_over_the_correct_images_it_was_offered(batch: int) -> None:
         buffer = new(capacity)
         for ids in torch.arange(total).split(batch):
             offer(buffer, ids, correct[ids], generator)
-        assert buffer.draw(100, generator) is not None
+        assert buffer.drawn(100, generator) is not None
         counts += torch.bincount(buffer.labels[:capacity], minlength=total)
     assert not counts[~correct].any()
     held = counts[correct]
@@ -55,17 +55,18 @@ def test_uniform_over_the_correct_images_it_was_offered(batch: int) -> None:
 def test_never_an_empty_slot() -> None:
     generator = torch.Generator().manual_seed(0)
     buffer = new(capacity=20)
-    assert buffer.draw(5, generator) is None
+    assert buffer.drawn(5, generator) is None
     seen = 0
     for ids in torch.arange(1, 201).split(5):
         correct = torch.rand(5, generator=generator) < 0.3
         offer(buffer, ids, correct, generator)
         seen += int(correct.sum())
         assert buffer.seen == seen
-        replay = buffer.draw(8, generator)
-        assert (replay is None) == (seen == 0)
-        if replay is None:
+        index = buffer.drawn(8, generator)
+        assert (index is None) == (seen == 0)
+        if index is None:
             continue
+        replay = buffer.take(index)
         assert len(replay.labels) == min(8, seen, 20)
         assert (replay.labels > 0).all() and len(replay.labels.unique()) == len(replay.labels)
         # The parts of an image are still stored in one slot.
@@ -99,7 +100,7 @@ def test_nothing_correct_changes_nothing() -> None:
     generator = torch.Generator().manual_seed(0)
     buffer = new()
     offer(buffer, torch.arange(5), torch.zeros(5, dtype=torch.bool), generator)
-    assert buffer.draw(3, generator) is None and buffer.seen == 0
+    assert buffer.drawn(3, generator) is None and buffer.seen == 0
 
 
 def test_draws_are_uniform() -> None:
@@ -122,7 +123,7 @@ def test_a_dense_network_has_no_policy_logits_to_store() -> None:
         torch.zeros(3, 4),
         torch.zeros(3, 0),
         torch.ones(3, dtype=torch.bool),
-        generator,
+        torch.rand(3, dtype=torch.float64, generator=generator),
     )
     assert drawn(buffer, 2, generator).policy_logits.shape == (2, 0)
 

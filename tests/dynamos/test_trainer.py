@@ -200,6 +200,12 @@ def step_mode() -> None:
         assert not compiler.called
         ran(n_tasks=1, step_mode="compile")
         assert compiler.called
+    with mock.patch("dynamos.trainer.StepGraph") as graph:
+        graph.return_value.failed = False
+        ran(n_tasks=1)
+        assert not graph.called
+        ran(n_tasks=1, minibatch_size=2, step_mode="graph")
+        assert graph.return_value.called
 
 
 # By field: a check of its effect. The test of a new field fails until its check is here.

@@ -223,7 +223,7 @@ class SweepTrial(ray.tune.Trainable):
     def _parts(self) -> list[range]:
         """The seeds by cohort: cohorts of about equal size, at most LARGEST_COHORT."""
         seeds = self._seeds
-        most = LARGEST_COHORT if self._base.step_mode == "eager" else 1
+        most = 1 if self._base.step_mode == "compile" else LARGEST_COHORT
         cohorts = -(-len(seeds) // most)
         ends = [len(seeds) * place // cohorts for place in range(cohorts + 1)]
         return [seeds[begin:end] for begin, end in itertools.pairwise(ends)]

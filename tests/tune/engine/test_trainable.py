@@ -344,7 +344,7 @@ def test_seeds_are_cut_into_cohorts_of_about_equal_size(tmp_path: Path) -> None:
         return [len(part) for part in parts]
 
     assert sizes(1) == [1] and sizes(8) == [8] and sizes(9) == [4, 5] and sizes(17) == [5, 6, 6]
-    assert sizes(3, step_mode="compile") == [1, 1, 1]
+    assert sizes(3, step_mode="compile") == [1, 1, 1] and sizes(3, step_mode="graph") == [3]
 
 
 def test_seeds_of_several_cohorts_learn_each_task_before_the_next(
