@@ -21,12 +21,14 @@ from dynamos.config import (
     field_type,
     parsed,
     preset,
+    preset_names,
     preset_sizes,
 )
 from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
 from dynamos.outputs import outputs
+from dynamos.streams.classes import with_tasks
 
 TITLES = {
     "what": "training",
@@ -231,11 +233,19 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
         chosen |= layer
     if use_preset:
         dataset = checked("dataset", chosen.get("dataset", default("dataset")))
-        size = checked("buffer_size", chosen.get("buffer_size", preset_sizes(dataset)[0]))
+        size = checked("buffer_size", chosen.get("buffer_size", _smallest_preset(dataset)))
         chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
     if chosen.get("data_path") is not None:  # a run may be resumed from another directory
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
-    return TrainConfig.from_dict(chosen)
+    return with_tasks(TrainConfig.from_dict(chosen))
+
+
+def _smallest_preset(dataset: str) -> int:
+    sizes = preset_sizes(dataset)
+    if not sizes:
+        known = dict.fromkeys(name for name, _ in preset_names())
+        raise UserError(f"{dataset} has no preset; streams with presets are {', '.join(known)}.")
+    return sizes[0]
 
 
 def with_validation(given: dict[str, Any], validation: bool) -> dict[str, Any]:

@@ -25,7 +25,6 @@ from dynamos.arguments import (
 from dynamos.config import (
     TrainConfig,
     differing,
-    most_tasks,
     parsed_settings,
     read_config,
     read_yaml,
@@ -315,6 +314,7 @@ def _export(arguments: list[str]) -> int:
     parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
     parsed = parser.parse(arguments)
     from dynamos import export
+    from dynamos.streams.classes import most_tasks
 
     config, network, tasks = export.newest_checkpoint(parsed.run)
     of = most_tasks(config) if config.n_tasks is None else config.n_tasks

@@ -26,11 +26,9 @@ from dynamos.fields import (
     words,
 )
 from dynamos.files import AnyPath
+from dynamos.streams.names import DATASETS, STREAMS
 
-DATASETS = ("seq-digits", "seq-mnist", "seq-svhn", "digits-360", "mnist-360")
-ROTATING = ("digits-360", "mnist-360")
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
-CLASSES = 10  # of each data set; rotating streams leave out 9, because a turned 6 looks like it
 
 
 @dataclass(frozen=True)
@@ -52,6 +50,13 @@ METHODS = {
 }
 
 
+_OF_CLASSES = "classes_per_task", "class_order_seed"
+# Fields that keep their default, by the kind of a stream's tasks.
+_FIXED = {
+    "rotating": ("n_epochs", "n_tasks", *_OF_CLASSES),
+    "permuted": _OF_CLASSES,
+    "rotated": _OF_CLASSES,
+}
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 
@@ -72,9 +77,16 @@ class TrainConfig:
         "multi_scale: dense with rehearsal, sgd: dense without rehearsal",
         tuple(METHODS),
     )
-    dataset: str = setting("seq-digits", "what", "stream of tasks", DATASETS)
+    dataset: str = setting(
+        "seq-digits",
+        "what",
+        "stream of tasks; arrays and folder: of your own images (docs/streams.md)",
+        DATASETS,
+    )
     data_path: str | None = setting(
-        None, "what", "folder that holds MNIST or SVHN (the digits need none)"
+        None,
+        "what",
+        "folder of the data set (the digits need none); of arrays: the .npz file",
     )
     buffer_size: int = setting(500, "what", "size of the rehearsal buffer, in images", AT_LEAST_ONE)
     seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)
@@ -90,17 +102,19 @@ class TrainConfig:
         1, "stream", "passes over each task (rotating streams: 1)", AT_LEAST_ONE
     )
     batch_size: int = setting(10, "stream", "stream images per training step", AT_LEAST_ONE)
-    classes_per_task: int = setting(2, "stream", "classes per task (seq-*)", AT_LEAST_ONE)
+    classes_per_task: int = setting(
+        2, "stream", "classes per task, except in rotating, perm- and rot- streams", AT_LEAST_ONE
+    )
     n_tasks: int | None = setting(
         None,
         "stream",
-        "number of tasks (seq-*); default: as many as the classes allow",
+        "number of tasks; default: as many as the classes allow, 20 of perm-mnist and rot-mnist",
         AT_LEAST_ONE,
     )
     class_order_seed: int | None = setting(
         None,
         "stream",
-        "seed that shuffles the order of the classes (seq-*); default: 0, 1, 2, ...",
+        "seed that shuffles the order of the classes; default: 0, 1, 2, ...",
         SEEDS,
     )
     max_train_images_per_task: int | None = setting(
@@ -217,13 +231,17 @@ class TrainConfig:
                 f"readings {self.readings}: readings are taken on validation images; set "
                 "evaluate_on to validation, or readings to 0."
             )
-        if self.dataset in ROTATING:
-            for name in ("n_epochs", "classes_per_task", "n_tasks", "class_order_seed"):
-                if getattr(self, name) != default(name):
-                    raise UserError(
-                        f"{name} {getattr(self, name)} does not apply to {self.dataset}, which is "
-                        f"one pass without task boundaries; keep the default {default(name)}."
-                    )
+        for name in _FIXED.get(STREAMS[self.dataset].tasks, ()):
+            if getattr(self, name) != default(name):
+                why = (
+                    "is one pass without task boundaries"
+                    if "n_tasks" in _FIXED[STREAMS[self.dataset].tasks]
+                    else "has all classes in every task"
+                )
+                raise UserError(
+                    f"{name} {getattr(self, name)} does not apply to {self.dataset}, which {why}; "
+                    f"keep the default {default(name)}."
+                )
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -246,11 +264,6 @@ class TrainConfig:
         Raises UserError for an unknown name, as `from_dict` does.
         """
         return type(self).from_dict(self.to_dict() | changes)
-
-
-def most_tasks(config: TrainConfig) -> int:
-    """Largest number of tasks that the classes of the data set allow."""
-    return 1 if config.dataset in ROTATING else CLASSES // config.classes_per_task
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -435,6 +448,24 @@ def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, 
         "model": model,
         "dataset": dataset,
         "buffer_size": buffer_size,
+    }
+
+
+def start(dataset: str, buffer_size: int | None) -> dict[str, Any]:
+    """Return the fields at which a search of a stream starts.
+
+    They are the stream's preset for the buffer. A stream without presets has values that nobody
+    has tuned: those of seq-mnist's preset, and its own number of classes per task.
+    """
+    if buffer_size is not None:
+        return preset(dataset, buffer_size)
+    own = _presets()["untuned"]
+    return {
+        **_presets()["everywhere"],
+        **own["every stream"],
+        **own.get(dataset, {}),
+        "model": "dynamos",
+        "dataset": dataset,
     }
 
 

@@ -18,6 +18,9 @@ from dynamos.metrics import TaskResult
 from dynamos.recorders import Recorder, accuracy_matrices
 from dynamos.trainer import Trainer
 
+# A table's head names the classes of tasks if they are so few; else it numbers the tasks.
+SHOWN_CLASSES, SHOWN_TASKS = 10, 10
+
 
 class Display(Recorder):
     """Progress bar on a terminal's stderr, a line on stdout after every task. A context manager."""
@@ -88,8 +91,11 @@ def print_summary(trainer: Trainer) -> None:
         f"accuracy in percent on {result.evaluated_on} images"
     )
     table.add_column("after task")
-    for classes in trainer.stream.tasks:
-        table.add_column(f"classes {','.join(map(str, classes))}", justify="right")
+    for task, classes in enumerate(trainer.stream.tasks, start=1):
+        name = f"task {task}"
+        if len(classes) <= SHOWN_CLASSES and trainer.n_tasks <= SHOWN_TASKS:
+            name = f"classes {','.join(map(str, classes))}"
+        table.add_column(name, justify="right")
     table.add_column("mean", justify="right")
     assert trainer.untrained is not None
     columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][: len(matrices)]

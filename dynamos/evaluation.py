@@ -115,7 +115,7 @@ def task_result(
         training: TaskResult's fields on training: train_loss, train_accuracy, steps, train_seconds,
             eval_seconds.
     """
-    task, n_tasks, rotating = len(earlier), len(stream.tasks), stream.rotating
+    task, n_tasks = len(earlier), len(stream.tasks)
     gated, seen = METHODS[config.model].gated, evaluated[: task + 1]
     class_row = tuple(e.class_il for e in evaluated)
     task_row = tuple(e.task_il for e in evaluated)
@@ -132,11 +132,10 @@ def task_result(
         macs = float(by_image.mean())
     # None in a rotating stream, which has no tasks
     in_tasks: dict[str, Any] = dict.fromkeys(
-        ("task_il", "forgetting", "backward_transfer", "forward_transfer")
+        ("forgetting", "backward_transfer", "forward_transfer")
     )
-    if not rotating:
+    if not stream.rotating:
         in_tasks = {
-            "task_il": metrics.mean(task_row[: task + 1]),
             "learning_accuracy": metrics.learning_accuracy(so_far),
             "forgetting": metrics.forgetting(so_far),
             "backward_transfer": metrics.backward_transfer(so_far),
@@ -148,7 +147,9 @@ def task_result(
         evaluated_on=config.evaluate_on,
         class_il=metrics.mean_accuracy(matrix, task),
         class_il_row=class_row,
-        task_il_row=() if rotating else task_row,
+        # the task of an image must rule out classes
+        task_il=metrics.mean(task_row[: task + 1]) if stream.has_task_il else None,
+        task_il_row=task_row if stream.has_task_il else (),
         keep_fraction=float(kept.mean() / channels) if gated else 1.0,
         keep_per_gate=keep_per_gate,
         keep_per_task=tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen),

@@ -37,7 +37,8 @@ class TaskResult:
     evaluated_on: str  # "validation" or "test"
     # mean over the tasks seen, argmax over all classes; a rotating stream's one accuracy
     class_il: float
-    task_il: float | None  # the same, argmax over the task's classes; None in a rotating stream
+    # the same, argmax over the task's classes; None if all tasks have the same classes
+    task_il: float | None
     class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
     forgetting: float | None  # of class_il (docs/method.md section 4); None in a rotating stream

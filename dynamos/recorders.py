@@ -104,8 +104,11 @@ def record(trainer: Trainer, recorders: Sequence[Recorder]) -> None:
         raise
 
 
+_ACCURACY = {"task-il": "task_il"}  # by setting; all others are class_il
+
+
 def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
-    """(T, T) accuracies by setting: class-il and task-il, or general-continual if rotating.
+    """(T, T) accuracies by setting: class-il and task-il, domain-il, or general-continual.
 
     The settings have the names of the original program's folders.
     """
@@ -113,6 +116,8 @@ def accuracy_matrices(trainer: Trainer) -> dict[str, Matrix]:
     class_il = metrics.accuracy_matrix([r.class_il_row for r in results], n_tasks)
     if trainer.stream.rotating:
         return {"general-continual": class_il}
+    if not trainer.stream.has_task_il:
+        return {"domain-il": class_il}
     return {
         "class-il": class_il,
         "task-il": metrics.accuracy_matrix([r.task_il_row for r in results], n_tasks),
@@ -244,7 +249,7 @@ class CsvRow(Recorder):
             transfer: tuple[float | str, ...] = ("", "", "")
             if not trainer.stream.rotating:
                 assert trainer.untrained is not None
-                untrained = np.asarray(trainer.untrained[setting.replace("-", "_")])
+                untrained = np.asarray(trainer.untrained[_ACCURACY.get(setting, "class_il")])
                 transfer = (
                     metrics.forward_transfer(matrix, untrained),
                     metrics.backward_transfer(matrix),

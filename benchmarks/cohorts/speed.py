@@ -18,8 +18,10 @@ import torch.nn.functional as F
 
 from dynamos.cohort import Cohort
 from dynamos.config import TrainConfig, parsed_settings, preset
-from dynamos.data import Images, digits
-from dynamos.streams import Stream, shuffled_order
+from dynamos.data import Images
+from dynamos.streams import Stream
+from dynamos.streams.sources import read
+from dynamos.streams.stream import shuffled_order
 from dynamos.trainer import Trainer
 
 TURN = 5  # steps of one variant before the other's turn
@@ -28,7 +30,7 @@ FILLING = 30  # steps before the first turn
 
 def stream(size: int) -> Stream:
     """Scikit-learn's digits, enlarged to size x size pixels, as one task."""
-    images = digits(None, False, False)
+    images = read("digits", None)
     if size != 8:
         large = F.interpolate(images.pixels.float(), size=(size, size), mode="bilinear")
         pixels = (large * (255 / images.white)).round().clamp(0, 255).to(torch.uint8)

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from dynamos.config import FIELDS, TrainConfig, most_tasks
+from dynamos.config import FIELDS, TrainConfig
 from dynamos.errors import UserError
+from dynamos.streams.classes import most_tasks
 from results.analysis.difference import Difference, difference
 from results.analysis.sampling_error import images_behind
 from results.choice import reported_config

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
-from dynamos.config import DATASETS, TrainConfig, preset, preset_sizes
+from dynamos.config import TrainConfig, preset_sizes, start
 from dynamos.errors import UserError, unknown
+from dynamos.streams.names import DATASETS
 from results import STORAGE
 from results.definition.protocols import images_of
 from results.definition.sweep_config import Objective, SweepConfig
@@ -39,14 +40,18 @@ def base_config(
 ) -> TrainConfig:
     """Return the base of all trials: the stream's preset for the buffer, changed by `settings`.
 
+    A stream without presets has a start of its own (dynamos.config.start).
+
     The protocol decides the images, `cpus` the threads, and `gpus` the device.
     """
     if dataset not in DATASETS:
         raise unknown("dataset", dataset, DATASETS)
-    size = settings.get("buffer_size", preset_sizes(dataset)[0])
     # If this method and buffer have no preset, the search starts at the stream's preset of the
     # smallest buffer.
-    known = settings.get("model", "dynamos") == "dynamos" and size in preset_sizes(dataset)
+    sizes = preset_sizes(dataset)
+    size = settings.get("buffer_size")
+    if settings.get("model", "dynamos") != "dynamos" or size not in sizes:
+        size = sizes[0] if sizes else None
     device = "cuda" if gpus > 0 else "cpu"
     if settings.get("device", "auto") not in ("auto", device):
         raise UserError(
@@ -60,7 +65,7 @@ def base_config(
     }
     return TrainConfig.from_dict(
         {
-            **preset(dataset, size if known else preset_sizes(dataset)[0]),
+            **start(dataset, size),
             **fixed,
             **settings,
             "device": device,

@@ -6,14 +6,16 @@ The parts are objectives and constraints on the metrics of TaskResult.
 import dataclasses
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ROTATING, TrainConfig, checked, most_tasks, preset, preset_names, unused
+from dynamos.config import TrainConfig, checked, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.metrics import ACCURACIES, PREFIXES
+from dynamos.streams.classes import most_tasks
+from dynamos.streams.names import ROTATING, lack_of, metrics_missing
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
@@ -41,8 +43,6 @@ _DIRECTIONS = {
     "compute": "min",
 }
 _OF_ALL_TASKS = ("class_il", "class_il_median", "task_il", "forgetting")
-# a rotating stream has no tasks, hence none of these
-_NEEDS_TASKS = ("task_il", "learning_accuracy", "forgetting")
 
 
 def metrics_on(images: str) -> dict[str, str]:
@@ -505,22 +505,18 @@ class SweepConfig:
         metrics = [o.metric for o in self.objectives]
         if len(set(metrics)) < len(metrics):
             raise UserError(f"`objectives`: {' '.join(metrics)} names a metric twice.")
-        rotating = self.base.dataset in ROTATING
-        there = [
-            m
-            for m in self.metrics
-            if not (rotating and m.removeprefix(self.accuracy_prefix) in _NEEDS_TASKS)
-        ]
+        lacks = metrics_missing(self.base.dataset)
+        there = [m for m in self.metrics if m.removeprefix(self.accuracy_prefix) not in lacks]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
             if metric.endswith("class_il_median") and not self.base.readings:
                 raise UserError(
                     f"{metric} is a median of readings, and the trials take none; set readings, "
                     "for example to 4."
                 )
-            if rotating and metric in self.metrics and metric not in there:
+            if metric in self.metrics and metric not in there:
                 raise UserError(
-                    f"{metric} does not exist on {self.base.dataset}, which has no tasks; use "
-                    f"{', '.join(there)}."
+                    f"{metric} does not exist on {self.base.dataset}, which "
+                    f"{lack_of(self.base.dataset)}; use {', '.join(there)}."
                 )
             if metric not in self.metrics:
                 raise UserError(
@@ -557,11 +553,12 @@ class SweepConfig:
                         f"`report_on` {named}: a value of the space {self.space.name} does not "
                         f"fit. {why}"
                     )
-        if reported.dataset in ROTATING and not _without_tasks(self.objectives[0]):
-            *allowed, last = [m for m in self.metrics if _without_tasks(Objective.parse(m))]
+        lacks = metrics_missing(reported.dataset)
+        if not _tested(self.objectives[0], lacks):
+            *allowed, last = [m for m in self.metrics if _tested(Objective.parse(m), lacks)]
             raise UserError(
                 f"`objectives` {self.objectives[0].metric}: {reported.dataset}, which `report_on` "
-                "names, has no tasks, so a confirmation cannot test it; use "
+                f"names, {lack_of(reported.dataset)}, so a confirmation cannot test it; use "
                 f"{', '.join(allowed)} or {last}."
             )
 
@@ -788,6 +785,6 @@ def _refusal(config: TrainConfig, change: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _without_tasks(objective: Objective) -> bool:
-    """True if a stream without tasks has the metric that a confirmation tests."""
-    return objective.confirmed.metric.removeprefix(PREFIXES["test"]) not in _NEEDS_TASKS
+def _tested(objective: Objective, lacks: Collection[str]) -> bool:
+    """True if a stream that lacks some metrics has the one that a confirmation tests."""
+    return objective.confirmed.metric.removeprefix(PREFIXES["test"]) not in lacks

@@ -17,7 +17,7 @@ import main_policy
 from dynamos import cli
 from dynamos.metrics import TaskResult
 from dynamos.trainer import Trainer
-from tests.helpers.mnist_files import write_mnist, write_svhn
+from tests.helpers.data_files import write_mnist, write_svhn
 from tests.helpers.small import SMALL, small_flags
 
 # By command: its main function, and the folders of a run `e` under --save-path.

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 import main_policy
-from dynamos.config import DATASETS, FIELDS, ROTATING, TrainConfig, preset
+from dynamos.config import FIELDS, TrainConfig, preset, preset_names
 from dynamos.network import build_network, load_original
 from dynamos.run import alone
+from dynamos.streams.names import ROTATING
 from dynamos.trainer import Trainer
 from tests.dynamos.written import rows, scalars
-from tests.helpers.mnist_files import write_mnist, write_svhn
+from tests.helpers.data_files import write_mnist, write_svhn
 
 COMMON = (
     "--model dynamos --tensorboard --csv_log --exp-name EXP --buffer_size 500 --seed 42".split()
@@ -43,7 +44,7 @@ def configs(monkeypatch: pytest.MonkeyPatch) -> list[TrainConfig]:
     return found
 
 
-@pytest.mark.parametrize("dataset", DATASETS)
+@pytest.mark.parametrize("dataset", dict.fromkeys(name for name, _ in preset_names()))
 def test_both_documented_commands_are_understood_on_every_stream(
     dataset: str, configs: list[TrainConfig], tmp_path: Path
 ) -> None:

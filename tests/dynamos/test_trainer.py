@@ -19,7 +19,7 @@ from dynamos.evaluation import collapse
 from dynamos.network import Output
 from dynamos.torch_names import compile_error
 from dynamos.trainer import STEPS_BETWEEN_READS, Trainer
-from tests.helpers.mnist_files import write_mnist
+from tests.helpers.data_files import write_mnist
 from tests.helpers.small import assert_same_outcome, gates, outcome, small
 
 Loss = tuple[Tensor, Output, dict[str, Tensor]]  # what Trainer._loss returns

@@ -1,5 +1,6 @@
 """run_sweep, the one function that drives Ray, and the steps of a sweep before and after it."""
 
+import dataclasses
 import logging
 import math
 import os
@@ -15,6 +16,7 @@ import ray.tune
 
 from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import AnyPath
+from dynamos.streams.classes import with_tasks
 from results.definition.sweep_config import SweepConfig
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
@@ -55,6 +57,7 @@ def create_sweep(
     """
     # before the images are read, which takes seconds
     Ledger.refuse_taken(storage, config.name)
+    config = dataclasses.replace(config, base=with_tasks(config.base))
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
+from dynamos.streams.classes import has_made_test
 from results.analysis.sampling_error import IMAGES
 from results.definition.sweep_config import SweepConfig
 
@@ -29,6 +30,8 @@ FITTING = (
     "nf",
     "hidden_dim_ratio",
 )
+# sweep.yaml says so of images that come without a test set
+MADE_TEST = "a fixed stratified fifth of all images"
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
 Answer = TypeVar("Answer")
 
@@ -66,6 +69,7 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
         "data_hash": stream.data_hash,
         "validation_hash": stream.split_hash,
         IMAGES: [len(part) for part in stream.evaluation],
+        **({"test_images": MADE_TEST} if has_made_test(base) else {}),
         "versions": {name: version(name) for name in LIBRARIES},
     }
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dynamos.data import as_input
 from dynamos.export import read
-from dynamos.streams import white
+from dynamos.streams.names import data_of
 
 IMAGES_AT_A_TIME = 250
 
@@ -28,7 +28,7 @@ class _Network:
     def load_context(self, context: PythonModelContext) -> None:
         """Read the network."""
         config, self.network = read(context.artifacts["network"])
-        self.white = white(config.dataset)
+        self.white = data_of(config.dataset).white
 
     # MLflow reads a type hint of model_input as a schema, which would refuse convertible inputs.
     def predict(  # type: ignore[no-untyped-def]

@@ -11,8 +11,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dynamos.config import ROTATING, TrainConfig, preset, preset_sizes
+from dynamos.config import TrainConfig, preset, preset_sizes
 from dynamos.errors import UserError
+from dynamos.streams.names import ROTATING
 from results.definition.sweep_config import (
     OBJECTIVES,
     Constraint,

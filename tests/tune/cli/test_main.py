@@ -21,9 +21,9 @@ from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger
 from results.ledger.study import make_study
 from results.names import check_name
+from tests.helpers.data_files import write_mnist
 from tests.helpers.ledgers import ONE, begun, complete, driven
 from tests.helpers.ledgers import config as plain
-from tests.helpers.mnist_files import write_mnist
 from tune.cli.flags.parser import parser_of
 from tune.cli.flags.run import sweep_config
 from tune.cli.flags.sweep_file import flags_of

@@ -33,8 +33,8 @@ from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
+from tests.helpers.data_files import write_mnist
 from tests.helpers.ledgers import complete, config, driven, report, result
-from tests.helpers.mnist_files import write_mnist
 from tests.helpers.small import together
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main

@@ -7,8 +7,8 @@ import pytest
 from playwright.sync_api import expect
 
 from results import load_sweep
-from tests.dynamos.test_data import REAL
 from tests.helpers.browser import WIDTHS, needs_chromium, opened
+from tests.helpers.real_data import REAL
 from tests.helpers.sweeps import run
 from tests.test_pages import is_whole
 

@@ -11,7 +11,7 @@ from results import STORAGE, sweep_names
 
 # By flag: the registry of its allowed values, which is imported when it is needed.
 _REGISTRIES = {
-    "dataset": "dynamos.config:DATASETS",
+    "dataset": "dynamos.streams.names:DATASETS",
     "settings": "dynamos.config:FIELDS",
     "report_on": "dynamos.config:FIELDS",
     "objectives": "results.definition.sweep_config:OBJECTIVES",

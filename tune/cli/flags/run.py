@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from dynamos.arguments import whole_number
-from dynamos.config import DATASETS, TrainConfig, parsed_settings
+from dynamos.config import TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
 from dynamos.files import STORES, local_path
+from dynamos.streams.names import DATASETS
 from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig

@@ -4,8 +4,9 @@ from dataclasses import MISSING
 from functools import cache
 from typing import Any
 
-from dynamos.config import DATASETS, FIELDS, METHODS, ROTATING, preset_names, preset_sizes
+from dynamos.config import FIELDS, METHODS, default, preset_sizes
 from dynamos.fields import settings
+from dynamos.streams.names import DATASETS, ROTATING
 from results.definition.defaults import DEFAULTS, FOLLOWS, base_config
 from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import OBJECTIVES, SweepConfig
@@ -23,7 +24,8 @@ def options() -> Options:
     """Streams, methods, spaces, fields, presets, samplers, pruners, protocols and metrics."""
     spaces = {name: read_space(name) for name in named_spaces()}
     presets: dict[str, dict[str, Any]] = {}
-    for stream, size in preset_names():
+    sizes = {name: preset_sizes(name) or [default("buffer_size")] for name in DATASETS}
+    for stream, size in ((name, size) for name in DATASETS for size in sizes[name]):
         base = base_config(
             stream,
             {"buffer_size": size},
@@ -36,9 +38,7 @@ def options() -> Options:
             name: value for name, value in base.items() if name not in (*OF_THE_SERVICE, *FOLLOWS)
         }
     return {
-        "streams": {
-            s: {"buffer_sizes": preset_sizes(s), "rotating": s in ROTATING} for s in DATASETS
-        },
+        "streams": {s: {"buffer_sizes": sizes[s], "rotating": s in ROTATING} for s in DATASETS},
         "models": list(METHODS),
         "spaces": {
             name: {

@@ -1,5 +1,4 @@
 import gzip
-import os
 from collections.abc import Callable
 from http.client import IncompleteRead
 from pathlib import Path
@@ -10,18 +9,19 @@ import numpy as np
 import pytest
 import torch
 
-from dynamos import data
 from dynamos.config import TEST_LOCK, TrainConfig
+from dynamos.data import as_input
 from dynamos.errors import RunError, TestImagesLocked, UserError
 from dynamos.streams import load_stream
-from tests.helpers.mnist_files import write_mnist, write_svhn
+from dynamos.streams.sources import read
+from tests.helpers.data_files import write_mnist, write_svhn
+from tests.helpers.real_data import REAL
 
 CPU = torch.device("cpu")
-REAL = Path(os.environ.get("DYNAMOS_TEST_DATA") or Path(__file__).parents[3] / "shared" / "data")
 
 
 def test_digits_are_a_fixed_stratified_cut() -> None:
-    train, test = data.digits(None, False, False), data.digits(None, True, False)
+    train, test = read("digits", None), read("digits", None, test=True)
     assert (len(train), len(test)) == (1437, 360)
     for images in (train, test):
         share = torch.bincount(images.labels, minlength=10) / len(images)
@@ -49,7 +49,7 @@ def test_mnist_is_found_in_either_layout(place: str, pack: str, tmp_path: Path) 
     for path in list((tmp_path / place).glob(pack)) if pack else ():
         packed(path)
     again = np.random.default_rng(0).integers(0, 256, (120, 28, 28), dtype=np.uint8)
-    images = data.mnist(tmp_path, False, False)
+    images = read("mnist", tmp_path)
     assert torch.equal(images.pixels[:, 0], torch.from_numpy(again))
     assert torch.equal(images.labels, torch.arange(120) % 10)
 
@@ -61,7 +61,7 @@ def test_svhn_in_the_published_layout(place: str, pack: bool, tmp_path: Path) ->
         packed(path)
     # (H, W, C, N)
     raw = np.random.default_rng(0).integers(0, 256, (32, 32, 3, 120), dtype=np.uint8)
-    images = data.svhn(tmp_path, False, False)
+    images = read("svhn", tmp_path)
     assert images.pixels.shape == (120, 3, 32, 32)
     assert images.pixels[7, 2, 5, 9] == raw[5, 9, 2, 7]
     assert images.labels.tolist() == [d % 10 for d in range(1, 11) for _ in range(12)]  # 10 means 0
@@ -86,7 +86,7 @@ def test_a_damaged_mnist_file_is_a_user_error(
     path = tmp_path / "raw" / "train-images-idx3-ubyte"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="train-images-idx3-ubyte"):
-        data.mnist(tmp_path, False, False)
+        read("mnist", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_a_damaged_packed_file_is_a_user_error(
     path = tmp_path / f"{place}.gz"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match=f"{path.name} is not"):
-        data.SOURCES[source](tmp_path, False, False)
+        read(source, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_damaged_svhn_file_is_a_user_error(
     path = tmp_path / "SVHN" / "train_32x32.mat"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(UserError, match="train_32x32.mat"):
-        data.svhn(tmp_path, False, False)
+        read("svhn", tmp_path)
 
 
 def test_swapped_images_and_labels_of_mnist_are_a_user_error(tmp_path: Path) -> None:
@@ -129,11 +129,11 @@ def test_swapped_images_and_labels_of_mnist_are_a_user_error(tmp_path: Path) -> 
     was = images.read_bytes()
     images.write_bytes(labels.read_bytes())
     with pytest.raises(UserError, match="train-images-idx3-ubyte .* rank 3"):
-        data.mnist(tmp_path, False, False)
+        read("mnist", tmp_path)
     images.write_bytes(was)
     labels.write_bytes(was)
     with pytest.raises(UserError, match="train-labels-idx1-ubyte .* rank 1"):
-        data.mnist(tmp_path, False, False)
+        read("mnist", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_arrays_of_another_form_than_svhns_are_a_user_error(
 
     savemat(tmp_path / "train_32x32.mat", content)
     with pytest.raises(UserError, match="train_32x32.mat is not an SVHN file"):
-        data.svhn(tmp_path, False, False)
+        read("svhn", tmp_path)
 
 
 def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path: Path) -> None:
@@ -160,17 +160,17 @@ def test_labels_that_do_not_fit_the_images_are_a_user_error(tmp_path: Path) -> N
     labels = "train-labels-idx1-ubyte"
     (tmp_path / "raw" / labels).write_bytes((tmp_path / "other" / labels).read_bytes())
     with pytest.raises(UserError, match="120 images.*30 labels"):
-        data.mnist(tmp_path, False, False)
+        read("mnist", tmp_path)
 
 
 def test_a_folder_that_cannot_be_named_is_a_user_error() -> None:
     with pytest.raises(UserError, match="~nosuchuser/x"):
-        data.mnist(Path("~nosuchuser/x"), True, False)
+        read("mnist", Path("~nosuchuser/x"), test=True)
 
 
 def test_missing_data_names_folder_files_and_flag(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
-        data.mnist(tmp_path, True, False)
+        read("mnist", tmp_path, test=True)
     for text in (
         str(tmp_path),
         "t10k-images-idx3-ubyte",
@@ -180,7 +180,7 @@ def test_missing_data_names_folder_files_and_flag(tmp_path: Path) -> None:
     ):
         assert text in str(error.value)
     with pytest.raises(UserError, match="nowhere, which is not a folder"):
-        data.mnist(tmp_path / "nowhere", True, False)
+        read("mnist", tmp_path / "nowhere", test=True)
 
 
 def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,9 +193,9 @@ def test_download_goes_through_torchvision(tmp_path: Path, monkeypatch: pytest.M
         def SVHN(folder: str, split: str, download: bool) -> None:  # noqa: N802
             write_svhn(Path(folder), np.random.default_rng(0))
 
-    monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
-    assert len(data.mnist(tmp_path, False, True)) == 120
-    assert len(data.svhn(tmp_path, True, True)) == 120
+    monkeypatch.setattr("dynamos.streams.files.torchvision", lambda: Torchvision)
+    assert len(read("mnist", tmp_path, download=True)) == 120
+    assert len(read("svhn", tmp_path, test=True, download=True)) == 120
 
 
 @pytest.mark.parametrize(
@@ -219,9 +219,9 @@ def test_a_failed_download_says_what_failed(
 
         SVHN = MNIST
 
-    monkeypatch.setattr(data, "_torchvision", lambda: Torchvision)
+    monkeypatch.setattr("dynamos.streams.files.torchvision", lambda: Torchvision)
     with pytest.raises(RunError) as raised:
-        data.SOURCES[source](tmp_path, False, True)
+        read(source, tmp_path, download=True)
     for text in (files, str(tmp_path), str(error)):
         assert text in str(raised.value)
 
@@ -234,7 +234,7 @@ def test_a_sweeps_process_cannot_read_test_images(
     with pytest.raises(TestImagesLocked):
         load_stream(TrainConfig(dataset=dataset, evaluate_on="test"), CPU)
     with pytest.raises(TestImagesLocked):
-        data.SOURCES["digits"](None, True, False)
+        read("digits", None, test=True)
     load_stream(TrainConfig(dataset=dataset, evaluate_on="validation"), CPU)
 
 
@@ -254,8 +254,8 @@ def test_input_is_three_channels_from_zero_to_one(
     source: str, shape: tuple[int, ...], white: int, tmp_path: Path
 ) -> None:
     write_mnist(tmp_path / "raw", np.random.default_rng(0))
-    images = data.SOURCES[source](tmp_path, False, False)
-    taken = data.as_input(images.pixels, images.white)
+    images = read(source, tmp_path)
+    taken = as_input(images.pixels, images.white)
     assert images.white == white and taken.shape[1:] == shape
     assert taken.min() == 0 and taken.max() == 1
     assert torch.equal(taken[:, 0], taken[:, 2])

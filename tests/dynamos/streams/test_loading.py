@@ -1,5 +1,5 @@
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -11,12 +11,17 @@ from sklearn.datasets import load_digits
 from torch import Tensor
 
 from benchmarks.plain import rotate_singly
-from dynamos.config import DATASETS, TrainConfig
-from dynamos.data import SOURCES, Images, mnist
+from dynamos.config import TrainConfig
+from dynamos.data import Images
 from dynamos.errors import UserError
-from dynamos.streams import Stream, load_stream, rotate, rotating_order, validation_split
-from tests.dynamos.test_data import REAL
-from tests.helpers.mnist_files import write_mnist, write_svhn
+from dynamos.streams import Stream, load_stream
+from dynamos.streams.names import DATA, DATASETS, STREAMS, Data
+from dynamos.streams.rotating import rotating_order
+from dynamos.streams.rotation import rotate
+from dynamos.streams.sources import read
+from dynamos.streams.splits import VALIDATION, Split
+from tests.helpers.data_files import write_every_data_set, write_mnist, write_svhn
+from tests.helpers.real_data import REAL
 
 CPU = torch.device("cpu")
 Rotating = tuple[str, Images, str | None]
@@ -30,6 +35,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="module")
+def every(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Stream]]:
+    """Load a stream of any data set; Tiny ImageNet has four classes."""
+    root = tmp_path_factory.mktemp("every")
+    paths = write_every_data_set(root, tiny_classes=4, per_class=20)
+
+    def load(dataset: str, **values: Any) -> Stream:
+        return stream(paths.get(STREAMS[dataset].data, root), dataset=dataset, **values)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(DATA, "tinyimg", Data(4))
+        yield load
+
+
 @pytest.fixture(params=["digits-360", "mnist-360"])
 def rotating(request: pytest.FixtureRequest) -> Rotating:
     """(name, the images of its files in order, data_path) of a rotating stream; the real MNIST, if
@@ -40,7 +59,7 @@ def rotating(request: pytest.FixtureRequest) -> Rotating:
         return request.param, Images(pixels, torch.from_numpy(whole.target), 16), None
     if not (REAL / "MNIST").is_dir():
         pytest.skip(f"no MNIST in {REAL.name}; set DYNAMOS_TEST_DATA")
-    parts = [mnist(REAL, test, False) for test in (False, True)]
+    parts = [read("mnist", REAL, test) for test in (False, True)]
     return (
         request.param,
         Images(torch.cat([p.pixels for p in parts]), torch.cat([p.labels for p in parts]), 255),
@@ -70,7 +89,7 @@ def test_splits_are_disjoint_complete_and_stratified(dataset: str, folder: Path)
         train, train_labels = together(found.train)
         held, held_labels = together(found.evaluation)
         if evaluate_on == "validation":
-            every, _ = together([SOURCES[dataset[4:]](folder, False, False)])
+            every, _ = together([read(dataset[4:], folder)])
             assert sorted(train + held) == sorted(every)
             share = torch.bincount(held_labels) / torch.bincount(
                 torch.cat([train_labels, held_labels])
@@ -88,8 +107,8 @@ def test_validation_is_fixed_whatever_the_seed_and_the_tasks(folder: Path) -> No
         for seed, n in ((1, 5), (2, 3))
     }
     assert len(hashes) == 1
-    kept, held = validation_split(torch.arange(10).repeat_interleave(70))
-    assert sorted(torch.cat([kept, held]).tolist()) == list(range(700)) and len(held) == 70
+    kept, held = VALIDATION.of(np.arange(10).repeat(70))
+    assert sorted([*kept, *held]) == list(range(700)) and len(held) == 70
 
 
 def test_classes_and_tasks_are_configurable(folder: Path) -> None:
@@ -241,7 +260,7 @@ def test_rotating_evaluation_shows_every_image_not_trained_on_once_through_a_ful
     found = load_stream(TrainConfig(dataset=name, data_path=path, evaluate_on=evaluate_on), CPU)
     (train,), (shown,) = found.train, found.evaluation
     if evaluate_on == "validation":  # of the training file alone
-        every = SOURCES[name.partition("-")[0]](REAL, False, False)
+        every = read(name.partition("-")[0], REAL)
     others = left_out(every, train)
     assert found.num_classes == 9 and shown.labels.tolist() == sorted(others.labels.tolist())
     at = 0
@@ -261,13 +280,12 @@ def test_a_rotating_stream_trains_on_no_evaluation_image(rotating: Rotating) -> 
         ).train[0]
         for evaluate_on in ("test", "validation")
     }
-    all_of_file = SOURCES[name.partition("-")[0]]
+    data = name.partition("-")[0]
     sets = {key: {bytes(p.numpy()) for p in part.pixels} for key, part in parts.items()}
-    tested = {bytes(p.numpy()) for p in all_of_file(REAL, True, False).pixels}
-    training = all_of_file(REAL, False, False)
-    validated = {
-        bytes(p.numpy()) for p in training.take(validation_split(training.labels)[1]).pixels
-    }
+    tested = {bytes(p.numpy()) for p in read(data, REAL, test=True).pixels}
+    training = read(data, REAL)
+    held = torch.from_numpy(VALIDATION.of(training.labels.numpy())[1])
+    validated = {bytes(p.numpy()) for p in training.take(held).pixels}
     assert not sets["test"] & tested
     assert not sets["validation"] & (tested | validated)
     assert sets["validation"] < sets["test"]
@@ -285,9 +303,9 @@ def test_batches_of_a_rotating_stream_are_rotated_images(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dataset", DATASETS)
-def test_shortened_streams_keep_their_tasks(dataset: str, folder: Path) -> None:
-    found = stream(folder, dataset=dataset, max_train_images_per_task=18)
-    whole = stream(folder, dataset=dataset)
+def test_shortened_streams_keep_their_tasks(dataset: str, every: Callable[..., Stream]) -> None:
+    found = every(dataset, max_train_images_per_task=18)
+    whole = every(dataset)
     assert [len(part) for part in found.train] == [18] * len(found.tasks)
     assert found.data_hash == whole.data_hash
     if found.rotating:
@@ -297,13 +315,15 @@ def test_shortened_streams_keep_their_tasks(dataset: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_nothing_is_held_out_if_test_images_are_evaluated(
-    dataset: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+    dataset: str, every: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def asked(labels: Tensor) -> NoReturn:
+    def asked(self: Split, labels: np.ndarray) -> NoReturn:
         raise AssertionError("a validation split was asked for")
 
-    monkeypatch.setattr("dynamos.streams.validation_split", asked)
-    assert stream(folder, dataset=dataset, evaluate_on="test").split_hash is None
+    # arrays and folder have a test set of their own here
+    if dataset not in ("seq-digits", "digits-360"):
+        monkeypatch.setattr(Split, "of", asked)
+    assert every(dataset, evaluate_on="test").split_hash is None
 
 
 @pytest.mark.parametrize("per_class", [1, 3])

@@ -1,0 +1,68 @@
+"""Numbers of classes and tasks of a stream.
+
+The readers of the user's images are imported on use, because they need numpy.
+"""
+
+from pathlib import Path
+
+from dynamos.config import TrainConfig
+from dynamos.streams.names import DOMAIN_TASKS, ROTATING_CLASSES, STREAMS, data_of
+
+
+def count_classes(config: TrainConfig, of_data: int | None = None) -> int:
+    """Return the number of classes of a configuration's stream.
+
+    For the user's own images it is `of_data`, or read from their labels if that is None. Raises
+    UserError if they cannot be read.
+    """
+    if STREAMS[config.dataset].tasks == "rotating":
+        return ROTATING_CLASSES
+    known = data_of(config.dataset).classes
+    if known is not None:
+        return known
+    if of_data is not None:
+        return of_data
+    path = None if config.data_path is None else Path(config.data_path)
+    if config.dataset == "arrays":
+        from dynamos.streams import arrays
+
+        return arrays.count_classes(path)
+    from dynamos.streams import folder
+
+    return len(folder.class_names(path))
+
+
+def most_tasks(config: TrainConfig, classes: int | None = None) -> int:
+    """Return the largest number of tasks that a stream with so many classes allows.
+
+    `classes` None: they are counted, which reads the labels of the user's own images.
+    """
+    kind = STREAMS[config.dataset].tasks
+    if kind == "rotating":
+        return 1
+    if kind != "classes":
+        return DOMAIN_TASKS
+    return (count_classes(config) if classes is None else classes) // config.classes_per_task
+
+
+def with_tasks(config: TrainConfig) -> TrainConfig:
+    """Return the configuration with the number of tasks of the user's own images.
+
+    A sweep records it, so that its trials and reports need not read the images for it.
+    """
+    if config.n_tasks is not None or data_of(config.dataset).classes is not None:
+        return config
+    # 0 tasks: load_stream says which field does not fit
+    return config.replace(n_tasks=most_tasks(config) or None)
+
+
+def has_made_test(config: TrainConfig) -> bool:
+    """True if the test images are a fixed stratified fifth of images without a test set."""
+    path = None if config.data_path is None else Path(config.data_path)
+    if config.dataset == "arrays":
+        from dynamos.streams import arrays
+
+        return not arrays.has_test_arrays(path)
+    from dynamos.streams import folder
+
+    return config.dataset == "folder" and not folder.has_test_folder(path)

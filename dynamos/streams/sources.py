@@ -1,0 +1,69 @@
+"""Data sets by name, read whole."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dynamos.config import TEST_LOCK
+from dynamos.data import Images
+from dynamos.errors import TestImagesLocked
+from dynamos.streams.arrays import array_images
+from dynamos.streams.cifar import cifar10, cifar100
+from dynamos.streams.folder import folder_images
+from dynamos.streams.idx import Raw, emnist, fashion_mnist, kmnist, mnist
+from dynamos.streams.names import DATA
+from dynamos.streams.splits import part_of
+from dynamos.streams.svhn import svhn
+from dynamos.streams.tinyimg import tinyimg
+
+
+def digits(folder: Path | None, test: bool, download: bool) -> Raw:
+    """scikit-learn's 1,797 embedded digits: pixels (N, 1, 8, 8), ten classes.
+
+    A fixed stratified fifth of them is the test set.
+    """
+    from sklearn.datasets import load_digits
+
+    whole = load_digits()
+    return part_of(whole.images.astype(np.uint8)[:, None], whole.target.astype(np.int64), test=test)
+
+
+# (folder or file of the data, whether test images are meant, whether missing files are downloaded)
+# -> (pixels (N, C, H, W) uint8, labels (N,) int64)
+Reader = Callable[[Path | None, bool, bool], Raw]
+SOURCES: dict[str, Reader] = {
+    "digits": digits,
+    "mnist": mnist,
+    "fashion-mnist": fashion_mnist,
+    "kmnist": kmnist,
+    "emnist": emnist,
+    "svhn": svhn,
+    "cifar10": cifar10,
+    "cifar100": cifar100,
+    "tinyimg": tinyimg,
+    "arrays": array_images,
+    "folder": folder_images,
+}
+
+
+def read(data: str, folder: Path | None, test: bool = False, download: bool = False) -> Images:
+    """Read the training or test images of a data set.
+
+    Raises UserError if they are missing or damaged, RunError if a download fails, and
+    TestImagesLocked for test images in a sweep.
+    """
+    if test:
+        refuse_locked_test_images()
+    pixels, labels = SOURCES[data](folder, test, download)
+    return Images(torch.from_numpy(pixels), torch.from_numpy(labels), DATA[data].white)
+
+
+def refuse_locked_test_images() -> None:
+    """Raise TestImagesLocked in the processes of a sweep."""
+    if os.environ.get(TEST_LOCK) == "locked":
+        raise TestImagesLocked(
+            "test images cannot be read during a sweep; use evaluate_on: validation."
+        )
