@@ -57,8 +57,17 @@ def create_sweep(
     """
     # before the images are read, which takes seconds
     Ledger.refuse_taken(storage, config.name)
-    config = dataclasses.replace(config, base=with_tasks(config.base))
+    config = _with_tasks(config)
     return Ledger.create(storage, config, {**recorded(config, address), **(more or {})})
+
+
+def _with_tasks(config: SweepConfig) -> SweepConfig:
+    """The configuration with the number of tasks of the user's own images."""
+    changes: dict[str, Any] = {"base": with_tasks(config.base)}
+    if "n_tasks" in config.report_on:
+        whole = with_tasks(config.reported_base).n_tasks
+        changes["report_on"] = {**config.report_on, "n_tasks": whole}
+    return dataclasses.replace(config, **changes)
 
 
 def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:

@@ -1,0 +1,64 @@
+"""Sweeps of the user's own images, as a user runs them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from sklearn.datasets import load_digits
+
+SMALL = ["nf=2", "hidden_dim_ratio=4", "n_epochs=1", "max_train_images_per_task=60"]
+
+
+def sweep(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "tune.cli", *words],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+@pytest.mark.slow
+def test_a_file_of_arrays_is_swept_confirmed_moved_and_loaded(tmp_path: Path) -> None:
+    digits = load_digits()
+    images = np.stack([(digits.images / 16).astype(np.float32)] * 3, -1)
+    np.savez(tmp_path / "images.npz", images=images, labels=digits.target)
+    started = sweep(
+        tmp_path,
+        *["run", "--dataset", "arrays", "--data-path", "images.npz", "--trials", "2"],
+        *["--set", *SMALL, "--name", "mine"],
+    )
+    assert started.returncode == 0, started.stderr
+    record = yaml.safe_load((tmp_path / "runs" / "mine" / "sweep.yaml").read_text())
+    assert record["base"]["n_tasks"] == 5
+    assert record["record"]["test_images"] == "a fixed stratified fifth of all images"
+    (tmp_path / "images.npz").rename(tmp_path / "moved.npz")
+    missing = sweep(tmp_path, "extend", "mine", "--trials", "+1")
+    assert missing.returncode == 2 and "no file" in missing.stderr
+    # reports need no images
+    assert sweep(tmp_path, "report", "mine").returncode == 0
+    found = sweep(tmp_path, "extend", "mine", "--trials", "+1", "--data-path", "moved.npz")
+    assert found.returncode == 0, found.stderr
+    other = tmp_path / "other.npz"
+    np.savez(other, images=images[::-1], labels=digits.target[::-1])
+    refused = sweep(tmp_path, "extend", "mine", "--trials", "+1", "--data-path", "other.npz")
+    assert refused.returncode == 2 and "differ from those" in refused.stderr
+    confirm = ["confirm", "mine", "--seeds", "2", "--top", "1", "--final"]
+    confirmed = sweep(tmp_path, *confirm, "--data-path", "moved.npz")
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert "360 images" in confirmed.stdout
+    registered = sweep(tmp_path, "export", "mine", "--register", "own@best")
+    assert registered.returncode == 0, registered.stderr
+    load = (
+        "import mlflow, numpy as np; mlflow.set_tracking_uri('sqlite:///runs/mlflow.db'); "
+        "model = mlflow.pyfunc.load_model('models:/own/1'); "
+        "out = model.predict(np.zeros((2, 3, 8, 8), np.uint8)); print(len(out))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True, timeout=120
+    )
+    assert loaded.returncode == 0 and loaded.stdout.split()[-1] == "2", loaded.stderr
