@@ -45,6 +45,13 @@ def most_tasks(config: TrainConfig, classes: int | None = None) -> int:
     return (count_classes(config) if classes is None else classes) // config.classes_per_task
 
 
+def count_shown_classes(config: TrainConfig) -> int:
+    """Return the number of classes in the tasks of a configuration."""
+    if STREAMS[config.dataset].tasks != "classes":
+        return count_classes(config)
+    return config.classes_per_task * (config.n_tasks or most_tasks(config))
+
+
 def with_tasks(config: TrainConfig) -> TrainConfig:
     """Return the configuration with the number of tasks of the user's own images.
 

@@ -16,7 +16,7 @@ from results.choice import Choice, choice_of, chosen_by, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
 from results.ledger.ledger import REMARKS, Ledger
-from results.sweep import Sweep, latest_outcome
+from results.sweep import IS_BASELINE, Sweep, latest_outcome
 from results.trial import TrialRecord
 from results.wording import measured
 
@@ -150,7 +150,9 @@ def _test(ledger: Ledger, number: int) -> str:
     if number not in found["tested"]:
         return f"The confirmation {name} did not test trial {number}. {begin}"
     if number == chosen:
-        return f"The confirmation {name} tested it on test images: {found['verdict']}."
+        verdict = found["verdict"]
+        said = f"it {verdict}" if verdict == IS_BASELINE else verdict
+        return f"The confirmation {name} tested it on test images: {said}."
     return (
         f"The confirmation {name} tested it on test images, beside the choice, trial {chosen}: "
         f"{found['verdict']}."

@@ -5,8 +5,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from dynamos.config import CLASSES, ROTATING, most_tasks
 from dynamos.metrics import LAG, TaskResult
+from dynamos.streams.classes import count_shown_classes
 from results.analysis.health.finding import Finding
 from results.choice import choice_of
 from results.names import NON_FINITE
@@ -68,10 +68,7 @@ def collapse(sweep: Sweep) -> Iterator[Finding]:
 
 def chance(sweep: Sweep) -> float:
     """Return the class-il of a guess, in percent: the classes of the stream are equally likely."""
-    base = sweep.config.base
-    if base.dataset in ROTATING:
-        return 100 / (CLASSES - 1)
-    return 100 / (base.classes_per_task * (base.n_tasks or most_tasks(base)))
+    return 100 / count_shown_classes(sweep.config.base)
 
 
 def _diverged(trial: TrialRecord) -> bool:

@@ -11,6 +11,7 @@ import torch
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
 from dynamos.streams import load_stream
+from dynamos.streams.classes import count_shown_classes
 from dynamos.streams.domains import DOMAIN_SEED
 from dynamos.streams.names import DATA, DATASETS, DOMAINS, STREAMS, Data, metrics_missing
 from dynamos.streams.rotation import rotate
@@ -149,3 +150,15 @@ def test_every_stream_names_a_known_data_set_and_its_missing_metrics() -> None:
         "perm-mnist": ("task_il",),
         "rot-mnist": ("task_il",),
     }
+
+
+def test_shown_classes_are_those_of_the_tasks(tmp_path: Path) -> None:
+    def shown(**values: Any) -> int:
+        return count_shown_classes(TrainConfig(**values))
+
+    assert shown(dataset="seq-mnist") == 10
+    assert shown(dataset="seq-mnist", classes_per_task=3) == 9
+    assert shown(dataset="seq-mnist", classes_per_task=3, n_tasks=2) == 6
+    assert shown(dataset="mnist-360") == 9
+    assert shown(dataset="perm-mnist", n_tasks=2) == 10
+    assert shown(dataset="seq-cifar100", classes_per_task=10) == 100

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from dynamos.arguments import whole_number
-from dynamos.config import TrainConfig, parsed_settings
+from dynamos.config import FIELDS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
 from dynamos.files import STORES, local_path
@@ -51,7 +51,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     )
     what = section("training and search space")
     _add(what, "--dataset", "stream: " + ", ".join(DATASETS), metavar="D")
-    _add(what, "--data-path", "folder that holds MNIST or SVHN", metavar="P")
+    _add(what, "--data-path", FIELDS["data_path"].help, metavar="P")
     _add(
         what,
         "--space",
