@@ -190,3 +190,9 @@ class GaussianProcess:
         weights = cross @ self._inverse
         left = self.variance - (weights * cross).sum(1)
         return weights @ self.y, np.sqrt(np.maximum(left, JITTER * self.variance))
+
+    def jointly(self, candidates: Array) -> tuple[Array, Array]:
+        """Posterior (mean (M,), covariance (M, M)) at points (M, D), standardised."""
+        cross = self.signal(candidates, self._points)
+        weights = cross @ self._inverse
+        return weights @ self.y, self.signal(candidates) - weights @ cross.T

@@ -85,6 +85,23 @@ class Posterior:
         return next((e for e in self.estimates if trial.number in e.trials), None)
 
 
+@dataclass(frozen=True, slots=True)
+class Data:
+    """What the model of a sweep sees: lists by configuration.
+
+    Attributes:
+        trials: the COMPLETE trials of each.
+        points: coordinates of each.
+        runs: values of each; larger is better.
+        eligible: whether each may be chosen.
+    """
+
+    trials: list[list[TrialRecord]]
+    points: tuple[tuple[float, ...], ...]
+    runs: tuple[tuple[float, ...], ...]
+    eligible: tuple[bool, ...]
+
+
 def posterior(sweep: Sweep) -> Posterior | None:
     """Return the model of a sweep's first objective.
 
@@ -93,6 +110,28 @@ def posterior(sweep: Sweep) -> Posterior | None:
     MOST_RUNS runs, the model uses those of the best configurations, first of those that may be
     chosen.
     """
+    sign, data = sweep.config.objectives[0].sign, data_of(sweep)
+    if data is None:
+        return None
+    model = fitted(data.points, data.runs, data.eligible)
+    found = [
+        Estimate(
+            tuple(trial.number for trial in data.trials[i]),
+            sign * float(np.mean(values)),
+            len(values),
+            sign * model.means[i],
+            model.sds[i],
+            model.shares[i],
+        )
+        for i, values in enumerate(data.runs)
+        if data.eligible[i]
+    ]
+    found.sort(key=lambda e: (-sign * e.expected, e.trials[0]))
+    return Posterior(found, model.explained, model.noise)
+
+
+def data_of(sweep: Sweep) -> Data | None:
+    """Return the configurations and runs that `posterior` models; None if they are too few."""
     space, objective = sweep.config.space, sweep.config.objectives[0]
     groups: dict[tuple[Any, ...], list[TrialRecord]] = {}
     for trial in (t for t in sweep.complete if not t.outside):
@@ -115,23 +154,12 @@ def posterior(sweep: Sweep) -> Posterior | None:
     configurations = configurations[:used]
     if used < LEAST_CONFIGURATIONS or len({v for c in configurations for v in c[2]}) == 1:
         return None
-    points = tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations)
-    eligible = tuple(may_be_chosen(c[1]) for c in configurations)
-    model = fitted(points, tuple(c[2] for c in configurations), eligible)
-    found = [
-        Estimate(
-            tuple(trial.number for trial in trials),
-            objective.sign * float(observed),
-            len(values),
-            objective.sign * model.means[i],
-            model.sds[i],
-            model.shares[i],
-        )
-        for i, (observed, trials, values) in enumerate(configurations)
-        if eligible[i]
-    ]
-    found.sort(key=lambda e: (-objective.sign * e.expected, e.trials[0]))
-    return Posterior(found, model.explained, model.noise)
+    return Data(
+        [c[1] for c in configurations],
+        tuple(tuple(coordinates(space, c[1][0].config)) for c in configurations),
+        tuple(c[2] for c in configurations),
+        tuple(may_be_chosen(c[1]) for c in configurations),
+    )
 
 
 def settled(sweep: Sweep) -> Posterior | None:
@@ -151,6 +179,19 @@ def estimate(sweep: Sweep, trial: TrialRecord) -> Estimate | None:
 
 
 @lru_cache(maxsize=32)  # a page asks again and again
+def processes(
+    points: tuple[tuple[float, ...], ...],
+    runs: tuple[tuple[float, ...], ...],
+    noise: Noise = NOISE,
+) -> list[GaussianProcess]:
+    """Return the Gaussian processes that `fitted` mixes, one for each prior."""
+    at = np.repeat(np.arange(len(points)), [len(values) for values in runs])
+    x, y = np.array(points), winsorised(np.concatenate([np.array(v) for v in runs]))
+    # One alone is surer than it should be, and chooses worse: benchmarks/RESULTS.md.
+    return [GaussianProcess(x[at], y, prior, noise) for prior in PRIORS]
+
+
+@lru_cache(maxsize=32)
 def fitted(
     points: tuple[tuple[float, ...], ...],
     runs: tuple[tuple[float, ...], ...],
@@ -164,9 +205,7 @@ def fitted(
         eligible: whether a point may be the best.
     """
     at = np.repeat(np.arange(len(points)), [len(values) for values in runs])
-    x, y = np.array(points), winsorised(np.concatenate([np.array(v) for v in runs]))
-    # One alone is surer than it should be, and chooses worse: benchmarks/RESULTS.md.
-    models = [GaussianProcess(x[at], y, prior, NOISE) for prior in PRIORS]
+    x, models = np.array(points), processes(points, runs)
     draws = np.random.default_rng(0)
     means, variances, drawn, unseen = [], [], [], []
     for model in models:
@@ -181,15 +220,22 @@ def fitted(
     every[:, ~np.array(eligible)] = -np.inf
     best = np.bincount(every.argmax(1), minlength=len(points)) / len(every)
     variance = np.mean(variances, axis=0) + np.var(means, axis=0)
-    noise = np.array([model.noise for model in models])
     unit = models[0]  # all have the same
     return Fit(
         unit.restored(np.mean(means, axis=0)).tolist(),
         (unit.scale * np.sqrt(variance)).tolist(),
         best.tolist(),
         _explained(np.mean(unseen, axis=0), at, unit.y),
-        float(unit.scale * math.sqrt(noise.mean())) if noise.min() > 1.01 * NOISE.least else None,
+        noise_of(models, NOISE),
     )
+
+
+def noise_of(models: Sequence[GaussianProcess], prior: Noise) -> float | None:
+    """Return the standard deviation of a run by a mixture; None if it is at its lower bound."""
+    noise = np.array([model.noise for model in models])
+    if noise.min() <= 1.01 * prior.least:
+        return None
+    return float(models[0].scale * math.sqrt(noise.mean()))
 
 
 def _explained(predicted: Array, at: NDArray[np.intp], values: Array) -> float:

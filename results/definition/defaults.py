@@ -11,6 +11,7 @@ from results import STORAGE
 from results.definition.protocols import images_of
 from results.definition.sweep_config import Objective, SweepConfig
 
+CONFIRMATION_SEEDS = 5  # fresh seeds for each configuration
 PRESET = "preset"  # name of a confirmation's baseline that is not a file
 # By flag or by field of a request.
 DEFAULTS: dict[str, Any] = {

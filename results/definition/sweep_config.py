@@ -259,6 +259,14 @@ class SweepConfig:
         flag="warm-start",
         metavar="SWEEP",
     )
+    stop_when_done: bool = setting(
+        False,
+        "search",
+        "try no new configuration when a model of the trials expects less from the rest of the "
+        "space than the noise of a confirmation; a race still follows",
+        label="Stop when little is left to gain",
+        flag="stop-when-done",
+    )
     deterministic_order: bool = setting(
         False,
         "search",
@@ -572,6 +580,11 @@ class SweepConfig:
             raise UserError(
                 f"`sampler` {self.sampler} takes one objective; for several use "
                 f"{', '.join(others)}."
+            )
+        if self.stop_when_done and len(self.objectives) > 1:
+            raise UserError(
+                "`stop_when_done` judges what is left to gain in one objective; use one, or leave "
+                "it out."
             )
         if self.sampler != "grid" and self.grid_levels != 3:
             raise UserError(f"`grid_levels` is for `sampler` grid, not {self.sampler}.")

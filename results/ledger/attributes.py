@@ -9,6 +9,9 @@ from results.ledger import lease
 from results.trial import RERUN
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
+# study attribute: {"reason": why no new configuration is tried, "overruled": whether the sweep was
+# extended since}
+DONE = "done"
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 # study attributes, by confirmation: time and configurations of a use of test images
 LOOK = "look/"
@@ -62,6 +65,12 @@ def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int
     `sources` are the sources of the trials.
     """
     return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
+
+
+def done_by(attributes: Mapping[str, Any]) -> str | None:
+    """Return the reason why a sweep tries no new configuration; None if it does."""
+    done = attributes.get(DONE)
+    return None if done is None or done["overruled"] else str(done["reason"])
 
 
 def countable(config: SweepConfig) -> bool:

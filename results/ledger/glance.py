@@ -76,8 +76,8 @@ def glance(storage: AnyPath, name: str) -> Glance:
             )
 
         seen = _glance(config, database, study, ask)
-    if config.repeats or countable(config) or config.space.since:
-        # a mean over several trials, or the number of configurations left, depends on all trials
+    if config.repeats or countable(config) or config.space.since or config.stop_when_done:
+        # a mean over several trials, or the number of trials left, depends on all trials
         with closing(Ledger.open(storage, name)) as ledger:
             leader = Sweep.of(ledger).leader
             best = None if leader is None else leader.value

@@ -33,6 +33,7 @@ from results.ledger import lease
 from results.ledger.asking import asked
 from results.ledger.attributes import (
     BATCH,
+    DONE,
     EXTENDED,
     LOOK,
     NOTE,
@@ -42,6 +43,7 @@ from results.ledger.attributes import (
     asked_for,
     asked_to_stop,
     countable,
+    done_by,
     looks_of,
     state_of,
     tags_of,
@@ -60,7 +62,7 @@ from results.ledger.study import enqueue, make_study, open_database, study_name
 from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
 from results.names import CHANNEL_USE, NON_FINITE, OUTSIDE, STOP_FILE, STOPPED, check_name
-from results.strategy.allocation import Run, further, further_left
+from results.strategy.allocation import Run, further, further_left, race_left
 from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
 from results.sweep import EXTENDS, Sweep
@@ -277,6 +279,10 @@ class Ledger:
         trials = self.trials()
         asked = asked_for(self.config, self._extended, (t.source for t in trials))
         left = self._untried(trials)
+        if self.done is not None:
+            sweep, total = Sweep(self.config, self.record, trials), self.config.trials
+            races = race_left(sweep, total + self._extended)
+            return min(asked, sum(not t.imported for t in trials) + races)
         if left is None:
             return asked
         if self.config.repeats:
@@ -337,9 +343,35 @@ class Ledger:
         if not trials:
             return
         self.refuse_extension()
-        self.config.refuse_beyond_pool(self.budget + trials)
+        budget = self.budget
+        self.config.refuse_beyond_pool(budget + trials)
         self._check()
-        self._study.set_user_attr(EXTENDED, self._extended + trials)
+        if self.done is None:
+            self._study.set_user_attr(EXTENDED, self._extended + trials)
+            return
+        # An extension overrules the end of the search. The trials that it left out are not part of
+        # it, so this may be less than zero. After a kill between the two, the same call repeats it.
+        reruns = sum(t.reruns is not None for t in self.trials())
+        self._study.set_user_attr(EXTENDED, budget + trials - self.config.trials - reruns)
+        self._study.set_user_attr(DONE, self._study.user_attrs[DONE] | {"overruled": True})
+
+    @property
+    def done(self) -> str | None:
+        """Reason why the sweep tries no new configuration; None if it does."""
+        return done_by(self._study.user_attrs)
+
+    @property
+    def may_be_done(self) -> bool:
+        """True if the sweep is to end when little is left to gain, and has not yet.
+
+        After an extension it runs all of its trials.
+        """
+        return self.config.stop_when_done and DONE not in self._study.user_attrs
+
+    def end_search(self, reason: str) -> None:
+        """Try no new configuration from now on. Trials that have begun, and a race, still run."""
+        self._check()
+        self._study.set_user_attr(DONE, {"reason": reason, "overruled": False})
 
     def refuse_rerun(self, numbers: Sequence[int]) -> None:
         """Raise UserError unless each trial failed or was stopped, and was not run again yet."""
@@ -639,7 +671,8 @@ class Ledger:
     @property
     def remarks(self) -> list[str]:
         """Unexpected traits of the sweep's start and search, in sentences."""
-        return list(self.record.get(REMARKS, ()))
+        ended = self.done
+        return [*self.record.get(REMARKS, ()), *([] if ended is None else [f"{ended}."])]
 
     @property
     def looks(self) -> dict[str, Any]:
@@ -817,6 +850,7 @@ class Ledger:
             self.config.trials + self._extended,
             self._storage.next_number,
             self._untried(trials) == 0,
+            self.done is not None,
         )
 
     def _first_seed(self, number: int) -> int:

@@ -26,7 +26,9 @@ class Run:
     seed: int  # the first of its training seeds
 
 
-def further(sweep: Sweep, total: int, number: int, exhausted: bool) -> list[Run] | None:
+def further(
+    sweep: Sweep, total: int, number: int, exhausted: bool, done: bool = False
+) -> list[Run] | None:
     """Return the runs to enqueue before the next trial starts; [] if the sampler is asked.
 
     Returns None if that depends on trials that have not ended. It follows from what the ledger
@@ -37,16 +39,18 @@ def further(sweep: Sweep, total: int, number: int, exhausted: bool) -> list[Run]
         total: its budget of trials, extensions included, reruns not.
         number: the number of the next new trial.
         exhausted: whether no configuration of its space is left.
+        done: whether the search is over: only a race may follow.
     """
     own = [t for t in sweep.own if t.reruns is None]
     waiting = any(t.state in ("WAITING", "INTERRUPTED") for t in own)
     repeated = sum(t.replicates is not None and not t.races for t in own)
     share, more = sweep.config.replicates, quota(sweep.config.replicates, total) - repeated
-    if sweep.config.race and (len(own) >= total - race_size(total) or (exhausted and more <= 0)):
+    begins = done or len(own) >= total - race_size(total) or (exhausted and more <= 0)
+    if sweep.config.race and begins:
         runs = _race(sweep, total, number, waiting)
         if runs is None or runs:
             return [] if waiting and runs is None else runs
-    if waiting:
+    if waiting or done:
         return []
     begun, configurations = len(own), len(sweep.configurations)
     wanted = more > 0 if exhausted else due(share, begun, repeated, total // 2, configurations)
@@ -114,11 +118,17 @@ def further_left(sweep: Sweep, total: int) -> int:
     """Return the number of further runs that a sweep without a new configuration still has."""
     own = [t for t in sweep.own if t.reruns is None]
     repeated = sum(t.replicates is not None and not t.races for t in own)
-    more = max(quota(sweep.config.replicates, total) - repeated, 0)
-    if sweep.config.race:
-        race = last_race(sweep.records)
-        if not race.running:
-            more += race_size(total)
-        elif any(t.ended_at is None for t in race.rounds[0]) or left(sweep.config, race.rounds):
-            more += max(race_size(total) - race.trials, 0)
+    more = max(quota(sweep.config.replicates, total) - repeated, 0) + race_left(sweep, total)
     return more if more and candidates(sweep) else 0
+
+
+def race_left(sweep: Sweep, total: int) -> int:
+    """Return the number of runs that the race still has; 0 if no configuration may take part."""
+    race, more = last_race(sweep.records), 0
+    if not sweep.config.race or not candidates(sweep):
+        return 0
+    if not race.running:
+        more = race_size(total)
+    elif any(t.ended_at is None for t in race.rounds[0]) or left(sweep.config, race.rounds):
+        more = race_size(total) - race.trials
+    return max(more, 0)

@@ -123,6 +123,8 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             f"{'is' if left == 1 else 'are'} left. "
             f"Continue: {_here(ledger.command('resume'))}{changes}\n"
         )
+    if ledger.done is not None:
+        tables.say(f"{ledger.done[0].upper()}{ledger.done[1:]}.")
     chosen = choice_of(sweep)
     if chosen is None:
         reasons = overview.by_reason(sweep.records)

@@ -4,6 +4,8 @@ from collections.abc import Callable
 
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
+from results.strategy.race import last_race
+from results.strategy.stopping import gain, judged_at, sentence
 from results.sweep import Sweep
 
 
@@ -23,6 +25,18 @@ def spent(config: SweepConfig, seconds: Callable[[str], float]) -> dict[str, str
         for kind, budget in budgets.items()
         if budget is not None and seconds(kind) >= budget
     }
+
+
+def finished(sweep: Sweep) -> str | None:
+    """The reason why little is left to gain, if the number of complete trials is one to judge it.
+
+    A race is no search, so it is not judged.
+    """
+    trials = len(sweep.complete)
+    if trials != judged_at(trials) or last_race(sweep.records).first is not None:
+        return None
+    found = gain(sweep)
+    return f"the search ended: {sentence(sweep, found)}" if found and found.negligible else None
 
 
 def on_target(sweep: Sweep) -> dict[str, str]:

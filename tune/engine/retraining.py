@@ -212,6 +212,7 @@ def _config(
         warm_start=None,
         trials=len(tested),
         deterministic_order=False,
+        stop_when_done=False,
         **_unlimited() | dict(session),
     )
 

@@ -18,7 +18,7 @@ from results.ledger.study import DATABASE_ERRORS
 from results.strategy.pruners import Judge
 from results.sweep import Sweep
 from results.trial import TrialRecord
-from tune.engine.limits import on_target, spent
+from tune.engine.limits import finished, on_target, spent
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.machines.slots import Slot, Slots
 
@@ -67,6 +67,7 @@ class LedgerSearcher(Searcher):
         self.failure: Exception | None = None
         for trial in ledger.trials():
             self._learn(trial)
+        self._judge_search()  # a kill may have come before it
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its Tuner for a restore that is never used: a sweep resumes from the ledger
@@ -283,7 +284,13 @@ class LedgerSearcher(Searcher):
             self._ledger.finish(number, report.state, report.reason, at)
         trial = self._ledger.trial(number)
         self._learn(trial)
+        self._judge_search()
         self._tell(trial)
+
+    def _judge_search(self) -> None:
+        """End the search if the sweep is to, and little is left to gain."""
+        if self._ledger.may_be_done and (why := finished(Sweep.of(self._ledger))) is not None:
+            self._ledger.end_search(why)
 
     def _learn(self, trial: TrialRecord) -> None:
         """Enter a trial that is not running into the pruner's judge, and check the target."""

@@ -180,7 +180,7 @@ def run_sweep(
                     searcher.failure = _written(ledger)
                 listener.note("MLflow is catching up")
         # a signal that comes later finds nothing to end
-        over = INTERRUPTED if interrupted.is_set() else searcher.over
+        over = INTERRUPTED if interrupted.is_set() else searcher.over or ledger.done
     # After a failure `resume` comes next, and it also updates MLflow.
     if mirror.error is not None and searcher.failure is None:
         log.warning(

@@ -12,6 +12,7 @@ from results.analysis.health.finding import Finding
 from results.choice import choice_of, tie_sentence, ties
 from results.gaussian_process import winsorised
 from results.posterior import LEAST_CONFIGURATIONS, settled
+from results.strategy.stopping import advice
 from results.sweep import Sweep
 from results.wording import count, measured, number
 from search_spaces.parameter import Parameter
@@ -22,11 +23,24 @@ TRIALS_PER_FIELD = 10
 LEAST_FREEDOM = 8  # degrees of freedom from which a standard deviation over seeds is used
 
 
+def little_left(sweep: Sweep) -> Iterator[Finding]:
+    """Yield a finding if a model expects next to nothing from the rest of the space."""
+    text = advice(sweep)
+    if text is not None:
+        yield Finding(
+            f"Little is left to gain: {text}.",
+            "Stop the sweep if it runs (stop), and confirm the best (confirm).",
+        )
+
+
 def few_trials(sweep: Sweep) -> Iterator[Finding]:
-    """Yield a finding if fewer trials than ten per searched field are complete."""
+    """Yield a finding if fewer trials than ten per searched field are complete.
+
+    Not if they suffice for the advice that little is left to gain.
+    """
     done, fields = len(sweep.complete), len(sweep.config.space.parameters)
     wanted = TRIALS_PER_FIELD * fields
-    if done < wanted and sweep.config.sampler != "grid":
+    if done < wanted and sweep.config.sampler != "grid" and advice(sweep) is None:
         yield Finding(
             f"{count(done, 'completed trial')} for {count(fields, 'searched field')} "
             f"{'is' if done == 1 else 'are'} few; a rule of thumb is {wanted}, ten per field.",

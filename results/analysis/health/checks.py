@@ -11,6 +11,7 @@ OF_RUNS: dict[str, Check] = {
     "failures": runs.failures,
 }
 CHECKS: dict[str, Check] = {
+    "gain": answer.little_left,
     "few trials": answer.few_trials,
     "ties": answer.ties_with_the_best,
     "model": answer.unexplained,

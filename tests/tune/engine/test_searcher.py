@@ -22,6 +22,7 @@ from results.definition.sweep_config import Constraint, Objective
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS
+from results.strategy.stopping import Gain
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
@@ -643,3 +644,40 @@ def test_a_replicate_is_neither_pruned_nor_a_bar_for_others(tmp_path: Path) -> N
 
 def test_ray_may_pickle_it(ledger: Ledger) -> None:
     pickle.dumps(searcher(ledger))
+
+
+def test_the_search_ends_when_little_is_left_to_gain_also_after_a_kill(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("results.strategy.stopping.LEAST_TRIALS", 3)
+    judged = []
+
+    def little(sweep: Sweep) -> Gain:
+        judged.append(len(sweep.complete))
+        return Gain(1, 0.1, 1.0 if len(sweep.complete) >= 4 else 0.0)
+
+    monkeypatch.setattr("tune.engine.limits.gain", little)
+    made = config(trials=9, sampler="random", stop_when_done=True)
+    with driven(Ledger.create(tmp_path, made, {})) as there:
+        s = searcher(there, slots=2)
+        for place in range(4):
+            s.suggest(f"ray-{place}")
+            s.suggest(f"next-{place}") if place == 3 else None
+            if place == 3:  # a kill after the trial's end and before the judgement
+                monkeypatch.setattr(LedgerSearcher, "_judge_search", lambda self: None)
+            s.on_trial_complete(f"ray-{place}", said(90, 80, state="COMPLETE").encode())
+        assert judged == [3] and there.done is None
+    monkeypatch.undo()
+    monkeypatch.setattr("results.strategy.stopping.LEAST_TRIALS", 3)
+    monkeypatch.setattr("tune.engine.limits.gain", little)
+    with driven(Ledger.open(tmp_path, "s")) as there:
+        s = searcher(there)
+        assert there.done is not None and there.done.startswith(
+            "the search ended: after 4 complete trials, a model expects at most 0.10 of "
+        )
+        again = s.suggest("again")
+        assert again["number"] == 4, "the trial that the kill cut off is finished"
+        assert s.suggest("more") is None
+        s.on_trial_complete("again", said(90, 80, state="COMPLETE", attempt=2).encode())
+        assert s.suggest("more") == Searcher.FINISHED
+        assert judged == [3, 4] and there.state.left == 0 and s.over is None

@@ -7,6 +7,7 @@ from typing import Any
 
 from dynamos.arguments import Parser, whole_number
 from results import STORAGE
+from results.definition.defaults import CONFIRMATION_SEEDS
 from tune.cli.flags.completion import add_completions
 from tune.cli.flags.session import add_data_path, add_session_flags, amount
 from tune.machines.address import JOB_SERVER
@@ -285,7 +286,7 @@ def _confirm(command: Parser) -> None:
     command.add_argument(
         "--seeds",
         type=whole_number,
-        default=5,
+        default=CONFIRMATION_SEEDS,
         metavar="K",
         help="fresh seeds for each configuration (default: %(default)s)",
     )

@@ -26,7 +26,7 @@ from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
 from results.choice import DEFAULT, RULES
 from results.definition import labels
-from results.definition.defaults import DEFAULTS, base_config, default_objective
+from results.definition.defaults import CONFIRMATION_SEEDS, DEFAULTS, base_config, default_objective
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
 from search_spaces.parameter import NOT_VARIED
@@ -90,7 +90,7 @@ class Labels(_Strict):
 class Confirmation(_Strict):
     """Configurations to retrain on fresh seeds and test."""
 
-    seeds: Annotated[int, Field(ge=1, le=1000)] = 5
+    seeds: Annotated[int, Field(ge=1, le=1000)] = CONFIRMATION_SEEDS
     top: Annotated[int, Field(ge=1, le=1000)] = 3
     choose: Literal[*RULES] = DEFAULT  # type: ignore[valid-type]
     max_compute: Annotated[float, Field(gt=0)] | None = None
