@@ -16,14 +16,14 @@ class SleepingTrial(SweepTrial):
         if not self._ready:
             self._ready = True
             return self._report({}, began=True)
-        images: Any = self._images
+        images: Any = self._workplace.images
         seconds, places, folder, result = images["sleep"]
-        if self._config["number"] < places:
-            (folder / str(self._config["number"])).touch()
+        if self.config["number"] < places:
+            (folder / str(self.config["number"])).touch()
             while len(list(folder.iterdir())) < places:
                 time.sleep(1)
             seconds *= 2 * random.random()
         began = time.time()
         time.sleep(seconds)
         slept = dataclasses.replace(result, train_seconds=time.time() - began, eval_seconds=0.0)
-        return self._report({seed: [slept] for seed in self._seeds}, "COMPLETE")
+        return self._report({seed: [slept] for seed in self._attempt.seeds}, "COMPLETE")

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from dynamos import stacked_losses
 from dynamos.buffer import Replay, reservoir_slots
+from dynamos.config import ALIKE
 from dynamos.data import Images, as_input
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
@@ -25,22 +26,6 @@ from dynamos.step_graph import Program, StepGraph, by_graph
 from dynamos.torch_names import add_products
 from dynamos.trainer import TERMS, Trainer
 
-# Fields in which the runs of a cohort must agree: they shape its tensors, or are the process's.
-ALIKE = (
-    "model",
-    "dataset",
-    "nf",
-    "hidden_dim_ratio",
-    "buffer_size",
-    "batch_size",
-    "minibatch_size",
-    "precision",
-    "device",
-    "threads",
-    "step_mode",
-    "deterministic",
-    "log_every",
-)
 _BUFFER = ("images", "labels", "logits", "policy_logits", "seen")
 _SUMS = ("_sums", "_first_bad_step", "_point_sums")
 
@@ -184,10 +169,8 @@ class Cohort:
         while waiting := {slot: t for slot, t in self.runs.items() if not reached(t)}:
             wanted, ended = {}, list[tuple[int, TaskResult | NonFiniteError]]()
             for slot, trainer in waiting.items():
-                if slot not in self._walks:
-                    self._walks[slot] = _Walk(trainer)
                 try:
-                    step = self._walks[slot].next()
+                    step = self.next(slot)
                 except NonFiniteError as error:
                     self.release(slot)
                     ended.append((slot, error))
@@ -195,12 +178,25 @@ class Cohort:
                 if step is not None:
                     wanted[slot] = step
                     continue
-                del self._walks[slot]
                 ended.append((slot, trainer.results[-1]))
             yield from ended
             # A run that the caller has released in the meantime takes no step.
             walks = {slot: self._walks[slot] for slot in wanted if slot in self._walks}
             self.step({slot: wanted[slot] for slot in walks})
+
+    def next(self, slot: int) -> tuple[Images, bool] | None:
+        """Return (images, True if the gates are bypassed) of a run's next step.
+
+        `step` must do this step before the next one is asked for. Returns None at the end of a
+        task, when the run has a new result. Raises what ends the run, above all NonFiniteError; the
+        others can continue.
+        """
+        if slot not in self._walks:
+            self._walks[slot] = _Walk(self.runs[slot])
+        step = self._walks[slot].next()
+        if step is None:
+            del self._walks[slot]
+        return step
 
     def step(self, wanted: Mapping[int, tuple[Images, bool]]) -> None:
         """Do a training step of some runs; others stay as they are.

@@ -57,6 +57,25 @@ _FIXED = {
     "permuted": _OF_CLASSES,
     "rotated": _OF_CLASSES,
 }
+
+# Fields in which the runs of a cohort (cohort.py) must agree: they shape its tensors, or are the
+# process's.
+ALIKE = (
+    "model",
+    "dataset",
+    "nf",
+    "hidden_dim_ratio",
+    "buffer_size",
+    "batch_size",
+    "minibatch_size",
+    "precision",
+    "device",
+    "threads",
+    "step_mode",
+    "deterministic",
+    "log_every",
+)
+
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 

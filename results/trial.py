@@ -47,7 +47,7 @@ class TrialRecord:
     starting: bool = False  # state is RUNNING, but its worker is not ready yet
     # A record that was read from MLflow lacks the following three.
     losses: int = 0  # attempts that lost their worker or node
-    # largest number of its seeds that trained as one program, in the order of its attempts
+    # largest number of runs, its own and others', that trained as one program, by attempts
     cohorts: tuple[int, ...] = (1,)
     # the first of its training seeds; None before it is known, when the trial is started
     seed: int | None = None

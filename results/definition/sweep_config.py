@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import TrainConfig, checked, preset, preset_names, unused
+from dynamos.config import ALIKE, TrainConfig, checked, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.metrics import ACCURACIES, PREFIXES
@@ -329,7 +329,8 @@ class SweepConfig:
     cpus_per_trial: float = setting(
         1.0,
         "resources",
-        "CPU cores per trial; a new sweep also uses it as the number of threads",
+        "CPU cores per trial, or per worker with `cohort`; a new sweep also uses it as the number "
+        "of threads",
         Range(0.01, 1024),
         label="CPUs per trial",
         flag="cpus-per-trial",
@@ -352,6 +353,17 @@ class SweepConfig:
         "resources",
         "measure in each session how many trials per GPU are fastest (auto)",
         label="Pack trials on GPUs",
+        session=True,
+    )
+    cohort: int = setting(
+        1,
+        "resources",
+        "trials that a worker trains as one program, which takes less time for small images; the "
+        "worker holds the CPUs and GPUs of one trial",
+        Range(1, 1024),
+        label="Trials per worker",
+        flag="cohort",
+        metavar="K",
         session=True,
     )
     max_concurrent: int | None = setting(
@@ -419,6 +431,8 @@ class SweepConfig:
                 "`gpu_budget_seconds`: these trials use no GPU; add `gpus_per_trial`, or use "
                 "`cpu_budget_seconds`."
             )
+        if self.cohort > 1 and (why := self.uneven) is not None:
+            raise UserError(f"`cohort` {self.cohort}: {why}; use `cohort` 1.")
         self._check_protocol()
         self._check_metrics()
         self._check_reported()
@@ -643,6 +657,19 @@ class SweepConfig:
                 f"`trials` {trials} with `seeds` {self.seeds} need {trials * self.seeds} fresh "
                 f"seeds, and a sweep has {POOL}."
             )
+
+    @property
+    def uneven(self) -> str | None:
+        """The reason why trials cannot train as one program; None if they can."""
+        varied = [p.name for p in self.space.parameters if p.name in ALIKE]
+        if varied:
+            return (
+                f"the space {self.space.name} varies {varied[0]}, in which the trials of a worker "
+                "must agree"
+            )
+        if self.base.step_mode == "compile":
+            return "step_mode compile is for single trials"
+        return None
 
     @property
     def repeats(self) -> bool:

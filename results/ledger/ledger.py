@@ -67,6 +67,7 @@ from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
 from results.sweep import EXTENDS, Sweep
 from results.trial import IMPORTED, RERUN, TrialRecord
+from results.wording import count
 from search_spaces.change import changed
 from search_spaces.space import SearchSpace
 
@@ -482,12 +483,28 @@ class Ledger:
             self._study.set_user_attr(BATCH, slots)
         return int(self._study.user_attrs[BATCH])
 
-    def ask(self, gpus: float | None = None) -> TrialRecord:
+    def upcoming(self) -> tuple[int, int | None]:
+        """(number, place in a worker) of the trial that `ask` returns next.
+
+        The place is that of its last attempt; None if it had none.
+        """
+        assert isinstance(self._storage, WriteThrough)
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if not waiting:
+            return self._storage.next_number, None
+        return waiting[0].number, waiting[0].user_attrs.get("attempt", {}).get("place")
+
+    def ask(
+        self, gpus: float | None = None, cpus: float | None = None, place: int | None = None
+    ) -> TrialRecord:
         """Return the next trial, RUNNING: an enqueued or interrupted one, else a new suggestion.
 
-        `start` starts its training.
+        `start` starts its training. A warning is logged if it continues in another place.
 
-        `gpus` is its number of GPUs, if that differs from the configuration's.
+        Args:
+            gpus: its number of GPUs, if that differs from the configuration's.
+            cpus: its number of CPUs, likewise.
+            place: its place in a worker that trains several trials.
         """
         self._check()
         if self.config.repeats:
@@ -509,22 +526,33 @@ class Ledger:
             trial.set_user_attr("source", "sampler")
         if "seed" not in attributes:
             trial.set_user_attr("seed", self._first_seed(trial.number))
+        before = attributes.get("attempt", {"number": 0})
         trial.set_user_attr(
             "attempt",
             {
-                "number": attributes.get("attempt", {"number": 0})["number"] + 1,
-                "cpus": self.config.cpus_per_trial,
+                "number": before["number"] + 1,
+                "cpus": self.config.cpus_per_trial if cpus is None else cpus,
                 "gpus": self.config.gpus_per_trial if gpus is None else gpus,
+                **({} if place is None else {"place": place}),
             },
         )
+        if place is not None and before.get("place", place) != place and _trained(attributes):
+            log.warning(
+                "trial %d trained in place %d of its worker, and continues in place %d: it will "
+                "not repeat exactly",
+                trial.number,
+                before["place"],
+                place,
+            )
         self._asked.add(trial.number)
         return self.trial(trial.number)
 
     def start(self, number: int, attempt: int, cohort: int = 1) -> None:
         """Note that an attempt starts to train; its time counts from now.
 
-        It has no effect for an attempt that is over. `cohort` is the largest number of its seeds
-        that train as one program. A warning is logged if it is not that of an earlier attempt.
+        It has no effect for an attempt that is over. `cohort` is the largest number of runs, its
+        own and others', that train as one program. A warning is logged if it is not that of an
+        earlier attempt.
         """
         self._check()
         attributes = self._stored(number).user_attrs
@@ -539,15 +567,15 @@ class Ledger:
         )
         before = cohorts(attributes)
         if cohort != before[-1]:
-            trained = any(name.startswith("result/") for name in attributes)
+            trained = _trained(attributes)
             now_known = [*before, cohort] if trained else [cohort]
             self._storage.set_trial_user_attr(self._id(number), "cohorts", now_known)
             if trained:
                 log.warning(
-                    "trial %d trained %d of its seeds as one program, and continues with %d: it "
-                    "will not repeat exactly",
+                    "trial %d trained in a program of %s, and continues in one of %d: it will not "
+                    "repeat exactly",
                     number,
-                    before[-1],
+                    count(before[-1], "run"),
                     cohort,
                 )
 
@@ -879,6 +907,11 @@ class Ledger:
         value = record.last(self.config.objectives[0].metric)
         if record.tasks_done == task + 1 and value is not None:
             self._storage.set_trial_intermediate_value(self._id(trial.number), task, value)
+
+
+def _trained(attributes: Mapping[str, Any]) -> bool:
+    """True if a trial with these attributes has results."""
+    return any(name.startswith("result/") for name in attributes)
 
 
 def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:

@@ -11,13 +11,13 @@ The user attributes of a trial, written before its state:
                         enqueuing on if it is a further run; sweeps of earlier versions lack it
     started_at          first start of its training, ISO 8601, UTC; its worker started before
     attempt             {"number", "cpus", "gpus"}: number of the attempt and the resources that it
-                        holds; "started_at" once it trains, "ended_at" while it waits for the end of
-                        its batch
+                        holds; "place" in a worker that trains several trials; "started_at" once it
+                        trains, "ended_at" while it waits for the end of its batch
     earlier             {"attempts", "seconds", "cpu_seconds", "gpu_seconds"} of the interrupted
                         attempts
     losses              number of attempts that lost their worker or node
-    cohorts             largest number of its seeds that trained as one program, in the order of its
-                        attempts, each change once; without it [1]
+    cohorts             largest number of runs, its own and others', that trained as one program, in
+                        the order of its attempts, each change once; without it [1]
     result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); up to
                         version 0.2.0 also its metrics
     ended_at, reason    written just before the final state; without that state they mean nothing

@@ -63,6 +63,19 @@ def together(configs: Sequence[TrainConfig], stream: Stream | None = None) -> li
     return runs
 
 
+def in_slot(config: TrainConfig, slot: int, of: int, base: TrainConfig | None = None) -> Trainer:
+    """Return the run of this configuration, trained alone in a slot of a cohort of so many. `base`
+    is a configuration to make the cohort of."""
+    cohort = Cohort([Trainer(base or config) for _ in range(of)])
+    for free in range(of):
+        cohort.release(free)
+    run = Trainer(config, cohort._first.stream)
+    cohort.put(slot, run)
+    for _ in cohort:
+        pass
+    return run
+
+
 def resumed(config: TrainConfig, steps: int, folder: Path) -> tuple[Trainer, Trainer]:
     """(a finished run, one that continues from its checkpoint after so many steps)."""
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
 from dynamos.metrics import TaskResult
@@ -11,6 +11,7 @@ REPORT = "report"  # key of the report's JSON in a step's result
 # States beside those of a trial:
 PUT_BACK = "PUT_BACK"  # the machine failed, not the trial
 OUT_OF_MEMORY = "OUT_OF_MEMORY"
+LOST = "LOST"  # the host that trained it was lost (workers/host.py)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,11 +25,15 @@ class Report:
     reason: str | None = None
     node: str = ""  # id of the worker's node; "" if the driver wrote the report
     began: bool = False  # True in an attempt's first report: training begins, no results yet
-    cohort: int = 1  # largest number of its seeds that train as one program
+    cohort: int = 1  # largest number of runs, its own and others', that train as one program
 
     def encode(self) -> dict[str, Any]:
         """Return the report as a step's result, in one text: Ray keeps statistics of numbers."""
         return {REPORT: json.dumps(asdict(self)), "done": self.state is not None}
+
+    def on(self, node: str) -> Self:
+        """Return the report with the id of the node that it comes from."""
+        return replace(self, node=node)
 
     @classmethod
     def decode(cls, result: Mapping[str, Any]) -> Self:

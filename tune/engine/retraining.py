@@ -35,6 +35,7 @@ _WHERE = (
     "cpus_per_trial",
     "gpus_per_trial",
     "pack_gpus",
+    "cohort",
     "retries",
     "max_concurrent",
     "tracking_uri",
@@ -213,7 +214,8 @@ def _config(
         trials=len(tested),
         deterministic_order=False,
         stop_when_done=False,
-        **_unlimited() | dict(session),
+        # its seeds train together; the space is not that of the sweep
+        **_unlimited() | {"cohort": 1} | dict(session),
     )
 
 

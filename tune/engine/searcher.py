@@ -2,6 +2,7 @@
 
 import dataclasses
 import datetime as dt
+import itertools
 import json
 import math
 import time
@@ -19,7 +20,8 @@ from results.strategy.pruners import Judge
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.engine.limits import finished, on_target, spent
-from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, REPORT, Report
+from tune.engine.report import LOST, OUT_OF_MEMORY, PUT_BACK, REPORT, Report
+from tune.engine.workers.actors import Hosts
 from tune.machines.slots import Slot, Slots
 
 OnTrial = Callable[[TrialRecord], None]
@@ -37,23 +39,35 @@ class LedgerSearcher(Searcher):
         failure: the error of ledger or machine that ended the session, or None.
     """
 
-    def __init__(self, ledger: Ledger, slots: Slots, listener: OnTrial) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        slots: Slots,
+        listener: OnTrial,
+        hosts: Hosts | None = None,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """A searcher for one driver session.
 
         Args:
             ledger: open for writing.
             slots: where trials may run.
             listener: called with a trial's record after every change.
+            hosts: the workers of trials, if they train several each.
+            say: called with a line for the user.
         """
         super().__init__()
         config = ledger.config
         self._ledger, self._config, self._tell = ledger, config, listener
-        self._slots = slots
+        self._slots, self._hosts, self._say = slots, hosts, say
         objective = config.objectives[0]
         self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
         self._batch_left = 0  # trials of a batch that have not been started
         # By Ray's trial id, the record at the trial's start, and its slot.
         self._running: dict[str, tuple[TrialRecord, Slot]] = {}
+        # By Ray's trial id, the host of a trial, and the number of the suggestion.
+        self._hosted: dict[str, tuple[str, int]] = {}
+        self._tickets = itertools.count(1)
         # numbers of the trials that got more room after memory ran out
         self._retried: set[int] = set()
         self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
@@ -98,7 +112,7 @@ class LedgerSearcher(Searcher):
         Returns FINISHED when no trial is left to start.
         """
         while not self.poll():
-            slot = self._slots.free(slot for _, slot in self._running.values())
+            slot = self._free()
             if slot is None:
                 return None
             with self._guarded():
@@ -118,16 +132,40 @@ class LedgerSearcher(Searcher):
                 if reason is not None:
                     self._end(record.number, Report(record.attempt, {}, "PRUNED", reason))
                     continue
+                taken = [other for _, other in self._running.values()]
                 self._running[trial_id] = record, slot
+                suggestion = self._suggestion(record, slot)
+                if self._hosts is not None:
+                    host, ticket = self._hosts.of(slot, taken), next(self._tickets)
+                    self._hosted[trial_id] = host, ticket
+                    suggestion |= {"host": host, "ticket": ticket}
                 self._tell(record)
-                return self._suggestion(record, slot)
+                return suggestion
         return Searcher.FINISHED
+
+    def _free(self) -> Slot | None:
+        """A slot for the next trial; None if it has to wait for one.
+
+        Results depend on the place in a worker. So a trial continues in its place if it is free,
+        and in deterministic order the place follows from the trial's number.
+        """
+        taken = [slot for _, slot in self._running.values()]
+        if not self._slots.hosted:
+            return self._slots.free(taken)
+        with self._guarded():
+            number, place = self._ledger.upcoming()
+            if self._config.deterministic_order:
+                return self._slots.free(taken, number, only=True)
+            return self._slots.free(taken, place)
+        return None
 
     def enter(self, trial_id: str, report: Report) -> bool:
         """Enter the start of a trial's training, or its results; return True to prune it."""
         with self._guarded():
             record, slot = self._running[trial_id]
             number = record.number
+            if report.state == LOST:
+                return False
             # Ray may have chosen the node
             self._running[trial_id] = record, dataclasses.replace(slot, node=report.node)
             if report.began:
@@ -158,9 +196,10 @@ class LedgerSearcher(Searcher):
             report = (
                 Report.decode(result) if result and REPORT in result else Report(started.attempt)
             )
-            if error:
-                self._lost_in_a_row += 1
-                if self._lost_in_a_row >= 2 * self._slots.count() + LOST_IN_A_ROW:
+            new_loss = self._let_go(trial_id, slot, lost=report.state == LOST)
+            if error or report.state == LOST:
+                self._lost_in_a_row += error or new_loss
+                if self._lost_in_a_row >= 2 * self._slots.workers() + LOST_IN_A_ROW:
                     self.failure = self.failure or RunError(
                         f"{self._lost_in_a_row} workers were lost in a row without any result; see "
                         f"{self._ledger.folder / 'sweep.log'}"
@@ -172,13 +211,18 @@ class LedgerSearcher(Searcher):
                     self._put_back(started.number, lost=True)
                     return
                 lost = f"its worker or node was lost {started.losses + 1} times (sweep.log)"
-                report = dataclasses.replace(report, state="FAIL", reason=lost)
+                reason = report.reason or lost
+                report = dataclasses.replace(report, state="FAIL", reason=reason)
             elif trial_id in self._pruned:
                 pruned = self._pruned.pop(trial_id)
                 report = dataclasses.replace(report, state="PRUNED", reason=pruned)
             elif report.state == OUT_OF_MEMORY:
-                if self._slots.thin_out(slot, report.node) and started.number not in self._retried:
-                    self._retried.add(started.number)
+                node, before = report.node or slot.node or "", self._slots.packings
+                if self._slots.thin_out(slot, node) and started.number not in self._retried:
+                    if self._slots.packings > before:
+                        self._say(f"memory ran out: {self._slots.packing(node)} from now on")
+                    if slot.cohort == 1:
+                        self._retried.add(started.number)
                     self._add(started.number, report)
                     self._put_back(started.number)
                     return
@@ -190,6 +234,16 @@ class LedgerSearcher(Searcher):
                 self._put_back(started.number)
                 return
             self._end(started.number, report)
+
+    def _let_go(self, trial_id: str, slot: Slot, lost: bool) -> bool:
+        """Free a trial's place in its host; return True if the host is newly known to be lost."""
+        if self._hosts is None:
+            return False
+        host, ticket = self._hosted.pop(trial_id)
+        if lost:
+            return self._hosts.lost(slot, host)
+        self._hosts.leave(slot, host, ticket)
+        return False
 
     def stranded(self, trial_id: str) -> bool:
         """True if a trial that has not started waits for a node that has left."""
@@ -247,7 +301,7 @@ class LedgerSearcher(Searcher):
                 return None
             self._finish_batch()
         if not self._config.deterministic_order:
-            return self._ledger.ask(slot.gpus) if self._ledger.remaining() > 0 else None
+            return self._started(slot) if self._ledger.remaining() > 0 else None
         if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._slots.count())
             trials = Sweep.of(self._ledger).own
@@ -257,7 +311,13 @@ class LedgerSearcher(Searcher):
         if not self._batch_left:
             return None
         self._batch_left -= 1
-        return self._ledger.ask(slot.gpus)
+        return self._started(slot)
+
+    def _started(self, slot: Slot) -> TrialRecord:
+        """The ledger's next trial, with its part of a worker's resources."""
+        if not self._slots.hosted:
+            return self._ledger.ask(slot.gpus)
+        return self._ledger.ask(slot.gpus / slot.cohort, slot.cpus / slot.cohort, slot.place)
 
     def _end(self, number: int, report: Report) -> None:
         """End a trial.

@@ -29,6 +29,7 @@ from tune.engine.logs import log_file
 from tune.engine.scheduler import LedgerScheduler
 from tune.engine.searcher import LedgerSearcher
 from tune.engine.trainable import SweepTrial
+from tune.engine.workers.actors import HostedTrial, Hosts
 from tune.machines.cluster import connected, this_machine
 from tune.machines.images import RawImages, shipped_images
 from tune.machines.packing import best_packing, measure
@@ -160,19 +161,25 @@ def run_sweep(
         ledger.extend(more)  # only now: a session that fails before has added nothing
         ledger.rerun(again)
         listener.begin(slots.count)
-        searcher = LedgerSearcher(ledger, slots, listener)
+        arguments = {
+            "base": config.base,
+            "seeds": config.seeds,
+            "images": images,
+            "hashes": {name: ledger.record[name] for name in DATA if ledger.record.get(name)},
+            "shuffled": ORDERS_OF in ledger.record,
+        }
+        hosts = Hosts(arguments) if slots.hosted else None
+        searcher = LedgerSearcher(ledger, slots, listener, hosts, listener.say)
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:
             try:
-                _tuner(
-                    config,
-                    searcher,
-                    LedgerScheduler(searcher, slots),
-                    interrupted,
-                    rays,
-                    images,
-                    {name: ledger.record[name] for name in DATA if ledger.record.get(name)},
-                    ORDERS_OF in ledger.record,
-                ).fit()
+                # These parameters are stored once on each node, and the node's trials share them.
+                trainable = (
+                    HostedTrial
+                    if slots.hosted
+                    else ray.tune.with_parameters(SweepTrial, **arguments)
+                )
+                scheduler = LedgerScheduler(searcher, slots)
+                _tuner(trainable, searcher, scheduler, interrupted, rays).fit()
             finally:
                 searcher.interrupt()
                 if searcher.failure is None:
@@ -250,14 +257,11 @@ def _written(ledger: Ledger) -> RunError | None:
 
 
 def _tuner(
-    config: SweepConfig,
+    trainable: type[ray.tune.Trainable],
     searcher: LedgerSearcher,
     scheduler: LedgerScheduler,
     interrupted: threading.Event,
     rays: str,
-    images: dict[str, RawImages] | None,
-    hashes: Mapping[str, str],
-    shuffled: bool,
 ) -> ray.tune.Tuner:
     class Stop(ray.tune.Stopper):
         """Ends the session and its running trials, at an interrupt or when the session is over."""
@@ -271,15 +275,6 @@ def _tuner(
         def __reduce__(self) -> Any:
             return ray.tune.stopper.NoopStopper, ()  # for the pickled Tuner, never restored
 
-    # These parameters are stored once on each node, and the node's trials share them.
-    trainable = ray.tune.with_parameters(
-        SweepTrial,
-        base=config.base,
-        seeds=config.seeds,
-        images=images,
-        hashes=hashes,
-        shuffled=shuffled,
-    )
     return ray.tune.Tuner(
         trainable,
         tune_config=ray.tune.TuneConfig(

@@ -73,6 +73,21 @@ def test_values_of_numpy_survive_the_file() -> None:
         ({"cpus_per_trial": math.inf}, "`cpus_per_trial` inf is not a finite number."),
         ({"gpus_per_trial": -1.0}, "`gpus_per_trial` -1 is out of range; it must be from 0 to 64."),
         ({"gpus_per_trial": 1.5}, "`gpus_per_trial` 1.5: above 1 it must be a whole number."),
+        ({"cohort": 0}, "`cohort` 0 is out of range; it must be from 1 to 1024."),
+        (
+            {"cohort": 2, "base": config().base.replace(step_mode="compile")},
+            "`cohort` 2: step_mode compile is for single trials; use `cohort` 1.",
+        ),
+        (
+            {
+                "cohort": 2,
+                "space": SearchSpace.from_dict(
+                    "wide", {"parameters": {"nf": {"choices": [32, 64]}}}
+                ),
+            },
+            "`cohort` 2: the space wide varies nf, in which the trials of a worker must agree; use "
+            "`cohort` 1.",
+        ),
         ({"trials": 8.5}, "`trials` 8.5 is not a whole number."),
         ({"max_concurrent": np.float64(1.5)}, "`max_concurrent` 1.5 is not a whole number."),
         ({"seed": -1}, "`seed` -1 is out of range; it must be from 0 to 2147483647."),

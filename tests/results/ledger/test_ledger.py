@@ -390,7 +390,28 @@ def test_a_trial_that_goes_on_in_another_cohort_says_so(
             ledger.interrupt(0)
     assert cohorts == [(5,), (1,), (1, 2), (1, 2)]
     (record,) = caplog.records
-    assert "trial 0 trained 1 of its seeds as one program, and continues with 2" in record.message
+    assert "trial 0 trained in a program of 1 run, and continues in one of 2" in record.message
+
+
+def test_a_trial_that_goes_on_in_another_place_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        assert ledger.upcoming() == (0, None)
+        for place, reports in ((3, False), (1, True), (1, False)):
+            asked = ledger.ask(place=place)
+            ledger.start(0, asked.attempt)
+            if reports:
+                ledger.add_result(0, asked.attempt, SEED, result(0, 2))
+            ledger.interrupt(0)
+            assert ledger.upcoming() == (0, place) and not caplog.records
+        ledger.ask(place=2)
+        assert ledger.upcoming() == (1, None)
+    (record,) = caplog.records
+    assert (
+        "trial 0 trained in place 1 of its worker, and continues in place 2: it will not repeat "
+        "exactly" in record.message
+    )
 
 
 @pytest.mark.parametrize("owner, seconds", [("here:7", 10), (None, 10), ("elsewhere:1", 900)])

@@ -304,6 +304,8 @@ def test_flags_reach_the_sweeps_configuration(
         "2",
         "--gpus-per-trial",
         "0.5",
+        "--cohort",
+        "3",
         "--max-concurrent",
         "4",
         "--set",
@@ -361,6 +363,7 @@ def test_flags_reach_the_sweeps_configuration(
         seed=3,
         cpus_per_trial=2,
         gpus_per_trial=0.5,
+        cohort=3,
         max_concurrent=4,
         seeds=4,
         objectives=(Objective("val_task_il", "max"), Objective("compute", "max")),
@@ -710,7 +713,8 @@ def test_a_session_may_change_limits_and_resources() -> None:
         for f in dataclasses.fields(SweepConfig)
         if "budget" in f.name
         or f.name
-        in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "max_concurrent", "retries")
+        in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "cohort", "max_concurrent")
+        or f.name == "retries"
     }
 
 

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pickle
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,10 +27,10 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config, driven, result
-from tune.engine.report import OUT_OF_MEMORY, PUT_BACK, Report
+from tune.engine.report import LOST, OUT_OF_MEMORY, PUT_BACK, Report
 from tune.engine.scheduler import LedgerScheduler
 from tune.engine.searcher import LedgerSearcher
-from tune.machines.slots import Node, Slots
+from tune.machines.slots import Node, Slot, Slots
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def test_a_suggestion_is_what_a_trial_has_for_itself(ledger: Ledger) -> None:
         "folders": json.dumps([str(ledger.folder / "trials" / "0000" / "attempt-1")]),
         "changes": json.dumps(ledger.trial(0).config),
         "seed": 42,
-        "slot": '{"cpus": 1.0, "gpus": 0.0, "node": null}',
+        "slot": '{"cpus": 1.0, "gpus": 0.0, "node": null, "cohort": 1, "worker": 0, "place": 0}',
     }
     assert changes(suggested)["lr"] == ledger.config.base.lr
 
@@ -199,6 +199,146 @@ def test_out_of_memory_a_trial_gets_more_of_a_gpu_once(ledger: Ledger) -> None:
     record = ledger.trial(0)
     assert (record.state, record.reason, record.losses) == ("FAIL", "out of memory: much", 0)
     assert json.loads(s.suggest("c")["slot"])["gpus"] == 1.0, "the node stays as it is packed now"
+
+
+class FakeHosts:
+    """Records its calls; a host is named after its worker, and after its losses."""
+
+    def __init__(self) -> None:
+        self.left: list[tuple[str, int, int]] = []
+        self.lines: list[str] = []  # for the user
+        self.losses = 0
+
+    def of(self, slot: Slot, taken: Iterable[Slot]) -> str:
+        return f"{slot.worker}.{self.losses}"
+
+    def leave(self, slot: Slot, name: str, ticket: int) -> None:
+        self.left.append((name, slot.place, ticket))
+
+    def lost(self, slot: Slot, name: str) -> bool:
+        known = name != self.of(slot, ())
+        self.losses += not known
+        return not known
+
+
+def hosted(ledger: Ledger, workers: int = 1, **fields: Any) -> tuple[LedgerSearcher, FakeHosts]:
+    """A searcher whose workers train several trials each."""
+    ledger.config = dataclasses.replace(ledger.config, **fields)
+    hosts: Any = FakeHosts()
+    slots = Slots(ledger.config, lambda: [Node("n", "host", workers, 0)])
+    return LedgerSearcher(ledger, slots, lambda trial: None, hosts, hosts.lines.append), hosts
+
+
+def placed(suggestion: dict[str, Any]) -> tuple[int, str, int]:
+    """(number, host, place) of a suggestion."""
+    return suggestion["number"], suggestion["host"], json.loads(suggestion["slot"])["place"]
+
+
+def test_trials_share_a_host_and_each_leaves_its_place_at_its_end(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=5), {})) as ledger:
+        s, hosts = hosted(ledger, cohort=2, cpus_per_trial=1.0)
+        suggested = [s.suggest(name) for name in "ab"]
+        assert [placed(one) for one in suggested] == [(0, "0.0", 0), (1, "0.0", 1)]
+        assert [one["ticket"] for one in suggested] == [1, 2] and s.suggest("c") is None
+        s.enter("a", dataclasses.replace(trains(), cohort=2))
+        s.on_trial_complete("b", said(90, state="COMPLETE").encode())
+        assert hosts.left == [("0.0", 1, 2)]
+        assert placed(s.suggest("c")) == (2, "0.0", 1)
+        s.on_trial_complete("c", error=True)
+        assert hosts.left[1:] == [("0.0", 1, 3)], "its process was lost, not its host"
+        s.on_trial_complete("a", said(90, 80, state="COMPLETE").encode())
+        trial = ledger.trial(0)
+        assert trial.cohorts == (2,) and trial.seconds is not None
+        assert trial.cpu_seconds == pytest.approx(trial.seconds / 2, rel=0.01)
+
+
+def test_a_lost_host_counts_once_and_its_trials_continue_in_their_places(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=40, sampler="random"), {})) as ledger:
+        s, hosts = hosted(ledger, cohort=2, retries=99)
+        lost = Report(1, state=LOST)
+        for attempt in range(1, 12):
+            found = [placed(s.suggest(name)) for name in "ab"]
+            assert found == [(n, f"0.{attempt - 1}", n) for n in range(2)]
+            for name in "ba":
+                s.enter(name, lost)
+                s.on_trial_complete(name, lost.encode())
+            assert hosts.losses == attempt
+        assert s.failure is None and {ledger.trial(n).losses for n in range(2)} == {11}
+        s.suggest("a")
+        s.on_trial_complete("a", lost.encode())
+        assert "12 workers were lost in a row" in str(s.failure)
+
+
+def test_a_trial_whose_host_is_always_lost_fails_with_the_error_of_its_program(
+    tmp_path: Path,
+) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=3), {})) as ledger:
+        s, _ = hosted(ledger, cohort=2, retries=0)
+        s.suggest("a")
+        s.on_trial_complete("a", Report(1, state=LOST, reason="RuntimeError: a bug").encode())
+        assert (ledger.trial(0).state, ledger.trial(0).reason) == ("FAIL", "RuntimeError: a bug")
+
+
+def test_without_memory_a_worker_trains_half_as_many_and_none_of_its_trials_is_spent(
+    tmp_path: Path,
+) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=9), {})) as ledger:
+        s, hosts = hosted(ledger, cohort=4)
+        for cohort in (4, 2):
+            for name in "abcd"[:cohort]:
+                slot = json.loads(s.suggest(name)["slot"])
+                assert slot["cohort"] == cohort
+            for name in "abcd"[:cohort]:
+                lacking = said(
+                    attempt=ledger.trial("abcd".index(name)).attempt,
+                    state=OUT_OF_MEMORY,
+                    reason="out of memory: much",
+                )
+                s.on_trial_complete(name, lacking.encode())
+        assert [t.state for t in ledger.trials()[:4]] == ["INTERRUPTED"] * 4
+        assert hosts.lines == [
+            "memory ran out: host trains 2 trials in a worker from now on",
+            "memory ran out: host trains 1 trial in a worker from now on",
+        ]
+        alone = s.suggest("a")
+        assert placed(alone)[::2] == (0, 0) and s.suggest("b") is None
+        lacking = dataclasses.replace(lacking, attempt=alone["attempt"])
+        s.on_trial_complete("a", lacking.encode())
+        assert ledger.trial(0).state == "FAIL"
+
+
+def test_in_deterministic_order_the_place_of_a_trial_follows_from_its_number(
+    tmp_path: Path,
+) -> None:
+    fields: dict[str, Any] = {"cohort": 2, "deterministic_order": True, "sampler": "random"}
+    with driven(Ledger.create(tmp_path, config(trials=8, **fields), {})) as ledger:
+        s, _ = hosted(ledger, workers=2)
+        found = [placed(s.suggest(name)) for name in "abcd"]
+        assert [(number, place) for number, _, place in found] == [(0, 0), (1, 1), (2, 0), (3, 1)]
+        assert s.suggest("e") is None
+        for name in "dcba":
+            s.enter(name, trains())
+        for name in "bd":
+            s.on_trial_complete(name, said(90, state="COMPLETE").encode())
+        s.on_trial_complete("c", error=True)
+        assert placed(s.suggest("c"))[::2] == (2, 0), "in the same place of whatever worker"
+        s.interrupt()
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s, _ = hosted(ledger, workers=1)
+        assert [placed(s.suggest(name))[::2] for name in "ab"] == [(0, 0), (1, 1)]
+        assert s.suggest("c") is None, "place 0 is taken"
+
+
+def test_a_resumed_trial_takes_the_place_that_it_had(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=8), {})) as ledger:
+        s, _ = hosted(ledger, cohort=3)
+        for name in "abc":
+            s.suggest(name)
+        s.on_trial_complete("a", said(90, state="COMPLETE").encode())
+        s.interrupt()
+    with driven(Ledger.open(tmp_path, "s")) as ledger:
+        s, _ = hosted(ledger, cohort=3)
+        assert [placed(s.suggest(name))[::2] for name in "bca"] == [(1, 1), (2, 2), (3, 0)]
 
 
 def test_after_the_time_budget_no_trial_starts_and_running_ones_are_interrupted(

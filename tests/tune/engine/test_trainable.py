@@ -188,9 +188,9 @@ def test_a_later_attempt_goes_on_from_the_newest_whole_checkpoints_of_any_earlie
 def test_a_trial_that_is_asked_to_stop_ends_and_keeps_what_it_has(
     tmp_path: Path, undisturbed: dict[int, list[dict[str, Any]]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tune.engine.trainable.STOP_POLL_SECONDS", 0)
+    monkeypatch.setattr("tune.engine.workers.attempt.STOP_POLL_SECONDS", 0)
     # on a busy machine a look may take long
-    monkeypatch.setattr("tune.engine.trainable.STOP_POLL_SHARE", math.inf)
+    monkeypatch.setattr("tune.engine.workers.attempt.STOP_POLL_SHARE", math.inf)
     trial = worker(tmp_path)
     assert step(trial)["state"] is None
     (tmp_path / STOP_FILE).touch()
@@ -258,7 +258,7 @@ def test_an_object_store_that_fails_is_no_fault_of_the_trials(
     lost = OSError(errno.ETIMEDOUT, "the store does not answer")
     monkeypatch.setattr(checkpoints, "save", failing(lost))
     trial = worker(tmp_path)
-    trial._attempt = UPath("memory://trial-7/attempt-1")
+    trial._attempt.folder = UPath("memory://trial-7/attempt-1")
     with pytest.raises(OSError) as caught:  # Ray takes the worker for lost, and another one tries
         trial.step()
     assert caught.value is lost

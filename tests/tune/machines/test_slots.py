@@ -100,6 +100,55 @@ def test_each_kind_of_gpu_has_a_packing_of_its_own_and_its_trials_their_node() -
     assert there.gone(bound) and not there.gone(Slot(1, 0.5, None))
 
 
+def all_of(there: Slots) -> list[Slot]:
+    """The slots in the order in which they are given."""
+    taken: list[Slot] = []
+    while (slot := there.free(taken)) is not None:
+        taken.append(slot)
+    return taken
+
+
+def test_a_worker_has_several_places_and_the_emptiest_worker_is_next() -> None:
+    there = slots([Node("a", "one", 3, 0), Node("b", "two", 1, 0)], cohort=2, cpus_per_trial=1.5)
+    assert (there.count(), there.workers(), there.hosted) == (4, 2, True)
+    assert all_of(there) == [
+        Slot(1.5, 0.0, "a", 2, worker, place) for place in (0, 1) for worker in (0, 1)
+    ]
+    few = slots([Node("a", "one", 3, 0)], cohort=2, max_concurrent=3)
+    assert (few.count(), few.workers(), len(all_of(few))) == (3, 3, 3)
+
+
+def test_a_trial_gets_the_place_that_it_asks_for_if_it_is_free() -> None:
+    there = slots([Node("a", "one", 2, 0)], cohort=3)
+    one = there.free([], 5)
+    assert one == Slot(1, 0.0, "a", 3, 0, 2)
+    two = there.free([one], 2)
+    assert two == Slot(1, 0.0, "a", 3, 1, 2)
+    other = there.free([one, two], 2)
+    assert other is not None and other.place == 0
+    assert there.free([one, two], 2, only=True) is None
+    assert there.free([one, two], 3, only=True) == other
+
+
+def test_memory_that_ran_out_halves_the_trials_of_a_worker_and_then_the_workers_on_a_gpu() -> None:
+    nodes = [Node("a", "one", 16, 1), Node("b", "two", 16, 0)]
+    there = slots(nodes, gpus_per_trial=0.5, cohort=4)
+    first, second, *_ = taken = all_of(there)
+    assert len(taken) == 8 and (first.worker, second.worker) == (0, 1)
+    assert there.thin_out(first, "a") and there.thin_out(second, "a")
+    assert (there.count(), there.packings) == (4, 1)
+    assert there.packing("a") == "one trains 2 workers on each GPU, 2 trials in a worker"
+    rest = [slot for slot in taken if slot.worker == 1]
+    # The worker that trains as before takes no further trial, and the other is made anew.
+    assert there.free(rest[:3]) == Slot(1, 0.5, "a", 2, 0, 0)
+    assert there.free([*rest[:1], Slot(1, 0.5, "a", 2, 0, 0), Slot(1, 0.5, "a", 2, 0, 1)]) is None
+    assert there.free([]) == Slot(1, 0.5, "a", 2, 0, 0)
+    assert there.thin_out(Slot(1, 0.5, "a", 2, 0, 0), "a") and there.count() == 2
+    assert there.thin_out(Slot(1, 0.5, "a", 1, 0, 0), "a") and there.count() == 1
+    assert all_of(there) == [Slot(1, 1.0, "a", 1, 0, 0)]
+    assert not there.thin_out(Slot(1, 1.0, "a", 1, 0, 0), "a")
+
+
 def test_a_trial_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(UserError, match="--gpus-per-trial 1 is too many: the largest node has 0"):
         refuse_unless_fit(config(gpus_per_trial=1.0), [Node("a", "one", 2, 0)])
