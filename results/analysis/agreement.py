@@ -6,7 +6,7 @@ from itertools import takewhile
 import numpy as np
 from scipy.stats import spearmanr
 
-from results.strategy.pruners import Measure
+from results.strategy.pruning.measure import Measure
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from results.wording import count

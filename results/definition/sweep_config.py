@@ -18,7 +18,8 @@ from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
-from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
+from results.strategy.pruners import BY_RUNG, PRUNERS
+from results.strategy.pruning.leader import LEADER_SEEDS, WILCOXON_SEEDS
 from results.strategy.samplers import (
     RANGE_SAMPLERS,
     SAMPLERS,
@@ -620,10 +621,20 @@ class SweepConfig:
                 f"`pruner` wilcoxon compares seeds and needs `seeds` {WILCOXON_SEEDS} or more, not "
                 f"{self.seeds}."
             )
-        if self.pruner == "halving" and self.deterministic_order:
+        if self.pruner == "leader" and self.seeds < LEADER_SEEDS:
             raise UserError(
-                "`pruner` halving does not work with `deterministic_order`, because it compares "
-                "trials while they run; use median, percentile, patient, wilcoxon or none."
+                "`pruner` leader compares a trial with the worst seed of the best one and needs "
+                f"`seeds` {LEADER_SEEDS} or more, not {self.seeds}."
+            )
+        if self.pruner == "pareto" and len(self.objectives) < 2:
+            raise UserError(
+                "`pruner` pareto ranks trials by several objectives; for one use `pruner` halving."
+            )
+        if self.pruner in BY_RUNG and self.deterministic_order:
+            others = [name for name in PRUNERS if name not in (*BY_RUNG, "none")]
+            raise UserError(
+                f"`pruner` {self.pruner} does not work with `deterministic_order`, because it "
+                f"compares trials while they run; use {', '.join(others)} or none."
             )
 
     def _check_seeds(self) -> None:

@@ -61,7 +61,10 @@ class LedgerSearcher(Searcher):
         self._ledger, self._config, self._tell = ledger, config, listener
         self._slots, self._hosts, self._say = slots, hosts, say
         objective = config.objectives[0]
-        self._judge = Judge(config.pruner, config.grace_tasks, objective.metric, objective.sign > 0)
+        others = [(o.metric, o.sign > 0) for o in config.objectives[1:]]
+        self._judge = Judge(
+            config.pruner, config.grace_tasks, objective.metric, objective.sign > 0, others
+        )
         self._batch_left = 0  # trials of a batch that have not been started
         # By Ray's trial id, the record at the trial's start, and its slot.
         self._running: dict[str, tuple[TrialRecord, Slot]] = {}

@@ -21,7 +21,8 @@ from results.definition.sweep_config import (
     SweepConfig,
     refuse_in_vain,
 )
-from results.strategy.pruners import PRUNERS, WILCOXON_SEEDS
+from results.strategy.pruners import PRUNERS
+from results.strategy.pruning.leader import WILCOXON_SEEDS
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config
@@ -152,7 +153,16 @@ def test_values_of_numpy_survive_the_file() -> None:
         (
             {"pruner": "halving", "deterministic_order": True},
             "`pruner` halving does not work with `deterministic_order`, because it compares trials "
-            "while they run; use median, percentile, patient, wilcoxon or none.",
+            "while they run; use median, percentile, patient, leader, wilcoxon or none.",
+        ),
+        (
+            {"pruner": "leader", "seeds": 1},
+            "`pruner` leader compares a trial with the worst seed of the best one and needs "
+            "`seeds` 2 or more, not 1.",
+        ),
+        (
+            {"pruner": "pareto"},
+            "`pruner` pareto ranks trials by several objectives; for one use `pruner` halving.",
         ),
         (
             {"base": config().base.replace(lr=3.0)},
@@ -401,7 +411,7 @@ VARIED = st.fixed_dictionaries(
             )
         ).map(tuple),
         "sampler": st.sampled_from([s for s in SAMPLERS if s not in SINGLE_OBJECTIVE_SAMPLERS]),
-        "pruner": st.sampled_from(sorted(PRUNERS)),
+        "pruner": st.sampled_from(sorted(set(PRUNERS) - {"pareto"})),
         "seeds": st.integers(WILCOXON_SEEDS, 9),
         "points": st.lists(
             st.fixed_dictionaries(

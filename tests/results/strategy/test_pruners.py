@@ -11,9 +11,13 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from results.definition.sweep_config import Objective
-from results.strategy.pruners import PRUNERS, WILCOXON_P, WILCOXON_SEEDS, Judge
+from results.strategy.pruners import BY_RUNG, PRUNERS, Judge
+from results.strategy.pruning.leader import WILCOXON_P, WILCOXON_SEEDS
+from results.strategy.pruning.pareto import front_numbers
 from results.sweep import Sweep
 from results.trial import ENDED, TrialRecord
 from tests.helpers.ledgers import result
@@ -240,6 +244,90 @@ def test_fewer_seeds_than_wilcoxon_seeds_never_prune() -> None:
     assert 1 / 2**WILCOXON_SEEDS < WILCOXON_P < 1 / 2 ** (WILCOXON_SEEDS - 1)
 
 
+def test_leader_forgives_down_to_the_worst_seed_of_the_best() -> None:
+    best = trial(3, [99] * 2, [80, 86], [70] * 2, [60] * 2, [50.0] * 2, state="COMPLETE")
+    other = trial(2, [99] * 2, [40, 90], [70] * 2, [60] * 2, [49.0] * 2, state="COMPLETE")
+    made = judge("leader", [best, other])
+    assert made.verdict(trial(4, [99] * 2, [70, 90])) is None, "80, below the leader's mean of 83"
+    assert made.verdict(trial(4, [99] * 2, [69, 90])) == (
+        "leader: val_class_il 79.50 after task 2 is below the worst of 2 seeds of trial 3, the "
+        "best finished trial, 80.00"
+    )
+    less = judge("leader", [best, other], maximize=False)  # the best is the other one: 40 and 90
+    assert less.verdict(trial(4, [99] * 2, [90, 90])) is None
+    assert less.verdict(trial(4, [99] * 2, [91, 90])) is not None
+    assert judge("leader", [complete(0, 90)]).verdict(trial(1, 99, 1)) is None, "one seed"
+
+
+def points(number: int, first: float, second: float, at: float | None = None) -> TrialRecord:
+    """A trial after two tasks with an accuracy and a compute."""
+    made = trial(number, 99.0, first, at=at)
+    results = [
+        dataclasses.replace(of, compute=second, class_il=value)
+        for of, value in zip(made.results[42], (99.0, first), strict=True)
+    ]
+    return dataclasses.replace(made, results={42: results})
+
+
+def test_fronts_are_by_hand() -> None:
+    # (4, 1), (3, 3), (1, 4) are dominated by none; (3, 2) by (3, 3) only, (1, 1) by all, and
+    # without the first front by (3, 2); equals are of one front
+    scores = np.array([[1, 1], [4, 1], [3, 2], [3, 3], [1, 4], [3, 3]], float)
+    assert front_numbers(scores).tolist() == [2, 0, 1, 0, 0, 0]
+
+
+def test_pareto_prunes_behind_the_better_half_by_fronts() -> None:
+    made = Judge("pareto", 2, METRIC, True, [("compute", False)])
+    # accuracy up, compute down; a trial in the first front so far always passes
+    shown = [(50, 0.9), (40, 0.5), (45, 0.95), (60, 0.4), (55, 0.6), (39, 0.7)]
+    reasons = [made.verdict(points(n, a, c)) for n, (a, c) in enumerate(shown)]
+    # The third is behind the first, one of three. Then (60, 0.4) dominates all; (55, 0.6) is
+    # behind it alone, of five. The last is behind it and the front of (55, 0.6) and (40, 0.5).
+    assert [r is None for r in reasons] == [True, True, False, True, True, False]
+    assert reasons[5] == (
+        "pareto: 3 of the 6 trials so far are in better Pareto fronts after task 2 "
+        "(val_class_il 39.00, compute 0.7000)"
+    )
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=9),
+    st.randoms(),
+)
+def test_pareto_depends_on_times_and_not_on_numbers_and_keeps_the_first_front(
+    values: list[tuple[int, int]], draws: Any
+) -> None:
+    numbers = list(range(len(values)))
+    draws.shuffle(numbers)
+
+    def reasons(names: Sequence[int], order: Sequence[int]) -> list[str | None]:
+        made = Judge("pareto", 2, METRIC, True, [("compute", False)])
+        records = [
+            points(name, float(a), float(c), at=10.0 * place)
+            for place, (name, (a, c)) in enumerate(zip(names, values, strict=True))
+        ]
+        for place in order:
+            made.learn(records[place])
+        return [made.verdict(record) for record in records]
+
+    plain = reasons(range(len(values)), [])
+    assert plain == reasons(numbers, []) == reasons(numbers, numbers)
+    scores = np.array([(a, -c) for a, c in values], float)
+    for place, reason in enumerate(plain):
+        if front_numbers(scores[: place + 1])[-1] == 0:
+            assert reason is None
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 9), min_size=1, max_size=9))
+def test_pareto_with_one_metric_is_halving(values: list[int]) -> None:
+    pareto, halving = judge("pareto"), judge("halving")
+    for number, value in enumerate(values):
+        asked = trial(number, 99.0, float(value))
+        assert (pareto.verdict(asked) is None) == (halving.verdict(asked) is None)
+
+
 # Properties of all pruners.
 
 
@@ -272,7 +360,7 @@ def test_never_within_grace_nor_after_the_last_task(pruner: str, grace: int) -> 
     every = list(range(grace, 5))
     assert pruned_after == {
         "none": [],
-        "halving": [t for t in (grace, 2 * grace, 4 * grace) if t < 5],
+        **dict.fromkeys(BY_RUNG, [t for t in (grace, 2 * grace, 4 * grace) if t < 5]),
         "patient": every[1:],
     }.get(pruner, every)
 
@@ -427,12 +515,12 @@ def test_a_judge_rebuilt_at_any_later_time_decides_as_the_one_that_lived_through
     assert (0 < sweep(ask, lived.learn, falling, seed) < 35) == (pruner != "none")
 
 
-@pytest.mark.parametrize("pruner", [name for name in PRUNING if name != "halving"])
+@pytest.mark.parametrize("pruner", [name for name in PRUNING if name not in BY_RUNG])
 def test_a_trial_that_was_let_pass_is_not_pruned_for_those_that_finished_later(pruner: str) -> None:
     # four had ended, and with the last task five
     made, running = judge(pruner, crowd()), trial(10, *BAD[:3], at=402)
     assert [made.verdict(running, tasks) is None for tasks in (2, 3)] == [
-        pruner != "wilcoxon",
+        pruner not in ("wilcoxon", "leader"),
         False,
     ]
     assert made.verdict(trial(10, *BAD[:3])) is not None, "later, all count"

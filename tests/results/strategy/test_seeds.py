@@ -11,7 +11,7 @@ from dynamos.errors import UserError
 from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
-from results.strategy.pruners import WILCOXON_SEEDS
+from results.strategy.pruning.leader import WILCOXON_SEEDS
 from results.strategy.seeds import POOL, fresh_seed
 from results.sweep import Sweep
 from tests.helpers.ledgers import begun, config, driven, result

@@ -1,0 +1,1 @@
+"""Rules of pruning, and the data that they share."""
