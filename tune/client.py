@@ -127,6 +127,10 @@ class Client:
         body = {"trials": trials, **limits} | ({} if space is None else {"space": space})
         return self._post(f"{_of(name)}/extend", body)
 
+    def clean(self, name: str, dry_run: bool = False) -> dict[str, Any]:
+        """Remove a sweep's checkpoints that nothing needs; return files, bytes and trials."""
+        return self._post(f"{_of(name)}/clean", dry_run=dry_run)
+
     def delete(self, name: str) -> None:
         """Delete a sweep and its MLflow runs permanently."""
         self._answer("DELETE", _of(name))

@@ -55,6 +55,7 @@ def metrics_on(images: str) -> dict[str, str]:
 
 
 OBJECTIVES = metrics_on("validation")
+KEEP = ("all", "best", "none")  # rules of keep_checkpoints (results/checkpoints.py)
 # Values of fields that a sweep.yaml of an earlier version lacks, where they are not the defaults.
 EARLIER = {"seed_policy": "shared"}
 _KNOWN = OBJECTIVES | metrics_on("test")
@@ -388,6 +389,17 @@ class SweepConfig:
         metavar="R",
         session=True,
     )
+    keep_checkpoints: str = setting(
+        "all",
+        "resources",
+        "checkpoints of ended trials that stay on the disk: all; best, those of the ten best "
+        "configurations and of the Pareto set; or none. Those that continue a trial always stay",
+        KEEP,
+        label="Checkpoints kept",
+        flag="keep-checkpoints",
+        metavar="WHICH",
+        session=True,
+    )
     ledger_url: str | None = setting(
         None,
         "where",
@@ -434,6 +446,8 @@ class SweepConfig:
             )
         if self.cohort > 1 and (why := self.uneven) is not None:
             raise UserError(f"`cohort` {self.cohort}: {why}; use `cohort` 1.")
+        if self.keep_checkpoints not in KEEP:
+            raise unknown("keep_checkpoints", self.keep_checkpoints, KEEP)
         self._check_protocol()
         self._check_metrics()
         self._check_reported()

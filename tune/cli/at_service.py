@@ -183,6 +183,11 @@ def _tag(client: Client, arguments: argparse.Namespace) -> None:
     tables.say(told(sweep["tags"]) or f"{name} has no tags")
 
 
+def _clean(client: Client, arguments: argparse.Namespace) -> None:
+    found = client.clean(arguments.name, arguments.dry_run)
+    tables.say(f"{arguments.name}: {found['text']}")
+
+
 def _delete(client: Client, arguments: argparse.Namespace) -> None:
     for name in arguments.names:
         tables.say(_line(client.sweep(name)))
@@ -203,6 +208,7 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
     "export": _export,
     "report": _report,
     "compare": _compare,
+    "clean": _clean,
     "delete": _delete,
     "note": _note,
     "tag": _tag,

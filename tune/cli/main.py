@@ -533,6 +533,17 @@ def _delete(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _clean(arguments: argparse.Namespace) -> int:
+    from results.checkpoints import cleanable
+
+    ledger = _open(arguments)
+    found = cleanable(ledger)
+    if not arguments.dry_run:
+        found.remove()
+    print(f"{arguments.name}: {'would free' if arguments.dry_run else 'freed'} {found}")
+    return 0
+
+
 def _found(arguments: argparse.Namespace, name: str) -> "Sweep":
     """A sweep from its ledger or, with --tracking-uri and without a ledger here, from MLflow."""
     from results import sweep_names
@@ -626,6 +637,7 @@ _HERE: dict[str, Callable[[argparse.Namespace], int]] = {
     "compare": _compare,
     "note": _note,
     "tag": _tag,
+    "clean": _clean,
     "delete": _delete,
     "list": _list,
     "show": _show,

@@ -37,6 +37,7 @@ _WHERE = (
     "pack_gpus",
     "cohort",
     "retries",
+    "keep_checkpoints",
     "max_concurrent",
     "tracking_uri",
 )
@@ -214,6 +215,7 @@ def _config(
         trials=len(tested),
         deterministic_order=False,
         stop_when_done=False,
+        keep_checkpoints="all",
         # its seeds train together; the space is not that of the sweep
         **_unlimited() | {"cohort": 1} | dict(session),
     )

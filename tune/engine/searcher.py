@@ -20,6 +20,7 @@ from results.strategy.pruners import Judge
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.engine.limits import finished, on_target, spent
+from tune.engine.losers import Losers
 from tune.engine.report import LOST, OUT_OF_MEMORY, PUT_BACK, REPORT, Report
 from tune.engine.workers.actors import Hosts
 from tune.machines.slots import Slot, Slots
@@ -85,6 +86,8 @@ class LedgerSearcher(Searcher):
         for trial in ledger.trials():
             self._learn(trial)
         self._judge_search()  # a kill may have come before it
+        self.losers = Losers(ledger)
+        self.losers.drop()
 
     def __getstate__(self) -> dict[str, Any]:
         # Ray pickles its Tuner for a restore that is never used: a sweep resumes from the ledger
@@ -349,6 +352,7 @@ class LedgerSearcher(Searcher):
         self._learn(trial)
         self._judge_search()
         self._tell(trial)
+        self.losers.drop()
 
     def _judge_search(self) -> None:
         """End the search if the sweep is to, and little is left to gain."""

@@ -183,6 +183,7 @@ def run_sweep(
             finally:
                 searcher.interrupt()
                 if searcher.failure is None:
+                    searcher.losers.drop_late()
                     listener.note("writing the results")
                     searcher.failure = _written(ledger)
                 listener.note("MLflow is catching up")

@@ -714,7 +714,7 @@ def test_a_session_may_change_limits_and_resources() -> None:
         if "budget" in f.name
         or f.name
         in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "cohort", "max_concurrent")
-        or f.name == "retries"
+        or f.name in ("retries", "keep_checkpoints")
     }
 
 

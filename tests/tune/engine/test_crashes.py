@@ -63,6 +63,21 @@ def test_trials_whose_seeds_train_together_are_killed_and_end_as_if_nothing_had_
 
 
 @pytest.mark.slow
+def test_a_killed_sweep_whose_losers_checkpoints_go_continues_as_if_nothing_had_been(
+    seen: Watched, tmp_path: Path
+) -> None:
+    flags = ["--trials=5", "--max-concurrent=2", "--keep-checkpoints=none", "--set", *LONG]
+    with Driver("run", "--name=hit", *flags, cwd=tmp_path) as driver:
+        driver.until(lambda: bool(seen.running(tasks=2)) and any(t.ended_at for t in seen.trials()))
+        driver.kill()
+    assert any(t.ended_at is None and seen.checkpoints(t.number) for t in seen.trials())
+    ended = sweep("resume", "hit", cwd=tmp_path)
+    assert ended.status == 0 and not ended.errors, ended
+    check_whole(seen, trials=5)
+    assert not any(seen.checkpoints(t.number) for t in seen.trials())
+
+
+@pytest.mark.slow
 def test_a_race_that_is_killed_goes_on_as_if_nothing_had_been(
     seen: Watched, tmp_path: Path
 ) -> None:

@@ -859,6 +859,21 @@ def test_a_confirmation_tells_what_went_wrong_in_it(service: Served, tmp_path: P
     ]
 
 
+def test_what_nothing_needs_is_cleaned(service: Served, tmp_path: Path) -> None:
+    made = swept(tmp_path, *({"lr": 0.1 + i / 100} for i in range(10)), values=tuple(range(60, 71)))
+    folder = made.trial_folder(0) / "attempt-1" / "seed-42"
+    folder.mkdir(parents=True)
+    (folder / "checkpoint-000001.pt").write_bytes(b"x" * 1234)
+    found = {"trials": [0], "files": 1, "bytes": 1234}
+    said = "1 checkpoint file of 1 trial, 1.23 kB (1,234 bytes)"
+    answer = service.client.clean("s", dry_run=True)
+    assert answer == found | {"text": f"would free {said}"} and list(folder.iterdir())
+    assert service.client.clean("s") == found | {"text": f"freed {said}"}
+    assert not list(folder.iterdir())
+    assert service.client.clean("s")["files"] == 0
+    problem(service.ask("POST", "/sweeps/none/clean"), 404)
+
+
 def test_no_file_of_a_sweep_stays_open(service: Served, tmp_path: Path) -> None:
     confirmed(tmp_path, [80.0, 82.0, 81.0], [83.0, 84.5, 84.0])
     gc.collect()  # what the test itself opened

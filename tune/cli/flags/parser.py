@@ -25,6 +25,7 @@ COMMANDS = {
     "show": "show a sweep's trials, or all data of one trial",
     "note": "write or show the note on a sweep",
     "tag": "set or show the tags of a sweep",
+    "clean": "remove the checkpoints of a sweep that nothing needs any more",
     "delete": "delete sweeps and their MLflow runs permanently",
     "sync": "update MLflow from a sweep's ledger",
     "report": "write a sweep's report.html",
@@ -43,6 +44,7 @@ BY_SERVICE = (
     "export",
     "report",
     "compare",
+    "clean",
     "delete",
     "note",
     "tag",
@@ -191,6 +193,13 @@ def _delete(command: Parser) -> None:
     command.add_argument("--yes", action="store_true", help="do not ask first")
 
 
+def _clean(command: Parser) -> None:
+    _name(command)
+    command.add_argument(
+        "--dry-run", action="store_true", help="show what would be removed, and remove nothing"
+    )
+
+
 def _note(command: Parser) -> None:
     _name(command)
     command.add_argument(
@@ -310,6 +319,7 @@ def _confirm(command: Parser) -> None:
 
 _WHOLE = {"run": _run, "submit": _submit, "serve": _serve, "logs": _logs}
 _BEFORE_STORAGE = {
+    "clean": _clean,
     "compare": _compare,
     "delete": _delete,
     "list": _nothing,

@@ -7,6 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from results.checkpoints import cleanable
 from tune.service.api.parameters import (
     PROBLEMS,
     Name,
@@ -19,7 +20,7 @@ from tune.service.api.parameters import (
     refuse_unless_running,
 )
 from tune.service.state.sweeps import Sweeps
-from tune.service.wire.answers import DryRun, SweepPage, WholeSweep
+from tune.service.wire.answers import Cleaned, DryRun, SweepPage, WholeSweep
 from tune.service.wire.bodies import (
     Confirmation,
     Extension,
@@ -128,6 +129,20 @@ def delete_sweep(changes: TheChanges, name: Name) -> Response:
     """Delete a sweep that is not running, with its MLflow runs."""
     changes.delete(name)
     return Response(status_code=204)
+
+
+@router.post("/sweeps/{name}/clean", tags=["sweeps"], response_model=Cleaned)
+def clean(sweeps: TheSweeps, name: Name, dry_run: bool = False) -> Response:
+    """Remove the checkpoints of a sweep that nothing needs any more."""
+    view = sweeps.newest(name)
+    with closing(view.ledger):
+        found = cleanable(view.ledger)
+        if not dry_run:
+            found.remove()
+    text = f"{'would free' if dry_run else 'freed'} {found}"
+    return json_of(
+        {"trials": found.trials, "files": len(found.files), "bytes": found.size, "text": text}
+    )
 
 
 @router.post("/sweeps/{name}/stop", tags=["sweeps"], status_code=202, response_model=WholeSweep)

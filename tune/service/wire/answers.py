@@ -145,6 +145,15 @@ class Findings(_Answer):
     pareto: list[int]
 
 
+class Cleaned(_Answer):
+    """Checkpoints that `clean` removed, or would remove."""
+
+    trials: list[int]
+    files: int
+    bytes: int
+    text: str
+
+
 class WholeSweep(Summary, Findings):
     """A sweep without its trials."""
 
