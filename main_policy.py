@@ -16,7 +16,8 @@ from dynamos.arguments import (
     merged,
     with_validation,
 )
-from dynamos.config import FIELDS, METHODS
+from dynamos.config import FIELDS
+from dynamos.methods import METHODS
 
 
 def main(argv: Sequence[str] | None = None) -> int:

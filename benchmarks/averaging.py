@@ -15,9 +15,10 @@ import time
 from statistics import mean
 
 from dynamos.averaging import Average
-from dynamos.config import METHODS, TrainConfig, parsed_settings, preset
+from dynamos.config import TrainConfig, parsed_settings, preset
 from dynamos.data import as_input
 from dynamos.evaluation import evaluate
+from dynamos.methods import METHODS
 from dynamos.network import ResNet
 from dynamos.streams import Stream
 from dynamos.trainer import Trainer

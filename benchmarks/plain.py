@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import TrainConfig
+from dynamos.methods import METHODS
 from dynamos.network import Output
 
 

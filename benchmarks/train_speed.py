@@ -31,9 +31,10 @@ from torch.profiler import ProfilerActivity, profile, record_function
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.plain import PlainResNet, rotate_singly
-from dynamos.config import METHODS, TrainConfig, preset
+from dynamos.config import TrainConfig, preset
 from dynamos.data import Images, as_input
 from dynamos.evaluation import BATCH
+from dynamos.methods import METHODS
 from dynamos.network import original_state_dict
 from dynamos.streams import Batch, Stream, load_stream
 from dynamos.trainer import Trainer

@@ -59,7 +59,8 @@ class Cohort:
     A run in a cohort is still a Trainer: it can be evaluated, saved and exported as always. Runs
     may be at different tasks and epochs. Other runs change nothing in a run, to the last bit. Its
     slot and the number of slots change the last bits, because a processor's vectors cover channels
-    of several runs. A cohort of one slot uses the Trainer's own step.
+    of several runs. A cohort of one slot uses the Trainer's own step, and so do all cohorts of a
+    method that is not `stacked` (dynamos.methods).
 
     Iterating trains all runs to their ends. It yields (slot, TaskResult) after each task of each
     run, and (slot, NonFiniteError) if a run is not finite any more; its slot is then free. Between
@@ -84,7 +85,9 @@ class Cohort:
             self._check(trainer)
         self.slots: list[Trainer | None] = [*trainers]
         self._walks: dict[int, _Walk] = {}
-        if len(trainers) == 1:
+        # Without a program for all, each run does its own step.
+        self._stacked = len(trainers) > 1 and first.method.stacked
+        if not self._stacked:
             return
         self._networks = Networks([t.network for t in trainers])
         self._buffers = _stacks([t.buffer for t in trainers], _BUFFER)
@@ -123,7 +126,7 @@ class Cohort:
             raise UserError(f"slot {slot} has a run; release it first.")
         self._check(trainer)
         self.slots[slot] = trainer
-        if len(self.slots) > 1:
+        if self._stacked:
             self._move_in(slot, trainer)
 
     def release(self, slot: int) -> Trainer:
@@ -132,7 +135,7 @@ class Cohort:
         assert trainer is not None, f"slot {slot} is free"
         self.slots[slot] = None
         self._walks.pop(slot, None)
-        if len(self.slots) > 1:
+        if self._stacked:
             self._networks.release(trainer.network)
             for thing, names in ((trainer.buffer, _BUFFER), (trainer, _SUMS)):
                 for name in names:
@@ -204,7 +207,7 @@ class Cohort:
         `wanted` has (images, True if the gates are bypassed) by slot. It does what
         Trainer.run_task does with a step; counting it is up to Trainer.steps_of_task.
         """
-        if len(self.slots) == 1:
+        if not self._stacked:
             for slot, step in wanted.items():
                 began = time.perf_counter()
                 self.runs[slot]._train_step(*step)

@@ -26,28 +26,10 @@ from dynamos.fields import (
     words,
 )
 from dynamos.files import AnyPath
+from dynamos.methods import METHODS
 from dynamos.streams.names import DATASETS, STREAMS
 
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
-
-
-@dataclass(frozen=True)
-class Method:
-    """A method: the kind of its network and its use of the buffer.
-
-    All methods share one training step (trainer.py).
-    """
-
-    gated: bool
-    rehearses: bool
-
-
-METHODS = {
-    "dynamos": Method(gated=True, rehearses=True),
-    "dynamos_sgd": Method(gated=True, rehearses=False),
-    "multi_scale": Method(gated=False, rehearses=True),
-    "sgd": Method(gated=False, rehearses=False),
-}
 
 
 _OF_CLASSES = "classes_per_task", "class_order_seed"
@@ -92,8 +74,7 @@ class TrainConfig:
     model: str = setting(
         "dynamos",
         "what",
-        "method; dynamos: gated network with rehearsal, dynamos_sgd: gated without rehearsal, "
-        "multi_scale: dense with rehearsal, sgd: dense without rehearsal",
+        "method; " + "; ".join(f"{name}: {of.summary}" for name, of in METHODS.items()),
         tuple(METHODS),
     )
     dataset: str = setting(
@@ -245,6 +226,11 @@ class TrainConfig:
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                 f"with nf {self.nf} it may be at most {2 * self.nf}."
             )
+        if METHODS[self.model].cumulative and STREAMS[self.dataset].tasks != "classes":
+            raise UserError(
+                f"model {self.model} needs a stream whose tasks have classes of their own, which "
+                f"{self.dataset} is not."
+            )
         if self.readings and self.evaluate_on == "test":
             raise UserError(
                 f"readings {self.readings}: readings are taken on validation images; set "
@@ -310,17 +296,12 @@ def default(name: str) -> Any:
 def unused(model: str) -> list[str]:
     """Names of the fields that a method does not use."""
     method = METHODS[model]
-    gates = (
-        ()
-        if method.gated
-        else (*(n for n, f in FIELDS.items() if f.group == "gates"), "policy_alpha")
-    )
-    rehearsal = (
-        ()
-        if method.rehearses
-        else ("buffer_size", "minibatch_size", "alpha", "beta", "policy_alpha")
-    )
-    return [name for name in FIELDS if name in gates or name in rehearsal]
+    idle = {name for name in ("alpha", "beta", "policy_alpha") if name not in method.weights}
+    if not method.gated:
+        idle |= {name for name, field in FIELDS.items() if field.group == "gates"}
+    if not method.rehearses:
+        idle |= {"buffer_size", "minibatch_size"}
+    return [name for name in FIELDS if name in idle]
 
 
 def field_type(name: str) -> tuple[type, bool]:

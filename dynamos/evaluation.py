@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from dynamos import metrics
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import TrainConfig
+from dynamos.methods import METHODS
 from dynamos.metrics import TaskResult
 from dynamos.network import Output
 from dynamos.streams import Stream

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import TrainConfig
+from dynamos.methods import METHODS
 from dynamos.original import load_original as load_original
 from dynamos.original import original_state_dict as original_state_dict
 

@@ -18,16 +18,19 @@ from torch import Tensor
 from dynamos import losses
 from dynamos.averaging import Average, limited
 from dynamos.buffer import Buffer, Replay
-from dynamos.config import METHODS, TrainConfig, differing
+from dynamos.config import TrainConfig, differing
 from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
+from dynamos.methods import METHODS
+from dynamos.methods.step import Step, program
 from dynamos.metrics import TaskResult, mean
 from dynamos.network import GATES, Output, ResNet, build_network
 from dynamos.readings import most_readings, reading_part, reading_steps
 from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
+from dynamos.streams.stream import cumulative
 from dynamos.torch_names import compile_error
 
 log = logging.getLogger(__name__)
@@ -126,8 +129,10 @@ class Trainer:
         # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self.stream = load_stream(config, self.device) if stream is None else stream
         self.method = METHODS[config.model]
+        self._method_loss, self._project = program(config.model)
+        stream = load_stream(config, self.device) if stream is None else stream
+        self.stream = cumulative(stream) if self.method.cumulative else stream
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
@@ -264,9 +269,7 @@ class Trainer:
     def _inputs(self, images: Images, bypass: bool) -> Inputs:
         """Draw the random numbers of a step."""
         rehearses = self.method.rehearses and not bypass
-        replayed = (
-            self.buffer.drawn(self.config.minibatch_size, self.generator) if rehearses else None
-        )
+        replayed = self._drawn() if rehearses else None
         return Inputs(
             images,
             bypass,
@@ -280,6 +283,13 @@ class Trainer:
             else None,
             self._number.fill_(self.steps + 1),
         )
+
+    def _drawn(self) -> Tensor | None:
+        """Slots of the buffer to replay; None if it is empty."""
+        count, draws = self.config.minibatch_size, range(self.method.draws)
+        parts = [self.buffer.drawn(count, self.generator) for _ in draws]
+        found = [part for part in parts if part is not None]
+        return torch.cat(found) if len(found) > 1 else next(iter(found), None)
 
     def _graph_step(self, inputs: Inputs) -> None:
         """Do a usual step by a graph."""
@@ -304,6 +314,9 @@ class Trainer:
         loss, output, terms = self._loss(images, inputs.noise, replay, inputs.replay_noise, bypass)
         self.optimizer.zero_grad()
         loss.backward()
+        if self._project is not None:
+            view = self._view(images, inputs.noise, replay, inputs.replay_noise, bypass)
+            self._project(view, list(self.network.parameters()))
         self.optimizer.step()
         with torch.no_grad():
             correct = losses.correctness(output, images.labels)
@@ -313,7 +326,7 @@ class Trainer:
                     images.labels,
                     output.logits,
                     output.policy_logits,
-                    correct,
+                    torch.ones_like(correct) if self.method.stores_all else correct,
                     inputs.drawn,
                 )
             kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
@@ -342,7 +355,7 @@ class Trainer:
         It has a whole batch, active gates and the full number of replayed images.
         """
         whole = min(self.config.batch_size, len(self.stream.train[0]))
-        most = min(self.config.minibatch_size, self.buffer.capacity)
+        most = self.method.draws * min(self.config.minibatch_size, self.buffer.capacity)
         return not bypass and images >= whole and replayed >= most
 
     def _read_at(self, steps: int) -> list[int]:
@@ -382,18 +395,23 @@ class Trainer:
         bypass: bool,
     ) -> tuple[Tensor, Output, dict[str, Tensor]]:
         """(loss of one step, the network's output on the stream images, the loss's terms)."""
+        return self._method_loss(self._view(images, noise, replay, replay_noise, bypass))
+
+    def _view(
+        self,
+        images: Images,
+        noise: Tensor,
+        replay: Replay | None,
+        replay_noise: Tensor | None,
+        bypass: bool,
+    ) -> Step:
+        def forward(pixels: Tensor, noise: Tensor | None = None) -> Output:
+            if noise is None:  # of a dense network: its noise is empty
+                noise = torch.empty(len(pixels), *self.network.noise_shape, device=self.device)
+            return self._forward(pixels, images.white, noise, bypass)
+
         gating = self.method.gated and not bypass
-        output = self._forward(images.pixels, images.white, noise, bypass)
-        terms = losses.stream_terms(output, images.labels, self.config, gating)
-        loss = functools.reduce(torch.add, terms.values())
-        if replay is not None:
-            # A second pass: the batch statistics of stream and buffer images stay apart.
-            again = self._forward(replay.images, images.white, replay_noise, bypass)
-            terms["rehearsal"] = losses.rehearsal_loss(
-                again, replay.labels, replay.logits, replay.policy_logits, self.config, gating
-            )
-            loss = loss + terms["rehearsal"]
-        return loss, output, terms
+        return Step(self.config, images, noise, replay, replay_noise, gating, forward)
 
     def _compiled_loss(self) -> Callable[..., tuple[Tensor, Output, dict[str, Tensor]]]:
         """Return a loss function that is compiled for the usual kind of step and eager for others.

@@ -1,7 +1,8 @@
 """A stream of tasks: images and classes of each task, and the order of a task's images."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 
 import numpy as np
 import torch
@@ -65,6 +66,19 @@ class Stream:
         if self.domain is not None:
             return Images(self.domain(task, taken.pixels), taken.labels, taken.white)
         return taken
+
+
+def cumulative(stream: Stream) -> Stream:
+    """Return the stream in which each task has the training images of all tasks so far.
+
+    The tasks share their memory.
+    """
+    pixels = torch.cat([part.pixels for part in stream.train])
+    labels = torch.cat([part.labels for part in stream.train])
+    ends = accumulate(len(part) for part in stream.train)
+    white = stream.train[0].white
+    train = tuple(Images(pixels[:end], labels[:end], white) for end in ends)
+    return replace(stream, train=train)
 
 
 def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:

@@ -6,7 +6,7 @@ The parts are objectives and constraints on the metrics of TaskResult.
 import dataclasses
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -30,7 +30,7 @@ from results.strategy.samplers import (
 )
 from results.strategy.seeds import POLICIES, POOL, RACE_SHARE, race_size, resolved
 from search_spaces.parameter import value_text
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, named_spaces, read_space
 
 # Metrics for objectives and constraints, and the better direction. The total loss is not here:
 # REINFORCE makes it meaningless.
@@ -823,11 +823,20 @@ def refuse_in_vain(config: SweepConfig) -> None:
     # a confirmation varies every field in which a baseline differs
     if idle and config.confirms is None:
         used = [p.name for p in space.parameters if p.name not in idle]
-        instead = f"; use a `space` file with only {', '.join(used)}." if used else "."
+        fit = [name for name in named_spaces() if _all_used(read_space(name), models)]
+        named = f"the `space` {' or '.join(fit)}" if fit else ""
+        file = f"a `space` file with only {', '.join(used)}" if used else ""
+        ways = ", or ".join(filter(None, (named, file)))
+        instead = f"; use {ways}." if ways else "."
         raise UserError(
             f"the space {space.name} varies {', '.join(idle)}, which {' and '.join(models)} "
             f"{'does' if len(models) == 1 else 'do'} not use{instead}"
         )
+
+
+def _all_used(space: SearchSpace, models: Sequence[str]) -> bool:
+    """True if each field of a space is used by one of these methods."""
+    return all(any(p.name not in unused(model) for model in models) for p in space.parameters)
 
 
 def refuse_nearly_empty(space: SearchSpace) -> None:

@@ -7,9 +7,10 @@ import torch
 
 from dynamos import checkpoints, export
 from dynamos.averaging import LONGEST, Average, limited, warmed
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import TrainConfig
 from dynamos.data import as_input
 from dynamos.evaluation import evaluate
+from dynamos.methods import METHODS
 from dynamos.metrics import LAG, mean
 from dynamos.network import ResNet, build_network
 from dynamos.trainer import Trainer

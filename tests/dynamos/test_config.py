@@ -10,7 +10,6 @@ import yaml
 
 from dynamos.config import (
     FIELDS,
-    METHODS,
     TrainConfig,
     default,
     parsed,
@@ -22,6 +21,7 @@ from dynamos.config import (
 )
 from dynamos.errors import UserError
 from dynamos.fields import plain
+from dynamos.methods import METHODS
 
 
 def test_goes_through_a_mapping_and_yaml(tmp_path: Path) -> None:

@@ -6,8 +6,9 @@ from torch import Tensor, nn
 
 from benchmarks.plain import Agent as PlainAgent
 from benchmarks.plain import PlainResNet
-from dynamos.config import METHODS, TrainConfig
+from dynamos.config import TrainConfig
 from dynamos.errors import UserError
+from dynamos.methods import METHODS
 from dynamos.network import (
     Agent,
     PooledNorm,

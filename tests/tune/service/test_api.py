@@ -1036,7 +1036,7 @@ def test_measures_and_health(service: Served, tmp_path: Path) -> None:
 def test_options_name_what_a_request_may_say(service: Served) -> None:
     found = service.ask("GET", "/options").json()
     assert (
-        set(found["spaces"]) == {"averaged", "core", "rehearsal"}
+        set(found["spaces"]) == {"averaged", "core", "plain", "rehearsal", "replay"}
         and found["presets"]["seq-digits"]["200"]["lr"] > 0
     )
     follows = {

@@ -4,8 +4,9 @@ from dataclasses import MISSING
 from functools import cache
 from typing import Any
 
-from dynamos.config import FIELDS, METHODS, default, preset_sizes
+from dynamos.config import FIELDS, default, preset_sizes
 from dynamos.fields import settings
+from dynamos.methods import METHODS
 from dynamos.streams.names import DATASETS, ROTATING
 from results.definition.defaults import DEFAULTS, FOLLOWS, base_config
 from results.definition.protocols import PROTOCOLS

@@ -1,0 +1,64 @@
+"""Methods by name: what they need and where their step is.
+
+Adding one is an entry here and a module with `loss` and, if gradients are changed, `project`.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A method.
+
+    Attributes:
+        summary: what it is, for the help.
+        module: module in this package that has its step.
+        gated: True if its network has gates.
+        rehearses: True if it replays images from the buffer.
+        weights: the fields among alpha, beta and policy_alpha that it uses.
+        stores_all: True if every stream image is a candidate for the buffer; False: only those that
+            are classified correctly.
+        draws: number of minibatches that a step draws from the buffer, independently.
+        cumulative: True if each task trains on the images of all tasks so far.
+        stacked: True if a cohort trains several runs as one program; False: one after the other.
+    """
+
+    summary: str
+    module: str
+    gated: bool = False
+    rehearses: bool = False
+    weights: tuple[str, ...] = ()
+    stores_all: bool = False
+    draws: int = 1
+    cumulative: bool = False
+    stacked: bool = False
+
+
+def _baseline(
+    summary: str, module: str, *, weights: tuple[str, ...] = (), draws: int = 1
+) -> Method:
+    """A dense method that replays images of a plain reservoir."""
+    return Method(summary, module, rehearses=True, weights=weights, stores_all=True, draws=draws)
+
+
+METHODS = {
+    "dynamos": Method(
+        "gated network with rehearsal",
+        "modular",
+        gated=True,
+        rehearses=True,
+        weights=("alpha", "beta", "policy_alpha"),
+        stacked=True,
+    ),
+    "dynamos_sgd": Method("gated without rehearsal", "modular", gated=True, stacked=True),
+    "multi_scale": Method(
+        "dense with rehearsal", "modular", rehearses=True, weights=("alpha", "beta"), stacked=True
+    ),
+    "sgd": Method("dense without rehearsal", "modular", stacked=True),
+    "er": _baseline("experience replay", "er"),
+    "der": _baseline("dark experience replay", "der", weights=("alpha",)),
+    "derpp": _baseline("DER++", "derpp", weights=("alpha", "beta"), draws=2),
+    "er_ace": _baseline("replay with an asymmetric cross entropy", "er_ace"),
+    "agem": _baseline("averaged gradient episodic memory, with a reservoir", "agem"),
+    "joint": Method("dense, on all tasks so far: an upper bound", "joint", cumulative=True),
+}

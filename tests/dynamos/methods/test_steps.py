@@ -1,0 +1,193 @@
+"""Steps of the baselines against their formulas, written out."""
+
+import copy
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from dynamos.buffer import Replay
+from dynamos.config import TrainConfig, unused
+from dynamos.errors import UserError
+from dynamos.methods import METHODS
+from dynamos.network import Output, ResNet
+from dynamos.streams import load_stream
+from dynamos.streams.stream import cumulative
+from dynamos.trainer import Trainer
+from tests.helpers.small import small
+
+ALPHA, BETA, LR = 0.7, 1.3, 0.05
+Forward = Callable[[Tensor], Tensor]
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the images of -log softmax at the label, term by term."""
+    exponentials = logits.exp()
+    shares = exponentials[range(len(labels)), labels] / exponentials.sum(1)
+    return -shares.log().mean()
+
+
+def er(forward: Forward, x: Tensor, y: Tensor, stored: Replay) -> Tensor:
+    images, labels = torch.cat([x, stored.images]), torch.cat([y, stored.labels])
+    return cross_entropy(forward(images), labels)
+
+
+def der(forward: Forward, x: Tensor, y: Tensor, stored: Replay) -> Tensor:
+    value = cross_entropy(forward(x), y)
+    return value + ALPHA * ((forward(stored.images) - stored.logits) ** 2).mean()
+
+
+def derpp(forward: Forward, x: Tensor, y: Tensor, stored: Replay) -> Tensor:
+    assert len(stored.labels) == 8  # two draws of four images
+    value = cross_entropy(forward(x), y)
+    value = value + ALPHA * ((forward(stored.images[:4]) - stored.logits[:4]) ** 2).mean()
+    return value + BETA * cross_entropy(forward(stored.images[4:]), stored.labels[4:])
+
+
+def er_ace(forward: Forward, x: Tensor, y: Tensor, stored: Replay) -> Tensor:
+    present = sorted(set(y.tolist()))
+    own = torch.tensor([present.index(label) for label in y.tolist()])
+    value = cross_entropy(forward(x)[:, present], own)
+    return value + cross_entropy(forward(stored.images), stored.labels)
+
+
+def trained(model: str, task: int = 1) -> tuple[Trainer, Any]:
+    """A run in the middle of a task, in double precision, and (images, bypass) of its next step."""
+    config = small(model=model, minibatch_size=4, alpha=ALPHA, beta=BETA, lr=LR, buffer_size=20)
+    trainer = Trainer(config)
+    for _ in range(task):
+        trainer.run_task()
+    steps = trainer.steps_of_task()
+    for images, bypass in islice(steps, 3):
+        trainer._train_step(images, bypass)
+    return trainer, next(steps)
+
+
+@pytest.fixture
+def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Compute in double precision, logits and buffers included."""
+    monkeypatch.setattr(Tensor, "float", Tensor.double)
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
+def forward_of(network: ResNet) -> Forward:
+    def forward(pixels: Tensor) -> Tensor:
+        output: Output = network((pixels.double() / 16).expand(-1, 3, -1, -1))
+        return output.logits
+
+    return forward
+
+
+def gradients(network: ResNet, value: Tensor) -> list[Tensor]:
+    return list(torch.autograd.grad(value, list(network.parameters())))
+
+
+def assert_stepped(trainer: Trainer, before: ResNet, wanted: list[Tensor]) -> None:
+    for (name, new), old, gradient in zip(
+        trainer.network.named_parameters(), before.parameters(), wanted, strict=True
+    ):
+        torch.testing.assert_close(new, old - LR * gradient, rtol=1e-9, atol=1e-12, msg=name)
+
+
+@pytest.mark.parametrize("formula", [er, der, derpp, er_ace], ids=lambda f: f.__name__)
+def test_a_step_follows_the_gradient_of_the_formula(formula: Any, double: None) -> None:
+    trainer, (images, bypass) = trained(formula.__name__)
+    inputs = trainer._inputs(images, bypass)
+    assert inputs.replayed is not None
+    before = copy.deepcopy(trainer.network)
+    stored = trainer.buffer.take(inputs.replayed)
+    own = copy.deepcopy(trainer.network)
+    wanted = gradients(own, formula(forward_of(own), images.pixels, images.labels, stored))
+    trainer._step(inputs)
+    assert_stepped(trainer, before, wanted)
+
+
+@pytest.mark.parametrize("against", [True, False])
+def test_agem_takes_out_the_part_that_hurts_the_buffer(against: bool, double: None) -> None:
+    trainer, (images, bypass) = trained("agem")
+    if against:  # labels that the network does not give: their gradient opposes the buffer's
+        shown = images.labels.clone()
+        trainer.buffer.images[: len(shown)] = images.pixels
+        trainer.buffer.labels[: len(shown)] = (shown + 1) % 4
+    inputs = trainer._inputs(images, bypass)
+    assert inputs.replayed is not None
+    before, own = copy.deepcopy(trainer.network), copy.deepcopy(trainer.network)
+    stored = trainer.buffer.take(inputs.replayed)
+    forward = forward_of(own)
+    g = gradients(own, cross_entropy(forward(images.pixels), images.labels))
+    r = gradients(own, cross_entropy(forward(stored.images), stored.labels))
+    product = sum(float((a * b).sum()) for a, b in zip(g, r, strict=True))
+    square = sum(float((b * b).sum()) for b in r)
+    wanted = [a - min(product / square, 0) * b for a, b in zip(g, r, strict=True)]
+    after = sum(float((a * b).sum()) for a, b in zip(wanted, r, strict=True))
+    assert after >= -1e-9
+    trainer._step(inputs)
+    assert_stepped(trainer, before, wanted)
+    if against:
+        assert product < 0
+
+
+@pytest.mark.parametrize("model", ["er", "der", "derpp", "agem", "joint"])
+def test_the_first_step_is_that_of_cross_entropy(model: str, double: None) -> None:
+    trainer = Trainer(small(model=model, lr=LR))
+    images, bypass = next(trainer.steps_of_task())
+    trainer.network.train()
+    before, own = copy.deepcopy(trainer.network), copy.deepcopy(trainer.network)
+    wanted = gradients(own, cross_entropy(forward_of(own)(images.pixels), images.labels))
+    trainer._train_step(images, bypass)
+    assert_stepped(trainer, before, wanted)
+
+
+def test_baselines_store_every_image_and_dynamos_those_classified_correctly() -> None:
+    for model, of in METHODS.items():
+        trainer = Trainer(small(model=model, warmup=False, buffer_size=100))
+        images, bypass = next(trainer.steps_of_task())
+        trainer._train_step(images, bypass)
+        seen = int(trainer.buffer.seen)
+        assert seen == len(images) if of.stores_all else seen < len(images), model
+
+
+def test_joint_trains_each_task_on_the_images_of_all_tasks_so_far() -> None:
+    config = small(model="joint")
+    alone = load_stream(config, torch.device("cpu"))
+    trainer = Trainer(config, alone)
+    ends = [len(part) for part in alone.train]
+    assert [len(part) for part in trainer.stream.train] == [ends[0], ends[0] + ends[1]]
+    assert set(trainer.stream.train[1].labels.tolist()) == {0, 1, 2, 3}
+    # one memory for all tasks
+    first, last = trainer.stream.train[0].pixels, trainer.stream.train[-1].pixels
+    assert first.data_ptr() == last.data_ptr()
+    whole = cumulative(alone)
+    assert torch.equal(whole.train[1].pixels[ends[0] :], alone.train[1].pixels)
+    assert whole.evaluation is alone.evaluation
+    with pytest.raises(UserError, match="model joint needs a stream whose tasks have classes"):
+        TrainConfig(model="joint", dataset="mnist-360")
+
+
+def test_each_method_names_the_fields_that_it_uses() -> None:
+    weights = {"alpha", "beta", "policy_alpha"}
+    used = {model: weights - {*unused(model)} for model in METHODS}
+    assert used["derpp"] == {"alpha", "beta"} and used["der"] == {"alpha"}
+    assert not used["er"] and not used["joint"] and used["dynamos"] == weights
+    assert "minibatch_size" in unused("joint") and "minibatch_size" not in unused("er")
+    assert all(("keep_ratio" in unused(m)) != of.gated for m, of in METHODS.items())
+
+
+@pytest.mark.parametrize("field", ["alpha", "beta", "policy_alpha", "minibatch_size", "keep_ratio"])
+@pytest.mark.parametrize("model", ["er", "der", "derpp", "er_ace", "agem", "joint"])
+def test_a_field_changes_a_run_if_the_method_uses_it(model: str, field: str) -> None:
+    changed = {field: {"minibatch_size": 3}.get(field, 0.9)}
+    runs = [Trainer(small(model=model, **values)) for values in ({}, changed)]
+    for run in runs:
+        for _ in run:
+            pass
+    same = all(
+        torch.equal(a, b)
+        for a, b in zip(runs[0].network.parameters(), runs[1].network.parameters(), strict=True)
+    )
+    assert same == (field in unused(model))
