@@ -466,12 +466,13 @@ GATES_OR_NOT = space(
         (
             {"base": config().base.replace(model="multi_scale")},
             "the space core varies policy_penalty, keep_ratio, which "
-            "multi_scale does not use; use a `space` file with only lr, alpha, beta.",
+            "multi_scale does not use; use the `space` plain or replay, or a `space` file with only "
+            "lr, alpha, beta.",
         ),
         (
             {"base": config().base.replace(model="sgd")},
             "the space core varies alpha, beta, policy_penalty, keep_ratio, "
-            "which sgd does not use; use a `space` file with only lr.",
+            "which sgd does not use; use the `space` plain, or a `space` file with only lr.",
         ),
     ],
 )

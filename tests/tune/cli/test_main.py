@@ -130,7 +130,8 @@ def test_a_bad_space_file(name: str, tmp_path: Path, capsys: pytest.CaptureFixtu
         (
             ["--set", "model=multi_scale"],
             "the space averaged varies policy_penalty, keep_ratio, which multi_scale does not "
-            "use; use a --space file with only lr, alpha, beta, average_decay.",
+            "use; use the --space plain or replay, or a --space file with only lr, alpha, beta, "
+            "average_decay.",
         ),
         (
             ["--tracking-uri", "./mlruns"],
