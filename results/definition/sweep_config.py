@@ -13,6 +13,7 @@ from typing import Any, Self
 from dynamos.config import ALIKE, TrainConfig, checked, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
+from dynamos.methods import METHODS
 from dynamos.metrics import ACCURACIES, PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
@@ -694,6 +695,8 @@ class SweepConfig:
             )
         if self.base.step_mode == "compile":
             return "step_mode compile is for single trials"
+        if not METHODS[self.base.model].stacked:
+            return f"runs of {self.base.model} train one after the other"
         return None
 
     @property

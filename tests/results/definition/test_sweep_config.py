@@ -24,7 +24,7 @@ from results.definition.sweep_config import (
 from results.strategy.pruners import PRUNERS
 from results.strategy.pruning.leader import WILCOXON_SEEDS
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
-from search_spaces.space import SearchSpace
+from search_spaces.space import SearchSpace, read_space
 from tests.helpers.ledgers import config
 
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
@@ -78,6 +78,14 @@ def test_values_of_numpy_survive_the_file() -> None:
         (
             {"cohort": 2, "base": config().base.replace(step_mode="compile")},
             "`cohort` 2: step_mode compile is for single trials; use `cohort` 1.",
+        ),
+        (
+            {
+                "cohort": 2,
+                "space": read_space("plain"),
+                "base": config().base.replace(model="er"),
+            },
+            "`cohort` 2: runs of er train one after the other; use `cohort` 1.",
         ),
         (
             {
@@ -465,9 +473,8 @@ GATES_OR_NOT = space(
         ),
         (
             {"base": config().base.replace(model="multi_scale")},
-            "the space core varies policy_penalty, keep_ratio, which "
-            "multi_scale does not use; use the `space` plain or replay, or a `space` file with only "
-            "lr, alpha, beta.",
+            "the space core varies policy_penalty, keep_ratio, which multi_scale does not use; "
+            "use the `space` plain or replay, or a `space` file with only lr, alpha, beta.",
         ),
         (
             {"base": config().base.replace(model="sgd")},
