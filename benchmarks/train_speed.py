@@ -114,6 +114,7 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
     trainer = Trainer(config, PlainStream(**values))
     network = PlainResNet(config, stream.num_classes)
     network.load_state_dict(original_state_dict(trainer.network))
+    network.to(trainer.device)
     trainer.network = network  # type: ignore[assignment]
     trainer.optimizer = torch.optim.SGD(network.parameters(), lr=config.lr)
     return trainer

@@ -28,13 +28,15 @@ TURN = 5  # steps of one variant before the other's turn
 FILLING = 30  # steps before the first turn
 
 
-def stream(size: int) -> Stream:
-    """Scikit-learn's digits, enlarged to size x size pixels, as one task."""
+def stream(size: int, device: torch.device | None = None) -> Stream:
+    """Scikit-learn's digits, enlarged to size x size pixels, as one task; by default on the CPU."""
     images = read("digits", None)
     if size != 8:
         large = F.interpolate(images.pixels.float(), size=(size, size), mode="bilinear")
         pixels = (large * (255 / images.white)).round().clamp(0, 255).to(torch.uint8)
         images = Images(pixels, images.labels, 255)
+    if device is not None:
+        images = images.to(device)
     classes = tuple(range(10))
     return Stream("seq-digits", 10, (classes,), (images,), (images,), shuffled_order, "", None)
 
