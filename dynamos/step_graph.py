@@ -5,6 +5,7 @@ next, unless a graph starts them all (https://docs.pytorch.org/docs/stable/notes
 Graphs").
 """
 
+import gc
 import logging
 from collections.abc import Callable
 
@@ -44,13 +45,15 @@ class Recorder:
 
         Raises RuntimeError if the program cannot be recorded.
         """
-        graph = torch.cuda.CUDAGraph()
-        # The outer context restores the current stream if recording fails.
-        with (
-            torch.cuda.stream(torch.cuda.current_stream(self._device)),
-            torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"),
-        ):
-            program()
+        # A run refers to its graph and the graph to its run, so only the collector frees the memory
+        # of earlier graphs.
+        gc.collect()
+        # The current stream is entered again because a recording that fails does not leave its own.
+        with torch.cuda.stream(torch.cuda.current_stream(self._device)):
+            graph = torch.cuda.CUDAGraph()
+            # Other threads of the process may use the device in the meantime.
+            with torch.cuda.graph(graph, stream=self._stream, capture_error_mode="thread_local"):
+                program()
         return graph.replay
 
 

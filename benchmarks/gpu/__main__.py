@@ -5,8 +5,9 @@
 
 Parts: the machine; whether graph and eager steps agree, and cohort and Trainer; one run with eager
 steps, by graph and compiled, in bf16 and TF32; cohorts of 1 to 128 runs; processes that share the
-GPU; the plain version of the method, which has the original program's operations; a sweep of 64
-trials; a full run on seq-mnist, if --data-path has its images; evaluation.
+GPU; the plain version of the method, which has the original program's operations; sweeps of 64
+trials, by processes and as one program; a full run on seq-mnist, if --data-path has its images;
+evaluation.
 
 Each part is a process with a time limit. A part that fails is one line. gpu.md and gpu.json in
 --out are written anew after each part. Times are wall time of training steps, batches of 10 + 10

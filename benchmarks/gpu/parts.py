@@ -14,7 +14,7 @@ from benchmarks.gpu.bench import Bench, fill, many, one, run
 from benchmarks.gpu.checks import part_check, tf32
 from benchmarks.gpu.rows import BASE, Row
 from benchmarks.gpu.sharing import part_processes
-from benchmarks.gpu.whole import part_mnist, part_sweep
+from benchmarks.gpu.whole import part_mnist, part_sweep, part_sweep_cohort
 from benchmarks.train_speed import plain
 
 MODES = ("eager", "graph")
@@ -145,7 +145,8 @@ PARTS = {
     "cohorts": Part(part_cohorts, 90),
     "plain": Part(part_plain, 30),
     "processes": Part(part_processes, 90),
-    "sweep": Part(part_sweep, 150),
+    "sweep": Part(part_sweep, 120),
+    "sweep-cohort": Part(part_sweep_cohort, 120),
     "mnist": Part(part_mnist, 120),
     "evaluation": Part(part_evaluation, 30),
     "small": Part(part_small, 60),

@@ -1,4 +1,4 @@
-"""Whole uses: a sweep of 64 trials, and a full run on seq-mnist."""
+"""Whole uses: sweeps of 64 trials, and a full run on seq-mnist."""
 
 import subprocess
 import sys
@@ -24,7 +24,18 @@ TINY = {
 
 
 def part_sweep(bench: Bench) -> None:
-    """A sweep of seq-digits as a user starts it, eight trials at a time on a GPU."""
+    """A sweep of seq-digits as a user starts it, eight processes on a GPU."""
+    _sweep(bench, "8 processes", [] if bench.dry else ["--gpus-per-trial", "0.125"])
+
+
+def part_sweep_cohort(bench: Bench) -> None:
+    """The same with 32 trials as one program."""
+    runs = "2" if bench.dry else "32"
+    flags = ["--cohort", runs, *([] if bench.dry else ["--gpus-per-trial", "1"])]
+    _sweep(bench, f"--cohort {runs}", flags)
+
+
+def _sweep(bench: Bench, how: str, flags: list[str]) -> None:
     from results import load_sweep
 
     trials, storage = 2 if bench.dry else TRIALS, bench.folder / "sweeps"
@@ -32,7 +43,7 @@ def part_sweep(bench: Bench) -> None:
     command = [sys.executable, "-m", "tune.cli", "run", "--name", name]
     command += ["--storage", str(storage), "--trials", str(trials), "--set", "step_mode=auto"]
     tiny = [f"{field}={value}" for field, value in TINY.items()]
-    command += tiny if bench.dry else ["--gpus-per-trial", "0.125"]
+    command += [*(tiny if bench.dry else []), *flags]
     began = time.perf_counter()
     subprocess.run(command, check=True)
     seconds = time.perf_counter() - began
@@ -40,7 +51,7 @@ def part_sweep(bench: Bench) -> None:
     states = sweep.trials["state"].value_counts().to_dict()
     bench.add(
         Row(
-            what=f"sweep of {trials} trials, seq-digits",
+            what=f"sweep of {trials} trials, seq-digits, {how}",
             size=8,
             note=f"{seconds:.0f} s with its start, {3600 * trials / seconds:.0f} trials an hour; "
             f"{', '.join(f'{n} {state}' for state, n in states.items())}; "

@@ -4,7 +4,7 @@ import copy
 import dataclasses
 import logging
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,77 @@ def test_a_cohort_that_shrinks_records_its_step_anew(recorders: list[TapeRecorde
     for run, expected in zip(*ends, strict=True):
         assert_equal(run, expected)
     assert len(recorders) > 1 and recorders[-1].replays > 0
+
+
+class Cuda:
+    """torch.cuda without a device: its streams and graphs write down what happens on them."""
+
+    def __init__(self, patch: pytest.MonkeyPatch) -> None:
+        self.current, self.events = "main", list[str]()
+        graph = mock.create_autospec(torch.cuda.graph)
+        graph.side_effect = self._recording
+        for name, fake in (
+            ("Stream", lambda device: self._stream("side")),
+            ("current_stream", lambda device: self._stream(self.current)),
+            ("stream", self._on),
+            ("CUDAGraph", lambda: mock.Mock(replay=lambda: self.events.append("replay"))),
+            ("graph", graph),
+        ):
+            patch.setattr(torch.cuda, name, fake)
+
+    def _stream(self, name: str) -> mock.Mock:
+        found = mock.Mock()
+        found.name = name
+        found.wait_stream = lambda other: self.events.append(f"{name} waits for {other.name}")
+        return found
+
+    @contextmanager
+    def _on(self, stream: mock.Mock) -> Iterator[None]:
+        before, self.current = self.current, stream.name
+        try:
+            yield
+        finally:
+            self.current = before
+
+    @contextmanager
+    def _recording(self, graph: Any, stream: mock.Mock, **_: Any) -> Iterator[None]:
+        self.events.append("recording")
+        self.current = stream.name  # torch leaves this stream only if the recording succeeds
+        yield
+        self.current = "main"
+
+
+def test_a_gpu_records_on_the_stream_of_the_first_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda = Cuda(monkeypatch)
+    graph = StepGraph(lambda: cuda.events.append(f"on {cuda.current}"), torch.device("cuda"))
+    for _ in range(WARM_UP + 2):
+        graph()
+    aside = ["side waits for main", "on side", "main waits for side"]
+    assert cuda.events == WARM_UP * aside + ["recording", "on side", "replay", "replay"]
+    assert cuda.current == "main" and not graph.failed
+
+
+def test_a_recording_that_fails_on_a_gpu_leaves_its_stream(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cuda = Cuda(monkeypatch)
+
+    def program() -> None:
+        if cuda.events[-1] == "recording":
+            raise RuntimeError("operation not permitted when stream is capturing")
+        cuda.events.append(f"on {cuda.current}")
+
+    graph = StepGraph(program, torch.device("cuda"))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(WARM_UP):
+            graph()
+        cuda.events.append("main goes on")
+        with pytest.raises(RuntimeError):
+            graph()  # the step itself fails here, too, and not in silence
+    assert graph.failed and cuda.current == "main" and len(caplog.records) == 1
+    cuda.events.append("main goes on")
+    graph()
+    assert cuda.events[-1] == "on main"
 
 
 class Broken(TapeRecorder):
