@@ -17,7 +17,7 @@ from dynamos.arguments import (
     with_validation,
 )
 from dynamos.config import FIELDS
-from dynamos.methods import METHODS
+from dynamos.methods import method_of
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,8 +55,8 @@ def _train(arguments: list[str]) -> int:
         layers=[with_validation(fields_given(parsed), parsed.validation)],
     )
     experiment = parsed.exp_name or f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.seed}"
-    place = Path(config.dataset, config.model)
-    if METHODS[config.model].rehearses:
+    place = Path(config.dataset, config.method_name)
+    if method_of(config.model).rehearses:
         place /= f"buf_{config.buffer_size}"
     place /= experiment
     models = parsed.save_path / "models" / place

@@ -27,6 +27,7 @@ from dynamos.config import (
 from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
+from dynamos.methods import code_of
 from dynamos.outputs import outputs
 from dynamos.streams.classes import with_tasks
 
@@ -237,7 +238,15 @@ def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainCon
         chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
     if chosen.get("data_path") is not None:  # a run may be resumed from another directory
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
+    if "model" in chosen:
+        chosen["model"] = absolute_code(chosen["model"])
     return with_tasks(TrainConfig.from_dict(chosen))
+
+
+def absolute_code(model: str) -> str:
+    """Return FILE.py:NAME with the file's absolute path; other names as they are."""
+    code = code_of(model)
+    return model if code is None else f"{local_path(code[0])}:{code[1]}"
 
 
 def _smallest_preset(dataset: str) -> int:

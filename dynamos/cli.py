@@ -14,6 +14,7 @@ import yaml
 from dynamos.arguments import (
     OPTIONS,
     Parser,
+    absolute_code,
     add_fields,
     add_run_flags,
     complete,
@@ -24,6 +25,7 @@ from dynamos.arguments import (
 )
 from dynamos.config import (
     TrainConfig,
+    checked,
     differing,
     parsed_settings,
     read_config,
@@ -37,7 +39,8 @@ if TYPE_CHECKING:  # `--help` needs no torch
 
 EPILOG = """\
 If a field has several values, the last source wins: default, --preset, --config, --set, its flag.
-`dynamos export RUN --to DIR` writes a trained network for use elsewhere."""
+`dynamos export RUN --to DIR` writes a trained network for use elsewhere.
+`dynamos check FILE.py:NAME` checks a method of your own."""
 SAVE_PATH = Path("runs/train")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
 # Entries of a run's config.yaml in addition to `config`.
@@ -50,6 +53,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["export"]:
         return exit_status("dynamos", lambda: _export(arguments[1:]))
+    if arguments[:1] == ["check"]:
+        return exit_status("dynamos", lambda: _check(arguments[1:]))
     return exit_status("dynamos", lambda: _train(arguments))
 
 
@@ -153,7 +158,7 @@ def _train(arguments: list[str]) -> int:
     config = merged(use_preset=parsed.preset, layers=[file, *layers])
     name = (
         parsed.exp_name
-        or f"{config.dataset}-{config.model}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+        or f"{config.dataset}-{config.method_name}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
     )
     folder = (parsed.save_path or SAVE_PATH) / name
     if (folder / "config.yaml").exists():
@@ -249,8 +254,8 @@ def _run(
         except FileExistsError:  # another run of that name started while this one read its images
             raise _taken(folder) from None
         print(
-            f"{config.model} on {config.dataset}, {trainer.n_tasks} tasks, seed {config.seed}, "
-            f"{trainer.device}; in {folder}",
+            f"{config.method_name} on {config.dataset}, {trainer.n_tasks} tasks, seed "
+            f"{config.seed}, {trainer.device}; in {folder}",
             flush=True,
         )
         try:
@@ -303,6 +308,24 @@ def _ended(
         raise UserError(f"the run in {folder} is finished: {', '.join(late)} would have no effect.")
     print_summary(trainer)
     return True
+
+
+def _check(arguments: list[str]) -> int:
+    parser = Parser(
+        prog="dynamos check",
+        description="Check a method of your own on two tiny tasks of scikit-learn's digits.",
+        epilog="The exit status is 1 if the method has a fault.",
+    )
+    parser.add_argument("model", metavar="FILE.py:NAME", help="a function or a class in a file")
+    model = absolute_code(checked("model", parser.parse(arguments).model))
+    from dynamos.methods.check import check
+
+    for what, fault in check(model):
+        print(f"{'ok' if fault is None else 'fault'}: {what}", flush=True)
+        if fault is not None:
+            print(f"  {fault}")
+            return 1
+    return 0
 
 
 def _export(arguments: list[str]) -> int:

@@ -26,7 +26,7 @@ from dynamos.fields import (
     words,
 )
 from dynamos.files import AnyPath
-from dynamos.methods import METHODS
+from dynamos.methods import METHODS, code_of, method_of
 from dynamos.streams.names import DATASETS, STREAMS
 
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
@@ -74,7 +74,9 @@ class TrainConfig:
     model: str = setting(
         "dynamos",
         "what",
-        "method; " + "; ".join(f"{name}: {of.summary}" for name, of in METHODS.items()),
+        "method; "
+        + "; ".join(f"{name}: {of.summary}" for name, of in METHODS.items())
+        + "; or FILE.py:NAME, a method of your own (docs/own-methods.md)",
         tuple(METHODS),
     )
     dataset: str = setting(
@@ -221,12 +223,12 @@ class TrainConfig:
         """Check every field; raise UserError for a value of the wrong type or outside its range."""
         for spec in dataclasses.fields(self):
             object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
-        if METHODS[self.model].gated and 2 * self.nf // self.hidden_dim_ratio < 1:
+        if method_of(self.model).gated and 2 * self.nf // self.hidden_dim_ratio < 1:
             raise UserError(
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                 f"with nf {self.nf} it may be at most {2 * self.nf}."
             )
-        if METHODS[self.model].cumulative and STREAMS[self.dataset].tasks != "classes":
+        if method_of(self.model).cumulative and STREAMS[self.dataset].tasks != "classes":
             raise UserError(
                 f"model {self.model} needs a stream whose tasks have classes of their own, which "
                 f"{self.dataset} is not."
@@ -247,6 +249,12 @@ class TrainConfig:
                     f"{name} {getattr(self, name)} does not apply to {self.dataset}, which {why}; "
                     f"keep the default {default(name)}."
                 )
+
+    @property
+    def method_name(self) -> str:
+        """Name of the method, without the file of one's own method."""
+        code = code_of(self.model)
+        return self.model if code is None else code[1]
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -295,7 +303,7 @@ def default(name: str) -> Any:
 
 def unused(model: str) -> list[str]:
     """Names of the fields that a method does not use."""
-    method = METHODS[model]
+    method = method_of(model)
     idle = {name for name in ("alpha", "beta", "policy_alpha") if name not in method.weights}
     if not method.gated:
         idle |= {name for name, field in FIELDS.items() if field.group == "gates"}
@@ -317,6 +325,8 @@ def checked(name: str, value: Any) -> Any:
         raise UserError(
             f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}."
         )
+    if name == "model" and code_of(value) is not None:
+        return value
     value = field.within(value)
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):
         raise UserError(f"unknown device {value!r}. Allowed: auto, cpu, cuda, cuda:N.")

@@ -87,7 +87,7 @@ def print_summary(trainer: Trainer) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     matrices = accuracy_matrices(trainer)
     table = Table(
-        title=f"{trainer.config.model} on {trainer.config.dataset}: {' / '.join(matrices)} "
+        title=f"{trainer.config.method_name} on {trainer.config.dataset}: {' / '.join(matrices)} "
         f"accuracy in percent on {result.evaluated_on} images"
     )
     table.add_column("after task")

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from dynamos import metrics
 from dynamos.config import TrainConfig
-from dynamos.methods import METHODS
+from dynamos.methods import method_of
 from dynamos.metrics import TaskResult
 from dynamos.network import Output
 from dynamos.streams import Stream
@@ -117,7 +117,7 @@ def task_result(
             eval_seconds.
     """
     task, n_tasks = len(earlier), len(stream.tasks)
-    gated, seen = METHODS[config.model].gated, evaluated[: task + 1]
+    gated, seen = method_of(config.model).gated, evaluated[: task + 1]
     class_row = tuple(e.class_il for e in evaluated)
     task_row = tuple(e.task_il for e in evaluated)
     matrix = metrics.accuracy_matrix([*earlier, class_row], n_tasks)

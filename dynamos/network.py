@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamos.config import TrainConfig
-from dynamos.methods import METHODS
+from dynamos.methods import method_of
 from dynamos.original import load_original as load_original
 from dynamos.original import original_state_dict as original_state_dict
 
@@ -313,5 +313,5 @@ def build_network(config: TrainConfig, num_classes: int) -> ResNet:
     """Build the network of config.model on the CPU, its weights drawn from config.seed only."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = ResNet(config, num_classes, METHODS[config.model].gated)
+        network = ResNet(config, num_classes, method_of(config.model).gated)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

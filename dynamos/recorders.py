@@ -267,7 +267,7 @@ class CsvRow(Recorder):
             / "results"
             / setting
             / trainer.config.dataset
-            / trainer.config.model
+            / trainer.config.method_name
             / "mean_accs.csv"
         )
 

@@ -23,8 +23,10 @@ from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
-from dynamos.methods import METHODS
-from dynamos.methods.step import Step, program
+from dynamos.methods import method_of
+from dynamos.methods.learner import learner
+from dynamos.methods.own import facts
+from dynamos.methods.step import Step
 from dynamos.metrics import TaskResult, mean
 from dynamos.network import GATES, Output, ResNet, build_network
 from dynamos.readings import most_readings, reading_part, reading_steps
@@ -129,12 +131,12 @@ class Trainer:
         # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self.method = METHODS[config.model]
-        self._method_loss, self._project = program(config.model)
+        self.method = facts(config.model)
         stream = load_stream(config, self.device) if stream is None else stream
         self.stream = cumulative(stream) if self.method.cumulative else stream
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
+        self._learner = learner(config.model, self)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
         self.average = Average(self.network) if config.average_decay else None
         self.buffer = Buffer(
@@ -220,6 +222,8 @@ class Trainer:
                 result.class_il_unaveraged,
                 self.config.average_decay,
             )
+        if self._learner.end_task is not None:
+            self._learner.end_task()
         self.task, self.epoch, self._train_seconds = self.task + 1, 0, 0.0
 
     def _steps_of_epoch(self) -> Generator[tuple[Images, bool], float | None, None]:
@@ -314,9 +318,9 @@ class Trainer:
         loss, output, terms = self._loss(images, inputs.noise, replay, inputs.replay_noise, bypass)
         self.optimizer.zero_grad()
         loss.backward()
-        if self._project is not None:
+        if self._learner.project is not None:
             view = self._view(images, inputs.noise, replay, inputs.replay_noise, bypass)
-            self._project(view, list(self.network.parameters()))
+            self._learner.project(view, list(self.network.parameters()))
         self.optimizer.step()
         with torch.no_grad():
             correct = losses.correctness(output, images.labels)
@@ -395,7 +399,7 @@ class Trainer:
         bypass: bool,
     ) -> tuple[Tensor, Output, dict[str, Tensor]]:
         """(loss of one step, the network's output on the stream images, the loss's terms)."""
-        return self._method_loss(self._view(images, noise, replay, replay_noise, bypass))
+        return self._learner.loss(self._view(images, noise, replay, replay_noise, bypass))
 
     def _view(
         self,
@@ -405,10 +409,12 @@ class Trainer:
         replay_noise: Tensor | None,
         bypass: bool,
     ) -> Step:
-        def forward(pixels: Tensor, noise: Tensor | None = None) -> Output:
+        def forward(
+            pixels: Tensor, noise: Tensor | None = None, network: ResNet | None = None
+        ) -> Output:
             if noise is None:  # of a dense network: its noise is empty
                 noise = torch.empty(len(pixels), *self.network.noise_shape, device=self.device)
-            return self._forward(pixels, images.white, noise, bypass)
+            return self._forward(pixels, images.white, noise, bypass, network)
 
         gating = self.method.gated and not bypass
         return Step(self.config, images, noise, replay, replay_noise, gating, forward)
@@ -566,6 +572,7 @@ class Trainer:
             "readings": self.readings,
             "optimizer": self.optimizer.state_dict(),
             "buffer": self.buffer.state_dict(),
+            "method": None if self._learner.state_dict is None else self._learner.state_dict(),
             "generator": self.generator.get_state(),
             "place": [self.task, self.epoch, self.step, self.steps],
             "results": [r.to_dict() for r in self.results],
@@ -610,6 +617,8 @@ class Trainer:
         self._first_bad_step.copy_(state["first_bad_step"])
         if self.average is not None:
             self.average.load_state_dict(state["average"])
+        if self._learner.load_state_dict is not None:
+            self._learner.load_state_dict(state["method"])
         self.readings = list(state.get("readings", ()))  # older states have none
         if "curve" in state:  # older states have none
             self.curve, self._since_point = list(state["curve"]), state["since_point"]
@@ -619,7 +628,7 @@ class Trainer:
 def check_fit(config: TrainConfig, stream: Stream) -> None:
     """Raise UserError if the warm-up fills the first task, or readings are too many."""
     first = len(stream.batches(0, 0, config)) * config.n_epochs
-    warms_up = config.warmup and METHODS[config.model].gated
+    warms_up = config.warmup and method_of(config.model).gated
     if warms_up and config.n_epochs <= config.warmup_epochs and config.warmup_steps >= first:
         raise UserError(
             f"warmup_steps {config.warmup_steps} would cover the whole first task, which has "

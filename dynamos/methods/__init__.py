@@ -1,8 +1,9 @@
 """Methods by name: what they need and where their step is.
 
-Adding one is an entry here and a module with `loss` and, if gradients are changed, `project`.
+Adding one is an entry here and a module with the functions that `dynamos.methods.learner` names.
 """
 
+import re
 from dataclasses import dataclass
 
 
@@ -62,3 +63,24 @@ METHODS = {
     "agem": _baseline("averaged gradient episodic memory, with a reservoir", "agem"),
     "joint": Method("dense, on all tasks so far: an upper bound", "joint", cumulative=True),
 }
+
+# A method in a user's file, FILE.py:NAME, before the file is read: all weights may be used.
+OWN = Method(
+    "a method in a file",
+    "",
+    rehearses=True,
+    weights=("alpha", "beta", "policy_alpha"),
+    stores_all=True,
+)
+_CODE = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
+
+
+def method_of(model: str) -> Method:
+    """Return the method of a name; OWN for FILE.py:NAME, whose file is not read here."""
+    return METHODS.get(model, OWN)
+
+
+def code_of(model: str) -> tuple[str, str] | None:
+    """Return (file, name) of FILE.py:NAME; None for a method of this package."""
+    found = _CODE.fullmatch(model)
+    return None if found is None else (found["file"], found["name"])

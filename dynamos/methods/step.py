@@ -1,8 +1,7 @@
 """A step of a method: what it gets and what it returns."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import NamedTuple
 
 from torch import Tensor
@@ -10,7 +9,6 @@ from torch import Tensor
 from dynamos.buffer import Replay
 from dynamos.config import TrainConfig
 from dynamos.data import Images
-from dynamos.methods import METHODS
 from dynamos.network import Output
 
 
@@ -26,7 +24,8 @@ class Step:
         replay_noise: noise of the replayed images.
         gating: True if gates decide; False in a dense network and in a warm-up.
         forward: (pixels, noise) -> output of the network, with gradients; a dense network needs no
-            noise. A batch normalisation takes its statistics from the images of one call.
+            noise. A batch normalisation takes its statistics from the images of one call. With
+            `network=N` it is the output of another network.
     """
 
     config: TrainConfig
@@ -44,16 +43,3 @@ class Loss(NamedTuple):
     value: Tensor  # scalar; its gradient is the step's
     output: Output  # on the stream images
     terms: dict[str, Tensor]  # parts of the value, by names of trainer.TERMS
-
-
-Project = Callable[[Step, Sequence[Tensor]], None]
-
-
-def program(model: str) -> tuple[Callable[[Step], Loss], Project | None]:
-    """Return the functions (loss, project or None) of a method's module.
-
-    `loss` returns the loss of a step. `project`, if the module has it, changes its gradients.
-    Neither waits for a value of a tensor, so that a GPU can record the step.
-    """
-    module = import_module(f"dynamos.methods.{METHODS[model].module}")
-    return module.loss, getattr(module, "project", None)

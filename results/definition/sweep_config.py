@@ -13,7 +13,7 @@ from typing import Any, Self
 from dynamos.config import ALIKE, TrainConfig, checked, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
-from dynamos.methods import METHODS
+from dynamos.methods import code_of, method_of
 from dynamos.metrics import ACCURACIES, PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
@@ -695,9 +695,16 @@ class SweepConfig:
             )
         if self.base.step_mode == "compile":
             return "step_mode compile is for single trials"
-        if not METHODS[self.base.model].stacked:
+        if not method_of(self.base.model).stacked:
             return f"runs of {self.base.model} train one after the other"
         return None
+
+    @property
+    def own_methods(self) -> set[str]:
+        """Methods in users' files, FILE.py:NAME, that trials may have."""
+        models = [self.base.model, self.reported_base.model]
+        models += [str(point["model"]) for point in self.points if "model" in point]
+        return {model for model in models if code_of(model) is not None} | code_in(self.space)
 
     @property
     def repeats(self) -> bool:
@@ -840,6 +847,12 @@ def refuse_in_vain(config: SweepConfig) -> None:
 def _all_used(space: SearchSpace, models: Sequence[str]) -> bool:
     """True if each field of a space is used by one of these methods."""
     return all(any(p.name not in unused(model) for model in models) for p in space.parameters)
+
+
+def code_in(space: SearchSpace) -> set[str]:
+    """Return the methods in users' files, FILE.py:NAME, among a space's choices."""
+    choices = [p.choices or () for p in space.parameters if p.name == "model"]
+    return {str(one) for of in choices for one in of if code_of(str(one)) is not None}
 
 
 def refuse_nearly_empty(space: SearchSpace) -> None:

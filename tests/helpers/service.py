@@ -55,11 +55,13 @@ class Served:
 
 
 @contextmanager
-def served(storage: Path, token: str | None = None) -> Iterator[Served]:
+def served(
+    storage: Path, token: str | None = None, allowed: Sequence[str] = ()
+) -> Iterator[Served]:
     drivers = NotedDrivers(storage)
     sweeps = Sweeps(storage, drivers)
     changes = Changes(
-        sweeps, drivers, {"data_path": None, "ledger_url": None, "tracking_uri": None}
+        sweeps, drivers, {"data_path": None, "ledger_url": None, "tracking_uri": None}, allowed
     )
     listening = listening_on("127.0.0.1", 0)
     server = uvicorn.Server(

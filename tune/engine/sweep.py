@@ -33,7 +33,7 @@ from tune.engine.workers.actors import HostedTrial, Hosts
 from tune.machines.cluster import connected, this_machine
 from tune.machines.images import RawImages, shipped_images
 from tune.machines.packing import best_packing, measure
-from tune.machines.probe import apart, data_record, moved_images
+from tune.machines.probe import CODE, apart, data_record, moved_images, other_code
 from tune.machines.slots import Node, Slots, refuse_unless_fit
 from tune.tracking.live_mirror import LiveMirror
 from tune.tracking.store import mlflow_uri
@@ -86,8 +86,12 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
 
 
 def check_images(ledger: Ledger) -> None:
-    """Raise UserError if a sweep's images are missing or differ from those at its start."""
+    """Raise UserError if a sweep's images, or its method's file, are not those of its start."""
     base = ledger.config.base
+    if (changed := other_code(base, ledger.record)) is not None:
+        raise UserError(
+            f"{changed} Nothing was started. Put the file of that time back, or start a new sweep."
+        )
     if base.data_path is None:  # the images are part of an installed package
         return
     try:
@@ -165,7 +169,9 @@ def run_sweep(
             "base": config.base,
             "seeds": config.seeds,
             "images": images,
-            "hashes": {name: ledger.record[name] for name in DATA if ledger.record.get(name)},
+            "hashes": {
+                name: ledger.record[name] for name in (*DATA, CODE) if ledger.record.get(name)
+            },
             "shuffled": ORDERS_OF in ledger.record,
         }
         hosts = Hosts(arguments) if slots.hosted else None

@@ -30,6 +30,7 @@ FITTING = (
     "nf",
     "hidden_dim_ratio",
 )
+CODE = "code_hash"  # in sweep.yaml: hash of the file of a user's method
 # sweep.yaml says so of images that come without a test set
 MADE_TEST = "a fixed stratified fifth of all images"
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
@@ -53,14 +54,18 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
     this machine lacks.
     """
     from dynamos.device import pick_device
+    from dynamos.methods.own import code_hash
     from dynamos.provenance import git_revision, now_utc
     from dynamos.streams import load_stream
-    from dynamos.trainer import check_fit
+    from dynamos.trainer import Trainer, check_fit
 
     if here:
         pick_device(base.device)
     stream = load_stream(base, pick_device("cpu"))
     check_fit(base, stream)
+    code = code_hash(base.model)
+    if code is not None:
+        Trainer(base, stream)  # a fault in a user's method shows before anything starts
     if sweep is not None:
         _refuse_unfit(sweep, lambda config: check_fit(config, stream))
     return {
@@ -70,6 +75,7 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
         "validation_hash": stream.split_hash,
         IMAGES: [len(part) for part in stream.evaluation],
         **({"test_images": MADE_TEST} if has_made_test(base) else {}),
+        **({CODE: code} if code is not None else {}),
         "versions": {name: version(name) for name in LIBRARIES},
     }
 
@@ -94,6 +100,18 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
                 f"with: {name} {found}, not {hashes[name]}."
             )
     return None
+
+
+def other_code(base: TrainConfig, hashes: Mapping[str, Any]) -> str | None:
+    """A sentence if the file of a user's method has changed since the sweep started, else None.
+
+    Raises UserError if the file is missing.
+    """
+    from dynamos.methods.own import code_hash
+
+    if hashes.get(CODE) in (None, code_hash(base.model)):
+        return None
+    return f"the file of {base.model} has changed since the sweep started."
 
 
 def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:

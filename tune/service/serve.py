@@ -11,9 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
-from dynamos.arguments import whole_number
+from dynamos.arguments import absolute_code, whole_number
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
+from dynamos.methods import code_of
 from results import STORAGE
 from results.definition.urls import tracking_uri
 from tune.client import TOKEN
@@ -68,7 +69,14 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data-path",
         metavar="P",
-        help="folder that holds MNIST or SVHN, for the sweeps started here",
+        help="folder of the data sets, for the sweeps started here",
+    )
+    parser.add_argument(
+        "--allow",
+        nargs="+",
+        default=[],
+        metavar="FILE.py:NAME",
+        help="methods of your own that a request may name as its model; no other file is imported",
     )
     parser.add_argument(
         "--ledger-url",
@@ -111,6 +119,7 @@ def serve(arguments: argparse.Namespace) -> int:
         sweeps,
         drivers,
         {"data_path": data_path, "ledger_url": arguments.ledger_url, "tracking_uri": uri},
+        [_allowed(model) for model in arguments.allow],
     )
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -142,6 +151,16 @@ def serve(arguments: argparse.Namespace) -> int:
         signal.signal(kind, lambda *_: sys.exit(0))
     server.run(sockets=[listening])
     return 0
+
+
+def _allowed(model: str) -> str:
+    """An allowed method with the absolute path of its file; UserError if that is missing."""
+    code = code_of(model)
+    if code is None:
+        raise UserError(f"--allow {model}: give FILE.py:NAME.")
+    if not local_path(code[0]).is_file():
+        raise UserError(f"--allow {model}: no file {local_path(code[0])}.")
+    return absolute_code(model)
 
 
 def _token(file: str | None) -> str | None:

@@ -93,8 +93,8 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
                 run,
                 tags=tags,
                 description=(
-                    f"{train.model} on {train.dataset}, seed {seed}; over {len(retrained.results)} "
-                    "seeds "
+                    f"{train.method_name} on {train.dataset}, seed {seed}; over "
+                    f"{len(retrained.results)} seeds "
                     + ", ".join(
                         f"{name} {tags[name]}" for name in there.config.metrics if tags[name]
                     )

@@ -1198,3 +1198,32 @@ def test_the_watch_goes_on_whatever_the_storage_raises(caplog: pytest.LogCapture
 
     asyncio.run(watched())
     assert "the sweeps cannot be read: the store is away" in caplog.text
+
+
+def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it was imported')")
+    model, storage = f"{tmp_path / 'mine.py'}:Mine", tmp_path / "runs"
+    example = f"{Path(__file__).parents[3] / 'examples' / 'own_method.py'}:LwF"
+    lr = {"parameters": {"lr": {"low": 0.01, "high": 0.5}}}
+    models = {"parameters": {"model": {"choices": ["dynamos", model]}, **lr["parameters"]}}
+    own: dict[str, Any] = {"base": BASE | {"model": model}, "space": lr}
+    with served(storage, allowed=[example]) as service:
+        for body in (own, {"space": models}, {"space": lr, "points": [{"model": model}]}):
+            answer = service.ask("POST", "/sweeps", json=asked(**body), params={"dry_run": True})
+            assert answer.status_code == (422 if "points" in body else 403), answer.text
+        refused = service.ask("POST", "/sweeps", json=asked(**own))
+        assert refused.status_code == 403 and not (storage / "a").exists()
+        told = refused.json()
+        assert told["field"] == "base.model" and "--allow FILE.py:NAME" in told["detail"]
+        body = asked(base=BASE | {"model": example}, space=lr)
+        assert service.ask("POST", "/sweeps", json=body).status_code == 201
+
+
+def test_the_service_is_started_with_methods_that_exist(tmp_path: Path) -> None:
+    from tune.service.serve import _allowed
+
+    (tmp_path / "mine.py").write_text("")
+    assert _allowed(f"{tmp_path}/mine.py:Mine") == f"{tmp_path / 'mine.py'}:Mine"
+    for given, said in (("derpp", "give FILE.py:NAME"), ("gone.py:Mine", "no file .*gone.py")):
+        with pytest.raises(UserError, match=said):
+            _allowed(given)

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dynamos.arguments import whole_number
+from dynamos.arguments import absolute_code, whole_number
 from dynamos.config import FIELDS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
@@ -188,6 +188,8 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
         except UserError as error:
             raise error.within("--set") from None
     settings = arguments.file.get("base", {}) | settings | space.fixed
+    if "model" in settings:
+        settings["model"] = absolute_code(settings["model"])
     if arguments.protocol not in PROTOCOLS:
         raise unknown("protocol", arguments.protocol, PROTOCOLS)
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):

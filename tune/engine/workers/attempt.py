@@ -27,7 +27,7 @@ from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
 from tune.engine.logs import log_file
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK
 from tune.machines.images import RawImages, received
-from tune.machines.probe import other_images
+from tune.machines.probe import other_code, other_images
 
 if TYPE_CHECKING:
     from dynamos.streams import Stream
@@ -77,6 +77,7 @@ class Workplace:
         try:
             new, stream = not self._streams, self.stream(self.base)
             lack = other_images(self.base, stream, self._hashes)
+            lack = lack or other_code(self.base, self._hashes)
             if new and lack is None:
                 # a process's first optimiser takes seconds: torch imports 800 modules
                 Trainer(self.base, stream)

@@ -1,14 +1,14 @@
 """Changes that requests make: sweeps are created, resumed and confirmed; drivers do the work."""
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import closing
 from dataclasses import fields, replace
 
 from dynamos.errors import UserError
 from dynamos.fields import settings
 from results.choice import Choice
-from results.definition.sweep_config import SweepConfig
+from results.definition.sweep_config import SweepConfig, code_in
 from results.ledger.ledger import Ledger
 from search_spaces.space import SearchSpace
 from tune.engine.suggestions import Tried, first_suggestions
@@ -30,9 +30,22 @@ class Changes:
     """Makes changes one at a time: of two equal requests at once, the second changes nothing."""
 
     def __init__(
-        self, sweeps: Sweeps, drivers: Drivers, of_the_service: Mapping[str, str | None]
+        self,
+        sweeps: Sweeps,
+        drivers: Drivers,
+        of_the_service: Mapping[str, str | None],
+        allowed: Collection[str] = (),
     ) -> None:
-        """`of_the_service`: data_path, ledger_url and tracking_uri of every sweep made here."""
+        """Start nothing yet.
+
+        Args:
+            sweeps: the sweeps of the service.
+            drivers: starts their processes.
+            of_the_service: data_path, ledger_url and tracking_uri of every sweep made here.
+            allowed: methods in files, FILE.py:NAME, that a request may name. No other file is
+                imported.
+        """
+        self._allowed = {*allowed}
         self.of_the_service = of_the_service
         self._sweeps, self._drivers = sweeps, drivers
         self._lock = threading.Lock()
@@ -41,6 +54,7 @@ class Changes:
         """Return the beginning of a sweep; raise the errors that `create` would raise."""
         from tune.engine.sweep import recorded
 
+        self._refuse_code(config.own_methods, "base.model")
         there = self._there(config)
         record = recorded(config, self._drivers.cluster) if there is None else there.ledger.record
         return first_suggestions(self._sweeps.storage, config, record)
@@ -52,6 +66,7 @@ class Changes:
         """
         from tune.engine.sweep import create_sweep
 
+        self._refuse_code(config.own_methods, "base.model")
         with self._lock:
             if (view := self._there(config)) is not None:
                 with closing(view.ledger):
@@ -66,6 +81,17 @@ class Changes:
                 ledger.label(tags, note or None)
             self._drivers.start("resume", config.name, [], 0)
             return True
+
+    def _refuse_code(self, models: Collection[str], field: str) -> None:
+        """Raise Problem 403 for a method in a file that the operator has not allowed."""
+        for model in sorted({*models} - self._allowed):
+            names = f": {', '.join(sorted(self._allowed))}" if self._allowed else ""
+            raise Problem(
+                403,
+                f"model {model!r} is a file, and this service takes only those that it was "
+                f"started with (--allow FILE.py:NAME){names}.",
+                field,
+            )
 
     def _there(self, config: SweepConfig) -> View | None:
         """The identical sweep, or None; raises Problem 409 if another sweep has its name."""
@@ -124,6 +150,7 @@ class Changes:
 
     def _change_space(self, name: str, space: SearchSpace) -> None:
         with closing(Ledger.open(self._sweeps.storage, name)) as ledger, ledger.driving():
+            self._refuse_code(code_in(space), "space")
             try:
                 ledger.change_space(space)
             except UserError as error:

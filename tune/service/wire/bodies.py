@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from dynamos.config import FIELDS
 from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
+from dynamos.methods import METHODS, code_of
 from results.choice import DEFAULT, RULES
 from results.definition import labels
 from results.definition.defaults import CONFIRMATION_SEEDS, DEFAULTS, base_config, default_objective
@@ -147,6 +148,16 @@ def _shape(value: Any) -> str:
 def _type(about: Setting) -> Any:
     """The type of a described field, with its range."""
     allowed, limits = about.allowed, dict[str, Any](description=about.help)
+    if about.name == "model":
+        # FILE.py:NAME as well, which the operator must have allowed
+        names = BeforeValidator(
+            lambda value: (
+                value
+                if isinstance(value, str) and code_of(value)
+                else _named("model", list(METHODS), value)
+            )
+        )
+        return Annotated[str, names, Field(**limits, examples=list(METHODS))]
     if isinstance(allowed, tuple):
         return Annotated[Literal[allowed], among(about.name, list(allowed)), Field(**limits)]
     if isinstance(allowed, Range):

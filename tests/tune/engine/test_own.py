@@ -1,4 +1,4 @@
-"""Sweeps of the user's own images, as a user runs them."""
+"""Sweeps of the user's own images and methods, as a user runs them."""
 
 import subprocess
 import sys
@@ -62,3 +62,38 @@ def test_a_file_of_arrays_is_swept_confirmed_moved_and_loaded(tmp_path: Path) ->
         [sys.executable, "-c", load], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
     assert loaded.returncode == 0 and loaded.stdout.split()[-1] == "2", loaded.stderr
+
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+@pytest.mark.slow
+def test_a_method_of_ones_own_is_swept_extended_and_confirmed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text((EXAMPLES / "own_method.py").read_text())
+    (tmp_path / "space.yaml").write_text((EXAMPLES / "space.yaml").read_text())
+    small = ["nf=4", "max_train_images_per_task=60"]
+    started = sweep(
+        tmp_path,
+        *["run", "--space", "space.yaml", "--trials", "3", "--name", "mine"],
+        *["--set", "model=mine.py:LwF", *small, "--seeds", "2"],
+    )
+    assert started.returncode == 0, started.stderr
+    assert "3 done" in started.stderr
+    record = yaml.safe_load((tmp_path / "runs" / "mine" / "sweep.yaml").read_text())
+    assert record["base"]["model"] == f"{tmp_path / 'mine.py'}:LwF"
+    (tmp_path / "mine.py").write_text((EXAMPLES / "own_method.py").read_text() + "\n# new")
+    refused = sweep(tmp_path, "extend", "mine", "--trials", "+1")
+    assert refused.returncode == 2 and "has changed since the sweep started" in refused.stderr
+    (tmp_path / "mine.py").unlink()
+    # reports need no file of the method
+    assert sweep(tmp_path, "report", "mine").returncode == 0
+    missing = sweep(tmp_path, "extend", "mine", "--trials", "+1")
+    assert missing.returncode == 2 and "no file" in missing.stderr
+    (tmp_path / "mine.py").write_text((EXAMPLES / "own_method.py").read_text())
+    confirmed = sweep(tmp_path, "confirm", "mine", "--seeds", "2", "--top", "1")
+    assert confirmed.returncode == 0, confirmed.stderr
+    broken = tmp_path / "broken.py"
+    broken.write_text("import nothing_of_that_name")
+    failed = sweep(tmp_path, "run", "--set", "model=broken.py:Mine", "--space", "space.yaml")
+    assert failed.returncode == 2 and "broken.py fails to import" in failed.stderr
+    assert len(failed.stderr.strip().splitlines()) == 1
