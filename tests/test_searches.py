@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks import stopping
 from benchmarks.replays import __main__ as replays
 from benchmarks.replays.figures import against, difference, interval, ratio, rows
 from benchmarks.replays.peers import Peer, Process
@@ -93,6 +94,20 @@ def test_runs_with_a_shared_seed_share_what_the_seed_does(surrogate: Surrogate) 
     for seed in (11, 12, 13):
         away = {round(surrogate.run(c, seed) - surrogate.mean(c), 6) for c in others}
         assert len(away) == 1, "in this table all configurations deviate alike"
+
+
+@pytest.mark.slow
+def test_the_table_of_ends_has_a_row_per_search(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["stopping", "--searches", "2", "--trials", "10"])
+    stopping.main()
+    head, first, second, means = capsys.readouterr().out.splitlines()
+    assert head.split()[0] == "search" and means.split()[0] == "mean"
+    # ten trials are too few to be judged, so nothing is lost
+    for number, row in enumerate((first, second), start=1):
+        place, at, gain, noise, then, last = row.split()
+        assert (place, at, gain, noise) == (str(number), "10", "none", "none") and then == last
 
 
 def test_good_configurations_vary_as_good_ones_do() -> None:

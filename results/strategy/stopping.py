@@ -19,7 +19,10 @@ from results.trial import TrialRecord
 from results.wording import count, measured
 from search_spaces.space import SearchSpace
 
-LEAST_TRIALS = 20  # complete trials; a model of fewer is too sure of what it has not seen
+# Complete trials from which a search is judged, and those per searched field: a model of fewer is
+# too sure of what it has not seen (benchmarks/RESULTS.md). Loeppky, Sacks, Welch 2009, "Choosing
+# the sample size of a computer experiment": n = 10 d
+LEAST_TRIALS, TRIALS_PER_FIELD = 20, 10
 GROWTH = 1.15  # factor between two numbers of complete trials at which a search is judged
 LESS_NOISE = Noise(mean=-4.0, least=1e-3)  # as the sampler noisy has it
 # The space as points: so many evenly, and so many near each of the configurations expected best.
@@ -132,12 +135,13 @@ def regret(mean: Array, covariance: Array, draws: np.random.Generator) -> float:
     return float((drawn.max(1) - drawn[:, 0]).mean())
 
 
-def judged_at(trials: int) -> int | None:
+def judged_at(trials: int, fields: int) -> int | None:
     """Return the largest number, up to `trials`, at which a search is judged; None before that.
 
-    The numbers grow geometrically, so that the time for models stays a small part of a search.
+    The numbers grow geometrically, so that the time for models stays a small part of a search. The
+    first depends on the number of searched fields.
     """
-    at, found = LEAST_TRIALS, None
+    at, found = max(LEAST_TRIALS, TRIALS_PER_FIELD * fields), None
     while at <= trials:
         found, at = at, math.ceil(at * GROWTH)
     return found
@@ -152,10 +156,10 @@ def advice(sweep: Sweep) -> str | None:
     """
     if sweep.config.confirms is not None or last_race(sweep.records).first is not None:
         return None
+    if judged_at(len(sweep.complete), len(sweep.config.space.parameters)) is None:
+        return None
     if any(trial.state == "RUNNING" for trial in sweep.own):
         sweep = as_judged(sweep)
-    if len(sweep.complete) < LEAST_TRIALS:
-        return None
     found = gain(sweep)
     return sentence(sweep, found) if found is not None and found.negligible else None
 
@@ -167,6 +171,7 @@ def as_judged(sweep: Sweep) -> Sweep:
         ended = trial.ended_at
         return (0.0 if trial.imported or ended is None else ended.timestamp(), trial.number)
 
-    first = sorted(sweep.complete, key=end)[: judged_at(len(sweep.complete)) or 0]
+    number = judged_at(len(sweep.complete), len(sweep.config.space.parameters))
+    first = sorted(sweep.complete, key=end)[: number or 0]
     kept = {t.number for t in first}
     return replace(sweep, records=[t for t in sweep.records if t.number in kept])

@@ -33,7 +33,10 @@ def finished(sweep: Sweep) -> str | None:
     A race is no search, so it is not judged.
     """
     trials = len(sweep.complete)
-    if trials != judged_at(trials) or last_race(sweep.records).first is not None:
+    if (
+        trials != judged_at(trials, len(sweep.config.space.parameters))
+        or last_race(sweep.records).first is not None
+    ):
         return None
     found = gain(sweep)
     return f"the search ended: {sentence(sweep, found)}" if found and found.negligible else None

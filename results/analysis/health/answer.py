@@ -12,14 +12,12 @@ from results.analysis.health.finding import Finding
 from results.choice import choice_of, tie_sentence, ties
 from results.gaussian_process import winsorised
 from results.posterior import LEAST_CONFIGURATIONS, settled
-from results.strategy.stopping import advice
+from results.strategy.stopping import TRIALS_PER_FIELD, advice
 from results.sweep import Sweep
 from results.wording import count, measured, number
 from search_spaces.parameter import Parameter
 
 EDGE = 0.02  # fraction of a range's width within which a value is at the range's end
-# Loeppky, Sacks, Welch 2009, "Choosing the sample size of a computer experiment": n = 10 d
-TRIALS_PER_FIELD = 10
 LEAST_FREEDOM = 8  # degrees of freedom from which a standard deviation over seeds is used
 
 
@@ -34,13 +32,10 @@ def little_left(sweep: Sweep) -> Iterator[Finding]:
 
 
 def few_trials(sweep: Sweep) -> Iterator[Finding]:
-    """Yield a finding if fewer trials than ten per searched field are complete.
-
-    Not if they suffice for the advice that little is left to gain.
-    """
+    """Yield a finding if fewer trials than ten per searched field are complete."""
     done, fields = len(sweep.complete), len(sweep.config.space.parameters)
     wanted = TRIALS_PER_FIELD * fields
-    if done < wanted and sweep.config.sampler != "grid" and advice(sweep) is None:
+    if done < wanted and sweep.config.sampler != "grid":
         yield Finding(
             f"{count(done, 'completed trial')} for {count(fields, 'searched field')} "
             f"{'is' if done == 1 else 'are'} few; a rule of thumb is {wanted}, ten per field.",

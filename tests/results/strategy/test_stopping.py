@@ -52,18 +52,10 @@ def test_the_regret_of_normal_values_is_by_hand(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_search_is_judged_ever_less_often() -> None:
-    # 20, then 20 * 1.15 = 23, 26.45 -> 27, 31.05 -> 32, ...
-    assert [judged_at(n) for n in (19, 20, 22, 23, 26, 27, 31, 32)] == [
-        None,
-        20,
-        20,
-        23,
-        23,
-        27,
-        27,
-        32,
-    ]
-    assert len({judged_at(n) for n in range(1000)}) < 30
+    # 20, then 20 * 1.15 = 23, 26.45 -> 27; ten trials per field at least: 30, 34.5 -> 35
+    assert [judged_at(n, 1) for n in (19, 20, 22, 23, 26, 27)] == [None, 20, 20, 23, 23, 27]
+    assert [judged_at(n, 3) for n in (29, 30, 34, 35)] == [None, 30, 30, 35]
+    assert len({judged_at(n, 1) for n in range(1000)}) < 30
 
 
 def landscape(trials: int) -> Sweep:
@@ -87,9 +79,7 @@ def landscape(trials: int) -> Sweep:
     return Sweep(config(space=THREE, sampler="random", trials=100), {}, records)
 
 
-def test_on_a_known_landscape_the_advice_comes_neither_at_once_nor_never(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_on_a_known_landscape_the_advice_comes_neither_at_once_nor_never() -> None:
     early, late = landscape(20), landscape(40)
     at_first, at_last = gain(early), gain(late)
     assert at_first is not None and not at_first.negligible and advice(early) is None
@@ -101,16 +91,14 @@ def test_on_a_known_landscape_the_advice_comes_neither_at_once_nor_never(
     assert said is not None and said.startswith(
         "after 40 complete trials, a model expects at most 0."
     )
-    # in contrast to a rule of thumb, a model knows how many trials are enough
-    monkeypatch.setattr("results.analysis.health.answer.TRIALS_PER_FIELD", 20)
     names = [[name for name, _ in findings(sweep)][0] for sweep in (early, late)]
     assert names == ["few trials", "gain"] and "few trials" not in dict(findings(late))
 
-    # while trials run, the first 37 of them are judged
+    # while trials run, the first 35 of them are judged
     runs = dataclasses.replace(late.records[-1], number=40, state="RUNNING", ended_at=None)
     running = Sweep(late.config, {}, [*late.records, runs])
     told = advice(running)
-    assert told is not None and told.startswith("after 37 complete trials")
+    assert told is not None and told.startswith("after 35 complete trials")
 
 
 def test_little_is_unknown_without_noise_a_model_or_with_several_objectives() -> None:
@@ -122,7 +110,7 @@ def test_little_is_unknown_without_noise_a_model_or_with_several_objectives() ->
     )
     assert gain(Sweep(two, {}, late.records)) is None
     assert gain(Sweep(late.config, {}, late.records[:7])) is None
-    assert advice(Sweep(late.config, {}, late.records[:19])) is None
+    assert advice(Sweep(late.config, {}, late.records[:29])) is None
     with pytest.raises(UserError, match=r"`stop_when_done` .* one objective"):
         dataclasses.replace(two, stop_when_done=True)
 

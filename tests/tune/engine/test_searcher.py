@@ -790,6 +790,7 @@ def test_the_search_ends_when_little_is_left_to_gain_also_after_a_kill(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("results.strategy.stopping.LEAST_TRIALS", 3)
+    monkeypatch.setattr("results.strategy.stopping.TRIALS_PER_FIELD", 0)
     judged = []
 
     def little(sweep: Sweep) -> Gain:
@@ -809,6 +810,7 @@ def test_the_search_ends_when_little_is_left_to_gain_also_after_a_kill(
         assert judged == [3] and there.done is None
     monkeypatch.undo()
     monkeypatch.setattr("results.strategy.stopping.LEAST_TRIALS", 3)
+    monkeypatch.setattr("results.strategy.stopping.TRIALS_PER_FIELD", 0)
     monkeypatch.setattr("tune.engine.limits.gain", little)
     with driven(Ledger.open(tmp_path, "s")) as there:
         s = searcher(there)

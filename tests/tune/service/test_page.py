@@ -118,6 +118,9 @@ def test_a_sweep_from_the_form_to_its_report(service: Service, tmp_path: Path) -
         page.get_by_test_id("dialog-yes").click()
         expect(page.get_by_test_id("sweep-state").first).to_contain_text("stopped")
         page.goto(f"{service.url}/#/sweep/done")
+        expect(page.get_by_test_id("health")).to_contain_text(
+            "Next: Extend the sweep with trials +"
+        )
         best = service.client.sweep("done")["best"]
         expect(page.get_by_test_id("best-value").first).to_contain_text(f"{best['value']:.4g}"[:4])
         expect(page.get_by_test_id("best-config")).to_contain_text("lr")
