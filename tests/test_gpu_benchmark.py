@@ -28,7 +28,7 @@ def test_a_dry_run_measures_every_part(tmp_path: Path) -> None:
     write_mnist(tmp_path / "data" / "raw", np.random.default_rng(1))
     out = tmp_path / "out"
     command = [sys.executable, "-m", "benchmarks.gpu", "--dry", "--out", str(out)]
-    command += ["--data-path", str(tmp_path / "data"), "--budget", "900"]
+    command += ["--data-path", str(tmp_path / "data"), "--budget", "3000"]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     found = json.loads((out / "gpu.json").read_text())
