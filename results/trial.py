@@ -45,12 +45,12 @@ class TrialRecord:
     cpu_seconds: float  # CPUs held times seconds
     gpu_seconds: float
     starting: bool = False  # state is RUNNING, but its worker is not ready yet
-    # A record that was read from MLflow lacks the following three.
-    losses: int = 0  # attempts that lost their worker or node
     # largest number of runs, its own and others', that trained as one program, by attempts
     cohorts: tuple[int, ...] = (1,)
     # the first of its training seeds; None before it is known, when the trial is started
     seed: int | None = None
+    # A record that was read from MLflow lacks the following two.
+    losses: int = 0  # attempts that lost their worker or node
     # by seed: when each result was recorded, in seconds since the epoch
     recorded_at: dict[int, list[float]] = field(default_factory=dict)
 

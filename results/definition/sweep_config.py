@@ -354,7 +354,7 @@ class SweepConfig:
     pack_gpus: bool = setting(
         False,
         "resources",
-        "measure in each session how many trials per GPU are fastest (auto)",
+        "measure once for each kind of GPU how many trials per GPU are fastest (auto)",
         label="Pack trials on GPUs",
         session=True,
     )
@@ -362,11 +362,19 @@ class SweepConfig:
         1,
         "resources",
         "trials that a worker trains as one program, which takes less time for small images; the "
-        "worker holds the CPUs and GPUs of one trial",
+        "worker holds the CPUs and GPUs of one trial; auto measures the fastest number once for "
+        "each kind of machine",
         Range(1, 1024),
         label="Trials per worker",
         flag="cohort",
-        metavar="K",
+        metavar="K|auto",
+        session=True,
+    )
+    pack_cohorts: bool = setting(
+        False,
+        "resources",
+        "measure once for each kind of machine how many trials per worker are fastest (auto)",
+        label="Pack trials into workers",
         session=True,
     )
     max_concurrent: int | None = setting(
@@ -445,6 +453,8 @@ class SweepConfig:
                 "`gpu_budget_seconds`: these trials use no GPU; add `gpus_per_trial`, or use "
                 "`cpu_budget_seconds`."
             )
+        if self.pack_cohorts and self.cohort > 1:
+            raise UserError(f"`cohort` auto chooses the number, which is not {self.cohort}.")
         if self.cohort > 1 and (why := self.uneven) is not None:
             raise UserError(f"`cohort` {self.cohort}: {why}; use `cohort` 1.")
         if self.keep_checkpoints not in KEEP:

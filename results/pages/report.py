@@ -263,6 +263,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
         if m not in sought
     ]
     fields = [p.name for p in config.space.parameters]
+    together = ["runs in one program"] if any(t.cohorts != (1,) for t in sweep.records) else []
     rows = [
         [
             t.number,
@@ -275,6 +276,7 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
             *(setting(t.config, name) if t.config else "" for name in fields),
             f"{t.tasks_done} of {t.n_tasks}" if t.n_tasks else "",
             "" if t.seconds is None else duration(t.seconds),
+            *(", then ".join(map(str, t.cohorts)) for _ in together),
             special.get(t.number, "") + t.source,
             t.reason,
         ]
@@ -289,7 +291,11 @@ def _trials(sweep: Sweep, chosen: TrialRecord | None) -> list[str]:
             "hint",
         ),
         table(
-            ["trial", "state", *sought, *others, *fields, "tasks", "time", "source", "reason"],
+            [
+                *("trial", "state", *sought, *others, *fields, "tasks", "time"),
+                *together,
+                *("source", "reason"),
+            ],
             rows,
             marked=[i for i, t in enumerate(sweep.records) if t.number in special],
         ),

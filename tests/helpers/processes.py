@@ -18,7 +18,8 @@ PATIENCE_SECONDS = 600.0  # limit for a state to come
 POLL_SECONDS = 0.05
 PREFLIGHT = (" ", "here: ")  # beginnings of the lines of its table
 # Ray's names for the process of a trial.
-WORKER = re.compile(r"ray::(SweepTrial|_Inner)")  # the latter is its name under with_parameters
+WORKER = re.compile(r"ray::(SweepTrial|_Inner|HostedTrial)")  # _Inner: under with_parameters
+HOST = re.compile(r"ray::CohortHost")
 
 
 @dataclass(frozen=True)
@@ -163,11 +164,18 @@ class Driver(Session):
 
     def workers(self) -> list[int]:
         """Process ids of the trials."""
+        return self._named(WORKER)
+
+    def hosts(self) -> list[int]:
+        """Process ids of the workers that train several trials each."""
+        return self._named(HOST)
+
+    def _named(self, name: re.Pattern[str]) -> list[int]:
         lines = _ps("pid,sid,args")
         return [
             int(pid)
             for pid, session, args in lines
-            if int(session) == self.pid and WORKER.match(args)
+            if int(session) == self.pid and name.match(args)
         ]
 
 

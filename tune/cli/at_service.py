@@ -216,15 +216,18 @@ COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {
 
 
 def _limits(arguments: argparse.Namespace) -> dict[str, float]:
-    if arguments.pack_gpus:
-        raise UserError(
-            "--gpus-per-trial auto is not possible for a later session with --server; give a "
-            "number."
-        )
+    for flag, automatic in (
+        ("--gpus-per-trial", arguments.pack_gpus),
+        ("--cohort", arguments.pack_cohorts),
+    ):
+        if automatic:
+            raise UserError(
+                f"{flag} auto is not possible for a later session with --server; give a number."
+            )
     return {
         name: value
         for name, about in settings(SweepConfig).items()
-        if about.session and name != "pack_gpus" and (value := getattr(arguments, name)) is not None
+        if about.session and about.flag and (value := getattr(arguments, name)) is not None
     }
 
 

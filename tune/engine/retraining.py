@@ -36,6 +36,7 @@ _WHERE = (
     "gpus_per_trial",
     "pack_gpus",
     "cohort",
+    "pack_cohorts",
     "retries",
     "keep_checkpoints",
     "max_concurrent",
@@ -217,7 +218,7 @@ def _config(
         stop_when_done=False,
         keep_checkpoints="all",
         # its seeds train together; the space is not that of the sweep
-        **_unlimited() | {"cohort": 1} | dict(session),
+        **_unlimited() | {"cohort": 1, "pack_cohorts": False} | dict(session),
     )
 
 

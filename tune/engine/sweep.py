@@ -32,8 +32,9 @@ from tune.engine.trainable import SweepTrial
 from tune.engine.workers.actors import HostedTrial, Hosts
 from tune.machines.cluster import connected, this_machine
 from tune.machines.images import RawImages, shipped_images
-from tune.machines.packing import best_packing, measure
+from tune.machines.packing import best_packing, kind_of_machine, measure, rates, words
 from tune.machines.probe import CODE, apart, data_record, moved_images, other_code
+from tune.machines.remembered import FILE, key_of, remember, remembered
 from tune.machines.slots import Node, Slots, refuse_unless_fit
 from tune.tracking.live_mirror import LiveMirror
 from tune.tracking.store import mlflow_uri
@@ -160,8 +161,12 @@ def run_sweep(
         # trials on this machine read the images themselves
         images = None if address is None else shipped_images(config.base)
         slots = Slots(config, nodes)
-        if config.pack_gpus and ledger.left + more + len(again) > 0:
-            _pack(config, slots, nodes(), images, listener, interrupted)
+        if config.pack_cohorts and (why := config.uneven) is not None:
+            listener.say(f"cohort auto: 1, because {why}")
+            config = dataclasses.replace(config, pack_cohorts=False)
+        if (config.pack_gpus or config.pack_cohorts) and ledger.left + more + len(again) > 0:
+            storage = ledger.folder.parent
+            _pack(config, storage, slots, nodes(), images, listener, interrupted)
         ledger.extend(more)  # only now: a session that fails before has added nothing
         ledger.rerun(again)
         listener.begin(slots.count)
@@ -209,23 +214,37 @@ def run_sweep(
 
 def _pack(
     config: SweepConfig,
+    storage: AnyPath,
     slots: Slots,
     nodes: Sequence[Node],
     images: dict[str, RawImages] | None,
     listener: Listener,
     interrupted: threading.Event,
 ) -> None:
-    """Measure, set and report the number of trials that run on each kind of GPU."""
-    listener.note("measuring how many trials per GPU are fastest")
-    of_kind = {node.kind or "": node for node in nodes if node.gpus and slots.on(node)}
-    for kind, node in sorted(of_kind.items()):
-        found = measure(config, node, images, interrupted.is_set)
-        slots.pack(kind or None, best_packing(found))
-        rates = ", ".join(f"{trials}: {rate:.1f}" for trials, rate in found.items())
-        listener.say(
-            f"GPU {kind or 'of unknown kind'}: {best_packing(found)} trials on each; total "
-            f"steps per second, by number of trials: {rates}"
-        )
+    """Set and report the packing of each kind of machine, measured now or in an earlier session."""
+    listener.note("measuring how many trials at a time are fastest")
+    of_kind = dict[str, list[Node]]()
+    for node in nodes:
+        if slots.on(node):
+            of_kind.setdefault(kind_of_machine(node), []).append(node)
+    cohorts = dict[str, int]()
+    for kind, alike in sorted(of_kind.items()):
+        key = key_of(config, kind, alike[0])
+        known, found = remembered(storage, key), None
+        if known is None:
+            found = measure(config, alike[0], images, interrupted.is_set)
+            best = best_packing(found)
+            if not interrupted.is_set():
+                remember(storage, key, best, found)
+            how = f"total steps per second, {rates(config, found)}"
+        else:
+            best, day = known
+            how = f"measured on {day} ({storage / FILE})"
+        listener.say(f"{kind}: {words(config, best)}; {how}")
+        if config.pack_gpus:
+            slots.pack(alike[0].kind, best.workers)
+        cohorts |= {node.id: best.cohort for node in alike}
+    slots.join(cohorts)
 
 
 def _told(failure: Exception, ledger: Ledger) -> DynamosError:

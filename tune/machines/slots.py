@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dynamos.errors import UserError
@@ -57,8 +57,9 @@ class Slots:
         # GPUs of a trial that differ from the configuration: by kind of GPU, and by node.
         self._of_kind: dict[str | None, float] = {}
         self._of_node: dict[str, float] = {}
-        # trials of a worker that differ from the configuration, by node
+        # trials of a worker that differ from the configuration, by node, and on other nodes
         self._cohort_of_node: dict[str, int] = {}
+        self._cohort = config.cohort
         self.hosted = config.cohort > 1
         self.packings = 0
 
@@ -139,7 +140,7 @@ class Slots:
 
     def cohort(self, node: Node) -> int:
         """Number of trials that a worker trains as one program on a node."""
-        return self._cohort_of_node.get(node.id, self._config.cohort)
+        return self._cohort_of_node.get(node.id, self._cohort)
 
     def packing(self, node: str) -> str:
         """The packing of a node, in words."""
@@ -151,10 +152,19 @@ class Slots:
         words += [f"{count(cohort, 'trial')} in a worker"] if self.hosted else []
         return f"{there.host} trains {', '.join(words)}"
 
-    def pack(self, kind: str | None, trials: int) -> None:
-        """Set the number of trials on each GPU of a kind, on present and on future nodes."""
-        self._of_kind[kind] = 1 / trials
+    def pack(self, kind: str | None, workers: int) -> None:
+        """Set the number of workers on each GPU of a kind, on present and on future nodes."""
+        self._of_kind[kind] = 1 / workers
         self.packings += 1
+
+    def join(self, cohorts: Mapping[str, int]) -> None:
+        """Set the number of trials of a worker, by node, before the first trial.
+
+        A node that comes later has the smallest of them.
+        """
+        self._cohort_of_node.update(cohorts)
+        self._cohort = min(cohorts.values(), default=self._cohort)
+        self.hosted = max(cohorts.values(), default=self._cohort) > 1
 
     def thin_out(self, slot: Slot, node: str) -> bool:
         """Give trials on a node more memory after the trial at `slot` ran out of it.

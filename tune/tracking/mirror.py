@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # importing it takes seconds and memory; the process of a Liv
 TAG = "dynamos.id"  # SWEEP for the parent run, SWEEP/NUMBER for a trial's
 SWEEP_TAG = "dynamos.sweep_id"  # distinguishes sweeps that had one name at different times
 ATTEMPT_TAG = "dynamos.attempt"
+COHORTS_TAG = "cohorts"  # numbers of runs that trained as one program, by attempts
 # a trial's: how many were sent, "SEED:COUNT SEED:COUNT"; the parent's: its summary
 RESULTS_TAG = "dynamos.results"
 FILES_TAG = "dynamos.files"  # digest of the parent's artifacts
@@ -151,6 +152,7 @@ class Mirror:
             "source": trial.source,
             "reason": (trial.reason or "")[:REASON_LENGTH],
             ATTEMPT_TAG: str(trial.attempt),
+            COHORTS_TAG: " ".join(map(str, trial.cohorts)),
             RESULTS_TAG: " ".join(
                 f"{seed}:{len(results)}" for seed, results in trial.results.items()
             ),
@@ -456,7 +458,8 @@ def _metrics(
 
 def _mark(trial: TrialRecord) -> tuple[Any, ...]:
     """A value that changes whenever a trial has something new to send."""
-    return trial.state, trial.attempt, *(len(results) for results in trial.results.values())
+    tasks = (len(results) for results in trial.results.values())
+    return trial.state, trial.attempt, trial.cohorts, *tasks
 
 
 def metric(name: str, value: float, at: int, step: int) -> "Metric":

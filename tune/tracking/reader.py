@@ -17,6 +17,7 @@ from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.tracking.mirror import (
     ATTEMPT_TAG,
+    COHORTS_TAG,
     EXPERIMENT,
     RESULTS_TAG,
     RUNS_PER_PAGE,
@@ -126,6 +127,8 @@ def _trial(run: "Run", config: SweepConfig) -> TrialRecord:
         cpu_seconds=metrics.get("cpu_seconds", 0.0),
         gpu_seconds=metrics.get("gpu_seconds", 0.0),
         seed=int(run.data.params["seed"]),
+        # a run that an earlier version mirrored has no such tag
+        cohorts=tuple(int(size) for size in tags.get(COHORTS_TAG, "1").split()),
     )
     if not complete:
         return record

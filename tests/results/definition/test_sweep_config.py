@@ -74,6 +74,10 @@ def test_values_of_numpy_survive_the_file() -> None:
         ({"cpus_per_trial": math.inf}, "`cpus_per_trial` inf is not a finite number."),
         ({"gpus_per_trial": -1.0}, "`gpus_per_trial` -1 is out of range; it must be from 0 to 64."),
         ({"gpus_per_trial": 1.5}, "`gpus_per_trial` 1.5: above 1 it must be a whole number."),
+        (
+            {"cohort": 2, "pack_cohorts": True},
+            "`cohort` auto chooses the number, which is not 2.",
+        ),
         ({"cohort": 0}, "`cohort` 0 is out of range; it must be from 1 to 1024."),
         (
             {"cohort": 2, "base": config().base.replace(step_mode="compile")},

@@ -14,7 +14,7 @@ from results.pages import charts
 from results.pages.report import write_report
 from results.sweep import Sweep
 from search_spaces.space import SearchSpace
-from tests.helpers.ledgers import complete, config, confirmed, driven, result, swept
+from tests.helpers.ledgers import complete, config, confirmed, driven, report, result, swept
 
 
 def test_a_small_gain_in_a_fraction_is_said(tmp_path: Path) -> None:
@@ -52,6 +52,19 @@ def test_the_report_shows_fields_by_their_own_names(tmp_path: Path) -> None:
         and "policy_penalty" in page
         and "Parameter importance" in page
     )
+
+
+def test_the_report_shows_how_many_runs_trained_as_one_program(tmp_path: Path) -> None:
+    pages = []
+    for name, cohort in (("alone", 1), ("together", 8)):
+        with driven(Ledger.create(tmp_path, config(name), {})) as ledger:
+            number = ledger.ask().number
+            ledger.start(number, 1, cohort)
+            report(ledger, number, 70, 60)
+            ledger.finish(number, "COMPLETE")
+            pages.append(write_report(ledger).read_text())
+    assert ["runs in one program" in page for page in pages] == [False, True]
+    assert ">8</td>" in pages[1]
 
 
 def test_which_channels_a_class_uses_is_shown_of_one_seed_by_its_newest_attempt(

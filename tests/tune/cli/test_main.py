@@ -708,14 +708,23 @@ def test_failed_trials_are_run_again(
     assert "--trial 0 is complete; only a trial that failed" in capsys.readouterr().err
 
 
+def test_auto_stands_for_a_number_that_is_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    automatic = meant("--gpus-per-trial=auto", "--cohort=auto")
+    assert (automatic.gpus_per_trial, automatic.pack_gpus) == (1.0, True)
+    assert (automatic.cohort, automatic.pack_cohorts) == (1, True)
+    given = meant("--cohort=4")
+    assert (given.cohort, given.pack_cohorts, given.pack_gpus) == (4, False, False)
+    assert main(["run", "--cohort=some"]) == 2
+    assert "argument --cohort: 'some' is not a whole number, nor auto" in capsys.readouterr().err
+
+
 def test_a_session_may_change_limits_and_resources() -> None:
     assert {name for name, about in settings(SweepConfig).items() if about.session} == {
         f.name
         for f in dataclasses.fields(SweepConfig)
         if "budget" in f.name
-        or f.name
-        in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "cohort", "max_concurrent")
-        or f.name in ("retries", "keep_checkpoints")
+        or f.name in ("target", "cpus_per_trial", "gpus_per_trial", "pack_gpus", "max_concurrent")
+        or f.name in ("retries", "keep_checkpoints", "cohort", "pack_cohorts")
     }
 
 

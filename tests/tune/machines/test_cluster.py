@@ -31,8 +31,11 @@ sys.exit(main(sys.argv[1:]))
 # The same where GPUs of the kind A take one trial and those of the kind B two.
 UNLIKE = f"""
 import tune.engine.sweep
-packed = {{1: 9.0, 2: 18.0}}
-tune.engine.sweep.measure = lambda config, node, *_: packed if node.kind == "B" else {{1: 9.0}}
+from tune.machines.packing import Packing
+found = {{Packing(1, 1): 9.0}}
+packed = found | {{Packing(2, 1): 18.0}}
+tune.engine.sweep.measure = lambda config, node, *_: packed if node.kind == "B" else found
+tune.engine.sweep.remember = lambda *_: None
 {UNREAL}"""
 
 

@@ -184,6 +184,20 @@ def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(
     }
 
 
+def test_the_number_of_runs_that_train_as_one_program_is_a_tag(
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
+    for cohort, tag in ((8, "8"), (4, "8 4")):
+        asked = ledger.ask()
+        ledger.start(0, asked.attempt, cohort)
+        assert connect().sync() > 0
+        assert found(ledger, uri)["s/0"].data.tags["cohorts"] == tag
+        report(ledger, 0, 50)
+        ledger.interrupt(0)
+    connect().sync()
+    assert served_sweep(uri, "s").records[0].cohorts == (8, 4)
+
+
 def test_the_sweep_s_run_has_the_choice_and_what_a_model_expects_of_it(tmp_path: Path) -> None:
     ledger, uri = lucky(tmp_path), f"sqlite:///{tmp_path / 'mlflow.db'}"
     Mirror(ledger, uri).sync()

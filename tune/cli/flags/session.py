@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from results.definition.sweep_config import SweepConfig
 
 
+# by field whose flag also takes "auto", the field that is then true
+_MEASURED = {"gpus_per_trial": "pack_gpus", "cohort": "pack_cohorts"}
+
+
 def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     """Add the flags of settings that may change from one session of a sweep to the next.
 
@@ -30,7 +34,7 @@ def add_session_flags(parser: Any, defaults: dict[str, Any]) -> None:
     for about in settings(SweepConfig).values():
         if about.session:
             add_setting(parser, defaults, about)
-    parser.set_defaults(pack_gpus=defaults.get("pack_gpus"))
+    parser.set_defaults(**{name: defaults.get(name) for name in _MEASURED.values()})
     add(
         parser,
         defaults,
@@ -59,8 +63,15 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
     )
     if about.kind is bool:
         parser.add_argument(flag, dest=about.name, action="store_true", help=with_flags(about.help))
-    elif about.name == "gpus_per_trial":
-        parser.add_argument(flag, default=default, action=_Share, help=text, metavar=about.metavar)
+    elif about.name in _MEASURED:
+        parser.add_argument(
+            flag,
+            dest=about.name,
+            default=default,
+            action=_OrAuto,
+            help=text,
+            metavar=about.metavar,
+        )
     else:
         reader = (
             seconds
@@ -72,16 +83,18 @@ def add_setting(parser: Any, defaults: Mapping[str, Any], about: Setting) -> Non
         )
 
 
-class _Share(argparse.Action):
-    """Takes a number of GPUs, or "auto" for one GPU that a measured number of trials share."""
+class _OrAuto(argparse.Action):
+    """Takes a number, or "auto" for a number that is measured."""
 
     def __call__(
         self, parser: Any, namespace: argparse.Namespace, values: Any, option_string: Any = None
     ) -> None:
-        """Set gpus_per_trial and pack_gpus."""
-        namespace.pack_gpus = values == "auto"
+        """Set the field, and the one that says if it is measured."""
+        automatic = values == "auto"
+        setattr(namespace, _MEASURED[self.dest], automatic)
         try:
-            namespace.gpus_per_trial = 1.0 if namespace.pack_gpus else amount(values)
+            read = amount if self.dest == "gpus_per_trial" else whole_number
+            setattr(namespace, self.dest, 1 if automatic else read(values))
         except argparse.ArgumentTypeError as error:
             raise argparse.ArgumentError(self, f"{error}, nor auto") from None
 
