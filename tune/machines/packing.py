@@ -61,7 +61,8 @@ class _Probe:
         """Train so many trials as one program; return the steps per second of all runs."""
         from dynamos.cohort import Cohort
 
-        cohort = Cohort([self._run() for _ in range(trials * self._seeds)])
+        alone = self._config.step_mode == "compile"
+        cohort = Cohort([self._run() for _ in range(1 if alone else trials * self._seeds)])
         self._steps(cohort, min(FILL_SECONDS, seconds))
         return self._steps(cohort, seconds)
 
