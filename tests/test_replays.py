@@ -41,6 +41,7 @@ def test_configurations_stay_the_same_if_more_are_wanted() -> None:
     assert many[:3] == few and few[0] == {} and list(few[1]) == list(many[5])
 
 
+@pytest.mark.slow
 def test_a_table_goes_on_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_without_noise_the_best_is_chosen_and_nothing_is_optimistic(seeds: str) 
     assert optimism == pytest.approx(0.0)
 
 
+@pytest.mark.slow
 def test_with_noise_the_best_is_optimistic_and_the_model_much_less() -> None:
     fields, values = landscape(2.0)
     found = {

@@ -78,8 +78,15 @@ def class_il(trainer: Trainer) -> float:
     return mean(evaluation.class_il for evaluation in found if evaluation is not None)
 
 
-@pytest.mark.parametrize("infer_mode", ["threshold", "sample"])
-@pytest.mark.parametrize("average_decay", [0.0, 0.5])
+@pytest.mark.parametrize(
+    "infer_mode, average_decay",
+    [
+        ("sample", 0.5),
+        ("threshold", 0.0),
+        pytest.param("sample", 0.0, marks=pytest.mark.slow),
+        pytest.param("threshold", 0.5, marks=pytest.mark.slow),
+    ],
+)
 def test_readings_change_nothing_else(infer_mode: str, average_decay: float) -> None:
     base = small(**LONG, infer_mode=infer_mode, average_decay=average_decay)
     plain, read = Trainer(base), Trainer(base.replace(readings=3))

@@ -834,6 +834,7 @@ def test_epochs_means_are_over_all_batches() -> None:
     )
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     """Chance is 25 and 50. The accuracy of so short a run varies by twenty points between seeds."""
     base = TrainConfig(

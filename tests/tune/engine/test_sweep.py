@@ -24,6 +24,7 @@ from tests.helpers.crashes import Watched, endless
 from tests.helpers.ledgers import config
 from tests.helpers.processes import Driver, Session
 from tests.helpers.sweeps import SMALL, command, run, runs_of
+from tests.helpers.workers import made_once
 from tune.engine.sweep import run_sweep
 from tune.machines.slots import Node
 from tune.tracking.mirror import Mirror
@@ -32,10 +33,13 @@ from tune.tracking.mirror import Mirror
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     """(working folder, output) of a sweep of three trials."""
-    folder = tmp_path_factory.mktemp("sweep")
-    done = run("run", "--name", "tiny", "--trials", "3", "--set", *SMALL, cwd=folder)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return folder, done.stdout + done.stderr
+
+    def make(folder: Path) -> str:
+        done = run("run", "--name", "tiny", "--trials", "3", "--set", *SMALL, cwd=folder)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    return made_once(tmp_path_factory, "sweep", make)
 
 
 @pytest.fixture
