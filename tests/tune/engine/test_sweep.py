@@ -74,7 +74,7 @@ def test_the_end_says_what_was_found_and_what_to_do_next(swept: tuple[Path, str]
     assert "val_class_il" in said and "the base" in said and str(folder) in said
     commands = [
         line.split("  ")[-1].strip()
-        for line in said.split("Next:")[1].splitlines()
+        for line in said.split("\nNext:\n")[1].splitlines()
         if line.startswith("  ")
     ]
     assert len(commands) == 4 and f"dynamos --config {folder}/best_config.yaml" in commands[0]
