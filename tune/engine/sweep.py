@@ -161,9 +161,7 @@ def run_sweep(
         # trials on this machine read the images themselves
         images = None if address is None else shipped_images(config.base)
         slots = Slots(config, nodes)
-        if config.pack_cohorts and (why := config.uneven) is not None:
-            listener.say(f"cohort auto: 1, because {why}")
-            config = dataclasses.replace(config, pack_cohorts=False)
+        config = _even(config, listener)
         if (config.pack_gpus or config.pack_cohorts) and ledger.left + more + len(again) > 0:
             storage = ledger.folder.parent
             _pack(config, storage, slots, nodes(), images, listener, interrupted)
@@ -210,6 +208,14 @@ def run_sweep(
     if searcher.failure is not None:
         raise _told(searcher.failure, ledger)
     return over
+
+
+def _even(config: SweepConfig, listener: Listener) -> SweepConfig:
+    """The configuration, without cohorts to measure if its trials cannot train as one program."""
+    if not config.pack_cohorts or (why := config.uneven) is None:
+        return config
+    listener.say(f"cohort auto: 1, because {why}")
+    return dataclasses.replace(config, pack_cohorts=False)
 
 
 def _pack(

@@ -224,6 +224,18 @@ def test_a_confirmation_uses_the_images_of_its_sweep(tmp_path: Path) -> None:
     assert not (tmp_path / "runs" / "s-confirm-1").exists() and ledger.looks == {}
 
 
+def test_a_confirmation_does_not_take_over_the_trials_of_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tune.engine.retraining.create_sweep", created)
+    with driven(Ledger.create(tmp_path, config(cohort=4, trials=1), {})) as ledger:
+        complete(ledger, 60.0, 80.0)
+    made = confirmation(ledger, 2, 1, Choice(), None, {})
+    assert made.config.cohort == 1
+    again = confirmation(ledger, 2, 1, Choice(), None, {"cohort": 2})
+    assert (again.config.name, again.config.cohort) == (made.config.name, 2)
+
+
 @pytest.mark.parametrize("gone", [False, True])
 def test_seeds_whose_results_were_imported_are_not_fresh(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gone: bool

@@ -120,7 +120,8 @@ class Host:
     def _join(
         self, place: int, ticket: int, settings: Mapping[str, Any], answer: "Future[Report]"
     ) -> None:
-        if ticket <= self._closed.get(place, 0):
+        there = self._members.get(place)
+        if ticket <= self._closed.get(place, 0) or (there is not None and ticket < there.ticket):
             answer.set_exception(Gone())
             return
         self._let_go(place)

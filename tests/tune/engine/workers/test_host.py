@@ -202,6 +202,11 @@ def test_a_place_is_taken_over_and_the_earlier_attempt_is_gone(tmp_path: Path) -
         old.task()
     with pytest.raises(Gone):
         old.join()
+    newest = Caller(there, tmp_path / "1", 1, 5)
+    newest.join()
+    with pytest.raises(Gone):
+        Caller(there, tmp_path / "2", 1, 4).join()
+    assert newest.task().state is None
     assert not list(old.folder.glob("seed-*/checkpoint-*"))
 
 
