@@ -23,7 +23,7 @@ from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
-from dynamos.methods import method_of
+from dynamos.methods import code_of, method_of
 from dynamos.methods.learner import learner
 from dynamos.methods.own import facts
 from dynamos.methods.step import Step
@@ -166,7 +166,11 @@ class Trainer:
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._number = torch.zeros((), dtype=torch.int64, device=self.device)  # of a step
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
-        self._by_graph = by_graph(config.step_mode, self.device)
+        own = code_of(config.model) is not None
+        # A recording would repeat what the user's Python code did in one step.
+        self._by_graph = by_graph(config.step_mode, self.device) and not own
+        if own and config.step_mode == "graph":
+            log.warning("step_mode graph is not available for %s, using eager", config.model)
         self._graph: tuple[Inputs, StepGraph] | None = None
         check_fit(config, self.stream)
 

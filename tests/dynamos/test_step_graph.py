@@ -28,6 +28,7 @@ from tests.helpers.tape import CannotRecord, TapeRecorder
 # Two tasks of 12 steps; the last of four has five images. The first two steps are warm-up.
 LONG: dict[str, Any] = dict(n_epochs=3, max_train_images_per_task=35, minibatch_size=2)
 META = torch.device("meta")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "own_method.py"
 
 STACKED = [name for name, method in METHODS.items() if method.stacked]
 
@@ -385,6 +386,20 @@ def test_auto_takes_a_graph_on_a_gpu_and_none_on_a_cpu(
         for _ in Cohort([Trainer(c) for c in varied("auto")[:2]]):
             pass
     assert recorders == [] and "step_mode" not in caplog.text
+
+
+def test_a_method_in_a_file_is_eager_and_says_so(
+    caplog: pytest.LogCaptureFixture, recorders: list[TapeRecorder]
+) -> None:
+    """LwF in the example changes its Python attributes after each task."""
+    model = f"{EXAMPLE}:LwF"
+    with caplog.at_level(logging.WARNING):
+        run = whole_run(long(model=model))
+        whole_run(long(model=model, step_mode="auto", max_train_images_per_task=20))
+    assert_equal(run, whole_run(long(model=model, step_mode="eager")))
+    (warning,) = [r.getMessage() for r in caplog.records if "step_mode" in r.getMessage()]
+    assert warning == f"step_mode graph is not available for {model}, using eager"
+    assert recorders == []
 
 
 def test_a_cohort_agrees_in_its_step_mode() -> None:
