@@ -46,6 +46,7 @@ class Sweep:
     # uses of test images, by confirmation, the oldest first
     looks: Mapping[str, Any] = field(default_factory=dict)
     extends: "Sweep | None" = None  # the confirmation to which this one adds seeds
+    done: str | None = None  # why it tries no new configuration, if it ended by itself
 
     @classmethod
     def of(cls, ledger: "Ledger") -> Self:
@@ -54,7 +55,9 @@ class Sweep:
         if (earlier := ledger.extended()) is not None:
             with closing(earlier):
                 extended = cls.of(earlier)
-        return cls(ledger.config, ledger.record, ledger.trials(), ledger.looks, extended)
+        return cls(
+            ledger.config, ledger.record, ledger.trials(), ledger.looks, extended, ledger.done
+        )
 
     @cached_property
     def own(self) -> list[TrialRecord]:

@@ -129,6 +129,11 @@ def health(sweep: Sweep) -> list[dict[str, str]]:
     ]
 
 
+def notes(ledger: Ledger, sweep: Sweep) -> list[str]:
+    """Return unexpected traits of a sweep's start, search and end, in sentences."""
+    return [*ledger.remarks, *([] if sweep.done is None else [f"{sweep.done}."])]
+
+
 def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
     """Return the content of a sweep's page that `summary` lacks: findings in words, cost, notes.
 
@@ -147,5 +152,5 @@ def details(ledger: Ledger, sweep: Sweep) -> dict[str, Any]:
         "metrics": sweep.config.metrics,
         "cpu_seconds": sum(t.cpu_seconds for t in sweep.records),
         "gpu_seconds": sum(t.gpu_seconds for t in sweep.records),
-        "notes": ledger.remarks,
+        "notes": notes(ledger, sweep),
     }

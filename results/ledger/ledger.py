@@ -699,8 +699,7 @@ class Ledger:
     @property
     def remarks(self) -> list[str]:
         """Unexpected traits of the sweep's start and search, in sentences."""
-        ended = self.done
-        return [*self.record.get(REMARKS, ()), *([] if ended is None else [f"{ended}."])]
+        return list(self.record.get(REMARKS, ()))
 
     @property
     def looks(self) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from results.analysis.agreement import ranking
 from results.analysis.confirmation import confirmation_frame, outcomes, verdict
 from results.analysis.headline import expectation, headline
 from results.analysis.health.checks import findings
-from results.analysis.overview import by_reason
+from results.analysis.overview import by_reason, notes
 from results.choice import broken, choice_of, roles
 from results.definition.labels import told
 from results.definition.protocols import NOT_PUBLISHABLE, PROTOCOLS
@@ -110,7 +110,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
         paragraph(f"Space {config.space.name}: {config.space}."),
         paragraph(f"Protocol {config.protocol}: configurations were {PROTOCOLS[config.protocol]}."),
     ]
-    return parts + [paragraph(text, "caution") for text in ledger.remarks] + _health(sweep)
+    return parts + [paragraph(text, "caution") for text in notes(ledger, sweep)] + _health(sweep)
 
 
 def _health(sweep: Sweep) -> list[str]:

@@ -134,7 +134,7 @@ def test_a_search_that_ended_has_no_trials_left_and_an_extension_overrules_it(
         there.finish(3, "FAIL", "no")
     again = Ledger.open(tmp_path, "s")
     assert again.state.name == "finished" == glance(tmp_path, "s").state.name
-    assert again.remarks == ["the search ended: enough."] and not again.may_be_done
+    assert Sweep.of(again).done == "the search ended: enough" and not again.may_be_done
     assert "the search ended: enough." in report(again)
     show_sweep(again)
     assert "note: the search ended: enough." in capsys.readouterr().out
