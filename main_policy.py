@@ -51,7 +51,7 @@ def _parser() -> Parser:
 def _train(arguments: list[str]) -> int:
     parsed = _parser().parse(arguments)
     config = merged(
-        use_preset=parsed.load_best_args,
+        use_preset="paper" if parsed.load_best_args else None,
         layers=[with_validation(fields_given(parsed), parsed.validation)],
     )
     experiment = parsed.exp_name or f"{datetime.now():%Y%m%d-%H%M%S}-seed{config.seed}"

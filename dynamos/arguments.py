@@ -221,21 +221,24 @@ def fields_given(arguments: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in vars(arguments).items() if name in FIELDS}
 
 
-def merged(*, use_preset: bool, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
+def merged(*, use_preset: str | None, layers: Sequence[Mapping[str, Any]]) -> TrainConfig:
     """Return the configuration of several layers of fields.
 
     A later layer wins over an earlier one, and any layer over the preset and the defaults.
 
-    A preset belongs to a stream and a buffer size; without a size it is the stream's preset of the
-    smallest buffer.
+    `use_preset` is a kind of preset. A preset belongs to a stream and a buffer size; without a size
+    it is the stream's preset of the smallest buffer.
     """
     chosen: dict[str, Any] = {}
     for layer in layers:
         chosen |= layer
-    if use_preset:
+    if use_preset is not None:
         dataset = checked("dataset", chosen.get("dataset", default("dataset")))
-        size = checked("buffer_size", chosen.get("buffer_size", _smallest_preset(dataset)))
-        chosen = preset(dataset, size, chosen.get("model", default("model"))) | chosen
+        size = checked(
+            "buffer_size", chosen.get("buffer_size", _smallest_preset(dataset, use_preset))
+        )
+        model = chosen.get("model", default("model"))
+        chosen = preset(dataset, size, model, use_preset) | chosen
     if chosen.get("data_path") is not None:  # a run may be resumed from another directory
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
     if "model" in chosen:
@@ -249,11 +252,14 @@ def absolute_code(model: str) -> str:
     return model if code is None else f"{local_path(code[0])}:{code[1]}"
 
 
-def _smallest_preset(dataset: str) -> int:
-    sizes = preset_sizes(dataset)
+def _smallest_preset(dataset: str, kind: str) -> int:
+    sizes = preset_sizes(dataset, kind)
     if not sizes:
-        known = dict.fromkeys(name for name, _ in preset_names())
-        raise UserError(f"{dataset} has no preset; streams with presets are {', '.join(known)}.")
+        known = dict.fromkeys(name for name, _ in preset_names(kind))
+        which = "" if kind == "paper" else f"{kind} "
+        raise UserError(
+            f"{dataset} has no {which}preset; streams with {which}presets are {', '.join(known)}."
+        )
     return sizes[0]
 
 

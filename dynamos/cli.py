@@ -24,6 +24,7 @@ from dynamos.arguments import (
     with_validation,
 )
 from dynamos.config import (
+    PRESETS,
     TrainConfig,
     checked,
     differing,
@@ -31,7 +32,7 @@ from dynamos.config import (
     read_config,
     read_yaml,
 )
-from dynamos.errors import UserError, command_line
+from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import any_path, local_path, write_whole
 
 if TYPE_CHECKING:  # `--help` needs no torch
@@ -77,9 +78,12 @@ def train_parser() -> Parser:
     run.add_argument(
         "--preset",
         "--load-best-args",
-        action="store_true",
+        nargs="?",
+        const="paper",
+        metavar="paper|tuned",
         help="use the preset of the stream and buffer size; without --buffer-size, the "
-        "preset of the smallest buffer",
+        "preset of the smallest buffer. paper, the default: the paper's settings; tuned: the "
+        "confirmed result of a sweep of ours",
     )
     run.add_argument(
         "--set",
@@ -140,7 +144,7 @@ def _train(arguments: list[str]) -> int:
                     f"--resume uses the run's own configuration and folder; remove {flag}."
                 )
         stored = _stored(parsed.resume)
-        config = merged(use_preset=False, layers=[stored["config"], *layers])
+        config = merged(use_preset=None, layers=[stored["config"], *layers])
         others = differing(TrainConfig.from_dict(stored["config"]).to_dict(), config.to_dict())
         if others:
             raise UserError(
@@ -155,7 +159,7 @@ def _train(arguments: list[str]) -> int:
             stored=stored,
         )
     file = {} if parsed.config is None else read_config(any_path(parsed.config))
-    config = merged(use_preset=parsed.preset, layers=[file, *layers])
+    config = merged(use_preset=_preset_kind(parsed.preset), layers=[file, *layers])
     name = (
         parsed.exp_name
         or f"{config.dataset}-{config.method_name}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -308,6 +312,12 @@ def _ended(
         raise UserError(f"the run in {folder} is finished: {', '.join(late)} would have no effect.")
     print_summary(trainer)
     return True
+
+
+def _preset_kind(given: str | None) -> str | None:
+    if given is not None and given not in PRESETS:
+        raise unknown("preset", given, PRESETS)
+    return given
 
 
 def _check(arguments: list[str]) -> int:

@@ -433,24 +433,31 @@ def _presets() -> dict[str, Any]:
     return read_yaml(Path(__file__).parent / "presets.yaml")
 
 
-def preset_names() -> Iterator[tuple[str, int]]:
-    """(stream, buffer size) of every preset."""
-    for dataset, sizes in _presets()["streams"].items():
+# Kinds of presets: the paper's settings, and the confirmed results of our own sweeps.
+PRESETS = {"paper": "streams", "tuned": "tuned"}  # their sections in presets.yaml
+
+
+def preset_names(kind: str = "paper") -> Iterator[tuple[str, int]]:
+    """(stream, buffer size) of every preset of a kind."""
+    for dataset, sizes in _presets()[PRESETS[kind]].items():
         for size in sizes:
             yield dataset, size
 
 
-def preset(dataset: str, buffer_size: int, model: str = "dynamos") -> dict[str, Any]:
+def preset(
+    dataset: str, buffer_size: int, model: str = "dynamos", kind: str = "paper"
+) -> dict[str, Any]:
     """Return the fields that a preset sets (docs/method.md section 5).
 
     Raises UserError if no such preset exists.
     """
-    sizes = _presets()["streams"].get(dataset, {})
+    sizes = _presets()[PRESETS[kind]].get(dataset, {})
     if buffer_size not in sizes or model != "dynamos":
-        known = ", ".join(f"{name} {size}" for name, size in preset_names())
+        known = ", ".join(f"{name} {size}" for name, size in preset_names(kind))
+        which = "preset" if kind == "paper" else f"{kind} preset"
         raise UserError(
-            f"no preset for {model} on {dataset} with buffer_size {buffer_size}. "
-            f"Presets of dynamos (stream, buffer_size): {known}."
+            f"no {which} for {model} on {dataset} with buffer_size {buffer_size}. "
+            f"{which.capitalize()}s of dynamos (stream, buffer_size): {known}."
         )
     return {
         **_presets()["everywhere"],
@@ -479,6 +486,6 @@ def start(dataset: str, buffer_size: int | None) -> dict[str, Any]:
     }
 
 
-def preset_sizes(dataset: str) -> list[int]:
-    """Buffer sizes for which the stream has a preset, ascending."""
-    return sorted(size for name, size in preset_names() if name == dataset)
+def preset_sizes(dataset: str, kind: str = "paper") -> list[int]:
+    """Buffer sizes for which the stream has a preset of a kind, ascending."""
+    return sorted(size for name, size in preset_names(kind) if name == dataset)

@@ -15,6 +15,7 @@ import yaml
 
 from dynamos import config as configuration
 from dynamos import export, run
+from dynamos.arguments import fields_given, merged
 from dynamos.cli import main, train_parser
 from dynamos.config import FIELDS, TrainConfig, preset, read_config
 from dynamos.errors import UserError
@@ -639,3 +640,16 @@ def test_resuming_with_another_value_is_refused(
 def test_parser_raises_and_does_not_exit() -> None:
     with pytest.raises(UserError):
         train_parser().parse(["--nonsense=3"])
+
+
+def test_a_preset_is_the_papers_or_tuned(capsys: pytest.CaptureFixture[str]) -> None:
+    def config(*words: str) -> TrainConfig:
+        parsed = train_parser().parse(["--dataset", "mnist-360", "--buffer-size", "500", *words])
+        return merged(use_preset=parsed.preset, layers=[fields_given(parsed)])
+
+    assert config("--preset") == config("--preset", "paper") == config("--load-best-args")
+    assert config("--preset", "tuned").lr == 0.2 and config("--preset").lr == 0.07
+    assert main(["--preset", "tunned", "--dataset", "mnist-360"]) == 2
+    assert "unknown preset 'tunned'. Did you mean 'tuned'?" in capsys.readouterr().err
+    assert main(["--preset", "tuned", "--dataset", "seq-svhn"]) == 2
+    assert "seq-svhn has no tuned preset" in capsys.readouterr().err

@@ -281,3 +281,14 @@ def test_every_field_describes_itself() -> None:
     for name, spec in FIELDS.items():
         assert spec.help and spec.group
         assert default(name) is spec.default
+
+
+def test_tuned_presets_are_beside_those_of_the_paper() -> None:
+    tuned = preset("mnist-360", 500, kind="tuned")
+    paper = preset("mnist-360", 500)
+    assert tuned["average_decay"] == 0.99 and "average_decay" not in paper
+    assert preset_sizes("mnist-360", "tuned") == [500]
+    for size in preset_sizes("mnist-360", "tuned"):
+        TrainConfig.from_dict(preset("mnist-360", size, kind="tuned"))
+    with pytest.raises(UserError, match="no tuned preset for dynamos on seq-svhn .* Tuned presets"):
+        preset("seq-svhn", 500, kind="tuned")

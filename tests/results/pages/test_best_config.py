@@ -29,7 +29,7 @@ def test_a_command_line_means_the_configuration(train: TrainConfig) -> None:
     assert lines["main_policy"].startswith("python main_policy.py --csv-log ")
     for name, line in lines.items():
         words = shlex.split(line)[1 if name == "dynamos" else 3 :]
-        assert merged(use_preset=False, layers=[fields_given(train_parser().parse(words))]) == train
+        assert merged(use_preset=None, layers=[fields_given(train_parser().parse(words))]) == train
 
 
 def exported(folder: Path, **changes: Any) -> tuple[Ledger, dict[str, Any], str]:
