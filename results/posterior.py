@@ -87,13 +87,13 @@ class Posterior:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the model of a sweep sees: lists by configuration.
+    """Configurations and values to which the model of a sweep is fitted.
 
     Attributes:
         trials: the COMPLETE trials of each.
         points: coordinates of each.
         runs: values of each; larger is better.
-        eligible: whether each may be chosen.
+        eligible: for each, True if it may be chosen.
     """
 
     trials: list[list[TrialRecord]]

@@ -61,7 +61,7 @@ METHODS = {
     "derpp": _baseline("DER++", "derpp", weights=("alpha", "beta"), draws=2),
     "er_ace": _baseline("replay with an asymmetric cross entropy", "er_ace"),
     "agem": _baseline("averaged gradient episodic memory, with a reservoir", "agem"),
-    "joint": Method("dense, on all tasks so far: an upper bound", "joint", cumulative=True),
+    "joint": Method("dense, on all tasks so far: an upper bound", "modular", cumulative=True),
 }
 
 # A method in a user's file, FILE.py:NAME, before the file is read: all weights may be used.

@@ -1,6 +1,5 @@
 import copy
 import time
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -36,15 +35,6 @@ def varied(**changes: Any) -> list[TrainConfig]:
     """
     changes = dict(max_train_images_per_task=35) | changes
     return [small(seed=seed, **own | changes) for seed, own in enumerate(VARIED, 1)]
-
-
-@pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compute in double precision, in which rounding errors stay small over many steps."""
-    monkeypatch.setattr(Tensor, "float", Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def state(trainer: Trainer) -> dict[str, Tensor]:

@@ -1,7 +1,7 @@
 """Steps of the baselines against their formulas, written out."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -64,15 +64,6 @@ def trained(model: str, task: int = 1) -> tuple[Trainer, Any]:
     for images, bypass in islice(steps, 3):
         trainer._train_step(images, bypass)
     return trainer, next(steps)
-
-
-@pytest.fixture
-def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Compute in double precision, logits and buffers included."""
-    monkeypatch.setattr(Tensor, "float", Tensor.double)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def forward_of(network: ResNet) -> Forward:
