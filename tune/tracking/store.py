@@ -59,6 +59,9 @@ def prepare() -> None:
     # it logs tracebacks of errors that it also raises
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    # When a batch fails, for instance because a killed session has already stored a part of it,
+    # psycopg raises the cause and logs that it gave up the rest. MLflow stores what is missing.
+    logging.getLogger("psycopg").setLevel(logging.ERROR)
 
 
 def reachable(uri: str) -> str | None:

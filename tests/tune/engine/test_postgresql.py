@@ -4,6 +4,7 @@ is really killed."""
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -81,3 +82,33 @@ def test_a_killed_sweep_goes_on_from_its_database(server: str, tmp_path: Path) -
     assert {p.name for p in tmp_path.iterdir()} == {"runs"} and "trials.csv" in kept
     listed = sweep("show", "hit", cwd=tmp_path)
     assert listed.status == 0 and "5 complete" in listed.out, listed
+
+
+# Stores 900 metrics of a run, of which 800 are stored already.
+TWICE = """
+import sys
+from tune.tracking.store import prepare
+prepare()
+from mlflow import MlflowClient
+from mlflow.entities import Metric
+client = MlflowClient(tracking_uri=sys.argv[1])
+run = client.create_run("0").info.run_id
+metrics = [Metric(f"m{number}", number, 5, 0) for number in range(900)]
+client.log_batch(run, metrics=metrics[:800])
+client.log_batch(run, metrics=metrics)
+print(len(client.get_run(run).data.metrics))
+"""
+
+
+@pytest.mark.slow
+def test_metrics_that_are_stored_twice_leave_no_message(server: str, tmp_path: Path) -> None:
+    stored = subprocess.run(
+        [sys.executable, "-c", TWICE, server.format("mlflow")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert stored.stdout == "900\n"
+    # MLflow itself says that it makes its tables
+    assert [line for line in stored.stderr.splitlines() if " INFO mlflow.store." not in line] == []
