@@ -303,10 +303,8 @@ class Networks:
         """Stack the networks; from here on they share their memory with the stacks."""
         first = networks[0]
         self.runs, self.gated = len(networks), first.gated
-        self._stacks = {
-            name: _stack([dict(_tensors(network))[name] for network in networks])
-            for name, _ in _tensors(first)
-        }
+        tensors = [dict(_tensors(network)) for network in networks]
+        self._stacks = {name: _stack([own[name] for own in tensors]) for name in tensors[0]}
         # agents last: a pass that bypasses the gates counts no batch of theirs
         norms = sorted(
             (name for name, module in first.named_modules() if isinstance(module, nn.BatchNorm2d)),
