@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from dynamos.config import (
     FIELDS,
+    OF_CODE,
     TrainConfig,
     checked,
     default,
@@ -27,9 +28,9 @@ from dynamos.config import (
 from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
-from dynamos.methods import code_of
 from dynamos.outputs import outputs
 from dynamos.streams.classes import with_tasks
+from dynamos.user_code import absolute_code, code_of
 
 TITLES = {
     "what": "training",
@@ -241,15 +242,11 @@ def merged(*, use_preset: str | None, layers: Sequence[Mapping[str, Any]]) -> Tr
         chosen = preset(dataset, size, model, use_preset) | chosen
     if chosen.get("data_path") is not None:  # a run may be resumed from another directory
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
-    if "model" in chosen:
-        chosen["model"] = absolute_code(chosen["model"])
-    return with_tasks(TrainConfig.from_dict(chosen))
-
-
-def absolute_code(model: str) -> str:
-    """Return FILE.py:NAME with the file's absolute path; other names as they are."""
-    code = code_of(model)
-    return model if code is None else f"{local_path(code[0])}:{code[1]}"
+    for name in {*OF_CODE} & {*chosen}:
+        chosen[name] = absolute_code(checked(name, chosen[name]))
+    config = TrainConfig.from_dict(chosen)
+    # a user's function of a stream may take long: it is called once, when the images are read
+    return config if code_of(config.dataset) is not None else with_tasks(config)
 
 
 def _smallest_preset(dataset: str, kind: str) -> int:

@@ -14,7 +14,6 @@ import yaml
 from dynamos.arguments import (
     OPTIONS,
     Parser,
-    absolute_code,
     add_fields,
     add_run_flags,
     complete,
@@ -34,6 +33,7 @@ from dynamos.config import (
 )
 from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import any_path, local_path, write_whole
+from dynamos.user_code import absolute_code
 
 if TYPE_CHECKING:  # `--help` needs no torch
     from dynamos.trainer import Trainer
@@ -162,7 +162,8 @@ def _train(arguments: list[str]) -> int:
     config = merged(use_preset=_preset_kind(parsed.preset), layers=[file, *layers])
     name = (
         parsed.exp_name
-        or f"{config.dataset}-{config.method_name}-seed{config.seed}-{datetime.now():%Y%m%d-%H%M%S}"
+        or f"{config.stream_name}-{config.method_name}-seed{config.seed}-"
+        f"{datetime.now():%Y%m%d-%H%M%S}"
     )
     folder = (parsed.save_path or SAVE_PATH) / name
     if (folder / "config.yaml").exists():
@@ -258,7 +259,7 @@ def _run(
         except FileExistsError:  # another run of that name started while this one read its images
             raise _taken(folder) from None
         print(
-            f"{config.method_name} on {config.dataset}, {trainer.n_tasks} tasks, seed "
+            f"{config.method_name} on {config.stream_name}, {trainer.n_tasks} tasks, seed "
             f"{config.seed}, {trainer.device}; in {folder}",
             flush=True,
         )

@@ -26,8 +26,9 @@ from dynamos.fields import (
     words,
 )
 from dynamos.files import AnyPath
-from dynamos.methods import METHODS, code_of, method_of
-from dynamos.streams.names import DATASETS, STREAMS
+from dynamos.methods import METHODS, method_of
+from dynamos.streams.names import DATASETS, definition_of
+from dynamos.user_code import code_of, short_name
 
 TEST_LOCK = "DYNAMOS_TEST_IMAGES"  # environment variable; "locked" in every process of a sweep
 
@@ -58,6 +59,8 @@ ALIKE = (
     "log_every",
 )
 
+OF_CODE = "model", "dataset"  # fields that may name code in a user's file, FILE.py:NAME
+
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
 
@@ -82,7 +85,8 @@ class TrainConfig:
     dataset: str = setting(
         "seq-digits",
         "what",
-        "stream of tasks; arrays and folder: of your own images (docs/streams.md)",
+        "stream of tasks; arrays and folder: of your own images; or FILE.py:NAME, a function that "
+        "returns your own (docs/streams.md)",
         DATASETS,
     )
     data_path: str | None = setting(
@@ -228,7 +232,10 @@ class TrainConfig:
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                 f"with nf {self.nf} it may be at most {2 * self.nf}."
             )
-        if method_of(self.model).cumulative and STREAMS[self.dataset].tasks != "classes":
+        if method_of(self.model).cumulative and definition_of(self.dataset).tasks not in (
+            "classes",
+            "own",
+        ):
             raise UserError(
                 f"model {self.model} needs a stream whose tasks have classes of their own, which "
                 f"{self.dataset} is not."
@@ -238,11 +245,11 @@ class TrainConfig:
                 f"readings {self.readings}: readings are taken on validation images; set "
                 "evaluate_on to validation, or readings to 0."
             )
-        for name in _FIXED.get(STREAMS[self.dataset].tasks, ()):
+        for name in _FIXED.get(definition_of(self.dataset).tasks, ()):
             if getattr(self, name) != default(name):
                 why = (
                     "is one pass without task boundaries"
-                    if "n_tasks" in _FIXED[STREAMS[self.dataset].tasks]
+                    if "n_tasks" in _FIXED[definition_of(self.dataset).tasks]
                     else "has all classes in every task"
                 )
                 raise UserError(
@@ -253,8 +260,12 @@ class TrainConfig:
     @property
     def method_name(self) -> str:
         """Name of the method, without the file of one's own method."""
-        code = code_of(self.model)
-        return self.model if code is None else code[1]
+        return short_name(self.model)
+
+    @property
+    def stream_name(self) -> str:
+        """Name of the stream, without the file of one's own stream."""
+        return short_name(self.dataset)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -325,7 +336,7 @@ def checked(name: str, value: Any) -> Any:
         raise UserError(
             f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}."
         )
-    if name == "model" and code_of(value) is not None:
+    if name in OF_CODE and code_of(value) is not None:
         return value
     value = field.within(value)
     if name == "device" and not re.fullmatch("auto|cpu|cuda(:(0|[1-9][0-9]{0,2}))?", value):

@@ -14,14 +14,19 @@ class Images:
     pixels: Tensor  # (N, C, H, W) uint8, C = 1 (grey) or 3
     labels: Tensor  # (N,) int64
     white: int  # pixel value that means 1.0
+    tasks: Tensor | None = None  # (N,) int64 before they are cut into tasks, if images decide that
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, index: Tensor) -> "Images":
         """Return the images at `index`."""
+        tasks = None if self.tasks is None else self.tasks.index_select(0, index)
         return Images(
-            self.pixels.index_select(0, index), self.labels.index_select(0, index), self.white
+            self.pixels.index_select(0, index),
+            self.labels.index_select(0, index),
+            self.white,
+            tasks,
         )
 
     def to(self, device: torch.device) -> "Images":
@@ -29,9 +34,11 @@ class Images:
         return Images(self.pixels.to(device), self.labels.to(device), self.white)
 
     def digest(self) -> str:
-        """16 hex digits of the SHA-256 of pixels and labels."""
+        """16 hex digits of the SHA-256 of pixels, labels and tasks."""
         digest = hashlib.sha256(self.pixels.contiguous().numpy().tobytes())
         digest.update(self.labels.numpy().tobytes())
+        if self.tasks is not None:
+            digest.update(self.tasks.numpy().tobytes())
         return digest.hexdigest()[:16]
 
 

@@ -87,8 +87,8 @@ def print_summary(trainer: Trainer) -> None:
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     matrices = accuracy_matrices(trainer)
     table = Table(
-        title=f"{trainer.config.method_name} on {trainer.config.dataset}: {' / '.join(matrices)} "
-        f"accuracy in percent on {result.evaluated_on} images"
+        title=f"{trainer.config.method_name} on {trainer.config.stream_name}: "
+        f"{' / '.join(matrices)} accuracy in percent on {result.evaluated_on} images"
     )
     table.add_column("after task")
     for task, classes in enumerate(trainer.stream.tasks, start=1):

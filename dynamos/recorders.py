@@ -266,7 +266,7 @@ class CsvRow(Recorder):
             self.root
             / "results"
             / setting
-            / trainer.config.dataset
+            / trainer.config.stream_name
             / trainer.config.method_name
             / "mean_accs.csv"
         )

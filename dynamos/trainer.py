@@ -23,7 +23,7 @@ from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
-from dynamos.methods import code_of, method_of
+from dynamos.methods import method_of
 from dynamos.methods.learner import learner
 from dynamos.methods.own import facts
 from dynamos.methods.step import Step
@@ -34,6 +34,7 @@ from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
 from dynamos.streams.stream import cumulative
 from dynamos.torch_names import compile_error
+from dynamos.user_code import changed_code, code_hashes, code_of
 
 log = logging.getLogger(__name__)
 
@@ -131,6 +132,7 @@ class Trainer:
         # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        self._code = code_hashes([config.model, config.dataset])
         self.method = facts(config.model)
         stream = load_stream(config, self.device) if stream is None else stream
         self.stream = cumulative(stream) if self.method.cumulative else stream
@@ -571,6 +573,7 @@ class Trainer:
         return {
             "config": self.config.to_dict(),
             "data": [self.stream.data_hash, self.stream.split_hash],
+            "code": self._code,
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "readings": self.readings,
@@ -593,8 +596,8 @@ class Trainer:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore a state that `state_dict` returned.
 
-        Raises UserError if it belongs to another configuration, to other images or to another kind
-        of device.
+        Raises UserError if it belongs to another configuration, to other images, to other code of
+        the user or to another kind of device.
         """
         others = differing(state["config"], self.config.to_dict())
         if others:
@@ -604,6 +607,8 @@ class Trainer:
             )
         if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
             raise UserError("the checkpoint was made with other images.")
+        if changed := changed_code(state.get("code", {})):  # older states have none
+            raise UserError(f"the file of {changed[0]} has changed since the checkpoint was made.")
         if len(state["generator"]) != len(self.generator.get_state()):
             raise UserError(
                 f"the checkpoint was made on another kind of device than {self.device.type}, with "

@@ -214,7 +214,7 @@ class Sweep:
             else f"; best: {best.label}, {config.objectives[0].metric} {number(best.value)}"
         )
         return (
-            f"<Sweep {config.name!r} on {config.base.dataset}, space {config.space.name}: "
+            f"<Sweep {config.name!r} on {config.base.stream_name}, space {config.space.name}: "
             f"{count(len(self.own), 'trial')} ({states}){leads}{self._tested}>"
         )
 

@@ -3,7 +3,6 @@
 Adding one is an entry here and a module with the functions that `dynamos.methods.learner` names.
 """
 
-import re
 from dataclasses import dataclass
 
 
@@ -72,15 +71,8 @@ OWN = Method(
     weights=("alpha", "beta", "policy_alpha"),
     stores_all=True,
 )
-_CODE = re.compile(r"(?P<file>.+\.py):(?P<name>[^\W\d]\w*)")
 
 
 def method_of(model: str) -> Method:
     """Return the method of a name; OWN for FILE.py:NAME, whose file is not read here."""
     return METHODS.get(model, OWN)
-
-
-def code_of(model: str) -> tuple[str, str] | None:
-    """Return (file, name) of FILE.py:NAME; None for a method of this package."""
-    found = _CODE.fullmatch(model)
-    return None if found is None else (found["file"], found["name"])

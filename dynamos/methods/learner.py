@@ -3,14 +3,15 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from inspect import isclass
+from typing import TYPE_CHECKING, Any, cast
 
 from torch import Tensor
 
 from dynamos.errors import UserError
 from dynamos.methods import METHODS
-from dynamos.methods.own import is_class, load
 from dynamos.methods.step import Loss, Step
+from dynamos.user_code import load
 
 if TYPE_CHECKING:
     from dynamos.trainer import Trainer
@@ -42,10 +43,10 @@ def learner(model: str, run: "Trainer") -> Learner:
     if model in METHODS:
         found: Any = import_module(f"dynamos.methods.{METHODS[model].module}")
     else:
-        found = load(model)
-        if not is_class(found):
-            return Learner(found)
-        found = found(run)
+        given: Any = load(model, "method")
+        if not isclass(given):
+            return Learner(given)
+        found = cast(Any, given)(run)
     if not callable(getattr(found, "loss", None)):
         raise UserError(f"{model} has no method `loss(self, step)`.")
     names = ("project", "end_task", "state_dict", "load_state_dict")

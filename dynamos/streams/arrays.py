@@ -27,7 +27,7 @@ def count_classes(path: Path | None) -> int:
     """Return the number of classes in a file; UserError if labels are not 0, 1, ..., K - 1."""
     with _arrays(path) as (file, content):
         names = APART[0] if "train_labels" in content else WHOLE
-        return int(_labels(file, names[1], content[names[1]]).max()) + 1
+        return int(labels_of(file, names[1], content[names[1]]).max()) + 1
 
 
 def has_test_arrays(path: Path | None) -> bool:
@@ -46,14 +46,14 @@ def array_images(path: Path | None, test: bool, download: bool) -> Raw:
     with _arrays(path) as (file, content):
         apart = "train_images" in content
         images, labels = APART[test] if apart else WHOLE
-        pixels = _pixels(file, images, content[images])
-        of = _labels(file, labels, content[labels], whole=not (apart and test))
+        pixels = pixels_of(file, images, content[images])
+        of = labels_of(file, labels, content[labels], whole=not (apart and test))
         if len(pixels) != len(of):
             raise UserError(
                 f"{file}: {images} has {len(pixels)} images and {labels} {len(of)} labels."
             )
         if apart and test:
-            known = int(_labels(file, APART[0][1], content[APART[0][1]]).max())
+            known = int(labels_of(file, APART[0][1], content[APART[0][1]]).max())
             if of.max() > known:
                 raise UserError(
                     f"{file}: {labels} has class {of.max()}, and the training labels end at "
@@ -114,8 +114,11 @@ class _Named(Mapping[str, np.ndarray]):
         return len(self._names)
 
 
-def _pixels(file: Path, name: str, given: np.ndarray) -> np.ndarray:
-    """(N, C, H, W) uint8 of images (N, H, W) or (N, H, W, C)."""
+def pixels_of(file: Path | str, name: str, given: np.ndarray) -> np.ndarray:
+    """Return (N, C, H, W) uint8 of images (N, H, W) or (N, H, W, C).
+
+    Raises UserError, which names the array and its file, for arrays that are not images.
+    """
     shape = f"{file}: {name} has shape {given.shape}"
     images = given[..., None] if given.ndim == 3 else given
     if images.ndim != 4 or images.shape[3] not in (1, 3):
@@ -142,21 +145,28 @@ def _pixels(file: Path, name: str, given: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2))
 
 
-def _labels(file: Path, name: str, given: np.ndarray, whole: bool = True) -> np.ndarray:
-    """(N,) int64 of labels (N,) or (N, 1); `whole`: every class up to the largest must occur."""
+def labels_of(
+    file: Path | str, name: str, given: np.ndarray, whole: bool = True, kind: str = "class"
+) -> np.ndarray:
+    """Return (N,) int64 of labels (N,) or (N, 1).
+
+    Raises UserError for others. `whole`: every class up to the largest must occur. `kind` is the
+    word for what a label numbers.
+    """
     labels = given[:, 0] if given.ndim == 2 and given.shape[1] == 1 else given
     if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) == 0:
         raise UserError(
             f"{file}: {name} is {given.dtype} of shape {given.shape}; it must be whole numbers of "
             "shape (N,) or (N, 1)."
         )
+    kinds = "classes" if kind == "class" else f"{kind}s"
     if labels.min() < 0:
-        raise UserError(f"{file}: {name} has the class {labels.min()}; classes begin at 0.")
+        raise UserError(f"{file}: {name} has the {kind} {labels.min()}; {kinds} begin at 0.")
     found = np.unique(labels)
     if whole and len(found) != found[-1] + 1:
         skipped = next(place for place, label in enumerate(found) if label != place)
         raise UserError(
-            f"{file}: {name} skips class {skipped}; the classes must be 0, 1, ..., K - 1. "
+            f"{file}: {name} skips {kind} {skipped}; the {kinds} must be 0, 1, ..., K - 1. "
             f"np.unique({name}, return_inverse=True)[1] numbers them so."
         )
     return labels.astype(np.int64)

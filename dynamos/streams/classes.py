@@ -6,7 +6,7 @@ The readers of the user's images are imported on use, because they need numpy.
 from pathlib import Path
 
 from dynamos.config import TrainConfig
-from dynamos.streams.names import DOMAIN_TASKS, ROTATING_CLASSES, STREAMS, data_of
+from dynamos.streams.names import DOMAIN_TASKS, OWN, ROTATING_CLASSES, data_of, definition_of
 
 
 def count_classes(config: TrainConfig, of_data: int | None = None) -> int:
@@ -15,13 +15,18 @@ def count_classes(config: TrainConfig, of_data: int | None = None) -> int:
     For the user's own images it is `of_data`, or read from their labels if that is None. Raises
     UserError if they cannot be read.
     """
-    if STREAMS[config.dataset].tasks == "rotating":
+    definition = definition_of(config.dataset)
+    if definition.tasks == "rotating":
         return ROTATING_CLASSES
     known = data_of(config.dataset).classes
     if known is not None:
         return known
     if of_data is not None:
         return of_data
+    if definition is OWN:
+        from dynamos.streams import own
+
+        return int(own.own_images(config.dataset, test=False)[1].max()) + 1
     path = None if config.data_path is None else Path(config.data_path)
     if config.dataset == "arrays":
         from dynamos.streams import arrays
@@ -37,17 +42,24 @@ def most_tasks(config: TrainConfig, classes: int | None = None) -> int:
 
     `classes` None: they are counted, which reads the labels of the user's own images.
     """
-    kind = STREAMS[config.dataset].tasks
+    kind = definition_of(config.dataset).tasks
     if kind == "rotating":
         return 1
-    if kind != "classes":
+    if kind == "own" and classes is None:
+        from dynamos.streams import own
+
+        _, labels, tasks = own.own_images(config.dataset, test=False)
+        if tasks is not None:
+            return int(tasks.max()) + 1
+        classes = int(labels.max()) + 1
+    if kind not in ("classes", "own"):
         return DOMAIN_TASKS
     return (count_classes(config) if classes is None else classes) // config.classes_per_task
 
 
 def count_shown_classes(config: TrainConfig) -> int:
     """Return the number of classes in the tasks of a configuration."""
-    if STREAMS[config.dataset].tasks != "classes":
+    if definition_of(config.dataset).tasks not in ("classes", "own"):
         return count_classes(config)
     return config.classes_per_task * (config.n_tasks or most_tasks(config))
 
@@ -65,6 +77,10 @@ def with_tasks(config: TrainConfig) -> TrainConfig:
 
 def has_made_test(config: TrainConfig) -> bool:
     """True if the test images are a fixed stratified fifth of images without a test set."""
+    if definition_of(config.dataset) is OWN:
+        from dynamos.streams import own
+
+        return not own.has_own_test(config.dataset)
     path = None if config.data_path is None else Path(config.data_path)
     if config.dataset == "arrays":
         from dynamos.streams import arrays

@@ -14,7 +14,8 @@ from dynamos.streams.arrays import array_images
 from dynamos.streams.cifar import cifar10, cifar100
 from dynamos.streams.folder import folder_images
 from dynamos.streams.idx import Raw, emnist, fashion_mnist, kmnist, mnist
-from dynamos.streams.names import DATA
+from dynamos.streams.names import DATA, data_of
+from dynamos.streams.own import own_images
 from dynamos.streams.splits import part_of
 from dynamos.streams.svhn import svhn
 from dynamos.streams.tinyimg import tinyimg
@@ -47,6 +48,19 @@ SOURCES: dict[str, Reader] = {
     "arrays": array_images,
     "folder": folder_images,
 }
+
+
+def read_own(dataset: str, test: bool = False) -> Images:
+    """Read the training or test images of FILE.py:NAME; the errors are those of `read`."""
+    if test:
+        refuse_locked_test_images()
+    pixels, labels, tasks = own_images(dataset, test)
+    return Images(
+        torch.from_numpy(pixels),
+        torch.from_numpy(labels),
+        data_of(dataset).white,
+        None if tasks is None else torch.from_numpy(tasks),
+    )
 
 
 def read(data: str, folder: Path | None, test: bool = False, download: bool = False) -> Images:

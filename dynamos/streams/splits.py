@@ -16,11 +16,27 @@ class Split:
     images: str  # their name in errors
     part: str  # name of the part held out, in errors
 
-    def of(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def of(
+        self, labels: np.ndarray, tasks: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Return (indices kept, indices held out) of images with these labels, both ascending.
 
-        Raises UserError if a class has one image only, or if there are too few images.
+        With `tasks`, the task of each image, every task is split by itself. Raises UserError if a
+        class has one image only, or if there are too few images.
         """
+        if tasks is None:
+            return self._of(labels)
+        parts = []
+        for task in np.unique(tasks):
+            places = np.flatnonzero(tasks == task)
+            try:
+                parts.append([places[part] for part in self._of(labels[places])])
+            except UserError as error:
+                raise error.within(f"task {task}") from None
+        kept, held_out = (np.sort(np.concatenate(part)) for part in zip(*parts, strict=True))
+        return kept, held_out
+
+    def _of(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.model_selection import train_test_split
 
         lack = f"{len(labels)} {self.images} are too few for {self.part} of every class"

@@ -12,6 +12,7 @@ from dynamos.config import TrainConfig
 from dynamos.data import Images
 from dynamos.streams.names import DOMAINS, ROTATING
 from dynamos.streams.rotation import rotate
+from dynamos.user_code import code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,8 @@ class Stream:
     @property
     def has_task_il(self) -> bool:
         """True if the task of an image rules out classes."""
+        if code_of(self.name) is not None:
+            return any(len(classes) < self.num_classes for classes in self.tasks)
         return self.name not in (*ROTATING, *DOMAINS)
 
     @property

@@ -73,7 +73,7 @@ def summary(ledger: Ledger, sweep: Sweep, state: StateName) -> dict[str, Any]:
     ends = [t.ended_at for t in sweep.own if t.ended_at is not None]
     return {
         "name": config.name,
-        "stream": config.base.dataset,
+        "stream": config.base.stream_name,
         "model": config.base.model,
         "buffer_size": config.base.buffer_size,
         "space": config.space.name,

@@ -7,6 +7,7 @@ from typing import Any
 from dynamos.config import TrainConfig, preset_sizes, start
 from dynamos.errors import UserError, unknown
 from dynamos.streams.names import DATASETS
+from dynamos.user_code import code_of
 from results import STORAGE
 from results.definition.protocols import images_of
 from results.definition.sweep_config import Objective, SweepConfig
@@ -45,7 +46,7 @@ def base_config(
 
     The protocol decides the images, `cpus` the threads, and `gpus` the device.
     """
-    if dataset not in DATASETS:
+    if dataset not in DATASETS and code_of(dataset) is None:
         raise unknown("dataset", dataset, DATASETS)
     # If this method and buffer have no preset, the search starts at the stream's preset of the
     # smallest buffer.

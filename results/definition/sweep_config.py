@@ -13,10 +13,11 @@ from typing import Any, Self
 from dynamos.config import ALIKE, TrainConfig, checked, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
-from dynamos.methods import code_of, method_of
+from dynamos.methods import method_of
 from dynamos.metrics import ACCURACIES, PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
+from dynamos.user_code import code_of
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import BY_RUNG, PRUNERS
@@ -528,6 +529,12 @@ class SweepConfig:
         if self.protocol == "first-k":
             if self.base.dataset in ROTATING:
                 raise UserError(f"`protocol` first-k: {self.base.dataset} has no tasks.")
+            if reported.n_tasks is None and self.own_streams:
+                # reading a configuration runs no code of a user
+                raise UserError(
+                    f"`protocol` first-k: name the number of tasks of {reported.dataset} with "
+                    "`report_on` n_tasks."
+                )
             whole, part = reported.n_tasks or most_tasks(reported), self.base.n_tasks
             if list(self.report_on) != ["n_tasks"] or part is None or part >= whole:
                 raise UserError(
@@ -553,6 +560,7 @@ class SweepConfig:
         metrics = [o.metric for o in self.objectives]
         if len(set(metrics)) < len(metrics):
             raise UserError(f"`objectives`: {' '.join(metrics)} names a metric twice.")
+        self.refuse_metrics(metrics_missing(self.base.dataset), lack_of(self.base.dataset))
         lacks = metrics_missing(self.base.dataset)
         there = [m for m in self.metrics if m.removeprefix(self.accuracy_prefix) not in lacks]
         for metric in [*metrics, *(c.metric for c in self.constraints)]:
@@ -560,11 +568,6 @@ class SweepConfig:
                 raise UserError(
                     f"{metric} is a median of readings, and the trials take none; set readings, "
                     "for example to 4."
-                )
-            if metric in self.metrics and metric not in there:
-                raise UserError(
-                    f"{metric} does not exist on {self.base.dataset}, which "
-                    f"{lack_of(self.base.dataset)}; use {', '.join(there)}."
                 )
             if metric not in self.metrics:
                 raise UserError(
@@ -584,6 +587,19 @@ class SweepConfig:
                 )
         if self.target is not None and not math.isfinite(self.target):
             raise UserError(f"`target` {self.target} is not a number.")
+
+    def refuse_metrics(self, lacks: Sequence[str], why: str) -> None:
+        """Raise UserError for an objective or a constraint among metrics that the stream lacks.
+
+        `why` is the reason, as a predicate.
+        """
+        there = [m for m in self.metrics if m.removeprefix(self.accuracy_prefix) not in lacks]
+        for metric in [o.metric for o in self.objectives] + [c.metric for c in self.constraints]:
+            if metric in self.metrics and metric not in there:
+                raise UserError(
+                    f"{metric} does not exist on {self.base.dataset}, which {why}; use "
+                    f"{', '.join(there)}."
+                )
 
     def _check_reported(self) -> None:
         """Check that every choice can be trained and tested on the reported stream."""
@@ -715,6 +731,17 @@ class SweepConfig:
         models = [self.base.model, self.reported_base.model]
         models += [str(point["model"]) for point in self.points if "model" in point]
         return {model for model in models if code_of(model) is not None} | code_in(self.space)
+
+    @property
+    def own_streams(self) -> set[str]:
+        """Streams in users' files, FILE.py:NAME, that are searched or reported on."""
+        names = self.base.dataset, self.reported_base.dataset
+        return {name for name in names if code_of(name) is not None}
+
+    @property
+    def own_code(self) -> set[str]:
+        """Methods and streams in users' files."""
+        return self.own_methods | self.own_streams
 
     @property
     def repeats(self) -> bool:

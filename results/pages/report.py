@@ -97,7 +97,7 @@ def _head(ledger: Ledger, sweep: Sweep) -> list[str]:
         paragraph(headline(sweep), "lead"),
         *(paragraph(text) for text in (expectation(sweep),) if text),
         paragraph(
-            f"{config.base.method_name} on {config.base.dataset}, buffer "
+            f"{config.base.method_name} on {config.base.stream_name}, buffer "
             f"{config.base.buffer_size}, {len(ran)} of {ledger.budget} trials"
             + (f" ({shown})" if shown else "")
             + (f" and {count(taken, 'result')} of {config.warm_start}" if taken else "")

@@ -63,7 +63,7 @@ def listing(storage: AnyPath) -> None:
         rows.append(
             [
                 name,
-                config.base.dataset,
+                config.base.stream_name,
                 config.space.name,
                 config.protocol,
                 str(seen.state),

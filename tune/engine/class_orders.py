@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dynamos.errors import UserError
-from dynamos.streams.names import STREAMS
+from dynamos.streams.names import definition_of
 from results.analysis.confirmation import BASELINE, CHOSEN
 from results.ledger.ledger import Ledger
 from results.sweep import ORDERS_OF
@@ -47,7 +47,7 @@ def class_orders(
     while True:
         last = last_look(ledger, sweep)
         base = last.config.base
-        if STREAMS[base.dataset].tasks != "classes":
+        if definition_of(base.dataset).tasks not in ("classes", "own"):
             raise UserError(f"`class_orders` {orders}: {base.dataset} has no class orders.")
         refuse_unended(last)
         if data_path is not None:

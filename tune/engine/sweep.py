@@ -14,9 +14,11 @@ from typing import Any
 
 import ray.tune
 
+from dynamos.config import TrainConfig
 from dynamos.errors import DynamosError, RunError, UserError
 from dynamos.files import AnyPath
 from dynamos.streams.classes import with_tasks
+from dynamos.user_code import code_of
 from results.definition.sweep_config import SweepConfig
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
@@ -65,11 +67,16 @@ def create_sweep(
 
 def _with_tasks(config: SweepConfig) -> SweepConfig:
     """The configuration with the number of tasks of the user's own images."""
-    changes: dict[str, Any] = {"base": with_tasks(config.base)}
+    changes: dict[str, Any] = {"base": _counted(config.base)}
     if "n_tasks" in config.report_on:
-        whole = with_tasks(config.reported_base).n_tasks
+        whole = _counted(config.reported_base).n_tasks
         changes["report_on"] = {**config.report_on, "n_tasks": whole}
     return dataclasses.replace(config, **changes)
+
+
+def _counted(base: TrainConfig) -> TrainConfig:
+    # a user's function runs in a process of its own: it may import anything
+    return apart(with_tasks, base) if code_of(base.dataset) is not None else with_tasks(base)
 
 
 def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
@@ -87,21 +94,24 @@ def recorded(config: SweepConfig, address: str | None = None) -> dict[str, Any]:
 
 
 def check_images(ledger: Ledger) -> None:
-    """Raise UserError if a sweep's images, or its method's file, are not those of its start."""
+    """Raise UserError if a sweep's images, or the user's files, are not those of its start."""
     base = ledger.config.base
     if (changed := other_code(base, ledger.record)) is not None:
         raise UserError(
             f"{changed} Nothing was started. Put the file of that time back, or start a new sweep."
         )
-    if base.data_path is None:  # the images are part of an installed package
+    own = code_of(base.dataset) is not None
+    if base.data_path is None and not own:  # the images are part of an installed package
         return
     try:
         apart(moved_images, base, ledger.record)
     except UserError as error:
-        raise UserError(
-            f"{error} Nothing was started. Give the current folder of the images of "
-            f"{ledger.config.name} with `data_path`."
-        ) from None
+        where = (
+            ""
+            if own
+            else f" Give the current folder of the images of {ledger.config.name} with `data_path`."
+        )
+        raise UserError(f"{error} Nothing was started.{where}") from None
 
 
 def run_sweep(
@@ -173,7 +183,7 @@ def run_sweep(
             "seeds": config.seeds,
             "images": images,
             "hashes": {
-                name: ledger.record[name] for name in (*DATA, CODE) if ledger.record.get(name)
+                name: ledger.record[name] for name in (*DATA, *CODE) if ledger.record.get(name)
             },
             "shuffled": ORDERS_OF in ledger.record,
         }

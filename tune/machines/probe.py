@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
 from dynamos.streams.classes import has_made_test
+from dynamos.user_code import changed_code, code_hashes, code_of
 from results.analysis.sampling_error import IMAGES
 from results.definition.sweep_config import SweepConfig
 
@@ -30,7 +31,10 @@ FITTING = (
     "nf",
     "hidden_dim_ratio",
 )
-CODE = "code_hash"  # in sweep.yaml: hash of the file of a user's method
+CODES = "code_hashes"  # in sweep.yaml: hash of each of the user's files, by FILE.py:NAME
+_CODE = "code_hash"  # in older ones: hash of the file of the base's method
+CODE = (CODES, _CODE)
+CLASSES = "classes"  # in sweep.yaml: number of classes in the tasks of a user's stream
 # sweep.yaml says so of images that come without a test set
 MADE_TEST = "a fixed stratified fifth of all images"
 LIBRARIES = ("dynamos", "ray", "optuna", "mlflow", "torch", "numpy", "scikit-learn")
@@ -54,7 +58,6 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
     this machine lacks.
     """
     from dynamos.device import pick_device
-    from dynamos.methods.own import code_hash
     from dynamos.provenance import git_revision, now_utc
     from dynamos.streams import load_stream
     from dynamos.trainer import Trainer, check_fit
@@ -63,10 +66,13 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
         pick_device(base.device)
     stream = load_stream(base, pick_device("cpu"))
     check_fit(base, stream)
-    code = code_hash(base.model)
-    if code is not None:
+    if code_of(base.model) is not None:
         Trainer(base, stream)  # a fault in a user's method shows before anything starts
+    codes = code_hashes([base.model, base.dataset, *(sweep.own_code if sweep else ())])
+    own = code_of(base.dataset) is not None
     if sweep is not None:
+        if own and not stream.has_task_il:
+            sweep.refuse_metrics(("task_il",), "has the same classes in every task")
         _refuse_unfit(sweep, lambda config: check_fit(config, stream))
     return {
         "created_at": now_utc(),
@@ -75,7 +81,8 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
         "validation_hash": stream.split_hash,
         IMAGES: [len(part) for part in stream.evaluation],
         **({"test_images": MADE_TEST} if has_made_test(base) else {}),
-        **({CODE: code} if code is not None else {}),
+        **({CODES: codes} if codes else {}),
+        **({CLASSES: len({*itertools.chain(*stream.tasks)})} if own else {}),
         "versions": {name: version(name) for name in LIBRARIES},
     }
 
@@ -103,15 +110,15 @@ def other_images(base: TrainConfig, stream: "Stream", hashes: Mapping[str, Any])
 
 
 def other_code(base: TrainConfig, hashes: Mapping[str, Any]) -> str | None:
-    """A sentence if the file of a user's method has changed since the sweep started, else None.
+    """A sentence if a file of the user's has changed since the sweep started, else None.
 
     Raises UserError if the file is missing.
     """
-    from dynamos.methods.own import code_hash
-
-    if hashes.get(CODE) in (None, code_hash(base.model)):
-        return None
-    return f"the file of {base.model} has changed since the sweep started."
+    known = hashes.get(CODES) or {}
+    if hashes.get(_CODE) is not None:
+        known = {base.model: hashes[_CODE]}
+    changed = changed_code(known)
+    return f"the file of {changed[0]} has changed since the sweep started." if changed else None
 
 
 def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import uvicorn
 
-from dynamos.arguments import absolute_code, whole_number
+from dynamos.arguments import whole_number
 from dynamos.errors import UserError
 from dynamos.files import any_path, local_path
-from dynamos.methods import code_of
+from dynamos.user_code import absolute_code, code_of
 from results import STORAGE
 from results.definition.urls import tracking_uri
 from tune.client import TOKEN
@@ -76,7 +76,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE.py:NAME",
-        help="methods of your own that a request may name as its model; no other file is imported",
+        help="methods and streams of your own that a request may name as its model or dataset; no "
+        "other file is imported",
     )
     parser.add_argument(
         "--ledger-url",
@@ -119,7 +120,7 @@ def serve(arguments: argparse.Namespace) -> int:
         sweeps,
         drivers,
         {"data_path": data_path, "ledger_url": arguments.ledger_url, "tracking_uri": uri},
-        [_allowed(model) for model in arguments.allow],
+        [_allowed(name) for name in arguments.allow],
     )
     handler = logging.StreamHandler()
     handler.setFormatter(JsonLines())
@@ -153,14 +154,14 @@ def serve(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _allowed(model: str) -> str:
-    """An allowed method with the absolute path of its file; UserError if that is missing."""
-    code = code_of(model)
+def _allowed(name: str) -> str:
+    """Allowed code with the absolute path of its file; UserError if that is missing."""
+    code = code_of(name)
     if code is None:
-        raise UserError(f"--allow {model}: give FILE.py:NAME.")
+        raise UserError(f"--allow {name}: give FILE.py:NAME.")
     if not local_path(code[0]).is_file():
-        raise UserError(f"--allow {model}: no file {local_path(code[0])}.")
-    return absolute_code(model)
+        raise UserError(f"--allow {name}: no file {local_path(code[0])}.")
+    return absolute_code(name)
 
 
 def _token(file: str | None) -> str | None:

@@ -93,7 +93,7 @@ def register(ledger: Ledger, trial: TrialRecord, model: str, alias: str) -> str:
                 run,
                 tags=tags,
                 description=(
-                    f"{train.method_name} on {train.dataset}, seed {seed}; over "
+                    f"{train.method_name} on {train.stream_name}, seed {seed}; over "
                     f"{len(retrained.results)} seeds "
                     + ", ".join(
                         f"{name} {tags[name]}" for name in there.config.metrics if tags[name]

@@ -12,10 +12,11 @@ import yaml
 from dynamos.cli import main
 from dynamos.config import TrainConfig, unused
 from dynamos.errors import UserError
-from dynamos.methods import METHODS, code_of, method_of
+from dynamos.methods import METHODS, method_of
 from dynamos.methods.check import check
-from dynamos.methods.own import code_hash, facts
+from dynamos.methods.own import facts
 from dynamos.trainer import Trainer
+from dynamos.user_code import changed_code, code_hashes, code_of
 from tests.helpers.small import outcome, small
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "own_method.py"
@@ -153,16 +154,28 @@ def test_a_missing_file_is_one_line_and_readable_configurations_need_none(tmp_pa
         Trainer(small(model=model))
     with pytest.raises(UserError, match="unknown model 'gone.py:'"):
         TrainConfig(model="gone.py:")
-    assert code_of("dynamos") is None and code_hash("dynamos") is None
+    assert code_of("dynamos") is None and code_hashes(["dynamos"]) == {}
 
 
 def test_a_changed_file_is_read_again_and_has_another_hash(tmp_path: Path) -> None:
     model = written(tmp_path, "class Mine:\n    draws = 1\n    def loss(self, step): pass")
-    before = code_hash(model)
+    before = code_hashes([model, "dynamos"])
+    assert [*before] == [model] and changed_code(before) == []
     assert facts(model).draws == 1
     model = written(tmp_path, "class Mine:\n    draws = 2\n    def loss(self, step): pass")
     os.utime(tmp_path / "mine.py", (1, 1))
-    assert facts(model).draws == 2 and code_hash(model) != before
+    assert facts(model).draws == 2 and changed_code(before) == [model]
+
+
+def test_a_changed_file_cannot_resume_a_checkpoint(tmp_path: Path) -> None:
+    model = written(tmp_path, CLASS.format(step="pass", more=""))
+    state = Trainer(small(model=model)).state_dict()
+    Trainer(small(model=model)).load_state_dict(state)
+    written(tmp_path, CLASS.format(step="self.count = 1", more=""))
+    with pytest.raises(UserError, match=r"the file of .*mine.py:Mine has changed since the check"):
+        Trainer(small(model=model)).load_state_dict(state)
+    older = {name: value for name, value in state.items() if name != "code"}
+    Trainer(small(model=model)).load_state_dict(older)
 
 
 def test_a_run_of_the_command_line_is_named_by_the_method(

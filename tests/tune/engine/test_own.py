@@ -97,3 +97,39 @@ def test_a_method_of_ones_own_is_swept_extended_and_confirmed(tmp_path: Path) ->
     failed = sweep(tmp_path, "run", "--set", "model=broken.py:Mine", "--space", "space.yaml")
     assert failed.returncode == 2 and "broken.py fails to import" in failed.stderr
     assert len(failed.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_a_stream_of_ones_own_is_swept_resumed_and_confirmed(tmp_path: Path) -> None:
+    source, mine = (EXAMPLES / "own_stream.py").read_text(), tmp_path / "mine.py"
+    mine.write_text(source)
+    run = ["run", "--dataset", "mine.py:dimmed", "--trials", "2", "--set", *SMALL]
+    lacking = sweep(tmp_path, *run, "--objective", "val_task_il")
+    assert lacking.returncode == 2 and "has the same classes in every task" in lacking.stderr
+    started = sweep(tmp_path, *run, "--pruner", "none")
+    assert started.returncode == 0, started.stderr
+    name = "dimmed-averaged-1"
+    record = yaml.safe_load((tmp_path / "runs" / name / "sweep.yaml").read_text())
+    code = f"{mine}:dimmed"
+    assert record["base"]["dataset"] == code and record["base"]["n_tasks"] == 3
+    assert [*record["record"]["code_hashes"]] == [code] and record["record"]["classes"] == 10
+    assert "test_images" not in record["record"]
+    mine.write_text(source.replace("0.6", "0.5"))
+    refused = sweep(tmp_path, "extend", name, "--trials", "+1")
+    assert refused.returncode == 2 and "has changed since the sweep started" in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1
+    mine.unlink()
+    # reports need no file of the stream
+    assert sweep(tmp_path, "report", name).returncode == 0
+    mine.write_text(source)
+    extended = sweep(tmp_path, "extend", name, "--trials", "+1")
+    assert extended.returncode == 0 and "3 done" in extended.stderr, extended.stderr
+    confirmed = sweep(tmp_path, "confirm", name, "--seeds", "2", "--top", "1", "--final")
+    assert confirmed.returncode == 0, confirmed.stderr
+    assert f"{360 * 3} images" in confirmed.stdout
+    registered = sweep(tmp_path, "export", name, "--register", "own@best")
+    assert registered.returncode == 0, registered.stderr
+
+
+def test_the_example_of_a_stream_is_short() -> None:
+    assert len((EXAMPLES / "own_stream.py").read_text().splitlines()) < 50

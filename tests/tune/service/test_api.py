@@ -1219,6 +1219,34 @@ def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path:
         assert service.ask("POST", "/sweeps", json=body).status_code == 201
 
 
+def test_a_request_may_name_only_the_streams_that_the_operator_allowed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it was imported')")
+    dataset, storage = f"{tmp_path / 'mine.py'}:mine", tmp_path / "runs"
+    example = f"{Path(__file__).parents[3] / 'examples' / 'own_stream.py'}:dimmed"
+    bodies: list[dict[str, Any]] = [
+        {"base": {"dataset": dataset}},
+        {"protocol": "two-stream", "report_on": {"dataset": dataset}},
+        {
+            "base": {"dataset": dataset, "n_tasks": 1},
+            "protocol": "first-k",
+            "report_on": {"n_tasks": 2},
+        },
+    ]
+    first_k: dict[str, Any] = {"base": {"dataset": dataset}, "protocol": "first-k"}
+    with served(storage, allowed=[example]) as service:
+        for body in bodies:
+            answer = service.ask("POST", "/sweeps", json=asked(**body), params={"dry_run": True})
+            assert answer.status_code == 403, answer.text
+            told = answer.json()
+            assert told["field"] == "base.dataset" and "--allow FILE.py:NAME" in told["detail"]
+        unknown = service.ask("POST", "/sweeps", json=asked(**first_k))
+        assert unknown.status_code == 422 and "name the number of tasks" in unknown.text
+        assert not (storage / "a").exists()
+        body = asked(base=BASE | {"dataset": example, "n_tasks": None})
+        answer = service.ask("POST", "/sweeps", json=body)
+        assert answer.status_code == 201, answer.text
+
+
 def test_the_service_is_started_with_methods_that_exist(tmp_path: Path) -> None:
     from tune.service.serve import _allowed
 

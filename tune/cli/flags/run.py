@@ -5,12 +5,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dynamos.arguments import absolute_code, whole_number
+from dynamos.arguments import whole_number
 from dynamos.config import FIELDS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
 from dynamos.files import STORES, local_path
+from dynamos.streams.classes import with_tasks
 from dynamos.streams.names import DATASETS
+from dynamos.user_code import absolute_code, short_name
 from results.definition.defaults import DEFAULTS, base_config, default_objective
 from results.definition.protocols import PROTOCOLS
 from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
@@ -50,7 +52,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         "anything",
     )
     what = section("training and search space")
-    _add(what, "--dataset", "stream: " + ", ".join(DATASETS), metavar="D")
+    _add(what, "--dataset", "stream: " + ", ".join(DATASETS) + ", or FILE.py:NAME", metavar="D")
     _add(what, "--data-path", FIELDS["data_path"].help, metavar="P")
     _add(
         what,
@@ -190,13 +192,14 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
     settings = arguments.file.get("base", {}) | settings | space.fixed
     if "model" in settings:
         settings["model"] = absolute_code(settings["model"])
+    dataset = absolute_code(arguments.dataset)
     if arguments.protocol not in PROTOCOLS:
         raise unknown("protocol", arguments.protocol, PROTOCOLS)
     if (arguments.first_k is not None) != (arguments.protocol == "first-k"):
         raise UserError("--protocol first-k and --first-k K go together.")
     data_path = None if arguments.data_path is None else str(local_path(arguments.data_path))
     whole = base_config(
-        arguments.dataset,
+        dataset,
         settings,
         arguments.protocol,
         arguments.cpus_per_trial,
@@ -204,10 +207,13 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
         data_path,
     )
     if arguments.first_k is not None:
+        whole = with_tasks(whole)
         return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}
     report_on = arguments.file.get("report_on", {}) | parsed_settings(arguments.report_on)
     if report_on.get("data_path") is not None:
         report_on["data_path"] = str(local_path(report_on["data_path"]))
+    if "dataset" in report_on:
+        report_on["dataset"] = absolute_code(report_on["dataset"])
     return whole, report_on
 
 
@@ -219,7 +225,7 @@ def sweep_name(arguments: argparse.Namespace) -> str:
         except UserError as error:
             raise UserError(f"--name {error}") from None
     space = Path(arguments.space).stem if isinstance(arguments.space, str) else arguments.space.name
-    stem, folder = f"{arguments.dataset}-{space}", storage(arguments)
+    stem, folder = f"{short_name(arguments.dataset)}-{space}", storage(arguments)
     return next(
         n for i in range(1, 10**6) if not (folder / (n := allowed_name(stem, f"-{i}"))).exists()
     )

@@ -14,6 +14,7 @@ from dynamos.arguments import whole_number
 from dynamos.errors import UserError
 from dynamos.fields import Setting, settings
 from dynamos.files import AnyPath, any_path, local_path
+from dynamos.user_code import code_of
 from tune.cli.flags.naming import with_flags
 
 if TYPE_CHECKING:
@@ -120,8 +121,9 @@ def with_data_path(
     base = config.reported_base if reported else config.base
     if base.data_path is None:
         raise UserError(
-            f"--data-path {arguments.data_path}: the images of {base.dataset} are in a package, "
-            "not in a folder."
+            f"--data-path {arguments.data_path}: the images of {base.dataset} "
+            f"{'come from a function' if code_of(base.dataset) else 'are in a package'}; they have "
+            "no folder."
         )
     path = str(local_path(arguments.data_path))
     if reported and "data_path" in config.report_on:

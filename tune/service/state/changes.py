@@ -42,8 +42,8 @@ class Changes:
             sweeps: the sweeps of the service.
             drivers: starts their processes.
             of_the_service: data_path, ledger_url and tracking_uri of every sweep made here.
-            allowed: methods in files, FILE.py:NAME, that a request may name. No other file is
-                imported.
+            allowed: methods and streams in files, FILE.py:NAME, that a request may name. No other
+                file is imported.
         """
         self._allowed = {*allowed}
         self.of_the_service = of_the_service
@@ -54,7 +54,7 @@ class Changes:
         """Return the beginning of a sweep; raise the errors that `create` would raise."""
         from tune.engine.sweep import recorded
 
-        self._refuse_code(config.own_methods, "base.model")
+        self._refuse_code(config)
         there = self._there(config)
         record = recorded(config, self._drivers.cluster) if there is None else there.ledger.record
         return first_suggestions(self._sweeps.storage, config, record)
@@ -66,7 +66,7 @@ class Changes:
         """
         from tune.engine.sweep import create_sweep
 
-        self._refuse_code(config.own_methods, "base.model")
+        self._refuse_code(config)
         with self._lock:
             if (view := self._there(config)) is not None:
                 with closing(view.ledger):
@@ -82,13 +82,17 @@ class Changes:
             self._drivers.start("resume", config.name, [], 0)
             return True
 
-    def _refuse_code(self, models: Collection[str], field: str) -> None:
-        """Raise Problem 403 for a method in a file that the operator has not allowed."""
-        for model in sorted({*models} - self._allowed):
+    def _refuse_code(self, config: SweepConfig) -> None:
+        self._refuse(config.own_methods, "model", "base.model")
+        self._refuse(config.own_streams, "dataset", "base.dataset")
+
+    def _refuse(self, codes: Collection[str], name: str, field: str) -> None:
+        """Raise Problem 403 for a user's file that the operator has not allowed."""
+        for code in sorted({*codes} - self._allowed):
             names = f": {', '.join(sorted(self._allowed))}" if self._allowed else ""
             raise Problem(
                 403,
-                f"model {model!r} is a file, and this service takes only those that it was "
+                f"{name} {code!r} is a file, and this service takes only those that it was "
                 f"started with (--allow FILE.py:NAME){names}.",
                 field,
             )
@@ -150,7 +154,7 @@ class Changes:
 
     def _change_space(self, name: str, space: SearchSpace) -> None:
         with closing(Ledger.open(self._sweeps.storage, name)) as ledger, ledger.driving():
-            self._refuse_code(code_in(space), "space")
+            self._refuse(code_in(space), "model", "space")
             try:
                 ledger.change_space(space)
             except UserError as error:

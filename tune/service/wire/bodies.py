@@ -21,10 +21,12 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dynamos.config import FIELDS
+from dynamos.config import FIELDS, OF_CODE
 from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
-from dynamos.methods import METHODS, code_of
+from dynamos.methods import METHODS
+from dynamos.streams.names import DATASETS
+from dynamos.user_code import code_of
 from results.choice import DEFAULT, RULES
 from results.definition import labels
 from results.definition.defaults import CONFIRMATION_SEEDS, DEFAULTS, base_config, default_objective
@@ -148,16 +150,17 @@ def _shape(value: Any) -> str:
 def _type(about: Setting) -> Any:
     """The type of a described field, with its range."""
     allowed, limits = about.allowed, dict[str, Any](description=about.help)
-    if about.name == "model":
+    if about.name in OF_CODE:
         # FILE.py:NAME as well, which the operator must have allowed
+        known = [*METHODS] if about.name == "model" else [*DATASETS]
         names = BeforeValidator(
             lambda value: (
                 value
                 if isinstance(value, str) and code_of(value)
-                else _named("model", list(METHODS), value)
+                else _named(about.name, known, value)
             )
         )
-        return Annotated[str, names, Field(**limits, examples=list(METHODS))]
+        return Annotated[str, names, Field(**limits, examples=known)]
     if isinstance(allowed, tuple):
         return Annotated[Literal[allowed], among(about.name, list(allowed)), Field(**limits)]
     if isinstance(allowed, Range):
