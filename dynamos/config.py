@@ -92,7 +92,8 @@ class TrainConfig:
     data_path: str | None = setting(
         None,
         "what",
-        "folder of the data set (the digits need none); of arrays: the .npz file",
+        "folder of the data set (the digits need none); of arrays: the .npz file, or a folder of "
+        ".npy files, which are mapped into memory",
     )
     buffer_size: int = setting(500, "what", "size of the rehearsal buffer, in images", AT_LEAST_ONE)
     seed: int = setting(42, "what", "seed of initialisation, image order, gates and buffer", SEEDS)

@@ -53,8 +53,9 @@ def evaluate(
     hits = torch.zeros(2, dtype=torch.int64, device=device)
     finite = torch.ones((), dtype=torch.bool, device=device)
     kept, entropy, used = [], [], list[Tensor]()
-    for pixels, labels in zip(images.pixels.split(BATCH), images.labels.split(BATCH), strict=True):
-        output = forward(pixels, images.white)
+    for part in images.parts(BATCH):
+        labels = part.labels
+        output = forward(part.pixels, part.white)
         own = output.logits.masked_fill(others, -math.inf)
         hits += torch.stack(
             [(output.logits.argmax(1) == labels).sum(), (own.argmax(1) == labels).sum()]

@@ -11,8 +11,9 @@ import numpy as np
 from dynamos.errors import UserError, unknown
 from dynamos.files import local_path
 from dynamos.streams.idx import Raw
-from dynamos.streams.splits import part_of
+from dynamos.streams.splits import TEST, part_of
 
+Mapped = tuple[np.ndarray, np.ndarray, np.ndarray]
 SIZES = range(8, 225)  # pixels of a side
 # Names of the arrays: images and labels of the training part and of the test part, if it is apart.
 WHOLE = "images", "labels"
@@ -36,12 +37,15 @@ def has_test_arrays(path: Path | None) -> bool:
         return "test_images" in content
 
 
-def array_images(path: Path | None, test: bool, download: bool) -> Raw:
+def array_images(path: Path | None, test: bool, download: bool) -> Raw | Mapped:
     """Return the training or test images of a file, (N, C, H, W), and labels (N,).
 
     The file has `images` and `labels`, of which a fixed stratified fifth is the test set, or
     `train_images`, `train_labels`, `test_images` and `test_labels`. Images are (N, H, W) or
     (N, H, W, C), uint8 or floats from 0 to 1, which become uint8. Raises UserError for others.
+
+    Of a folder of .npy files, images are not read but mapped into memory, and the third result is
+    the places of the N images in the file.
     """
     with _arrays(path) as (file, content):
         apart = "train_images" in content
@@ -59,15 +63,24 @@ def array_images(path: Path | None, test: bool, download: bool) -> Raw:
                     f"{file}: {labels} has class {of.max()}, and the training labels end at "
                     f"{known}."
                 )
-    return (pixels, of) if apart else part_of(pixels, of, test=test)
+    if not isinstance(pixels, np.memmap):
+        return (pixels, of) if apart else part_of(pixels, of, test=test)
+    rows = np.arange(len(of)) if apart else TEST.of(of)[test]
+    return pixels, of[rows], rows
 
 
 @contextmanager
 def _arrays(path: Path | None) -> Iterator[tuple[Path, Mapping[str, np.ndarray]]]:
     """(the file, its arrays by name, each read when it is asked for)."""
     if path is None:
-        raise UserError("arrays needs data_path (--data-path FILE.npz), a file of arrays.")
+        raise UserError(
+            "arrays needs data_path (--data-path FILE.npz), a file of arrays, or a folder of .npy "
+            "files."
+        )
     file = local_path(path)
+    if file.is_dir():
+        yield file, _Named(file, _Folder(file))
+        return
     try:
         content = np.load(file)
         if not isinstance(content, np.lib.npyio.NpzFile):
@@ -79,6 +92,30 @@ def _arrays(path: Path | None) -> Iterator[tuple[Path, Mapping[str, np.ndarray]]
     # an array of Python objects raises ValueError; numpy loads no pickles here
     except (OSError, EOFError, ValueError, zipfile.BadZipFile, zlib.error, KeyError) as error:
         raise UserError(f"cannot read {file} as a file of np.savez: {error}.") from None
+
+
+class _Folder(Mapping[str, np.ndarray]):
+    """The arrays NAME.npy of a folder; those of images are mapped into memory."""
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {file.stem: file for file in sorted(folder.glob("*.npy"))}
+        if not self._files:
+            raise UserError(f"{folder} has no files images.npy and labels.npy.")
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        file = self._files[name]
+        try:
+            array: np.ndarray = np.load(file, mmap_mode="r")
+        # an array of Python objects, or an empty one, cannot be mapped
+        except (OSError, EOFError, ValueError) as error:
+            raise UserError(f"cannot read {file} as a file of np.save: {error}.") from None
+        return array if array.ndim > 2 else np.array(array)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
 
 
 class _Named(Mapping[str, np.ndarray]):
@@ -117,7 +154,8 @@ class _Named(Mapping[str, np.ndarray]):
 def pixels_of(file: Path | str, name: str, given: np.ndarray) -> np.ndarray:
     """Return (N, C, H, W) uint8 of images (N, H, W) or (N, H, W, C).
 
-    Raises UserError, which names the array and its file, for arrays that are not images.
+    Images that are mapped into memory stay so; they must be uint8. Raises UserError, which names
+    the array and its file, for arrays that are not images.
     """
     shape = f"{file}: {name} has shape {given.shape}"
     images = given[..., None] if given.ndim == 3 else given
@@ -132,6 +170,13 @@ def pixels_of(file: Path | str, name: str, given: np.ndarray) -> np.ndarray:
             f"{shape}; it needs at least one image, of {SIZES.start} to {SIZES.stop - 1} pixels a "
             "side."
         )
+    if isinstance(images, np.memmap):
+        if images.dtype != np.uint8:
+            raise UserError(
+                f"{file}: {name} has type {images.dtype}; images that are mapped into memory must "
+                "be uint8."
+            )
+        return images.transpose(0, 3, 1, 2)
     if images.dtype.kind == "f":
         low, high = float(images.min()), float(images.max())
         if not (low >= 0 and high <= 1):  # NaN compares false

@@ -48,7 +48,7 @@ def most_tasks(config: TrainConfig, classes: int | None = None) -> int:
     if kind == "own" and classes is None:
         from dynamos.streams import own
 
-        _, labels, tasks = own.own_images(config.dataset, test=False)
+        _, labels, tasks, _ = own.own_images(config.dataset, test=False)
         if tasks is not None:
             return int(tasks.max()) + 1
         classes = int(labels.max()) + 1

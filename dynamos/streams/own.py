@@ -12,8 +12,9 @@ from dynamos.streams.splits import TEST
 from dynamos.user_code import in_words, load
 
 PARTS = {False: "train", True: "test"}
-# (N, C, H, W) uint8, (N,) int64, (N,) int64 or None: the task of each image
-Parted = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+# pixels (N, C, H, W) uint8; labels (N,) int64; the task of each image (N,) or None; None, or of a
+# mapped array (M, C, H, W) the places of the N images among its M
+Parted = tuple[np.ndarray, np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 def has_own_test(dataset: str) -> bool:
@@ -40,10 +41,12 @@ def own_images(dataset: str, test: bool) -> Parted:
     """
     if has_own_test(dataset):
         return _checked(dataset, _called(dataset, PARTS[test]), whole=not test)
-    pixels, labels, tasks = _checked(dataset, _called(dataset), whole=True)
-    parts = TEST.of(labels, tasks)
-    index = parts[test]
-    return pixels[index], labels[index], None if tasks is None else tasks[index]
+    pixels, labels, tasks, rows = _checked(dataset, _called(dataset), whole=True)
+    index = TEST.of(labels, tasks)[test]
+    of_task = None if tasks is None else tasks[index]
+    if rows is not None:
+        return pixels, labels[index], of_task, index
+    return pixels[index], labels[index], of_task, None
 
 
 def _called(dataset: str, *arguments: str) -> Any:
@@ -66,7 +69,7 @@ def _checked(dataset: str, given: Any, whole: bool) -> Parted:
             "(images, labels, tasks)."
         )
     try:
-        arrays = [np.asarray(one) for one in given]
+        arrays = [one if isinstance(one, np.memmap) else np.asarray(one) for one in given]
     except (TypeError, ValueError, RuntimeError) as error:  # ragged lists; a tensor on a GPU
         raise UserError(f"{dataset} returns no arrays: {in_words(error)}.") from None
     pixels = pixels_of(dataset, "images", arrays[0])
@@ -77,4 +80,4 @@ def _checked(dataset: str, given: Any, whole: bool) -> Parted:
             raise UserError(
                 f"{dataset}: there are {len(pixels)} images and {len(array)} {name} for them."
             )
-    return pixels, labels, tasks
+    return pixels, labels, tasks, np.arange(len(pixels)) if isinstance(pixels, np.memmap) else None

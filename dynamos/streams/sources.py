@@ -1,6 +1,7 @@
 """Data sets by name, read whole."""
 
 import os
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from dynamos.config import TEST_LOCK
 from dynamos.data import Images
 from dynamos.errors import TestImagesLocked
-from dynamos.streams.arrays import array_images
+from dynamos.streams.arrays import Mapped, array_images
 from dynamos.streams.cifar import cifar10, cifar100
 from dynamos.streams.folder import folder_images
 from dynamos.streams.idx import Raw, emnist, fashion_mnist, kmnist, mnist
@@ -33,8 +34,9 @@ def digits(folder: Path | None, test: bool, download: bool) -> Raw:
 
 
 # (folder or file of the data, whether test images are meant, whether missing files are downloaded)
-# -> (pixels (N, C, H, W) uint8, labels (N,) int64)
-Reader = Callable[[Path | None, bool, bool], Raw]
+# -> (pixels (N, C, H, W) uint8, labels (N,) int64), or of a mapped file (pixels (M, C, H, W),
+# labels, places of the N images among its M)
+Reader = Callable[[Path | None, bool, bool], Raw | Mapped]
 SOURCES: dict[str, Reader] = {
     "digits": digits,
     "mnist": mnist,
@@ -54,13 +56,8 @@ def read_own(dataset: str, test: bool = False) -> Images:
     """Read the training or test images of FILE.py:NAME; the errors are those of `read`."""
     if test:
         refuse_locked_test_images()
-    pixels, labels, tasks = own_images(dataset, test)
-    return Images(
-        torch.from_numpy(pixels),
-        torch.from_numpy(labels),
-        data_of(dataset).white,
-        None if tasks is None else torch.from_numpy(tasks),
-    )
+    pixels, labels, tasks, rows = own_images(dataset, test)
+    return _images(pixels, labels, rows, tasks, white=data_of(dataset).white)
 
 
 def read(data: str, folder: Path | None, test: bool = False, download: bool = False) -> Images:
@@ -71,8 +68,23 @@ def read(data: str, folder: Path | None, test: bool = False, download: bool = Fa
     """
     if test:
         refuse_locked_test_images()
-    pixels, labels = SOURCES[data](folder, test, download)
-    return Images(torch.from_numpy(pixels), torch.from_numpy(labels), DATA[data].white)
+    return _images(*SOURCES[data](folder, test, download), white=DATA[data].white)
+
+
+def _images(
+    pixels: np.ndarray,
+    labels: np.ndarray,
+    rows: np.ndarray | None = None,
+    tasks: np.ndarray | None = None,
+    *,
+    white: int,
+) -> Images:
+    with warnings.catch_warnings():
+        # torch warns that a mapped file cannot be written; nothing writes to stored images
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        stored = torch.from_numpy(pixels)
+    of_task, places = (None if v is None else torch.from_numpy(v) for v in (tasks, rows))
+    return Images(stored, torch.from_numpy(labels), white, of_task, places)
 
 
 def refuse_locked_test_images() -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from dynamos.config import TrainConfig
-from dynamos.data import Images
+from dynamos.data import Images, joined
 from dynamos.streams.names import DOMAINS, ROTATING
 from dynamos.streams.rotation import rotate
 from dynamos.user_code import code_of
@@ -25,7 +25,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A stream of tasks, its images whole on one device."""
+    """A stream of tasks, its images on one device, apart from those of a mapped file."""
 
     name: str
     num_classes: int
@@ -63,7 +63,7 @@ class Stream:
 
     def images(self, task: int, batch: Batch) -> Images:
         """Return the training images of a batch, as the task shows them."""
-        taken = self.train[task].take(batch.index)
+        taken = self.train[task].take(batch.index).read()
         if batch.degrees is not None:
             return Images(rotate(taken.pixels, batch.degrees), taken.labels, taken.white)
         if self.domain is not None:
@@ -76,12 +76,9 @@ def cumulative(stream: Stream) -> Stream:
 
     The tasks share their memory.
     """
-    pixels = torch.cat([part.pixels for part in stream.train])
-    labels = torch.cat([part.labels for part in stream.train])
+    whole = joined(stream.train)
     ends = accumulate(len(part) for part in stream.train)
-    white = stream.train[0].white
-    train = tuple(Images(pixels[:end], labels[:end], white) for end in ends)
-    return replace(stream, train=train)
+    return replace(stream, train=tuple(whole.first(end) for end in ends))
 
 
 def shuffled_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:

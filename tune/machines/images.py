@@ -15,17 +15,26 @@ RawImages: TypeAlias = "tuple[np.ndarray, np.ndarray, int]"
 
 
 def shipped_images(base: TrainConfig) -> dict[str, RawImages] | None:
-    """The images for training and evaluation, to send to nodes; None for embedded ones."""
+    """The images for training and evaluation, to send to nodes.
+
+    None for embedded ones, and for a file that is mapped into memory: it may be larger than that.
+    """
     return None if base.data_path is None else apart(raw_images, base)
 
 
-def raw_images(base: TrainConfig) -> dict[str, RawImages]:
-    """The images that a configuration reads: "training" and, if it is evaluated on them, "test"."""
+def raw_images(base: TrainConfig) -> dict[str, RawImages] | None:
+    """The images that a configuration reads: "training" and, if it is evaluated on them, "test".
+
+    None for a file that is mapped into memory.
+    """
     from dynamos.streams import read_images
 
+    found = read_images(base)
+    if any(images.rows is not None for images in found.values()):
+        return None
     return {
         name: (images.pixels.numpy(), images.labels.numpy(), images.white)
-        for name, images in read_images(base).items()
+        for name, images in found.items()
     }
 
 
