@@ -244,7 +244,7 @@ def merged(*, use_preset: str | None, layers: Sequence[Mapping[str, Any]]) -> Tr
         chosen["data_path"] = str(local_path(checked("data_path", chosen["data_path"])))
     for name in {*OF_CODE} & {*chosen}:
         chosen[name] = absolute_code(checked(name, chosen[name]))
-    config = TrainConfig.from_dict(chosen)
+    config = TrainConfig.from_dict(chosen).whole()
     # a user's function of a stream may take long: it is called once, when the images are read
     return config if code_of(config.dataset) is not None else with_tasks(config)
 

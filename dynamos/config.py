@@ -6,7 +6,7 @@ Flags, YAML files and search spaces derive from its fields.
 import dataclasses
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -21,12 +21,24 @@ from dynamos.fields import (
     POSITIVE,
     SEEDS,
     Range,
+    Setting,
     setting,
     settings,
     words,
 )
 from dynamos.files import AnyPath
 from dynamos.methods import METHODS, method_of
+from dynamos.methods.hyperparameters import (
+    PREFIX,
+    about_value,
+    declared,
+    filled,
+    fitting,
+    no_hyperparameter,
+    of_method,
+    scalar,
+    scalar_of_text,
+)
 from dynamos.streams.names import DATASETS, definition_of
 from dynamos.user_code import code_of, short_name
 
@@ -72,6 +84,10 @@ class TrainConfig:
 
     The constructor checks every value and raises UserError. The metadata of each field holds its
     description, `help`.
+
+    Attributes:
+        method: values of the method's hyperparameters that are no fields, by name. `to_dict`,
+            `from_dict` and `replace` have them as method.NAME.
     """
 
     model: str = setting(
@@ -224,10 +240,16 @@ class TrainConfig:
         Range(0, 10**14),
     )
 
+    method: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
+
     def __post_init__(self) -> None:
         """Check every field; raise UserError for a value of the wrong type or outside its range."""
-        for spec in dataclasses.fields(self):
-            object.__setattr__(self, spec.name, checked(spec.name, getattr(self, spec.name)))
+        for name in FIELDS:
+            object.__setattr__(self, name, checked(name, getattr(self, name)))
+        given = {name: checked(PREFIX + name, value) for name, value in self.method.items()}
+        if self.model in METHODS:
+            given = filled(self.model, METHODS[self.model].hyperparameters, given)
+        object.__setattr__(self, "method", given)
         if method_of(self.model).gated and 2 * self.nf // self.hidden_dim_ratio < 1:
             raise UserError(
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
@@ -274,21 +296,52 @@ class TrainConfig:
 
         Raises UserError for an unknown key; the message names the nearest field.
         """
-        for key in values:
-            if key not in FIELDS:
-                raise unknown("field", key, FIELDS)
-        return cls(**values)
+        method = values.get("method") or {}
+        if not isinstance(method, Mapping):
+            raise UserError(f"method {method!r} does not hold a mapping of names to values.")
+        fields, method = dict[str, Any](), dict(method)
+        for key, value in values.items():
+            if of_method(key):
+                method[key.removeprefix(PREFIX)] = value
+            elif key in FIELDS:
+                fields[key] = value
+            elif key != "method":
+                raise unknown_field(key)
+        return cls(**fields, method=method)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return every field by name, in order, as plain values."""
-        return dataclasses.asdict(self)
+        """Return every field by name, in order, then method.NAME, as plain values."""
+        return {name: getattr(self, name) for name in FIELDS} | {
+            PREFIX + name: value for name, value in self.method.items()
+        }
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with some fields changed.
 
-        Raises UserError for an unknown name, as `from_dict` does.
+        With another model, it has that method's hyperparameters. Raises UserError for an unknown
+        name, as `from_dict` does.
         """
-        return type(self).from_dict(self.to_dict() | changes)
+        values = self.to_dict()
+        if isinstance(changes.get("method"), Mapping):
+            changes |= {PREFIX + name: value for name, value in changes.pop("method").items()}
+        if changes.get("model", self.model) != self.model:
+            values = {name: value for name, value in values.items() if not of_method(name)}
+        known = [name for name in values if of_method(name)]
+        for name in filter(of_method, changes if known else ()):
+            if name not in known:
+                raise no_hyperparameter(self.model, name, known)
+            about = about_value(name.removeprefix(PREFIX), values[name])
+            changes[name] = fitting(about, changes[name])
+        return type(self).from_dict(values | changes)
+
+    def whole(self) -> Self:
+        """Return a copy that has all hyperparameters of its method.
+
+        Reads the file of FILE.py:NAME. Raises UserError for a name that it does not have, and for
+        a value of another type.
+        """
+        about = declared(self.model)
+        return dataclasses.replace(self, method=filled(self.model, about, self.method))
 
 
 def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
@@ -299,7 +352,7 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """
     return sorted(
         name
-        for name in FIELDS
+        for name in {*FIELDS, *filter(of_method, [*a, *b])}
         if name not in ("data_path", "log_every")
         and a.get(name, default(name)) != b.get(name, default(name))
     )
@@ -309,8 +362,31 @@ FIELDS = settings(TrainConfig)
 
 
 def default(name: str) -> Any:
-    """The default of a field."""
-    return FIELDS[name].default
+    """The default of a field; None for method.NAME, whose default is the method's."""
+    return FIELDS[name].default if name in FIELDS else None
+
+
+def unknown_field(name: object, allowed: Iterable[str] | None = None) -> UserError:
+    """Return the error for a name that is neither a field nor method.NAME."""
+    return unknown(
+        "field",
+        name,
+        FIELDS if allowed is None else allowed,
+        f" A hyperparameter of a method is named {PREFIX}NAME.",
+    )
+
+
+def setting_of(values: Mapping[str, Any], name: str) -> Setting | None:
+    """Return the description of a field, or of a hyperparameter of the method in `values`.
+
+    `values` are those of `to_dict`. Returns None for a hyperparameter that they do not have.
+    """
+    if name in FIELDS:
+        return FIELDS[name]
+    short, model = name.removeprefix(PREFIX), values.get("model")
+    about = METHODS[model].hyperparameters if model in METHODS else ()
+    found = next((one for one in about if one.name == short), None)
+    return about_value(short, values[name]) if found is None and name in values else found
 
 
 def unused(model: str) -> list[str]:
@@ -330,13 +406,20 @@ def field_type(name: str) -> tuple[type, bool]:
 
 
 def checked(name: str, value: Any) -> Any:
-    """Return `value` in the field's type; UserError if it does not fit the type or the range."""
-    field = FIELDS[name]
-    value = field.typed(value)
+    """Return `value` in the field's type; UserError if it does not fit the type or the range.
+
+    A value of method.NAME may have any type of `scalar`.
+    """
+    field = FIELDS.get(name)
+    value = scalar(name, value) if field is None else field.typed(value)
     if isinstance(value, float) and math.isfinite(value) and abs(value) > LARGEST:
         raise UserError(
             f"{name} {value} is too large: networks compute in single precision, to {LARGEST:.3g}."
         )
+    if field is None:
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} {value} is not a finite number.")
+        return value
     if name in OF_CODE and code_of(value) is not None:
         return value
     value = field.within(value)
@@ -350,8 +433,10 @@ def parsed(name: str, text: str) -> Any:
 
     Raises UserError if the text does not fit the field.
     """
+    if of_method(name):
+        return checked(name, scalar_of_text(text))
     if name not in FIELDS:
-        raise unknown("field", name, FIELDS)
+        raise unknown_field(name)
     kind, optional = field_type(name)
     if optional and text.lower() in ("none", "null", ""):
         return None
@@ -375,7 +460,7 @@ def parsed_settings(texts: list[str]) -> dict[str, Any]:
         name, equals, text = given.partition("=")
         if not equals:
             raise UserError(f"--set {given!r} is not of the form field=value.")
-        name = name.strip().replace("-", "_")
+        name = name.strip() if of_method(name.strip()) else name.strip().replace("-", "_")
         values[name] = parsed(name, text.strip())
     return values
 
@@ -437,6 +522,9 @@ def number_of_text(name: str, value: Any) -> Any:
     """Return `value`, as a number if it is one that YAML 1.1 reads as a text, such as 1e-3."""
     if isinstance(value, str) and name in FIELDS and field_type(name)[0] in (int, float):
         return parsed(name, value)
+    if isinstance(value, str) and of_method(name):
+        number = scalar_of_text(value)
+        return value if isinstance(number, bool) else number
     return value
 
 

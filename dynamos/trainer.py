@@ -125,7 +125,7 @@ class Trainer:
             on_epoch: called after every epoch with its mean loss, accuracy and keep fraction.
             on_point: called with every new point of the curve, before `on_step`.
         """
-        self.config = config
+        self.config = config = config.whole()
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)

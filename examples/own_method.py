@@ -11,14 +11,12 @@ import torch.nn.functional as F
 
 from dynamos.methods.step import Loss
 
-TEMPERATURE = 2.0
-
 
 class LwF:
     rehearses = False  # it replays no images
 
-    def __init__(self, run):
-        self.run, self.old, self.seen = run, None, []
+    def __init__(self, run, temperature=2.0):  # searchable as method.temperature
+        self.run, self.temperature, self.old, self.seen = run, temperature, None, []
 
     def loss(self, step):
         output = step.forward(step.images.pixels, step.noise)
@@ -28,11 +26,11 @@ class LwF:
         before = step.forward(step.images.pixels, network=self.old).logits[:, self.seen]
         now = output.logits[:, self.seen]
         distance = F.kl_div(
-            (now / TEMPERATURE).log_softmax(1),
-            (before / TEMPERATURE).softmax(1).detach(),
+            (now / self.temperature).log_softmax(1),
+            (before / self.temperature).softmax(1).detach(),
             reduction="batchmean",
         )
-        rehearsal = step.config.alpha * TEMPERATURE**2 * distance
+        rehearsal = step.config.alpha * self.temperature**2 * distance
         return Loss(task + rehearsal, output, {"task": task, "rehearsal": rehearsal})
 
     def end_task(self):

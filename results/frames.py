@@ -1,13 +1,12 @@
 """DataFrames of a sweep, and the files trials.csv and pareto.csv."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from dynamos.config import field_type
 from dynamos.errors import unknown
 from dynamos.files import AnyPath, any_path, write_whole
 from results.ledger.ledger import Ledger
@@ -106,7 +105,7 @@ def trials_frame(sweep: Sweep, trials: Sequence[TrialRecord]) -> pd.DataFrame:
                 **trial.config,
             }
         )
-    fields = [p.name for p in sweep.config.space.parameters]
+    fields = {p.name: p.kind for p in sweep.config.space.parameters}
     columns = [*_columns(sweep.config.metrics), *fields]
     return typed(pd.DataFrame(rows, columns=columns, dtype=object), fields)
 
@@ -140,16 +139,15 @@ def save(sweep: Sweep, folder: str | Path, kind: str) -> list[AnyPath]:
     ]
 
 
-def typed(frame: pd.DataFrame, fields: Sequence[str] = ()) -> pd.DataFrame:
+def typed(frame: pd.DataFrame, fields: Mapping[str, type] | None = None) -> pd.DataFrame:
     """Return the frame with the type of each column set.
 
-    `fields` are columns with values of TrainConfig fields.
+    `fields` are the types of values by column, of columns with searched fields.
     """
+    kinds = fields or {}
     return frame.astype(
         {
-            name: _FIELD_TYPES[field_type(name)[0]]
-            if name in fields
-            else _TYPES.get(name, "float64")
+            name: _FIELD_TYPES[kinds[name]] if name in kinds else _TYPES.get(name, "float64")
             for name in frame.columns
         }
     )

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from optuna.distributions import (
@@ -15,8 +15,9 @@ from optuna.distributions import (
     IntDistribution,
 )
 
-from dynamos.config import FIELDS, checked, field_type, number_of_text
+from dynamos.config import FIELDS, checked, field_type, number_of_text, setting_of, unknown_field
 from dynamos.errors import UserError, unknown
+from dynamos.methods.hyperparameters import fitting, no_hyperparameter, of_method
 from search_spaces.prior import Array, Prior
 
 NOT_VARIED = (
@@ -63,7 +64,7 @@ NEGATED, REVISED = "neg_", "@"
 
 @dataclass(frozen=True)
 class Parameter:
-    """One TrainConfig field's range or its choices.
+    """The range or the choices of one TrainConfig field, or of a method's hyperparameter.
 
     A logarithmic range of negative numbers is searched by magnitude, under the name `neg_FIELD`:
     Optuna has no logarithm of a negative number.
@@ -121,9 +122,49 @@ class Parameter:
         return self.step is None or rounded(value) == rounded(self._steps[self._nearest(value)])
 
     @property
+    def kind(self) -> type:
+        """Type of the values; of a method's hyperparameter, that of the choices or of the ends."""
+        if not of_method(self.name):
+            return field_type(self.name)[0]
+        kinds = {type(value) for value in self.choices or (self.low, self.high)}
+        return kinds.pop() if len(kinds) == 1 else float
+
+    @property
     def whole(self) -> bool:
         """True for a range of whole numbers."""
-        return self.choices is None and field_type(self.name)[0] is int
+        return self.choices is None and self.kind is int
+
+    def within(self, space: str, values: Mapping[str, Any], model_varies: bool) -> Self:
+        """Return the parameter in a sweep whose base has these values of all fields.
+
+        A method's hyperparameter gets its type. Raises UserError if the method does not have it,
+        and if the space varies the method and does not say with which one it is searched.
+        """
+        if not of_method(self.name):
+            return self
+        if model_varies and "model" not in dict(self.when):
+            raise UserError(
+                f"space {space}: {self.name} belongs to a method, and the space varies the model; "
+                f"add `when: {{model: NAME}}` to it."
+            )
+        about = setting_of(values, self.name)
+        if about is None:
+            if model_varies:
+                return self
+            known = [*filter(of_method, values)]
+            raise no_hyperparameter(values["model"], self.name, known).within(f"space {space}")
+        if about.kind not in (int, float) and self.choices is None:
+            raise UserError(f"space {space}: {self.name} is not a number; it must have choices.")
+
+        def typed(value: Any) -> Any:
+            return None if value is None else fitting(about, value)
+
+        try:
+            choices = None if self.choices is None else tuple(map(typed, self.choices))
+            ends = {"low": typed(self.low), "high": typed(self.high), "step": typed(self.step)}
+        except UserError as error:
+            raise error.within(f"space {space}") from None
+        return replace(self, choices=choices, **ends)
 
     @property
     def values(self) -> Sequence[Any] | None:
@@ -370,9 +411,12 @@ def parameter_of(space: str, field: str, spec: Any) -> Parameter:
 
 
 def refuse_unvaried(space: str, field: str, what: str) -> None:
-    """Raise UserError for an unknown field, and for one that a space must leave alone."""
-    if field not in FIELDS:
-        raise unknown("field", field, [f for f in FIELDS if f not in NOT_VARIED]).within(
+    """Raise UserError for an unknown field, and for one that a space must leave alone.
+
+    Whether the sweep's method has a method.NAME shows in `Parameter.within`.
+    """
+    if field not in FIELDS and not of_method(field):
+        raise unknown_field(field, [f for f in FIELDS if f not in NOT_VARIED]).within(
             f"space {space}"
         )
     if field in NOT_VARIED:
@@ -428,7 +472,7 @@ def _weights(
 def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
     if "weights" in spec:
         raise UserError(f"{field}: weights are for choices; a range takes mean and sd.")
-    if field_type(field)[0] not in (int, float):
+    if not of_method(field) and field_type(field)[0] not in (int, float):
         raise UserError(f"{field} is not a number field; it must have choices.")
     ends = {}
     for end in ("low", "high"):
@@ -437,7 +481,12 @@ def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
         ends[end] = checked(field, number_of_text(field, spec[end]))
         if ends[end] is None:
             raise UserError(f"{field} has no {end}; it must be a number.")
+        if of_method(field) and (isinstance(ends[end], bool | str)):
+            raise UserError(f"{field}: {end} {ends[end]!r} is not a number.")
     low, high, log = ends["low"], ends["high"], spec.get("log", False)
+    whole = type(low) is int and type(high) is int
+    if not whole:
+        low, high = float(low), float(high)
     if rounded(low) >= rounded(high):
         raise UserError(f"{field} goes from {low:g} to {high:g}; low must be less than high.")
     if not isinstance(log, bool):
@@ -445,6 +494,8 @@ def _range(field: str, spec: Mapping[str, Any]) -> Parameter:
     if log and low <= 0 <= high:
         raise UserError(f"{field} goes from {low:g} to {high:g}; a log range must not contain 0.")
     step = None if spec.get("step") is None else _step(field, spec["step"], low, high, log)
+    if of_method(field) and whole and step is not None and step % 1:
+        low, high = float(low), float(high)  # a number with a fraction
     mean, sd = _normal(field, spec, low, high)
     return Parameter(field, low, high, log, step=step, mean=mean, sd=sd)
 
@@ -455,7 +506,7 @@ def _step(field: str, given: Any, low: float, high: float, log: bool) -> float:
         raise UserError(f"{field}: step {step:g} does not go with log; list the values as choices.")
     if step <= 0:
         raise UserError(f"{field}: step {step:g} must be greater than 0.")
-    if field_type(field)[0] is int:
+    if not of_method(field) and field_type(field)[0] is int:
         if step % 1:
             raise UserError(f"{field}: step {step:g} is not a whole number, and {field} is one.")
         step = int(step)
@@ -498,8 +549,8 @@ def _when(field: str, given: Any) -> tuple[tuple[str, tuple[Any, ...]], ...]:
         raise UserError(f"{field}: when {given!r} must be a mapping, {{field: value}}.")
     found = []
     for name, values in given.items():
-        if name not in FIELDS:
-            raise unknown("field", name, FIELDS).within(f"{field}: when")
+        if name not in FIELDS and not of_method(name):
+            raise unknown_field(name).within(f"{field}: when")
         if name == field:
             raise UserError(f"{field}: when names {field} itself.")
         listed = values if isinstance(values, list | tuple) else [values]

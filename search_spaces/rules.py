@@ -7,7 +7,8 @@
     operator   = "<" | "<=" | ">" | ">=" | "==" | "!="
     value      = field | number | "text" | 'text' | true | false | none
 
-A chain such as `0.1 < lr < 0.2` means that both comparisons hold. An order with none is false.
+A chain such as `0.1 < lr < 0.2` means that both comparisons hold. An order with none or a text is
+false.
 """
 
 import operator
@@ -20,6 +21,7 @@ from typing import Any, NoReturn
 from dynamos.config import FIELDS, checked, field_type
 from dynamos.errors import UserError, nearest
 from dynamos.fields import words
+from dynamos.methods.hyperparameters import of_method
 
 LONGEST, DEEPEST = 1000, 50  # characters of a rule, and nested parentheses and nots
 _TOKEN = re.compile(
@@ -27,7 +29,7 @@ _TOKEN = re.compile(
     |(?P<text>"[^"]*"|'[^']*')
     |(?P<operator><=|>=|==|!=|<|>)
     |(?P<bracket>[()])
-    |(?P<name>[A-Za-z_]\w*))""",
+    |(?P<name>(?:method\.)?[A-Za-z_]\w*))""",
     re.VERBOSE,
 )
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -65,11 +67,16 @@ class Operand:
 
     def value(self, config: Mapping[str, Any]) -> Any:
         """Return its value in a configuration."""
-        return self.constant if self.field is None else config[self.field]
+        if self.field is None:
+            return self.constant
+        # another method may lack the hyperparameter
+        return config.get(self.field) if of_method(self.field) else config[self.field]
 
     @property
     def kind(self) -> type | None:
-        """Type of its values, float for every number; None for none."""
+        """Type of its values, float for every number; None for none and for a method.NAME."""
+        if self.field is not None and of_method(self.field):
+            return None
         kind = (
             field_type(self.field)[0]
             if self.field is not None
@@ -184,7 +191,8 @@ class _Parser:
         def holds(config: Mapping[str, Any]) -> bool:
             for compare, (left, right) in steps:
                 values = left.value(config), right.value(config)
-                if None in values and compare not in (operator.eq, operator.ne):
+                ordered = compare not in (operator.eq, operator.ne)
+                if ordered and not all(isinstance(value, int | float) for value in values):
                     return False
                 if not compare(*values):
                     return False
@@ -205,7 +213,7 @@ class _Parser:
         self._next += 1
         if token.text.lower() in _CONSTANTS:
             return Operand(token, None, _CONSTANTS[token.text.lower()])
-        if token.text not in FIELDS:
+        if token.text not in FIELDS and not of_method(token.text):
             near = nearest(token.text, FIELDS)
             hint = "" if near is None else f" Did you mean '{near}'?"
             self._fault(token, f"{token.text!r} is no field.{hint} A text needs quotes", near)
@@ -219,10 +227,11 @@ class _Parser:
             named, other = (left, right) if left.field is not None else (right, left)
             kind = words(named.kind) if named.kind is not None else "none"
             self._fault(other.token, f"{other.token.text} is not {kind}, as {named.token.text} is")
-        if sign.text in _ORDERS and kinds != {float}:
+        typeless = any(side.field is not None and of_method(side.field) for side in (left, right))
+        if sign.text in _ORDERS and kinds != {float} and not (typeless and not kinds):
             self._fault(sign, f"{sign.text} compares numbers; use == or !=")
         for side, other in ((left, right), (right, left)):
-            if side.field is not None and other.field is None and kinds == {str}:
+            if side.field in FIELDS and other.field is None and kinds == {str}:
                 allowed = FIELDS[side.field].allowed
                 if isinstance(allowed, tuple) and other.constant not in allowed:
                     try:

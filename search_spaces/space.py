@@ -106,8 +106,13 @@ class SearchSpace:
         )
 
     def within(self, base: Mapping[str, Any]) -> Self:
-        """Return the space in a sweep with this base."""
-        return replace(self, around=dict(base))
+        """Return the space in a sweep with this base.
+
+        Raises UserError for a hyperparameter that the base's method does not have.
+        """
+        varied = any(p.name == "model" for p in self.parameters)
+        typed = tuple(p.within(self.name, base, varied) for p in self.parameters)
+        return replace(self, around=dict(base), parameters=typed)
 
     def forbids(self, config: Mapping[str, Any]) -> Rule | None:
         """Return the first rule that a configuration of the space breaks; None if none."""

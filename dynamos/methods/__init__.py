@@ -5,6 +5,8 @@ Adding one is an entry here and a module with the functions that `dynamos.method
 
 from dataclasses import dataclass
 
+from dynamos.fields import Setting
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -21,6 +23,7 @@ class Method:
         draws: number of minibatches that a step draws from the buffer, independently.
         cumulative: True if each task trains on the images of all tasks so far.
         stacked: True if a cohort trains several runs as one program; False: one after the other.
+        hyperparameters: those that are no fields of TrainConfig, named method.NAME elsewhere.
     """
 
     summary: str
@@ -32,6 +35,7 @@ class Method:
     draws: int = 1
     cumulative: bool = False
     stacked: bool = False
+    hyperparameters: tuple[Setting, ...] = ()
 
 
 def _baseline(

@@ -1,10 +1,11 @@
 """Check of a method against what a sweep expects of it, on two tiny tasks."""
 
+import inspect
 import io
 import math
 import os
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,9 +16,12 @@ from torch import Tensor
 
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, TestImagesLocked
+from dynamos.fields import Setting
+from dynamos.methods.hyperparameters import PREFIX, declared
 from dynamos.methods.step import Loss
 from dynamos.streams import load_stream
 from dynamos.trainer import TERMS, Trainer
+from dynamos.user_code import code_of, load
 
 TINY: dict[str, Any] = {
     "dataset": "seq-digits",
@@ -53,6 +57,9 @@ def check(model: str) -> Iterator[tuple[str, str | None]]:
     ]
     with _locked():
         Trainer(config, stream)
+        if about := declared(model):
+            shown = ", ".join(f"{PREFIX}{one.name} {one.default!r}" for one in about)
+            checks.insert(0, (f"hyperparameters: {shown}", lambda: _hyperparameters(model, about)))
         for what, run in checks:
             try:
                 run()
@@ -93,6 +100,20 @@ def _place(error: Exception) -> str:
     while trace.tb_next is not None:
         trace = trace.tb_next
     return f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}"
+
+
+def _hyperparameters(model: str, about: Sequence[Setting]) -> None:
+    """Compare the defaults in the text of a method's file with those of the imported method."""
+    if code_of(model) is None:
+        return
+    found = inspect.signature(load(model, "method")).parameters
+    for one in about:
+        if one.name not in found or found[one.name].default != one.default:
+            real = found[one.name].default if one.name in found else "missing"
+            raise _Fault(
+                f"the file gives {one.name} the default {one.default!r}, and after its import the "
+                f"default is {real!r}; write the default as a number, a text or a constant."
+            )
 
 
 def _watched(trainer: Trainer, look: Callable[[Any], None]) -> None:

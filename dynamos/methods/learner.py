@@ -1,5 +1,6 @@
 """A method at work in a run."""
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -43,10 +44,10 @@ def learner(model: str, run: "Trainer") -> Learner:
     if model in METHODS:
         found: Any = import_module(f"dynamos.methods.{METHODS[model].module}")
     else:
-        given: Any = load(model, "method")
+        given, values = load(model, "method"), run.config.method
         if not isclass(given):
-            return Learner(given)
-        found = cast(Any, given)(run)
+            return Learner(functools.partial(given, **values))
+        found = cast(Any, given)(run, **values)
     if not callable(getattr(found, "loss", None)):
         raise UserError(f"{model} has no method `loss(self, step)`.")
     names = ("project", "end_task", "state_dict", "load_state_dict")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
-from dynamos.config import FIELDS, TrainConfig
+from dynamos.config import TrainConfig
 from dynamos.errors import UserError
 from dynamos.streams.classes import most_tasks
 from results.analysis.difference import Difference, difference
@@ -212,11 +212,11 @@ def shifts(sweeps: list[Compared]) -> dict[str, list[Any]]:
     known = [values for values in trained if values is not None]
     names = [
         name
-        for name in FIELDS
-        if name != "seed" and len({str(values[name]) for values in known}) > 1
+        for name in dict.fromkeys(name for values in known for name in values)
+        if name != "seed" and len({str(values.get(name)) for values in known}) > 1
     ]
     return {
-        name: [None if values is None else values[name] for values in trained] for name in names
+        name: [None if values is None else values.get(name) for values in trained] for name in names
     }
 
 

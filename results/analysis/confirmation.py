@@ -200,7 +200,9 @@ def confirmation_frame(confirmation: Sweep) -> "pd.DataFrame":
             }
             | trial.config
         )
-    return typed(pd.DataFrame(rows, dtype=object), [p.name for p in config.space.parameters])
+    return typed(
+        pd.DataFrame(rows, dtype=object), {p.name: p.kind for p in config.space.parameters}
+    )
 
 
 def enter_outcome(ledger: Ledger, confirmation: Sweep) -> AnyPath:

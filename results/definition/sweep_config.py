@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ALIKE, TrainConfig, checked, preset, preset_names, unused
+from dynamos.config import ALIKE, TrainConfig, preset, preset_names, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.methods import method_of
@@ -497,7 +497,7 @@ class SweepConfig:
             self,
             "points",
             tuple(
-                {name: checked(name, value) for name, value in point.items()}
+                {name: self.base.replace(**point).to_dict()[name] for name in point}
                 for point in self.points
             ),
         )
@@ -859,7 +859,7 @@ def refuse_in_vain(config: SweepConfig) -> None:
     searched = [p.name for p in space.parameters]
     for parameter in space.parameters:
         for name, values in parameter.when:
-            if name not in searched and (there := getattr(config.base, name)) not in values:
+            if name not in searched and (there := config.base.to_dict().get(name)) not in values:
                 raise UserError(
                     f"the space {space.name} searches {parameter.name} only if "
                     f"{parameter.condition}, and every trial has {name} {value_text(there)}."

@@ -239,7 +239,7 @@ def _known(config: SweepConfig, earlier: Sweep) -> list[tuple[TrialRecord, dict[
 
 def _admitted(config: SweepConfig, values: Mapping[str, Any]) -> bool:
     """True if all searched fields that are active lie in their ranges."""
-    return all(p.admits(values[p.name]) for p in config.space.active(values))
+    return all(p.admits(values.get(p.name)) for p in config.space.active(values))
 
 
 def _keeps(config: SweepConfig, trial: TrialRecord) -> bool:
@@ -271,7 +271,7 @@ def _same_setting(trial: TrialRecord, then: Mapping[str, Any], config: SweepConf
     free += [p.name for p in config.space.parameters if p.name in unused(then["model"])]
     measured = [o.metric for o in config.objectives] + [c.metric for c in config.constraints]
     return all(trial.last(metric) is not None for metric in measured) and all(
-        then[name] == now[name] for name in now if name not in free and name not in WHERE
+        then.get(name) == now[name] for name in now if name not in free and name not in WHERE
     )
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dynamos.config import field_type
 from results.wording import number
 from search_spaces.parameter import Parameter
 
@@ -60,7 +59,7 @@ class Axis:
             return [(float(place), number(value)) for place, value in enumerate(self.choices)]
         low, high = self.ends
         if not self.parameter.log:
-            whole = field_type(self.parameter.name)[0] is int
+            whole = self.parameter.kind is int
             return [(value, f"{value:g}") for value in round_values(low, high, whole)]
         return [
             (place, f"{value:g}")

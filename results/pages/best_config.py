@@ -7,9 +7,10 @@ from typing import Any
 
 import yaml
 
-from dynamos.config import FIELDS, TrainConfig, read_yaml
+from dynamos.config import TrainConfig, default, read_yaml
 from dynamos.errors import UserError
 from dynamos.files import write_whole
+from dynamos.methods.hyperparameters import of_method
 from results.analysis.confirmation import enter_outcome
 from results.analysis.headline import expectation
 from results.choice import Choice, choice_of, chosen_by, reported_config
@@ -90,7 +91,7 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
     config = ledger.config
     stamp = {} if config.publishable else {"warning": NOT_PUBLISHABLE}
     searched = (
-        {"searched_on": {name: getattr(config.base, name) for name in config.report_on}}
+        {"searched_on": {name: config.base.to_dict().get(name) for name in config.report_on}}
         if (config.report_on)
         else {}
     )
@@ -118,16 +119,17 @@ def provenance(ledger: Ledger, trial: TrialRecord, choice: Choice) -> dict[str, 
 
 
 def commands(config: TrainConfig) -> dict[str, str]:
-    """Return the command lines that train this configuration, by program."""
+    """Return the command lines that train this configuration, by program.
+
+    The original program has no flag for the hyperparameters of a method.
+    """
     flags = " ".join(
         _flag(name, value)
         for name, value in config.to_dict().items()
-        if name in ("dataset", "evaluate_on", "seed") or value != FIELDS[name].default
+        if name in ("dataset", "evaluate_on", "seed") or value != default(name)
     )
-    return {
-        "dynamos": f"dynamos {flags}",
-        "main_policy": f"python main_policy.py --csv-log {flags}",
-    }
+    original = {"main_policy": f"python main_policy.py --csv-log {flags}"}
+    return {"dynamos": f"dynamos {flags}"} | ({} if config.method else original)
 
 
 def note(config: TrainConfig, ledger: Ledger, number: int) -> str:
@@ -160,6 +162,9 @@ def _test(ledger: Ledger, number: int) -> str:
 
 
 def _flag(name: str, value: Any) -> str:
+    if of_method(name):
+        text = str(value).lower() if isinstance(value, bool) else value
+        return f"--set={shlex.quote(f'{name}={text}')}"
     flag = name.replace("_", "-")
     if isinstance(value, bool):
         return f"--{flag}" if value else f"--no-{flag}"

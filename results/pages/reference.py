@@ -23,7 +23,8 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "## Fields of a run",
             "",
             "They are flags of `dynamos` (`--keep-ratio`), names for `--set` in a sweep "
-            "(`--set keep_ratio=0.6`) and keys of a configuration in YAML.",
+            "(`--set keep_ratio=0.6`) and keys of a configuration in YAML. Hyperparameters of one "
+            "method are not in the table; they are named `method.NAME` (own-methods.md).",
             "",
             *_table(run),
             "## Fields of a sweep",

@@ -6,13 +6,14 @@ fresh. So it runs, resumes, stops and is mirrored like every sweep.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from dynamos.config import FIELDS, TrainConfig, preset, read_config
+from dynamos.config import TrainConfig, preset, read_config
 from dynamos.errors import UserError
 from dynamos.files import local_path
+from dynamos.user_code import absolute_code
 from results.analysis.confirmation import BASELINE, CHOSEN, look_of
 from results.analysis.multiplicity import level_of
 from results.analysis.power import plan
@@ -187,14 +188,12 @@ def _config(
     """The confirmation's configuration: the baseline is its base, the others are its points."""
     values = [train.to_dict() for train in tested]
     searched = [p.name for p in config.space.parameters]
-    varied = [f for f in FIELDS if f in searched or any(v[f] != values[0][f] for v in values)]
-    space = SearchSpace(
-        "confirmation",
-        tuple(
-            Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in values)))
-            for name in varied
-        ),
-    )
+    varied = [
+        f
+        for f in dict.fromkeys(name for v in values for name in v)
+        if f in searched or any(v.get(f) != values[0].get(f) for v in values)
+    ]
+    space = SearchSpace("confirmation", tuple(_varied(name, values) for name in varied))
     return dataclasses.replace(
         config,
         space=space,
@@ -211,7 +210,7 @@ def _config(
         seed_policy="shared",
         replicates=0.0,
         race=0,
-        points=tuple({name: v[name] for name in varied} for v in values[1:]),
+        points=tuple({name: v[name] for name in varied if name in v} for v in values[1:]),
         warm_start=None,
         trials=len(tested),
         deterministic_order=False,
@@ -220,6 +219,14 @@ def _config(
         # its seeds train together; the space is not that of the sweep
         **_unlimited() | {"cohort": 1, "pack_cohorts": False} | dict(session),
     )
+
+
+def _varied(name: str, values: Sequence[Mapping[str, Any]]) -> Parameter:
+    """A field in which the tested configurations differ, of those methods that have it."""
+    there = [v for v in values if name in v]
+    models = tuple(dict.fromkeys(v["model"] for v in there))
+    when = () if len(there) == len(values) else (("model", models),)
+    return Parameter(name, choices=tuple(dict.fromkeys(v[name] for v in there)), when=when)
 
 
 def _unlimited() -> dict[str, None]:
@@ -259,12 +266,14 @@ def _baseline(config: SweepConfig, wanted: str | None) -> tuple[TrainConfig, str
     else:
         values, what = read_config(local_path(wanted)), wanted
     same = {name: value for name, value in own.to_dict().items() if name in NOT_VARIED}
-    baseline = TrainConfig.from_dict({**values, **same})
-    searched = [p.name for p in config.space.parameters]
+    if "model" in values:
+        values["model"] = absolute_code(values["model"])
+    baseline = TrainConfig.from_dict({**values, **same}).whole()
+    searched, here = [p.name for p in config.space.parameters], own.to_dict()
     other = [
-        f"{name} {number(value)}, not {number(getattr(own, name))}"
+        f"{name} {number(value)}, not {number(here.get(name))}"
         for name, value in baseline.to_dict().items()
-        if name not in searched and value != getattr(own, name)
+        if name not in searched and value != here.get(name)
     ]
     return baseline, what + (
         f", with fields that differ from every trial: {'; '.join(other)}" if other else ""

@@ -177,7 +177,8 @@ def _edge(parameter: Parameter, value: float) -> str | None:
         low, high, at = -high, -low, -at
     if parameter.log:
         low, high, at = math.log(low), math.log(high), math.log(at)
-    allowed = FIELDS[parameter.name].allowed
+    about = FIELDS.get(parameter.name)  # a hyperparameter of a method has no range
+    allowed = None if about is None else about.allowed
     widest = allowed if isinstance(allowed, Range) else Range()
     place = (at - low) / (high - low)
     if parameter.negated:

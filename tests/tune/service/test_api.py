@@ -1215,8 +1215,20 @@ def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path:
         assert refused.status_code == 403 and not (storage / "a").exists()
         told = refused.json()
         assert told["field"] == "base.model" and "--allow FILE.py:NAME" in told["detail"]
-        body = asked(base=BASE | {"model": example}, space=lr)
+        searched = {"parameters": lr["parameters"] | {"method.temperature": {"low": 1, "high": 4}}}
+        wrong: dict[str, Any] = {"space": {"parameters": {"method.tau": {"low": 1, "high": 4}}}}
+        for base, more in (({}, wrong), ({"method.temperature": "a"}, {}), ({"method": 3}, {})):
+            told = {"base": BASE | {"model": example} | base, "space": searched} | more
+            body = asked(**told)
+            answer = service.ask("POST", "/sweeps", json=body)
+            assert answer.status_code == 422, answer.text
+        body = asked(base=BASE | {"model": example, "method.temperature": 3}, space=searched)
         assert service.ask("POST", "/sweeps", json=body).status_code == 201
+        same = BASE | {"model": example, "method": {"temperature": 3.0}}
+        again = service.ask("POST", "/sweeps", json=asked(base=same, space=searched))
+        assert (
+            again.status_code == 200 and again.json()["config"]["base"]["method.temperature"] == 3.0
+        )
 
 
 def test_a_request_may_name_only_the_streams_that_the_operator_allowed(tmp_path: Path) -> None:

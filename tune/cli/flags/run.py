@@ -205,7 +205,7 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
         arguments.cpus_per_trial,
         arguments.gpus_per_trial,
         data_path,
-    )
+    ).whole()
     if arguments.first_k is not None:
         whole = with_tasks(whole)
         return whole.replace(n_tasks=arguments.first_k), {"n_tasks": whole.n_tasks}

@@ -99,7 +99,7 @@ def post_sweep(
     Its name is the idempotency key: the same request again finds the sweep that it made.
     """
     request.scope["sweep"] = body.name
-    config = requested_config(body, changes.of_the_service)
+    config = requested_config(body, changes.of_the_service, changes.refuse_code)
     if dry_run:
         return json_of({"config": config.to_dict(), **changes.tried(config)._asdict()})
     made = changes.create(config, body.tags, body.note)

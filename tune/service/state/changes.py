@@ -82,6 +82,10 @@ class Changes:
             self._drivers.start("resume", config.name, [], 0)
             return True
 
+    def refuse_code(self, model: str) -> None:
+        """Raise Problem 403 for a base's method in a file that the operator has not allowed."""
+        self._refuse({model}, "model", "base.model")
+
     def _refuse_code(self, config: SweepConfig) -> None:
         self._refuse(config.own_methods, "model", "base.model")
         self._refuse(config.own_streams, "dataset", "base.dataset")

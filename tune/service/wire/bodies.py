@@ -3,6 +3,7 @@
 A body is only data: nothing in it is imported, run or used as a path.
 """
 
+import re
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -25,6 +26,7 @@ from dynamos.config import FIELDS, OF_CODE
 from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
 from dynamos.methods import METHODS
+from dynamos.methods.hyperparameters import PREFIX, of_method
 from dynamos.streams.names import DATASETS
 from dynamos.user_code import code_of
 from results.choice import DEFAULT, RULES
@@ -128,7 +130,8 @@ def _named(what: str, allowed: list[str], value: Any) -> Any:
         value = {name: given for name, given in value.items() if name not in OF_THE_SERVICE}
     names = value if isinstance(value, Mapping) else [value] if isinstance(value, str) else []
     for name in names:
-        if name not in allowed:
+        # a method's hyperparameters are checked with the method
+        if name not in allowed and not (what == "field" and of_method(str(name))):
             raise PydanticCustomError(
                 "unknown", "unknown {what}", {"what": what, "allowed": allowed, "name": str(name)}
             )
@@ -183,8 +186,21 @@ def _type(about: Setting) -> Any:
     return Annotated[(about.kind | None if about.optional else about.kind, Field(**limits), *whole)]
 
 
-_BASE = [name for name in FIELDS if name != "data_path"]
+def _gathered(value: Any) -> Any:
+    """Fields with method.NAME as NAME of `method`."""
+    if not isinstance(value, Mapping) or not isinstance(value.get("method", {}), Mapping):
+        return value
+    own = {name: given for name, given in value.items() if of_method(str(name))}
+    if not own:
+        return value
+    rest = {name: given for name, given in value.items() if name not in own}
+    own = {name.removeprefix(PREFIX): given for name, given in own.items()}
+    return rest | {"method": {**rest.get("method", {}), **own}}
+
+
+_BASE = [*(name for name in FIELDS if name != "data_path"), "method"]
 _VARIED = [name for name in FIELDS if name not in NOT_VARIED]
+_NAMES: list[Any] = [{"enum": _VARIED}, {"pattern": f"^{re.escape(PREFIX)}"}]
 if TYPE_CHECKING:
     Base = BaseModel
 else:
@@ -192,7 +208,8 @@ else:
         "Base",
         __config__=_STRICT,
         __doc__="Fields of every trial; the rest is the stream's preset.",
-        **{name: (_type(FIELDS[name]), None) for name in _BASE},
+        **{name: (_type(FIELDS[name]), None) for name in _BASE if name in FIELDS},
+        method=(Annotated[dict[str, Scalar], Field(max_length=100)], {}),
     )
 
 
@@ -226,7 +243,7 @@ Spec = Annotated[
 Parameters = Annotated[
     dict[str, Spec],
     among("field", _VARIED),
-    Field(min_length=1, json_schema_extra={"propertyNames": {"enum": _VARIED}}),
+    Field(min_length=1, json_schema_extra={"propertyNames": {"anyOf": _NAMES}}),
 ]
 
 
@@ -251,10 +268,10 @@ class _Request(_Strict):
 
     name: SweepName
     space: _SpaceOrName = DEFAULTS["space"]
-    base: Annotated[Base, among("field", _BASE)] = Base()
+    base: Annotated[Base, among("field", _BASE), BeforeValidator(_gathered)] = Base()
     objectives: Annotated[list[str], Field(max_length=6)] = []
     constraints: Annotated[list[str], Field(max_length=20)] = []
-    report_on: Annotated[Base, among("field", _BASE)] = Base()
+    report_on: Annotated[Base, among("field", _BASE), BeforeValidator(_gathered)] = Base()
     points: Annotated[list[dict[str, Scalar]], Field(max_length=1000)] = []
     tags: Tags = {}
     note: Note = ""
@@ -316,11 +333,14 @@ class Extension(Limits):
 
 
 def requested_config(
-    request: SweepRequest, of_the_service: Mapping[str, str | None]
+    request: SweepRequest,
+    of_the_service: Mapping[str, str | None],
+    refuse_code: Callable[[str], None] | None = None,
 ) -> SweepConfig:
     """The SweepConfig of a request; raises Problem, which names the field.
 
-    data_path, ledger_url and tracking_uri come only from `of_the_service`.
+    data_path, ledger_url and tracking_uri come only from `of_the_service`. `refuse_code` raises
+    Problem for a method in a file that the operator has not allowed; without it no file is read.
     """
     given = request.model_dump(exclude_unset=True)
     base = dict(given.pop("base", {}))
@@ -348,6 +368,9 @@ def requested_config(
                 else of_the_service["data_path"],
             ),
         )
+        if refuse_code is not None and code_of(trained.model) is not None:
+            refuse_code(trained.model)
+            trained = _at("base", trained.whole)
         rest = {name: value for name, value in given.items() if value is not None}
         return _at(
             None,
