@@ -168,8 +168,8 @@ class Trainer:
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._number = torch.zeros((), dtype=torch.int64, device=self.device)  # of a step
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
-        own = code_of(config.model) is not None
-        # A recording would repeat what the user's Python code did in one step.
+        # A recording would repeat what the method's Python code did in one step.
+        own = code_of(config.model) is not None or self._learner.end_task is not None
         self._by_graph = by_graph(config.step_mode, self.device) and not own
         if own and config.step_mode == "graph":
             log.warning("step_mode graph is not available for %s, using eager", config.model)

@@ -5,7 +5,7 @@ Adding one is an entry here and a module with the functions that `dynamos.method
 
 from dataclasses import dataclass
 
-from dynamos.fields import Setting
+from dynamos.fields import AT_LEAST_ONE, NOT_NEGATIVE, POSITIVE, Range, Setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +15,7 @@ class Method:
     Attributes:
         summary: what it is, for the help.
         module: module in this package that has its step.
+        made: the class in the module of which each run has an instance; "" for functions.
         gated: True if its network has gates.
         rehearses: True if it replays images from the buffer.
         weights: the fields among alpha, beta and policy_alpha that it uses.
@@ -36,6 +37,7 @@ class Method:
     cumulative: bool = False
     stacked: bool = False
     hyperparameters: tuple[Setting, ...] = ()
+    made: str = ""
 
 
 def _baseline(
@@ -43,6 +45,12 @@ def _baseline(
 ) -> Method:
     """A dense method that replays images of a plain reservoir."""
     return Method(summary, module, rehearses=True, weights=weights, stores_all=True, draws=draws)
+
+
+def _hyperparameter(
+    name: str, default: float, help: str, allowed: Range | tuple[str, ...] | None = None
+) -> Setting:
+    return Setting(name, type(default), False, default, "method", help, allowed)
 
 
 METHODS = {
@@ -64,6 +72,36 @@ METHODS = {
     "derpp": _baseline("DER++", "derpp", weights=("alpha", "beta"), draws=2),
     "er_ace": _baseline("replay with an asymmetric cross entropy", "er_ace"),
     "agem": _baseline("averaged gradient episodic memory, with a reservoir", "agem"),
+    "lwf": Method(
+        "learning without forgetting",
+        "lwf",
+        made="LwF",
+        weights=("alpha",),
+        hyperparameters=(
+            _hyperparameter(
+                "temperature", 2.0, "temperature of the softmax of earlier answers", POSITIVE
+            ),
+        ),
+    ),
+    "ewc_on": Method(
+        "online elastic weight consolidation",
+        "ewc_on",
+        made="OnlineEwc",
+        hyperparameters=(
+            _hyperparameter(
+                "e_lambda", 10.0, "weight of the penalty on moved weights", NOT_NEGATIVE
+            ),
+            _hyperparameter(
+                "gamma", 0.9, "decay of the Fisher information of earlier tasks", Range(0, 1)
+            ),
+            _hyperparameter(
+                "fisher_images",
+                1000,
+                "images of a task that estimate its Fisher information",
+                AT_LEAST_ONE,
+            ),
+        ),
+    ),
     "joint": Method("dense, on all tasks so far: an upper bound", "modular", cumulative=True),
 }
 

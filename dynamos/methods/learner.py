@@ -42,7 +42,10 @@ class Learner:
 def learner(model: str, run: "Trainer") -> Learner:
     """Return the method of a run. A class is called with the run, whose network exists already."""
     if model in METHODS:
-        found: Any = import_module(f"dynamos.methods.{METHODS[model].module}")
+        of = METHODS[model]
+        found: Any = import_module(f"dynamos.methods.{of.module}")
+        if of.made:
+            found = getattr(found, of.made)(run, **run.config.method)
     else:
         given, values = load(model, "method"), run.config.method
         if not isclass(given):

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from dynamos.config import ALIKE, TrainConfig, preset, preset_names, unused
+from dynamos.config import ALIKE, TrainConfig, preset, preset_names, setting_of, unused
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.methods import method_of
+from dynamos.methods.hyperparameters import of_method
 from dynamos.metrics import ACCURACIES, PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
@@ -883,7 +884,14 @@ def refuse_in_vain(config: SweepConfig) -> None:
 
 def _all_used(space: SearchSpace, models: Sequence[str]) -> bool:
     """True if each field of a space is used by one of these methods."""
-    return all(any(p.name not in unused(model) for model in models) for p in space.parameters)
+    return all(any(_used(p.name, model) for model in models) for p in space.parameters)
+
+
+def _used(name: str, model: str) -> bool:
+    """True if a method of the package uses a field, or has a hyperparameter method.NAME."""
+    if of_method(name):
+        return setting_of({"model": model}, name) is not None
+    return name not in unused(model)
 
 
 def code_in(space: SearchSpace) -> set[str]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 
 from dynamos.config import TrainConfig
 from dynamos.fields import Setting, settings
+from dynamos.methods import METHODS
+from dynamos.methods.hyperparameters import PREFIX
 from results.definition.sweep_config import SweepConfig
 from search_spaces.parameter import CHOICE_KEYS, RANGE_KEYS, WHEN_KEYS
 from search_spaces.space import KEYS
@@ -23,10 +25,15 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "## Fields of a run",
             "",
             "They are flags of `dynamos` (`--keep-ratio`), names for `--set` in a sweep "
-            "(`--set keep_ratio=0.6`) and keys of a configuration in YAML. Hyperparameters of one "
-            "method are not in the table; they are named `method.NAME` (own-methods.md).",
+            "(`--set keep_ratio=0.6`) and keys of a configuration in YAML. Hyperparameters "
+            "that only one method has are in the next table; own-methods.md is about your own.",
             "",
             *_table(run),
+            "## Hyperparameters of methods",
+            "",
+            "`--set method.NAME=VALUE`, `method.NAME` in a search space.",
+            "",
+            *_hyperparameters(),
             "## Fields of a sweep",
             "",
             "They are flags of `dynamos-sweep run`, keys of `sweep.yaml` and keys of a request to "
@@ -54,6 +61,18 @@ def _table(config: type) -> Iterator[str]:
             f"| `{about.name}` | {f'`--{flag}`' if flag else ''} | {_shown(about.default)} | "
             f"{_allowed(about)} | {meaning.replace('|', '&#124;')} |"
         )
+    yield ""
+
+
+def _hyperparameters() -> Iterator[str]:
+    yield "| method | hyperparameter | default | allowed | meaning |"
+    yield "|---|---|---|---|---|"
+    for model, method in METHODS.items():
+        for about in method.hyperparameters:
+            yield (
+                f"| `{model}` | `{PREFIX}{about.name}` | {_shown(about.default)} | "
+                f"{_allowed(about)} | {about.help} |"
+            )
     yield ""
 
 

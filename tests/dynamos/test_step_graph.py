@@ -391,8 +391,8 @@ def test_auto_takes_a_graph_on_a_gpu_and_none_on_a_cpu(
 def test_a_method_in_a_file_is_eager_and_says_so(
     caplog: pytest.LogCaptureFixture, recorders: list[TapeRecorder]
 ) -> None:
-    """LwF in the example changes its Python attributes after each task."""
-    model = f"{EXAMPLE}:LwF"
+    """MeanER in the example changes a network of its own in each step."""
+    model = f"{EXAMPLE}:MeanER"
     with caplog.at_level(logging.WARNING):
         run = whole_run(long(model=model))
         whole_run(long(model=model, step_mode="auto", max_train_images_per_task=20))

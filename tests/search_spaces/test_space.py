@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
+from dynamos.methods import METHODS
 from search_spaces.parameter import NOT_VARIED
 from search_spaces.space import SearchSpace, named_spaces, read_points, read_space
 
@@ -31,7 +32,9 @@ def test_every_named_space_suggests_configurations_that_train_config_accepts(nam
     space = read_space(name)
     for seed in range(20):
         values, _ = suggested(space, seed)
-        TrainConfig.from_dict(values)
+        # a space with a method's hyperparameters has the method's name
+        model = name if METHODS.get(name) is not None else "dynamos"
+        TrainConfig.from_dict({"model": model} | values)
         assert all(p.admits(values[p.name]) for p in space.parameters)
 
 

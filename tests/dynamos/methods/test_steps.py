@@ -123,7 +123,72 @@ def test_agem_takes_out_the_part_that_hurts_the_buffer(against: bool, double: No
         assert product < 0
 
 
-@pytest.mark.parametrize("model", ["er", "der", "derpp", "agem", "joint"])
+def test_lwf_keeps_the_answers_of_the_network_before(double: None) -> None:
+    temperature = 3.0
+    config = small(model="lwf", alpha=ALPHA, lr=LR, n_tasks=3, method={"temperature": temperature})
+    trainer = Trainer(config)
+    trainer.run_task()
+    old = copy.deepcopy(trainer.network).eval()
+    images, bypass = next(trainer.steps_of_task())
+    trainer.network.train()
+    before, own = copy.deepcopy(trainer.network), copy.deepcopy(trainer.network)
+    x, seen = images.pixels, [0, 1]
+    logits, earlier = forward_of(own)(x), forward_of(old)(x).detach()
+    value = cross_entropy(logits[:, :4], images.labels)  # the classes 4 to 9 are still ahead
+    shares = (logits[:, seen] / temperature).exp()
+    answers = (earlier[:, seen] / temperature).exp()
+    shares, answers = shares / shares.sum(1, True), answers / answers.sum(1, True)
+    distance = (answers * (answers.log() - shares.log())).sum(1).mean()
+    trainer._train_step(images, bypass)
+    assert_stepped(trainer, before, gradients(own, value + ALPHA * distance))
+    assert distance > 0
+
+
+def test_ewc_on_holds_weights_by_their_fisher_information(double: None) -> None:
+    values = {"e_lambda": 0.7, "gamma": 0.6, "fisher_images": 10**6}
+    trainer = Trainer(small(model="ewc_on", lr=LR, n_tasks=3, method=values))
+    fisher: list[Tensor] = []
+    for task in range(2):
+        trainer.run_task()
+        own = copy.deepcopy(trainer.network).eval()
+        part = trainer.stream.train[task]
+        squares = [torch.zeros_like(p) for p in own.parameters()]
+        for pixels, label in zip(part.pixels.split(1), part.labels.split(1), strict=True):
+            each = gradients(own, cross_entropy(forward_of(own)(pixels), label))
+            squares = [s + g**2 / len(part) for s, g in zip(squares, each, strict=True)]
+        old = fisher or [torch.zeros_like(p) for p in own.parameters()]
+        fisher = [0.6 * f + s for f, s in zip(old, squares, strict=True)]
+    anchor = [p.detach().clone() for p in trainer.network.parameters()]
+    steps = trainer.steps_of_task()
+    trainer._train_step(*next(steps))  # away from the anchor
+    images, bypass = next(steps)
+    before, own = copy.deepcopy(trainer.network), copy.deepcopy(trainer.network)
+    value = cross_entropy(forward_of(own)(images.pixels), images.labels)
+    for p, a, f in zip(own.parameters(), anchor, fisher, strict=True):
+        value = value + 0.7 * (f * (p - a) ** 2).sum()
+    wanted = gradients(own, value)
+    trainer._train_step(images, bypass)
+    assert_stepped(trainer, before, wanted)
+
+
+def test_ewc_on_estimates_from_images_that_the_run_draws() -> None:
+    few, all_, again = (
+        Trainer(small(model="ewc_on", method={"fisher_images": n})) for n in (5, 10**6, 5)
+    )
+    for trainer in (few, all_, again):
+        trainer.run_task()
+    state = [t.state_dict()["method"]["fisher"] for t in (few, all_, again)]
+    assert torch.equal(state[0], state[2]) and not torch.allclose(state[0], state[1])
+
+
+def test_methods_that_change_between_tasks_take_eager_steps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    Trainer(small(model="lwf", step_mode="graph"))
+    assert "step_mode graph is not available for lwf, using eager" in caplog.text
+
+
+@pytest.mark.parametrize("model", ["er", "der", "derpp", "agem", "joint", "ewc_on"])
 def test_the_first_step_is_that_of_cross_entropy(model: str, double: None) -> None:
     trainer = Trainer(small(model=model, lr=LR))
     images, bypass = next(trainer.steps_of_task())
@@ -164,13 +229,16 @@ def test_each_method_names_the_fields_that_it_uses() -> None:
     weights = {"alpha", "beta", "policy_alpha"}
     used = {model: weights - {*unused(model)} for model in METHODS}
     assert used["derpp"] == {"alpha", "beta"} and used["der"] == {"alpha"}
+    assert used["lwf"] == {"alpha"} and not used["ewc_on"]
     assert not used["er"] and not used["joint"] and used["dynamos"] == weights
     assert "minibatch_size" in unused("joint") and "minibatch_size" not in unused("er")
     assert all(("keep_ratio" in unused(m)) != of.gated for m, of in METHODS.items())
 
 
 @pytest.mark.parametrize("field", ["alpha", "beta", "policy_alpha", "minibatch_size", "keep_ratio"])
-@pytest.mark.parametrize("model", ["er", "der", "derpp", "er_ace", "agem", "joint"])
+@pytest.mark.parametrize(
+    "model", ["er", "der", "derpp", "er_ace", "agem", "joint", "lwf", "ewc_on"]
+)
 def test_a_field_changes_a_run_if_the_method_uses_it(model: str, field: str) -> None:
     changed = {field: {"minibatch_size": 3}.get(field, 0.9)}
     runs = [Trainer(small(model=model, **values)) for values in ({}, changed)]

@@ -78,37 +78,35 @@ def test_a_method_of_ones_own_is_swept_extended_and_confirmed(tmp_path: Path) ->
     started = sweep(
         tmp_path,
         *["run", "--space", "space.yaml", "--trials", "3", "--name", "mine"],
-        *["--set", "model=mine.py:LwF", *small, "--seeds", "2"],
+        *["--set", "model=mine.py:MeanER", *small, "--seeds", "2"],
     )
     assert started.returncode == 0, started.stderr
     assert "3 done" in started.stderr
     record = yaml.safe_load((tmp_path / "runs" / "mine" / "sweep.yaml").read_text())
-    assert record["base"]["model"] == f"{tmp_path / 'mine.py'}:LwF"
-    assert record["base"]["method.temperature"] == 2.0
-    assert record["space"]["parameters"]["method.temperature"]["high"] == 4.0
-    trials = pd.read_csv(tmp_path / "runs" / "mine" / "trials.csv")["method.temperature"]
-    assert trials[0] == 2.0 and trials.nunique() == 3 and trials.between(1, 4).all()
+    assert record["base"]["model"] == f"{tmp_path / 'mine.py'}:MeanER"
+    assert record["base"]["method.weight"] == 0.15
+    assert record["space"]["parameters"]["method.weight"]["high"] == 1.0
+    trials = pd.read_csv(tmp_path / "runs" / "mine" / "trials.csv")["method.weight"]
+    assert trials[0] == 0.15 and trials.nunique() == 3 and trials.between(0.01, 1).all()
     best = yaml.safe_load((tmp_path / "runs" / "mine" / "best_config.yaml").read_text())
-    assert best["config"]["method.temperature"] in [*trials]
-    assert (
-        f"method.temperature={best['config']['method.temperature']}" in best["commands"]["dynamos"]
-    )
+    assert best["config"]["method.weight"] in [*trials]
+    assert f"method.weight={best['config']['method.weight']}" in best["commands"]["dynamos"]
     again = [sys.executable, "-m", "dynamos.cli", "--config", "runs/mine/best_config.yaml"]
     assert subprocess.run(again, cwd=tmp_path, capture_output=True, timeout=100).returncode == 0
     _, runs = runs_of(f"sqlite:///{tmp_path}/runs/mlflow.db")
-    logged = [run.data.params.get("method.temperature") for run in runs.values()]
+    logged = [run.data.params.get("method.weight") for run in runs.values()]
     assert {float(value) for value in logged if value is not None} == {*trials}
     misspelt = sweep(
-        tmp_path, "run", "--set", "model=mine.py:LwF", "method.tempreature=2", "--space=plain"
+        tmp_path, "run", "--set", "model=mine.py:MeanER", "method.wieght=2", "--space=plain"
     )
-    assert misspelt.returncode == 2 and "Did you mean 'method.temperature'?" in misspelt.stderr
+    assert misspelt.returncode == 2 and "Did you mean 'method.weight'?" in misspelt.stderr
     (tmp_path / "mine.py").write_text((EXAMPLES / "own_method.py").read_text() + "\n# new")
     refused = sweep(tmp_path, "extend", "mine", "--trials", "+1")
     assert refused.returncode == 2 and "has changed since the sweep started" in refused.stderr
     (tmp_path / "mine.py").unlink()
     # reports need no file of the method
     assert sweep(tmp_path, "report", "mine").returncode == 0
-    assert "method.temperature" in (tmp_path / "runs" / "mine" / "report.html").read_text()
+    assert "method.weight" in (tmp_path / "runs" / "mine" / "report.html").read_text()
     missing = sweep(tmp_path, "extend", "mine", "--trials", "+1")
     assert missing.returncode == 2 and "no file" in missing.stderr
     (tmp_path / "mine.py").write_text((EXAMPLES / "own_method.py").read_text())

@@ -1036,7 +1036,8 @@ def test_measures_and_health(service: Served, tmp_path: Path) -> None:
 def test_options_name_what_a_request_may_say(service: Served) -> None:
     found = service.ask("GET", "/options").json()
     assert (
-        set(found["spaces"]) == {"averaged", "core", "plain", "rehearsal", "replay"}
+        set(found["spaces"])
+        == {"averaged", "core", "ewc_on", "lwf", "plain", "rehearsal", "replay"}
         and found["presets"]["seq-digits"]["200"]["lr"] > 0
     )
     follows = {
@@ -1203,7 +1204,7 @@ def test_the_watch_goes_on_whatever_the_storage_raises(caplog: pytest.LogCapture
 def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise SystemExit('it was imported')")
     model, storage = f"{tmp_path / 'mine.py'}:Mine", tmp_path / "runs"
-    example = f"{Path(__file__).parents[3] / 'examples' / 'own_method.py'}:LwF"
+    example = f"{Path(__file__).parents[3] / 'examples' / 'own_method.py'}:MeanER"
     lr = {"parameters": {"lr": {"low": 0.01, "high": 0.5}}}
     models = {"parameters": {"model": {"choices": ["dynamos", model]}, **lr["parameters"]}}
     own: dict[str, Any] = {"base": BASE | {"model": model}, "space": lr}
@@ -1215,20 +1216,18 @@ def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path:
         assert refused.status_code == 403 and not (storage / "a").exists()
         told = refused.json()
         assert told["field"] == "base.model" and "--allow FILE.py:NAME" in told["detail"]
-        searched = {"parameters": lr["parameters"] | {"method.temperature": {"low": 1, "high": 4}}}
+        searched = {"parameters": lr["parameters"] | {"method.weight": {"low": 1, "high": 4}}}
         wrong: dict[str, Any] = {"space": {"parameters": {"method.tau": {"low": 1, "high": 4}}}}
-        for base, more in (({}, wrong), ({"method.temperature": "a"}, {}), ({"method": 3}, {})):
+        for base, more in (({}, wrong), ({"method.weight": "a"}, {}), ({"method": 3}, {})):
             told = {"base": BASE | {"model": example} | base, "space": searched} | more
             body = asked(**told)
             answer = service.ask("POST", "/sweeps", json=body)
             assert answer.status_code == 422, answer.text
-        body = asked(base=BASE | {"model": example, "method.temperature": 3}, space=searched)
+        body = asked(base=BASE | {"model": example, "method.weight": 3}, space=searched)
         assert service.ask("POST", "/sweeps", json=body).status_code == 201
-        same = BASE | {"model": example, "method": {"temperature": 3.0}}
+        same = BASE | {"model": example, "method": {"weight": 3.0}}
         again = service.ask("POST", "/sweeps", json=asked(base=same, space=searched))
-        assert (
-            again.status_code == 200 and again.json()["config"]["base"]["method.temperature"] == 3.0
-        )
+        assert again.status_code == 200 and again.json()["config"]["base"]["method.weight"] == 3.0
 
 
 def test_a_request_may_name_only_the_streams_that_the_operator_allowed(tmp_path: Path) -> None:
