@@ -220,15 +220,19 @@ def _killed(driver: Driver, seen: Watched, draws: random.Random) -> Kill:
     )
 
 
-def check_whole(seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",)) -> None:
+def check_whole(
+    seen: Watched, trials: int, states: Sequence[str] = ("COMPLETE",), cohort: int = 1
+) -> None:
     """Assert that a finished sweep has lost nothing, has nothing twice, and equals an uninterrupted
-    one."""
+    one. The results of trials that train together depend on their places, so they are not compared.
+    """
     records = seen.trials()
     assert [t.number for t in records] == list(range(trials)), "every trial once"
     assert {t.state for t in records} <= set(states), [
         (t.number, t.state, t.reason) for t in records
     ]
-    check_undisturbed(seen)
+    if cohort == 1:
+        check_undisturbed(seen)
     check_mirrored(seen, seen.store)
 
 

@@ -156,13 +156,14 @@ class LedgerSearcher(Searcher):
         and in deterministic order the place follows from the trial's number.
         """
         taken = [slot for _, slot in self._running.values()]
-        if not self._slots.hosted:
+        if self._hosts is None:
             return self._slots.free(taken)
         with self._guarded():
             number, place = self._ledger.upcoming()
+            silent = self._hosts.silent()
             if self._config.deterministic_order:
-                return self._slots.free(taken, number, only=True)
-            return self._slots.free(taken, place)
+                return self._slots.free(taken, number, only=True, without=silent)
+            return self._slots.free(taken, place, without=silent)
         return None
 
     def enter(self, trial_id: str, report: Report) -> bool:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from dynamos.errors import UserError
@@ -82,14 +82,18 @@ class Slots:
         return fit(node.cpus, node.gpus, self._config.cpus_per_trial, self.gpus(node))
 
     def free(
-        self, taken: Iterable[Slot], place: int | None = None, only: bool = False
+        self,
+        taken: Iterable[Slot],
+        place: int | None = None,
+        only: bool = False,
+        without: Collection[str] = (),
     ) -> Slot | None:
         """A free slot; None if all are taken.
 
         If workers train several trials, it is one at `place`, modulo their number, where such a
-        slot is free; with `only` there is no other choice.
+        slot is free; with `only` there is no other choice. It is not on a node of `without`.
         """
-        slots, nodes = list(taken), self._nodes()
+        slots, nodes = list(taken), [n for n in self._nodes() if n.id not in without]
         if len(slots) >= self._count(nodes):
             return None
         if self.hosted:

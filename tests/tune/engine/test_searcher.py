@@ -208,6 +208,10 @@ class FakeHosts:
         self.left: list[tuple[str, int, int]] = []
         self.lines: list[str] = []  # for the user
         self.losses = 0
+        self.unheard: set[str] = set()  # nodes
+
+    def silent(self) -> set[str]:
+        return self.unheard
 
     def of(self, slot: Slot, taken: Iterable[Slot]) -> str:
         return f"{slot.worker}.{self.losses}"
@@ -267,6 +271,15 @@ def test_a_lost_host_counts_once_and_its_trials_continue_in_their_places(tmp_pat
         s.suggest("a")
         s.on_trial_complete("a", lost.encode())
         assert "12 workers were lost in a row" in str(s.failure)
+
+
+def test_no_trial_goes_to_a_node_that_lost_its_host_and_does_not_answer(tmp_path: Path) -> None:
+    with driven(Ledger.create(tmp_path, config(trials=3), {})) as ledger:
+        s, hosts = hosted(ledger, cohort=2)
+        hosts.unheard = {"n"}
+        assert s.suggest("a") is None and ledger.trials() == []
+        hosts.unheard = {"m"}
+        assert placed(s.suggest("a")) == (0, "0.0", 0)
 
 
 def test_a_trial_whose_host_is_always_lost_fails_with_the_error_of_its_program(

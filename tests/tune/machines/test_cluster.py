@@ -45,9 +45,11 @@ def driver(made: Cluster, *arguments: str, cwd: Path) -> Session:
 
 
 @pytest.mark.slow
-def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_one_from_its_checkpoint(
-    tmp_path: Path,
+@pytest.mark.parametrize("cohort", [1, 2])
+def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_ones_from_checkpoints(
+    cohort: int, tmp_path: Path
 ) -> None:
+    trials = 4 * cohort
     with cluster() as made:
         made.add(cpus=1)
         until_there(made, 1)
@@ -57,25 +59,27 @@ def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_one_from_
             "run",
             "--name=two",
             f"--address={made.address}",
-            "--trials=4",
+            f"--trials={trials}",
+            f"--cohort={cohort}",
             "--set",
             *LONGER,
             cwd=tmp_path,
         ) as running:
-            running.until(lambda: len(seen.running(tasks=0)) == 1)
+            running.until(lambda: len(seen.running(tasks=0)) == cohort)
             other = made.add(cpus=1)
-            # One trial on each node; both have a checkpoint and some tasks to go.
-            running.until(lambda: len(seen.running(tasks=1)) == 2)
+            # Trials on each node; all have a checkpoint and some tasks to go.
+            running.until(lambda: len(seen.running(tasks=1)) == 2 * cohort)
             there = {t.number for t in seen.running(tasks=1)}
             other.kill()
             ended = running.end()
     assert ended.status == 0 and not ended.errors, ended
-    assert "4 trials, 1 at a time" in ended.err
-    check_whole(seen, trials=4)
+    assert f"{trials} trials, {cohort} at a time" in ended.err
+    check_whole(seen, trials=trials, cohort=cohort)
     lost = [t for t in seen.trials() if t.losses]
-    assert [(t.attempt, t.losses) for t in lost] == [(2, 1)] and lost[0].number in there
-    assert [t.attempt for t in seen.trials() if not t.losses] == [1] * 3, "none twice"
-    assert seen.tasks_saved() == 4 * TASKS, "a task trained twice would have been saved twice"
+    assert [(t.attempt, t.losses) for t in lost] == [(2, 1)] * cohort
+    assert {t.number for t in lost} <= there
+    assert [t.attempt for t in seen.trials() if not t.losses] == [1] * (trials - cohort)
+    assert seen.tasks_saved() == trials * TASKS, "a task trained twice would have been saved twice"
 
 
 @pytest.mark.slow

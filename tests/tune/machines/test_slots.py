@@ -149,6 +149,16 @@ def test_memory_that_ran_out_halves_the_trials_of_a_worker_and_then_the_workers_
     assert not there.thin_out(Slot(1, 1.0, "a", 1, 0, 0), "a")
 
 
+def test_a_node_may_be_left_out() -> None:
+    there = slots([Node("a", "one", 1, 0), Node("b", "two", 1, 0)], cohort=2, cpus_per_trial=1.0)
+    taken: list[Slot] = []
+    while (slot := there.free(taken, without={"a"})) is not None:
+        taken.append(slot)
+    assert [(s.node, s.place) for s in taken] == [("b", 0), ("b", 1)]
+    other = there.free([])
+    assert other is not None and other.node == "a"
+
+
 def test_a_trial_that_fits_nowhere_is_refused() -> None:
     with pytest.raises(UserError, match="--gpus-per-trial 1 is too many: the largest node has 0"):
         refuse_unless_fit(config(gpus_per_trial=1.0), [Node("a", "one", 2, 0)])

@@ -9,6 +9,7 @@ import json
 import os
 import threading
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import ray
@@ -107,6 +108,11 @@ class HostedTrial(ray.tune.Trainable):
         return answer
 
 
+@ray.remote(num_cpus=0, max_retries=0)
+def _answers() -> bool:
+    return True
+
+
 class Hosts:
     """The hosts of a session, owned by its driver, and made when a trial needs one."""
 
@@ -116,6 +122,20 @@ class Hosts:
         self._arguments = {name: ray.put(value) for name, value in arguments.items()}
         self._made = itertools.count()
         self._hosts: dict[tuple[str | None, int], tuple[Slot, str, Any]] = {}
+        self._asked: dict[str, Any] = {}  # by node, a task that shows that it still answers
+
+    def silent(self) -> set[str]:
+        """The nodes that lost a host and have not answered since.
+
+        Ray lists a node that died for some seconds more. A host on it would be lost at once.
+        """
+        ready, _ = ray.wait([*self._asked.values()], num_returns=len(self._asked), timeout=0)
+        for node, task in list(self._asked.items()):
+            if task in ready:
+                with suppress(ray.exceptions.RayError):  # the node has left
+                    ray.get(task)
+                    del self._asked[node]
+        return set(self._asked)
 
     def of(self, slot: Slot, taken: Iterable[Slot]) -> str:
         """Return the name of the host for a slot.
@@ -131,13 +151,12 @@ class Hosts:
         key = slot.node, slot.worker
         if key not in self._hosts:
             name = f"host-{next(self._made)}"
-            assert slot.node is not None
             made: Any = ray.remote(CohortHost).options(
                 name=name,
                 num_cpus=slot.cpus,
                 num_gpus=slot.gpus,
                 max_concurrency=slot.cohort + MORE_CALLS,
-                scheduling_strategy=NodeAffinitySchedulingStrategy(slot.node, soft=False),
+                scheduling_strategy=_on(slot),
             )
             self._hosts[key] = slot, name, made.remote(slot.cohort, **self._arguments)
         return self._hosts[key][1]
@@ -155,4 +174,11 @@ class Hosts:
             return False
         ray.kill(there[2])
         del self._hosts[slot.node, slot.worker]
+        assert slot.node is not None
+        self._asked[slot.node] = _answers.options(scheduling_strategy=_on(slot)).remote()
         return True
+
+
+def _on(slot: Slot) -> NodeAffinitySchedulingStrategy:
+    assert slot.node is not None
+    return NodeAffinitySchedulingStrategy(slot.node, soft=False)
