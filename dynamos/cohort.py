@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from dynamos import stacked_losses
+from dynamos.augment import DRAWS, crop_flip
 from dynamos.buffer import Replay, reservoir_slots
 from dynamos.config import ALIKE
 from dynamos.data import Images, as_input
@@ -51,6 +52,8 @@ class Inputs:
     present: Tensor  # (R, M), 1 for a replayed image, 0 for the rest while a buffer fills
     steps: Tensor  # (R,), number of the step in its run, from 1
     active: Tensor  # (R,) bool, False for a slot that takes no step
+    crops: Tensor  # (R, N, 3), of the augmentation; without, (R, N, 0)
+    replay_crops: Tensor  # (R, M, 3)
 
 
 class Cohort:
@@ -273,7 +276,10 @@ class Cohort:
             run = runs[slot]
             size = inputs.noise.shape[1:]
             torch.rand(size, generator=run.generator, out=inputs.noise[slot])
+            crops = inputs.crops.shape[2]
             if index is None:
+                if crops:
+                    torch.rand(kind.images, crops, generator=run.generator, out=inputs.crops[slot])
                 continue
             held = len(index)
             inputs.replayed[slot, :held] = index
@@ -286,12 +292,19 @@ class Cohort:
                 (held, *size[1:]), generator=run.generator, out=inputs.replay_noise[slot, :held]
             )
             torch.rand(kind.images, generator=run.generator, out=inputs.drawn[slot])
+            if crops:
+                torch.rand(kind.images, crops, generator=run.generator, out=inputs.crops[slot])
+                inputs.replay_crops[slot, held:] = 0
+                torch.rand(
+                    held, crops, generator=run.generator, out=inputs.replay_crops[slot, :held]
+                )
         return inputs
 
     def _empty_inputs(self, n: int) -> Inputs:
         first, runs = self._first, len(self.slots)
         device, m = first.device, self._replayed
         gates = GATES if first.method.gated else 0, first.network.linear.in_features
+        crops = 0 if first.config.augment == "none" else DRAWS
         return Inputs(
             torch.zeros(runs, n, *first.stream.image_shape, dtype=torch.uint8, device=device),
             torch.zeros(runs, n, dtype=torch.int64, device=device),
@@ -302,6 +315,8 @@ class Cohort:
             torch.zeros(runs, m, device=device),
             torch.zeros(runs, dtype=torch.int64, device=device),
             torch.ones(runs, dtype=torch.bool, device=device),
+            torch.zeros(runs, n, crops, device=device),
+            torch.zeros(runs, m, crops, device=device),
         )
 
     def _charge(self, slots: Sequence[int], began: float) -> None:
@@ -356,12 +371,14 @@ class Cohort:
     ) -> tuple[Tensor, Output, dict[str, Tensor]]:
         """(losses (R,), output on the stream images, terms of the losses), as Trainer._loss."""
         gating = self._first.method.gated and not kind.bypass
-        output = self._forward(inputs.pixels, white, inputs.noise, kind.bypass)
+        pixels = _augmented(inputs.pixels, inputs.crops)
+        output = self._forward(pixels, white, inputs.noise, kind.bypass)
         terms = stacked_losses.stream_terms(output, inputs.labels, self._settings, gating)
         if self._first.method.rehearses and not kind.bypass:
             present = Present(inputs.present) if kind.filling else None
             replay = self._replay(inputs.replayed)
-            again = self._forward(replay.images, white, inputs.replay_noise, kind.bypass, present)
+            images = _augmented(replay.images, inputs.replay_crops)
+            again = self._forward(images, white, inputs.replay_noise, kind.bypass, present)
             terms["rehearsal"] = stacked_losses.rehearsal_loss(
                 again,
                 replay.labels,
@@ -434,6 +451,13 @@ class _Walk:
             return None
         self._since, self.charged = time.perf_counter(), 0.0
         return step
+
+
+def _augmented(pixels: Tensor, crops: Tensor) -> Tensor:
+    """The images (R, N, C, H, W) of a step as the networks see them."""
+    if not crops.shape[2]:
+        return pixels
+    return crop_flip(pixels.flatten(0, 1), crops.flatten(0, 1)).view(pixels.shape)
 
 
 def _drawn(run: Trainer, bypass: bool) -> Tensor | None:

@@ -58,6 +58,7 @@ _FIXED = {
 ALIKE = (
     "model",
     "dataset",
+    "augment",
     "nf",
     "hidden_dim_ratio",
     "buffer_size",
@@ -146,6 +147,15 @@ class TrainConfig:
         "train on the first N images of each task only; in rotating streams N is the total, "
         "spread evenly over the digits",
         AT_LEAST_ONE,
+    )
+
+    augment: str = setting(
+        "none",
+        "stream",
+        "random change of training and replayed images; crop-flip: black padding of 4 pixels, a "
+        "crop of the image's size, and a horizontal flip of every second image on average; the "
+        "buffer keeps unchanged images",
+        ("none", "crop-flip"),
     )
 
     readings: int = setting(

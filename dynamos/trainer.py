@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from dynamos import losses
+from dynamos.augment import DRAWS, crop_flip
 from dynamos.averaging import Average, limited
 from dynamos.buffer import Buffer, Replay
 from dynamos.config import TrainConfig, differing
@@ -55,6 +56,8 @@ class Inputs:
     replay_noise: Tensor | None  # (M, G, C)
     drawn: Tensor | None  # (N,) float64, for the buffer; None if no image is offered to it
     number: Tensor  # (), number of the step in its run, from 1
+    crops: Tensor | None = None  # (N, 3), of the augmentation; None without
+    replay_crops: Tensor | None = None  # (M, 3)
 
     def copied(self) -> "Inputs":
         """Return inputs of the same kind in memory of their own."""
@@ -71,6 +74,8 @@ class Inputs:
             own(self.replay_noise),
             own(self.drawn),
             self.number.clone(),
+            own(self.crops),
+            own(self.replay_crops),
         )
 
     def update(self, other: "Inputs") -> None:
@@ -82,7 +87,9 @@ class Inputs:
     @property
     def _tensors(self) -> list[Tensor | None]:
         images = self.images.pixels, self.images.labels
-        return [*images, self.noise, self.replayed, self.replay_noise, self.drawn, self.number]
+        crops = self.crops, self.replay_crops
+        rest = self.noise, self.replayed, self.replay_noise, self.drawn, self.number
+        return [*images, *rest, *crops]
 
 
 class Trainer:
@@ -292,7 +299,15 @@ class Trainer:
             if rehearses
             else None,
             self._number.fill_(self.steps + 1),
+            self._crops(len(images)),
+            None if replayed is None else self._crops(len(replayed)),
         )
+
+    def _crops(self, images: int) -> Tensor | None:
+        """Random numbers (N, 3) of the augmentation; None without."""
+        if self.config.augment == "none":
+            return None
+        return torch.rand(images, DRAWS, device=self.device, generator=self.generator)
 
     def _drawn(self) -> Tensor | None:
         """Slots of the buffer to replay; None if it is empty."""
@@ -321,11 +336,17 @@ class Trainer:
         """The program of a step, without random numbers and without waiting for the device."""
         images, bypass = inputs.images, inputs.bypass
         replay = None if inputs.replayed is None else self.buffer.take(inputs.replayed)
-        loss, output, terms = self._loss(images, inputs.noise, replay, inputs.replay_noise, bypass)
+        shown = images
+        if inputs.crops is not None:
+            shown = dataclasses.replace(images, pixels=crop_flip(images.pixels, inputs.crops))
+        if replay is not None and inputs.replay_crops is not None:
+            again = crop_flip(replay.images, inputs.replay_crops)
+            replay = dataclasses.replace(replay, images=again)
+        loss, output, terms = self._loss(shown, inputs.noise, replay, inputs.replay_noise, bypass)
         self.optimizer.zero_grad()
         loss.backward()
         if self._learner.project is not None:
-            view = self._view(images, inputs.noise, replay, inputs.replay_noise, bypass)
+            view = self._view(shown, inputs.noise, replay, inputs.replay_noise, bypass)
             self._learner.project(view, list(self.network.parameters()))
         self.optimizer.step()
         with torch.no_grad():

@@ -486,6 +486,7 @@ def test_every_field_is_a_flag_with_dash_or_underscore(name: str, trained: Train
         "dataset": "seq-svhn",
         "evaluate_on": "validation",
         "infer_mode": "sample",
+        "augment": "crop-flip",
         "device": "cpu",
         "precision": "bf16",
         "step_mode": "compile",

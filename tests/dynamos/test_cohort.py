@@ -74,10 +74,13 @@ def trained(cohort: Cohort) -> list[tuple[int, TaskResult | NonFiniteError]]:
     return list(cohort)
 
 
+@pytest.mark.parametrize("augment", ["none", "crop-flip"])
 @pytest.mark.parametrize("model", [name for name, of in METHODS.items() if of.stacked])
-def test_a_step_does_to_each_run_what_its_own_step_does(model: str, double: None) -> None:
+def test_a_step_does_to_each_run_what_its_own_step_does(
+    model: str, augment: str, double: None
+) -> None:
     """Before each step, the runs of the cohort are as those that train alone."""
-    configs = varied(model=model, n_epochs=2, minibatch_size=4, log_every=4)
+    configs = varied(model=model, n_epochs=2, minibatch_size=4, log_every=4, augment=augment)
     steps = own_steps(configs)
     assert len(steps) == 3 * 16
     assert {n for n, _, _ in steps} == {10, 5}

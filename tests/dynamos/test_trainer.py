@@ -239,6 +239,7 @@ EFFECTS: dict[str, Callable[..., None]] = {
     "max_train_images_per_task": becomes(
         lambda t: len(t.stream.train[0]), "max_train_images_per_task", {23: 23}
     ),
+    "augment": differs(first_loss, "augment", "crop-flip"),
     "readings": becomes(
         lambda t: len(t.results[-1].readings), "readings", {0: 0, 2: 2}, batch_size=1
     ),
