@@ -10,6 +10,7 @@ import yaml
 from dynamos.config import ALIKE, read_yaml
 from dynamos.errors import UserError
 from dynamos.files import AnyPath, write_whole
+from dynamos.user_code import code_hashes
 from results.definition.sweep_config import SweepConfig
 from tune.machines.packing import Packing
 from tune.machines.slots import Node
@@ -30,6 +31,7 @@ def key_of(config: SweepConfig, machine: str, node: Node) -> dict[str, Any]:
         "cohort": "auto" if config.pack_cohorts else config.cohort,
         "seeds": config.seeds,
         "versions": {name: version(name) for name in VERSIONS},
+        "code": code_hashes([config.base.model, config.base.dataset]),
         **shape,
     }
 

@@ -166,6 +166,16 @@ def test_a_packing_is_remembered_for_the_same_machine_shape_and_versions(
     assert remembered(tmp_path, key_of(made, "a processor", HERE)) is None
 
 
+def test_a_packing_is_of_one_content_of_the_users_file(tmp_path: Path) -> None:
+    own = tmp_path / "own.py"
+    made = config(base=config().base.replace(model=f"{own}:method"))
+    own.write_text("def method(step): ...\n")
+    key = key_of(made, "a processor", HERE)
+    assert key == key_of(made, "a processor", HERE)
+    own.write_text("def method(step): pass\n")
+    assert key != key_of(made, "a processor", HERE)
+
+
 @pytest.mark.parametrize("content", ["packings: 3", "packings: [3, {of: {}}]", "{", "- 1"])
 def test_without_a_readable_file_all_is_measured_anew(content: str, tmp_path: Path) -> None:
     (tmp_path / FILE).write_text(content)
