@@ -28,6 +28,7 @@ from dynamos.config import (
 from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
+from dynamos.mammoth import fields_in
 from dynamos.outputs import outputs
 from dynamos.streams.classes import with_tasks
 from dynamos.user_code import absolute_code, code_of
@@ -311,3 +312,18 @@ def _help(name: str) -> str:
     if usual is not None:
         notes.append(f"default: {usual}")
     return f"{spec.help} [{'; '.join(notes)}]".replace(" []", "").replace("%", "%%")
+
+
+def tell_left_out(where: str, left_out: Sequence[str]) -> None:
+    """Print values without a counterpart in another program as one line on standard error."""
+    if left_out:
+        print(f"dynamos: {where}, left out: {', '.join(left_out)}", file=sys.stderr)
+
+
+def mammoth_fields(
+    file: str, dataset: str | None = None, buffer_size: int | None = None
+) -> dict[str, Any]:
+    """Return the fields in a file of Mammoth's arguments; print what has no counterpart."""
+    translated = fields_in(local_path(file), dataset, buffer_size)
+    tell_left_out(f"{file}: not in dynamos", translated.left_out)
+    return translated.values

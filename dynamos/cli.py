@@ -19,7 +19,9 @@ from dynamos.arguments import (
     complete,
     exit_status,
     fields_given,
+    mammoth_fields,
     merged,
+    tell_left_out,
     with_validation,
 )
 from dynamos.config import (
@@ -33,16 +35,20 @@ from dynamos.config import (
 )
 from dynamos.errors import UserError, command_line, unknown
 from dynamos.files import any_path, local_path, write_whole
+from dynamos.mammoth import arguments_of
 from dynamos.user_code import absolute_code
 
 if TYPE_CHECKING:  # `--help` needs no torch
     from dynamos.trainer import Trainer
 
 EPILOG = """\
-If a field has several values, the last source wins: default, --preset, --config, --set, its flag.
-`dynamos export RUN --to DIR` writes a trained network for use elsewhere.
+If a field has several values, the last source wins: default, --preset, --config or --mammoth,
+--set, its flag.
+`dynamos export RUN --to DIR` writes a trained network for use elsewhere;
+`dynamos export RUN --as mammoth` prints the arguments of Mammoth.
 `dynamos check FILE.py:NAME` checks a method of your own."""
 SAVE_PATH = Path("runs/train")
+EXPORTS = ("safetensors", "mammoth")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
 # Entries of a run's config.yaml in addition to `config`.
 KEPT: dict[str, Any] = OPTIONS | {"checkpoint_every": None, "tracking_uri": None}
@@ -74,6 +80,11 @@ def train_parser() -> Parser:
         metavar="FILE",
         help="YAML file of fields, or one with a `config` section "
         "(best_config.yaml, a run's config.yaml)",
+    )
+    run.add_argument(
+        "--mammoth",
+        metavar="FILE",
+        help="YAML file of Mammoth's arguments, in place of --config",
     )
     run.add_argument(
         "--preset",
@@ -135,6 +146,7 @@ def _train(arguments: list[str]) -> int:
     if parsed.resume is not None:
         for flag, used in (
             ("--config", parsed.config),
+            ("--mammoth", parsed.mammoth),
             ("--preset", parsed.preset),
             ("--exp-name", parsed.exp_name),
             ("--save-path", parsed.save_path),
@@ -158,7 +170,14 @@ def _train(arguments: list[str]) -> int:
             download=parsed.download,
             stored=stored,
         )
+    if parsed.config is not None and parsed.mammoth is not None:
+        raise UserError("--config and --mammoth both name a file of the configuration; give one.")
     file = {} if parsed.config is None else read_config(any_path(parsed.config))
+    if parsed.mammoth is not None:
+        file = mammoth_fields(
+            parsed.mammoth,
+            *({**layers[0], **given}.get(name) for name in ("dataset", "buffer_size")),
+        )
     config = merged(use_preset=_preset_kind(parsed.preset), layers=[file, *layers])
     name = (
         parsed.exp_name
@@ -339,14 +358,50 @@ def _check(arguments: list[str]) -> int:
     return 0
 
 
+def _export_arguments(place: Path, to: Path | None) -> int:
+    """Print Mammoth's arguments for the configuration in a run's folder or in a file."""
+    file = place / "config.yaml" if place.is_dir() else place
+    translated = arguments_of(TrainConfig.from_dict(read_config(file)))
+    if to is not None:
+        content = yaml.safe_dump(translated.values, sort_keys=False)
+        write_whole(to / "mammoth.yaml", content)
+    print(command_line(*(f"--{name}={value}" for name, value in translated.values.items())))
+    tell_left_out("not in Mammoth", translated.left_out)
+    return 0
+
+
 def _export(arguments: list[str]) -> int:
     parser = Parser(
         prog="dynamos export",
-        description="Write a run's network as safetensors and its configuration.",
+        description="Write a run's network as safetensors and its configuration; or, with --as "
+        "mammoth, print the arguments for Mammoth's command line.",
     )
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a run")
-    parser.add_argument("--to", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument(
+        "run",
+        type=Path,
+        metavar="RUN",
+        help="folder of a run; with --as mammoth, also a file of its configuration",
+    )
+    parser.add_argument(
+        "--as",
+        dest="kind",
+        default="safetensors",
+        metavar="FORMAT",
+        help=f"one of {', '.join(EXPORTS)} [default: safetensors]",
+    )
+    parser.add_argument(
+        "--to",
+        type=Path,
+        metavar="DIR",
+        help="folder to write; with --as mammoth optional: it gets mammoth.yaml",
+    )
     parsed = parser.parse(arguments)
+    if parsed.kind not in EXPORTS:
+        raise unknown("format", parsed.kind, EXPORTS).within("--as")
+    if parsed.kind == "mammoth":
+        return _export_arguments(parsed.run, parsed.to)
+    if parsed.to is None:
+        raise UserError("--to DIR is missing: the folder for the network.")
     from dynamos import export
     from dynamos.streams.classes import most_tasks
 

@@ -79,7 +79,13 @@ def _done(texts: list[str]) -> int:
     if getattr(arguments, "config", None) is not None:
         from tune.cli.flags.sweep_file import flags_of
 
+        if getattr(arguments, "mammoth", None) is not None:
+            raise UserError("--config and --mammoth both name a file of the base; give one.")
         arguments = parser_of(asked, flags_of(local_path(arguments.config))).parse(texts)
+    elif getattr(arguments, "mammoth", None) is not None:
+        from tune.cli.flags.sweep_file import flags_of_mammoth
+
+        arguments = parser_of(asked, flags_of_mammoth(arguments)).parse(texts)
     for flag in ("--ledger-url", "--tracking-uri"):
         refuse_password(flag, getattr(arguments, flag[2:].replace("-", "_"), None))
     refuse_unmirrored("--tracking-uri", getattr(arguments, "tracking_uri", None))

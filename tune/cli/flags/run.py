@@ -46,6 +46,11 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         "flags override it",
     )
     what.add_argument(
+        "--mammoth",
+        metavar="FILE",
+        help="YAML file of Mammoth's arguments, as the base of all trials",
+    )
+    what.add_argument(
         "--dry-run",
         action="store_true",
         help="check everything and show the first configurations, without running or writing "

@@ -1,14 +1,16 @@
 """A sweep in a file, for `run --config`: fields of SweepConfig, all or some, as in sweep.yaml."""
 
+import argparse
 import typing
 from collections.abc import Mapping
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
-from dynamos.config import number_of_text, read_yaml
+from dynamos.arguments import mammoth_fields
+from dynamos.config import number_of_text, parsed_settings, read_yaml
 from dynamos.errors import UserError, unknown
-from results.definition.defaults import DEFAULTS
+from results.definition.defaults import DEFAULTS, FOLLOWS
 from results.definition.sweep_config import EARLIER, SweepConfig
 from search_spaces.space import OF_A_CHANGE, SearchSpace
 
@@ -80,6 +82,18 @@ def flags_of(path: Path) -> dict[str, Any]:
         | {name: base.pop(name) for name in ("dataset", "data_path") if name in base}
         | {"file": file}
     )
+
+
+def flags_of_mammoth(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Return the values of the file `--mammoth`, by the attributes that the flags of `run` set.
+
+    Images, device and threads follow from the sweep's flags.
+    """
+    dataset = arguments.dataset if arguments.dataset != DEFAULTS["dataset"] else None
+    size = parsed_settings(arguments.settings).get("buffer_size")
+    base = mammoth_fields(arguments.mammoth, dataset, size)
+    base = {name: value for name, value in base.items() if name not in FOLLOWS}
+    return {"dataset": base.pop("dataset", DEFAULTS["dataset"]), "file": {"base": base}}
 
 
 def _leave_to_flags(base: dict[str, Any], given: Mapping[str, Any]) -> None:
