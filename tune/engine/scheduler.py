@@ -23,10 +23,14 @@ class LedgerScheduler(FIFOScheduler):
         self._searcher, self._slots = searcher, slots
         # number of idle workers that Ray keeps, by the resources of a trial
         self._kept: Counter[Any] = Counter()
-        self._packings = slots.packings
+        self._changes = self._changes_so_far
 
     def __reduce__(self) -> Any:
         return FIFOScheduler, ()  # for Ray's pickle of the Tuner, which is never restored
+
+    @property
+    def _changes_so_far(self) -> tuple[int, int]:
+        return self._slots.packings, self._slots.departures
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Make Ray keep workers for later trials, as many as the most trials that ran at a time."""
@@ -47,9 +51,10 @@ class LedgerScheduler(FIFOScheduler):
         give it to an idle worker and discard the starting one. If trials are shorter than the start
         of a worker, the sweep would never have more than one worker.
         """
-        if self._packings != self._slots.packings:
-            self._packings = self._slots.packings
-            # Idle workers of the old packing would hold the resources of later trials.
+        if self._changes != self._changes_so_far:
+            self._changes = self._changes_so_far
+            # Idle workers of the old packing would hold the resources of later trials, and those of
+            # a node that leaves would get them.
             for held, kept in self._kept.items():
                 keep_workers(tune_controller, held, -kept)
             self._kept.clear()
@@ -58,6 +63,6 @@ class LedgerScheduler(FIFOScheduler):
                 tune_controller.stop_trial(trial)
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
-        """Enter a result and return STOP to prune the trial, else CONTINUE."""
-        prune = self._searcher.enter(trial.trial_id, Report.decode(result))
-        return str(FIFOScheduler.STOP if prune else FIFOScheduler.CONTINUE)
+        """Enter a result; return STOP to prune or to move the trial, else CONTINUE."""
+        stop = self._searcher.enter(trial.trial_id, Report.decode(result))
+        return str(FIFOScheduler.STOP if stop else FIFOScheduler.CONTINUE)

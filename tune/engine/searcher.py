@@ -75,6 +75,7 @@ class LedgerSearcher(Searcher):
         # numbers of the trials that got more room after memory ran out
         self._retried: set[int] = set()
         self._pruned: dict[str, str] = {}  # reasons by Ray's trial id
+        self._moved: set[str] = set()  # Ray's ids of trials that continue on another node
         # By number, the end and the report of each ended trial of a batch that is not over.
         self._ended: dict[int, tuple[dt.datetime, Report]] = {}
         self._lost_in_a_row = 0  # workers, since the last report of one
@@ -167,7 +168,10 @@ class LedgerSearcher(Searcher):
         return None
 
     def enter(self, trial_id: str, report: Report) -> bool:
-        """Enter the start of a trial's training, or its results; return True to prune it."""
+        """Enter the start of a trial's training, or its results; return True to stop it.
+
+        It is then pruned, or it continues on another node because its own leaves.
+        """
         with self._guarded():
             record, slot = self._running[trial_id]
             number = record.number
@@ -189,6 +193,9 @@ class LedgerSearcher(Searcher):
                 if reason is not None:
                     self._pruned[trial_id] = reason
                     return True
+                if self._slots.leaves(self._running[trial_id][1]):
+                    self._moved.add(trial_id)
+                    return True
         return False
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
@@ -204,6 +211,10 @@ class LedgerSearcher(Searcher):
                 Report.decode(result) if result and REPORT in result else Report(started.attempt)
             )
             new_loss = self._let_go(trial_id, slot, lost=report.state == LOST)
+            if (error or report.state == LOST) and self._slots.leaves(slot):
+                # it was no surprise, so it counts neither for the trial nor for the session
+                self._put_back(started.number)
+                return
             if error or report.state == LOST:
                 self._lost_in_a_row += error or new_loss
                 if self._lost_in_a_row >= 2 * self._slots.workers() + LOST_IN_A_ROW:
@@ -223,6 +234,10 @@ class LedgerSearcher(Searcher):
             elif trial_id in self._pruned:
                 pruned = self._pruned.pop(trial_id)
                 report = dataclasses.replace(report, state="PRUNED", reason=pruned)
+            elif trial_id in self._moved:
+                self._moved.remove(trial_id)
+                self._put_back(started.number)
+                return
             elif report.state == OUT_OF_MEMORY:
                 node, before = report.node or slot.node or "", self._slots.packings
                 if self._slots.thin_out(slot, node) and started.number not in self._retried:

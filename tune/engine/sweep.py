@@ -170,7 +170,7 @@ def run_sweep(
         ledger.begin()
         # trials on this machine read the images themselves
         images = None if address is None else shipped_images(config.base)
-        slots = Slots(config, nodes)
+        slots = Slots(config, nodes, nodes.announced)
         config = _even(config, listener)
         if (config.pack_gpus or config.pack_cohorts) and ledger.left + more + len(again) > 0:
             storage = ledger.folder.parent

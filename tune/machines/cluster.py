@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -46,8 +46,8 @@ def cluster_address(given: str | None) -> str | None:
 
 
 @contextmanager
-def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Node]]]:
-    """Keep Ray running in a `with` block; yields a function that lists the nodes that take trials.
+def connected(address: str | None, here: Node) -> Iterator["Nodes"]:
+    """Keep Ray running in a `with` block; yields the nodes that take trials.
 
     Without an address it starts a Ray on this machine, with the resources of `here`, that listens
     on loopback only. Token authentication is on, Ray's default; Ray reads the token from
@@ -63,7 +63,7 @@ def connected(address: str | None, here: Node) -> Iterator[Callable[[], list[Nod
             _start(here, quiet)
         else:
             _join(address, quiet)
-    nodes = _Nodes()
+    nodes = Nodes()
     try:
         yield nodes
     finally:
@@ -196,23 +196,30 @@ def let_in() -> None:
     ray_names.send_token()
 
 
-class _Nodes:
-    """Lists the nodes that take trials: those that are alive and not about to leave."""
+class Nodes:
+    """Lists the nodes that take trials: those that are alive and not about to leave.
+
+    Attributes:
+        announced: ids of all nodes that were seen to be about to leave.
+    """
 
     def __init__(self) -> None:
         self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
+        self.announced = set[str]()
         self.over = False  # True if Ray is shutting down
 
     def __call__(self) -> list[Node]:
+        """The nodes now; Ray is asked every REFRESH_SECONDS."""
         if not self.over and time.monotonic() - self._asked >= REFRESH_SECONDS:
             self._asked = time.monotonic()
             try:
-                entries = ray_names.node_entries()
+                entries, leaving = ray_names.node_entries()
             except ray.exceptions.RayError as error:
                 # the head is unreachable: the last list is used until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
-            self._nodes = [_node(entry) for entry in entries]
+            self.announced |= leaving
+            self._nodes = [_node(e) for e in entries if e["NodeID"] not in leaving]
         return self._nodes
 
 

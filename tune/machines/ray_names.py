@@ -131,12 +131,10 @@ def send_no_token() -> None:
     Config.initialize("")
 
 
-def node_entries() -> list[dict[str, Any]]:
-    """Ray's entries of the nodes that are alive and not about to leave."""
-    leaving = state.get_draining_nodes()
-    return [
-        entry for entry in state.node_table() if entry["Alive"] and entry["NodeID"] not in leaving
-    ]
+def node_entries() -> tuple[list[dict[str, Any]], set[str]]:
+    """Return Ray's entries of the nodes that are alive, and the ids of those about to leave."""
+    leaving = {*state.get_draining_nodes()}
+    return [entry for entry in state.node_table() if entry["Alive"]], leaving
 
 
 def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:

@@ -51,9 +51,17 @@ class Slots:
         packings: number of changes of packing so far.
     """
 
-    def __init__(self, config: SweepConfig, nodes: Callable[[], Sequence[Node]]) -> None:
-        """`nodes` lists the nodes that take trials at the moment."""
-        self._config, self._nodes = config, nodes
+    def __init__(
+        self,
+        config: SweepConfig,
+        nodes: Callable[[], Sequence[Node]],
+        announced: Collection[str] = (),
+    ) -> None:
+        """`nodes` lists the nodes that take trials at the moment.
+
+        It also updates `announced`, the ids of nodes that have announced that they leave.
+        """
+        self._config, self._nodes, self._announced = config, nodes, announced
         # GPUs of a trial that differ from the configuration: by kind of GPU, and by node.
         self._of_kind: dict[str | None, float] = {}
         self._of_node: dict[str, float] = {}
@@ -133,6 +141,16 @@ class Slots:
             for place in range(new.cohort)
             if (worker, place) not in held
         ]
+
+    @property
+    def departures(self) -> int:
+        """Number of nodes so far that have announced that they leave."""
+        return len(self._announced)
+
+    def leaves(self, slot: Slot) -> bool:
+        """True if the node of a slot has announced that it leaves."""
+        self._nodes()
+        return slot.node in self._announced
 
     def gone(self, slot: Slot) -> bool:
         """True if the node of a slot has left, so that no trial can start on it."""

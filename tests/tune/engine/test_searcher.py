@@ -273,6 +273,61 @@ def test_a_lost_host_counts_once_and_its_trials_continue_in_their_places(tmp_pat
         assert "12 workers were lost in a row" in str(s.failure)
 
 
+def leaving(ledger: Ledger, announced: set[str], **fields: Any) -> LedgerSearcher:
+    """A searcher on two nodes, n and m, which takes no trial on those that are about to leave."""
+    ledger.config = dataclasses.replace(ledger.config, **fields)
+    nodes = [Node("n", "host", 1, 0), Node("m", "host", 1, 0)]
+    slots = Slots(
+        ledger.config, lambda: [node for node in nodes if node.id not in announced], announced
+    )
+    return LedgerSearcher(ledger, slots, lambda trial: None)
+
+
+def test_a_trial_moves_after_its_task_when_its_node_is_about_to_leave(tmp_path: Path) -> None:
+    announced = set[str]()
+    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:
+        s = leaving(ledger, announced)
+        s.suggest("a")
+        s.enter("a", trains())
+        assert not s.enter("a", said(90))
+        announced.add("n")
+        assert s.enter("a", said(90, 80))
+        s.on_trial_complete("a", said(90, 80).encode())
+        trial = ledger.trial(0)
+        assert (trial.state, trial.losses, trial.tasks_done) == ("INTERRUPTED", 0, 2)
+        suggested = s.suggest("b")
+        assert (suggested["number"], suggested["attempt"]) == (0, 2)
+        assert not s.enter("b", dataclasses.replace(trains(2), node="m"))
+        assert not s.enter("b", dataclasses.replace(said(90, 80, 70, attempt=2), node="m"))
+
+
+def test_a_trial_that_ends_on_a_node_that_is_about_to_leave_is_not_moved(tmp_path: Path) -> None:
+    announced = {"n"}
+    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:
+        s = leaving(ledger, announced)
+        s.suggest("a")
+        s.enter("a", trains())
+        last = said(90, 80, 70, 60, 50, state="COMPLETE")
+        assert not s.enter("a", last)
+        s.on_trial_complete("a", last.encode())
+        assert ledger.trial(0).state == "COMPLETE"
+
+
+def test_the_departure_of_a_node_that_announced_it_is_no_loss(tmp_path: Path) -> None:
+    announced = set[str]()
+    with driven(Ledger.create(tmp_path, config(trials=2), {})) as ledger:
+        s = leaving(ledger, announced, retries=0)
+        s.suggest("a")
+        s.enter("a", trains())
+        announced.add("n")
+        s.on_trial_complete("a", error=True)
+        assert (ledger.trial(0).state, ledger.trial(0).losses) == ("INTERRUPTED", 0)
+        assert s.suggest("b")["number"] == 0
+        s.enter("b", dataclasses.replace(trains(2), node="m"))
+        s.on_trial_complete("b", error=True)
+        assert (ledger.trial(0).state, ledger.trial(0).losses) == ("FAIL", 0)
+
+
 def test_no_trial_goes_to_a_node_that_lost_its_host_and_does_not_answer(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(trials=3), {})) as ledger:
         s, hosts = hosted(ledger, cohort=2)

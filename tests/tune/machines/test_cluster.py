@@ -83,6 +83,29 @@ def test_a_node_joins_and_is_killed_and_every_trial_completes_the_lost_ones_from
 
 
 @pytest.mark.slow
+def test_trials_of_a_node_that_announces_its_departure_move_and_lose_nothing(
+    tmp_path: Path,
+) -> None:
+    with cluster() as made:
+        for _ in range(2):
+            made.add(cpus=1)
+        until_there(made, 2)
+        seen = Watched(tmp_path / "runs", "moved")
+        sweep = ["run", "--name=moved", f"--address={made.address}", "--trials=3", "--retries=0"]
+        with driver(made, *sweep, "--set", *LONGER, cwd=tmp_path) as running:
+            running.until(lambda: len(seen.running(tasks=1)) == 2)
+            made.drain(1)
+            ended = running.end()
+    assert ended.status == 0 and not ended.errors, ended
+    check_whole(seen, trials=3)
+    trials = seen.trials()
+    assert sorted(t.attempt for t in trials) in ([1, 1, 2], [1, 1, 3]) and not any(
+        t.losses for t in trials
+    )
+    assert seen.tasks_saved() == 3 * TASKS, "a task trained twice would have been saved twice"
+
+
+@pytest.mark.slow
 def test_a_node_that_cannot_use_the_storage_is_named_before_anything_is_spent(
     tmp_path: Path,
 ) -> None:
