@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -179,6 +179,15 @@ def test_the_report_is_written(swept: tuple[Path, str]) -> None:
     assert done.returncode == 0 and Path(done.stdout.strip()).read_text().count("<h2 ") >= 5
 
 
+class OneNode:
+    """Stands for the nodes of a cluster."""
+
+    announced: Collection[str] = ()
+
+    def __call__(self) -> list[Node]:
+        return [Node("n", "host", 1, 0)]
+
+
 def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -187,9 +196,7 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
 
     ended: list[bool] = []
     mirror = SimpleNamespace(close=lambda: ended.append(True), error=None)
-    monkeypatch.setattr(
-        "tune.engine.sweep.connected", lambda *_: nullcontext(lambda: [Node("n", "host", 1, 0)])
-    )
+    monkeypatch.setattr("tune.engine.sweep.connected", lambda *_: nullcontext(OneNode()))
     monkeypatch.setattr("tune.engine.sweep.LiveMirror", lambda *_: mirror)
     monkeypatch.setattr("tune.engine.sweep._tuner", lambda *_: SimpleNamespace(fit=lambda: None))
     monkeypatch.setattr("tune.engine.sweep.write_views", fail)
