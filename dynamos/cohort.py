@@ -21,7 +21,7 @@ from dynamos.config import ALIKE
 from dynamos.data import Images, as_input
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.metrics import TaskResult
-from dynamos.network import GATES, Output
+from dynamos.network import Output
 from dynamos.stacked import Networks, Present
 from dynamos.step_graph import Program, StepGraph, by_graph
 from dynamos.torch_names import add_products
@@ -303,7 +303,7 @@ class Cohort:
     def _empty_inputs(self, n: int) -> Inputs:
         first, runs = self._first, len(self.slots)
         device, m = first.device, self._replayed
-        gates = GATES if first.method.gated else 0, first.network.linear.in_features
+        gates = len(first.network.gate_channels), first.network.widest
         crops = 0 if first.config.augment == "none" else DRAWS
         return Inputs(
             torch.zeros(runs, n, *first.stream.image_shape, dtype=torch.uint8, device=device),
@@ -348,7 +348,7 @@ class Cohort:
             if self._first.method.rehearses and not kind.bypass:
                 self._offer(inputs, output, correct if whole else correct & inputs.active[:, None])
             gated = self._first.method.gated
-            kept = output.actions.mean((1, 2, 3)) if gated else torch.ones_like(loss)
+            kept = output.kept.mean((1, 2)) if gated else torch.ones_like(loss)
             n = kind.images
             sums = torch.stack([loss * n, correct.sum(1), kept * n, torch.full_like(loss, n)], 1)
             finite = torch.isfinite(output.logits).flatten(1).all(1) & torch.isfinite(loss)
@@ -359,9 +359,7 @@ class Cohort:
             if self._first.config.log_every:
                 none = torch.zeros_like(loss)
                 point = [terms.get(name, none) for name in TERMS]
-                added["_point_sums"] = torch.cat(
-                    [torch.stack(point, 1), output.actions.mean((1, 3))], 1
-                )
+                added["_point_sums"] = torch.cat([torch.stack(point, 1), output.kept.mean(1)], 1)
             for name, values in added.items():
                 kept_values = values if whole else values.where(inputs.active[:, None], 0)
                 self._sums[name] += kept_values

@@ -14,6 +14,7 @@ from typing import Any, Self
 
 import yaml
 
+from dynamos.depths import LAST, NETWORKS, stages_with_gates
 from dynamos.errors import UserError, unknown
 from dynamos.fields import (
     AT_LEAST_ONE,
@@ -59,6 +60,8 @@ ALIKE = (
     "model",
     "dataset",
     "augment",
+    "network",
+    "gated_stages",
     "nf",
     "hidden_dim_ratio",
     "buffer_size",
@@ -189,6 +192,9 @@ class TrainConfig:
         Range(0, 0.99999),
     )
 
+    gated_stages: str = setting(
+        LAST, "gates", "stages with gates: last, all, or numbers from 1, for instance 2,3"
+    )
     keep_ratio: float = setting(
         0.7, "gates", "fraction of a gated layer's channels to keep", Range(0, 1)
     )
@@ -223,8 +229,18 @@ class TrainConfig:
         10, "gates", "warm-up steps; used if warmup_epochs is not used", AT_LEAST_ONE
     )
 
+    network: str = setting(
+        "resnet10",
+        "network",
+        "residual network; by name, blocks of each stage: "
+        + "; ".join(f"{name} {'+'.join(map(str, of))}" for name, of in NETWORKS.items()),
+        tuple(NETWORKS),
+    )
     nf: int = setting(
-        32, "network", "channels of the first stage; the second has twice as many", Range(1, 2**16)
+        32,
+        "network",
+        "channels of the first stage; each later one has twice as many",
+        Range(1, 2**16),
     )
 
     device: str = setting("auto", "machine", "auto, cpu, cuda or cuda:N")
@@ -260,10 +276,11 @@ class TrainConfig:
         if self.model in METHODS:
             given = filled(self.model, METHODS[self.model].hyperparameters, given)
         object.__setattr__(self, "method", given)
-        if method_of(self.model).gated and 2 * self.nf // self.hidden_dim_ratio < 1:
+        least = self.nf * 2 ** stages_with_gates(self.gated_stages, self.network)[0]
+        if method_of(self.model).gated and least // self.hidden_dim_ratio < 1:
             raise UserError(
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
-                f"with nf {self.nf} it may be at most {2 * self.nf}."
+                f"with nf {self.nf} it may be at most {least}."
             )
         if method_of(self.model).cumulative and definition_of(self.dataset).tasks not in (
             "classes",

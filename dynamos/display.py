@@ -128,8 +128,7 @@ def print_summary(trainer: Trainer) -> None:
             f"{min(result.readings):.2f} to {max(result.readings):.2f}, median "
             f"{result.class_il_median:.2f}"
         )
-    size = trainer.stream.image_shape[1:]
-    dense = metrics.dense_macs(trainer.config.nf, trainer.stream.num_classes, *size)
+    dense = trainer.macs.dense
     if not result.keep_per_gate:
         console.print(f"compute: {dense / 1e6:.2f} M multiply-accumulates per image (no gates)")
         return

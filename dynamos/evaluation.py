@@ -11,6 +11,7 @@ from torch import Tensor
 
 from dynamos import metrics
 from dynamos.config import TrainConfig
+from dynamos.macs import Macs
 from dynamos.methods import method_of
 from dynamos.metrics import TaskResult
 from dynamos.network import Output
@@ -30,7 +31,8 @@ class Evaluation:
     task_il: float
     kept: np.ndarray  # (N, G) channels that each gate kept of each image
     entropy: float  # mean entropy of a channel's keep probability, nats
-    use: np.ndarray  # (K, G, C) number of images of each class that kept each channel
+    # (K, G, C) number of images of each class that kept each channel; 0 beyond a gate's channels
+    use: np.ndarray
 
 
 @torch.inference_mode()
@@ -101,6 +103,7 @@ def channel_use(stream: Stream, seen: Sequence[Evaluation]) -> np.ndarray:
 def task_result(
     config: TrainConfig,
     stream: Stream,
+    count: Macs,
     evaluated: Sequence[Evaluation],
     earlier: Sequence[tuple[float, ...]],
     untrained: Sequence[float],
@@ -111,6 +114,7 @@ def task_result(
     Args:
         config: the run's configuration.
         stream: the run's stream.
+        count: multiply-accumulates of the network.
         evaluated: evaluations of the tasks seen and of the next one, if any.
         earlier: class-il rows after the earlier tasks.
         untrained: (T,), class-il of the network before training.
@@ -123,15 +127,11 @@ def task_result(
     task_row = tuple(e.task_il for e in evaluated)
     matrix = metrics.accuracy_matrix([*earlier, class_row], n_tasks)
     so_far = matrix[: task + 1, : task + 1]
-    channels, size = 2 * config.nf, stream.image_shape[1:]
+    channels = np.asarray(count.channels)
     kept = np.concatenate([e.kept for e in seen])
     keep_per_gate = tuple((kept.mean(0) / channels).tolist())
-    macs = dense = float(metrics.dense_macs(config.nf, stream.num_classes, *size))
-    if gated:
-        by_image = metrics.gated_macs(
-            kept, config.nf, stream.num_classes, config.hidden_dim_ratio, *size
-        )
-        macs = float(by_image.mean())
+    dense = float(count.dense)
+    macs = float(count.expected(kept).mean()) if gated else dense
     # None in a rotating stream, which has no tasks
     in_tasks: dict[str, Any] = dict.fromkeys(
         ("forgetting", "backward_transfer", "forward_transfer")
@@ -152,7 +152,7 @@ def task_result(
         # the task of an image must rule out classes
         task_il=metrics.mean(task_row[: task + 1]) if stream.has_task_il else None,
         task_il_row=task_row if stream.has_task_il else (),
-        keep_fraction=float(kept.mean() / channels) if gated else 1.0,
+        keep_fraction=float(kept.mean() / channels.mean()) if gated else 1.0,
         keep_per_gate=keep_per_gate,
         keep_per_task=tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen),
         policy_entropy=metrics.mean(e.entropy for e in seen),

@@ -1,20 +1,25 @@
 """The losses of docs/method.md section 2, as pure functions.
 
-Shapes: N images, K classes, G gates, C channels a gate, D = G * C policy logits.
+Shapes: N images, K classes, G gates, C channels of the widest gate, D policy logits.
 """
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dynamos.config import TrainConfig
-from dynamos.network import Output
+from dynamos.network import Output, kept_share
 
 
 def gate_reward(
-    actions: Tensor, correct: Tensor, keep_ratio: float, policy_penalty: float
+    actions: Tensor,
+    correct: Tensor,
+    keep_ratio: float,
+    policy_penalty: float,
+    narrower: Sequence[float] = (),
 ) -> Tensor:
     """Reward of every gate, (N, G), without gradient.
 
@@ -26,9 +31,10 @@ def gate_reward(
         correct: (N,) bool, True if an image was classified correctly.
         keep_ratio: fraction of channels to keep.
         policy_penalty: its negative multiplies the reward of a wrong prediction; at most 0.
+        narrower: as in network.Output.
     """
     actions = actions.detach() if actions.is_floating_point() else actions.float()
-    cost = (keep_ratio - actions.mean(2)).square()
+    cost = (keep_ratio - kept_share(actions, narrower)).square()
     return torch.where(correct[:, None], -cost, policy_penalty * cost)
 
 
@@ -77,7 +83,9 @@ def correctness(output: Output, labels: Tensor) -> Tensor:
 def gating_losses(output: Output, labels: Tensor, config: TrainConfig) -> tuple[Tensor, Tensor]:
     """(reward_weight * policy loss, prototype_loss * T) of a gated network's batch, scalars."""
     correct = correctness(output, labels)
-    rewards = gate_reward(output.actions, correct, config.keep_ratio, config.policy_penalty)
+    rewards = gate_reward(
+        output.actions, correct, config.keep_ratio, config.policy_penalty, output.narrower
+    )
     return (
         config.reward_weight * policy_loss(output.log_probs, rewards),
         config.prototype_loss * masked_prototype_loss(output.policy_logits, labels, correct),

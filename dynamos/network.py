@@ -1,8 +1,10 @@
 """The dense and the gated ResNet (docs/method.md section 1).
 
-Shapes: N images, K classes, G gates (4 gated, 0 dense), C = 2 * nf gated channels.
+Shapes: N images, K classes, G gates (0 in a dense network), C channels of the widest gate, D policy
+logits: the channels of all gates.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from dynamos.config import TrainConfig
+from dynamos.depths import NETWORKS, stages_with_gates
 from dynamos.methods import method_of
 from dynamos.original import load_original as load_original
 from dynamos.original import original_state_dict as original_state_dict
-
-GATES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,24 @@ class Output:
     """Output of a network for N images; a dense network has G = 0 gates."""
 
     logits: Tensor  # (N, K)
-    policy_logits: Tensor  # (N, G * C), the gates' vectors side by side
-    actions: Tensor  # (N, G, C), 1 where a channel is kept
+    policy_logits: Tensor  # (N, D), the gates' vectors side by side
+    actions: Tensor  # (N, G, C), 1 where a channel is kept; a narrower gate has zeros at its end
     log_probs: Tensor  # (N, G), log-probability of a gate's actions; zeros if it was bypassed
+    # (G,), C divided by each gate's channels; () if all gates have C
+    narrower: tuple[float, ...] = ()
+
+    @property
+    def kept(self) -> Tensor:
+        """(N, G), the fraction of its channels that each gate keeps."""
+        return kept_share(self.actions, self.narrower)
+
+
+def kept_share(actions: Tensor, narrower: Sequence[float]) -> Tensor:
+    """Return the fraction (..., G) of its channels that each gate keeps, of actions (..., G, C)."""
+    means = actions.mean(-1)
+    if not narrower:
+        return means
+    return torch.stack([means[..., gate] * by for gate, by in enumerate(narrower)], -1)
 
 
 class PooledNorm(torch.autograd.Function):
@@ -168,13 +184,30 @@ def folded(bn: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 def conv_bn(x: Tensor, conv: nn.Conv2d, bn: nn.BatchNorm2d) -> Tensor:
     """bn(conv(x)); at evaluation one convolution with the normalisation folded into its weights."""
     if bn.training:
-        normalised: Tensor = bn(convolution(x, conv, conv.weight))
+        y = convolution(x, conv, conv.weight)
+        normalised: Tensor = _centred(y, bn) if y.numel() == y.shape[1] else bn(y)
         return normalised
     scale, shift = folded(bn)
     weight = (conv.weight * scale[:, None, None, None]).contiguous(
         memory_format=torch.channels_last
     )
     return convolution(x, conv, weight, shift)
+
+
+def _centred(y: Tensor, bn: nn.BatchNorm2d) -> Tensor:
+    """bn(y) of one pixel, (1, C, 1, 1), in training: its mean is the pixel, its variance is 0.
+
+    A batch of one image has it where the maps are as small as that; torch refuses it.
+    """
+    assert bn.running_mean is not None and bn.running_var is not None and bn.momentum is not None
+    assert bn.num_batches_tracked is not None
+    with torch.no_grad():
+        # .data: an earlier pass may have saved these tensors for its backward pass, which does not
+        # read them in training
+        bn.running_mean.data.lerp_(y.flatten().to(bn.running_mean.dtype), bn.momentum)
+        bn.running_var.data.mul_(1 - bn.momentum)
+        bn.num_batches_tracked.add_(1)
+    return (y - y) * bn.weight[:, None, None] + bn.bias[:, None, None]
 
 
 def convolution(x: Tensor, conv: nn.Conv2d, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -235,7 +268,7 @@ class Decide:
 
     def __call__(self, gate: Gate, x: Tensor) -> Tensor:
         """Mask (N, C, 1, 1) of the channels that the gate keeps."""
-        noise = None if self.noise is None else self.noise[:, len(self.actions)]
+        noise = None if self.noise is None else self.noise[:, len(self.actions), : gate.channels]
         v, a = gate.bypassed(x) if self.bypass else gate(x, noise)
         self.policy_logits.append(v)
         self.actions.append(a)
@@ -243,9 +276,13 @@ class Decide:
 
 
 class ResNet(nn.Module):
-    """A ResNet of two stages of two basic blocks.
+    """A ResNet of stages of basic blocks (dynamos.depths).
 
-    With `gated` both blocks of the second stage are gated.
+    Each stage after the first has twice the channels of the one before and begins with stride 2.
+    With `gated` the blocks of config.gated_stages are gated.
+
+    Attributes:
+        gate_channels: (G,), channels of each gate.
     """
 
     def __init__(self, config: TrainConfig, num_classes: int, gated: bool) -> None:
@@ -253,27 +290,39 @@ class ResNet(nn.Module):
         nf = config.nf
         self.conv = _conv3x3(3, nf)
         self.bn = nn.BatchNorm2d(nf)
-        self.blocks = nn.ModuleList(
-            [
-                Block(nf, nf, 1, config, False),
-                Block(nf, nf, 1, config, False),
-                Block(nf, 2 * nf, 2, config, gated),
-                Block(2 * nf, 2 * nf, 1, config, gated),
-            ]
-        )
-        self.linear = nn.Linear(2 * nf, num_classes)
+        self.stages = NETWORKS[config.network]
+        with_gates = stages_with_gates(config.gated_stages, config.network) if gated else ()
+        blocks, before, channels = list[nn.Module](), nf, list[int]()
+        for stage, count in enumerate(self.stages):
+            wide, has_gates = nf * 2**stage, stage in with_gates
+            for place in range(count):
+                stride = 2 if stage and place == 0 else 1
+                blocks.append(Block(before, wide, stride, config, has_gates))
+                before = wide
+            channels += [wide] * 2 * count * has_gates
+        self.blocks = nn.ModuleList(blocks)
+        self.linear = nn.Linear(before, num_classes)
+        self.gate_channels = tuple(channels)
+        widest = max(channels, default=0)
+        equal = len({*channels}) < 2
+        self._narrower = () if equal else tuple(widest / own for own in channels)
         self.gated, self.infer_mode, self.temperature = gated, config.infer_mode, config.temperature
 
     @property
     def num_policy_logits(self) -> int:
         """D, the number of policy logits of an image; 0 in a dense network."""
-        return GATES * self.linear.in_features if self.gated else 0
+        return sum(self.gate_channels)
+
+    @property
+    def widest(self) -> int:
+        """C, the channels of the widest gate; in a dense network those of the last stage."""
+        return max(self.gate_channels, default=self.linear.in_features)
 
     @property
     def noise_shape(self) -> tuple[int, int]:
         """(G, C), the shape of the noise that sampling needs per image; G = 0 without sampling."""
         samples = self.gated and (self.training or self.infer_mode == "sample")
-        return GATES if samples else 0, self.linear.in_features
+        return len(self.gate_channels) if samples else 0, self.widest
 
     def forward(self, images: Tensor, noise: Tensor | None = None, bypass: bool = False) -> Output:
         """Output of images (N, 3, H, W) in [0, 1].
@@ -289,10 +338,12 @@ class ResNet(nn.Module):
         for block in self.blocks:
             x = block(x, decide)
         logits = self.linear(x.mean((2, 3))).float()
-        n, channels = len(images), self.linear.in_features
+        n = len(images)
         if not self.gated:
             none = logits.new_zeros(n, 0)
-            return Output(logits, none, none.reshape(n, 0, channels), none)
+            return Output(logits, none, none.reshape(n, 0, self.widest), none)
+        if self._narrower:
+            return self._unequal(logits, decide, bypass)
         policy_logits, actions = (
             torch.stack(decide.policy_logits, 1),
             torch.stack(decide.actions, 1),
@@ -300,13 +351,32 @@ class ResNet(nn.Module):
         # log Bernoulli(a | sigmoid(l)) is the negative cross entropy; torch's distributions would
         # make a GPU wait.
         log_probs = (
-            logits.new_zeros(n, GATES)
+            logits.new_zeros(n, len(self.gate_channels))
             if bypass
             else -F.binary_cross_entropy_with_logits(
                 policy_logits / self.temperature, actions, reduction="none"
             ).sum(2)
         )
         return Output(logits, policy_logits.flatten(1), actions, log_probs)
+
+    def _unequal(self, logits: Tensor, decide: Decide, bypass: bool) -> Output:
+        """The output of a network whose gates differ in width."""
+        pairs = list(zip(decide.policy_logits, decide.actions, strict=True))
+        log_probs = [
+            a.new_zeros(len(a))
+            if bypass
+            else -F.binary_cross_entropy_with_logits(v / self.temperature, a, reduction="none").sum(
+                1
+            )
+            for v, a in pairs
+        ]
+        return Output(
+            logits,
+            torch.cat([v for v, _ in pairs], 1),
+            torch.stack([F.pad(a, (0, self.widest - a.shape[1])) for _, a in pairs], 1),
+            torch.stack(log_probs, 1),
+            self._narrower,
+        )
 
 
 def build_network(config: TrainConfig, num_classes: int) -> ResNet:

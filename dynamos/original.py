@@ -12,11 +12,12 @@ _BN = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
 def original_state_dict(network: nn.Module) -> dict[str, Tensor]:
     """Return the network's state under the original's names: 110 entries gated, 70 dense.
 
-    Stem and classifier are in it twice.
+    Stem and classifier are in it twice. Other networks than the original's, resnet10, continue its
+    names.
     """
     own = network.state_dict()
     return {
-        theirs: own[name].detach().cpu().contiguous().clone() for theirs, name in _names(set(own))
+        theirs: own[name].detach().cpu().contiguous().clone() for theirs, name in _names(network)
     }
 
 
@@ -26,7 +27,7 @@ def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
     Raises UserError if its names or shapes are not the network's.
     """
     own = network.state_dict()
-    names = dict(_names(set(own)))
+    names = dict(_names(network))
     missing, strange = sorted(set(names) - set(state)), sorted(set(state) - set(names))
     if missing or strange:
         raise UserError(
@@ -47,14 +48,17 @@ def load_original(network: nn.Module, state: dict[str, Tensor]) -> None:
     network.load_state_dict({name: state[theirs] for theirs, name in names.items()})
 
 
-def _names(own: set[str]) -> Iterator[tuple[str, str]]:
-    """(name in the original, name here) of every entry of a network; `own` are the names here."""
+def _names(network: nn.Module) -> Iterator[tuple[str, str]]:
+    """(name in the original, name here) of every entry of a network."""
+    own, stages = {*network.state_dict()}, network.stages
+    assert isinstance(stages, tuple)
     for stem in ("", "_features."):
         conv, bn = ("conv1", "bn1") if not stem else ("_features.0", "_features.1")
         yield f"{conv}.weight", "conv.weight"
         yield from _batch_norm(bn, "bn")
-    for i in range(4):
-        ours, theirs = f"blocks.{i}", f"_features.{3 + i // 2}.{i % 2}"
+    places = [(stage, place) for stage, count in enumerate(stages) for place in range(count)]
+    for i, (stage, place) in enumerate(places):
+        ours, theirs = f"blocks.{i}", f"_features.{3 + stage}.{place}"
         for part in ("1", "2"):
             yield f"{theirs}.conv{part}.weight", f"{ours}.conv{part}.weight"
             yield from _batch_norm(f"{theirs}.bn{part}", f"{ours}.bn{part}")

@@ -150,6 +150,10 @@ class Predictor:
     ) -> None:
         if not network.gated:
             raise UserError("only a gated network has channels to skip; this one is dense.")
+        with_gates = [isinstance(b, Block) and b.gate1 is not None for b in network.blocks]
+        first = with_gates.index(True)
+        if not all(with_gates[first:]) or len({*network.gate_channels}) > 1:
+            raise UserError("only a network with gates in its last stage alone can skip channels.")
         with torch.no_grad():
             self.stem = _folded_conv(network.conv, network.bn)
             blocks = [FoldedBlock(block) for block in network.blocks if isinstance(block, Block)]
@@ -157,7 +161,9 @@ class Predictor:
                 network.linear.weight.detach().clone(),
                 network.linear.bias.detach().clone(),
             )
-        self.open, self.gated = blocks[:2], blocks[2:]
+        self.open, self.gated = blocks[:first], blocks[first:]
+        for _ in network.stages[2:]:
+            image_size = ((image_size[0] + 1) // 2, (image_size[1] + 1) // 2)
         self.skip = skipping_pays(network.linear.in_features, image_size) if skip is None else skip
 
     @torch.inference_mode()

@@ -3,7 +3,7 @@
 A feature map of all networks is (N, R * C, H, W) in channels-last memory. So one grouped
 convolution and one batch normalisation serve all of them. Everything else has R as its first axis.
 
-Shapes: R runs, N images, K classes, G gates (4 gated, 0 dense), C channels.
+Shapes: R runs, N images, K classes, G gates (0 dense), C channels of the widest gate.
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from dynamos.network import GATES, Output, ResNet
 from dynamos.network import Agent as OneAgent
 from dynamos.network import Block as OneBlock
+from dynamos.network import Output, ResNet
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +48,8 @@ class Norm:
 
     def __call__(self, x: Tensor, present: "Present | None") -> Tensor:
         """Normalise x (N, R * C, H, W) with the statistics of the images that are present."""
+        if present is None and x.numel() == x.shape[1]:  # one pixel: as network.conv_bn
+            present = Present(torch.ones(len(self.mean), 1, device=x.device))
         if present is None:
             return F.batch_norm(
                 x,
@@ -256,7 +258,8 @@ class Pass:
             v = agent(x, self.present)
             with torch.no_grad():
                 p = torch.sigmoid(v / self.temperature[:, None, None])
-                a = (self.noise[:, :, len(self.actions)] < p).to(p.dtype)
+                noise = self.noise[:, :, len(self.actions), : p.shape[2]]
+                a = (noise < p).to(p.dtype)
         self.policy_logits.append(v)
         self.actions.append(a)
         return a.transpose(0, 1).flatten(1)[:, :, None, None].to(x.dtype)
@@ -303,6 +306,7 @@ class Networks:
         """Stack the networks; from here on they share their memory with the stacks."""
         first = networks[0]
         self.runs, self.gated = len(networks), first.gated
+        self._narrower, self._widest = first._narrower, first.widest
         tensors = [dict(_tensors(network)) for network in networks]
         self._stacks = {name: _stack([own[name] for own in tensors]) for name in tensors[0]}
         # agents last: a pass that bypasses the gates counts no batch of theirs
@@ -358,15 +362,35 @@ class Networks:
             return Output(
                 logits, none, none[:, :, :, None].expand(-1, -1, 0, pooled.shape[2]), none
             )
+        if self._narrower:
+            return self._unequal(logits, one)
         v, a = torch.stack(one.policy_logits, 2), torch.stack(one.actions, 2)
         log_probs = (
-            logits.new_zeros(self.runs, n, GATES)
+            logits.new_zeros(self.runs, n, v.shape[2])
             if bypass
             else -F.binary_cross_entropy_with_logits(
                 v / temperature[:, None, None, None], a, reduction="none"
             ).sum(3)
         )
         return Output(logits, v.flatten(2), a, log_probs)
+
+    def _unequal(self, logits: Tensor, one: Pass) -> Output:
+        """The output of networks whose gates differ in width."""
+        pairs = list(zip(one.policy_logits, one.actions, strict=True))
+        temperature = one.temperature[:, None, None]
+        log_probs = [
+            a.new_zeros(a.shape[:2])
+            if one.bypass
+            else -F.binary_cross_entropy_with_logits(v / temperature, a, reduction="none").sum(2)
+            for v, a in pairs
+        ]
+        return Output(
+            logits,
+            torch.cat([v for v, _ in pairs], 2),
+            torch.stack([F.pad(a, (0, self._widest - a.shape[2])) for _, a in pairs], 2),
+            torch.stack(log_probs, 2),
+            self._narrower,
+        )
 
     def take(self, row: int, network: ResNet) -> None:
         """Make a network row `row`; it shares its memory with the stacks from here on."""

@@ -1,7 +1,7 @@
 """The losses of R runs at once, each with its own settings.
 
 They are those of losses.py with R as the first axis, over the images that are present. Shapes: R
-runs, N images, K classes, G gates, C channels a gate, D = G * C policy logits.
+runs, N images, K classes, G gates, C channels of the widest gate, D policy logits.
 """
 
 from collections.abc import Mapping
@@ -80,7 +80,7 @@ def _gating_losses(
 ) -> tuple[Tensor, Tensor]:
     """(reward_weight * policy loss, prototype_loss * T) of the runs, (R,) each."""
     correct = correctness(output, labels)
-    cost = (settings["keep_ratio"][:, None, None] - output.actions.mean(3)).square()
+    cost = (settings["keep_ratio"][:, None, None] - output.kept).square()
     penalty = settings["policy_penalty"][:, None, None]
     rewards = torch.where(correct[:, :, None], -cost, penalty * cost)
     policy = -_mean(output.log_probs * rewards, present)

@@ -24,12 +24,13 @@ from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import Evaluation, channel_use, evaluate, task_result
+from dynamos.macs import Macs
 from dynamos.methods import method_of
 from dynamos.methods.learner import learner
 from dynamos.methods.own import facts
 from dynamos.methods.step import Step
 from dynamos.metrics import TaskResult, mean
-from dynamos.network import GATES, Output, ResNet, build_network
+from dynamos.network import Output, ResNet, build_network
 from dynamos.readings import most_readings, reading_part, reading_steps
 from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
@@ -110,6 +111,7 @@ class Trainer:
             the fraction that each gate keeps ("keep_gateN").
         task, epoch, step: position of the run; `step` counts within the epoch.
         network: the trained network, as the last step left it.
+        macs: its multiply-accumulates on an image.
         average: its exponential average; None if config.average_decay is 0.
         readings: class-il accuracies of the readings so far (config.readings).
     """
@@ -145,6 +147,7 @@ class Trainer:
         self.stream = cumulative(stream) if self.method.cumulative else stream
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
+        self.macs = Macs.of(self.network, *self.stream.image_shape[1:])
         self._learner = learner(config.model, self)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
         self.average = Average(self.network) if config.average_decay else None
@@ -168,9 +171,10 @@ class Trainer:
         self._sums = torch.zeros(4, device=self.device)
         self.curve: list[dict[str, float]] = []
         self._since_point = 0  # steps since the last point of the curve
-        gates = GATES if self.method.gated else 0
-        # sums over these steps: terms, keep fractions
-        self._point_sums = torch.zeros(len(TERMS) + gates, device=self.device)
+        # sums over these steps: terms, keep fractions of the gates
+        self._point_sums = torch.zeros(
+            len(TERMS) + len(self.network.gate_channels), device=self.device
+        )
         self._last_epoch = {"loss": math.nan, "accuracy": math.nan, "keep_fraction": math.nan}
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._number = torch.zeros((), dtype=torch.int64, device=self.device)  # of a step
@@ -360,7 +364,7 @@ class Trainer:
                     torch.ones_like(correct) if self.method.stores_all else correct,
                     inputs.drawn,
                 )
-            kept = output.actions.mean() if self.method.gated else torch.ones_like(loss)
+            kept = output.kept.mean() if self.method.gated else torch.ones_like(loss)
             n = len(images)
             self._sums += torch.stack(
                 [loss.detach() * n, correct.sum(), kept * n, torch.full_like(loss, n)]
@@ -376,7 +380,7 @@ class Trainer:
                 self._point_sums += torch.cat(
                     [
                         torch.stack([terms.get(name, none) for name in TERMS]),
-                        output.actions.mean((0, 2)),
+                        output.kept.mean(0),
                     ]
                 )
 
@@ -408,7 +412,8 @@ class Trainer:
         """Add a point to the curve if a step was done since the last. This waits for the device."""
         if self._since_point == 0:
             return
-        names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in range(GATES))]
+        gates = range(len(self.network.gate_channels))
+        names = [*(f"loss_{term}" for term in TERMS), *(f"keep_gate{g + 1}" for g in gates)]
         means = (self._point_sums / self._since_point).tolist()
         point = {"steps": self.steps, "task": self.task, **dict(zip(names, means, strict=False))}
         self._point_sums.zero_()
@@ -569,6 +574,7 @@ class Trainer:
         result = task_result(
             self.config,
             self.stream,
+            self.macs,
             evaluated,
             [r.class_il_row for r in self.results],
             self.untrained["class_il"],

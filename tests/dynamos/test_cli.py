@@ -487,6 +487,8 @@ def test_every_field_is_a_flag_with_dash_or_underscore(name: str, trained: Train
         "evaluate_on": "validation",
         "infer_mode": "sample",
         "augment": "crop-flip",
+        "network": "resnet18",
+        "gated_stages": "1,2",
         "device": "cpu",
         "precision": "bf16",
         "step_mode": "compile",

@@ -91,40 +91,6 @@ def test_one_task() -> None:
     )
 
 
-def test_multiply_accumulates_of_the_paper_network() -> None:
-    # docs/method.md section 7
-    assert metrics.dense_macs(32, 10, 28, 28) / 1e6 == pytest.approx(55.3, abs=0.05)
-    assert metrics.agent_macs(32, 16, 28, 28) / 1e6 == pytest.approx(4.0, abs=0.05)
-
-
-def test_gated_network_costs_the_dense_one_and_its_agents_when_nothing_is_dropped() -> None:
-    all_kept, none, some = (
-        metrics.gated_macs(np.full((1, 4), k), 32, 10, 16, 28, 28)[0] for k in (64, 0, 44.8)
-    )
-    assert all_kept == pytest.approx(
-        metrics.dense_macs(32, 10, 28, 28) + metrics.agent_macs(32, 16, 28, 28)
-    )
-    assert none < some < all_kept
-    assert 1 - some / all_kept == pytest.approx(0.22, abs=0.03)  # "at most about 22 %"
-
-
-@pytest.mark.parametrize("model, size", [("sgd", 8), ("dynamos", 8), ("dynamos", 11)])
-def test_multiply_accumulates_are_those_of_the_literal_network(model: str, size: int) -> None:
-    import torch
-    from torch.utils.flop_counter import FlopCounterMode
-
-    from benchmarks.plain import PlainResNet
-    from dynamos.config import TrainConfig
-
-    network = PlainResNet(TrainConfig(model=model, nf=8, hidden_dim_ratio=4), 10)
-    wanted = metrics.dense_macs(8, 10, size, size) + (model == "dynamos") * metrics.agent_macs(
-        8, 4, size, size
-    )
-    with FlopCounterMode(display=False) as counted:
-        network.eval()(torch.rand(1, 3, size, size))
-    assert counted.get_total_flops() == 2 * wanted
-
-
 def test_metric_names_say_what_was_measured_on() -> None:
     trainer = Trainer(small())
     first, second = trainer

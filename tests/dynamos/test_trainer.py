@@ -270,6 +270,14 @@ EFFECTS: dict[str, Callable[..., None]] = {
     ),
     "warmup_epochs": warmup_epochs,
     "warmup_steps": becomes(lambda t: sum(t.bypassed), "warmup_steps", {1: 1, 3: 3}, warmup=True),
+    "network": becomes(
+        lambda t: len(t.network.blocks), "network", {"resnet10": 4, "resnet8": 3, "resnet18": 8}
+    ),
+    "gated_stages": becomes(
+        lambda t: t.network.gate_channels,
+        "gated_stages",
+        {"last": (8, 8, 8, 8), "1": (4, 4, 4, 4), "all": (4, 4, 4, 4, 8, 8, 8, 8)},
+    ),
     "nf": becomes(lambda t: t.network.linear.in_features, "nf", {2: 4, 8: 16}),
     "device": raises("device", "cuda:99", "cuda:99"),
     "threads": threads,

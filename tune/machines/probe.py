@@ -28,6 +28,8 @@ FITTING = (
     "warmup_steps",
     "n_epochs",
     "batch_size",
+    "network",
+    "gated_stages",
     "nf",
     "hidden_dim_ratio",
 )
