@@ -29,6 +29,7 @@ from dynamos.errors import DynamosError, UserError
 from dynamos.fields import Range
 from dynamos.files import local_path
 from dynamos.mammoth import fields_in
+from dynamos.methods.hyperparameters import is_trainer
 from dynamos.outputs import outputs
 from dynamos.streams.classes import with_tasks
 from dynamos.user_code import absolute_code, code_of
@@ -318,6 +319,22 @@ def tell_left_out(where: str, left_out: Sequence[str]) -> None:
     """Print values without a counterpart in another program as one line on standard error."""
     if left_out:
         print(f"dynamos: {where}, left out: {', '.join(left_out)}", file=sys.stderr)
+
+
+def as_trainer(text: str) -> str:
+    """Return FILE.py:NAME of `--trainer`, with the file's absolute path.
+
+    Raises UserError if it is not a class with `__iter__`.
+    """
+    if code_of(text) is None:
+        raise UserError(f"--trainer {text!r} is not of the form FILE.py:NAME.")
+    model = absolute_code(text)
+    if not is_trainer(model):
+        raise UserError(
+            f"--trainer {text}: it is no class with `__iter__` (docs/own-trainers.md); a method of "
+            "your own goes to --model."
+        )
+    return model
 
 
 def mammoth_fields(

@@ -16,6 +16,7 @@ from dynamos.arguments import (
     Parser,
     add_fields,
     add_run_flags,
+    as_trainer,
     complete,
     exit_status,
     fields_given,
@@ -46,7 +47,7 @@ If a field has several values, the last source wins: default, --preset, --config
 --set, its flag.
 `dynamos export RUN --to DIR` writes a trained network for use elsewhere;
 `dynamos export RUN --as mammoth` prints the arguments of Mammoth.
-`dynamos check FILE.py:NAME` checks a method of your own."""
+`dynamos check FILE.py:NAME` checks a method or a trainer of your own."""
 SAVE_PATH = Path("runs/train")
 EXPORTS = ("safetensors", "mammoth")
 TRACKING = "MLFLOW_TRACKING_URI"  # variable of the environment
@@ -116,6 +117,11 @@ def train_parser() -> Parser:
         exp_name="name of the run's folder [default: stream, method, seed and time]",
     )
     run.add_argument(
+        "--trainer",
+        metavar="FILE.py:NAME",
+        help="a trainer of your own in place of --model (docs/own-trainers.md)",
+    )
+    run.add_argument(
         "--checkpoint-every",
         type=_steps,
         default=argparse.SUPPRESS,
@@ -141,6 +147,10 @@ def _steps(text: str) -> int:
 def _train(arguments: list[str]) -> int:
     parsed = train_parser().parse(arguments)
     given = with_validation(fields_given(parsed), parsed.validation)
+    if parsed.trainer is not None:
+        if "model" in given:
+            raise UserError("--model and --trainer both name what trains; give one.")
+        given["model"] = as_trainer(parsed.trainer)
     layers = [parsed_settings([setting for group in parsed.set for setting in group]), given]
     options = {name: value for name, value in vars(parsed).items() if name in KEPT}
     if parsed.resume is not None:
@@ -237,8 +247,9 @@ def _run(
     from dynamos import checkpoints
     from dynamos.provenance import now_utc
     from dynamos.recorders import Checkpoints, Recorder, finished, offered
-    from dynamos.run import RunFolders, alone, build, train
+    from dynamos.run import RunFolders, alone, build, refuse_options, train
 
+    refuse_options(config, options)
     trainer = build(config, download)
     places = RunFolders(
         result=folder / "result.json",
@@ -343,8 +354,8 @@ def _preset_kind(given: str | None) -> str | None:
 def _check(arguments: list[str]) -> int:
     parser = Parser(
         prog="dynamos check",
-        description="Check a method of your own on two tiny tasks of scikit-learn's digits.",
-        epilog="The exit status is 1 if the method has a fault.",
+        description="Check a method or a trainer of your own on two tiny tasks of the digits.",
+        epilog="The exit status is 1 if it has a fault.",
     )
     parser.add_argument("model", metavar="FILE.py:NAME", help="a function or a class in a file")
     model = absolute_code(checked("model", parser.parse(arguments).model))

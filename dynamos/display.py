@@ -80,6 +80,14 @@ def task_line(result: TaskResult) -> str:
     return "  ".join([*parts, f"({result.evaluated_on}, {result.train_seconds:.1f} s)"])
 
 
+class TaskLines(Recorder):
+    """A line on stdout after every task."""
+
+    def task(self, trainer: Trainer, result: TaskResult) -> None:
+        """Print the task's line."""
+        print(task_line(result), flush=True)
+
+
 def print_summary(trainer: Trainer) -> None:
     """Print a finished run's accuracy matrix, transfer, forgetting, kept channels and compute."""
     result = trainer.results[-1]
@@ -97,11 +105,10 @@ def print_summary(trainer: Trainer) -> None:
             name = f"classes {','.join(map(str, classes))}"
         table.add_column(name, justify="right")
     table.add_column("mean", justify="right")
-    assert trainer.untrained is not None
-    columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][: len(matrices)]
-    table.add_row(
-        "untrained", *(_slashed(values) for values in zip(*columns, strict=True)), "", style="dim"
-    )
+    if trainer.untrained is not None:
+        columns = [trainer.untrained["class_il"], trainer.untrained["task_il"]][: len(matrices)]
+        shown = (_slashed(values) for values in zip(*columns, strict=True))
+        table.add_row("untrained", *shown, "", style="dim")
     for i in range(trainer.n_tasks):
         table.add_row(
             str(i + 1),
@@ -113,9 +120,11 @@ def print_summary(trainer: Trainer) -> None:
         )
     console.print(table)
     if result.forgetting is not None:
+        ahead = result.forward_transfer
         console.print(
             f"class-il: forgetting {result.forgetting:.2f}, backward transfer "
-            f"{result.backward_transfer:.2f}, forward transfer {result.forward_transfer:.2f}"
+            f"{result.backward_transfer:.2f}"
+            + ("" if ahead is None else f", forward transfer {ahead:.2f}")
         )
     if result.class_il_unaveraged is not None:
         console.print(
@@ -128,10 +137,11 @@ def print_summary(trainer: Trainer) -> None:
             f"{min(result.readings):.2f} to {max(result.readings):.2f}, median "
             f"{result.class_il_median:.2f}"
         )
-    dense = trainer.macs.dense
     if not result.keep_per_gate:
-        console.print(f"compute: {dense / 1e6:.2f} M multiply-accumulates per image (no gates)")
+        macs = result.macs / 1e6
+        console.print(f"compute: {macs:.2f} M multiply-accumulates per image (no gates)")
         return
+    dense = trainer.macs.dense
     console.print(
         f"channels kept: {result.keep_fraction:.3f} of the gated ones (by gate "
         f"{', '.join(f'{k:.3f}' for k in result.keep_per_gate)}); keep_ratio "

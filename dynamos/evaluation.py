@@ -106,7 +106,7 @@ def task_result(
     count: Macs,
     evaluated: Sequence[Evaluation],
     earlier: Sequence[tuple[float, ...]],
-    untrained: Sequence[float],
+    untrained: Sequence[float] | None,
     **training: Any,
 ) -> TaskResult:
     """Return the TaskResult after a task, by the formulas of docs/method.md section 4.
@@ -117,7 +117,7 @@ def task_result(
         count: multiply-accumulates of the network.
         evaluated: evaluations of the tasks seen and of the next one, if any.
         earlier: class-il rows after the earlier tasks.
-        untrained: (T,), class-il of the network before training.
+        untrained: (T,), class-il of the network before training; None if it is not known.
         training: TaskResult's fields on training: train_loss, train_accuracy, steps, train_seconds,
             eval_seconds.
     """
@@ -141,7 +141,9 @@ def task_result(
             "learning_accuracy": metrics.learning_accuracy(so_far),
             "forgetting": metrics.forgetting(so_far),
             "backward_transfer": metrics.backward_transfer(so_far),
-            "forward_transfer": metrics.forward_transfer(so_far, np.asarray(untrained)),
+            "forward_transfer": None
+            if untrained is None
+            else metrics.forward_transfer(so_far, np.asarray(untrained)),
         }
     return TaskResult(
         task=task,
@@ -157,7 +159,7 @@ def task_result(
         keep_per_task=tuple(tuple((e.kept.mean(0) / channels).tolist()) for e in seen),
         policy_entropy=metrics.mean(e.entropy for e in seen),
         macs=macs,
-        compute=macs / dense,
+        compute=macs / dense if dense else 1.0,
         warnings=collapse(config, task, keep_per_gate),
         **in_tasks,
         **training,

@@ -36,6 +36,11 @@ def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
     if state is None:
         return None
     config = TrainConfig.from_dict(state["config"])
+    if "network" not in state:
+        raise UserError(
+            f"{folder} has the state of the trainer {config.model}, not a network of this package; "
+            "export it with your own code."
+        )
     network = build_network(config, len(state["network"]["linear.bias"]))
     average = state.get("average")  # None also in the states of older versions
     network.load_state_dict(state["network"] if average is None else average["network"])

@@ -51,8 +51,10 @@ class TaskResult:
     # expected multiply-accumulates per image if dropped channels are skipped, agents included
     macs: float
     compute: float  # macs divided by the macs of the dense network
-    train_loss: float  # mean over the task's last epoch; unbounded below, not a measure of progress
-    train_accuracy: float  # on stream batches before their step, last epoch
+    # mean over the task's last epoch; unbounded below, not a measure of progress; None, as the
+    # next, of a user's trainer
+    train_loss: float | None
+    train_accuracy: float | None  # on stream batches before their step, last epoch
     steps: int  # training steps of the whole run so far
     train_seconds: float  # wall time of this task's training
     eval_seconds: float

@@ -22,6 +22,7 @@ from dynamos.files import AnyPath, write_whole
 from dynamos.metrics import Matrix, TaskResult
 from dynamos.network import original_state_dict
 from dynamos.provenance import environment, git_revision, now_utc
+from dynamos.runs import Run
 from dynamos.trainer import Trainer
 
 CURVE = "curve.csv"
@@ -359,7 +360,7 @@ class CurveFile(Recorder):
         write_curve(trainer, self.path)
 
 
-def write_curve(trainer: Trainer, path: AnyPath) -> None:
+def write_curve(trainer: Run, path: AnyPath) -> None:
     """Write the points of a run's curve as CSV, tasks counted from 1; no file without points."""
     if trainer.curve:
         text = io.StringIO()

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from dynamos.config import TrainConfig
 from dynamos.device import lacks_memory, pick_device
-from dynamos.display import Display, print_summary
+from dynamos.display import Display, TaskLines, print_summary
 from dynamos.errors import RunError, UserError
+from dynamos.methods.hyperparameters import is_trainer
 from dynamos.recorders import (
     CURVE,
     Checkpoints,
@@ -22,6 +23,7 @@ from dynamos.recorders import (
     TensorBoard,
     record,
 )
+from dynamos.runs import build_run
 from dynamos.streams import load_stream
 from dynamos.trainer import Trainer
 
@@ -57,7 +59,8 @@ def build(config: TrainConfig, download: bool) -> Trainer:
     Raises RunError if memory is too small, UserError if its data is missing.
     """
     with _telling_of_memory(config):
-        return Trainer(config, load_stream(config, pick_device(config.device), download))
+        run = build_run(config, load_stream(config, pick_device(config.device), download))
+        return cast(Trainer, run)  # recorders of a user's trainer use only what every Run has
 
 
 def train(
@@ -80,6 +83,10 @@ def train(
         checkpoints: recorder that makes the run resumable, if it is.
         mirror: recorder that shows the run elsewhere, if any.
     """
+    if is_trainer(trainer.config.model):
+        refuse_options(trainer.config, options)
+        _train_by_own(trainer, options, places, started, checkpoints, mirror)
+        return
     with _telling_of_memory(trainer.config), Display(trainer) as display:
         recorders: list[Recorder] = [display, ModelFiles(places.models, options["save_all"])]
         if options["csv_log"]:
@@ -96,6 +103,41 @@ def train(
         recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
         record(trainer, recorders)
     print_summary(trainer)
+
+
+def _train_by_own(
+    trainer: Trainer,
+    options: Mapping[str, Any],
+    places: RunFolders,
+    started: str,
+    checkpoints: Checkpoints | None,
+    mirror: Recorder | None,
+) -> None:
+    """Do the same with a user's trainer, which shows no steps and no network."""
+    recorders: list[Recorder] = [
+        TaskLines(),
+        ResultFile(places.result, {"notes": options["notes"]}, started),
+    ]
+    recorders += [recorder for recorder in (checkpoints, mirror) if recorder is not None]
+    with _telling_of_memory(trainer.config):
+        record(trainer, recorders)
+    print_summary(trainer)
+
+
+def refuse_options(config: TrainConfig, options: Mapping[str, Any]) -> None:
+    """Raise UserError for an option that would have no effect with a user's trainer."""
+    if not is_trainer(config.model):
+        return
+    for name in ("csv_log", "tensorboard", "save_all"):
+        if options[name]:
+            raise UserError(
+                f"--{name.replace('_', '-')} needs a network and steps of this package; the "
+                f"trainer {config.model} has none."
+            )
+    if options.get("checkpoint_every") is not None:
+        raise UserError(
+            "--checkpoint-every: the state of a trainer of your own is saved after every task only."
+        )
 
 
 @contextmanager

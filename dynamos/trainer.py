@@ -19,7 +19,7 @@ from dynamos import losses
 from dynamos.augment import DRAWS, crop_flip
 from dynamos.averaging import Average, limited
 from dynamos.buffer import Buffer, Replay
-from dynamos.config import TrainConfig, differing
+from dynamos.config import TrainConfig
 from dynamos.data import Images, as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
@@ -32,11 +32,12 @@ from dynamos.methods.step import Step
 from dynamos.metrics import TaskResult, mean
 from dynamos.network import Output, ResNet, build_network
 from dynamos.readings import most_readings, reading_part, reading_steps
+from dynamos.runs import refuse_other_run
 from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
 from dynamos.streams.stream import cumulative
 from dynamos.torch_names import compile_error
-from dynamos.user_code import changed_code, code_hashes, code_of
+from dynamos.user_code import code_hashes, code_of
 
 log = logging.getLogger(__name__)
 
@@ -626,16 +627,7 @@ class Trainer:
         Raises UserError if it belongs to another configuration, to other images, to other code of
         the user or to another kind of device.
         """
-        others = differing(state["config"], self.config.to_dict())
-        if others:
-            raise UserError(
-                "the checkpoint belongs to another configuration; these differ: "
-                f"{', '.join(others)}."
-            )
-        if state["data"] != [self.stream.data_hash, self.stream.split_hash]:
-            raise UserError("the checkpoint was made with other images.")
-        if changed := changed_code(state.get("code", {})):  # older states have none
-            raise UserError(f"the file of {changed[0]} has changed since the checkpoint was made.")
+        refuse_other_run(state, self.config, self.stream)
         if len(state["generator"]) != len(self.generator.get_state()):
             raise UserError(
                 f"the checkpoint was made on another kind of device than {self.device.type}, with "

@@ -17,8 +17,10 @@ from torch import Tensor
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, TestImagesLocked
 from dynamos.fields import Setting
-from dynamos.methods.hyperparameters import PREFIX, declared
+from dynamos.methods.check_trainer import Fault, checks_of_trainer
+from dynamos.methods.hyperparameters import PREFIX, declared, is_trainer
 from dynamos.methods.step import Loss
+from dynamos.runs import build_run
 from dynamos.streams import load_stream
 from dynamos.trainer import TERMS, Trainer
 from dynamos.user_code import code_of, load
@@ -37,10 +39,6 @@ TINY: dict[str, Any] = {
 _STEPS = 3  # steps that are watched one by one
 
 
-class _Fault(Exception):
-    """A fault of the method, in words."""
-
-
 def check(model: str) -> Iterator[tuple[str, str | None]]:
     """Yield (what is checked, the fault in words or None) of a method, one check after the other.
 
@@ -55,15 +53,17 @@ def check(model: str) -> Iterator[tuple[str, str | None]]:
         ("two runs with one seed are equal", lambda: _repeats(config, stream)),
         ("a run saved and resumed ends equal", lambda: _resumes(config, stream)),
     ]
+    if is_trainer(model):
+        checks = checks_of_trainer(config, stream)
     with _locked():
-        Trainer(config, stream)
+        build_run(config, stream)
         if about := declared(model):
             shown = ", ".join(f"{PREFIX}{one.name} {one.default!r}" for one in about)
             checks.insert(0, (f"hyperparameters: {shown}", lambda: _hyperparameters(model, about)))
         for what, run in checks:
             try:
                 run()
-            except _Fault as fault:
+            except Fault as fault:
                 yield what, str(fault)
                 return
             except TestImagesLocked:
@@ -110,7 +110,7 @@ def _hyperparameters(model: str, about: Sequence[Setting]) -> None:
     for one in about:
         if one.name not in found or found[one.name].default != one.default:
             real = found[one.name].default if one.name in found else "missing"
-            raise _Fault(
+            raise Fault(
                 f"the file gives {one.name} the default {one.default!r}, and after its import the "
                 f"default is {real!r}; write the default as a number, a text or a constant."
             )
@@ -136,40 +136,40 @@ def _steps(trainer: Trainer) -> None:
     def look(seen: Any) -> None:
         step, found = seen
         if not isinstance(found, Loss):
-            raise _Fault(
+            raise Fault(
                 f"`loss` returns {type(found).__name__}; it must return "
                 "dynamos.methods.step.Loss(value, output, terms)."
             )
         value, logits = found.value, found.output.logits
         if not isinstance(value, Tensor) or value.dim():
             shape = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
-            raise _Fault(f"the value of the loss is {shape}; it must be a scalar tensor.")
+            raise Fault(f"the value of the loss is {shape}; it must be a scalar tensor.")
         if value.device != trainer.device or logits.device != trainer.device:
-            raise _Fault(f"the loss is on {value.device}; the run is on {trainer.device}.")
+            raise Fault(f"the loss is on {value.device}; the run is on {trainer.device}.")
         if not value.requires_grad:
-            raise _Fault("the value of the loss has no gradient.")
+            raise Fault("the value of the loss has no gradient.")
         number = float(value.detach())
         if not math.isfinite(number):
-            raise _Fault(f"the value of the loss is {number}.")
+            raise Fault(f"the value of the loss is {number}.")
         wanted = len(step.images), trainer.stream.num_classes
         if tuple(logits.shape) != wanted:
-            raise _Fault(
+            raise Fault(
                 f"output.logits has shape {tuple(logits.shape)}; it must be that of the stream "
                 f"images, {wanted}."
             )
         strange = [name for name in found.terms if name not in TERMS]
         if strange:
-            raise _Fault(f"terms has {strange[0]!r}; the names are {', '.join(TERMS)}.")
+            raise Fault(f"terms has {strange[0]!r}; the names are {', '.join(TERMS)}.")
         whole = sum(float(term.detach()) for term in found.terms.values())
         if not math.isclose(whole, number, rel_tol=1e-4, abs_tol=1e-6):
-            raise _Fault(f"the terms add up to {whole:g}, and the value is {number:g}.")
+            raise Fault(f"the terms add up to {whole:g}, and the value is {number:g}.")
 
     _watched(trainer, look)
     moved = [p.grad for p in trainer.network.parameters() if p.grad is not None]
     if not any(bool((g != 0).any()) for g in moved):
-        raise _Fault("no parameter of the network has a gradient.")
+        raise Fault("no parameter of the network has a gradient.")
     if not all(bool(g.isfinite().all()) for g in moved):
-        raise _Fault("a gradient is not finite.")
+        raise Fault("a gradient is not finite.")
 
 
 def _randomness(trainer: Trainer) -> None:
@@ -184,7 +184,7 @@ def _randomness(trainer: Trainer) -> None:
     _watched(trainer, lambda _: None)
     for name, value in state().items():
         if value != before[name]:
-            raise _Fault(
+            raise Fault(
                 f"a step draws from {name}; draw from `run.generator`, else a run does not repeat."
             )
 
@@ -221,7 +221,7 @@ def _save(trainer: Trainer, to: io.BytesIO) -> None:
         torch.load(io.BytesIO(to.getvalue()), weights_only=True)
     except Exception as error:
         said = str(error).splitlines()[0]
-        raise _Fault(f"`state_dict` must hold tensors and plain values only: {said}") from None
+        raise Fault(f"`state_dict` must hold tensors and plain values only: {said}") from None
 
 
 def _save_at(trainer: Trainer, steps: int, to: io.BytesIO) -> None:
@@ -242,15 +242,15 @@ def _save_at(trainer: Trainer, steps: int, to: io.BytesIO) -> None:
 
 
 def _refuse_difference(wanted: Trainer, found: Trainer, which: str) -> None:
-    """Raise _Fault that names the first tensor of the network in which two runs differ."""
+    """Raise Fault that names the first tensor of the network in which two runs differ."""
     own = found.network.state_dict()
     for name, value in wanted.network.state_dict().items():
         if not torch.equal(value, own[name]):
             most = float((value.double() - own[name].double()).abs().max())
-            raise _Fault(
+            raise Fault(
                 f"{which} ends with another network: {name} differs by up to {most:.2g}. State "
                 "that steps depend on must be in `state_dict` and come back by `load_state_dict`."
             )
     a, b = wanted.results[-1].class_il, found.results[-1].class_il
     if a != b:
-        raise _Fault(f"{which} has class-il {b:.2f}, not {a:.2f}.")
+        raise Fault(f"{which} has class-il {b:.2f}, not {a:.2f}.")

@@ -1,8 +1,9 @@
 """Hyperparameters of a method beside the fields of TrainConfig, with defaults and types.
 
 Everywhere outside the method they are named method.NAME: in `--set`, files, spaces and results.
-Those of FILE.py:NAME are the arguments of its function or of its class's `__init__` after the
-first. They are read from the text of the file, which is not run: a driver and a service need them.
+Those of FILE.py:NAME are the arguments of its function after the step, or of its class's `__init__`
+after the run, in a trainer after (config, stream). They are read from the text of the file, which
+is not run: a driver and a service need them.
 """
 
 import ast
@@ -15,7 +16,7 @@ from dynamos.errors import UserError, unknown
 from dynamos.fields import Setting, plain
 from dynamos.files import local_path
 from dynamos.methods import METHODS
-from dynamos.user_code import code_of
+from dynamos.user_code import code_of, in_words
 
 PREFIX = "method."
 GROUP = "method"
@@ -86,10 +87,19 @@ def declared(model: str) -> tuple[Setting, ...]:
     code = code_of(model)
     if code is None:
         return METHODS[model].hyperparameters
-    path = local_path(code[0])
-    if not path.is_file():
-        raise UserError(f"no file {path}.")
-    return _declared(path, path.stat().st_mtime_ns, code[1])
+    return _declared(*_found(code[0]), code[1])
+
+
+def is_trainer(model: str) -> bool:
+    """True if a model is a trainer of a user: FILE.py:NAME, a class with `__iter__`.
+
+    Reads the text of its file. Raises UserError if it is missing or no Python.
+    """
+    code = code_of(model)
+    if code is None:
+        return False
+    _, definitions = _parsed(*_found(code[0]))
+    return any(_method(node, "__iter__") for node in _family(code[1], definitions))
 
 
 def about_value(name: str, value: Any) -> Setting:
@@ -97,16 +107,29 @@ def about_value(name: str, value: Any) -> Setting:
     return Setting(name, type(value), False, value, GROUP, "")
 
 
+def _found(name: str) -> tuple[Path, int]:
+    """(file, time of its last change)."""
+    path = local_path(name)
+    if not path.is_file():
+        raise UserError(f"no file {path}.")
+    return path, path.stat().st_mtime_ns
+
+
 @cache
-def _declared(path: Path, modified: int, name: str) -> tuple[Setting, ...]:
+def _parsed(path: Path, modified: int) -> tuple[ast.Module, dict[str, _Definition]]:
+    """(content of a file, its functions and classes by name)."""
     try:
         content = ast.parse(path.read_bytes(), str(path))
     except (SyntaxError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise UserError(f"{path} fails to import: {type(error).__name__}: {said}.") from None
-    definitions = {
+        raise UserError(f"{path} fails to import: {in_words(error)}.") from None
+    return content, {
         node.name: node for node in content.body if isinstance(node, ast.FunctionDef | ast.ClassDef)
     }
+
+
+@cache
+def _declared(path: Path, modified: int, name: str) -> tuple[Setting, ...]:
+    content, definitions = _parsed(path, modified)
     constants = {
         target.id: node.value
         for node in content.body
@@ -130,20 +153,29 @@ def _signature(
 ) -> tuple[ast.arguments, int] | None:
     """(arguments, number of those that are not hyperparameters); None if they are not in the file.
 
-    A class without `__init__` has that of its first base in the file.
+    A method gets (step), or as a class (self, run); a trainer (self, config, stream).
     """
     node = definitions.get(name)
     if isinstance(node, ast.FunctionDef):
         return node.args, 1
-    seen = set[str]()
+    family = list(_family(name, definitions))
+    made = [part for node in family for part in _method(node, "__init__")]
+    trains = any(_method(node, "__iter__") for node in family)
+    return (made[0].args, 3 if trains else 2) if made else None
+
+
+def _family(name: str, definitions: Mapping[str, _Definition]) -> Iterator[ast.ClassDef]:
+    """Yield a class, its first base in the file, and so on."""
+    node, seen = definitions.get(name), set[str]()
     while isinstance(node, ast.ClassDef) and node.name not in seen:
         seen.add(node.name)
-        for part in node.body:
-            if isinstance(part, ast.FunctionDef) and part.name == "__init__":
-                return part.args, 2
+        yield node
         bases = [base.id for base in node.bases if isinstance(base, ast.Name)]
         node = next((definitions[base] for base in bases if base in definitions), None)
-    return None
+
+
+def _method(node: ast.ClassDef, name: str) -> list[ast.FunctionDef]:
+    return [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == name]
 
 
 def _with_defaults(arguments: ast.arguments) -> Iterator[tuple[ast.arg, ast.expr | None]]:

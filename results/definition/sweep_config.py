@@ -703,6 +703,15 @@ class SweepConfig:
                 f"{RACE_SHARE * self.race} or more."
             )
 
+    def refuse_fields(self, names: Collection[str], why: str) -> None:
+        """Raise UserError if the space varies a field that has no effect, for a reason."""
+        for parameter in self.space.parameters:
+            if parameter.name in names:
+                raise UserError(
+                    f"the space {self.space.name} varies {parameter.name}, which has no effect "
+                    f"{why}."
+                )
+
     def refuse_beyond_pool(self, trials: int) -> None:
         """Raise UserError if so many trials need more fresh seeds than the tuning pool has."""
         if self._takes_fresh_seeds and trials * self.seeds > POOL:

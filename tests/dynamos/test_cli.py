@@ -168,12 +168,12 @@ def test_a_run_that_does_not_fit_into_memory_is_one_line_and_status_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flags = [*small_flags(), "--save-path", str(tmp_path)]
-    monkeypatch.setattr(run, "Trainer", lambda *_: torch.empty(2**50, dtype=torch.uint8))
+    monkeypatch.setattr(run, "build_run", lambda *_: torch.empty(2**50, dtype=torch.uint8))
     assert main(flags) == 1
     error = one_line_error(capsys)
     assert "not enough memory for nf 4, buffer_size 20, batch_size" in error and str(2**50) in error
     assert not list(tmp_path.iterdir())
-    monkeypatch.setattr(run, "Trainer", mock.Mock(side_effect=RuntimeError("a slip")))
+    monkeypatch.setattr(run, "build_run", mock.Mock(side_effect=RuntimeError("a slip")))
     with pytest.raises(RuntimeError, match="a slip"):  # with its traceback
         main(flags)
     monkeypatch.undo()

@@ -7,20 +7,23 @@ not need it.
 import itertools
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import ray
 import ray.tune
 
 from dynamos.config import TrainConfig
 from dynamos.errors import NonFiniteError
+from dynamos.methods.hyperparameters import is_trainer
 from dynamos.metrics import TaskResult
+from dynamos.user_code import code_of
 from tune.engine.report import Report
 from tune.engine.workers.attempt import Attempt, Workplace, free_memory
 from tune.machines.images import RawImages
 
 if TYPE_CHECKING:
     from dynamos.cohort import Cohort
+    from dynamos.trainer import Trainer
 
 # Most seeds that train as one program. More are hardly faster (benchmarks/cohorts/speed.py), and
 # take more memory.
@@ -120,9 +123,14 @@ class SweepTrial(ray.tune.Trainable):
         attempt = self._attempt
         if not attempt.runs:
             attempt.begin()
+        if is_trainer(attempt.runs[attempt.seeds[0]].config.model):
+            self._let_train()
+            return
+        if not self._cohorts:
             # Seeds that are done have a slot, too: the size of a cohort changes its results.
             self._cohorts = [
-                (part, Cohort([attempt.runs[seed] for seed in part])) for part in self._parts()
+                (part, Cohort([cast("Trainer", attempt.runs[seed]) for seed in part]))
+                for part in self._parts()
             ]
         task = attempt.tasks_done
         for seeds, cohort in self._cohorts:
@@ -135,10 +143,22 @@ class SweepTrial(ray.tune.Trainable):
                 for seed in seeds:
                     attempt.write_curve(seed)
 
+    def _let_train(self) -> None:
+        """Let a user's trainer learn the next task with every seed, one after the other."""
+        attempt = self._attempt
+        task = attempt.tasks_done
+        for seed, run in attempt.runs.items():
+            attempt.stop_if_asked()
+            if len(run.results) == task:
+                run.run_task()
+                attempt.save(seed)
+
     def _parts(self) -> list[range]:
         """The seeds by cohort: cohorts of about equal size, at most LARGEST_COHORT."""
         seeds = self._attempt.seeds
-        most = 1 if self._workplace.base.step_mode == "compile" else LARGEST_COHORT
+        base = self._workplace.base
+        alone = base.step_mode == "compile" or code_of(base.model) is not None
+        most = 1 if alone else LARGEST_COHORT
         cohorts = -(-len(seeds) // most)
         ends = [len(seeds) * place // cohorts for place in range(cohorts + 1)]
         return [seeds[begin:end] for begin, end in itertools.pairwise(ends)]

@@ -15,7 +15,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from dynamos.config import TrainConfig
-from dynamos.errors import NonFiniteError, RunError
+from dynamos.errors import NonFiniteError, RunError, UserError
+from dynamos.methods.hyperparameters import is_trainer
 from results.definition.sweep_config import SweepConfig
 from results.wording import count
 from tune.machines.images import RawImages, received
@@ -50,6 +51,11 @@ class _Probe:
         from dynamos.device import pick_device
         from dynamos.streams import load_stream
 
+        if is_trainer(base.model):
+            raise UserError(
+                f"the trainer {base.model} shows no steps to measure; give a number in place of "
+                "auto."
+            )
         self._cuda = torch.cuda if base.device.startswith("cuda") else None
         # the first steps, without gates, are faster than the others
         self._config, self._seeds = base.replace(warmup=False), seeds

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError
+from dynamos.methods.hyperparameters import is_trainer
 from dynamos.streams.classes import has_made_test
 from dynamos.user_code import changed_code, code_hashes, code_of
 from results.analysis.sampling_error import IMAGES
@@ -60,16 +61,20 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
     this machine lacks.
     """
     from dynamos.device import pick_device
+    from dynamos.own_trainer import UNUSED as OWN_UNUSED
     from dynamos.provenance import git_revision, now_utc
+    from dynamos.runs import build_run
     from dynamos.streams import load_stream
-    from dynamos.trainer import Trainer, check_fit
+    from dynamos.trainer import check_fit
 
     if here:
         pick_device(base.device)
     stream = load_stream(base, pick_device("cpu"))
     check_fit(base, stream)
     if code_of(base.model) is not None:
-        Trainer(base, stream)  # a fault in a user's method shows before anything starts
+        build_run(base, stream)  # a fault in a user's method shows before anything starts
+    if sweep is not None and is_trainer(base.model):
+        sweep.refuse_fields(OWN_UNUSED, f"with the trainer {base.model}")
     codes = code_hashes([base.model, base.dataset, *(sweep.own_code if sweep else ())])
     own = code_of(base.dataset) is not None
     if sweep is not None:

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from dynamos.arguments import whole_number
+from dynamos.arguments import as_trainer, whole_number
 from dynamos.config import FIELDS, TrainConfig, parsed_settings
 from dynamos.errors import UserError, unknown
 from dynamos.fields import settings
@@ -73,6 +73,11 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         help="values that replace the preset's in every trial; `dynamos --help` lists the fields",
+    )
+    what.add_argument(
+        "--trainer",
+        metavar="FILE.py:NAME",
+        help="a trainer of your own in place of a method (docs/own-trainers.md)",
     )
     what = section("goal")
     _add(
@@ -182,6 +187,10 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
     the space fixes. `report_on` has the fields that differ on the reported stream.
     """
     settings = parsed_settings(arguments.settings)
+    if arguments.trainer is not None:
+        if "model" in settings:
+            raise UserError("--set model and --trainer both name what trains; give one.")
+        settings["model"] = as_trainer(arguments.trainer)
     for name, flag in (
         ("dataset", "--dataset"),
         ("data_path", "--data-path"),

@@ -30,6 +30,7 @@ from tune.machines.images import RawImages, received
 from tune.machines.probe import other_code, other_images
 
 if TYPE_CHECKING:
+    from dynamos.runs import Run
     from dynamos.streams import Stream
     from dynamos.trainer import Trainer
 
@@ -72,7 +73,7 @@ class Workplace:
 
     def prepare(self) -> str | None:
         """Load torch and the images; return a sentence if trials cannot train here, else None."""
-        from dynamos.trainer import Trainer
+        from dynamos.runs import build_run
 
         try:
             new, stream = not self._streams, self.stream(self.base)
@@ -80,7 +81,7 @@ class Workplace:
             lack = lack or other_code(self.base, self._hashes)
             if new and lack is None:
                 # a process's first optimiser takes seconds: torch imports 800 modules
-                Trainer(self.base, stream)
+                build_run(self.base, stream)
         except (DynamosError, OSError) as error:
             lack = str(error)
         return lack
@@ -126,7 +127,7 @@ class Attempt:
         self.seeds = range(first, first + workplace.seeds)
         self._folders = [any_path(folder) for folder in json.loads(settings["folders"])]
         self.folder: AnyPath = self._folders[0]
-        self.runs: dict[int, Trainer] = {}
+        self.runs: dict[int, Run] = {}
         self._look_at = time.monotonic() + STOP_POLL_SECONDS
         self._log = log_file(self.folder / "log.txt")
 
@@ -220,13 +221,13 @@ class Attempt:
         """The trial's training configuration, with the first of its seeds."""
         return self._workplace.base.replace(**self._changes, seed=self.seeds[0])
 
-    def _resumed(self, train: TrainConfig, seed: int) -> "Trainer":
-        """The trainer of a seed, from the newest checkpoint of any attempt if one exists."""
+    def _resumed(self, train: TrainConfig, seed: int) -> "Run":
+        """The run of a seed, from the newest checkpoint of any attempt if one exists."""
         from dynamos import checkpoints
-        from dynamos.trainer import Trainer
+        from dynamos.runs import build_run
 
         train = self._workplace.of_seed(train, seed)
-        trainer = Trainer(train, self._workplace.stream(train), on_step=self.stop_if_asked)
+        trainer = build_run(train, self._workplace.stream(train), self.stop_if_asked)
         for folder in self._folders:
             state = checkpoints.latest(folder / f"seed-{seed}")
             if state is not None:
@@ -267,7 +268,7 @@ def free_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _save_channel_use(trainer: "Trainer", folder: AnyPath) -> None:
+def _save_channel_use(trainer: "Run", folder: AnyPath) -> None:
     """Write the channels that each class uses, for the report.
 
     It is called before the checkpoint is written, so that no crash loses them.

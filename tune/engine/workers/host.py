@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from dynamos.errors import NonFiniteError
 from tune.engine.report import LOST, OUT_OF_MEMORY, Report
@@ -17,6 +17,7 @@ from tune.engine.workers.attempt import Attempt, Workplace, free_memory
 if TYPE_CHECKING:
     from dynamos.cohort import Cohort
     from dynamos.data import Images
+    from dynamos.trainer import Trainer
 
 
 class Gone(Exception):
@@ -185,7 +186,7 @@ class Host:
             slot = place * self._workplace.seeds + index
             member.slots[slot] = seed
             if not run.done:
-                cohort.put(slot, run)
+                cohort.put(slot, cast("Trainer", run))
         if attempt.done:
             member.end = "COMPLETE", None
 
