@@ -19,7 +19,7 @@ from dynamos.config import TrainConfig
 from dynamos.data import as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
-from dynamos.evaluation import Evaluation, evaluate, task_result
+from dynamos.evaluation import BATCH, Evaluation, evaluate, task_result
 from dynamos.macs import Macs
 from dynamos.methods.own import facts
 from dynamos.metrics import TaskResult
@@ -89,6 +89,7 @@ class OwnRun:
         with self._own_random_numbers():
             self._trainer: OwnTrainer = made(config, stream, **config.method)
         self._tasks: Iterator[Predict] | None = None
+        self._predict: Predict | None = None
         self._code = code_hashes([config.model, config.dataset])
 
     @property
@@ -117,7 +118,7 @@ class OwnRun:
                 f"the trainer {self.config.model} ends after {len(self.results)} of "
                 f"{self.n_tasks} tasks."
             )
-        trained = time.perf_counter()
+        self._predict, trained = predict, time.perf_counter()
         result = self._result(predict, trained - started)
         self.results.append(result)
         return result
@@ -165,6 +166,18 @@ class OwnRun:
                 f"{wanted[0]} images; it must return logits of shape {wanted}."
             )
         return logits.detach().float()
+
+    @torch.inference_mode()
+    def logits(self) -> list[Tensor]:
+        """Return the logits (N, K) of each task's evaluation images, after a task."""
+        predict = self._predict
+        assert predict is not None, "no task is learned yet"
+        with self._own_random_numbers():
+            return [
+                self._logits(predict, part.pixels, part.white)
+                for images in self.stream.evaluation
+                for part in images.parts(BATCH)
+            ]
 
     def _macs(self, predict: Predict) -> int:
         """Multiply-accumulates of an image, by torch's counter."""

@@ -48,7 +48,8 @@ class Mine:
             self.drawn += [random.random(), numpy.random.rand(), float(torch.rand(()))]
             yield self.predict
     def predict(self, images):
-        return torch.eye(10)[torch.arange(len(images)) % 10].roll(self.shift, 1)
+        guess = torch.eye(10)[torch.arange(len(images)) % 10].roll(self.shift, 1)
+        return guess + sum(self.drawn)
     def state_dict(self):
         return {{"task": self.task, "drawn": self.drawn}}
     def load_state_dict(self, state):
@@ -170,21 +171,19 @@ def test_our_own_run_is_the_trainer() -> None:
 
 def test_the_example_and_a_fault_in_the_check(tmp_path: Path) -> None:
     assert [fault for _, fault in check(EXAMPLE)] == [None] * 4
+    resumed = "a run resumed after task 1 ends with another network: its logits differ by up to"
     for body, said in (
-        ("Mine.load_state_dict = lambda self, state: None", "another state: task differs"),
+        ("Mine.load_state_dict = lambda self, state: None", resumed),
+        ("Mine.load_state_dict = lambda self, s: setattr(self, 'task', s['task'])", resumed),
         ("Mine.state_dict = lambda self: {'run': self}", "tensors and plain values only"),
         (
-            "Mine.load_state_dict = lambda self, s: setattr(self, 'task', s['task'])",
-            "a run resumed after task 1 ends with another state: drawn differs",
-        ),
-        (
-            "count = [0]\ndef drawn(self):\n    count[0] += 1\n    return {'count': count[0]}\n"
-            "Mine.state_dict = drawn",
-            "the second run ends with another state: count differs",
+            "import time\nMine.predict = lambda self, x: "
+            "torch.zeros(len(x), 10) + time.perf_counter_ns() % 999",
+            "the second run ends with another network",
         ),
     ):
         found = [fault for _, fault in check(written(tmp_path, body)) if fault is not None]
-        assert len(found) == 1 and any(part in found[0] for part in said.split("|")), found
+        assert len(found) == 1 and said in found[0], found
 
 
 def test_a_run_of_the_command_line_is_resumed_and_not_exported(

@@ -1,7 +1,9 @@
 """Sweeps of a user's own trainer, as a user runs them."""
 
+import os
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,58 @@ def test_a_plain_loop_is_swept_pruned_killed_resumed_confirmed_and_exported(tmp_
     assert sum("val_class_il" in r.data.metrics for r in logged.values()) == 8
     register = run("export", "mine", "--register", "own@best", cwd=tmp_path)
     assert register.returncode == 2 and "export it with your own code" in register.stderr
+
+
+@pytest.fixture
+def avalanche(tmp_path: Path) -> Path:
+    """The Python of an environment of its own that has Avalanche and this one's packages."""
+
+    def imports(python: Path, name: str) -> str:
+        """The last line of the error of an import; "" without one."""
+        told = subprocess.run([python, "-c", f"import {name}"], capture_output=True, text=True)
+        return "" if told.returncode == 0 else told.stderr.strip().splitlines()[-1]
+
+    if fault := imports(Path(sys.executable), "torchvision"):
+        pytest.skip(f"Avalanche needs torchvision, which fails to import here: {fault}")
+    place = tmp_path / "environment"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    python = place / "bin" / "python"
+    (there,) = (place / "lib").glob("python*/site-packages")
+    (there / "base.pth").write_text(sysconfig.get_paths()["purelib"])
+    install = [str(python), "-m", "pip", "install", "-q", "avalanche-lib==0.6.0"]
+    installed = subprocess.run(install, capture_output=True, text=True)
+    if installed.returncode != 0:
+        pytest.skip(f"Avalanche cannot be installed: {installed.stderr.strip().splitlines()[-1]}")
+    if fault := imports(python, "avalanche"):
+        pytest.skip(f"Avalanche fails to import: {fault}")
+    return python
+
+
+@pytest.mark.slow
+def test_a_strategy_of_avalanche_is_checked_and_swept(avalanche: Path, tmp_path: Path) -> None:
+    trainer = f"{EXAMPLES / 'avalanche_trainer.py'}:Replaying"
+    path = {"PYTHONPATH": str(EXAMPLES.parent), "PYTHONWARNINGS": "ignore"}
+
+    def done(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [avalanche, "-m", *arguments],
+            cwd=tmp_path,
+            env=os.environ | path,
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+
+    checked = done("dynamos.cli", "check", trainer)
+    assert checked.returncode == 0 and checked.stdout.count("ok: ") == 4, checked.stdout
+    swept = done(
+        *["tune.cli", "run", "--trainer", trainer, "--trials", "3", "--name", "mine"],
+        *["--space", str(EXAMPLES / "trainer_space.yaml")],
+        *["--set", "max_train_images_per_task=100"],
+    )
+    assert swept.returncode == 0, swept.stderr
+    trials = Watched(tmp_path / "runs", "mine").ledger.trials()
+    assert [t.state for t in trials] == ["COMPLETE"] * 3
 
 
 @pytest.mark.slow
