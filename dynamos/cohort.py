@@ -26,6 +26,7 @@ from dynamos.stacked import Networks, Present
 from dynamos.step_graph import Program, StepGraph, by_graph
 from dynamos.torch_names import add_products
 from dynamos.trainer import TERMS, Trainer
+from dynamos.user_code import code_of
 
 _BUFFER = ("images", "labels", "logits", "policy_logits", "seen")
 _SUMS = ("_sums", "_first_bad_step", "_point_sums")
@@ -63,7 +64,7 @@ class Cohort:
     may be at different tasks and epochs. Other runs change nothing in a run, to the last bit. Its
     slot and the number of slots change the last bits, because a processor's vectors cover channels
     of several runs. A cohort of one slot uses the Trainer's own step, and so do all cohorts of a
-    method that is not `stacked` (dynamos.methods).
+    method that is not `stacked` (dynamos.methods) or of a user's network.
 
     Iterating trains all runs to their ends. It yields (slot, TaskResult) after each task of each
     run, and (slot, NonFiniteError) if a run is not finite any more; its slot is then free. Between
@@ -89,7 +90,8 @@ class Cohort:
         self.slots: list[Trainer | None] = [*trainers]
         self._walks: dict[int, _Walk] = {}
         # Without a program for all, each run does its own step.
-        self._stacked = len(trainers) > 1 and first.method.stacked
+        own = code_of(first.config.network) is not None
+        self._stacked = len(trainers) > 1 and first.method.stacked and not own
         if not self._stacked:
             return
         self._networks = Networks([t.network for t in trainers])

@@ -75,7 +75,7 @@ ALIKE = (
     "log_every",
 )
 
-OF_CODE = "model", "dataset"  # fields that may name code in a user's file, FILE.py:NAME
+OF_CODE = "model", "dataset", "network"  # fields that may name code in a user's file, FILE.py:NAME
 
 LARGEST = 3.4028234663852886e38  # the largest number of single precision
 
@@ -233,7 +233,8 @@ class TrainConfig:
         "resnet10",
         "network",
         "residual network; by name, blocks of each stage: "
-        + "; ".join(f"{name} {'+'.join(map(str, of))}" for name, of in NETWORKS.items()),
+        + "; ".join(f"{name} {'+'.join(map(str, of))}" for name, of in NETWORKS.items())
+        + "; or FILE.py:NAME, a function that builds your own (docs/own-networks.md)",
         tuple(NETWORKS),
     )
     nf: int = setting(
@@ -276,8 +277,15 @@ class TrainConfig:
         if self.model in METHODS:
             given = filled(self.model, METHODS[self.model].hyperparameters, given)
         object.__setattr__(self, "method", given)
-        least = self.nf * 2 ** stages_with_gates(self.gated_stages, self.network)[0]
-        if method_of(self.model).gated and least // self.hidden_dim_ratio < 1:
+        gated, own = method_of(self.model).gated, code_of(self.network) is not None
+        if gated and own:
+            dense = [name for name, of in METHODS.items() if not of.gated]
+            raise UserError(
+                f"model {self.model} needs a network with gates, and {self.network} is your own; "
+                f"use {', '.join(dense[:-1])} or {dense[-1]}."
+            )
+        least = 0 if own else self.nf * 2 ** stages_with_gates(self.gated_stages, self.network)[0]
+        if gated and least // self.hidden_dim_ratio < 1:
             raise UserError(
                 f"hidden_dim_ratio {self.hidden_dim_ratio} leaves an agent without hidden units; "
                 f"with nf {self.nf} it may be at most {least}."
@@ -306,6 +314,11 @@ class TrainConfig:
                     f"{name} {getattr(self, name)} does not apply to {self.dataset}, which {why}; "
                     f"keep the default {default(name)}."
                 )
+
+    @property
+    def names_of_code(self) -> list[str]:
+        """Values of the fields that may name code in a user's file."""
+        return [getattr(self, name) for name in OF_CODE]
 
     @property
     def method_name(self) -> str:

@@ -41,7 +41,8 @@ def from_checkpoints(folder: AnyPath) -> tuple[TrainConfig, ResNet, int] | None:
             f"{folder} has the state of the trainer {config.model}, not a network of this package; "
             "export it with your own code."
         )
-    network = build_network(config, len(state["network"]["linear.bias"]))
+    classes = state.get("classes")  # older states have none
+    network = build_network(config, classes or len(state["network"]["linear.bias"]))
     average = state.get("average")  # None also in the states of older versions
     network.load_state_dict(state["network"] if average is None else average["network"])
     return config, network.eval(), len(state["results"])
@@ -54,7 +55,7 @@ def write(config: TrainConfig, network: ResNet, folder: Path) -> Path:
     state = {
         name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()
     }
-    about = {"num_classes": network.linear.out_features, "config": config.to_dict()}
+    about = {"num_classes": network.num_classes, "config": config.to_dict()}
     write_whole(folder / WEIGHTS, save(state))
     write_whole(folder / ABOUT, yaml.safe_dump(about, sort_keys=False))
     return folder

@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from dynamos.metrics import Matrix
 from dynamos.network import Block, ResNet
+from dynamos.own_network import OwnNetwork
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +82,10 @@ def counted(network: ResNet, height: int, width: int) -> int:
 
     Each is two of the floating-point operations that torch.utils.flop_counter counts.
     """
-    shape = copy.deepcopy(network).to("meta").eval()
-    image = torch.zeros(1, 3, height, width, device="meta")
+    # no arithmetic on the meta device; a user's module may hold tensors that do not move there
+    device = "cpu" if isinstance(network, OwnNetwork) else "meta"
+    shape = copy.deepcopy(network).to(device).eval()
+    image = torch.zeros(1, 3, height, width, device=device)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shape(image, bypass=True)
     return int(counter.get_total_flops()) // 2

@@ -6,7 +6,7 @@ logits: the channels of all gates.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from dynamos.depths import NETWORKS, stages_with_gates
 from dynamos.methods import method_of
 from dynamos.original import load_original as load_original
 from dynamos.original import original_state_dict as original_state_dict
+from dynamos.user_code import code_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -309,6 +310,11 @@ class ResNet(nn.Module):
         self.gated, self.infer_mode, self.temperature = gated, config.infer_mode, config.temperature
 
     @property
+    def num_classes(self) -> int:
+        """K, the number of classes."""
+        return self.linear.out_features
+
+    @property
     def num_policy_logits(self) -> int:
         """D, the number of policy logits of an image; 0 in a dense network."""
         return sum(self.gate_channels)
@@ -380,8 +386,16 @@ class ResNet(nn.Module):
 
 
 def build_network(config: TrainConfig, num_classes: int) -> ResNet:
-    """Build the network of config.model on the CPU, its weights drawn from config.seed only."""
+    """Build the network of a configuration on the CPU, its weights drawn from config.seed only.
+
+    Raises UserError for a user's network that cannot be built.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
+        if code_of(config.network) is not None:
+            from dynamos.own_network import own_network  # it imports this module
+
+            # It has the part of a ResNet's interface that dense runs use (OwnNetwork).
+            return cast(ResNet, own_network(config, num_classes))
         network = ResNet(config, num_classes, method_of(config.model).gated)
     return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]

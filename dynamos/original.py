@@ -52,6 +52,9 @@ def _names(network: nn.Module) -> Iterator[tuple[str, str]]:
     """(name in the original, name here) of every entry of a network."""
     own, stages = {*network.state_dict()}, network.stages
     assert isinstance(stages, tuple)
+    if not stages:  # a user's network
+        yield from zip(sorted(own), sorted(own), strict=True)
+        return
     for stem in ("", "_features."):
         conv, bn = ("conv1", "bn1") if not stem else ("_features.0", "_features.1")
         yield f"{conv}.weight", "conv.weight"

@@ -31,6 +31,7 @@ from dynamos.methods.own import facts
 from dynamos.methods.step import Step
 from dynamos.metrics import TaskResult, mean
 from dynamos.network import Output, ResNet, build_network
+from dynamos.own_network import OwnNetwork, refuse_unfit
 from dynamos.readings import most_readings, reading_part, reading_steps
 from dynamos.runs import refuse_other_run
 from dynamos.step_graph import StepGraph, by_graph
@@ -142,12 +143,14 @@ class Trainer:
         # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        self._code = code_hashes([config.model, config.dataset])
+        self._code = code_hashes(config.names_of_code)
         self.method = facts(config.model)
         stream = load_stream(config, self.device) if stream is None else stream
         self.stream = cumulative(stream) if self.method.cumulative else stream
         self.on_step, self.on_epoch, self.on_point = on_step, on_epoch, on_point
         self.network = build_network(config, self.stream.num_classes).to(self.device)
+        if isinstance(self.network, OwnNetwork):
+            refuse_unfit(self.network, config.network, *self.stream.image_shape[1:])
         self.macs = Macs.of(self.network, *self.stream.image_shape[1:])
         self._learner = learner(config.model, self)
         self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
@@ -180,11 +183,14 @@ class Trainer:
         self._first_bad_step = torch.full((), -1, dtype=torch.int64, device=self.device)
         self._number = torch.zeros((), dtype=torch.int64, device=self.device)  # of a step
         self._loss = self._compiled_loss() if config.step_mode == "compile" else self._eager_loss
-        # A recording would repeat what the method's Python code did in one step.
-        own = code_of(config.model) is not None or self._learner.end_task is not None
+        # A recording would repeat what the user's or the method's Python code did in one step.
+        own_method = code_of(config.model) is not None or self._learner.end_task is not None
+        own_network = code_of(config.network) is not None
+        own = own_method or own_network
         self._by_graph = by_graph(config.step_mode, self.device) and not own
         if own and config.step_mode == "graph":
-            log.warning("step_mode graph is not available for %s, using eager", config.model)
+            which = config.model if own_method else config.network
+            log.warning("step_mode graph is not available for %s, using eager", which)
         self._graph: tuple[Inputs, StepGraph] | None = None
         check_fit(config, self.stream)
 
@@ -602,6 +608,7 @@ class Trainer:
             "config": self.config.to_dict(),
             "data": [self.stream.data_hash, self.stream.split_hash],
             "code": self._code,
+            "classes": self.stream.num_classes,
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "readings": self.readings,

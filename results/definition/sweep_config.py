@@ -733,25 +733,34 @@ class SweepConfig:
             return "step_mode compile is for single trials"
         if not method_of(self.base.model).stacked:
             return f"runs of {self.base.model} train one after the other"
+        if code_of(self.base.network) is not None:
+            return f"runs with {self.base.network} train one after the other"
         return None
 
     @property
     def own_methods(self) -> set[str]:
         """Methods in users' files, FILE.py:NAME, that trials may have."""
-        models = [self.base.model, self.reported_base.model]
-        models += [str(point["model"]) for point in self.points if "model" in point]
-        return {model for model in models if code_of(model) is not None} | code_in(self.space)
+        return self._own("model")
+
+    @property
+    def own_networks(self) -> set[str]:
+        """Networks in users' files, FILE.py:NAME, that trials may have."""
+        return self._own("network")
 
     @property
     def own_streams(self) -> set[str]:
         """Streams in users' files, FILE.py:NAME, that are searched or reported on."""
-        names = self.base.dataset, self.reported_base.dataset
-        return {name for name in names if code_of(name) is not None}
+        return self._own("dataset")
 
     @property
     def own_code(self) -> set[str]:
-        """Methods and streams in users' files."""
-        return self.own_methods | self.own_streams
+        """Methods, streams and networks in users' files."""
+        return self.own_methods | self.own_streams | self.own_networks
+
+    def _own(self, field: str) -> set[str]:
+        values = [getattr(self.base, field), getattr(self.reported_base, field)]
+        values += [str(point[field]) for point in self.points if field in point]
+        return {one for one in values if code_of(one) is not None} | code_in(self.space, field)
 
     @property
     def repeats(self) -> bool:
@@ -903,9 +912,9 @@ def _used(name: str, model: str) -> bool:
     return name not in unused(model)
 
 
-def code_in(space: SearchSpace) -> set[str]:
-    """Return the methods in users' files, FILE.py:NAME, among a space's choices."""
-    choices = [p.choices or () for p in space.parameters if p.name == "model"]
+def code_in(space: SearchSpace, field: str) -> set[str]:
+    """Return the values FILE.py:NAME of a field, in users' files, among a space's choices."""
+    choices = [p.choices or () for p in space.parameters if p.name == field]
     return {str(one) for of in choices for one in of if code_of(str(one)) is not None}
 
 

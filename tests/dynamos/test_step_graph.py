@@ -88,6 +88,7 @@ def whole_run(config: TrainConfig, **more: Any) -> Trainer:
         ("dynamos", dict(log_every=3, average_decay=0.5)),
         ("dynamos", dict(augment="crop-flip")),
         ("agem", dict(augment="crop-flip")),
+        ("dynamos", dict(network="resnet8", gated_stages="all")),
     ],
 )
 def test_a_run_by_graph_is_the_run(
@@ -467,7 +468,8 @@ def test_the_program_of_a_run_reads_nothing_back(model: str, meta_tensors: None)
 def test_the_program_of_a_cohort_reads_nothing_back(
     model: str, whole: bool, meta_tensors: None
 ) -> None:
-    configs = varied("graph", model=model, augment="crop-flip")
+    more = dict(augment="crop-flip", network="resnet8", gated_stages="all")
+    configs = varied("graph", model=model, **more)
     cohort = Cohort([without_data(Trainer(c)) for c in configs])
     cohort._train(cohort._empty_inputs(10), Kind(10, False, False), 16, whole)
 

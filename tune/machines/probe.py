@@ -71,11 +71,11 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
         pick_device(base.device)
     stream = load_stream(base, pick_device("cpu"))
     check_fit(base, stream)
-    if code_of(base.model) is not None:
-        build_run(base, stream)  # a fault in a user's method shows before anything starts
+    if code_of(base.model) is not None or code_of(base.network) is not None:
+        build_run(base, stream)  # a fault in a user's code shows before anything starts
     if sweep is not None and is_trainer(base.model):
         sweep.refuse_fields(OWN_UNUSED, f"with the trainer {base.model}")
-    codes = code_hashes([base.model, base.dataset, *(sweep.own_code if sweep else ())])
+    codes = code_hashes([*base.names_of_code, *(sweep.own_code if sweep else ())])
     own = code_of(base.dataset) is not None
     if sweep is not None:
         if own and not stream.has_task_il:

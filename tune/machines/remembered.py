@@ -31,7 +31,7 @@ def key_of(config: SweepConfig, machine: str, node: Node) -> dict[str, Any]:
         "cohort": "auto" if config.pack_cohorts else config.cohort,
         "seeds": config.seeds,
         "versions": {name: version(name) for name in VERSIONS},
-        "code": code_hashes([config.base.model, config.base.dataset]),
+        "code": code_hashes(config.base.names_of_code),
         **shape,
     }
 

@@ -184,9 +184,7 @@ def _saved(train: "TrainConfig", network: "ResNet", folder: Path) -> Path:
                 outputs=Schema(
                     [
                         TensorSpec(np.dtype(np.int64), (-1,), "class"),
-                        TensorSpec(
-                            np.dtype(np.float32), (-1, network.linear.out_features), "logits"
-                        ),
+                        TensorSpec(np.dtype(np.float32), (-1, network.num_classes), "logits"),
                     ]
                 )
             ),

@@ -153,3 +153,26 @@ def test_a_stream_of_ones_own_is_swept_resumed_and_confirmed(tmp_path: Path) -> 
 
 def test_the_example_of_a_stream_is_short() -> None:
     assert len((EXAMPLES / "own_stream.py").read_text().splitlines()) < 50
+
+
+@pytest.mark.slow
+def test_a_network_of_ones_own_is_swept_extended_and_confirmed(tmp_path: Path) -> None:
+    mine, source = tmp_path / "mine.py", (EXAMPLES / "own_network.py").read_text()
+    mine.write_text(source)
+    more = ["nf=4", "max_train_images_per_task=60", "network=mine.py:mlp"]
+    run = ["run", "--space", "plain", "--trials", "2", "--name", "mine"]
+    gated = sweep(tmp_path, "run", "--set", *more)
+    assert gated.returncode == 2 and "needs a network with gates" in gated.stderr
+    assert len(gated.stderr.strip().splitlines()) == 1
+    started = sweep(tmp_path, *run, "--set", *more, "model=er")
+    assert started.returncode == 0, started.stderr
+    record = yaml.safe_load((tmp_path / "runs" / "mine" / "sweep.yaml").read_text())
+    assert record["base"]["network"] == f"{mine}:mlp" == next(iter(record["record"]["code_hashes"]))
+    mine.write_text(source + "# new")
+    refused = sweep(tmp_path, "extend", "mine", "--trials", "+1")
+    assert refused.returncode == 2 and "has changed since the sweep started" in refused.stderr
+    mine.write_text(source)
+    confirmed = sweep(tmp_path, "confirm", "mine", "--seeds", "2", "--top", "1")
+    assert confirmed.returncode == 0, confirmed.stderr
+    registered = sweep(tmp_path, "export", "mine", "--register", "own@best")
+    assert registered.returncode == 0, registered.stderr

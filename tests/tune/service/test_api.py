@@ -1230,6 +1230,25 @@ def test_a_request_may_name_only_the_methods_that_the_operator_allowed(tmp_path:
         assert again.status_code == 200 and again.json()["config"]["base"]["method.weight"] == 3.0
 
 
+def test_a_request_may_name_only_the_networks_that_the_operator_allowed(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("raise SystemExit('it was imported')")
+    network, storage = f"{tmp_path / 'mine.py'}:mine", tmp_path / "runs"
+    lr = {"parameters": {"lr": {"low": 0.01, "high": 0.5}}}
+    both = {"network": {"choices": ["resnet8", network]}, **lr["parameters"]}
+    bodies: list[dict[str, Any]] = [
+        {"base": BASE | {"model": "er", "network": network}, "space": lr},
+        {"base": BASE | {"model": "er", "network": "resnet8"}, "space": {"parameters": both}},
+    ]
+    with served(storage) as service:
+        for body in bodies:
+            answer = service.ask("POST", "/sweeps", json=asked(**body), params={"dry_run": True})
+            assert answer.status_code == 403, answer.text
+            assert answer.json()["field"] == "base.network"
+        wrong: dict[str, Any] = {"base": BASE | {"network": "resnet19"}, "space": lr}
+        answer = service.ask("POST", "/sweeps", json=asked(**wrong))
+        assert answer.status_code == 422 and "resnet18" in answer.text
+
+
 def test_a_request_may_name_only_the_streams_that_the_operator_allowed(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("raise SystemExit('it was imported')")
     dataset, storage = f"{tmp_path / 'mine.py'}:mine", tmp_path / "runs"

@@ -206,6 +206,8 @@ def _base(arguments: argparse.Namespace, space: SearchSpace) -> tuple[TrainConfi
     settings = arguments.file.get("base", {}) | settings | space.fixed
     if "model" in settings:
         settings["model"] = absolute_code(settings["model"])
+    if "network" in settings:
+        settings["network"] = absolute_code(settings["network"])
     dataset = absolute_code(arguments.dataset)
     if arguments.protocol not in PROTOCOLS:
         raise unknown("protocol", arguments.protocol, PROTOCOLS)

@@ -89,6 +89,7 @@ class Changes:
     def _refuse_code(self, config: SweepConfig) -> None:
         self._refuse(config.own_methods, "model", "base.model")
         self._refuse(config.own_streams, "dataset", "base.dataset")
+        self._refuse(config.own_networks, "network", "base.network")
 
     def _refuse(self, codes: Collection[str], name: str, field: str) -> None:
         """Raise Problem 403 for a user's file that the operator has not allowed."""
@@ -158,7 +159,8 @@ class Changes:
 
     def _change_space(self, name: str, space: SearchSpace) -> None:
         with closing(Ledger.open(self._sweeps.storage, name)) as ledger, ledger.driving():
-            self._refuse(code_in(space), "model", "space")
+            for name in ("model", "network"):
+                self._refuse(code_in(space, name), name, "space")
             try:
                 ledger.change_space(space)
             except UserError as error:

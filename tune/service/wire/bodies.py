@@ -22,7 +22,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from dynamos.config import FIELDS, OF_CODE
+from dynamos.config import FIELDS
+from dynamos.depths import NETWORKS
 from dynamos.errors import UserError, unknown
 from dynamos.fields import Range, Setting, settings
 from dynamos.methods import METHODS
@@ -150,12 +151,15 @@ def _shape(value: Any) -> str:
     return TEXT if isinstance(value, str) else MAPPING
 
 
+_OF_CODE = {"model": METHODS, "dataset": DATASETS, "network": NETWORKS}
+
+
 def _type(about: Setting) -> Any:
     """The type of a described field, with its range."""
     allowed, limits = about.allowed, dict[str, Any](description=about.help)
-    if about.name in OF_CODE:
+    if about.name in _OF_CODE:
         # FILE.py:NAME as well, which the operator must have allowed
-        known = [*METHODS] if about.name == "model" else [*DATASETS]
+        known = [*_OF_CODE[about.name]]
         names = BeforeValidator(
             lambda value: (
                 value
