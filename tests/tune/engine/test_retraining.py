@@ -33,12 +33,13 @@ from results.choice import Choice, reported_config, train_config
 from results.definition.sweep_config import Objective, SweepConfig
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
+from search_spaces.space import read_space
 from tests.helpers.data_files import write_mnist
 from tests.helpers.ledgers import complete, config, driven, report, result
 from tests.helpers.small import together
 from tests.helpers.sweeps import SMALL, run, runs_of
 from tune.cli.main import main
-from tune.engine.retraining import confirmation
+from tune.engine.retraining import _config, confirmation
 from tune.machines.probe import data_record
 from tune.tracking.registry import CODE, _saved, parse, register
 
@@ -610,3 +611,19 @@ def test_the_code_of_a_registered_model_needs_only_our_package_dynamos() -> None
         if line.startswith(("import ", "from "))
     ]
     assert set(imported) <= {"typing", "numpy", "torch", "mlflow", "dynamos"}
+
+
+def test_a_baseline_of_another_method_has_its_own_hyperparameters() -> None:
+    lwf = TrainConfig(model="lwf", lr=0.1, device="cpu", evaluate_on="validation")
+    sweep = SweepConfig(name="a", space=read_space("lwf"), base=lwf)
+    tested = [
+        TrainConfig(model="ewc_on", device="cpu", method={"gamma": 1.0}),
+        lwf.replace(evaluate_on="test", **{"method.temperature": 4.0}),
+    ]
+    found = _config(sweep, tested, 2, {})
+    (point,) = found.points
+    assert point["method.temperature"] == 4.0 and "method.gamma" not in point
+    assert found.base.replace(**point) == tested[1] and found.base == tested[0]
+    there = {p.name: p.condition for p in found.space.parameters}
+    assert there["method.gamma"] == "model is ewc_on" and there["lr"] == ""
+    assert SweepConfig.from_dict(found.to_dict()).space == found.space

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import ray
 
+from dynamos.errors import UserError
 from tests.helpers.ledgers import config
 from tests.helpers.small import small
 from tune.machines import packing
@@ -190,3 +191,9 @@ def test_a_probe_trains_runs_to_their_ends_and_goes_on_with_others() -> None:
     rate = probe.train(2, 1.0)
     assert rate > 0 and probe._made > 2 + 4, "a run is over after a fraction of a second"
     assert 0 < probe.memory() < 1
+
+
+def test_a_trainer_in_a_users_file_shows_no_steps_to_measure() -> None:
+    example = Path(__file__).parents[3] / "examples" / "own_trainer.py"
+    with pytest.raises(UserError, match=r"own_trainer.py:Loop shows no steps to measure"):
+        packing._Probe(small(model=f"{example}:Loop"), 1, None)
