@@ -116,7 +116,8 @@ def plain(config: TrainConfig, stream: Stream) -> Trainer:
     network.load_state_dict(original_state_dict(trainer.network))
     network.to(trainer.device)
     trainer.network = network  # type: ignore[assignment]
-    trainer.optimizer = torch.optim.SGD(network.parameters(), lr=config.lr)
+    plain_sgd: Any = torch.optim.SGD(network.parameters(), lr=config.lr)
+    trainer.optimizer = plain_sgd
     return trainer
 
 

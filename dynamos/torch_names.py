@@ -23,3 +23,22 @@ def add_products(
     from torch import _foreach_addcmul_
 
     _foreach_addcmul_(to, left, right, value=factor)
+
+
+def fused_sgd(parameters: "list[Tensor]", gradients: "list[Tensor]", lr: float) -> None:
+    """Subtract lr * gradient from each parameter, in place and in few operations for all."""
+    from torch import _fused_sgd_
+
+    if parameters:
+        _fused_sgd_(
+            parameters,
+            gradients,
+            [],
+            weight_decay=0.0,
+            momentum=0.0,
+            lr=lr,
+            dampening=0.0,
+            nesterov=False,
+            maximize=False,
+            is_first_step=False,
+        )

@@ -34,6 +34,7 @@ from dynamos.network import Output, ResNet, build_network
 from dynamos.own_network import OwnNetwork, refuse_unfit
 from dynamos.readings import most_readings, reading_part, reading_steps
 from dynamos.runs import refuse_other_run
+from dynamos.sgd import Sgd
 from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
 from dynamos.streams.stream import cumulative
@@ -139,7 +140,8 @@ class Trainer:
         self.config = config = config.whole()
         self.device = pick_device(config.device)
         torch.set_num_threads(config.threads)
-        torch.use_deterministic_algorithms(config.deterministic)
+        # as use_deterministic_algorithms, which would import torch's compiler: that takes a second
+        torch.set_deterministic_debug_mode("error" if config.deterministic else "default")
         # cuBLAS repeats its results only with a fixed workspace. It reads this at its first use.
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -153,7 +155,7 @@ class Trainer:
             refuse_unfit(self.network, config.network, *self.stream.image_shape[1:])
         self.macs = Macs.of(self.network, *self.stream.image_shape[1:])
         self._learner = learner(config.model, self)
-        self.optimizer = torch.optim.SGD(self.network.parameters(), lr=config.lr, fused=True)
+        self.optimizer = Sgd(self.network.parameters(), config.lr)
         self.average = Average(self.network) if config.average_decay else None
         self.buffer = Buffer(
             config.buffer_size if self.method.rehearses else 0,
@@ -612,7 +614,6 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "readings": self.readings,
-            "optimizer": self.optimizer.state_dict(),
             "buffer": self.buffer.state_dict(),
             "method": None if self._learner.state_dict is None else self._learner.state_dict(),
             "generator": self.generator.get_state(),
@@ -641,7 +642,6 @@ class Trainer:
                 "other random numbers; resume with the same --device."
             )
         self.network.load_state_dict(state["network"])
-        self.optimizer.load_state_dict(state["optimizer"])
         self.buffer.load_state_dict(state["buffer"])
         self.generator.set_state(state["generator"].cpu())
         self.task, self.epoch, self.step, self.steps = state["place"]

@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +28,13 @@ def digits(folder: Path | None, test: bool, download: bool) -> Raw:
 
     A fixed stratified fifth of them is the test set.
     """
-    from sklearn.datasets import load_digits
-
-    whole = load_digits()
-    return part_of(whole.images.astype(np.uint8)[:, None], whole.target.astype(np.int64), test=test)
+    # read without scikit-learn, whose import takes most of a second
+    package = find_spec("sklearn")
+    assert package is not None and package.origin is not None, "a dependency"
+    file = Path(package.origin).with_name("datasets") / "data" / "digits.csv.gz"
+    rows = np.loadtxt(file, delimiter=",", dtype=np.int64)
+    pixels, labels = rows[:, :-1].astype(np.uint8).reshape(-1, 1, 8, 8), rows[:, -1]
+    return part_of(pixels, np.ascontiguousarray(labels), test=test)
 
 
 # (folder or file of the data, whether test images are meant, whether missing files are downloaded)

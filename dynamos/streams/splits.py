@@ -1,5 +1,6 @@
 """Splits of images that are fixed: every run and every sweep has the same."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,22 +38,47 @@ class Split:
         return kept, held_out
 
     def _of(self, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        from sklearn.model_selection import train_test_split
-
+        # As scikit-learn's train_test_split, whose import takes most of a second of each worker's
+        # start, and for all of its versions.
         lack = f"{len(labels)} {self.images} are too few for {self.part} of every class"
         classes, counts = np.unique(labels, return_counts=True)
         if len(counts) and counts.min() < 2:
             raise UserError(f"{lack}: class {classes[counts.argmin()]} has one image.")
-        try:
-            kept, held_out = train_test_split(
-                np.arange(len(labels)),
-                test_size=self.fraction,
-                stratify=labels,
-                random_state=self.seed,
+        of_part = math.ceil(self.fraction * len(labels))
+        of_rest = len(labels) - of_part
+        if min(of_part, of_rest) < max(len(classes), 1):
+            raise UserError(
+                f"{lack}: a split into {of_rest} and {of_part} leaves out some of {len(classes)} "
+                "classes."
             )
-        except ValueError as error:
-            raise UserError(f"{lack}: {error}") from None
-        return np.sort(kept), np.sort(held_out)
+        draws = np.random.RandomState(self.seed)
+        kept = _shares(counts, of_rest, draws)
+        held_out = _shares(counts - kept, of_part, draws)
+        parts: tuple[list[np.ndarray], list[np.ndarray]] = [], []
+        for label, rest, part in zip(classes, kept, held_out, strict=True):
+            shuffled = draws.permutation(np.flatnonzero(labels == label))
+            parts[0].append(shuffled[:rest])
+            parts[1].append(shuffled[rest : rest + part])
+        return np.sort(np.concatenate(parts[0])), np.sort(np.concatenate(parts[1]))
+
+
+def _shares(counts: np.ndarray, total: int, draws: np.random.RandomState) -> np.ndarray:
+    """Return the numbers of images per class of a stratified part of `total` images.
+
+    They are proportional to the classes' counts, rounded down. The remaining images go to the
+    classes with the largest remainders. Ties are broken at random.
+    """
+    exact = counts / counts.sum() * total
+    shares = np.floor(exact)
+    missing, remainders = int(total - shares.sum()), exact - shares
+    for remainder in np.unique(remainders)[::-1]:
+        if missing == 0:
+            break
+        tied = np.flatnonzero(remainders == remainder)
+        more = min(len(tied), missing)
+        shares[draws.choice(tied, size=more, replace=False)] += 1
+        missing -= more
+    return np.asarray(shares.astype(int))
 
 
 VALIDATION = Split(0.1, 20230219, "training images", "a validation set of a tenth")

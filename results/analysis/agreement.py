@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from itertools import takewhile
 
 import numpy as np
-from scipy.stats import spearmanr
+import scipy  # imports its parts at their first use
 
 from results.strategy.pruning.measure import Measure
 from results.sweep import Sweep
@@ -129,4 +129,4 @@ def _printed(correlation: float) -> str:
 def _spearman(then: list[float], final: list[float]) -> float | None:
     if len(then) < 3 or len(set(then)) == 1 or len(set(final)) == 1:
         return None
-    return float(spearmanr(then, final).statistic)
+    return float(scipy.stats.spearmanr(then, final).statistic)

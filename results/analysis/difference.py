@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import stdev
 
-from scipy import stats
+import scipy  # imports its parts at their first use
 
 from dynamos.metrics import DECIMALS, mean
 from results.analysis.multiplicity import LEVEL
@@ -131,7 +131,7 @@ def difference(
     spread = stdev(gains) if n > 1 else None
     if not spread:
         return Difference(gain, spread, None, None, n, with_what, level)
-    found = stats.ttest_1samp(gains, 0)
+    found = scipy.stats.ttest_1samp(gains, 0)
     ends = found.confidence_interval(1 - level)
     half_width = float(ends.high - ends.low) / 2
     return Difference(gain, spread, half_width, float(found.pvalue), n, with_what, level)

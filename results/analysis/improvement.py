@@ -4,8 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-from scipy.optimize import brentq
+import scipy  # imports its parts at their first use
 
 TINY = 1e-12
 
@@ -54,13 +53,13 @@ def improvement(
     pairs = len(ours) * len(theirs)
     won = sum((a > b) + 0.5 * (a == b) for a in ours for b in theirs) / pairs
     more = (len(ours) + len(theirs)) / 2 - 1
-    z = float(stats.norm.isf(level / 2))
+    z = float(scipy.stats.norm.isf(level / 2))
 
     def outside(p: float) -> float:
         """Positive if p lies outside the interval."""
         variance = p * (1 - p) * (1 + more * ((1 - p) / (2 - p) + p / (1 + p))) / pairs
         return (won - p) ** 2 - z * z * variance
 
-    low = brentq(outside, 0.0, won - TINY) if won > TINY else 0.0
-    high = brentq(outside, won + TINY, 1.0) if won < 1 - TINY else 1.0
+    low = scipy.optimize.brentq(outside, 0.0, won - TINY) if won > TINY else 0.0
+    high = scipy.optimize.brentq(outside, won + TINY, 1.0) if won < 1 - TINY else 1.0
     return Improvement(won, float(low), float(high), level)

@@ -3,8 +3,7 @@
 import math
 from statistics import fmean
 
-from scipy import stats
-from scipy.optimize import brentq
+import scipy  # imports its parts at their first use
 
 from dynamos.metrics import PREFIXES
 from results.analysis.multiplicity import LEVEL
@@ -27,12 +26,13 @@ def power(effect: float, seeds: int, level: float = LEVEL) -> float:
         seeds: number of pairs, at least 2.
         level: error of the test.
     """
-    critical = float(stats.t.isf(level / 2, seeds - 1))
+    critical = float(scipy.stats.t.isf(level / 2, seeds - 1))
     shift = effect * math.sqrt(seeds)
-    wrong = float(stats.nct.cdf(-critical, seeds - 1, shift))  # a difference of the other sign
+    # a difference of the other sign
+    wrong = float(scipy.stats.nct.cdf(-critical, seeds - 1, shift))
     if math.isnan(wrong):  # scipy's answer at some points far in the tail
         wrong = 0.0
-    return float(stats.nct.sf(critical, seeds - 1, shift)) + wrong
+    return float(scipy.stats.nct.sf(critical, seeds - 1, shift)) + wrong
 
 
 def detectable(spread: float, seeds: int, level: float = LEVEL) -> float:
@@ -43,7 +43,8 @@ def detectable(spread: float, seeds: int, level: float = LEVEL) -> float:
     enough = 1.0
     while power(enough, seeds, level) < POWER:
         enough *= 2
-    return float(brentq(lambda e: power(e, seeds, level) - POWER, 0.0, enough)) * spread
+    effect = scipy.optimize.brentq(lambda e: power(e, seeds, level) - POWER, 0.0, enough)
+    return float(effect) * spread
 
 
 def seeds_for(difference: float, spread: float, level: float = LEVEL) -> int | None:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import scipy  # imports its parts at their first use
 from numpy.typing import NDArray
 from optuna import Study
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from scipy.special import erfcx, log_ndtr, ndtr
-from scipy.stats import qmc
 
 from results.gaussian_process import (
     JITTER,
@@ -105,7 +104,9 @@ class NoisySampler(BaseSampler):
         """The point of this number, from 1, of the sequence; forbidden points do not count."""
         points = 1 << (number - 1).bit_length()
         while True:
-            sequence = qmc.Sobol(len(self._space.parameters), scramble=True, seed=self._seed)
+            sequence = scipy.stats.qmc.Sobol(
+                len(self._space.parameters), scramble=True, seed=self._seed
+            )
             allowed = np.asarray(sequence.random(points))
             allowed = allowed[~self._forbidden(allowed)]
             if len(allowed) >= number:
@@ -197,7 +198,7 @@ def improvement(
         kept = np.zeros(len(candidates))
         for limit in limits:
             expected, sd = limit.at(candidates)
-            kept += log_ndtr((limit.standardised(0.0) - expected) / sd)
+            kept += scipy.special.log_ndtr((limit.standardised(0.0) - expected) / sd)
         if not feasible.any():
             return kept
         cross = model.signal(candidates, there)
@@ -220,9 +221,13 @@ def log_expected_improvement(mean: Array, sd: Array, best: Array) -> Array:
     density = -0.5 * u**2 - 0.5 * math.log(2 * math.pi)
     near = np.maximum(u, -1.0)
     far = np.minimum(u, -1.0)
-    direct = np.log(np.exp(-0.5 * near**2) / math.sqrt(2 * math.pi) + near * ndtr(near))
+    direct = np.log(
+        np.exp(-0.5 * near**2) / math.sqrt(2 * math.pi) + near * scipy.special.ndtr(near)
+    )
     # 1 + u Phi(u) / phi(u), which loses its digits far out, where it is 1 / u^2 - 3 / u^4 + ...
-    rest = np.maximum(1 + far * math.sqrt(math.pi / 2) * erfcx(-far / math.sqrt(2)), 1e-300)
+    rest = np.maximum(
+        1 + far * math.sqrt(math.pi / 2) * scipy.special.erfcx(-far / math.sqrt(2)), 1e-300
+    )
     rest = np.where(far < -1e3, 1 / (far**2 + 3), rest)
     return np.asarray(np.where(u > -1, direct, density + np.log(rest)) + np.log(sd))
 
@@ -250,7 +255,7 @@ def largest(
         return np.where(other, draws.random(points.shape), new)
 
     near = moved(np.repeat(around, AROUND // len(around), axis=0), 0.1, 1.0)
-    points = np.concatenate([qmc.Sobol(size, seed=draws).random(POINTS), near])
+    points = np.concatenate([scipy.stats.qmc.Sobol(size, seed=draws).random(POINTS), near])
     scores = score(points)
     best = np.argsort(-scores, kind="stable")[:PROMISING]
     points, scores = points[best], scores[best]

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy  # imports its parts at their first use
 from numpy.typing import NDArray
-from scipy import stats
 
 from results.definition.sweep_config import SweepConfig
 from results.trial import TrialRecord, newest, pooled
@@ -105,5 +105,5 @@ def behind(values: NDArray[np.float64]) -> NDArray[np.bool_]:
     residuals = values - means[:, None] - values.mean(0)[None, :] + values.mean()
     freedom = (k - 1) * (n - 1)
     error = np.sqrt(2 * (residuals**2).sum() / freedom / n)
-    below: NDArray[np.bool_] = gaps > stats.t.ppf(1 - LEVEL, freedom) * error
+    below: NDArray[np.bool_] = gaps > scipy.special.stdtrit(freedom, 1 - LEVEL) * error
     return below

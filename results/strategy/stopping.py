@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.stats import qmc
+import scipy  # imports its parts at their first use
 
 from results.definition.defaults import CONFIRMATION_SEEDS
 from results.gaussian_process import JITTER, Array, Noise, coordinates
@@ -121,7 +121,7 @@ def _points(space: SearchSpace, leaders: Sequence[Mapping[str, Any]]) -> Array:
     choices = np.array([p.choices is not None for p in space.parameters])
     centres = np.repeat([point_of(space, config) for config in leaders], NEAR, axis=0)
     near = centres + np.where(choices, 0.0, draws.normal(0, STEP, centres.shape))
-    evenly = np.asarray(qmc.Sobol(len(choices), seed=draws).random(EVENLY))
+    evenly = np.asarray(scipy.stats.qmc.Sobol(len(choices), seed=draws).random(EVENLY))
     cube = np.concatenate([evenly, np.clip(near, 0, 1)])
     if not space.forbid:
         return cube

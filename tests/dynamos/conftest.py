@@ -13,18 +13,6 @@ def torch_as_it_was() -> Iterator[None]:
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.fixture(autouse=True, scope="session")
-def digits_read_once() -> Iterator[None]:
-    """Cache the digits: scikit-learn unpacks its file at every call, which would take most of the
-    time of small runs."""
-    from sklearn import datasets
-
-    whole = datasets.load_digits()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(datasets, "load_digits", lambda: whole)
-        yield
-
-
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Compute in double precision, in which rounding errors stay small over many steps."""

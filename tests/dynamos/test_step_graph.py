@@ -426,7 +426,8 @@ def without_data(trainer: Trainer) -> Trainer:
     """Move a run to the meta device, whose tensors have no data: reading one raises, and so does
     an operation that also takes a tensor of the CPU."""
     trainer.network.to(META)
-    trainer.optimizer = torch.optim.SGD(trainer.network.parameters(), lr=0.1)
+    plain: Any = torch.optim.SGD(trainer.network.parameters(), lr=0.1)  # ours needs data
+    trainer.optimizer = plain
     for thing, names in (
         (trainer.buffer, ("images", "labels", "logits", "policy_logits", "seen")),
         (trainer, ("_sums", "_point_sums", "_first_bad_step", "_number")),

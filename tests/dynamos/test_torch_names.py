@@ -10,6 +10,7 @@ from tests.helpers.private_names import check_there, imported_by, mentioned_in
 USES = {
     "torch._dynamo.exc.TorchDynamoException": "going on without compiled steps where there is no "
     "compiler",
+    "torch._fused_sgd_": "the steps of a run",
     "torch._foreach_addcmul_": "the steps of a cohort's runs, each with its learning rate",
 }
 

@@ -487,12 +487,14 @@ def test_the_second_step_is_plain_sgd_too() -> None:
     """The optimizer has no weight decay, and no momentum, which would show only in this step."""
     t = Watched(small(warmup=False, lr=0.05, n_tasks=1))
     gradients, weights = [], []
+    take = t.optimizer.step
 
-    def after_backward(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    def after_backward() -> None:
         gradients.append([p.grad.clone() for p in t.network.parameters() if p.grad is not None])
         weights.append([p.detach().clone() for p in t.network.parameters()])
+        take()
 
-    t.optimizer.register_step_pre_hook(after_backward)
+    t.optimizer.step = after_backward  # type: ignore[method-assign]
     t.on_step = lambda t: weights.append([p.detach().clone() for p in t.network.parameters()])
     t.run()
     for step, gradient in enumerate(gradients):

@@ -15,11 +15,10 @@ from dynamos.errors import UserError
 from dynamos.methods.hyperparameters import is_trainer
 from dynamos.streams.classes import has_made_test
 from dynamos.user_code import changed_code, code_hashes, code_of
-from results.analysis.sampling_error import IMAGES
-from results.definition.sweep_config import SweepConfig
 
 if TYPE_CHECKING:
     from dynamos.streams import Stream
+    from results.definition.sweep_config import SweepConfig
 
 # Fields that decide whether a configuration can train at all.
 FITTING = (
@@ -53,7 +52,9 @@ def apart(function: Callable[..., Answer], *arguments: Any) -> Answer:
         return pool.submit(function, *arguments).result()
 
 
-def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None) -> dict[str, Any]:
+def data_record(
+    base: TrainConfig, here: bool, sweep: "SweepConfig | None" = None
+) -> dict[str, Any]:
     """Return the record in sweep.yaml: date, revision, hashes, number of images, versions.
 
     Raises UserError if the base's data is missing, and for values of the sweep's points and space
@@ -66,6 +67,7 @@ def data_record(base: TrainConfig, here: bool, sweep: SweepConfig | None = None)
     from dynamos.runs import build_run
     from dynamos.streams import load_stream
     from dynamos.trainer import check_fit
+    from results.analysis.sampling_error import IMAGES
 
     if here:
         pick_device(base.device)
@@ -128,7 +130,7 @@ def other_code(base: TrainConfig, hashes: Mapping[str, Any]) -> str | None:
     return f"the file of {changed[0]} has changed since the sweep started." if changed else None
 
 
-def _refuse_unfit(sweep: SweepConfig, check: Callable[[TrainConfig], None]) -> None:
+def _refuse_unfit(sweep: "SweepConfig", check: Callable[[TrainConfig], None]) -> None:
     """Raise UserError if a point, or an end or choice of a parameter, fails a check."""
 
     def refusal(changes: Mapping[str, Any]) -> str | None:
