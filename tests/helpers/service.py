@@ -77,7 +77,7 @@ def served(
         time.sleep(0.01)
     try:
         # This process, which has torch already, reads the data; a new process would take seconds.
-        with patch("tune.engine.sweep.apart", lambda function, *arguments: function(*arguments)):
+        with patch("tune.engine.creation.apart", lambda function, *arguments: function(*arguments)):
             yield Served(f"http://127.0.0.1:{listening.getsockname()[1]}", drivers)
     finally:
         server.should_exit = True

@@ -144,8 +144,8 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.dry_run:
         from tune.cli.tables import print_tried
+        from tune.engine.creation import recorded
         from tune.engine.suggestions import first_suggestions
-        from tune.engine.sweep import recorded
 
         Ledger.refuse_taken(storage(arguments), config.name)
         print_tried(
@@ -153,20 +153,25 @@ def _run(arguments: argparse.Namespace) -> int:
             *first_suggestions(storage(arguments), config, recorded(config, address)),
         )
         return 0
-    with _status("reading the images"):
-        from tune.engine.sweep import create_sweep
+    if arguments.name is not None:
+        Ledger.refuse_taken(storage(arguments), config.name)  # before anything is started
+    from tune.engine.early import early
 
-        while True:
-            try:
-                ledger = create_sweep(storage(arguments), config, address=address)
-                break
-            except NameTaken:
-                if arguments.name is not None:
-                    raise
-                # another `run` took the number
-                config = dataclasses.replace(config, name=sweep_name(arguments))
-    ledger.label(tags, arguments.note)
-    return _drive(ledger, address)
+    with early(config, address, config.trials):
+        with _status("reading the images"):
+            from tune.engine.creation import create_sweep
+
+            while True:
+                try:
+                    ledger = create_sweep(storage(arguments), config, address=address)
+                    break
+                except NameTaken:
+                    if arguments.name is not None:
+                        raise
+                    # another `run` took the number
+                    config = dataclasses.replace(config, name=sweep_name(arguments))
+        ledger.label(tags, arguments.note)
+        return _drive(ledger, address)
 
 
 def _resume(arguments: argparse.Namespace) -> int:
@@ -213,23 +218,26 @@ def _confirm(arguments: argparse.Namespace) -> int:
     )
     if arguments.preflight_only:
         return 0
-    with _status("reading the images"):
-        from tune.engine.retraining import confirmation
-        from tune.engine.sweep import check_images
+    from tune.engine.early import early
 
-        there = confirmation(
-            ledger,
-            arguments.seeds,
-            arguments.top,
-            choice,
-            arguments.baseline,
-            changes,
-            address,
-            arguments.final,
-        )
-        if there.sessions and there.left:  # the images of a new one were checked before
-            check_images(there)
-    return _tested(ledger, there, address)
+    with early(dataclasses.replace(ledger.config, **changes), address, arguments.top + 1):
+        with _status("reading the images"):
+            from tune.engine.creation import check_images
+            from tune.engine.retraining import confirmation
+
+            there = confirmation(
+                ledger,
+                arguments.seeds,
+                arguments.top,
+                choice,
+                arguments.baseline,
+                changes,
+                address,
+                arguments.final,
+            )
+            if there.sessions and there.left:  # the images of a new one were checked before
+                check_images(there)
+        return _tested(ledger, there, address)
 
 
 def _confirm_further(arguments: argparse.Namespace, ledger: "Ledger") -> int:
@@ -254,17 +262,20 @@ def _confirm_further(arguments: argparse.Namespace, ledger: "Ledger") -> int:
     )
     if arguments.preflight_only:
         return 0
-    with _status("reading the images"):
-        from tune.engine.sweep import check_images
+    from tune.engine.early import early
 
-        there = (
-            class_orders(ledger, arguments.class_orders, changes, address, moved)
-            if arguments.extend is None
-            else extension(ledger, arguments.extend, changes, address, moved)
-        )
-        if there.sessions:  # the images of a new one were checked before
-            check_images(there)
-    return _tested(sweep, there, address)
+    with early(dataclasses.replace(sweep.config, **changes), address, arguments.top + 1):
+        with _status("reading the images"):
+            from tune.engine.creation import check_images
+
+            there = (
+                class_orders(ledger, arguments.class_orders, changes, address, moved)
+                if arguments.extend is None
+                else extension(ledger, arguments.extend, changes, address, moved)
+            )
+            if there.sessions:  # the images of a new one were checked before
+                check_images(there)
+        return _tested(sweep, there, address)
 
 
 def _tested(ledger: "Ledger", confirmation: "Ledger", address: str | None) -> int:
@@ -314,17 +325,22 @@ def _go_on(
 ) -> int:
     changed = dataclasses.replace(ledger.config, **session_changes(arguments, ledger.config))
     ledger.config = with_data_path(arguments, changed)
+    left = ledger.left + more + len(again)
     if not arguments.preflight_only:
-        left = ledger.left + more + len(again)
         if left <= 0 and ledger.driver is None:  # a killed driver left files to repair
             return _nothing_left(ledger)
         _refuse_at_a_limit(ledger, left)
+    address = _checked(arguments, ledger.config, ledger.config.base)
+    if arguments.preflight_only:
+        return 0
+    from tune.engine.early import early
+
+    with early(ledger.config, address, left):
         with _status("reading the images"):
-            from tune.engine.sweep import check_images
+            from tune.engine.creation import check_images
 
             check_images(ledger)
-    address = _checked(arguments, ledger.config, ledger.config.base)
-    return 0 if arguments.preflight_only else _drive(ledger, address, more, again)
+        return _drive(ledger, address, more, again)
 
 
 def _nothing_left(ledger: "Ledger") -> int:
@@ -375,7 +391,8 @@ def _checked(
 
     `base` decides which images the trials need.
     """
-    from tune.machines.cluster import check_token, cluster_address
+    from tune.machines.cluster import cluster_address
+    from tune.machines.private import check_token
 
     address = cluster_address(arguments.address)
     check_token()

@@ -17,8 +17,8 @@ from results.ledger.ledger import REMARKS, Ledger, NameTaken
 from results.names import allowed_name
 from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
 from results.wording import count
+from tune.engine.creation import check_images, create_sweep
 from tune.engine.retraining import first_unused_seed, note_look
-from tune.engine.sweep import check_images, create_sweep
 
 
 def refuse_beside(given: Sequence[str], seeds: int | None, orders: int | None) -> None:

@@ -27,7 +27,7 @@ from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF, Sweep
 from results.wording import count, number
 from search_spaces.parameter import NOT_VARIED, Parameter
 from search_spaces.space import SearchSpace
-from tune.engine.sweep import check_images, create_sweep
+from tune.engine.creation import check_images, create_sweep
 
 # Fields that may differ when a confirmation is resumed.
 _WHERE = (

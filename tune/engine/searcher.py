@@ -47,6 +47,7 @@ class LedgerSearcher(Searcher):
         listener: OnTrial,
         hosts: Hosts | None = None,
         say: Callable[[str], None] = lambda line: None,
+        on_begin: Callable[[], None] = lambda: None,
     ) -> None:
         """A searcher for one driver session.
 
@@ -56,11 +57,13 @@ class LedgerSearcher(Searcher):
             listener: called with a trial's record after every change.
             hosts: the workers of trials, if they train several each.
             say: called with a line for the user.
+            on_begin: called once, when the first trial begins to train.
         """
         super().__init__()
         config = ledger.config
         self._ledger, self._config, self._tell = ledger, config, listener
-        self._slots, self._hosts, self._say = slots, hosts, say
+        self._slots, self._hosts = slots, hosts
+        self._say, self._on_begin = say, on_begin
         objective = config.objectives[0]
         others = [(o.metric, o.sign > 0) for o in config.objectives[1:]]
         self._judge = Judge(
@@ -291,6 +294,7 @@ class LedgerSearcher(Searcher):
         self._tell(self._ledger.trial(number))
         if not self._begun:
             self._begun = True
+            self._on_begin()
             self._deadline = time.monotonic() + (self._config.time_budget_seconds or math.inf)
 
     def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:

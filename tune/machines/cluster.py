@@ -16,7 +16,8 @@ import ray
 
 from dynamos.errors import RunError, UserError
 from results.definition.sweep_config import SweepConfig
-from tune.machines import ray_names
+from tune.machines import private, ray_names
+from tune.machines.private import check_token
 from tune.machines.probe import apart, gpu_count
 from tune.machines.slots import Node
 
@@ -24,7 +25,6 @@ PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # our packages that 
 CONNECT_SECONDS = 10.0
 REFRESH_SECONDS = 1.0  # largest age of the list of nodes
 log = logging.getLogger(__name__)
-_LONG_PATH = "AF_UNIX path length"  # part of Ray's error for a socket path that is too long
 
 
 def cluster_address(given: str | None) -> str | None:
@@ -53,16 +53,11 @@ def connected(address: str | None, here: Node) -> Iterator["Nodes"]:
     on loopback only. Token authentication is on, Ray's default; Ray reads the token from
     RAY_AUTH_TOKEN_PATH or ~/.ray/auth_token. Raises RunError if no cluster answers.
     """
-    quiet = {
-        "log_to_driver": False,
-        "logging_level": logging.ERROR,
-        "job_config": ray_names.OwnJob(),
-    }
-    with ray_names.own_sigterm():
-        if address is None:
-            _start(here, quiet)
-        else:
-            _join(address, quiet)
+    if address is None:
+        private.start(here)
+    else:
+        with ray_names.own_sigterm():
+            _join(address, private.quiet())
     nodes = Nodes()
     try:
         yield nodes
@@ -71,36 +66,6 @@ def connected(address: str | None, here: Node) -> Iterator["Nodes"]:
         if address is None:
             ray_names.end_without_sigterm()
         ray.shutdown()
-
-
-def _start(here: Node, quiet: dict[str, Any]) -> None:
-    check_token()
-    try:
-        with ray_names.on_loopback(), ray_names.deaf_to_sigterm():
-            ray.init(
-                address="local",
-                num_cpus=int(here.cpus),
-                num_gpus=int(here.gpus),
-                include_dashboard=False,
-                **quiet,
-            )
-    except OSError as error:
-        if _LONG_PATH not in str(error):
-            raise
-        # without these variables Ray uses /tmp, which is short
-        name = next(name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ)
-        raise UserError(
-            f"{name} {os.environ[name]}: Ray puts sockets into this folder, and their paths "
-            "would be too long. Use a shorter path, for instance RAY_TMPDIR=/tmp."
-        ) from None
-    except Exception as error:  # on a busy machine Ray raises a plain Exception
-        raise RunError(
-            f"Ray could not be started here: {str(error).strip().splitlines()[0]} Nothing was "
-            "started. If the machine is busy, try again."
-        ) from error
-    token = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_TOKEN_PATH" not in os.environ and token.exists():  # Ray makes it readable by all
-        token.chmod(0o600)
 
 
 def this_machine(config: SweepConfig) -> Node:
@@ -169,20 +134,6 @@ def package_folders() -> list[str]:
         for spec in specs
         if spec is not None and spec.origin is not None
     ]
-
-
-def check_token() -> None:
-    """Raise UserError if the environment names a file with Ray's token that cannot be read."""
-    if os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
-        return
-    try:
-        ray_names.check_token()
-    except ray.exceptions.AuthenticationError:
-        raise UserError(
-            f"RAY_AUTH_TOKEN_PATH {os.environ.get('RAY_AUTH_TOKEN_PATH')}: the file is missing, "
-            "unreadable or empty. Name the file with the token, or unset the variable: without it "
-            "Ray uses ~/.ray/auth_token, and creates it when it starts."
-        ) from None
 
 
 def let_in() -> None:

@@ -18,15 +18,31 @@ from ray._private import ray_constants, services
 from ray._private.authentication.authentication_token_setup import (
     maybe_enable_token_auth_if_token_available,
 )
+from ray._private.node import Node
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.state import state
-from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
+from ray._raylet import AuthenticationTokenLoader, Config, persist_port  # type: ignore[attr-defined]
 from ray.job_config import JobConfig
 
 # set in a driver that Ray Jobs started; its packages came with the job
 IN_A_JOB = RAY_JOB_CONFIG_JSON_ENV_VAR
 GRPC_OPTIONS = ray_constants.GLOBAL_GRPC_OPTIONS
 END_SECONDS = 5.0  # for a raylet to end by itself
+_THREADS = "OMP_NUM_THREADS"
+# Methods of Node that start processes in Python.
+_HELPERS = ("start_monitor", "start_log_monitor", "start_api_server")
+# Arguments of a raylet with the commands of its agents, and the ports that these have.
+_AGENTS = ("--dashboard_agent_command", "--runtime_env_agent_command")
+_AGENT_PORTS = (
+    "dashboard_agent_listen_port",
+    "metrics_agent_port",
+    "metrics_export_port",
+    "runtime_env_agent_port",
+)
+# A raylet ends if an agent ends. This one ends if the raylet does.
+_NOBODY = subprocess.list2cmdline(
+    ["/bin/sh", "-c", "while kill -0 $PPID 2> /dev/null; do sleep 1; done"]
+)
 
 
 class OwnJob(JobConfig):
@@ -89,6 +105,76 @@ def deaf_to_sigterm() -> Iterator[None]:
         yield
     finally:
         services.start_ray_process = start
+
+
+@contextmanager
+def without_helpers() -> Iterator[None]:
+    """Make a Ray that starts in this context do without its processes in Python.
+
+    They watch logs and nodes, count what is used, and set up environments of workers. A Ray of one
+    machine and one driver needs none of them. They take seconds of its start and 300 MB, and the
+    one for the dashboard waits 5 s for its port if another Ray on the machine has it.
+    """
+    start, before = services.start_ray_process, {name: getattr(Node, name) for name in _HELPERS}
+
+    def start_alone(command: list[str], process_type: str, *more: Any, **named: Any) -> Any:
+        if process_type == ray_constants.PROCESS_TYPE_RAYLET:
+            _ports_of_nobody(command)
+            command = [
+                f"{name}={_NOBODY}" if (name := text.partition("=")[0]) in _AGENTS else text
+                for text in command
+            ]
+        return start(command, process_type, *more, **named)
+
+    services.start_ray_process = start_alone
+    for name in _HELPERS:
+        setattr(Node, name, lambda *_, **__: None)
+    try:
+        yield
+    finally:
+        services.start_ray_process = start
+        for name, method in before.items():
+            setattr(Node, name, method)
+
+
+def _ports_of_nobody(raylet: list[str]) -> None:
+    """Write the files for which a raylet waits: each has the port of an agent, -1 for none."""
+    given = dict(text.partition("=")[::2] for text in raylet)
+    for agent in _AGENT_PORTS:
+        persist_port(given["--session_dir"], given["--node_id"], agent, -1)
+
+
+@contextmanager
+def prestarted(workers: int, threads: int) -> Iterator[None]:
+    """Make a Ray that starts in this context start so many workers, each with so many threads."""
+    start = services.start_ray_process
+
+    def start_with_workers(command: list[str], *more: Any, **named: Any) -> Any:
+        prefix = "--num_prestart_python_workers="
+        command = [f"{prefix}{workers}" if text.startswith(prefix) else text for text in command]
+        return start(command, *more, **named)
+
+    services.start_ray_process = start_with_workers
+    before = os.environ.get(_THREADS)
+    os.environ.setdefault(_THREADS, str(threads))  # as Ray does, but after a worker's imports
+    try:
+        yield
+    finally:
+        services.start_ray_process = start
+        if before is None:
+            del os.environ[_THREADS]
+
+
+def workers_as_started() -> None:
+    """Let Tune's trials run in the workers that Ray has started already.
+
+    By default it gives each trial's worker variables of this process, which on this machine they
+    have anyway. Ray starts a new worker for other variables.
+    """
+    from ray.tune.execution import class_cache  # takes long
+
+    class_cache.DEFAULT_ENV_VARS = {}
+    class_cache.ENV_VARS_TO_PROPAGATE = set()
 
 
 def end_without_sigterm() -> None:

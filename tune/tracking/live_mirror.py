@@ -30,7 +30,7 @@ class LiveMirror:
     """
 
     def __init__(self, ledger: Ledger, uri: str) -> None:
-        """Start the process; nothing waits for a server."""
+        """Make the process; nothing waits for a server."""
         context = get_context("spawn")
         self._pipe, its_end = context.Pipe()
         # without a lock, which a killed process might never release
@@ -38,10 +38,19 @@ class LiveMirror:
         self._process = context.Process(
             target=follow, name="mlflow", args=(its_end, self._answered_at, ledger.folder, uri)
         )
+        self._its_end = its_end
         self._error: str | None = None
+
+    def start(self) -> None:
+        """Start the process, if it has not been started.
+
+        It imports for seconds, which the first trials need to start.
+        """
+        if self._process.pid is not None:
+            return
         with _signals_held_back():
             self._process.start()
-        its_end.close()
+        self._its_end.close()
         atexit.register(self._process.kill)  # Python waits for its children before it ends
 
     @property
@@ -57,6 +66,7 @@ class LiveMirror:
 
         Gives up after `patience_seconds` without an answer of MLflow.
         """
+        self.start()
         closed_at = time.monotonic()
         with suppress(OSError):  # it has died
             self._pipe.send(closed_at + patience_seconds)

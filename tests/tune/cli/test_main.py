@@ -35,7 +35,7 @@ from tune.machines.probe import data_record
 def images_are_looked_at_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check images in this process, because starting another one takes seconds."""
     monkeypatch.setattr(
-        "tune.engine.sweep.apart", lambda function, *arguments: function(*arguments)
+        "tune.engine.creation.apart", lambda function, *arguments: function(*arguments)
     )
 
 
@@ -655,7 +655,7 @@ def test_a_signal_before_a_sweep_is_driven_ends_the_command_in_one_line(
     try:
         before = signal.getsignal(kind)
         monkeypatch.setattr(
-            "tune.engine.sweep.create_sweep", lambda *_, **__: signal.raise_signal(kind)
+            "tune.engine.creation.create_sweep", lambda *_, **__: signal.raise_signal(kind)
         )
         assert main(["run", "--storage", str(tmp_path)]) == 130
         assert capsys.readouterr().err == "dynamos-sweep: interrupted\n"

@@ -5,9 +5,12 @@ from importlib.metadata import version
 from types import SimpleNamespace
 
 import pytest
+import ray._raylet
 
 from tests.helpers.private_names import check_there, imported_by, mentioned_in
+from tune.machines.ray_names import _AGENT_PORTS
 
+GCS = "GCS_SERVER_PORT_NAME"
 TOKENS = "ray._private.authentication.authentication_token_setup"
 USES = {
     "ray._private.ray_constants.ENABLE_RAY_CLUSTER": "keeping a private Ray on loopback",
@@ -22,6 +25,12 @@ USES = {
     ),
     "ray._private.services.canonicalize_bootstrap_address_or_die": "--address auto",
     "ray._private.services.start_ray_process": "keeping SIGTERM from Ray's processes",
+    "ray._private.node.Node.start_monitor": "a private Ray without helpers",
+    "ray._private.node.Node.start_log_monitor": "a private Ray without helpers",
+    "ray._private.node.Node.start_api_server": "a private Ray without helpers",
+    "ray._raylet.persist_port": "a private Ray without agents",
+    "ray.tune.execution.class_cache.DEFAULT_ENV_VARS": "letting trials run in started workers",
+    "ray.tune.execution.class_cache.ENV_VARS_TO_PROPAGATE": "letting trials run in started workers",
     "ray._private.worker._global_node": "ending Ray's processes",
     "ray._private.node.Node.kill_all_processes": "ending Ray's processes",
     "ray._private.node.Node.get_gcs_client": "ending Ray's processes",
@@ -66,6 +75,13 @@ def test_a_controller_keeps_idle_workers_in_a_cache_with_a_number() -> None:
     for more, kept in ((3, 3), (2, 5), (-5, 0)):
         keep_workers(controller, "resources", more)
         assert controller._actor_cache.total_max_objects == kept
+
+
+def test_a_raylet_waits_for_the_ports_of_these_agents() -> None:
+    names = {name for name in dir(ray._raylet) if name.endswith("_PORT_NAME")} - {GCS}
+    assert {getattr(ray._raylet, name) for name in names} == set(_AGENT_PORTS), (
+        f"Ray {version('ray')} has other agents: used for a private Ray without agents"
+    )
 
 
 def test_they_are_in_one_module_and_each_has_its_use() -> None:

@@ -52,7 +52,7 @@ class Changes:
 
     def tried(self, config: SweepConfig) -> Tried:
         """Return the beginning of a sweep; raise the errors that `create` would raise."""
-        from tune.engine.sweep import recorded
+        from tune.engine.creation import recorded
 
         self._refuse_code(config)
         there = self._there(config)
@@ -64,7 +64,7 @@ class Changes:
 
         Raises Problem 409 if another sweep has its name.
         """
-        from tune.engine.sweep import create_sweep
+        from tune.engine.creation import create_sweep
 
         self._refuse_code(config)
         with self._lock:
