@@ -195,7 +195,7 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
         raise ValueError("no view can be made")
 
     ended: list[bool] = []
-    mirror = SimpleNamespace(close=lambda: ended.append(True), error=None)
+    mirror = SimpleNamespace(start=None, close=lambda: ended.append(True), error=None)
     monkeypatch.setattr("tune.engine.sweep.connected", lambda *_: nullcontext(OneNode()))
     monkeypatch.setattr("tune.engine.sweep.LiveMirror", lambda *_: mirror)
     monkeypatch.setattr("tune.engine.sweep._tuner", lambda *_: SimpleNamespace(fit=lambda: None))
