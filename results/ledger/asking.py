@@ -43,10 +43,15 @@ NEAR = 0.1  # standard deviation of those near it, in each coordinate from 0 to 
 REPETITIONS = 5  # suggestions of tried configurations until a random one is taken instead
 
 
-def asked(study: optuna.Study, config: SweepConfig, number: int) -> optuna.Trial:
-    """Return the study's next trial: a waiting one, or trial `number` from the sampler."""
+def asked(
+    study: optuna.Study, config: SweepConfig, number: int, keys: dict[int, Any] | None = None
+) -> optuna.Trial:
+    """Return the study's next trial: a waiting one, or trial `number` from the sampler.
+
+    `keys` remembers the keys of ended trials' configurations, by number; they do not change.
+    """
     told = _Told(study, config)
-    told.sampler = _Asking(config, number, told)
+    told.sampler = _Asking(config, number, told, keys)
     if not config.space.conditional:
         return told.ask(config.space.distributions())
     trial = told.ask()
@@ -162,9 +167,12 @@ class _Asking(BaseSampler):
     until it is allowed.
     """
 
-    def __init__(self, config: SweepConfig, number: int, told: _Told) -> None:
+    def __init__(
+        self, config: SweepConfig, number: int, told: _Told, keys: dict[int, Any] | None = None
+    ) -> None:
         draw = Draw(config.seed, number, config.trials, config.space, told.given)
         self._space, self._seed, self._told = config.space, draw.mixed, told
+        self._keys = {} if keys is None else keys
         self._sampled = SampledSpace(config.space, config.sampler)
         self._draws = np.random.default_rng(draw.mixed)
         self._sampler = SAMPLERS[config.sampler](draw)
@@ -180,7 +188,7 @@ class _Asking(BaseSampler):
     ) -> dict[str, Any]:
         """Return a configuration that no other trial has, if one is left."""
         others = [t for t in self._told.facts() if t.number != trial.number]
-        taken = {self._space.key(c): t for t in others for c in configs(self._space, [t])}
+        taken = {key: t for t in others if (key := self._key(t)) is not None}
         for _ in range(REPETITIONS):
             modelled, seen = self._drawn(study, trial)
             config = self._space.trimmed(self._space.real(self._sampled.stored(seen)))
@@ -203,6 +211,15 @@ class _Asking(BaseSampler):
                 " that are not tried yet; start a sweep with narrower ranges"
             )
         return found or drawn
+
+    def _key(self, trial: FrozenTrial) -> Any:
+        """The key of a trial's configuration; None if it has none, or only a part of one."""
+        if trial.number not in self._keys:
+            found = next((self._space.key(c) for c in configs(self._space, [trial])), None)
+            if not trial.state.is_finished():
+                return found
+            self._keys[trial.number] = found
+        return self._keys[trial.number]
 
     def _drawn(self, study: optuna.Study, trial: FrozenTrial) -> tuple[bool, dict[str, Any]]:
         """(whether a model made it, a configuration as the sampler sees it)."""

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -104,6 +105,7 @@ class Ledger:
         self._lease: lease.Lease | None = None
         self._ended: dict[int, TrialRecord] = {}
         self._ignored: set[int] = set()  # numbers of foreign trials
+        self._keys = dict[int, Any]()  # keys of ended trials' configurations, by number
         self._asked: set[int] = set()  # numbers of the trials that this driver has started
 
     @classmethod
@@ -277,6 +279,10 @@ class Ledger:
 
         It is limited by the number of configurations of a finite space.
         """
+        attributes = self._study.user_attrs
+        if done_by(attributes) is None and not countable(self.config):
+            sources = (t.user_attrs.get("source", "") for t in self._ours())
+            return asked_for(self.config, int(attributes.get(EXTENDED, 0)), sources)
         trials = self.trials()
         asked = asked_for(self.config, self._extended, (t.source for t in trials))
         left = self._untried(trials)
@@ -444,6 +450,7 @@ class Ledger:
         write_whole(self.folder / "sweep.yaml", _sweep_file(config, record))
         self.config = dataclasses.replace(self.config, space=made, points=points)
         self.record = record
+        self._keys.clear()
         self._ended.clear()  # the records say whether the space admits them
         return [said]
 
@@ -520,7 +527,7 @@ class Ledger:
         number = next((t.number for t in trials if t.state == TrialState.WAITING), new)
         if self.config.sampler == "grid" and number == new:
             self._enqueue_grid_point()
-        trial = asked(self._study, self.config, number)
+        trial = asked(self._study, self.config, number, self._keys)
         attributes = trial.user_attrs
         if "source" not in attributes:
             trial.set_user_attr("source", "sampler")
@@ -840,6 +847,8 @@ class Ledger:
     def _ours(self) -> list[FrozenTrial]:
         """The study's trials without the foreign ones (`foreign`); warns of each of these once."""
         trials, ours = self._study.get_trials(deepcopy=False), list[FrozenTrial]()
+        if isinstance(self._storage, WriteThrough):  # which hides them
+            return trials
         strange = []
         for trial in trials:
             if trial.number in self._ended or not foreign(trial, self.config):
@@ -885,8 +894,12 @@ class Ledger:
         config = self.config
         if config.seed_policy == "shared":
             return config.base.seed
-        imported = (seed for t in self.trials() if t.imported for seed in t.results)
-        return fresh_seed(config.base.seed, config.seeds, number, imported)
+        return fresh_seed(config.base.seed, config.seeds, number, self._imported_seeds)
+
+    @cached_property
+    def _imported_seeds(self) -> list[int]:
+        """The seeds of imported results, which a sweep has from its creation on."""
+        return [seed for t in self.trials() if t.imported for seed in t.results]
 
     def _enqueue_grid_point(self) -> None:
         """Enqueue the grid's next point. The order is random, so that a part covers all ranges."""

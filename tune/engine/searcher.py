@@ -321,13 +321,15 @@ class LedgerSearcher(Searcher):
         Returns None if none is left, if the next one depends on trials that run, or, in
         deterministic order, until the batch is over.
         """
-        if self._ledger.remaining() > 0 and self._ledger.waits():
+        remaining = self._ledger.remaining()
+        if remaining > 0 and self._ledger.waits():
             self._batch_left = 0
             if self._running:
                 return None
             self._finish_batch()
+            remaining = self._ledger.remaining()
         if not self._config.deterministic_order:
-            return self._started(slot) if self._ledger.remaining() > 0 else None
+            return self._started(slot) if remaining > 0 else None
         if not self._batch_left and not self._running:
             batch = self._ledger.batch_size(self._slots.count())
             trials = Sweep.of(self._ledger).own
