@@ -163,9 +163,9 @@ def _timed(command: Sequence[str], place: Path, until: str | None) -> tuple[floa
         with suppress(OSError):
             while text := os.read(ours, 1 << 16):
                 shown.append(text.decode(errors="replace"))
+                # reads on to the end, because a full terminal would block the command
                 if until is not None and re.search(until, "".join(shown)):
                     over.set()
-                    return
 
     environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "200", "LINES": "50"}
     began = time.monotonic()
