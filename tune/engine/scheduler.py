@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from tune.engine.report import Report
 from tune.engine.searcher import LedgerSearcher
-from tune.machines.ray_names import keep_workers
+from tune.machines.ray_names import end_idle_workers, keep_workers
 from tune.machines.slots import Slots
 
 
@@ -23,14 +23,10 @@ class LedgerScheduler(FIFOScheduler):
         self._searcher, self._slots = searcher, slots
         # number of idle workers that Ray keeps, by the resources of a trial
         self._kept: Counter[Any] = Counter()
-        self._changes = self._changes_so_far
+        self._packings = slots.packings
 
     def __reduce__(self) -> Any:
         return FIFOScheduler, ()  # for Ray's pickle of the Tuner, which is never restored
-
-    @property
-    def _changes_so_far(self) -> tuple[int, int]:
-        return self._slots.packings, self._slots.departures
 
     def on_trial_add(self, tune_controller: Any, trial: Any) -> None:
         """Make Ray keep workers for later trials, as many as the most trials that ran at a time."""
@@ -51,10 +47,12 @@ class LedgerScheduler(FIFOScheduler):
         give it to an idle worker and discard the starting one. If trials are shorter than the start
         of a worker, the sweep would never have more than one worker.
         """
-        if self._changes != self._changes_so_far:
-            self._changes = self._changes_so_far
-            # Idle workers of the old packing would hold the resources of later trials, and those of
-            # a node that leaves would get them.
+        if self._slots.departing:
+            # An idle worker on the node that leaves would get the next trial.
+            end_idle_workers(tune_controller)
+        if self._packings != self._slots.packings:
+            self._packings = self._slots.packings
+            # Idle workers of the old packing would hold the resources of later trials.
             for held, kept in self._kept.items():
                 keep_workers(tune_controller, held, -kept)
             self._kept.clear()

@@ -104,7 +104,7 @@ def run_sweep(
             workers_as_started()
         # trials on this machine read the images themselves
         images = None if address is None else shipped_images(config.base)
-        slots = Slots(config, nodes, nodes.announced)
+        slots = Slots(config, nodes, nodes.departures)
         config = _even(config, listener)
         if (config.pack_gpus or config.pack_cohorts) and ledger.left + more + len(again) > 0:
             storage = ledger.folder.parent

@@ -19,7 +19,7 @@ from results.definition.sweep_config import SweepConfig
 from tune.machines import private, ray_names
 from tune.machines.private import check_token
 from tune.machines.probe import apart, gpu_count
-from tune.machines.slots import Node
+from tune.machines.slots import Departures, Node
 
 PACKAGES = ("dynamos", "search_spaces", "results", "tune")  # our packages that workers import
 CONNECT_SECONDS = 10.0
@@ -151,12 +151,12 @@ class Nodes:
     """Lists the nodes that take trials: those that are alive and not about to leave.
 
     Attributes:
-        announced: ids of all nodes that were seen to be about to leave.
+        departures: the nodes that were seen to be about to leave.
     """
 
     def __init__(self) -> None:
         self._asked, self._nodes = -REFRESH_SECONDS, list[Node]()
-        self.announced = set[str]()
+        self.departures = Departures()
         self.over = False  # True if Ray is shutting down
 
     def __call__(self) -> list[Node]:
@@ -169,7 +169,8 @@ class Nodes:
                 # the head is unreachable: the last list is used until it answers
                 log.warning("the nodes of the cluster cannot be listed: %s", error)
                 return self._nodes
-            self.announced |= leaving
+            self.departures.now = leaving
+            self.departures.ever |= leaving
             self._nodes = [_node(e) for e in entries if e["NodeID"] not in leaving]
         return self._nodes
 

@@ -223,6 +223,11 @@ def node_entries() -> tuple[list[dict[str, Any]], set[str]]:
     return [entry for entry in state.node_table() if entry["Alive"]], leaving
 
 
+def end_idle_workers(tune_controller: Any) -> None:
+    """End the idle workers that a running Tune keeps."""
+    tune_controller._cleanup_cached_actors(force_all=True)
+
+
 def keep_workers(tune_controller: Any, resources: Any, more: int) -> None:
     """Change the number of idle workers that a running Tune keeps by `more`, also if negative."""
     cache = tune_controller._actor_cache

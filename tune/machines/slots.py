@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from dynamos.errors import UserError
 from results.definition.sweep_config import SweepConfig
@@ -19,6 +19,14 @@ class Node:
     cpus: float
     gpus: float
     kind: str | None = None  # the kind of its GPUs, as Ray names it; None if Ray names none
+
+
+@dataclass(slots=True)
+class Departures:
+    """Ids of nodes that have announced that they leave."""
+
+    now: set[str] = field(default_factory=set)  # those that are still there
+    ever: set[str] = field(default_factory=set)  # all so far
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +63,11 @@ class Slots:
         self,
         config: SweepConfig,
         nodes: Callable[[], Sequence[Node]],
-        announced: Collection[str] = (),
+        departures: Departures | None = None,
     ) -> None:
-        """`nodes` lists the nodes that take trials at the moment.
-
-        It also updates `announced`, the ids of nodes that have announced that they leave.
-        """
-        self._config, self._nodes, self._announced = config, nodes, announced
+        """`nodes` lists the nodes that take trials at the moment, and updates `departures`."""
+        self._config, self._nodes = config, nodes
+        self._departures = departures or Departures()
         # GPUs of a trial that differ from the configuration: by kind of GPU, and by node.
         self._of_kind: dict[str | None, float] = {}
         self._of_node: dict[str, float] = {}
@@ -143,14 +149,14 @@ class Slots:
         ]
 
     @property
-    def departures(self) -> int:
-        """Number of nodes so far that have announced that they leave."""
-        return len(self._announced)
+    def departing(self) -> bool:
+        """True while a node is there that has announced that it leaves."""
+        return bool(self._departures.now)
 
     def leaves(self, slot: Slot) -> bool:
         """True if the node of a slot has announced that it leaves."""
         self._nodes()
-        return slot.node in self._announced
+        return slot.node in self._departures.ever
 
     def gone(self, slot: Slot) -> bool:
         """True if the node of a slot has left, so that no trial can start on it."""

@@ -30,7 +30,7 @@ from tests.helpers.ledgers import config, driven, result
 from tune.engine.report import LOST, OUT_OF_MEMORY, PUT_BACK, Report
 from tune.engine.scheduler import LedgerScheduler
 from tune.engine.searcher import LedgerSearcher
-from tune.machines.slots import Node, Slot, Slots
+from tune.machines.slots import Departures, Node, Slot, Slots
 
 
 @pytest.fixture
@@ -278,7 +278,9 @@ def leaving(ledger: Ledger, announced: set[str], **fields: Any) -> LedgerSearche
     ledger.config = dataclasses.replace(ledger.config, **fields)
     nodes = [Node("n", "host", 1, 0), Node("m", "host", 1, 0)]
     slots = Slots(
-        ledger.config, lambda: [node for node in nodes if node.id not in announced], announced
+        ledger.config,
+        lambda: [node for node in nodes if node.id not in announced],
+        Departures(announced, announced),
     )
     return LedgerSearcher(ledger, slots, lambda trial: None)
 

@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from tests.helpers.processes import Driver, Session
 from tests.helpers.sweeps import SMALL, command, run, runs_of
 from tests.helpers.workers import made_once
 from tune.engine.sweep import run_sweep
-from tune.machines.slots import Node
+from tune.machines.slots import Departures, Node
 from tune.tracking.mirror import Mirror
 
 
@@ -182,7 +182,7 @@ def test_the_report_is_written(swept: tuple[Path, str]) -> None:
 class OneNode:
     """Stands for the nodes of a cluster."""
 
-    announced: Collection[str] = ()
+    departures = Departures()
 
     def __call__(self) -> list[Node]:
         return [Node("n", "host", 1, 0)]

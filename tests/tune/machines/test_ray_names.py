@@ -65,7 +65,7 @@ def test_a_controller_keeps_idle_workers_in_a_cache_with_a_number() -> None:
     from ray.tune.execution.tune_controller import TuneController
     from ray.tune.utils.object_cache import _ObjectCache
 
-    from tune.machines.ray_names import keep_workers
+    from tune.machines.ray_names import end_idle_workers, keep_workers
 
     assert "_actor_cache" in TuneController.__init__.__code__.co_names, (
         f"Ray {version('ray')} no longer has TuneController._actor_cache: used for keeping idle "
@@ -75,6 +75,14 @@ def test_a_controller_keeps_idle_workers_in_a_cache_with_a_number() -> None:
     for more, kept in ((3, 3), (2, 5), (-5, 0)):
         keep_workers(controller, "resources", more)
         assert controller._actor_cache.total_max_objects == kept
+    ended: list[bool] = []
+    controller._cleanup_cached_actors = lambda force_all: ended.append(force_all)
+    end_idle_workers(controller)
+    assert ended == [True]
+    assert list(inspect.signature(TuneController._cleanup_cached_actors).parameters) == [
+        "self",
+        "force_all",
+    ], f"Ray {version('ray')} ends idle workers in another way"
 
 
 def test_a_raylet_waits_for_the_ports_of_these_agents() -> None:
