@@ -515,6 +515,7 @@ def test_of_several_seeds_the_mean_and_its_spread_are_there_once_all_have_report
 @pytest.fixture
 def live(ledger: Ledger, uri: str, tmp_path: Path) -> Iterator[LiveMirror]:
     made = LiveMirror(ledger, uri)
+    made.start()
     yield made
     made.close(120)
 
@@ -529,6 +530,7 @@ def test_a_live_mirror_repairs_what_an_earlier_driver_left_and_follows(
     client.update_run(found(ledger, uri)["s/0"].info.run_id, "RUNNING")
     complete(ledger, 70, 60)  # of which MLflow never heard
     live = LiveMirror(ledger, uri)
+    live.start()
     for value in range(3):
         complete(ledger, value, value)
     (ledger.folder / "trials.csv").write_text("trial\n")
@@ -682,6 +684,7 @@ def test_a_server_that_is_dead_or_never_answers_holds_up_nothing(
             server.listen()
         started = time.monotonic()
         live = LiveMirror(ledger, f"http://me:my-secret@127.0.0.1:{server.getsockname()[1]}")
+        live.start()
         complete(ledger, 90, 80)
         live.close(2)
         assert time.monotonic() - started < 60
@@ -726,6 +729,7 @@ def test_a_server_killed_and_started_again_in_mid_sweep_lacks_nothing_at_the_end
     ledger: Ledger, server: Server, tmp_path: Path
 ) -> None:
     live = LiveMirror(ledger, server.uri)
+    live.start()
 
     def run_trial(value: float) -> None:
         number = begun(ledger).number
@@ -776,6 +780,7 @@ from tune.tracking.live_mirror import LiveMirror
 ledger = Ledger.open(Path(sys.argv[1]), "s")
 with driven(ledger):
     live = LiveMirror(ledger, sys.argv[2])
+    live.start()
     for n in range(6):
         number = begun(ledger).number
         report(ledger, number, n, n)
@@ -795,6 +800,7 @@ with driven(ledger):
     ledger = Ledger.open(tmp_path, "s")
     with driven(ledger):
         live = LiveMirror(ledger, server.uri)
+        live.start()
         number = begun(ledger).number
         assert number == 5
         ledger.finish(number, "COMPLETE")
