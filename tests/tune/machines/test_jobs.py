@@ -116,6 +116,8 @@ def test_a_service_has_its_sweeps_run_as_jobs_of_a_cluster(tmp_path: Path) -> No
         assert logs.status == 0 and "far" in logs.out, logs
         assert service.client.sweep("far")["links"]["ray"] == there.jobs
         assert there.token.read_text() not in str(service.client.sweep("far"))
+        # MLflow has caught up when the driver ends
+        wait_for(lambda: Watched(storage, "far").ledger.driver is None)
     check_whole(Watched(storage, "far"), trials=3)
 
 
