@@ -34,7 +34,7 @@ UNUSED = ("average_decay", "readings", "log_every")
 
 
 class OwnTrainer(Protocol):
-    """What a user's class has. Its constructor takes (config, stream, **hyperparameters)."""
+    """A trainer in a user's file. It is constructed with (config, stream, **hyperparameters)."""
 
     def __iter__(self) -> Iterator[Predict]:
         """Train the tasks that are left; after each, yield images (N, 3, H, W) -> logits (N, K)."""

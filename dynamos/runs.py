@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Run(Protocol):
-    """What sweeps and recorders need of a run.
+    """A run, as sweeps and recorders use it: a Trainer, or a run of a user's trainer.
 
     Attributes:
         config, stream, device, method: as of `dynamos.trainer.Trainer`.
