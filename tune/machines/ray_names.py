@@ -39,9 +39,10 @@ _AGENT_PORTS = (
     "metrics_export_port",
     "runtime_env_agent_port",
 )
-# A raylet ends if an agent ends. This one ends if the raylet does.
+# A raylet ends if an agent ends. This one ends if the raylet does, and by no signal to all
+# processes of a sweep.
 _NOBODY = subprocess.list2cmdline(
-    ["/bin/sh", "-c", "while kill -0 $PPID 2> /dev/null; do sleep 1; done"]
+    ["/bin/sh", "-c", "trap '' TERM INT HUP; while kill -0 $PPID 2> /dev/null; do sleep 1; done"]
 )
 
 

@@ -214,7 +214,7 @@ def test_mlflow_is_told_the_end_whatever_went_wrong_before_it(
         (signal.SIGINT, Session.send_group),
     ],
 )
-def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
+def test_a_signal_early_in_a_session_leaves_a_sweep_to_resume(
     kind: signal.Signals, send: Callable[[Session, signal.Signals], None], tmp_path: Path
 ) -> None:
     def driven() -> bool:
@@ -226,16 +226,19 @@ def test_a_signal_while_ray_starts_leaves_a_sweep_to_resume(
         driver.until(driven)
         send(driver, kind)
         ended = driver.end()  # and nothing that it started is left
-    assert (ended.status, ended.errors) == (
-        130,
-        ["dynamos-sweep: interrupted; continue with: dynamos-sweep resume cut"],
-    )
+    # Ray starts before the sweep is made. It may be ready when the signal comes; then the session
+    # ends in order.
+    if ended.errors:
+        assert ended.errors == [
+            "dynamos-sweep: interrupted; continue with: dynamos-sweep resume cut"
+        ]
+    else:
+        assert "Interrupted; 1 trial is left. Continue: " in ended.out
+        assert "dynamos-sweep resume cut\n" in ended.out
+    assert ended.status == 130, ended
     ledger = Ledger.open(tmp_path / "runs", "cut")
-    assert (str(ledger.state), ledger.driver, [t.state for t in ledger.trials()]) == (
-        "stopped, 1 left",
-        None,
-        ["WAITING"],
-    )
+    assert (str(ledger.state), ledger.driver) == ("stopped, 1 left", None)
+    assert [t.state for t in ledger.trials()] in (["WAITING"], ["INTERRUPTED"])
     done = run("resume", "cut", cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
 
