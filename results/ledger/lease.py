@@ -108,7 +108,8 @@ class Lease:
         try:
             self._change({"owner": None})
         except _OUT_OF_REACH as error:  # it lapses by itself
-            log.warning("the lease of %s could not be released: %s", self._sweep, error)
+            why = str(error.__cause__ or error).strip().splitlines()[0]
+            log.warning("the lease of %s could not be released: %s", self._sweep, why)
 
     def end(self) -> None:
         """Stop renewing the lease; without `release`, others wait until it lapses."""
