@@ -11,11 +11,11 @@ import logging
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import optuna
@@ -73,10 +73,25 @@ from search_spaces.change import changed
 from search_spaces.space import SearchSpace
 
 log = logging.getLogger(__name__)
+P = ParamSpec("P")
+Answer = TypeVar("Answer")
 
 # key of the record: unexpected traits of the sweep's start and search, in sentences
 REMARKS = "remarks"
 WORST_VIOLATION = 1e12  # violation of each constraint by a trial without a usable value
+
+
+def _at_once(
+    method: "Callable[Concatenate[Ledger, P], Answer]",
+) -> "Callable[Concatenate[Ledger, P], Answer]":
+    """Make the writes of a ledger's method durable together, before it returns."""
+
+    @wraps(method)
+    def wrapped(self: "Ledger", /, *given: P.args, **named: P.kwargs) -> Answer:
+        with self.together():
+            return method(self, *given, **named)
+
+    return wrapped
 
 
 class NameTaken(UserError):
@@ -501,6 +516,7 @@ class Ledger:
             return self._storage.next_number, None
         return waiting[0].number, waiting[0].user_attrs.get("attempt", {}).get("place")
 
+    @_at_once
     def ask(
         self, gpus: float | None = None, cpus: float | None = None, place: int | None = None
     ) -> TrialRecord:
@@ -554,6 +570,7 @@ class Ledger:
         self._asked.add(trial.number)
         return self.trial(trial.number)
 
+    @_at_once
     def start(self, number: int, attempt: int, cohort: int = 1) -> None:
         """Note that an attempt starts to train; its time counts from now.
 
@@ -586,6 +603,7 @@ class Ledger:
                     cohort,
                 )
 
+    @_at_once
     def add_result(self, number: int, attempt: int, seed: int, result: TaskResult) -> bool:
         """Enter a result; return False if it is refused.
 
@@ -610,7 +628,6 @@ class Ledger:
         if is_new:
             entry = stored_result(result, time.time())
             self._storage.set_trial_user_attr(self._id(number), key, entry)
-            attributes[key] = entry
         elif repeatable(task_result(attributes[key])) != repeatable(result):
             log.warning(
                 "trial %d: seed %d reported a different result of task %d; the first is kept",
@@ -619,9 +636,10 @@ class Ledger:
                 result.task + 1,
             )
         # also after a refused second result: a kill may have come between the entry and this line
-        self._report(trial, result.task)
+        self._report(self._stored(number), result.task)
         return is_new
 
+    @_at_once
     def finish(
         self, number: int, state: str, reason: str | None = None, at: dt.datetime | None = None
     ) -> None:
@@ -654,6 +672,7 @@ class Ledger:
         else:
             self._study.tell(number, state=TrialState[state])
 
+    @_at_once
     def hold(self, number: int, at: dt.datetime) -> None:
         """Record that a trial has finished training and waits for other trials to end.
 
@@ -665,6 +684,7 @@ class Ledger:
             self._id(number), "attempt", attempt | {"ended_at": at.isoformat()}
         )
 
+    @_at_once
     def interrupt(self, number: int, at: dt.datetime | None = None, *, lost: bool = False) -> None:
         """Interrupt a running trial: the next `ask` returns it first, unchanged.
 
@@ -810,6 +830,13 @@ class Ledger:
                 f"`trial` {number}: {self.config.name} has trials 0 to {trials[-1].number}."
             )
         return found
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make what a `with` block writes about trials durable at its end, in one transaction."""
+        assert isinstance(self._storage, WriteThrough), "write only while driving()"
+        with self._storage.together():
+            yield
 
     def close(self) -> None:
         """Close the files of an SQLite ledger; the next use reopens them.

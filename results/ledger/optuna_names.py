@@ -3,6 +3,9 @@
 If an upgrade changes one, the test of this module fails and names it.
 """
 
+from functools import cache
+from typing import Any
+
 from optuna import Study
 from optuna.samplers import NSGAIISampler
 from optuna.samplers._tpe.sampler import _RELATIVE_PARAMS_KEY
@@ -19,6 +22,21 @@ DRAWN_KEY = _RELATIVE_PARAMS_KEY
 
 # System attributes that hold the state of CMA-ES begin with this.
 CMA_KEY = "cma:"
+
+
+@cache
+def tables() -> dict[str, Any]:
+    """The tables of a study's trials in a database, as SQLAlchemy's models."""
+    from optuna.storages._rdb import models
+
+    return {
+        "trials": models.TrialModel,
+        "params": models.TrialParamModel,
+        "user_attributes": models.TrialUserAttributeModel,
+        "system_attributes": models.TrialSystemAttributeModel,
+        "values": models.TrialValueModel,
+        "intermediate": models.TrialIntermediateValueModel,
+    }
 
 
 def storage_of(study: Study) -> BaseStorage:

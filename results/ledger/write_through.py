@@ -1,14 +1,16 @@
-"""Storage of a sweep's driver: reads from memory, writes to the database first."""
+"""Storage of a sweep's driver: reads from memory, writes to the database before it goes on."""
 
+import copy
 import json
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from optuna.distributions import BaseDistribution
 from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynamos.errors import RunError
+from results.ledger.batch import write
 
 SUGGESTED = {"source": "sampler"}  # attribute of a suggested trial from its creation on
 
@@ -30,14 +32,49 @@ class WriteThrough(InMemoryStorage):
         self._hidden: set[int] = set()
         # the database's ids of the trials, by number, which is their id here
         self._its_ids: list[int] = []
+        # by id, the trials that have changed, as the database has them
+        self._before: dict[int, FrozenTrial] = {}
+        self._blocks = 0  # number of `together` blocks that are open
         super().create_new_study(
             database.get_study_directions(study_id), database.get_study_name_from_id(study_id)
         )
         for trial in database.get_all_trials(study_id):
             self._take_in(trial)
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Make the changes of trials in a `with` block durable at its end, in one transaction.
+
+        After an error, none of them has been made, here as in the database. Other threads wait for
+        the end of the block. A new trial and study attributes are durable at once, with all
+        changes before them.
+        """
+        with self._lock:
+            self._blocks += 1
+            try:
+                yield
+                if self._blocks == 1:
+                    self._write()
+            except BaseException:
+                if self._blocks == 1:
+                    for trial_id, before in self._before.items():
+                        super()._set_trial(trial_id, before)
+                    self._before.clear()
+                raise
+            finally:
+                self._blocks -= 1
+
+    def _write(self) -> None:
+        """Make the changes so far durable."""
+        write(
+            self._database.engine,
+            [(self._its_ids[n], before, self._get_trial(n)) for n, before in self._before.items()],
+        )
+        self._before.clear()
+
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and return its id."""
+        self._write()
         made = self._database.get_trial(
             self._database.create_new_trial(
                 self._its_study_id,
@@ -59,44 +96,20 @@ class WriteThrough(InMemoryStorage):
         """The number of the next new trial."""
         return len(self._its_ids)
 
-    def set_trial_param(
-        self,
-        trial_id: int,
-        param_name: str,
-        param_value_internal: float,
-        distribution: BaseDistribution,
-    ) -> None:
-        """Set a parameter."""
-        self._database.set_trial_param(
-            self._its_ids[trial_id], param_name, param_value_internal, distribution
-        )
-        super().set_trial_param(trial_id, param_name, param_value_internal, distribution)
-
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
-        """Set the state and the values; return True if that was possible."""
-        done = self._database.set_trial_state_values(self._its_ids[trial_id], state, values)
-        return done and super().set_trial_state_values(trial_id, state, values)
-
-    def set_trial_intermediate_value(
-        self, trial_id: int, step: int, intermediate_value: float
-    ) -> None:
-        """Set an intermediate value."""
-        self._database.set_trial_intermediate_value(
-            self._its_ids[trial_id], step, intermediate_value
-        )
-        super().set_trial_intermediate_value(trial_id, step, intermediate_value)
-
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set an attribute of a trial."""
-        self._database.set_trial_user_attr(self._its_ids[trial_id], key, value)
         super().set_trial_user_attr(trial_id, key, _stored(value))
 
     def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Set a system attribute of a trial."""
-        self._database.set_trial_system_attr(self._its_ids[trial_id], key, value)
         super().set_trial_system_attr(trial_id, key, _stored(value))
+
+    def _set_trial(self, trial_id: int, trial: FrozenTrial) -> None:
+        """Replace a trial by one with a change. Optuna calls this for every change."""
+        with self.together():
+            if trial_id not in self._before:
+                self._before[trial_id] = _copied(self._get_trial(trial_id))
+            super()._set_trial(trial_id, trial)
 
     def get_all_trials(
         self, study_id: int, deepcopy: bool = True, states: Container[TrialState] | None = None
@@ -115,10 +128,12 @@ class WriteThrough(InMemoryStorage):
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of the study."""
+        self._write()
         self._database.set_study_user_attr(self._its_study_id, key, value)
 
     def set_study_system_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set a system attribute of the study."""
+        self._write()
         self._database.set_study_system_attr(self._its_study_id, key, value)
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
@@ -140,3 +155,12 @@ class WriteThrough(InMemoryStorage):
 def _stored(value: Any) -> Any:
     """The value that a later reader of the database gets."""
     return json.loads(json.dumps(value))
+
+
+def _copied(trial: FrozenTrial) -> FrozenTrial:
+    """A copy of a trial that keeps its entries; Optuna may add some to the trial itself."""
+    copied = copy.copy(trial)
+    copied.params, copied.distributions = dict(trial.params), dict(trial.distributions)
+    copied.user_attrs, copied.system_attrs = dict(trial.user_attrs), dict(trial.system_attrs)
+    copied.intermediate_values = dict(trial.intermediate_values)
+    return copied

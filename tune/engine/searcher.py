@@ -391,9 +391,10 @@ class LedgerSearcher(Searcher):
             self.over = reason
 
     def _add(self, number: int, report: Report) -> None:
-        for seed, results in report.results.items():
-            for result in results:
-                self._ledger.add_result(number, report.attempt, seed, result)
+        with self._ledger.together():
+            for seed, results in report.results.items():
+                for result in results:
+                    self._ledger.add_result(number, report.attempt, seed, result)
 
     def _suggestion(self, record: TrialRecord, slot: Slot) -> dict[str, Any]:
         return {

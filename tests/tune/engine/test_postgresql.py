@@ -1,71 +1,25 @@
 """A sweep whose ledger and MLflow store are PostgreSQL databases: a real server, and a driver that
 is really killed."""
 
-import os
-import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.kills.postgresql import Server, programs
 from tests.helpers.crashes import check_mirrored, check_undisturbed, disturbed
-from tests.helpers.processes import Session, sweep
-
-# PostgreSQL refuses to be root.
-ITSELF = (
-    ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-    if os.getuid() == 0
-    else []
-)
+from tests.helpers.processes import sweep
 
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """URL of two empty databases on a separate server that listens only on a socket in its folder.
-    {} stands for the name, "postgres" or "mlflow"."""
-    programs = max(Path("/usr/lib/postgresql").glob("*/bin"), default=None)
-    if programs is None:
+    """URL of two empty databases; {} stands for the name, "postgres" or "mlflow"."""
+    if programs() is None:
         pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    folder = Path(tempfile.mkdtemp(dir="/tmp"))  # a socket's path must be short
-    try:
-        if ITSELF:
-            shutil.chown(folder, "postgres", "postgres")
-        data = folder / "data"
-        subprocess.run(
-            [*ITSELF, programs / "initdb", "--auth=trust", "--username=postgres", "-D", data],
-            check=True,
-            capture_output=True,
-        )
-        with Session(
-            [
-                *ITSELF,
-                str(programs / "postgres"),
-                "-D",
-                str(data),
-                "-k",
-                str(folder),
-                "-c",
-                "listen_addresses=",
-            ],
-            folder,
-        ) as process:
-            process.until(lambda: answers(programs, folder))
-            subprocess.run(
-                [programs / "createdb", "-h", folder, "-U", "postgres", "mlflow"], check=True
-            )
-            yield "postgresql+psycopg://postgres@/{}?host=" + str(folder)
-    finally:
-        shutil.rmtree(folder)
-
-
-def answers(programs: Path, folder: Path) -> bool:
-    """True if the server accepts connections."""
-    return (
-        subprocess.run([programs / "pg_isready", "-q", "-h", folder], check=False).returncode == 0
-    )
+    with Server("mlflow") as started:
+        yield started.url("{}")
 
 
 @pytest.mark.slow
