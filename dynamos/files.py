@@ -3,13 +3,17 @@
 import os
 import uuid
 from pathlib import Path
-
-from upath import UPath
+from typing import TYPE_CHECKING
 
 from dynamos.errors import UserError, unknown
 
 # on this machine's disks, or in an object store; the code uses only methods that both have
-AnyPath = Path | UPath
+if TYPE_CHECKING:
+    from upath import UPath
+
+    AnyPath = Path | UPath
+else:  # UPath takes longer to import than a small command takes
+    AnyPath = Path
 STORES = {"s3": "'.[s3]'", "gs": "gcsfs", "az": "adlfs"}  # pip requirement of each scheme
 TEMPORARY = ".tmp"  # suffix of a file that is being written
 
@@ -37,6 +41,8 @@ def any_path(text: str) -> AnyPath:
         return local_path(text)
     if scheme not in STORES:
         raise unknown("kind of object store", scheme, STORES).within(text)
+    from upath import UPath
+
     try:
         # Other processes write there, too: a cached listing would hide their files.
         path = UPath(text, use_listings_cache=False)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from dynamos.files import AnyPath
 from results.choice import choice_of
 from results.ledger.ledger import Ledger
-from results.names import STOPPED
+from results.names import ENDED, STOPPED
 from results.sweep import ORDERS_OF, Sweep
-from results.trial import ENDED, TrialRecord
+from results.trial import TrialRecord
 from results.wording import count
 
 # A model's choice is nearly always among so many with the best means. While a sweep runs, it would

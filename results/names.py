@@ -14,6 +14,11 @@ STOPPED = "stopped on request"  # reason of a trial that a user stopped
 STOP_FILE = "stop"  # in a trial's folder: asks the trial to stop
 OUTSIDE = "outside the space"  # reason of a COMPLETE trial that a changed space excludes
 NON_FINITE = "non-finite: "  # beginning of the reason of a diverged trial
+IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
+# beginnings of the source of a further run of a trial's configuration, in the race in the latter
+REPLICATE, RACE = "replicate:", "race:"
+RERUN = "rerun:"  # beginning of the source of a trial that runs another trial of the sweep again
+ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of a trial that has ended
 
 LONGEST = 120  # characters of a sweep's name
 PATTERN = f"^[A-Za-z0-9][A-Za-z0-9._-]{{0,{LONGEST - 1}}}$"  # of a sweep's name

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from results.definition.sweep_config import Objective, SweepConfig
+from results.ledger.attributes import latest_outcome
 from results.names import NON_FINITE
 from results.strategy.race import last_race, left
 from results.trial import TrialRecord, newest, pooled
 from results.wording import count, number
 
-# Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
-OUTCOME = "outcome"
 EXTENDS = "extends"  # key of a confirmation's record: the confirmation to which it adds seeds
 # Key of a confirmation's record: the confirmation whose configurations it trains on other class
 # orders. Each of its training seeds is also a seed of the class order.
@@ -224,11 +223,6 @@ class Sweep:
         if (found := latest_outcome(self.looks)) is None:
             return ""
         return f"; {found['verdict']}{' on test images' * (found['verdict'] != IS_BASELINE)}"
-
-
-def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the outcome of a sweep's latest confirmation that has an answer; None if none has."""
-    return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
 def front(trials: Iterable[TrialRecord], objectives: Sequence[Objective]) -> list[TrialRecord]:

@@ -10,13 +10,7 @@ from typing import Any
 import numpy as np
 
 from dynamos.metrics import Matrix, TaskResult, mean
-from results.names import OUTSIDE
-
-IMPORTED = "imported:"  # beginning of the source of a trial that another sweep ran
-# beginnings of the source of a further run of a trial's configuration, in the race in the latter
-REPLICATE, RACE = "replicate:", "race:"
-RERUN = "rerun:"  # beginning of the source of a trial that runs another trial of the sweep again
-ENDED = ("COMPLETE", "PRUNED", "FAIL")  # states of a trial that has ended
+from results.names import IMPORTED, OUTSIDE, RACE, REPLICATE, RERUN
 
 
 @dataclass(frozen=True)

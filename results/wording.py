@@ -1,9 +1,10 @@
 """Text of values, for the terminal and the pages."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from results.trial import TrialRecord
+if TYPE_CHECKING:
+    from results.trial import TrialRecord
 
 # metrics between 0 and 1; the others are percents and points of them
 FRACTIONS = ("keep_fraction", "compute")
@@ -48,7 +49,7 @@ def count(amount: int, what: str) -> str:
     return f"{amount} {what}" + "s" * (amount != 1)
 
 
-def mean_and_spread(trial: TrialRecord, metric: str) -> str:
+def mean_and_spread(trial: "TrialRecord", metric: str) -> str:
     """A metric's mean over seeds ± their standard deviation, if there are several seeds.
 
     Returns "" without a mean.

@@ -14,8 +14,9 @@ from results.analysis.sampling_error import images_behind
 from results.choice import reported_config
 from results.definition.sweep_config import SweepConfig
 from results.ledger.warm_start import DATA
+from results.names import ENDED
 from results.sweep import Sweep
-from results.trial import ENDED, TrialRecord
+from results.trial import TrialRecord
 from results.wording import count, duration, mean_and_spread, number
 
 BUDGETS = ("trials", "cpu_seconds", "gpu_seconds")  # kinds of budget

@@ -11,15 +11,14 @@ from results.analysis.improvement import Improvement, improvement
 from results.analysis.multiplicity import LEVEL, holm, level_of
 from results.analysis.sampling_error import images_behind
 from results.definition.sweep_config import Objective
+from results.ledger.attributes import OUTCOME, latest_outcome
 from results.ledger.ledger import Ledger
 from results.sweep import (
     EXTENDS,
     IS_BASELINE,
     LOOK_NUMBER,
     ORDERS_OF,
-    OUTCOME,
     Sweep,
-    latest_outcome,
 )
 from results.trial import TrialRecord, newest
 from results.wording import FRACTIONS, count, measured

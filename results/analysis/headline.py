@@ -2,8 +2,9 @@
 
 from results.analysis.sampling_error import images_behind
 from results.choice import and_keeps, broken, choice_of
+from results.ledger.attributes import latest_outcome
 from results.posterior import estimate, settled
-from results.sweep import Sweep, latest_outcome
+from results.sweep import Sweep
 from results.trial import TrialRecord
 from results.wording import count, measured
 

@@ -3,9 +3,7 @@
 import os
 import re
 from pathlib import Path
-from urllib.parse import parse_qs, quote, urlsplit
-
-from sqlalchemy import URL
+from urllib.parse import parse_qs, parse_qsl, quote, urlsplit
 
 from dynamos.errors import UserError
 from dynamos.files import AnyPath
@@ -13,6 +11,8 @@ from dynamos.files import AnyPath
 
 def sqlite_url(file: AnyPath) -> str:
     """Return the URL of an SQLite database; its path may hold ?, #, % and any other character."""
+    from sqlalchemy import URL  # heavy: a list of sweeps needs none
+
     url = URL.create("sqlite", database=str(file))
     if url.render_as_string() != f"sqlite:///{file}":
         # MLflow takes the text after sqlite:/// literally for a path and makes its folder. It
@@ -23,13 +23,28 @@ def sqlite_url(file: AnyPath) -> str:
 
 def readable_url(file: AnyPath) -> str:
     """Return the URL of a SQLite ledger, read-only if this process may not write there."""
-    if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
+    path, read_only = readable_file(file)
+    if not read_only:
         return sqlite_url(file)
+
+    from sqlalchemy import URL
+
+    name, _, query = path.partition("?")
+    values = {"uri": "true"} | dict(parse_qsl(query))
+    return URL.create("sqlite", database=name, query=values).render_as_string()
+
+
+def readable_file(file: AnyPath) -> tuple[str, bool]:
+    """Return (path, False) of a SQLite ledger, or (URI, True) if this process may not write there.
+
+    The URI opens it read-only.
+    """
+    if not file.exists() or os.access(str(file), os.W_OK) and os.access(str(file.parent), os.W_OK):
+        return str(file), False
     # To share a database in WAL mode, SQLite needs files beside it. If another process has the
     # database open, these files exist. Otherwise the database does not change.
     shared = file.with_name(f"{file.name}-wal").exists()
-    query = {"mode": "ro", "uri": "true"} | ({} if shared else {"immutable": "1"})
-    return URL.create("sqlite", database=f"file:{quote(str(file))}", query=query).render_as_string()
+    return f"file:{quote(str(file))}?mode=ro" + ("" if shared else "&immutable=1"), True
 
 
 _STORES = ("sqlite", "postgresql", "mysql", "mssql")

@@ -26,10 +26,10 @@ from dynamos.errors import RunError
 from results.definition.sweep_config import SweepConfig
 from results.gaussian_process import coordinates
 from results.ledger.optuna_names import CMA_KEY, DRAWN_KEY, GENERATION_KEY, storage_of
+from results.names import IMPORTED, RERUN
 from results.strategy.cube import config_of, coordinates_of, point_of
 from results.strategy.sampled_space import SampledSpace
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, Draw
-from results.trial import IMPORTED, RERUN
 from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
 

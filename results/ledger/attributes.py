@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from results.definition.sweep_config import SweepConfig
-from results.ledger import lease
-from results.trial import RERUN
+from results.ledger import holder
+from results.names import RERUN
+
+if TYPE_CHECKING:
+    from results.definition.sweep_config import SweepConfig
 
 EXTENDED = "extended_by"  # study attribute: trials added to the budget after the start
 # study attribute: {"reason": why no new configuration is tried, "overruled": whether the sweep was
@@ -15,6 +17,8 @@ DONE = "done"
 BATCH = "batch_size"  # study attribute, of a sweep in deterministic order
 # study attributes, by confirmation: time and configurations of a use of test images
 LOOK = "look/"
+# Key of a confirmation's outcome, in the entry of the confirmation in the sweep's ledger.
+OUTCOME = "outcome"
 NOTE = "note"  # study attribute: a user's note on the sweep
 TAG = "tag/"  # study attributes, by name: a user's tags; "" for a removed tag
 STOP = "stop"  # study attribute: epoch of the driver that is asked to stop
@@ -48,7 +52,7 @@ def state_of(held: Mapping[str, Any], attributes: Mapping[str, Any], left: int) 
     driver = held["owner"]
     if driver is None:
         return SweepState("stopped" if left > 0 else "finished", None, left)
-    if lease.gone(held):
+    if holder.gone(held):
         return SweepState("killed", driver, left)
     name: StateName = "stopping" if asked_to_stop(held, attributes) else "running"
     return SweepState(name, driver, left)
@@ -59,12 +63,12 @@ def asked_to_stop(held: Mapping[str, Any], attributes: Mapping[str, Any]) -> boo
     return held["owner"] is not None and attributes.get(STOP) == held["epoch"]
 
 
-def asked_for(config: SweepConfig, extended: int, sources: Iterable[str]) -> int:
-    """Number of requested trials, extensions and reruns included.
+def asked_for(trials: int, sources: Iterable[str]) -> int:
+    """Number of requested trials, reruns included.
 
-    `sources` are the sources of the trials.
+    `trials` are those of the configuration and of extensions, `sources` the sources of all trials.
     """
-    return config.trials + extended + sum(source.startswith(RERUN) for source in sources)
+    return trials + sum(source.startswith(RERUN) for source in sources)
 
 
 def done_by(attributes: Mapping[str, Any]) -> str | None:
@@ -73,7 +77,7 @@ def done_by(attributes: Mapping[str, Any]) -> str | None:
     return None if done is None or done["overruled"] else str(done["reason"])
 
 
-def countable(config: SweepConfig) -> bool:
+def countable(config: "SweepConfig") -> bool:
     """True if a sweep has finitely many configurations, which limit its budget."""
     return config.sampler == "grid" or config.space.size is not None
 
@@ -84,6 +88,11 @@ def looks_of(attributes: Mapping[str, Any]) -> dict[str, Any]:
         (key.removeprefix(LOOK), value) for key, value in attributes.items() if key.startswith(LOOK)
     ]
     return dict(sorted(found, key=lambda look: look[1]["at"]))
+
+
+def latest_outcome(looks: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the outcome of a sweep's latest confirmation that has an answer; None if none has."""
+    return next((look[OUTCOME] for look in reversed(list(looks.values())) if OUTCOME in look), None)
 
 
 def tags_of(attributes: Mapping[str, Any]) -> dict[str, str]:

@@ -8,7 +8,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy
@@ -17,6 +16,8 @@ from optuna.storages import BaseStorage, RDBStorage
 from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import RunError, UserError
+from results.ledger import holder
+from results.ledger.holder import LEASE
 
 log = logging.getLogger(__name__)
 
@@ -24,9 +25,6 @@ HEARTBEAT_SECONDS = 2.0
 LAPSE_SECONDS = 30.0  # time without a heartbeat after which another driver may take over
 # time without renewing its heartbeat after which a driver checks the lease before it writes
 TRUST_SECONDS = 20.0
-# Study attribute: {"owner": "HOST:PID" or None, "processes": see _processes, "epoch": number of
-# drivers so far, "heartbeat": a counter}
-LEASE = "lease"
 _OUT_OF_REACH = (SQLAlchemyError, StorageInternalError)  # Optuna turns the former into the latter
 
 _ATTRIBUTES = sqlalchemy.table(
@@ -80,12 +78,12 @@ class Lease:
         for LAPSE_SECONDS.
         """
         before = read(self._storage, self._study_id)
-        if before["owner"] is not None and not gone(before):
+        if before["owner"] is not None and not holder.gone(before):
             before = self._watched(before)
         owner = f"{socket.gethostname()}:{os.getpid()}"
         self._value = {
             "owner": owner,
-            "processes": _processes(),
+            "processes": holder.processes(),
             "epoch": before["epoch"] + 1,
             "heartbeat": 0,
         }
@@ -194,26 +192,3 @@ def read(storage: BaseStorage, study_id: int) -> dict[str, Any]:
     """Read the current lease."""
     lease: dict[str, Any] = storage.get_study_user_attrs(study_id)[LEASE]
     return lease
-
-
-def _processes() -> str:
-    """Identifier of this process's PID namespace; containers may share a host name."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:  # not Linux: no containers share a host name
-        return socket.gethostname()
-
-
-def gone(lease: Mapping[str, Any]) -> bool:
-    """True if a lease's owner was a process of this host that has ended."""
-    host, _, pid = lease["owner"].rpartition(":")
-    if host != socket.gethostname() or lease["processes"] != _processes():
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False

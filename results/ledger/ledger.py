@@ -19,18 +19,16 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import numpy as np
 import optuna
-import yaml
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from dynamos.config import read_yaml
-from dynamos.errors import UserError, command_line, unknown
+from dynamos.errors import UserError, command_line
 from dynamos.files import AnyPath, write_whole
 from dynamos.metrics import TaskResult
-from results import STORAGE, sweep_names
+from results import STORAGE
 from results.definition.sweep_config import SweepConfig, refuse_in_vain, refuse_nearly_empty
-from results.ledger import lease
+from results.ledger import holder, lease
 from results.ledger.asking import asked
 from results.ledger.attributes import (
     BATCH,
@@ -59,15 +57,25 @@ from results.ledger.stored_trial import (
     stored_result,
     task_result,
 )
-from results.ledger.study import enqueue, make_study, open_database, study_name
+from results.ledger.study import enqueue, make_study, open_database
+from results.ledger.sweep_file import LedgerLost, known_sweep, study_name, sweep_file_text
 from results.ledger.warm_start import beginning
 from results.ledger.write_through import WriteThrough
-from results.names import CHANNEL_USE, NON_FINITE, OUTSIDE, STOP_FILE, STOPPED, check_name
+from results.names import (
+    CHANNEL_USE,
+    IMPORTED,
+    NON_FINITE,
+    OUTSIDE,
+    RERUN,
+    STOP_FILE,
+    STOPPED,
+    check_name,
+)
 from results.strategy.allocation import Run, further, further_left, race_left
 from results.strategy.samplers import grid
 from results.strategy.seeds import fresh_seed
 from results.sweep import EXTENDS, Sweep
-from results.trial import IMPORTED, RERUN, TrialRecord
+from results.trial import TrialRecord
 from results.wording import count
 from search_spaces.change import changed
 from search_spaces.space import SearchSpace
@@ -96,10 +104,6 @@ def _at_once(
 
 class NameTaken(UserError):
     """Raised if a new sweep has the name of an existing folder."""
-
-
-class LedgerLost(UserError):
-    """Raised if a sweep's folder has no ledger."""
 
 
 class Ledger:
@@ -150,7 +154,7 @@ class Ledger:
         begins = beginning(config, record, before)
         notes = [*record.get(REMARKS, ()), *begins.notes]
         record = {"id": uuid.uuid4().hex, **record} | ({REMARKS: notes} if notes else {})
-        content = _sweep_file(config, record)
+        content = sweep_file_text(config, record)
         # A sweep appears complete, with its first trials enqueued, or not at all.
         try:
             if isinstance(folder, Path):
@@ -224,7 +228,7 @@ class Ledger:
                 f"its MLflow store; stop it first: {self.command('stop')}"
             )
         self.config = dataclasses.replace(self.config, tracking_uri=uri)
-        write_whole(self.folder / "sweep.yaml", _sweep_file(self.config, self.record))
+        write_whole(self.folder / "sweep.yaml", sweep_file_text(self.config, self.record))
 
     @contextmanager
     def driving(self) -> Iterator[None]:
@@ -297,9 +301,9 @@ class Ledger:
         attributes = self._study.user_attrs
         if done_by(attributes) is None and not countable(self.config):
             sources = (t.user_attrs.get("source", "") for t in self._ours())
-            return asked_for(self.config, int(attributes.get(EXTENDED, 0)), sources)
+            return asked_for(self.config.trials + int(attributes.get(EXTENDED, 0)), sources)
         trials = self.trials()
-        asked = asked_for(self.config, self._extended, (t.source for t in trials))
+        asked = asked_for(self.config.trials + self._extended, (t.source for t in trials))
         left = self._untried(trials)
         if self.done is not None:
             sweep, total = Sweep(self.config, self.record, trials), self.config.trials
@@ -335,7 +339,7 @@ class Ledger:
     def driver_gone(self) -> bool:
         """True if the driver is known to have been killed."""
         held = self._stored_lease
-        return held["owner"] is not None and lease.gone(held)
+        return held["owner"] is not None and holder.gone(held)
 
     @property
     def state(self) -> SweepState:
@@ -462,7 +466,7 @@ class Ledger:
             f"{before.name}: {before}."
         )
         record = record | {REMARKS: [*record.get(REMARKS, ()), said]}
-        write_whole(self.folder / "sweep.yaml", _sweep_file(config, record))
+        write_whole(self.folder / "sweep.yaml", sweep_file_text(config, record))
         self.config = dataclasses.replace(self.config, space=made, points=points)
         self.record = record
         self._keys.clear()
@@ -854,7 +858,7 @@ class Ledger:
         """Time until which RUNNING trials have run: now, or None if no driver runs them."""
         if self._lease is None:
             held = self._stored_lease
-            if held["owner"] is None or lease.gone(held):
+            if held["owner"] is None or holder.gone(held):
                 return None
         return dt.datetime.now(dt.UTC)
 
@@ -867,7 +871,7 @@ class Ledger:
         """Read and write through a storage of the study from now on."""
         self._storage = storage
         self._study = optuna.load_study(
-            storage=storage, study_name=study_name(self.config, self.record)
+            storage=storage, study_name=study_name(self.config.name, self.record)
         )
         self._study_id = storage.get_study_id_from_name(self._study.study_name)
 
@@ -956,43 +960,3 @@ def _trained(attributes: Mapping[str, Any]) -> bool:
 def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:
     where = [] if storage == Path(STORAGE).resolve() else ["--storage", storage]
     return command_line("dynamos-sweep", verb, name, *flags, *where)
-
-
-def known_sweep(folder: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
-    """(configuration, record) of the sweep in a folder.
-
-    Raises UserError if it is not a sweep or a file is missing.
-    """
-    if not (folder / "sweep.yaml").is_file():
-        # On a disk a new sweep's folder appears complete. In a store sweep.yaml is written last.
-        if isinstance(folder, Path) and (folder / "ledger.db").is_file():
-            raise UserError(
-                f"{folder} is damaged: sweep.yaml is missing. Restore it, for instance from the "
-                "artifacts of the sweep's MLflow run, or remove the folder."
-            )
-        raise unknown("sweep", folder.name, sweep_names(folder.parent), f" (in {folder.parent})")
-    config, record = read_sweep_file(folder / "sweep.yaml")
-    if config.name != folder.name:
-        raise UserError(
-            f"{folder} holds the sweep {config.name!r} under another name, so its MLflow runs "
-            f"cannot be distinguished from that sweep's; rename the folder to {config.name!r}."
-        )
-    if config.ledger_url is None and not (folder / "ledger.db").is_file():
-        raise LedgerLost(f"{folder} has no ledger.db.")
-    return config, record
-
-
-def _sweep_file(config: SweepConfig, record: Mapping[str, Any]) -> str:
-    return yaml.safe_dump({**config.to_dict(), "record": dict(record)}, sort_keys=False)
-
-
-def read_sweep_file(path: AnyPath) -> tuple[SweepConfig, dict[str, Any]]:
-    """(configuration, record) of a sweep.yaml; UserError if it is damaged."""
-    values = read_yaml(path)
-    try:
-        record = dict(values.pop("record"))
-        return SweepConfig.from_dict(values), record
-    except UserError as error:
-        raise error.within(str(path)) from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{path} is damaged: {type(error).__name__} {error}.") from None

@@ -12,8 +12,9 @@ from dynamos.errors import UserError, command_line
 from dynamos.files import AnyPath
 from results import sweep_names
 from results.definition.sweep_config import SweepConfig
-from results.ledger.ledger import Ledger, LedgerLost, read_sweep_file
+from results.ledger.ledger import Ledger
 from results.ledger.study import DATABASE_ERRORS
+from results.ledger.sweep_file import LedgerLost, read_sweep_file
 from results.sweep import EXTENDS, LOOK_NUMBER, ORDERS_OF
 
 

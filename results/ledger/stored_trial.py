@@ -34,8 +34,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from dynamos.metrics import TaskResult
 from results.definition.sweep_config import SweepConfig
-from results.names import OUTSIDE
-from results.trial import IMPORTED, TrialRecord
+from results.names import IMPORTED, OUTSIDE
+from results.trial import TrialRecord
 
 
 def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> TrialRecord:

@@ -1,12 +1,9 @@
 """The Optuna study of a sweep: its database, its creation and its first trials."""
 
 from collections.abc import Mapping
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import optuna
-from alembic.script import ScriptDirectory
 from optuna.exceptions import OptunaError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
@@ -17,6 +14,8 @@ from dynamos.files import AnyPath
 from results.definition.sweep_config import SweepConfig
 from results.definition.urls import readable_url, sqlite_url
 from results.ledger import lease
+from results.ledger.sweep_file import study_name
+from results.ledger.tables import known_tables
 from results.ledger.warm_start import Beginning
 
 # raised by a ledger's database that cannot be used
@@ -58,30 +57,13 @@ def _opened(url: str, engine_kwargs: dict[str, Any]) -> RDBStorage:
     return RDBStorage(url, engine_kwargs)  # it raises an error that explains the difference
 
 
-@cache
-def known_tables() -> str | None:
-    """Version of the tables that this Optuna reads.
-
-    It is cached, because this takes most of the time to open a ledger.
-    """
-    return ScriptDirectory(
-        Path(optuna.__file__).parent / "storages" / "_rdb" / "alembic"
-    ).get_current_head()
-
-
-def study_name(config: SweepConfig, record: Mapping[str, Any]) -> str:
-    """Name of a sweep's study; `record` is sweep.yaml without the configuration."""
-    # one database may hold sweeps of one name from several folders
-    return f"{config.name}-{record['id'][:8]}"
-
-
 def make_study(folder: AnyPath, begins: Beginning, record: Mapping[str, Any]) -> None:
     """Create a new sweep's study with its first trials, in `folder` if its ledger has no URL."""
     config = begins.config
     database = open_database(config.ledger_url, folder)
     study = optuna.create_study(
         storage=database,
-        study_name=study_name(config, record),
+        study_name=study_name(config.name, record),
         directions=["maximize" if o.direction == "max" else "minimize" for o in config.objectives],
     )
     lease.free(database, database.get_study_id_from_name(study.study_name))

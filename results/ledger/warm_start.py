@@ -16,9 +16,10 @@ from results.choice import broken_by, train_config
 from results.definition.protocols import images_of
 from results.definition.sweep_config import SweepConfig
 from results.ledger.stored_trial import stored_result
+from results.names import IMPORTED
 from results.strategy.samplers import RANGE_SAMPLERS, grid, grid_size, random_trials
 from results.sweep import Sweep, in_order
-from results.trial import IMPORTED, TrialRecord
+from results.trial import TrialRecord
 from results.wording import count
 
 # keys of a sweep's record: hashes of the images behind its results

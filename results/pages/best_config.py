@@ -16,8 +16,9 @@ from results.analysis.headline import expectation
 from results.choice import Choice, choice_of, chosen_by, reported_config
 from results.definition.protocols import NOT_PUBLISHABLE
 from results.frames import write_trials
+from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import REMARKS, Ledger
-from results.sweep import IS_BASELINE, Sweep, latest_outcome
+from results.sweep import IS_BASELINE, Sweep
 from results.trial import TrialRecord
 from results.wording import measured
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Any
 
+from results.names import RACE, REPLICATE
 from results.strategy.race import Race, last_race, left
 from results.strategy.replicates import (
     candidates,
@@ -14,7 +15,7 @@ from results.strategy.replicates import (
 )
 from results.strategy.seeds import fresh_seed, race_size
 from results.sweep import Sweep
-from results.trial import RACE, REPLICATE, TrialRecord
+from results.trial import TrialRecord
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,8 +13,9 @@ from results.definition.labels import one_line, parsed_tags, told
 from results.definition.sweep_config import Constraint, SweepConfig
 from results.wording import count
 from search_spaces.space import read_space
-from tune.cli import tables
+from tune.cli import tables, terminal
 from tune.cli.flags.naming import with_flags
+from tune.cli.listing import SWEEPS
 from tune.client import Client
 
 # Flags of settings that belong to the service.
@@ -61,21 +62,21 @@ def _run(client: Client, arguments: argparse.Namespace) -> None:
     config, tags = sweep_config(arguments), parsed_tags(arguments.tags)
     # The request holds each choice once, so the service cannot note that one was given twice.
     for text in config.space.notes:
-        tables.say(f"note: {with_flags(text)}")
+        terminal.say(f"note: {with_flags(text)}")
     if arguments.dry_run:
         tried = client.create(config, dry_run=True)
         tables.print_tried(tried["config"], tried["trials"], tried["suggestions"], tried["notes"])
         return
     made = client.create(config, tags=tags, note=arguments.note or "")
     for text in made["notes"]:
-        tables.say(f"note: {with_flags(text)}")
+        terminal.say(f"note: {with_flags(text)}")
     show = command_line("dynamos-sweep", "show", made["name"], "--server", client.url)
-    tables.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
+    terminal.say(f"{_line(made)}. Watch it: {show}, or the page {client.url}")
 
 
 def _list(client: Client, _: argparse.Namespace) -> None:
-    tables.print_rows(
-        tables.SWEEPS,
+    terminal.print_rows(
+        SWEEPS,
         [
             [
                 sweep["name"],
@@ -84,7 +85,7 @@ def _list(client: Client, _: argparse.Namespace) -> None:
                 sweep["protocol"],
                 sweep["state"],
                 f"{_ended(sweep)}/{sweep['budget']}",
-                tables.cell(sweep["best"] and sweep["best"]["value"]),
+                terminal.cell(sweep["best"] and sweep["best"]["value"]),
                 sweep["verdict"] or "",
                 " ".join(sweep["objectives"]),
                 told(sweep["tags"]),
@@ -110,14 +111,14 @@ def _show(client: Client, arguments: argparse.Namespace) -> None:
 
 def _stop(client: Client, arguments: argparse.Namespace) -> None:
     if arguments.trial is None:
-        tables.say(_line(client.stop(arguments.name)))
+        terminal.say(_line(client.stop(arguments.name)))
     else:
         client.stop_trial(arguments.name, arguments.trial)
         print(f"trial {arguments.trial} of {arguments.name} was asked to stop")
 
 
 def _resume(client: Client, arguments: argparse.Namespace) -> None:
-    tables.say(_line(client.resume(arguments.name, **_limits(arguments))))
+    terminal.say(_line(client.resume(arguments.name, **_limits(arguments))))
 
 
 def _extend(client: Client, arguments: argparse.Namespace) -> None:
@@ -127,11 +128,13 @@ def _extend(client: Client, arguments: argparse.Namespace) -> None:
         space = {"name": read.name} | read.to_dict()
     if not arguments.trials:
         raise UserError("extend through a service needs --trials +N.")
-    tables.say(_line(client.extend(arguments.name, arguments.trials, space, **_limits(arguments))))
+    terminal.say(
+        _line(client.extend(arguments.name, arguments.trials, space, **_limits(arguments)))
+    )
 
 
 def _confirm(client: Client, arguments: argparse.Namespace) -> None:
-    tables.say(
+    terminal.say(
         _line(
             client.confirm(
                 arguments.name,
@@ -174,27 +177,27 @@ def _compare(client: Client, arguments: argparse.Namespace) -> None:
 def _note(client: Client, arguments: argparse.Namespace) -> None:
     name, text = arguments.name, arguments.text
     sweep = client.sweep(name) if text is None else client.label(name, note=text)
-    tables.say(sweep["note"] or f"{name} has no note")
+    terminal.say(sweep["note"] or f"{name} has no note")
 
 
 def _tag(client: Client, arguments: argparse.Namespace) -> None:
     name, tags = arguments.name, parsed_tags(arguments.tags)
     sweep = client.label(name, tags) if tags else client.sweep(name)
-    tables.say(told(sweep["tags"]) or f"{name} has no tags")
+    terminal.say(told(sweep["tags"]) or f"{name} has no tags")
 
 
 def _clean(client: Client, arguments: argparse.Namespace) -> None:
     found = client.clean(arguments.name, arguments.dry_run)
-    tables.say(f"{arguments.name}: {found['text']}")
+    terminal.say(f"{arguments.name}: {found['text']}")
 
 
 def _delete(client: Client, arguments: argparse.Namespace) -> None:
     for name in arguments.names:
-        tables.say(_line(client.sweep(name)))
-    if arguments.yes or tables.asked("Delete for good?"):
+        terminal.say(_line(client.sweep(name)))
+    if arguments.yes or terminal.asked("Delete for good?"):
         for name in arguments.names:
             client.delete(name)
-            tables.say(f"{name} is deleted")
+            terminal.say(f"{name} is deleted")
 
 
 COMMANDS: dict[str, Callable[[Client, argparse.Namespace], None]] = {

@@ -11,8 +11,9 @@ from rich.table import Table
 from rich.text import Text
 
 from results.ledger.ledger import Ledger
+from results.names import ENDED
 from results.sweep import Sweep
-from results.trial import ENDED, TrialRecord
+from results.trial import TrialRecord
 from results.wording import count, duration, parameters
 from tune.cli.flags.naming import with_flags
 from tune.machines import status

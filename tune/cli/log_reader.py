@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dynamos.errors import UserError
 from dynamos.files import AnyPath
 from results.ledger.ledger import Ledger
-from results.trial import ENDED
-from tune.cli.tables import say
+from results.names import ENDED
+from tune.cli.terminal import say
 from tune.machines.status import for_people
 
 POLL_SECONDS = 0.5

@@ -105,13 +105,17 @@ def _done(texts: list[str]) -> int:
             f"--address {address}: this command runs here, or through a job server, for instance "
             f"{JOB_SERVER}."
         )
-    from results.ledger.study import DATABASE_ERRORS, unusable
-
     try:
         with sigterm_as_ctrl_c() if command in _DRIVING else nullcontext():
             return _HERE[command](arguments)
-    except DATABASE_ERRORS as error:
-        raise RunError(unusable(error)) from error
+    except DynamosError:
+        raise
+    except Exception as error:
+        from results.ledger.study import DATABASE_ERRORS, unusable  # heavy
+
+        if isinstance(error, DATABASE_ERRORS):
+            raise RunError(unusable(error)) from error
+        raise
 
 
 @contextmanager
@@ -185,7 +189,7 @@ def _extend(arguments: argparse.Namespace) -> int:
         raise UserError("extend needs --trials +N, --space, or both.")
     if arguments.space is not None:
         from search_spaces.space import read_space
-        from tune.cli.tables import say
+        from tune.cli.terminal import say
 
         space = read_space(arguments.space)
         if arguments.preflight_only:
@@ -490,7 +494,7 @@ def _compare(arguments: argparse.Namespace) -> int:
 
 def _note(arguments: argparse.Namespace) -> int:
     from results.definition.labels import check
-    from tune.cli.tables import say
+    from tune.cli.terminal import say
 
     ledger = _open(arguments)
     if arguments.text is not None:
@@ -503,7 +507,7 @@ def _note(arguments: argparse.Namespace) -> int:
 
 def _tag(arguments: argparse.Namespace) -> int:
     from results.definition.labels import parsed_tags, told
-    from tune.cli.tables import say
+    from tune.cli.terminal import say
 
     ledger = _open(arguments)
     if arguments.tags:
@@ -522,7 +526,7 @@ def _hint_at_sync(ledger: "Ledger") -> None:
 def _delete(arguments: argparse.Namespace) -> int:
     from results.ledger.removal import removals
     from results.wording import count
-    from tune.cli.tables import asked, say
+    from tune.cli.terminal import asked, say
     from tune.tracking.mirror import delete_runs
     from tune.tracking.store import store_uri
 
@@ -580,7 +584,7 @@ def _found(arguments: argparse.Namespace, name: str) -> "Sweep":
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from tune.cli.summary import listing
+    from tune.cli.listing import listing
 
     listing(storage(arguments))
     return 0

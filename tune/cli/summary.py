@@ -1,23 +1,19 @@
-"""Output of the command line about sweeps: a list, one sweep, one trial, a session's end."""
+"""Output of the command line about a sweep: the sweep, one trial, a session's end."""
 
 import shutil
 import sys
 from collections.abc import Iterable
-from contextlib import closing
 from pathlib import Path
 
 from rich.table import Table
 
-from dynamos.errors import DynamosError, UserError, command_line
-from dynamos.files import AnyPath
-from results import closed_folders, sweep_names
+from dynamos.errors import command_line
 from results.analysis import overview
 from results.analysis.agreement import ranking
 from results.analysis.confirmation import (
     BASELINE,
     CONFIRMED,
     enter_outcome,
-    latest_verdict,
     outcomes,
     verdict,
 )
@@ -25,72 +21,18 @@ from results.analysis.headline import expectation, headline, tried
 from results.analysis.health.checks import findings
 from results.analysis.sampling_error import images_behind
 from results.choice import broken, choice_of, roles
-from results.definition.labels import one_line, told
 from results.definition.protocols import NOT_PUBLISHABLE, images_of
-from results.ledger.glance import Glance, glance
+from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import Ledger
-from results.ledger.study import DATABASE_ERRORS, unusable
-from results.sweep import LOOK_NUMBER, ORDERS_OF, Sweep, latest_outcome
+from results.sweep import LOOK_NUMBER, ORDERS_OF, Sweep
 from results.trial import TrialRecord
 from results.wording import count, mean_and_spread, measured, parameters, setting
-from tune.cli import tables
+from tune.cli import tables, terminal
 from tune.cli.flags.naming import flag, with_flags
 from tune.engine.limits import reached
 from tune.tracking.store import mlflow_uri
 
 SHOWN_PARETO = 10
-
-
-def listing(storage: AnyPath) -> None:
-    """Print a line per sweep."""
-    names, closed = sweep_names(storage), closed_folders(storage)
-    if not names and not closed:
-        raise UserError(f"no sweep in {storage}. Start one: dynamos-sweep run")
-    rows = [
-        _no_row(name, "closed", f"{storage / name}: Permission denied")
-        for name in closed
-        if name not in names
-    ]
-    for name in tables.progress(names, "reading the sweeps"):
-        try:
-            seen = glance(storage, name)
-        except (DynamosError, OSError, *DATABASE_ERRORS) as error:
-            # one damaged sweep does not hide the others
-            said = unusable(error) if isinstance(error, DATABASE_ERRORS) else str(error)
-            rows.append(_no_row(name, "damaged", said))
-            continue
-        config = seen.config
-        rows.append(
-            [
-                name,
-                config.base.stream_name,
-                config.space.name,
-                config.protocol,
-                str(seen.state),
-                f"{seen.ended}/{seen.budget}",
-                tables.cell(seen.best),
-                _verdict(storage, seen) or "",
-                " ".join(map(str, config.objectives)),
-                told(seen.tags),
-                one_line(seen.note),
-                "",
-            ]
-        )
-    tables.print_rows(tables.SWEEPS, sorted(rows), prose=3)
-
-
-def _verdict(storage: AnyPath, seen: Glance) -> str | None:
-    """The verdict of a confirmation, or of a sweep's latest one; None if no answer exists."""
-    if seen.config.confirms is None:
-        found = latest_outcome(seen.looks)
-        return None if found is None else str(found["verdict"])
-    with closing(Ledger.open(storage, seen.config.name)) as ledger:
-        return latest_verdict(Sweep.of(ledger))
-
-
-def _no_row(name: str, state: str, why: str) -> list[str]:
-    """The row of a sweep that cannot be read."""
-    return [name, "", "", "", state, *[""] * (len(tables.SWEEPS) - 6), why]
 
 
 def show_sweep(ledger: Ledger) -> None:
@@ -106,7 +48,7 @@ def show_trial(ledger: Ledger, wanted: int) -> None:
     trial, config = ledger.asked_for(wanted), ledger.config
     whole = overview.row(trial, config) | {"results": trial.entries(), "warnings": trial.warnings}
     tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
-    tables.say(f"files: {ledger.trial_folder(trial.number)}")
+    terminal.say(f"files: {ledger.trial_folder(trial.number)}")
 
 
 def ending(ledger: Ledger, over: str | None) -> bool:
@@ -124,7 +66,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             f"Continue: {_here(ledger.command('resume'))}{changes}\n"
         )
     if ledger.done is not None:
-        tables.say(f"{ledger.done[0].upper()}{ledger.done[1:]}.")
+        terminal.say(f"{ledger.done[0].upper()}{ledger.done[1:]}.")
     chosen = choice_of(sweep)
     if chosen is None:
         reasons = overview.by_reason(sweep.records)
@@ -135,7 +77,7 @@ def ending(ledger: Ledger, over: str | None) -> bool:
             if complete
             else f"No trial of {name} completed"
         )
-        tables.say(f"{what}{':' if reasons else '.'}")
+        terminal.say(f"{what}{':' if reasons else '.'}")
         tables.say_reasons(reasons)
         print(f"Files in {folder}: trials.csv  {rest}")
         return False
@@ -143,32 +85,32 @@ def ending(ledger: Ledger, over: str | None) -> bool:
     columns = roles(sweep)
     others = [role for role in columns if role != "best"]
     if not config.publishable:
-        tables.say(NOT_PUBLISHABLE)
+        terminal.say(NOT_PUBLISHABLE)
     if (found := latest_outcome(sweep.looks)) is not None:
-        tables.say(headline(sweep))
+        terminal.say(headline(sweep))
         print()
-    tables.say(
+    terminal.say(
         f"Best configuration on {images_of(config.protocol)} images by {config.objectives[0]}"
         + _constraints(ledger)
         + (f", which is the {began}" if first is not None and chosen.number == first.number else "")
         + (f", compared with the {' and the '.join(others)}:" if others else ":")
     )
-    tables.show(side_by_side(columns, config.metrics))
+    terminal.show(side_by_side(columns, config.metrics))
     if images := images_behind(chosen, config.objectives[0].metric, ledger.record):
-        tables.say(f"{config.objectives[0].metric} of the best trial is measured on {images}.")
+        terminal.say(f"{config.objectives[0].metric} of the best trial is measured on {images}.")
     if first is not None and first.state == "COMPLETE" and began in columns:
-        tables.say(
+        terminal.say(
             f"Chosen among {tried(sweep)}: the best value is optimistic, so confirm it."
             if first.feasible
             else f"The {began} breaks {' and '.join(broken(config, first))}."
         )
     if expected := expectation(sweep):
-        tables.say(with_flags(expected))
+        terminal.say(with_flags(expected))
     for _, found_weak in findings(sweep):
-        tables.say(with_flags(str(found_weak)))
+        terminal.say(with_flags(str(found_weak)))
     if len(config.objectives) > 1:
         _print_pareto(sweep)
-    tables.say(ranking(sweep))
+    terminal.say(ranking(sweep))
     retrained = command_line("dynamos", "--config", folder / "best_config.yaml")
     files = "best_config.yaml  best_args.py  trials.csv  " + (
         "pareto.csv  " if len(config.objectives) > 1 else ""
@@ -237,9 +179,9 @@ def confirmed(ledger: Ledger, confirmation: Ledger, over: str | None) -> bool:
         f"standard deviation over {over_what}; the baseline is {confirmation.record[BASELINE]}:"
     )
     if not ledger.config.publishable:
-        tables.say(NOT_PUBLISHABLE)
-    tables.show(table)
-    tables.say(verdict(Sweep.of(ledger), tested))
+        terminal.say(NOT_PUBLISHABLE)
+    terminal.show(table)
+    terminal.say(verdict(Sweep.of(ledger), tested))
     if not left and LOOK_NUMBER in confirmation.record:
         more = _here(confirmation.command("confirm", "--extend", "+10"))
         print(f"\nTo add seeds and look again: {more}")
@@ -275,7 +217,7 @@ def side_by_side(columns: dict[str, TrialRecord], metrics: Iterable[str]) -> Tab
 def _print_pareto(sweep: Sweep) -> None:
     """Print the Pareto set."""
     front, objectives = sweep.pareto_set, sweep.config.objectives
-    table = tables.plain("trial", *map(str, objectives), "parameters")
+    table = terminal.plain("trial", *map(str, objectives), "parameters")
     for trial in front[:SHOWN_PARETO]:
         table.add_row(
             str(trial.number),
@@ -290,7 +232,7 @@ def _print_pareto(sweep: Sweep) -> None:
             else ""
         )
     )
-    tables.show(table)
+    terminal.show(table)
 
 
 def _constraints(ledger: Ledger) -> str:

@@ -22,10 +22,12 @@ from results.analysis.confirmation import confirm_csv, outcome
 from results.analysis.headline import headline
 from results.choice import choice_of
 from results.definition.protocols import NOT_PUBLISHABLE
+from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import Ledger
+from results.names import ENDED
 from results.posterior import estimate
-from results.sweep import Sweep, latest_outcome
-from results.trial import ENDED, TrialRecord
+from results.sweep import Sweep
+from results.trial import TrialRecord
 from results.wording import count
 from tune.tracking.store import EXPERIMENT as EXPERIMENT
 from tune.tracking.store import error_line, mlflow_client, mlflow_uri, prepare

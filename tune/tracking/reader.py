@@ -12,7 +12,7 @@ from dynamos.errors import RunError, UserError, command_line, unknown
 from dynamos.metrics import TaskResult
 from results.choice import broken
 from results.definition.sweep_config import SweepConfig
-from results.ledger.ledger import read_sweep_file
+from results.ledger.sweep_file import read_sweep_file
 from results.sweep import Sweep
 from results.trial import TrialRecord
 from tune.tracking.mirror import (

@@ -23,8 +23,9 @@ from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
 from results.choice import Choice, chosen
 from results.definition.sweep_config import Objective
+from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import Ledger
-from results.sweep import Sweep, latest_outcome
+from results.sweep import Sweep
 from tests.helpers.ledgers import complete, confirmed, driven, result
 
 

@@ -15,7 +15,8 @@ from results.definition.sweep_config import Constraint, Objective
 from results.definition.urls import sqlite_url
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger
-from results.ledger.study import DATABASE_ERRORS, study_name
+from results.ledger.study import DATABASE_ERRORS
+from results.ledger.sweep_file import study_name
 from results.sweep import Sweep
 from tests.helpers.ledgers import ONE, complete, config, confirmed, driven, report
 
@@ -26,7 +27,12 @@ def read(folder: Path, name: str = "s") -> Glance:
         trials = there.trials()
         own, found = [t for t in trials if not t.imported], Sweep.of(there).leader
         return Glance(
-            there.config,
+            name,
+            there.config.base.stream_name,
+            there.config.space.name,
+            there.config.protocol,
+            tuple(map(str, there.config.objectives)),
+            there.config.confirms,
             there.state,
             sum(t.ended_at is not None for t in own),
             there.budget,
@@ -91,7 +97,7 @@ def test_trials_of_another_program_do_not_count(tmp_path: Path) -> None:
     with driven(Ledger.create(tmp_path, config(sampler="random"), {})) as made:
         complete(made, 70, 80)
     study = optuna.load_study(
-        study_name=study_name(made.config, made.record),
+        study_name=study_name(made.config.name, made.record),
         storage=sqlite_url(made.folder / "ledger.db"),
     )
     study.add_trial(optuna.trial.create_trial(value=1e9))

@@ -18,8 +18,9 @@ from optuna.storages import RDBStorage
 from sqlalchemy.exc import OperationalError
 
 from dynamos.errors import UserError
-from results.ledger import lease
-from results.ledger.lease import LAPSE_SECONDS, LEASE, TRUST_SECONDS, Lease, LeaseLost
+from results.ledger import holder, lease
+from results.ledger.holder import LEASE, gone
+from results.ledger.lease import LAPSE_SECONDS, TRUST_SECONDS, Lease, LeaseLost
 from results.ledger.ledger import Ledger
 from tests.helpers.ledgers import SEED, config, driven, result
 
@@ -33,7 +34,7 @@ def row(
     process."""
     return {
         "owner": owner,
-        "processes": processes or lease._processes(),
+        "processes": processes or holder.processes(),
         "epoch": epoch,
         "heartbeat": heartbeat,
     }
@@ -131,14 +132,14 @@ def test_a_driver_that_died_on_this_host_is_followed_at_once(study: Study, clock
 
 def test_processes_of_this_host_are_known_to_live_others_may() -> None:
     for owner in (HERE, f"{socket.gethostname()}:1", "elsewhere:1"):
-        assert not lease.gone(row(owner))
+        assert not gone(row(owner))
 
 
 def test_a_container_of_the_same_host_name_has_processes_of_its_own() -> None:
     dead = subprocess.Popen([sys.executable, "-S", "-c", ""])
     dead.wait()
     owner = f"{socket.gethostname()}:{dead.pid}"
-    assert lease.gone(row(owner)) and not lease.gone(row(owner, processes="another container's"))
+    assert gone(row(owner)) and not gone(row(owner, processes="another container's"))
 
 
 def test_a_renewal_whose_answer_was_lost_is_not_taken_for_another_driver(

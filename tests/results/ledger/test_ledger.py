@@ -26,7 +26,7 @@ from results.analysis.headline import answer
 from results.choice import Choice, train_config
 from results.definition.sweep_config import Constraint
 from results.frames import COLUMNS, write_trials
-from results.ledger import batch, lease
+from results.ledger import batch, holder, lease
 from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger
 from results.ledger.study import make_study
@@ -424,9 +424,9 @@ def test_the_time_of_a_trial_ends_with_its_driver(
         begun(ledger)
         clock.seconds = 110
         report(ledger, 0, 90)
-    monkeypatch.setattr("results.ledger.lease.gone", lambda held: held["owner"] == "here:7")
+    monkeypatch.setattr("results.ledger.holder.gone", lambda held: held["owner"] == "here:7")
     held = lease.read(ledger._database, ledger._database_id)
-    ledger._database.set_study_user_attr(ledger._database_id, lease.LEASE, held | {"owner": owner})
+    ledger._database.set_study_user_attr(ledger._database_id, holder.LEASE, held | {"owner": owner})
     clock.seconds = 1000
     there = Ledger.open(tmp_path, "s")
     assert (there.trial(0).seconds, there.trials()[0].cpu_seconds, there.spent("cpu")) == (

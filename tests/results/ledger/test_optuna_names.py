@@ -1,10 +1,12 @@
 """Private names of Optuna that we use. If an upgrade changes one, a test here fails."""
 
 import inspect
+from fnmatch import fnmatch
 
 import optuna
 from optuna.samplers import NSGAIISampler, TPESampler
 
+from results.ledger.glance import VIOLATIONS
 from results.ledger.optuna_names import CONSTRAINTS_KEY, DRAWN_KEY, GENERATION_KEY, storage_of
 
 
@@ -21,6 +23,10 @@ def test_the_keys_are_those_that_optuna_writes() -> None:
     assert GENERATION_KEY in told[0].system_attrs, (
         "Optuna keeps generations elsewhere: GENERATION_KEY"
     )
+
+
+def test_a_list_of_sweeps_asks_for_the_violations_that_optuna_writes() -> None:
+    assert fnmatch(f"{CONSTRAINTS_KEY}:c", VIOLATIONS.replace("%", "*"))
 
 
 def test_tpe_keeps_what_it_drew_for_a_running_trial() -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from dynamos.errors import UserError
 from results import sweep_names
-from results.ledger.ledger import Ledger, LedgerLost
+from results.ledger.ledger import Ledger
 from results.ledger.removal import removals
+from results.ledger.sweep_file import LedgerLost
 from tests.helpers.ledgers import ONE, complete, config, confirmed, driven
 
 

@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from results.definition.sweep_config import Objective
+from results.names import ENDED
 from results.strategy.pruners import BY_RUNG, PRUNERS, Judge
 from results.strategy.pruning.leader import WILCOXON_P, WILCOXON_SEEDS
 from results.strategy.pruning.pareto import front_numbers
 from results.sweep import Sweep
-from results.trial import ENDED, TrialRecord
+from results.trial import TrialRecord
 from tests.helpers.ledgers import result
 
 METRIC = "val_class_il"

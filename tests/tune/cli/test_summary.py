@@ -17,7 +17,7 @@ import pytest
 from results.analysis.confirmation import enter_outcome
 from results.choice import Choice
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
-from results.ledger import lease
+from results.ledger import holder, lease
 from results.ledger.ledger import Ledger
 from results.pages.best_config import export
 from results.pages.report import write_report
@@ -110,9 +110,9 @@ def say(storage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.M
 def left_by(ledger: Ledger, owner: str | None) -> Iterator[None]:
     """Set the owner of the sweep's lease while the context lasts."""
     before = lease.read(ledger._storage, ledger._study_id)
-    ledger._storage.set_study_user_attr(ledger._study_id, lease.LEASE, before | {"owner": owner})
+    ledger._storage.set_study_user_attr(ledger._study_id, holder.LEASE, before | {"owner": owner})
     yield
-    ledger._storage.set_study_user_attr(ledger._study_id, lease.LEASE, before)
+    ledger._storage.set_study_user_attr(ledger._study_id, holder.LEASE, before)
 
 
 def columns(line: str) -> list[str]:
@@ -175,7 +175,7 @@ def test_list_names_a_folder_that_it_may_not_look_into(
         os, "access", lambda path, mode: Path(path).name != "half" and access(path, mode)
     )
     # The content of such a folder cannot be seen.
-    monkeypatch.setattr("tune.cli.summary.sweep_names", lambda storage: ["done"])
+    monkeypatch.setattr("tune.cli.listing.sweep_names", lambda storage: ["done"])
     head, *lines = say("list").splitlines()
     assert [columns(line)[0] for line in lines] == ["done", "half"]
     assert columns(lines[1])[1] == "closed" and lines[1].endswith("half: Permission denied")
@@ -261,7 +261,7 @@ def test_the_driver_of_a_sweep_is_named(owner: str, state: str, storage: Path, s
 def test_a_sweep_whose_driver_was_killed_is_called_so(
     storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "gone", lambda held: held["owner"] == "here:7")
+    monkeypatch.setattr(holder, "gone", lambda held: held["owner"] == "here:7")
     with left_by(Ledger.open(storage, "half"), "here:7"):
         assert "killed (here:7 is gone)" in say("list")
 
@@ -390,7 +390,7 @@ def test_missing_sweeps_and_trials_are_refused(
 def test_a_killed_sweep_is_not_waited_for(
     storage: Path, say: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lease, "gone", lambda held: held["owner"] == "here:7")
+    monkeypatch.setattr(holder, "gone", lambda held: held["owner"] == "here:7")
     with left_by(Ledger.open(storage, "half"), "here:7"):
         said = say("stop", "half", status=2)
     assert (

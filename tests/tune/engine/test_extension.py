@@ -12,9 +12,10 @@ from dynamos.errors import UserError
 from results import load_sweep
 from results.analysis.confirmation import enter_outcome, finding, outcome, outcomes, trained
 from results.choice import Choice
+from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import Ledger
 from results.ledger.removal import removals
-from results.sweep import Sweep, latest_outcome
+from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, driven, result
 from tests.helpers.processes import Driver
 from tests.helpers.sweeps import SMALL, run

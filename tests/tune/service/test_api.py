@@ -663,7 +663,7 @@ def test_a_driver_that_is_killed_is_seen_to_be_though_it_changes_no_file(
     with ExitStack() as changed:
         # as for a driver on another machine or before a reboot: only its silence shows its end
         if not seen_to_end:
-            changed.enter_context(patch("results.ledger.lease.gone", lambda _: False))
+            changed.enter_context(patch("results.ledger.holder.gone", lambda _: False))
             changed.enter_context(patch("tune.service.state.sweeps.LAPSE_SECONDS", 3.0))
         wait_for(lambda: service.client.sweep("s")["state"] == "killed")
         service.client.resume("s")

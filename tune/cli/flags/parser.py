@@ -7,7 +7,6 @@ from typing import Any
 
 from dynamos.arguments import Parser, whole_number
 from results import STORAGE
-from results.definition.defaults import CONFIRMATION_SEEDS
 from tune.cli.flags.completion import add_completions
 from tune.cli.flags.session import add_data_path, add_session_flags, amount
 from tune.machines.address import JOB_SERVER
@@ -272,6 +271,8 @@ def _export(command: Parser) -> None:
 
 
 def _confirm(command: Parser) -> None:
+    from results.definition.defaults import CONFIRMATION_SEEDS
+
     command.add_argument(
         "--extend",
         type=_extra,

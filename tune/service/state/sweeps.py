@@ -17,10 +17,11 @@ from results import sweep_names
 from results.analysis import overview
 from results.ledger.attributes import StateName
 from results.ledger.lease import LAPSE_SECONDS
-from results.ledger.ledger import Ledger, known_sweep
-from results.names import is_name
+from results.ledger.ledger import Ledger
+from results.ledger.sweep_file import known_sweep
+from results.names import ENDED, is_name
 from results.sweep import Sweep
-from results.trial import ENDED, TrialRecord
+from results.trial import TrialRecord
 from tune.service.state.drivers import Drivers
 from tune.service.state.views import View
 from tune.service.wire.answers import Summary
