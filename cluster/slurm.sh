@@ -143,9 +143,15 @@ start_ray "${nodes[0]}" --head --port="$port" --ray-client-server-port="$client_
   --dashboard-port="$dashboard_port" --no-monitor
 until (: < "/dev/tcp/$head/$port") 2> /dev/null; do all_run; tick; done
 for node in "${nodes[@]:1}"; do start_ray "$node" --address="$address"; done
-until [[ $(nodes_there) -ge ${#nodes[@]} ]]; do all_run; tick; done
+if ((${#nodes[@]} > 1)); then
+  until [[ $(nodes_there) -ge ${#nodes[@]} ]]; do all_run; tick; done
+fi
 
-if dynamos-sweep show "$name" --storage "$storage" > /dev/null 2>&1; then
+if python -c '
+import sys
+from dynamos.files import any_path
+from results import sweep_names
+sys.exit(sys.argv[1] not in sweep_names(any_path(sys.argv[2])))' "$name" "$storage"; then
   dynamos-sweep resume "$name" --storage "$storage" --address "$address" &
 else
   dynamos-sweep run "${flags[@]}" --address "$address" &

@@ -94,6 +94,12 @@ def _done(texts: list[str]) -> int:
         from tune.cli.at_service import done_by_service
 
         return done_by_service(arguments)
+    if command == "submit":
+        from tune.cli.at_slurm import refuse_without_slurm, submitted
+
+        if arguments.slurm:
+            return submitted(arguments, texts)
+        refuse_without_slurm(arguments)
     if is_server(address) and command != "serve":
         return done_there(arguments, texts)
     if address is not None and command in AT_A_SERVER:

@@ -6,6 +6,7 @@ If an upgrade removes one, the test of this module fails and says what the name 
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -22,6 +23,7 @@ from ray._private.node import Node
 from ray._private.runtime_env.constants import RAY_JOB_CONFIG_JSON_ENV_VAR
 from ray._private.state import state
 from ray._raylet import AuthenticationTokenLoader, Config, persist_port  # type: ignore[attr-defined]
+from ray.core.generated import autoscaler_pb2
 from ray.job_config import JobConfig
 
 # set in a driver that Ray Jobs started; its packages came with the job
@@ -222,6 +224,16 @@ def node_entries() -> tuple[list[dict[str, Any]], set[str]]:
     """Return Ray's entries of the nodes that are alive, and the ids of those about to leave."""
     leaving = {*state.get_draining_nodes()}
     return [entry for entry in state.node_table() if entry["Alive"]], leaving
+
+
+def announce_departure(address: str, node: str, seconds: int) -> bool:
+    """Tell a cluster that a node leaves within so many seconds; return True if it knows now."""
+    due = time.time_ns() // 10**6 + seconds * 1000
+    client: Any = ray._raylet.GcsClient(address=address)  # type: ignore[attr-defined]
+    reasons: Any = autoscaler_pb2.DrainNodeReason  # type: ignore[attr-defined]
+    reason = reasons.Value("DRAIN_NODE_REASON_PREEMPTION")
+    told, _ = client.drain_node(node, reason, "its job ends", due, timeout=seconds)
+    return bool(told)
 
 
 def end_idle_workers(tune_controller: Any) -> None:

@@ -36,6 +36,9 @@ USES = {
     "ray._private.node.Node.get_gcs_client": "ending Ray's processes",
     "ray._private.ray_constants.PROCESS_TYPE_RAYLET": "ending Ray's processes",
     "ray._raylet.InnerGcsClient.drain_nodes": "ending Ray's processes",
+    "ray._raylet.GcsClient": "announcing that a node leaves",
+    "ray._raylet.InnerGcsClient.drain_node": "announcing that a node leaves",
+    "ray.core.generated.autoscaler_pb2.DrainNodeReason": "announcing that a node leaves",
     "ray._private.state.state.get_draining_nodes": "giving no trial to a node about to leave",
     "ray._private.state.state.node_table": "listing the nodes of a cluster",
     "ray.job_config.JobConfig._runtime_env_has_working_dir": (

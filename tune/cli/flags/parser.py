@@ -7,6 +7,7 @@ from typing import Any
 
 from dynamos.arguments import Parser, whole_number
 from results import STORAGE
+from tune.cli.at_slurm import OPTIONS, WORKERS
 from tune.cli.flags.completion import add_completions
 from tune.cli.flags.session import add_data_path, add_session_flags, amount
 from tune.machines.address import JOB_SERVER
@@ -28,7 +29,8 @@ COMMANDS = {
     "delete": "delete sweeps and their MLflow runs permanently",
     "sync": "update MLflow from a sweep's ledger",
     "report": "write a sweep's report.html",
-    "submit": "start a sweep on a cluster through its job server; this machine may be switched off",
+    "submit": "start a sweep on a cluster through its job server, or on SLURM; this machine may be "
+    "switched off",
     "logs": "show the logs of a sweep, its driver or one of its trials",
     "serve": "serve sweeps over HTTP, with a page",
 }
@@ -128,6 +130,22 @@ def _submit(command: Parser) -> None:
         "`run`; --address is the job server, --storage a path on the cluster."
     )
     command.set_defaults(address=os.environ.get("RAY_API_SERVER_ADDRESS", JOB_SERVER))
+    command.add_argument(
+        "--slurm",
+        action="store_true",
+        help="submit a SLURM job array instead: its tasks are workers that come and go",
+    )
+    command.add_argument(
+        "--workers",
+        type=whole_number,
+        metavar="N",
+        help=f"with --slurm: number of tasks (default: {WORKERS})",
+    )
+    command.add_argument(
+        "--sbatch",
+        metavar="OPTIONS",
+        help=f"with --slurm: sbatch's options for each task (default: {OPTIONS})",
+    )
 
 
 def _serve(command: Parser) -> None:
