@@ -24,6 +24,8 @@ from tune.cli.main import main
 from tune.engine.extension import extension
 from tune.engine.retraining import confirmation
 
+CHECKPOINTS = "trials/*/attempt-1/seed-*/checkpoint-*.pt"
+
 
 @pytest.fixture(autouse=True)
 def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,35 +234,33 @@ def test_the_network_to_register_is_the_extensions(ledger: Ledger) -> None:
 
 
 @pytest.mark.slow
-def test_a_confirmation_that_is_killed_resumed_and_extended_equals_an_undisturbed_one(
+def test_an_extension_that_is_killed_and_resumed_equals_an_undisturbed_one(
     tmp_path: Path,
 ) -> None:
-    folders = [tmp_path / name for name in ("hit", "whole")]
-    for folder in folders:
-        folder.mkdir()
-        sweep = ["--name", "s", "--storage", "runs", "--trials", "2", "--sampler", "random"]
-        done = run("run", *sweep, "--set", *SMALL, cwd=folder)
+    hit, whole = (tmp_path / name for name in ("hit", "whole"))
+    whole.mkdir()
+    asked = ["confirm", "s", "--storage", "runs"]
+    for command in (
+        ["run", "--name", "s", "--storage", "runs", "--trials", "2", "--set", *SMALL],
+        [*asked, "--top", "2", "--seeds", "2"],
+    ):
+        done = run(*command, cwd=whole)
         assert done.returncode == 0, done.stderr
-    asked = ["confirm", "s", "--storage", "runs", "--top", "2", "--seeds", "2"]
-    more = ["confirm", "s", "--storage", "runs", "--extend", "+2"]
-    for command, name in ((asked, "s-confirm-1"), (more, "s-confirm-2")):
-        hit = folders[0] / "runs" / name
-
-        def at_work(hit: Path = hit) -> bool:
-            return any(hit.glob("trials/*/attempt-1/seed-*/checkpoint-*.pt"))
-
-        with Driver(*command, cwd=folders[0]) as driver:
-            driver.until(at_work)
-            driver.kill()
-        done = run("resume", name, "--storage", "runs", cwd=folders[0])
-        assert done.returncode == 0, done.stderr
-        done = run(*command, cwd=folders[1])
-        assert done.returncode == 0, done.stderr
+    shutil.copytree(whole, hit)
+    with Driver(*asked, "--extend", "+2", cwd=hit) as driver:
+        driver.until(lambda: any(hit.glob(f"runs/s-confirm-2/{CHECKPOINTS}")))
+        driver.kill()
+    done = run("resume", "s-confirm-2", "--storage", "runs", cwd=hit)
+    assert done.returncode == 0, done.stderr
+    done = run(*asked, "--extend", "+2", cwd=whole)
+    assert done.returncode == 0, done.stderr
     assert "4 fresh seeds each" in done.stdout
-    hit_table, table = (pd.read_csv(folder / "runs" / "s" / "confirm.csv") for folder in folders)
+    hit_table, table = (
+        pd.read_csv(folder / "runs" / "s" / "confirm.csv") for folder in (hit, whole)
+    )
     pd.testing.assert_frame_equal(hit_table, table)
     assert table["n"].tolist() == [4, 4]
-    looks = [load_sweep("s", folder / "runs").looks for folder in folders]
+    looks = [load_sweep("s", folder / "runs").looks for folder in (hit, whole)]
     assert list(looks[0]) == list(looks[1]) == ["s-confirm-1", "s-confirm-2"]
     assert all("outcome" in look for look in looks[0].values())
     assert [look["look"] for look in looks[0].values()] == [1, 2]

@@ -15,7 +15,7 @@ from tests.test_pages import is_whole
 SMALL = [
     "nf=4",
     "hidden_dim_ratio=4",
-    "max_train_images_per_task=200",
+    "max_train_images_per_task=100",
     "warmup_steps=2",
     "n_tasks=3",
 ]
@@ -34,8 +34,8 @@ def test_sweep_confirm_report_and_compare_on_real_mnist(tmp_path: Path) -> None:
 
     baseline = tmp_path / "baseline.yaml"
     for name, more in (
-        ("a", ["--trials", "4", "--seeds", "2"]),
-        ("b", ["--trials", "3", "--sampler", "random"]),
+        ("a", ["--trials", "3", "--seeds", "2"]),
+        ("b", ["--trials", "2", "--sampler", "random"]),
     ):
         said(
             "run",
@@ -65,7 +65,7 @@ def test_sweep_confirm_report_and_compare_on_real_mnist(tmp_path: Path) -> None:
     )
     report, page = Path(said("report", "a").strip()), tmp_path / "runs" / "compare-a-b.html"
     told = said("compare", "a", "b")
-    assert "after 3 trials" in told and str(page) in told.replace("\n", "")
+    assert "after 2 trials" in told and str(page) in told.replace("\n", "")
     for width in WIDTHS.values():
         with opened(f"file://{report}", width) as (opened_page, complaints):
             is_whole(opened_page, complaints, report.read_text().count("<figure"))
