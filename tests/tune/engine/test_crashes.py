@@ -121,7 +121,7 @@ def test_a_sweep_whose_space_changes_is_killed_and_goes_on_as_if_nothing_had_bee
     further = ["extend", "hit", "--trials=+6", f"--space={tmp_path / 'then.yaml'}"]
     (apart := tmp_path / "apart").mkdir()
     assert sweep(*asked, cwd=apart).status == 0
-    shutil.copytree(apart / "runs", seen.storage)
+    shutil.copytree(apart / "runs", tmp_path / "runs")
     assert sweep(*further, cwd=apart).status == 0
     whole = Watched(apart / "runs", "hit").trials()
     # a file, because a reader of before does not know the changed space
