@@ -3,11 +3,14 @@
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import ThreadpoolController
 
 from search_spaces.parameter import Parameter
 from search_spaces.space import SearchSpace
@@ -125,6 +128,22 @@ def left_out(signal: Array, at: NDArray[np.intp], values: Array, noise: float) -
     return predicted
 
 
+def one_thread() -> AbstractContextManager[Any]:
+    """Make linear algebra use one thread: further ones only wait, with matrices of this size.
+
+    Their waiting is CPU time that trials need.
+    """
+    limit: AbstractContextManager[Any] = _threads().limit(limits=1, user_api="blas")
+    return limit
+
+
+@cache
+def _threads() -> ThreadpoolController:
+    import scipy.linalg  # noqa: F401 - the controller knows the libraries that are loaded now
+
+    return ThreadpoolController()
+
+
 class GaussianProcess:
     """A Gaussian process of noisy values, its parameters at their most probable values.
 
@@ -167,7 +186,7 @@ class GaussianProcess:
 
         some = np.linspace(0, len(values) - 1, min(len(values), MOST_FITTED)).astype(int)
         regressor = GaussianProcessRegressor(kernel, optimizer=optimum)
-        with warnings.catch_warnings():
+        with one_thread(), warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
             regressor.fit(points[some], self.y[some])
         self.signal = regressor.kernel_.k1

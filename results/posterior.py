@@ -22,6 +22,7 @@ from results.gaussian_process import (
     conditional,
     coordinates,
     left_out,
+    one_thread,
     winsorised,
 )
 from results.sweep import Sweep
@@ -208,13 +209,14 @@ def fitted(
     x, models = np.array(points), processes(points, runs)
     draws = np.random.default_rng(0)
     means, variances, drawn, unseen = [], [], [], []
-    for model in models:
-        signal = model.signal(x)
-        mean, covariance = conditional(signal, at, model.y, model.noise)
-        means.append(mean)
-        variances.append(np.maximum(np.diag(covariance), 0))
-        drawn.append(draws.multivariate_normal(mean, covariance, DRAWS, method="eigh"))
-        unseen.append(left_out(signal, at, model.y, model.noise))
+    with one_thread():
+        for model in models:
+            signal = model.signal(x)
+            mean, covariance = conditional(signal, at, model.y, model.noise)
+            means.append(mean)
+            variances.append(np.maximum(np.diag(covariance), 0))
+            drawn.append(draws.multivariate_normal(mean, covariance, DRAWS, method="eigh"))
+            unseen.append(left_out(signal, at, model.y, model.noise))
     # The draws are from the mixture of the models; so are its mean and its variance.
     every = np.concatenate(drawn)
     every[:, ~np.array(eligible)] = -np.inf

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import optuna
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+from results.analysis.fanova import Array, explained
 from results.definition.sweep_config import Objective
 from results.strategy.sampled_space import SampledSpace
 from results.sweep import Sweep
@@ -31,15 +33,13 @@ def shares(sweep: Sweep) -> dict[str, tuple[float, float]] | None:
     generator = np.random.default_rng(0)
     if len(trials) > MOST_TRIALS:
         trials = [trials[i] for i in generator.choice(len(trials), MOST_TRIALS, replace=False)]
-    whole = _importances(objective, trials, TREES)
+    whole = _importances(trials, TREES)
     resamples = [
         [trials[i] for i in generator.integers(len(trials), size=len(trials))]
         for _ in range(RESAMPLES)
     ]
     found = [
-        of
-        for resample in resamples
-        if (of := _importances(objective, resample, RESAMPLED_TREES)) is not None
+        of for resample in resamples if (of := _importances(resample, RESAMPLED_TREES)) is not None
     ]
     if whole is None or len(found) < 2:
         return None
@@ -69,22 +69,35 @@ def _trials(sweep: Sweep, objective: Objective) -> list[optuna.trial.FrozenTrial
     return [sampled.seen(trial) for trial in found]
 
 
-def _importances(
-    objective: Objective, trials: Sequence[optuna.trial.FrozenTrial], trees: int
-) -> dict[str, float] | None:
-    """The importance of each field over trials.
+def _importances(trials: Sequence[optuna.trial.FrozenTrial], trees: int) -> dict[str, float] | None:
+    """The importance of each field over trials; they sum to 1.
 
     Returns None if no field varies or no tree finds any variance.
     """
+    known = {name: d for name, d in sorted(trials[0].distributions.items()) if not d.single()}
     if all(len({t.params[name] for t in trials}) == 1 for name in trials[0].params):
-        return None  # Optuna would give equal shares
-    study = optuna.create_study(direction="maximize" if objective.sign > 0 else "minimize")
-    study.add_trials(trials)
-    try:
-        return optuna.importance.get_param_importances(
-            study, evaluator=optuna.importance.FanovaImportanceEvaluator(n_trees=trees, seed=0)
-        )
-    except RuntimeError as error:
-        if "zero total variance in all trees" not in str(error):
-            raise
         return None
+    columns, bounds, fields = list[Array](), list[tuple[float, float]](), list[list[int]]()
+    for name, distribution in known.items():
+        values = [t.params[name] for t in trials]
+        first = len(columns)
+        if isinstance(distribution, CategoricalDistribution):
+            at = np.array([distribution.to_internal_repr(value) for value in values])
+            columns += [(at == i).astype(float) for i in range(len(distribution.choices))]
+            bounds += [(0.0, 1.0)] * len(distribution.choices)
+        else:
+            assert isinstance(distribution, FloatDistribution | IntDistribution)
+            columns.append(np.array(values, dtype=float))
+            bounds.append((distribution.low, distribution.high))
+        fields.append([*range(first, len(columns))])
+    found = explained(
+        np.stack(columns, axis=1),
+        np.array([t.value for t in trials]),
+        np.array(bounds),
+        fields,
+        trees,
+    )
+    if found is None or not (total := found.sum()):
+        return None
+    alone = dict(zip(known, (found / total).tolist(), strict=True))
+    return {name: alone.get(name, 0.0) for name in trials[0].params}
