@@ -5,14 +5,24 @@ Optuna has a transaction of its own for each attribute, with four statements and
 
 import datetime as dt
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
 from optuna.distributions import distribution_to_json
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import Engine, Insert, Select, Table, Update, bindparam, select
+from optuna.trial import FrozenTrial, TrialState, create_trial
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Insert,
+    Select,
+    Table,
+    Update,
+    bindparam,
+    func,
+    select,
+)
 
 from results.ledger.optuna_names import tables
 
@@ -24,6 +34,41 @@ def write(engine: Engine, changes: Iterable[tuple[int, FrozenTrial, FrozenTrial]
     Raises UpdateFinishedTrialError if another program has ended one of the trials; then, as after
     any error, the database has none of the changes.
     """
+    changes = list(changes)
+    if changes:
+        with engine.begin() as database:
+            _write(database, changes)
+
+
+def create(engine: Engine, study: int, trial: FrozenTrial) -> tuple[int, int]:
+    """Make a new trial durable, with all that it has, and return (its id, its number).
+
+    Both are those in the database. The trial must not have ended.
+    """
+    trials, studies = _table("trials"), _table("studies")
+    with engine.begin() as database:
+        # locks the study: the number of a trial is the number of those before it
+        of_study = studies.c.study_id == study
+        database.execute(studies.update().where(of_study).values(study_id=study))
+        before = select(func.count()).where(trials.c.study_id == study)
+        number = int(database.execute(before).scalar_one())
+        row = {"study_id": study, "number": number, **_state(trial)}
+        made = database.execute(trials.insert().values(row)).inserted_primary_key
+        assert made is not None
+        blank = create_trial(state=trial.state)
+        blank.datetime_start, blank.datetime_complete = trial.datetime_start, None
+        _write(database, [(made[0], blank, trial)])
+        return int(made[0]), number
+
+
+def study_attributes(engine: Engine, study: int) -> dict[str, Any]:
+    """The user attributes of a study."""
+    with engine.connect() as database:
+        rows = database.execute(_study_attributes(), {"study": study}).all()
+    return {key: json.loads(value) for key, value in rows}
+
+
+def _write(database: Connection, changes: Sequence[tuple[int, FrozenTrial, FrozenTrial]]) -> None:
     inserted: dict[str, list[dict[str, Any]]] = {}
     updated: dict[str, list[dict[str, Any]]] = {}
     states, trials = [], []
@@ -40,19 +85,16 @@ def write(engine: Engine, changes: Iterable[tuple[int, FrozenTrial, FrozenTrial]
                     updated.setdefault(name, []).append(row | _columns(name, now, key))
         if (state := _state(now)) != _state(before):
             states.append({"the_trial": trial} | state)
-    if not trials:
-        return
-    with engine.begin() as database:
-        for name, rows in inserted.items():
-            database.execute(_insert(name), rows)
-        for name, rows in updated.items():
-            database.execute(_update(name), rows)
-        # the states last: until then they show whether another program has ended a trial
-        ended = database.execute(_ended(), {"trials": trials}).scalar()
-        if ended is not None:
-            raise UpdateFinishedTrialError(f"another program ended the trial of id {ended}.")
-        if states:
-            database.execute(_update("trials"), states)
+    for name, rows in inserted.items():
+        database.execute(_insert(name), rows)
+    for name, rows in updated.items():
+        database.execute(_update(name), rows)
+    # the states last: until then they show whether another program has ended a trial
+    ended = database.execute(_ended(), {"trials": trials}).scalar()
+    if ended is not None:
+        raise UpdateFinishedTrialError(f"another program ended the trial of id {ended}.")
+    if states:
+        database.execute(_update("trials"), states)
 
 
 _TABLES = ("params", "user_attributes", "system_attributes", "values", "intermediate")
@@ -116,6 +158,12 @@ def _update(name: str) -> Update:
     table = _table(name)
     update = table.update().where(table.c.trial_id == bindparam("the_trial"))
     return update if name == "trials" else update.where(table.c[_key(name)] == bindparam("the_key"))
+
+
+@cache
+def _study_attributes() -> Select[Any]:
+    columns = _table("study_attributes").c
+    return select(columns.key, columns.value_json).where(columns.study_id == bindparam("study"))
 
 
 @cache

@@ -26,10 +26,12 @@ CMA_KEY = "cma:"
 
 @cache
 def tables() -> dict[str, Any]:
-    """The tables of a study's trials in a database, as SQLAlchemy's models."""
+    """The tables of a study in a database, as SQLAlchemy's models."""
     from optuna.storages._rdb import models
 
     return {
+        "studies": models.StudyModel,
+        "study_attributes": models.StudyUserAttributeModel,
         "trials": models.TrialModel,
         "params": models.TrialParamModel,
         "user_attributes": models.TrialUserAttributeModel,

@@ -10,7 +10,7 @@ from optuna.storages import InMemoryStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from dynamos.errors import RunError
-from results.ledger.batch import write
+from results.ledger.batch import create, study_attributes, write
 
 SUGGESTED = {"source": "sampler"}  # attribute of a suggested trial from its creation on
 
@@ -75,12 +75,13 @@ class WriteThrough(InMemoryStorage):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Create a trial and return its id."""
         self._write()
-        made = self._database.get_trial(
-            self._database.create_new_trial(
-                self._its_study_id,
-                template_trial or create_trial(state=TrialState.RUNNING, user_attrs=SUGGESTED),
-            )
+        made = (
+            copy.copy(template_trial) if template_trial else create_trial(state=TrialState.RUNNING)
         )
+        made.user_attrs = _stored(made.user_attrs) if template_trial else dict(SUGGESTED)
+        made.system_attrs = _stored(made.system_attrs)
+        its_id, made.number = create(self._database.engine, self._its_study_id, made)
+        made._trial_id = its_id
         # another program has added trials meanwhile
         for number in range(len(self._its_ids), made.number):
             there = self._database.get_trial(
@@ -138,7 +139,7 @@ class WriteThrough(InMemoryStorage):
 
     def get_study_user_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's attributes, also those that other processes set."""
-        return self._database.get_study_user_attrs(self._its_study_id)
+        return study_attributes(self._database.engine, self._its_study_id)
 
     def get_study_system_attrs(self, study_id: int) -> dict[str, Any]:
         """Return the study's system attributes."""

@@ -16,7 +16,6 @@ import optuna
 import pandas as pd
 import pytest
 import yaml
-from optuna.storages import RDBStorage
 from upath import UPath
 
 from dynamos.config import TrainConfig, preset, read_config
@@ -454,8 +453,8 @@ def killed_after(write: int, patch: pytest.MonkeyPatch) -> None:
 
         return call
 
-    patch.setattr(RDBStorage, "_create_new_trial", dying(RDBStorage._create_new_trial))
-    patch.setattr("results.ledger.write_through.write", dying(batch.write))
+    for name in ("create", "write"):
+        patch.setattr(f"results.ledger.write_through.{name}", dying(getattr(batch, name)))
 
 
 def test_a_kill_after_any_write_of_a_trials_life_leaves_no_trace(
