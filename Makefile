@@ -11,7 +11,7 @@ KEEP_TORCH ?=
 SWEEP_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: sweep test test-all lint format lock reference
+.PHONY: sweep test test-all lint format lock reference docs pictures
 
 sweep: $(READY)
 	$(BIN)/dynamos-sweep run $(SWEEP_ARGS)
@@ -33,9 +33,17 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# The page of all fields; a test fails if it is out of date.
+# The pages that are made from the code; a test fails if one is out of date.
 reference: $(READY)
-	$(BIN)/python -m results.pages.reference > docs/reference.md
+	$(BIN)/python -m docs.pages
+
+# The pictures of the docs, from the sweep that `dynamos-sweep run --name first` made; needs chromium.
+pictures: $(READY)
+	$(BIN)/python -m docs.draw_pictures --storage runs --sweep first
+
+# The site of docs/, in build/site, without network. The search needs a server: python -m http.server -d build/site
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 # PyPI's torch for Linux requires its own versions of the CUDA libraries, so the lock leaves these out.
 $(READY): requirements-dev.txt setup.cfg pyproject.toml

@@ -95,7 +95,7 @@ class Block(nn.Module):
 
 
 class PlainResNet(nn.Module):
-    """The dense or the gated network, as docs/method.md describes it."""
+    """The dense or the gated network, as docs/explanation/method.md describes it."""
 
     def __init__(self, config: TrainConfig, num_classes: int) -> None:
         super().__init__()

@@ -6,7 +6,7 @@
 Batch norm's running statistics follow the last twenty passes, so the readings of nearly equal
 networks can differ much.
 
-With --slips the run repeats differences between the original program and its method (docs/method.md
+With --slips the run repeats differences between the original program and its method (method.md
 sections 3 and 7). A rotating stream's images are drawn with replacement. The reservoir counts
 wrongly classified images too, and slots that they leave empty are replayed as black images of class
 0.

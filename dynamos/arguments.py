@@ -331,8 +331,8 @@ def as_trainer(text: str) -> str:
     model = absolute_code(text)
     if not is_trainer(model):
         raise UserError(
-            f"--trainer {text}: it is no class with `__iter__` (docs/own-trainers.md); a method of "
-            "your own goes to --model."
+            f"--trainer {text}: it is no class with `__iter__` (docs/how-to/own-trainers.md); a "
+            "method of your own goes to --model."
         )
     return model
 

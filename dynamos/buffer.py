@@ -1,4 +1,4 @@
-"""Rehearsal buffer: a reservoir of correctly classified images (docs/method.md section 2)."""
+"""Rehearsal buffer: a reservoir of correctly classified images (method.md section 2)."""
 
 from dataclasses import dataclass
 from typing import Any

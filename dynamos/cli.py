@@ -119,7 +119,7 @@ def train_parser() -> Parser:
     run.add_argument(
         "--trainer",
         metavar="FILE.py:NAME",
-        help="a trainer of your own in place of --model (docs/own-trainers.md)",
+        help="a trainer of your own in place of --model (docs/how-to/own-trainers.md)",
     )
     run.add_argument(
         "--checkpoint-every",

@@ -99,14 +99,14 @@ class TrainConfig:
         "what",
         "method; "
         + "; ".join(f"{name}: {of.summary}" for name, of in METHODS.items())
-        + "; or FILE.py:NAME, a method of your own (docs/own-methods.md)",
+        + "; or FILE.py:NAME, a method of your own (docs/how-to/own-methods.md)",
         tuple(METHODS),
     )
     dataset: str = setting(
         "seq-digits",
         "what",
         "stream of tasks; arrays and folder: of your own images; or FILE.py:NAME, a function that "
-        "returns your own (docs/streams.md)",
+        "returns your own (docs/how-to/own-images.md)",
         DATASETS,
     )
     data_path: str | None = setting(
@@ -234,7 +234,7 @@ class TrainConfig:
         "network",
         "residual network; by name, blocks of each stage: "
         + "; ".join(f"{name} {'+'.join(map(str, of))}" for name, of in NETWORKS.items())
-        + "; or FILE.py:NAME, a function that builds your own (docs/own-networks.md)",
+        + "; or FILE.py:NAME, a function that builds your own (docs/how-to/own-networks.md)",
         tuple(NETWORKS),
     )
     nf: int = setting(
@@ -587,7 +587,7 @@ def preset_names(kind: str = "paper") -> Iterator[tuple[str, int]]:
 def preset(
     dataset: str, buffer_size: int, model: str = "dynamos", kind: str = "paper"
 ) -> dict[str, Any]:
-    """Return the fields that a preset sets (docs/method.md section 5).
+    """Return the fields that a preset sets (method.md section 5).
 
     Raises UserError if no such preset exists.
     """

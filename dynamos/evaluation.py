@@ -109,7 +109,7 @@ def task_result(
     untrained: Sequence[float] | None,
     **training: Any,
 ) -> TaskResult:
-    """Return the TaskResult after a task, by the formulas of docs/method.md section 4.
+    """Return the TaskResult after a task, by the formulas of method.md section 4.
 
     Args:
         config: the run's configuration.

@@ -1,4 +1,4 @@
-"""The losses of docs/method.md section 2, as pure functions.
+"""The losses of method.md section 2, as pure functions.
 
 Shapes: N images, K classes, G gates, C channels of the widest gate, D policy logits.
 """
@@ -24,7 +24,7 @@ def gate_reward(
     """Reward of every gate, (N, G), without gradient.
 
     r = -(keep_ratio - mean_c a)^2, times -policy_penalty where the image was classified wrongly
-    (docs/method.md section 2).
+    (method.md section 2).
 
     Args:
         actions: (N, G, C), 1 or True if a channel was kept; the reward has the same precision.
@@ -47,7 +47,7 @@ def prototype_loss(policy_logits: Tensor, labels: Tensor) -> Tensor:
     """Return (1 + same) / (1 + different), a scalar; 0 for fewer than three images.
 
     `same` and `different` sum the squared distances of policy logits over the pairs i < j of equal
-    and of different label, each divided by D (docs/method.md section 2).
+    and of different label, each divided by D (method.md section 2).
 
     Args:
         policy_logits: (N, D), of images already known to be classified correctly.
@@ -119,7 +119,7 @@ def rehearsal_loss(
     """Loss of a buffer batch, which keeps its logits near the stored ones.
 
     alpha * mse(logits) + beta * CE and, with gates, policy_alpha * mse(policy logits) + beta *
-    policy loss + the prototype loss, which beta does not scale (docs/method.md sections 2 and 7).
+    policy loss + the prototype loss, which beta does not scale (method.md sections 2 and 7).
     """
     loss = config.alpha * F.mse_loss(output.logits, stored_logits)
     own = F.cross_entropy(output.logits, labels)

@@ -38,7 +38,7 @@ class Macs:
 
     Attributes:
         dense: those of the network without gates.
-        agents: those of its agents, as published: they convolve whole maps (docs/method.md section
+        agents: those of its agents, as published: they convolve whole maps (method.md section
             1). The agents of network.py pool first and need far fewer at inference.
         layers: all layers of a gated network; none of a dense one.
         channels: channels of each gate.

@@ -41,7 +41,7 @@ class TaskResult:
     task_il: float | None
     class_il_row: tuple[float, ...]  # by task: the tasks seen and the next one, if any
     task_il_row: tuple[float, ...]
-    forgetting: float | None  # of class_il (docs/method.md section 4); None in a rotating stream
+    forgetting: float | None  # of class_il (method.md section 4); None in a rotating stream
     backward_transfer: float | None
     forward_transfer: float | None
     keep_fraction: float  # kept channels / gated channels, at the evaluation of the tasks seen
@@ -163,13 +163,13 @@ def learning_accuracy(matrix: Matrix) -> float:
 
 
 def backward_transfer(matrix: Matrix) -> float:
-    """Mean over t < T-1 of R[T-1][t] - R[t][t] (docs/method.md section 4); 0 for a single task."""
+    """Mean over t < T-1 of R[T-1][t] - R[t][t] (method.md section 4); 0 for a single task."""
     last = len(matrix) - 1
     return mean(matrix[last, t] - matrix[t, t] for t in range(last))
 
 
 def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
-    """Mean over t > 0 of R[t-1][t] - untrained[t] (docs/method.md section 4); 0 for a single task.
+    """Mean over t > 0 of R[t-1][t] - untrained[t] (method.md section 4); 0 for a single task.
 
     Args:
         matrix: (T, T).
@@ -179,7 +179,7 @@ def forward_transfer(matrix: Matrix, untrained: Matrix) -> float:
 
 
 def forgetting(matrix: Matrix) -> float:
-    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (docs/method.md section 4).
+    """Mean over t < T-1 of max_{i >= t} R[i][t] - R[T-1][t] (method.md section 4).
 
     It is never negative, and 0 for one task.
     """

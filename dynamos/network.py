@@ -1,4 +1,4 @@
-"""The dense and the gated ResNet (docs/method.md section 1).
+"""The dense and the gated ResNet (method.md section 1).
 
 Shapes: N images, K classes, G gates (0 in a dense network), C channels of the widest gate, D policy
 logits: the channels of all gates.

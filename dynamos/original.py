@@ -1,4 +1,4 @@
-"""Model files of the original program: state dicts under its names (docs/method.md section 6)."""
+"""Model files of the original program: state dicts under its names (method.md section 6)."""
 
 from collections.abc import Iterator
 

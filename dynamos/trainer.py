@@ -43,7 +43,7 @@ from dynamos.user_code import code_hashes, code_of
 
 log = logging.getLogger(__name__)
 
-# The loss of a step is the sum of these terms (docs/method.md section 2).
+# The loss of a step is the sum of these terms (method.md section 2).
 TERMS = ("task", "policy", "prototype", "rehearsal")
 # After this many steps the host asks the device if all values are still finite.
 STEPS_BETWEEN_READS = 50

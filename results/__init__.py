@@ -9,11 +9,15 @@ from dynamos.strangers import refuse_strangers
 
 if TYPE_CHECKING:
     from dynamos.files import AnyPath
+    from results.definition.sweep_config import SweepConfig
     from results.sweep import Sweep
 
 refuse_strangers("search_spaces")
-__all__ = ["STORAGE", "Sweep", "load_sweep", "sweep_names"]
-__getattr__ = opens(__name__, {"Sweep": "results.sweep"})
+__all__ = ["STORAGE", "Sweep", "SweepConfig", "load_sweep", "sweep_names"]
+__getattr__ = opens(
+    __name__,
+    {"Sweep": "results.sweep", "SweepConfig": "results.definition.sweep_config"},
+)
 STORAGE = "runs"  # default folder of sweeps
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from docs.pages import PAGES
 from dynamos.errors import UserError
 from dynamos.fields import Range, setting, settings
 from results.definition.sweep_config import SweepConfig
@@ -89,5 +90,6 @@ def test_it_is_in_the_reference() -> None:
     )
 
 
-def test_the_reference_is_that_of_the_code() -> None:
-    assert (ROOT / "docs" / "reference.md").read_text() == reference(), "make reference"
+@pytest.mark.parametrize("page", PAGES)
+def test_the_reference_is_that_of_the_code(page: str) -> None:
+    assert (ROOT / "docs" / page).read_text() == PAGES[page](), "make reference"

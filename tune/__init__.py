@@ -8,6 +8,7 @@ from dynamos.strangers import refuse_strangers, strangers
 
 if TYPE_CHECKING:
     from tune.client import Client
+    from tune.engine.creation import create_sweep
     from tune.engine.sweep import run_sweep
 
 _NEEDED = ("search_spaces", "results")
@@ -15,5 +16,12 @@ _NEEDED = ("search_spaces", "results")
 if sys.argv[:1] == ["-m"] and not sys.flags.safe_path and any(strangers(*_NEEDED)):
     del sys.path[0]
 refuse_strangers(*_NEEDED)
-__all__ = ["Client", "run_sweep"]
-__getattr__ = opens(__name__, {"Client": "tune.client", "run_sweep": "tune.engine.sweep"})
+__all__ = ["Client", "create_sweep", "run_sweep"]
+__getattr__ = opens(
+    __name__,
+    {
+        "Client": "tune.client",
+        "create_sweep": "tune.engine.creation",
+        "run_sweep": "tune.engine.sweep",
+    },
+)

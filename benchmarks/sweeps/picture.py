@@ -1,6 +1,6 @@
 """Draw a sweep's trials and its confirmation as an SVG, from the CSV files in this folder.
 
-python -m benchmarks.sweeps.picture mnist-360 --choice 21 --to docs/mnist-360.svg
+python -m benchmarks.sweeps.picture mnist-360 --choice 21 --to docs/pictures/mnist-360.svg
 """
 
 import argparse

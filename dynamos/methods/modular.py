@@ -1,4 +1,4 @@
-"""Dynamos and its ablations: gates or none, rehearsal or none (docs/method.md section 2)."""
+"""Dynamos and its ablations: gates or none, rehearsal or none (method.md section 2)."""
 
 import functools
 

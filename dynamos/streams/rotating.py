@@ -1,4 +1,4 @@
-"""Rotating streams: one task of digits that turn slowly (docs/method.md section 3)."""
+"""Rotating streams: one task of digits that turn slowly (method.md section 3)."""
 
 import numpy as np
 import torch
@@ -9,7 +9,7 @@ from dynamos.streams.stream import Batch
 
 
 def rotating_order(images: Images, batch_size: int, draws: np.random.Generator) -> list[Batch]:
-    """Return batches of two slowly rotating digits each (docs/method.md section 3).
+    """Return batches of two slowly rotating digits each (method.md section 3).
 
     Digit j starts at (j - 1) * 60 degrees and turns by 360 / n_j with each of its n_j images. Its
     images are cut into six chunks; the last chunk is used first. Three rounds visit the pairs

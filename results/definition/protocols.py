@@ -3,7 +3,7 @@
 Published numbers must come from test images that were not used before.
 """
 
-# Meaning of each protocol, by name; for streams and accuracies as in docs/method.md.
+# Meaning of each protocol, by name; for streams and accuracies as in docs/explanation/method.md.
 PROTOCOLS = {
     "val-all-seen": "chosen on held-out training images of every task",
     # Each task's held-out images are used once, when it has just been learned: no access to

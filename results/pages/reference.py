@@ -1,7 +1,4 @@
-"""The reference page of fields, made from their descriptions.
-
-`python -m results.pages.reference` prints it.
-"""
+"""The reference page of fields, made from their descriptions."""
 
 from collections.abc import Iterator, Mapping
 
@@ -26,7 +23,8 @@ def reference(run: type = TrainConfig, sweep: type = SweepConfig) -> str:
             "",
             "They are flags of `dynamos` (`--keep-ratio`), names for `--set` in a sweep "
             "(`--set keep_ratio=0.6`) and keys of a configuration in YAML. Hyperparameters "
-            "that only one method has are in the next table; own-methods.md is about your own.",
+            "that only one method has are in the next table; "
+            "[own-methods.md](../how-to/own-methods.md) is about your own.",
             "",
             *_table(run),
             "## Hyperparameters of methods",
@@ -95,7 +93,3 @@ def _allowed(about: Setting) -> str:
     if isinstance(about.allowed, tuple):
         return ", ".join(f"`{name}`" for name in about.allowed)
     return "" if about.allowed is None else str(about.allowed)
-
-
-if __name__ == "__main__":
-    print(reference(), end="")

@@ -139,7 +139,7 @@ def test_prototype_loss_equals_the_sum_over_pairs(n: int, seed: int) -> None:
 
 
 def written_out(out: Output, labels: Tensor, config: TrainConfig) -> tuple[float, float, float]:
-    """Return (CE, P, T) by the formulas of docs/method.md section 2, computed image by image."""
+    """Return (CE, P, T) by the formulas of method.md section 2, computed image by image."""
     n, g, c = out.actions.shape
     ce = (
         sum(

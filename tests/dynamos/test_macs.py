@@ -32,7 +32,7 @@ def two_stages(kept: Matrix, nf: int, classes: int, ratio: int, size: int) -> Ma
 
 
 def test_those_of_the_paper_s_network() -> None:
-    # docs/method.md section 7
+    # method.md section 7
     assert PAPER.dense / 1e6 == pytest.approx(55.3, abs=0.05)
     assert PAPER.agents / 1e6 == pytest.approx(4.0, abs=0.05)
     assert PAPER.channels == (64, 64, 64, 64)

@@ -77,7 +77,7 @@ def add_run_flags(run: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--trainer",
         metavar="FILE.py:NAME",
-        help="a trainer of your own in place of a method (docs/own-trainers.md)",
+        help="a trainer of your own in place of a method (docs/how-to/own-trainers.md)",
     )
     what = section("goal")
     _add(
