@@ -22,8 +22,8 @@ needs_slurm = pytest.mark.skipif(
     bool(missing),
     reason=f"there is no {', '.join(missing)} here (Debian: apt install slurm-wlm munge)",
 )
-# A cancelled job has much longer than the default (30 s) until it is killed, because machines may
-# be busy.
+# A cancelled job, and one whose time is over, have much longer than by default (30 s, and no time)
+# until they are killed, because machines may be busy.
 CONFIGURATION = """
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -45,6 +45,7 @@ SelectTypeParameters=CR_CPU
 JobAcctGatherType=jobacct_gather/none
 MailProg=/bin/true
 KillWait=300
+OverTimeLimit=5
 FirstJobId={first}
 ReturnToService=2
 SlurmdParameters=config_overrides
