@@ -304,12 +304,15 @@ def stock_run(trials: int, side: str) -> dict[str, float]:
             search_alg=search, num_samples=trials, reuse_actors=side != "fresh"
         ),
         run_config=ray.tune.RunConfig(
-            storage_path=str(Path("stock").resolve()), callbacks=[callback]
+            storage_path=str(Path("stock").resolve()),
+            callbacks=[callback],
+            checkpoint_config=ray.tune.CheckpointConfig(checkpoint_at_end=False),
+            verbose=0,
         ),
     )
     grid = tuner.fit()
     results = [grid[number].metrics or {} for number in range(len(grid))]
-    assert len(results) == trials
+    assert len(results) == trials and not grid.errors, grid.errors[:1]
     return {
         "began": min(r["began"] for r in results),
         "ended": max(r["ended"] for r in results),

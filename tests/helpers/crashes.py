@@ -1,18 +1,15 @@
 """Sweeps that are watched, killed and resumed, and checks of their results. `python -m
-tests.helpers.crashes 100 [--seed S]` kills one sweep that many times; it prints a line per kill and
-a summary at the end."""
+benchmarks.kills` kills more kinds of processes, and more often."""
 
-import argparse
 import random
 import signal
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from benchmarks.kills.faults import mirror_faults
 from dynamos import checkpoints
 from dynamos.files import AnyPath
 from results.choice import train_config
@@ -21,7 +18,6 @@ from results.ledger.stored_trial import repeatable
 from results.trial import TrialRecord
 from tests.helpers.processes import Driver, sweep
 from tests.helpers.small import together
-from tests.helpers.sweeps import runs_of
 
 TASKS = 5  # of every trial
 # Trials take a second or two, so a kill comes at the start of a task as often as at its end.
@@ -252,41 +248,4 @@ def check_undisturbed(seen: Watched) -> None:
 
 def check_mirrored(seen: Watched, uri: str) -> None:
     """Assert that MLflow has one ended run per trial and one for the sweep, each metric once."""
-    status = {"COMPLETE": "FINISHED", "PRUNED": "KILLED", "FAIL": "FAILED"}
-    client, runs = runs_of(uri)
-    records = seen.trials()
-    assert set(runs) == {seen.name} | {f"{seen.name}/{t.number}" for t in records}
-    assert runs[seen.name].info.status == "FINISHED"
-    for trial in records:
-        run = runs[f"{seen.name}/{trial.number}"]
-        assert run.info.status == status[trial.state], trial.number
-        history = client.get_metric_history(run.info.run_id, "val_class_il")
-        assert [(m.step, m.value) for m in history] == [
-            (r.task + 1, r.class_il) for r in next(iter(trial.results.values()))
-        ], trial.number
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Kill a sweep as often as asked and print a summary."""
-    parser = argparse.ArgumentParser(
-        description="Kill a sweep at random moments, resume it, compare it with an undisturbed one."
-    )
-    parser.add_argument("kills", type=int)
-    parser.add_argument("--seed", type=int, default=random.randrange(10**6))
-    given = parser.parse_args(arguments)
-    with tempfile.TemporaryDirectory() as folder:
-        seen, struck = disturbed(given.kills, Path(folder), given.seed)
-        check_whole(seen, given.kills + 4)
-        records = seen.trials()
-        print(
-            f"{len(struck)} kills struck: {sum(k.running > 0 for k in struck)} while trials ran, "
-            f"{sum(k.in_a_task > 0 for k in struck)} while one was in the middle of a task, "
-            f"{sum(k.ahead > 0 for k in struck)} between a task's checkpoint and its entry in the "
-            f"ledger; {len(records)} trials, all complete, in {sum(t.attempt for t in records)} "
-            f"attempts; {len(runs_of(seen.store)[1])} MLflow runs; every result equal to an "
-            "undisturbed one's."
-        )
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])
+    assert mirror_faults(seen.name, seen.trials(), uri) == []

@@ -1,10 +1,9 @@
 """The service for tests, either in a thread with drivers that only record their commands, or as a
 separate process."""
 
-import re
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,7 @@ from unittest.mock import patch
 import requests
 import uvicorn
 
-from tests.helpers.processes import Session, wait_for
-from tests.helpers.sweeps import command
+from benchmarks.kills.service import Service as Service
 from tune.client import Client
 from tune.service.api.app import create_app
 from tune.service.serve import listening_on
@@ -82,31 +80,3 @@ def served(
     finally:
         server.should_exit = True
         thread.join(30)
-
-
-class Service(Session):
-    """A `dynamos-sweep serve` process."""
-
-    def __init__(
-        self,
-        storage: Path,
-        *flags: str,
-        port: int = 0,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(
-            command("serve", "--storage", str(storage), "--port", str(port), *flags),
-            storage.parent,
-            environment,
-        )
-        self.until(lambda: self._url() is not None)
-        self.url = str(self._url())
-        self.client = Client(self.url)
-
-    def over(self) -> None:
-        """Wait until the service itself has ended; its drivers go on."""
-        wait_for(lambda: not self.alive)
-
-    def _url(self) -> str | None:
-        found = re.search(r" at (http://\S+) ", self._said().out)
-        return found and found[1]

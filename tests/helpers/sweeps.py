@@ -2,12 +2,12 @@
 embedded digits."""
 
 import subprocess
-import sys
 from pathlib import Path
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from benchmarks.kills.processes import command as command
 from tune.tracking.mirror import TAG
 
 SMALL = [
@@ -18,15 +18,6 @@ SMALL = [
     "n_tasks=3",
     "warmup_steps=2",
 ]
-
-
-def command(*arguments: str) -> list[str]:
-    return [
-        sys.executable,
-        "-c",
-        "import sys; from tune.cli.main import main; sys.exit(main())",
-        *arguments,
-    ]
 
 
 def run(*arguments: str, cwd: Path, timeout: float = 240) -> subprocess.CompletedProcess[str]:
