@@ -20,7 +20,7 @@ from dynamos.buffer import Replay, reservoir_slots
 from dynamos.config import ALIKE
 from dynamos.data import Images, as_input
 from dynamos.errors import NonFiniteError, UserError
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from dynamos.network import Output
 from dynamos.stacked import Networks, Present
 from dynamos.step_graph import Program, StepGraph, by_graph
@@ -167,15 +167,20 @@ class Cohort:
             rate.chunk(len(self.slots))[slot].fill_(trainer.config.lr)
 
     def __iter__(self) -> Iterator[tuple[int, TaskResult | NonFiniteError]]:
-        return self.until(lambda trainer: trainer.done)
+        for slot, outcome in self.until(lambda trainer: trainer.done):
+            if not isinstance(outcome, EpochReading):
+                yield slot, outcome
 
     def until(
         self, reached: Callable[[Trainer], bool]
-    ) -> Iterator[tuple[int, TaskResult | NonFiniteError]]:
-        """Train every run, task by task, until `reached` holds for it; yield as iterating does."""
+    ) -> Iterator[tuple[int, TaskResult | EpochReading | NonFiniteError]]:
+        """Train every run until `reached` holds for it; yield as iterating does, and EpochReadings.
+
+        `reached` is asked after each task and after each epoch with a reading.
+        """
         self._walks = {}
         while waiting := {slot: t for slot, t in self.runs.items() if not reached(t)}:
-            wanted, ended = {}, list[tuple[int, TaskResult | NonFiniteError]]()
+            wanted, ended = {}, list[tuple[int, TaskResult | EpochReading | NonFiniteError]]()
             for slot, trainer in waiting.items():
                 try:
                     step = self.next(slot)
@@ -186,7 +191,8 @@ class Cohort:
                 if step is not None:
                     wanted[slot] = step
                     continue
-                ended.append((slot, trainer.results[-1]))
+                task_over = trainer.epoch == 0
+                ended.append((slot, (trainer.results if task_over else trainer.epoch_readings)[-1]))
             yield from ended
             # A run that the caller has released in the meantime takes no step.
             walks = {slot: self._walks[slot] for slot in wanted if slot in self._walks}
@@ -196,8 +202,8 @@ class Cohort:
         """Return (images, True if the gates are bypassed) of a run's next step.
 
         `step` must do this step before the next one is asked for. Returns None at the end of a
-        task, when the run has a new result. Raises what ends the run, above all NonFiniteError; the
-        others can continue.
+        task, when the run has a new result, and of an epoch with a reading. Raises what ends
+        the run, above all NonFiniteError; the others can continue.
         """
         if slot not in self._walks:
             self._walks[slot] = _Walk(self.runs[slot])

@@ -129,6 +129,22 @@ class TaskResult:
         return cls(**known | {"keep_per_task": (), "readings": (), "warnings": ()})
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EpochReading:
+    """Accuracies within a task, after an epoch, in percent: means over the tasks seen."""
+
+    epochs: int  # of the whole run so far, from 1
+    evaluated_on: str  # "validation" or "test"
+    class_il: float
+    task_il: float | None  # None as in TaskResult
+
+    def metrics(self) -> dict[str, float]:
+        """Return its accuracies by the names that they have in `TaskResult.metrics`."""
+        values = {"class_il": self.class_il, "task_il": self.task_il}
+        prefix = PREFIXES[self.evaluated_on]
+        return {prefix + name: value for name, value in values.items() if value is not None}
+
+
 def mean(values: Iterable[float]) -> float:
     """Return the mean of the values; 0 for no values.
 

@@ -22,7 +22,7 @@ from dynamos.errors import NonFiniteError, UserError
 from dynamos.evaluation import BATCH, Evaluation, evaluate, task_result
 from dynamos.macs import Macs
 from dynamos.methods.own import facts
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from dynamos.network import Output
 from dynamos.runs import refuse_other_run
 from dynamos.streams import Stream
@@ -75,6 +75,7 @@ class OwnRun:
         torch.set_num_threads(config.threads)
         torch.use_deterministic_algorithms(config.deterministic)
         self.results: list[TaskResult] = []
+        self.epoch_readings: list[EpochReading] = []
         self.curve: list[dict[str, float]] = []
         made = cast(Any, load(config.model, "trainer"))
         for name in ("state_dict", "load_state_dict"):

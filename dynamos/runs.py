@@ -1,13 +1,13 @@
 """A run: the training of one configuration with one seed, whatever program trains it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from typing import TYPE_CHECKING, Any, Protocol
 
 from dynamos.config import TrainConfig, differing
 from dynamos.errors import UserError
 from dynamos.methods import Method
 from dynamos.methods.hyperparameters import is_trainer
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from dynamos.user_code import changed_code
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ class Run(Protocol):
     Attributes:
         config, stream, device, method: as of `dynamos.trainer.Trainer`.
         results: TaskResults so far.
+        epoch_readings: EpochReadings so far; [] if none are taken.
         curve: points of the training curve; [] if none are taken.
         channel_use: (K, G, C) after the last task of a gated network; else None.
     """
@@ -33,6 +34,7 @@ class Run(Protocol):
     device: "torch.device"
     method: Method
     results: list[TaskResult]
+    epoch_readings: list[EpochReading]
     curve: list[dict[str, float]]
     untrained: dict[str, list[float]] | None
     channel_use: "np.ndarray | None"
@@ -62,10 +64,12 @@ def build_run(
     config: TrainConfig,
     stream: "Stream",
     on_step: Callable[["Trainer"], None] | None = None,
+    read_epochs: Collection[int] = (),
 ) -> Run:
     """Return the run of a configuration: of the Trainer, or of a user's trainer, FILE.py:NAME.
 
-    `on_step` is called after every step of the Trainer; a user's trainer has no steps that show.
+    `on_step` is called after every step of the Trainer, and `read_epochs` are the epochs after
+    which it takes readings; a user's trainer has no steps or epochs that show.
     """
     if is_trainer(config.model):
         from dynamos.own_trainer import OwnRun
@@ -73,7 +77,7 @@ def build_run(
         return OwnRun(config, stream)
     from dynamos.trainer import Trainer
 
-    return Trainer(config, stream, on_step=on_step)
+    return Trainer(config, stream, on_step=on_step, read_epochs=read_epochs)
 
 
 def refuse_other_run(state: dict[str, Any], config: TrainConfig, stream: "Stream") -> None:

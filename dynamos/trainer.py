@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NoReturn
@@ -29,7 +29,7 @@ from dynamos.methods import method_of
 from dynamos.methods.learner import learner
 from dynamos.methods.own import facts
 from dynamos.methods.step import Step
-from dynamos.metrics import TaskResult, mean
+from dynamos.metrics import EpochReading, TaskResult, mean
 from dynamos.network import Output, ResNet, build_network
 from dynamos.own_network import OwnNetwork, refuse_unfit
 from dynamos.readings import most_readings, reading_part, reading_steps
@@ -117,6 +117,7 @@ class Trainer:
         macs: its multiply-accumulates on an image.
         average: its exponential average; None if config.average_decay is 0.
         readings: class-il accuracies of the readings so far (config.readings).
+        epoch_readings: the EpochReadings so far.
     """
 
     def __init__(
@@ -127,6 +128,7 @@ class Trainer:
         on_step: Callable[["Trainer"], None] | None = None,
         on_epoch: Callable[["Trainer", dict[str, float]], None] | None = None,
         on_point: Callable[["Trainer", dict[str, float]], None] | None = None,
+        read_epochs: Collection[int] = (),
     ) -> None:
         """Build the run; raise UserError if configuration and data do not fit.
 
@@ -136,6 +138,8 @@ class Trainer:
             on_step: called after every training step; it may save the trainer's state.
             on_epoch: called after every epoch with its mean loss, accuracy and keep fraction.
             on_point: called with every new point of the curve, before `on_step`.
+            read_epochs: numbers of epochs of the whole run after which an EpochReading is taken, if
+                a task goes on then. Nothing else changes by it.
         """
         self.config = config = config.whole()
         self.device = pick_device(config.device)
@@ -168,6 +172,8 @@ class Trainer:
         self.task = self.epoch = self.step = self.steps = 0
         self.results: list[TaskResult] = []
         self.readings: list[float] = []
+        self.epoch_readings: list[EpochReading] = []
+        self._read_epochs = frozenset(read_epochs)
         self._read_seconds = 0.0
         self._part = reading_part(self.stream) if config.readings else None
         self.untrained: dict[str, list[float]] | None = None
@@ -217,15 +223,18 @@ class Trainer:
 
     def run_task(self) -> TaskResult:
         """Train the rest of the current task, evaluate, and move to the next task."""
-        for images, bypass in self.steps_of_task():
-            self._train_step(images, bypass)
+        known = len(self.results)
+        while len(self.results) == known:
+            for images, bypass in self.steps_of_task():
+                self._train_step(images, bypass)
         return self.results[-1]
 
     def steps_of_task(self) -> Generator[tuple[Images, bool], float | None, None]:
         """Yield (images, True if the gates are bypassed) of each step that is left in the task.
 
         The caller does the step before it resumes. It may send the seconds that other runs took
-        since the yield. After the last step the run is evaluated and moves to the next task.
+        since the yield. After the last step the run is evaluated and moves to the next task. It
+        also ends after an epoch with a reading; then the next call continues the task.
         """
         if self.untrained is None:
             untrained = [self._evaluate(t, bypass=self.config.warmup) for t in range(self.n_tasks)]
@@ -235,6 +244,10 @@ class Trainer:
             }
         while self.epoch < self.config.n_epochs:
             yield from self._steps_of_epoch()
+            epochs = self.task * self.config.n_epochs + self.epoch
+            if self.epoch < self.config.n_epochs and epochs in self._read_epochs:
+                self.epoch_readings.append(self._epoch_reading(epochs))
+                return
         self._add_point()  # no point covers two tasks
         result = self._result()
         self.results.append(result)
@@ -261,7 +274,7 @@ class Trainer:
         before = self._train_seconds - time.perf_counter()
         while self.step < len(batches):
             images = self.stream.images(self.task, batches[self.step])
-            before -= (yield images, self._warming_up()) or 0.0
+            before -= (yield images, self._warming_up(self.epoch, self.steps)) or 0.0
             if self.average is not None:
                 self.average.update(decay)
             self.step += 1
@@ -410,8 +423,9 @@ class Trainer:
     def _read(self) -> float:
         """Take a reading and return its seconds."""
         started = time.perf_counter()
-        found = [self._evaluate_aside(t, self.evaluated, self._part) for t in range(self.n_tasks)]
-        self.readings.append(mean(found))
+        tasks = range(self.n_tasks)
+        found = [self._evaluate_aside(t, self.evaluated, self._part) for t in tasks]
+        self.readings.append(mean(e.class_il for e in found))
         self.network.train()
         seconds = time.perf_counter() - started
         self._read_seconds += seconds
@@ -519,13 +533,16 @@ class Trainer:
             generator=generator or self.generator,
         )
 
-    def _warming_up(self) -> bool:
-        """True if the gates are bypassed in this step: only at the start of the first task."""
+    def _warming_up(self, epoch: int, steps: int) -> bool:
+        """True if the gates are bypassed in a step: only at the start of the first task.
+
+        `epoch` is that of the step in its task, `steps` the number of steps before it.
+        """
         if not (self.config.warmup and self.method.gated and self.task == 0):
             return False
         if self.config.n_epochs > self.config.warmup_epochs:
-            return self.epoch < self.config.warmup_epochs
-        return self.steps < self.config.warmup_steps
+            return epoch < self.config.warmup_epochs
+        return steps < self.config.warmup_steps
 
     def _raise_if_not_finite(self) -> None:
         step = int(self._first_bad_step)
@@ -563,13 +580,28 @@ class Trainer:
             self._non_finite(self.steps)
         return found
 
-    def _evaluate_aside(self, task: int, network: ResNet, stream: Stream | None = None) -> float:
-        """Return a network's class-il accuracy on a task; the run's generator is not used.
+    def _evaluate_aside(
+        self, task: int, network: ResNet, stream: Stream | None = None, bypass: bool = False
+    ) -> Evaluation:
+        """Evaluate a network on a task; the run's generator is not used.
 
         So an additional evaluation changes nothing that follows.
         """
         generator = torch.Generator(self.device).manual_seed(self.config.seed)
-        return self._evaluate(task, network=network, stream=stream, generator=generator).class_il
+        return self._evaluate(task, bypass, network, stream, generator)
+
+    def _epoch_reading(self, epochs: int) -> EpochReading:
+        """Evaluate on the tasks seen, after so many epochs of the run."""
+        # during the warm-up the gates are not trained, and the last step bypassed them
+        bypass = self._warming_up(self.epoch - 1, self.steps - 1)
+        seen = range(self.task + 1)
+        found = [self._evaluate_aside(t, self.evaluated, bypass=bypass) for t in seen]
+        return EpochReading(
+            epochs=epochs,
+            evaluated_on=self.config.evaluate_on,
+            class_il=mean(e.class_il for e in found),
+            task_il=mean(e.task_il for e in found) if self.stream.has_task_il else None,
+        )
 
     def _result(self) -> TaskResult:
         started = time.perf_counter()
@@ -578,7 +610,7 @@ class Trainer:
         unaveraged = None
         if self.average is not None:
             seen = range(self.task + 1)
-            unaveraged = mean(self._evaluate_aside(t, self.network) for t in seen)
+            unaveraged = mean(self._evaluate_aside(t, self.network).class_il for t in seen)
         assert self.untrained is not None
         result = task_result(
             self.config,
@@ -614,6 +646,7 @@ class Trainer:
             "network": self.network.state_dict(),
             "average": None if self.average is None else self.average.state_dict(),
             "readings": self.readings,
+            "epoch_readings": [dataclasses.asdict(r) for r in self.epoch_readings],
             "buffer": self.buffer.state_dict(),
             "method": None if self._learner.state_dict is None else self._learner.state_dict(),
             "generator": self.generator.get_state(),
@@ -655,6 +688,7 @@ class Trainer:
         if self._learner.load_state_dict is not None:
             self._learner.load_state_dict(state["method"])
         self.readings = list(state.get("readings", ()))  # older states have none
+        self.epoch_readings = [EpochReading(**r) for r in state.get("epoch_readings", ())]
         if "curve" in state:  # older states have none
             self.curve, self._since_point = list(state["curve"]), state["since_point"]
             self._point_sums.copy_(state["point_sums"])

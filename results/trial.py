@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dynamos.metrics import Matrix, TaskResult, mean
+from dynamos.metrics import EpochReading, Matrix, TaskResult, mean
 from results.names import IMPORTED, OUTSIDE, RACE, REPLICATE, RERUN
 
 
@@ -47,6 +47,8 @@ class TrialRecord:
     losses: int = 0  # attempts that lost their worker or node
     # by seed: when each result was recorded, in seconds since the epoch
     recorded_at: dict[int, list[float]] = field(default_factory=dict)
+    # by seed and number of epochs: an EpochReading, and when it was recorded
+    epoch_readings: dict[int, dict[int, tuple[EpochReading, float]]] = field(default_factory=dict)
 
     @property
     def imported(self) -> bool:
@@ -169,6 +171,32 @@ class TrialRecord:
     def reported_at(self, tasks: int) -> float:
         """Time in seconds since the epoch at which the last seed had reported so many tasks."""
         return max(times[tasks - 1] for times in self.recorded_at.values())
+
+    @cached_property
+    def epochs_read(self) -> list[int]:
+        """The numbers of epochs of which every seed has an EpochReading, ascending."""
+        of = [self.epoch_readings.get(seed, {}).keys() for seed in self.results]
+        return sorted(set.intersection(*map(set, of))) if of else []
+
+    def after_epochs(self, metric: str, epochs: int) -> float | None:
+        """Return the mean over seeds of EpochReadings; None if one lacks the metric."""
+        of = [self.epoch_readings[seed][epochs][0].metrics().get(metric) for seed in self.results]
+        values = [value for value in of if value is not None]
+        return mean(values) if len(values) == len(of) else None
+
+    def read_at(self, epochs: int) -> float:
+        """Time in seconds since the epoch at which the last seed's EpochReading was recorded."""
+        return max(readings[epochs][1] for readings in self.epoch_readings.values())
+
+    def reading_entries(self) -> dict[str, list[dict[str, float]]]:
+        """Return the EpochReadings by seed as plain values: epochs, and accuracies by name."""
+        return {
+            str(seed): [
+                {"epochs": epochs, **reading.metrics()}
+                for epochs, (reading, _) in sorted(readings.items())
+            ]
+            for seed, readings in self.epoch_readings.items()
+        }
 
     def entries(self) -> dict[str, list[dict[str, Any]]]:
         """Return the results by seed as plain values, with their metrics and recorded_at."""

@@ -6,6 +6,7 @@ from itertools import takewhile
 import numpy as np
 import scipy  # imports its parts at their first use
 
+from results.definition.sweep_config import SweepConfig
 from results.strategy.pruning.measure import Measure
 from results.sweep import Sweep
 from results.trial import TrialRecord
@@ -114,12 +115,19 @@ def ranking(sweep: Sweep) -> str:
     tasks = "; ".join(
         f"task {a.task}: {_printed(a.spearman)}" for a in found if a.spearman is not None
     )
-    said = sentence(found, config.grace_tasks, config.pruner)
+    said = sentence(found, _grace_tasks(config), config.pruner)
     return (
         f"Spearman correlation of each ranking with the final one: {tasks}. {said}"
         if tasks
         else said
     )
+
+
+def _grace_tasks(config: SweepConfig) -> int:
+    """The first task after which a trial may be pruned."""
+    if not config.grace_epochs:
+        return config.grace_tasks
+    return max(-(-config.grace_epochs // config.base.n_epochs), 1)
 
 
 def _printed(correlation: float) -> str:

@@ -14,7 +14,7 @@ from dynamos.config import ALIKE, TrainConfig, preset, preset_names, setting_of,
 from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.methods import method_of
-from dynamos.methods.hyperparameters import of_method
+from dynamos.methods.hyperparameters import is_trainer, of_method
 from dynamos.metrics import ACCURACIES, PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
@@ -58,6 +58,7 @@ def metrics_on(images: str) -> dict[str, str]:
 
 
 OBJECTIVES = metrics_on("validation")
+BY_EPOCH = ("val_class_il", "val_task_il")  # metrics of EpochReading
 KEEP = ("all", "best", "none")  # rules of keep_checkpoints (results/checkpoints.py)
 # Values of fields that a sweep.yaml of an earlier version lacks, where they are not the defaults.
 EARLIER = {"seed_policy": "shared"}
@@ -211,6 +212,17 @@ class SweepConfig:
         label="Tasks before pruning",
         flag="grace-tasks",
         metavar="G",
+    )
+    grace_epochs: int = setting(
+        0,
+        "search",
+        "epochs that a trial trains before `pruner` halving may stop it; its rungs are then at "
+        "this number of epochs, twice it, four times it and so on, also within tasks, where "
+        "trials read validation images; 0: rungs at tasks",
+        Range(0, 100_000),
+        label="Epochs before pruning",
+        flag="grace-epochs",
+        metavar="E",
     )
     seeds: int = setting(
         1,
@@ -651,6 +663,7 @@ class SweepConfig:
     def _check_pruner(self) -> None:
         if self.pruner not in PRUNERS:
             raise unknown("pruner", self.pruner, PRUNERS)
+        self._check_grace_epochs()
         if self.pruner == "none":
             return
         if self.base.dataset in ROTATING:
@@ -678,6 +691,26 @@ class SweepConfig:
                 f"`pruner` {self.pruner} does not work with `deterministic_order`, because it "
                 f"compares trials while they run; use {', '.join(others)} or none."
             )
+
+    def _check_grace_epochs(self) -> None:
+        if not self.grace_epochs:
+            return
+        metric, models = self.objectives[0].metric, (self.base.model, *code_in(self.space, "model"))
+        own, why = next(filter(is_trainer, models), None), None
+        if self.pruner != "halving":
+            why = f"it is for `pruner` halving, not {self.pruner}"
+        elif own is not None:
+            why = f"the trainer {own} yields results by task and has no epochs; use `grace_tasks`"
+        elif self.base.n_epochs == 1:
+            why = "a task has one epoch (n_epochs 1); use `grace_tasks`"
+        elif any(p.name == "n_epochs" for p in self.space.parameters):
+            why = f"the space {self.space.name} varies n_epochs; use `grace_tasks`"
+        elif images_of(self.protocol) != "validation":
+            why = f"trials read validation images only, not those of `protocol` {self.protocol}"
+        elif metric not in BY_EPOCH:
+            why = f"within a task trials read {' and '.join(BY_EPOCH)}, not {metric}"
+        if why is not None:
+            raise UserError(f"`grace_epochs` {self.grace_epochs}: {why}.")
 
     def _check_seeds(self) -> None:
         if self.seed_policy not in POLICIES:

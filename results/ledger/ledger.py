@@ -25,7 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from dynamos.errors import UserError, command_line
 from dynamos.files import AnyPath, write_whole
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from results import STORAGE
 from results.definition.sweep_config import SweepConfig, refuse_in_vain, refuse_nearly_empty
 from results.ledger import holder, lease
@@ -50,10 +50,12 @@ from results.ledger.attributes import (
 from results.ledger.optuna_names import CONSTRAINTS_KEY
 from results.ledger.stored_trial import (
     cohorts,
+    epoch_reading,
     foreign,
     last_heard,
     read,
     repeatable,
+    stored_reading,
     stored_result,
     task_result,
 )
@@ -616,17 +618,9 @@ class Ledger:
         second result differs.
         """
         self._check()
-        trial = self._stored(number)
-        attributes = trial.user_attrs
-        current = attributes["attempt"]["number"]
-        if attempt != current:
-            log.warning(
-                "trial %d: a report of attempt %d is ignored, %d is the current one",
-                number,
-                attempt,
-                current,
-            )
+        if not self._current(number, attempt):
             return False
+        attributes = self._stored(number).user_attrs
         key = f"result/{seed}/{result.task}"
         is_new = key not in attributes
         if is_new:
@@ -642,6 +636,39 @@ class Ledger:
         # also after a refused second result: a kill may have come between the entry and this line
         self._report(self._stored(number), result.task)
         return is_new
+
+    @_at_once
+    def add_reading(self, number: int, attempt: int, seed: int, reading: EpochReading) -> bool:
+        """Enter an EpochReading; return False if it is refused, as `add_result` refuses."""
+        self._check()
+        if not self._current(number, attempt):
+            return False
+        attributes = self._stored(number).user_attrs
+        key = f"reading/{seed}/{reading.epochs}"
+        if key not in attributes:
+            entry = stored_reading(reading, time.time())
+            self._storage.set_trial_user_attr(self._id(number), key, entry)
+            return True
+        if epoch_reading(attributes[key]) != reading:
+            log.warning(
+                "trial %d: seed %d reported a different reading after epoch %d; the first is kept",
+                number,
+                seed,
+                reading.epochs,
+            )
+        return False
+
+    def _current(self, number: int, attempt: int) -> bool:
+        """True if an attempt is a trial's current one; logs a warning if it is not."""
+        current = self._stored(number).user_attrs["attempt"]["number"]
+        if attempt != current:
+            log.warning(
+                "trial %d: a report of attempt %d is ignored, %d is the current one",
+                number,
+                attempt,
+                current,
+            )
+        return bool(attempt == current)
 
     @_at_once
     def finish(
@@ -953,8 +980,8 @@ class Ledger:
 
 
 def _trained(attributes: Mapping[str, Any]) -> bool:
-    """True if a trial with these attributes has results."""
-    return any(name.startswith("result/") for name in attributes)
+    """True if a trial with these attributes has results or EpochReadings."""
+    return any(name.startswith(("result/", "reading/")) for name in attributes)
 
 
 def _command(storage: AnyPath, name: str, verb: str, *flags: str) -> str:

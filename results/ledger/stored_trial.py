@@ -20,6 +20,7 @@ The user attributes of a trial, written before its state:
                         the order of its attempts, each change once; without it [1]
     result/SEED/TASK    a TaskResult as a mapping, plus recorded_at (seconds since the epoch); up to
                         version 0.2.0 also its metrics
+    reading/SEED/EPOCHS an EpochReading as a mapping, plus recorded_at
     ended_at, reason    written just before the final state; without that state they mean nothing
 
 After its final state a trial does not change; later facts are in the study's attributes.
@@ -32,7 +33,7 @@ from typing import Any
 
 from optuna.trial import FrozenTrial, TrialState
 
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from results.definition.sweep_config import SweepConfig
 from results.names import IMPORTED, OUTSIDE
 from results.trial import TrialRecord
@@ -83,6 +84,7 @@ def read(trial: FrozenTrial, config: SweepConfig, now: dt.datetime | None) -> Tr
         seed=seed,
         cohorts=tuple(cohorts(attributes)),
         recorded_at={s: [e["recorded_at"] for e in of_seed] for s, of_seed in entries.items()},
+        epoch_readings=_readings(attributes),
         starting=trial.state == TrialState.RUNNING and began is None,
     )
     kept = complete and all(c.violation(record.final(c.metric)) <= 0 for c in config.constraints)
@@ -124,7 +126,9 @@ def last_heard(attributes: dict[str, Any], began: dt.datetime) -> dt.datetime:
     This is the best estimate of its end if its driver was killed.
     """
     reported = [
-        entry["recorded_at"] for key, entry in attributes.items() if key.startswith("result/")
+        entry["recorded_at"]
+        for key, entry in attributes.items()
+        if key.startswith(("result/", "reading/"))
     ]
     return max([began, *(dt.datetime.fromtimestamp(seconds, dt.UTC) for seconds in reported)])
 
@@ -139,6 +143,16 @@ def task_result(entry: Mapping[str, Any]) -> TaskResult:
     return TaskResult.from_dict(
         {name: entry[name] for name in entry if name not in ("recorded_at", "metrics")}
     )
+
+
+def stored_reading(reading: EpochReading, recorded_at: float) -> dict[str, Any]:
+    """The attribute reading/SEED/EPOCHS of an EpochReading."""
+    return {**dataclasses.asdict(reading), "recorded_at": recorded_at}
+
+
+def epoch_reading(entry: Mapping[str, Any]) -> EpochReading:
+    """The EpochReading of an attribute reading/SEED/EPOCHS."""
+    return EpochReading(**{name: entry[name] for name in entry if name != "recorded_at"})
 
 
 def repeatable(result: TaskResult) -> TaskResult:
@@ -156,4 +170,14 @@ def _entries(attributes: dict[str, Any], seeds: Sequence[int]) -> dict[int, list
     keys = [key for key in attributes if key.startswith("result/")]
     for key in sorted(keys, key=lambda key: [int(part) for part in key.split("/")[1:]]):
         found.setdefault(int(key.split("/")[1]), []).append(attributes[key])
+    return found
+
+
+def _readings(attributes: Mapping[str, Any]) -> dict[int, dict[int, tuple[EpochReading, float]]]:
+    """The attributes reading/SEED/EPOCHS by seed and epochs, each with its time."""
+    found = dict[int, dict[int, tuple[EpochReading, float]]]()
+    for key, entry in attributes.items():
+        if key.startswith("reading/"):
+            seed, epochs = map(int, key.split("/")[1:])
+            found.setdefault(seed, {})[epochs] = epoch_reading(entry), entry["recorded_at"]
     return found

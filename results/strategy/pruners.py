@@ -14,6 +14,7 @@ because of results that came later.
 
 from collections.abc import Callable, Sequence
 
+from results.strategy.pruning.epochs import EpochHalving
 from results.strategy.pruning.halving import Halving
 from results.strategy.pruning.leader import Leader, Wilcoxon
 from results.strategy.pruning.measure import Measure, Pruner
@@ -63,23 +64,37 @@ class Judge:
         metric: str,
         maximize: bool,
         others: Sequence[tuple[str, bool]] = (),
+        grace_epochs: int = 0,
+        n_epochs: int = 1,
     ) -> None:
-        """A judge by a metric; the others, each with True if more is better, are for `pareto`."""
+        """A judge by a metric; the others, each with True if more is better, are for `pareto`.
+
+        With `grace_epochs` its rungs are at epochs, of trials with `n_epochs` epochs a task.
+        """
         self._measure = Measure(metric, maximize, grace_tasks, tuple(others))
-        self._rule = PRUNERS[pruner](self._measure)
+        self._epochs = EpochHalving(self._measure, grace_epochs, n_epochs) if grace_epochs else None
+        self._rule = PRUNERS[pruner](self._measure) if self._epochs is None else self._epochs
 
     def learn(self, trial: TrialRecord) -> None:
         """Add an ended trial to the comparison; a second call with it changes nothing."""
         self._rule.learn(trial)
 
-    def verdict(self, trial: TrialRecord, tasks: int | None = None) -> str | None:
-        """Return the reason to prune the trial after N tasks, by default `tasks_done`.
+    def places(self, trial: TrialRecord) -> list[int]:
+        """Return the places at which `verdict` judges the trial so far: task counts, or epochs."""
+        if self._epochs is not None:
+            return self._epochs.reached(trial)
+        return [*range(1, trial.tasks_done + 1)]
+
+    def verdict(self, trial: TrialRecord, place: int | None = None) -> str | None:
+        """Return the reason to prune the trial at a place, by default the last of `places`.
 
         Returns None if it should continue.
 
         A trial that lacks the metric after this task cannot be compared and continues.
         """
-        tasks = trial.tasks_done if tasks is None else tasks
+        tasks = max(self.places(trial), default=0) if place is None else place
+        if self._epochs is not None:
+            return self._epochs.objection(trial, tasks) if tasks else None
         if (
             tasks < self._measure.grace_tasks
             or tasks >= trial.n_tasks

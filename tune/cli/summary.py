@@ -46,7 +46,11 @@ def show_sweep(ledger: Ledger) -> None:
 def show_trial(ledger: Ledger, wanted: int) -> None:
     """Print everything about a trial."""
     trial, config = ledger.asked_for(wanted), ledger.config
-    whole = overview.row(trial, config) | {"results": trial.entries(), "warnings": trial.warnings}
+    whole = overview.row(trial, config) | {
+        "results": trial.entries(),
+        "epoch_readings": trial.reading_entries(),
+        "warnings": trial.warnings,
+    }
     tables.print_trial(whole, config.name, list(config.metrics), config.constraints)
     terminal.say(f"files: {ledger.trial_folder(trial.number)}")
 

@@ -11,7 +11,7 @@ from results.analysis.overview import grouped
 from results.choice import broken_by
 from results.definition.labels import told
 from results.definition.protocols import NOT_PUBLISHABLE
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.sweep_config import BY_EPOCH, Constraint, Objective
 from results.ledger.attributes import SweepState
 from results.names import ENDED
 from results.wording import count, duration, parameters
@@ -167,6 +167,13 @@ def print_trial(
     ]
     if rows:
         print_rows(["seed", "task", *metrics], rows)
+    readings = [
+        [str(seed), str(reading["epochs"]), *(cell(reading.get(metric)) for metric in BY_EPOCH)]
+        for seed, of in trial["epoch_readings"].items()
+        for reading in of
+    ]
+    if readings:
+        print_rows(["seed", "epochs", *BY_EPOCH], readings)
     for warning in trial["warnings"]:
         say(f"warning: {warning}")
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 
 REPORT = "report"  # key of the report's JSON in a step's result
 # States beside those of a trial:
@@ -26,6 +26,8 @@ class Report:
     node: str = ""  # id of the worker's node; "" if the driver wrote the report
     began: bool = False  # True in an attempt's first report: training begins, no results yet
     cohort: int = 1  # largest number of runs, its own and others', that train as one program
+    # by seed, in the order of epochs: all so far; none unless trials are pruned within tasks
+    readings: Mapping[int, Sequence[EpochReading]] = field(default_factory=dict)
 
     def encode(self) -> dict[str, Any]:
         """Return the report as a step's result, in one text: Ray keeps statistics of numbers."""
@@ -43,4 +45,8 @@ class Report:
             int(seed): [TaskResult.from_dict(entry) for entry in entries]
             for seed, entries in values["results"].items()
         }
-        return cls(**values | {"results": results})
+        readings = {
+            int(seed): [EpochReading(**entry) for entry in entries]
+            for seed, entries in values["readings"].items()
+        }
+        return cls(**values | {"results": results, "readings": readings})

@@ -206,6 +206,7 @@ def _config(
         sampler="random",
         grid_levels=3,
         pruner="none",
+        grace_epochs=0,
         seeds=seeds,
         seed_policy="shared",
         replicates=0.0,

@@ -67,7 +67,13 @@ class LedgerSearcher(Searcher):
         objective = config.objectives[0]
         others = [(o.metric, o.sign > 0) for o in config.objectives[1:]]
         self._judge = Judge(
-            config.pruner, config.grace_tasks, objective.metric, objective.sign > 0, others
+            config.pruner,
+            config.grace_tasks,
+            objective.metric,
+            objective.sign > 0,
+            others,
+            config.grace_epochs,
+            config.base.n_epochs,
         )
         self._batch_left = 0  # trials of a batch that have not been started
         # By Ray's trial id, the record at the trial's start, and its slot.
@@ -138,7 +144,7 @@ class LedgerSearcher(Searcher):
                     continue
                 # A crash or the end of a session may have prevented the decision after its last
                 # task.
-                reason = self._objection(record, [record.tasks_done])
+                reason = self._objection(record, self._judge.places(record)[-1:])
                 if reason is not None:
                     self._end(record.number, Report(record.attempt, {}, "PRUNED", reason))
                     continue
@@ -186,13 +192,14 @@ class LedgerSearcher(Searcher):
                 self._begin(number, report)
                 return False
             self._lost_in_a_row = 0
-            known = self._ledger.trial(number).tasks_done
+            known = self._judge.places(self._ledger.trial(number))
             self._add(number, report)
             record = self._ledger.trial(number)
             self._tell(record)
             if report.state is None:
                 # After a crash a report may have several tasks. Each is compared separately.
-                reason = self._objection(record, range(known + 1, record.tasks_done + 1))
+                places = self._judge.places(record)
+                reason = self._objection(record, [at for at in places if at not in known])
                 if reason is not None:
                     self._pruned[trial_id] = reason
                     return True
@@ -297,15 +304,15 @@ class LedgerSearcher(Searcher):
             self._on_begin()
             self._deadline = time.monotonic() + (self._config.time_budget_seconds or math.inf)
 
-    def _objection(self, record: TrialRecord, task_counts: Iterable[int]) -> str | None:
-        """The first reason to prune a trial after any of these numbers of tasks.
+    def _objection(self, record: TrialRecord, places: Iterable[int]) -> str | None:
+        """The first reason to prune a trial at any of these places (Judge.places).
 
         A replicate is never pruned: the mean over those that were not would be too good.
         """
         if record.replicates is not None:
             return None
         return next(
-            (reason for tasks in task_counts if (reason := self._judge.verdict(record, tasks))),
+            (reason for place in places if (reason := self._judge.verdict(record, place))),
             None,
         )
 
@@ -395,6 +402,9 @@ class LedgerSearcher(Searcher):
             for seed, results in report.results.items():
                 for result in results:
                     self._ledger.add_result(number, report.attempt, seed, result)
+            for seed, readings in report.readings.items():
+                for reading in readings:
+                    self._ledger.add_reading(number, report.attempt, seed, reading)
 
     def _suggestion(self, record: TrialRecord, slot: Slot) -> dict[str, Any]:
         return {

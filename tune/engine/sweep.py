@@ -120,6 +120,7 @@ def run_sweep(
                 name: ledger.record[name] for name in (*DATA, *CODE) if ledger.record.get(name)
             },
             "shuffled": ORDERS_OF in ledger.record,
+            "grace_epochs": config.grace_epochs,
         }
         hosts = Hosts(arguments) if slots.hosted else None
         with closing(LiveMirror(ledger, mlflow_uri(ledger))) as mirror:

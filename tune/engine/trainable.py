@@ -15,10 +15,10 @@ import ray.tune
 from dynamos.config import TrainConfig
 from dynamos.errors import NonFiniteError
 from dynamos.methods.hyperparameters import is_trainer
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from dynamos.user_code import code_of
 from tune.engine.report import Report
-from tune.engine.workers.attempt import Attempt, Workplace, free_memory
+from tune.engine.workers.attempt import Attempt, Workplace, events_of, free_memory
 from tune.machines.images import RawImages
 
 if TYPE_CHECKING:
@@ -63,9 +63,10 @@ class SweepTrial(ray.tune.Trainable):
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
         shuffled: bool = False,
+        grace_epochs: int = 0,
     ) -> None:
         """Prepare the worker process for its first trial; for the arguments see Workplace."""
-        self._workplace = Workplace(base, seeds, images, hashes, shuffled)
+        self._workplace = Workplace(base, seeds, images, hashes, shuffled, grace_epochs)
         self._begin(config)
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -75,7 +76,7 @@ class SweepTrial(ray.tune.Trainable):
         return True
 
     def step(self) -> dict[str, Any]:
-        """Train one task and return a Report.
+        """Train one task, or up to an EpochReading within it, and return a Report.
 
         The first step of an attempt only imports torch and loads the images, so that this does not
         count as training time.
@@ -91,11 +92,11 @@ class SweepTrial(ray.tune.Trainable):
             state = "COMPLETE" if attempt.done else None
         except Exception as error:
             state, reason = attempt.ended_by(error)
-        results = attempt.results()
+        results, readings = attempt.results(), attempt.readings()
         if state is not None:
             attempt.runs, self._cohorts = {}, []
             free_memory()
-        return self._report(results, state, reason)
+        return self._report(results, state, reason, readings=readings)
 
     def cleanup(self) -> None:
         """Close the log."""
@@ -107,17 +108,18 @@ class SweepTrial(ray.tune.Trainable):
         state: str | None = None,
         reason: str | None = None,
         began: bool = False,
+        readings: Mapping[int, Sequence[EpochReading]] | None = None,
     ) -> dict[str, Any]:
         attempt, node = self._attempt.number, ray.get_runtime_context().get_node_id()
         cohort = max(map(len, self._parts()))
-        return Report(attempt, results, state, reason, node, began, cohort).encode()
+        return Report(attempt, results, state, reason, node, began, cohort, readings or {}).encode()
 
     def _begin(self, config: dict[str, Any]) -> None:
         self._attempt, self._ready = Attempt(config, self._workplace), False
         self._cohorts = []
 
     def _train_task(self) -> None:
-        """Train every seed to the end of the first task that not all seeds have done."""
+        """Train every seed to the first result or EpochReading that not all seeds have."""
         from dynamos.cohort import Cohort
 
         attempt = self._attempt
@@ -132,10 +134,10 @@ class SweepTrial(ray.tune.Trainable):
                 (part, Cohort([cast("Trainer", attempt.runs[seed]) for seed in part]))
                 for part in self._parts()
             ]
-        task = attempt.tasks_done
+        events = attempt.events
         for seeds, cohort in self._cohorts:
             try:
-                for slot, outcome in cohort.until(lambda t: t.done or len(t.results) > task):
+                for slot, outcome in cohort.until(lambda t: t.done or events_of(t) > events):
                     if isinstance(outcome, NonFiniteError):
                         raise outcome
                     attempt.save(seeds[slot])

@@ -434,10 +434,16 @@ def _metrics(
 
     With several seeds, the value of each seed has the prefix seed_SEED/. Once all seeds have
     reported a task, their mean has the plain name, and metrics in `spread_of` have their standard
-    deviation as NAME_std. The time is that of the ledger, because a store drops a second row with
-    the same key, step, value and time.
+    deviation as NAME_std. EpochReadings have the name NAME_by_epoch; their step is the number of
+    epochs. The time is that of the ledger, because a store drops a second row with the same key,
+    step, value and time.
     """
     several = len(trial.results) > 1
+    for seed, readings in trial.epoch_readings.items():  # all again: they are few
+        for reading, recorded_at in readings.values():
+            for name, value in reading.metrics().items():
+                name = f"seed_{seed}/{name}" if several else name
+                yield metric(f"{name}_by_epoch", value, int(1000 * recorded_at), reading.epochs)
     for seed, results in trial.results.items():
         for index in range(sent.get(seed, 0), len(results)):
             at, step = int(1000 * trial.recorded_at[seed][index]), results[index].task + 1
@@ -461,7 +467,8 @@ def _metrics(
 def _mark(trial: TrialRecord) -> tuple[Any, ...]:
     """A value that changes whenever a trial has something new to send."""
     tasks = (len(results) for results in trial.results.values())
-    return trial.state, trial.attempt, trial.cohorts, *tasks
+    readings = (len(readings) for readings in trial.epoch_readings.values())
+    return trial.state, trial.attempt, trial.cohorts, *tasks, *readings
 
 
 def metric(name: str, value: float, at: int, step: int) -> "Metric":

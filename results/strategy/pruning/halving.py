@@ -1,14 +1,12 @@
 """Asynchronous successive halving by one metric."""
 
 from bisect import bisect_left
-from collections.abc import Iterator
 
 from optuna.pruners import SuccessiveHalvingPruner
 
 from results.strategy.pruning.measure import Measure, number, running
+from results.strategy.rungs import REDUCTION, rungs
 from results.trial import TrialRecord
-
-REDUCTION = 2  # halving keeps one of REDUCTION trials at each rung
 
 
 class Halving:
@@ -25,7 +23,7 @@ class Halving:
 
     def learn(self, trial: TrialRecord) -> None:
         """Enter a trial of any state into the rungs that it has reached."""
-        for tasks in rungs(self._measure, trial):
+        for tasks in reached(self._measure, trial):
             value = self._measure.mean(trial, tasks)
             if value is not None:
                 if tasks not in self._rungs:
@@ -48,12 +46,9 @@ class Halving:
         )
 
 
-def rungs(measure: Measure, trial: TrialRecord) -> Iterator[int]:
-    """Yield the rungs that a trial has reached: grace, 2 grace, 4 grace, ... tasks."""
-    tasks = measure.grace_tasks
-    while tasks <= trial.tasks_done and tasks < trial.n_tasks:
-        yield tasks
-        tasks *= REDUCTION
+def reached(measure: Measure, trial: TrialRecord) -> list[int]:
+    """Return the rungs that a trial has reached: grace, 2 grace, 4 grace, ... tasks."""
+    return [at for at in rungs(measure.grace_tasks, trial.n_tasks) if at <= trial.tasks_done]
 
 
 class Rung:

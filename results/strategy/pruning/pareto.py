@@ -5,8 +5,9 @@ from bisect import insort
 import numpy as np
 from numpy.typing import NDArray
 
-from results.strategy.pruning.halving import REDUCTION, rungs
+from results.strategy.pruning.halving import reached
 from results.strategy.pruning.measure import Measure, number
+from results.strategy.rungs import REDUCTION
 from results.trial import TrialRecord
 
 
@@ -27,7 +28,7 @@ class Pareto:
 
     def learn(self, trial: TrialRecord) -> None:
         """Enter a trial of any state into the rungs that it has reached."""
-        for tasks in rungs(self._measure, trial):
+        for tasks in reached(self._measure, trial):
             scores = self._measure.scores(trial, tasks)
             entries = self._rungs.setdefault(tasks, [])
             if scores is not None:

@@ -3,6 +3,7 @@ valid sweep survives being written and read."""
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from results.strategy.pruners import PRUNERS
 from results.strategy.pruning.leader import WILCOXON_SEEDS
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS
 from search_spaces.space import SearchSpace, read_space
-from tests.helpers.ledgers import config
+from tests.helpers.ledgers import ONE, config
 
 TWO = (Objective("val_class_il", "max"), Objective("keep_fraction", "min"))
 
@@ -106,6 +107,43 @@ def test_values_of_numpy_survive_the_file() -> None:
         ({"seed": -1}, "`seed` -1 is out of range; it must be from 0 to 2147483647."),
         ({"seeds": 0}, "`seeds` 0 is out of range; it must be from 1 to 1000."),
         ({"grace_tasks": 0}, "`grace_tasks` 0 is out of range; it must be from 1 to 1000."),
+        (
+            {"grace_epochs": 4},
+            "`grace_epochs` 4: it is for `pruner` halving, not none.",
+        ),
+        (
+            {"grace_epochs": 4, "pruner": "halving", "base": config().base.replace(n_epochs=1)},
+            "`grace_epochs` 4: a task has one epoch (n_epochs 1); use `grace_tasks`.",
+        ),
+        (
+            {
+                "grace_epochs": 4,
+                "pruner": "halving",
+                "space": SearchSpace.from_dict(
+                    "long", {"parameters": {"n_epochs": {"low": 2, "high": 9}}}
+                ),
+            },
+            "`grace_epochs` 4: the space long varies n_epochs; use `grace_tasks`.",
+        ),
+        (
+            {
+                "grace_epochs": 4,
+                "pruner": "halving",
+                "objectives": (Objective.parse("val_learning_accuracy"),),
+            },
+            "`grace_epochs` 4: within a task trials read val_class_il and val_task_il, not "
+            "val_learning_accuracy.",
+        ),
+        (
+            {
+                "grace_epochs": 4,
+                "pruner": "halving",
+                "protocol": "test",
+                "objectives": (Objective.parse("test_class_il"),),
+                "base": config().base.replace(evaluate_on="test"),
+            },
+            "`grace_epochs` 4: trials read validation images only, not those of `protocol` test.",
+        ),
         ({"grid_levels": 1}, "`grid_levels` 1 is out of range; it must be from 2 to 10000."),
         (
             {"time_budget_seconds": 0.0},
@@ -498,3 +536,15 @@ def test_a_setting_without_effect_is_refused_in_a_new_sweep_and_read_in_an_exist
 
 def test_the_seeds_of_a_trial_follow_the_bases() -> None:
     assert config(seeds=3, base=config().base.replace(seed=7)).training_seeds == (7, 8, 9)
+
+
+def test_a_trainer_of_ones_own_has_no_epochs(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text("class Mine:\n    def __iter__(self):\n        yield print\n")
+    base = config().base.replace(model=f"{file}:Mine", average_decay=0.0)
+    with pytest.raises(UserError) as raised:
+        config(base=base, pruner="halving", grace_epochs=4, space=ONE)
+    assert str(raised.value) == (
+        f"`grace_epochs` 4: the trainer {file}:Mine yields results by task and has no epochs; use "
+        "`grace_tasks`."
+    )

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from dynamos.metrics import EpochReading
 from results.analysis.confirmation import enter_outcome
 from results.choice import Choice
 from results.definition.sweep_config import Constraint, Objective, SweepConfig
@@ -24,7 +25,7 @@ from results.pages.report import write_report
 from results.sweep import Sweep
 from tests.helpers.ledgers import ONE, SEED, begun, config, confirmed, driven, result
 from tune.cli.main import main, spell_out
-from tune.cli.summary import ending
+from tune.cli.summary import ending, show_trial
 from tune.machines import screen
 
 HERE = f"{socket.gethostname()}:{os.getpid()}"
@@ -336,6 +337,26 @@ def test_show_says_what_is_sought(say: Say) -> None:
         ["99", "0.5", "0.9"],
     ]
     assert [row[9:] for row in rows] == [[], [], ["infeasible: compute<=0.5"]]
+
+
+def test_show_of_a_trial_has_its_readings_within_tasks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with driven(Ledger.create(tmp_path, config(), {})) as ledger:
+        number = begun(ledger).number
+        for epochs, value in ((4, 45.0), (2, 50.0)):
+            reading = EpochReading(
+                epochs=epochs, evaluated_on="validation", class_il=value, task_il=99.5
+            )
+            ledger.add_reading(number, 1, 42, reading)
+        show_trial(ledger, number)
+    lines = capsys.readouterr().out.splitlines()
+    first = next(i for i, line in enumerate(lines) if "epochs" in line)
+    assert [columns(line) for line in lines[first : first + 3]] == [
+        ["seed", "epochs", "val_class_il", "val_task_il"],
+        ["42", "2", "50", "99.5"],
+        ["42", "4", "45", "99.5"],
+    ]
 
 
 def test_show_of_a_trial_is_whole(storage: Path, say: Say) -> None:

@@ -15,6 +15,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from dynamos.cohort import Cohort
+from dynamos.trainer import Trainer
+from results.choice import train_config
 from tests.helpers.crashes import (
     LONG,
     SHORT,
@@ -181,6 +184,41 @@ def test_a_trial_that_loses_every_worker_fails_alone(seen: Watched, tmp_path: Pa
     check_whole(seen, trials=2, states=("COMPLETE", "FAIL"))
     assert str(seen.trials()[0].reason).startswith("its worker or node was lost 2 times")
     assert len(killed) == 2
+
+
+@pytest.mark.slow
+def test_a_sweep_killed_between_epochs_ends_as_if_nothing_had_been(
+    seen: Watched, tmp_path: Path
+) -> None:
+    flags = ["--trials=5", "--pruner=halving", "--grace-epochs=4", "--sampler=random"]
+    with Driver("run", "--name=hit", *flags, "--set", *LONG, cwd=tmp_path) as driver:
+        driver.until(
+            lambda: any(t.epochs_read and t.tasks_done == 0 for t in seen.running(tasks=0)),
+            poll_seconds=0.01,
+        )
+        driver.kill()
+    struck = [t for t in seen.trials() if t.attempt and t.ended_at is None]
+    assert any(t.epochs_read for t in struck)
+    ended = sweep("resume", "hit", cwd=tmp_path)
+    assert ended.status == 0 and not ended.errors, ended
+    check_whole(seen, trials=5, states=("COMPLETE", "PRUNED"))
+    trials, (client, runs) = seen.trials(), runs_of(seen.store)
+    assert any(str(t.reason).startswith("halving: ") and t.epochs_read for t in trials)
+    for trial in trials:
+        [(seed, found)] = trial.epoch_readings.items()
+        train = train_config(seen.ledger.config, trial).replace(seed=seed)
+        run = Trainer(train, read_epochs=[4, 8, 16, 32, 64])
+        list(Cohort([run]))
+        whole = {reading.epochs: reading for reading in run.epoch_readings}
+        assert sorted(whole) == [4, 8, 16, 32, 64]
+        assert {at: one for at, (one, _) in found.items()} == {at: whole[at] for at in found}
+        assert sorted(found) == sorted(whole)[: len(found)], trial.number
+        mirrored = client.get_metric_history(
+            runs[f"hit/{trial.number}"].info.run_id, "val_class_il_by_epoch"
+        )
+        assert sorted(m.step for m in mirrored) == sorted(found), "each once"
+    # no report differed from the ledger
+    assert not (seen.folder / "sweep.log").exists()
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy.exc import OperationalError
 
+from dynamos.metrics import EpochReading
 from results.definition.sweep_config import Constraint, Objective
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
@@ -697,6 +698,37 @@ def test_a_trial_is_pruned_after_its_result_was_entered(tmp_path: Path) -> None:
         assert (ledger.trial(1).state, ledger.trial(1).reason) == ("PRUNED", reason)
         s.on_trial_complete("a", said(90).encode())
         assert ledger.trial(0).state == "INTERRUPTED", "it was stopped by nobody's judgement"
+
+
+def test_a_trial_is_pruned_within_a_task_and_a_reading_is_entered_once(tmp_path: Path) -> None:
+    made = config(pruner="halving", grace_epochs=2, sampler="random")
+    assert made.base.n_epochs == 3
+
+    def read(value: float, attempt: int = 1) -> Report:
+        one = EpochReading(epochs=2, evaluated_on="validation", class_il=value, task_il=None)
+        return Report(attempt, {42: []}, node="n", readings={42: [one]})
+
+    with driven(Ledger.create(tmp_path, made, {})) as ledger:
+        s = searcher(ledger)
+        s.suggest("a")
+        s.suggest("b")
+        assert not s.enter("a", read(50.0)) and not s.enter("a", read(50.0))
+        assert ledger.trial(0).epochs_read == [2] and ledger.trial(0).tasks_done == 0
+        assert s.enter("b", Report.decode(read(40.0).encode()))
+        s.on_trial_complete("b", read(40.0).encode())
+        reason = (
+            "halving: val_class_il 40.00 after epoch 2 of the run, in task 1, is not among the "
+            "best 1 of the 2 so far"
+        )
+        assert (ledger.trial(1).state, ledger.trial(1).reason) == ("PRUNED", reason)
+        s.interrupt()
+    with driven(Ledger.open(tmp_path, "s")) as again:
+        s = searcher(again)
+        assert s.suggest("a")["number"] == 0, "it passed before, and continues"
+        assert not s.enter("a", read(49.0, attempt=2)), "a repeated reading decides nothing"
+        found = again.trial(0).reading_entries()
+        assert found == {"42": [{"epochs": 2, "val_class_il": 50.0}]}
+        assert not s.enter("a", read(1.0, attempt=1)), "of an attempt that is over"
 
 
 def test_in_deterministic_order_a_batch_is_told_whole_by_number(tmp_path: Path) -> None:

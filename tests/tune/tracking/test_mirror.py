@@ -24,6 +24,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run, ViewType
 from mlflow.exceptions import MlflowException
 
+from dynamos.metrics import EpochReading
 from results.analysis.confirmation import enter_outcome
 from results.choice import choice_of
 from results.ledger.ledger import Ledger
@@ -135,6 +136,21 @@ def agrees(ledger: Ledger, uri: str) -> bool:
         assert history(uri, run) == wanted, trial.number
         assert len(history(uri, run, "seconds")) == (trial.ended_at is not None)
     return True
+
+
+def test_readings_within_tasks_have_steps_of_epochs(
+    ledger: Ledger, uri: str, connect: Connect
+) -> None:
+    number = begun(ledger).number
+    for epochs, value in ((2, 50.0), (4, 45.0)):
+        reading = EpochReading(
+            epochs=epochs, evaluated_on="validation", class_il=value, task_il=None
+        )
+        assert ledger.add_reading(number, 1, SEED, reading)
+        connect().sync()
+    connect().sync()
+    logged = history(uri, found(ledger, uri)[f"s/{number}"], "val_class_il_by_epoch")
+    assert logged == [(2, 50.0), (4, 45.0)]
 
 
 def test_every_state_is_mirrored_and_a_second_comparison_changes_nothing(

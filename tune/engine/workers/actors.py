@@ -39,9 +39,10 @@ class CohortHost:
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
         shuffled: bool = False,
+        grace_epochs: int = 0,
     ) -> None:
         """Start a host of so many trials; for the other arguments see Workplace."""
-        self._host = Host(Workplace(base, seeds, images, hashes, shuffled), trials)
+        self._host = Host(Workplace(base, seeds, images, hashes, shuffled, grace_epochs), trials)
         threading.Thread(target=self._run, daemon=True).start()
 
     def join(self, place: int, ticket: int, settings: dict[str, Any]) -> dict[str, Any]:

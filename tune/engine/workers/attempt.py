@@ -22,8 +22,9 @@ import yaml
 from dynamos.config import TEST_LOCK, TrainConfig
 from dynamos.errors import DynamosError, NonFiniteError
 from dynamos.files import AnyPath, any_path, write_whole
-from dynamos.metrics import TaskResult
+from dynamos.metrics import EpochReading, TaskResult
 from results.names import CHANNEL_USE, NON_FINITE, STOP_FILE, STOPPED
+from results.strategy.rungs import rungs
 from tune.engine.logs import log_file
 from tune.engine.report import OUT_OF_MEMORY, PUT_BACK
 from tune.machines.images import RawImages, received
@@ -59,16 +60,18 @@ class Workplace:
         images: dict[str, RawImages] | None,
         hashes: Mapping[str, str],
         shuffled: bool = False,
+        grace_epochs: int = 0,
     ) -> None:
         """Prepare this process for the trials of a sweep.
 
         `hashes` are those that the images must have. If `shuffled`, each training seed also
-        shuffles the order of the classes.
+        shuffles the order of the classes. `grace_epochs` is that of the sweep.
         """
         if base.evaluate_on == "validation":
             os.environ[TEST_LOCK] = "locked"  # from here on this process cannot read test images
         self.base, self.seeds, self.images = base, seeds, images
         self._hashes, self._shuffled = hashes, shuffled
+        self._grace_epochs = grace_epochs
         self._streams: dict[tuple[str, str, int | None], Stream] = {}
 
     def prepare(self) -> str | None:
@@ -90,6 +93,10 @@ class Workplace:
         """Return a trial's configuration for one of its seeds."""
         train = train.replace(seed=seed)
         return train.replace(class_order_seed=seed) if self._shuffled else train
+
+    def rungs(self, train: TrainConfig) -> list[int]:
+        """Return the epochs of a trial after which it may be pruned."""
+        return rungs(self._grace_epochs, train.n_epochs * len(self.stream(train).tasks))
 
     def stream(self, train: TrainConfig) -> "Stream":
         """Return a trial's stream, loaded once per process.
@@ -156,9 +163,30 @@ class Attempt:
         """Number of tasks that every seed has learned."""
         return min((len(run.results) for run in self.runs.values()), default=0)
 
-    def results(self) -> dict[int, Sequence[TaskResult]]:
-        """Return the results so far, by seed."""
-        return {seed: run.results for seed, run in self.runs.items()}
+    @property
+    def events(self) -> int:
+        """Number of results and of EpochReadings that every seed has."""
+        return min((events_of(run) for run in self.runs.values()), default=0)
+
+    def results(self, events: int | None = None) -> dict[int, Sequence[TaskResult]]:
+        """Return the results so far, or those among the first events, by seed."""
+        return {seed: run.results[: self._tasks(run, events)] for seed, run in self.runs.items()}
+
+    def readings(self, events: int | None = None) -> dict[int, Sequence[EpochReading]]:
+        """Return the EpochReadings so far, or those among the first events, by seed."""
+        found = dict[int, Sequence[EpochReading]]()
+        for seed, run in self.runs.items():
+            taken = None if events is None else events - self._tasks(run, events)
+            found[seed] = run.epoch_readings[:taken]
+        return found if any(found.values()) else {}
+
+    def _tasks(self, run: "Run", events: int | None) -> int:
+        """Number of results among the first events of a run."""
+        if events is None:
+            return len(run.results)
+        ends = [(task + 1) * run.config.n_epochs for task in range(len(run.results))]
+        at = sorted([*ends, *(reading.epochs for reading in run.epoch_readings)])[:events]
+        return sum(end in at for end in ends)
 
     def prepare(self) -> tuple[str | None, str | None]:
         """Load torch and the images.
@@ -178,7 +206,7 @@ class Attempt:
         self.runs = {seed: self._resumed(train, seed) for seed in self.seeds}
 
     def save(self, seed: int) -> None:
-        """Write the files of a seed that has learned a task."""
+        """Write the files of a seed that has learned a task, or has an EpochReading."""
         from dynamos import checkpoints
 
         run, folder = self.runs[seed], self.folder / f"seed-{seed}"
@@ -227,7 +255,12 @@ class Attempt:
         from dynamos.runs import build_run
 
         train = self._workplace.of_seed(train, seed)
-        trainer = build_run(train, self._workplace.stream(train), self.stop_if_asked)
+        trainer = build_run(
+            train,
+            self._workplace.stream(train),
+            self.stop_if_asked,
+            self._workplace.rungs(train),
+        )
         for folder in self._folders:
             state = checkpoints.latest(folder / f"seed-{seed}")
             if state is not None:
@@ -255,6 +288,11 @@ class Attempt:
         kind = "" if isinstance(error, DynamosError) else f"{type(error).__name__}: "
         said = f"{kind}{error} ({self.folder / 'traceback.txt'})"
         return (OUT_OF_MEMORY, f"out of memory: {said}") if lacks_memory(error) else ("FAIL", said)
+
+
+def events_of(run: "Run") -> int:
+    """Number of results and of EpochReadings of a run."""
+    return len(run.results) + len(run.epoch_readings)
 
 
 def free_memory() -> None:

@@ -32,7 +32,7 @@ class _Member:
         ticket: number of the driver's suggestion that gave it the place; later ones are higher.
         end: (state, reason) at its end, None while it trains.
         lost: an error of a store, which is not the trial's.
-        reported: number of tasks that its caller knows.
+        reported: number of results and EpochReadings of each seed that its caller knows.
         waiting: the caller's answer, if it waits for the next task.
     """
 
@@ -181,7 +181,7 @@ class Host:
         attempt, cohort = member.attempt, self._built()
         with attempt.logged():
             attempt.begin()
-        member.reported = attempt.tasks_done
+        member.reported = attempt.events
         for index, (seed, run) in enumerate(attempt.runs.items()):
             slot = place * self._workplace.seeds + index
             member.slots[slot] = seed
@@ -191,7 +191,7 @@ class Host:
             member.end = "COMPLETE", None
 
     def _advance(self) -> None:
-        """Find the next step of every run; save those that have learned a task."""
+        """Find the next step of every run; save those that have a new result or EpochReading."""
         cohort = self._cohort
         for member in self._members.values():
             if member.end is not None:
@@ -204,7 +204,7 @@ class Host:
             self._settle(member)
 
     def _look_up(self, cohort: "Cohort", member: _Member, slot: int, seed: int) -> None:
-        """Find the next step of a run, or save it if it has learned a task."""
+        """Find the next step of a run, or save it if it has a new result or EpochReading."""
         attempt = member.attempt
         with attempt.logged():
             try:
@@ -278,10 +278,10 @@ class Host:
         """Answer the caller that waits for a member, if there is something to report."""
         if member.waiting is None:
             return
-        attempt, done = member.attempt, member.attempt.tasks_done
+        attempt, done = member.attempt, member.attempt.events
         state, reason = None, None
         if done > member.reported:
-            # One task at a time, as if the host had waited for the decision after each.
+            # One event at a time, as if the host had waited for the decision after each.
             member.reported += 1
             if member.end is not None and member.end[0] == "COMPLETE" and done == member.reported:
                 state, reason = member.end
@@ -294,5 +294,7 @@ class Host:
         else:
             return
         answer, member.waiting = member.waiting, None
-        results = {s: results[: member.reported] for s, results in attempt.results().items()}
-        answer.set_result(Report(attempt.number, results, state, reason, cohort=self.runs))
+        results, readings = attempt.results(member.reported), attempt.readings(member.reported)
+        answer.set_result(
+            Report(attempt.number, results, state, reason, cohort=self.runs, readings=readings)
+        )

@@ -99,6 +99,7 @@ def whole_trial(ledger: Ledger, trial: TrialRecord) -> Trial:
         "by_task": by_task,
         "warnings": trial.warnings,
         "results": trial.entries(),
+        "epoch_readings": trial.reading_entries(),
         "log": tail(attempt / "log.txt"),
         "traceback": tail(attempt / "traceback.txt") or None,
         "command": _command(config, trial),

@@ -214,6 +214,7 @@ class Trial(TrialRow):
 
     by_task: dict[str, list[float | None]]
     results: dict[str, list[dict[str, Any]]]  # by seed
+    epoch_readings: dict[str, list[dict[str, float]]]  # by seed; within tasks, for pruning
     warnings: list[str]
     log: str
     traceback: str | None

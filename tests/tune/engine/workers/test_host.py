@@ -296,3 +296,31 @@ def test_runs_that_have_drifted_apart_meet_again(
     assert stepped[:2] == [[0, 1, 2], [1, 2]] and stepped.count([0]) <= 1
     assert sum(map(len, stepped)) == 3 * 15 - 1
     assert len(stepped) <= 17, "hardly more than the 15 steps of a trial"
+
+
+def test_a_report_has_one_more_reading_or_task_and_a_later_attempt_the_rest(tmp_path: Path) -> None:
+    def there() -> Host:
+        return Host(Workplace(small(n_epochs=3), 2, None, {}, grace_epochs=1), 1)
+
+    def events(report: Report) -> list[tuple[int, list[int]]]:
+        return [
+            (len(report.results[seed]), [r.epochs for r in report.readings.get(seed, ())])
+            for seed in (42, 43)
+        ]
+
+    whole = Caller(there(), tmp_path / "whole", 0, 1).whole()
+    # rungs at 1, 2 and 4 epochs of two tasks of 3
+    expected = [(0, [1]), (0, [1, 2]), (1, [1, 2]), (1, [1, 2, 4]), (2, [1, 2, 4])]
+    assert [events(report) for report in whole] == [[one, one] for one in expected]
+    first = Caller(there(), tmp_path / "cut", 0, 1)
+    first.join()
+    for _ in range(4):
+        first.task()
+    state = checkpoints.latest(tmp_path / "cut" / "attempt-1" / "seed-42")
+    assert state is not None and state["place"][:2] == [1, 1], "saved after the reading"
+    second = Caller(there(), tmp_path / "cut", 0, 1, attempt=2).whole()
+    assert [events(report) for report in second] == [[expected[-1]] * 2]
+    assert results(second[-1]) == results(whole[-1])
+    assert second[-1].readings == whole[-1].readings
+    plain = Caller(Host(Workplace(small(n_epochs=3), 2, None, {}), 1), tmp_path / "p", 0, 1).whole()
+    assert results(plain[-1]) == results(whole[-1]) and not plain[-1].readings
