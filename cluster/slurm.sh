@@ -20,7 +20,8 @@
 # If a node fails, its trials continue elsewhere.
 #SBATCH --no-kill
 # SLURM sends this signal five minutes before the time limit. To send it at preemption too, the cluster needs
-# PreemptParameters=send_user_signal; otherwise `resume` continues from the ledger.
+# SlurmctldParameters=preempt_send_user_signal (SLURM 22.05; PreemptParameters=send_user_signal in later manuals);
+# otherwise `resume` continues from the ledger.
 #SBATCH --signal=B:USR1@300
 set -euo pipefail
 : "${SLURM_JOB_ID:?this is for sbatch}"

@@ -50,7 +50,12 @@ FirstJobId={first}
 ReturnToService=2
 SlurmdParameters=config_overrides
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 State=UNKNOWN
-PartitionName=all Nodes=ALL Default=YES State=UP
+SchedulerParameters=bf_interval=2
+SlurmctldParameters=preempt_send_user_signal
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+PartitionName=all Nodes=ALL Default=YES State=UP GraceTime=6
+PartitionName=urgent Nodes=ALL State=UP PriorityTier=2
 """
 
 
@@ -158,7 +163,11 @@ def slurm() -> Iterator[Slurm]:
 
         def over() -> None:
             for number in made.say("squeue", "-h", "-o", "%A").split():
-                made.say("scancel", "--full", "--signal=KILL", number)
+                subprocess.run(  # one that is ending has no process to signal
+                    ["scancel", "--full", "--signal=KILL", number],
+                    env=os.environ | made.environment,
+                    capture_output=True,
+                )
             made.until_empty()
 
         stack.callback(over)
