@@ -332,19 +332,23 @@ def test_a_worker_takes_over_the_next_trial_and_loads_the_images_once(
     assert second["results"][42] == [facts(result) for result in first.results]
 
 
-def test_seeds_are_cut_into_cohorts_of_about_equal_size(tmp_path: Path) -> None:
+def test_seeds_are_cut_into_cohorts_of_about_equal_size(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def sizes(seeds: int, **changes: Any) -> list[int]:
         made: SweepTrial = ray.tune.with_parameters(
             SweepTrial, base=small(**changes), seeds=seeds, images=None, hashes={}
         )(settings(tmp_path))
+        report = Report.decode(made.step())
         parts = made._parts()
         assert [seed for part in parts for seed in part] == [*range(42, 42 + seeds)]
-        report = Report.decode(made.step())
         assert report.began and report.cohort == max(map(len, parts))
         return [len(part) for part in parts]
 
     assert sizes(1) == [1] and sizes(8) == [8] and sizes(9) == [4, 5] and sizes(17) == [5, 6, 6]
     assert sizes(3, step_mode="compile") == [1, 1, 1] and sizes(3, step_mode="graph") == [3]
+    monkeypatch.setattr("tune.engine.trainable.LARGEST_IMAGE", 63)  # the digits have 64 pixels
+    assert sizes(3) == [1, 1, 1]
 
 
 def test_seeds_of_several_cohorts_learn_each_task_before_the_next(

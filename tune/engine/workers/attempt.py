@@ -89,6 +89,15 @@ class Workplace:
             lack = str(error)
         return lack
 
+    @property
+    def pixels_on_cpu(self) -> int:
+        """Number of pixels of an image if a CPU trains; 0 on a GPU or if no images are loaded."""
+        for stream in self._streams.values():
+            if stream.train[0].labels.device.type == "cpu":
+                _, height, width = stream.image_shape
+                return height * width
+        return 0
+
     def of_seed(self, train: TrainConfig, seed: int) -> TrainConfig:
         """Return a trial's configuration for one of its seeds."""
         train = train.replace(seed=seed)
