@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from dynamos.config import TrainConfig
+from dynamos.config import TrainConfig, default
 from dynamos.data import as_input
 from dynamos.device import pick_device
 from dynamos.errors import NonFiniteError, UserError
@@ -29,8 +29,8 @@ from dynamos.streams import Stream
 from dynamos.user_code import code_hashes, load
 
 Predict = Callable[[Tensor], Tensor]
-# Fields that act inside this package's own steps.
-UNUSED = ("average_decay", "readings", "log_every")
+# Fields that act in this package's own steps and networks.
+UNUSED = ("average_decay", "readings", "log_every", "augment", "network", "gated_stages")
 
 
 class OwnTrainer(Protocol):
@@ -65,7 +65,7 @@ class OwnRun:
         """Make the user's trainer. Raises UserError if it does not fit."""
         self.config = config = config.whole()
         for name in UNUSED:
-            if getattr(config, name):
+            if getattr(config, name) != default(name):
                 raise UserError(
                     f"{name} {getattr(config, name)} has no effect with the trainer "
                     f"{config.model}; leave it out."

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 
 from dynamos.config import TrainConfig
 from dynamos.errors import UserError, unknown
-from results.definition.sweep_config import Constraint, SweepConfig
+from results.definition.objectives import Constraint
+from results.definition.sweep_config import SweepConfig
 from results.posterior import posterior, settled
 from results.sweep import Sweep
 from results.trial import TrialRecord

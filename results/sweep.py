@@ -8,7 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.objectives import Objective
+from results.definition.sweep_config import SweepConfig
 from results.ledger.attributes import latest_outcome
 from results.names import NON_FINITE
 from results.strategy.race import last_race, left

@@ -10,7 +10,7 @@ from results.analysis.difference import Difference, difference
 from results.analysis.improvement import Improvement, improvement
 from results.analysis.multiplicity import LEVEL, holm, level_of
 from results.analysis.sampling_error import images_behind
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.attributes import OUTCOME, latest_outcome
 from results.ledger.ledger import Ledger
 from results.sweep import (

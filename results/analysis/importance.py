@@ -7,7 +7,7 @@ import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
 from results.analysis.fanova import Array, explained
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.strategy.sampled_space import SampledSpace
 from results.sweep import Sweep
 

@@ -9,8 +9,9 @@ from dynamos.errors import UserError, unknown
 from dynamos.streams.names import DATASETS
 from dynamos.user_code import code_of
 from results import STORAGE
+from results.definition.objectives import Objective
 from results.definition.protocols import images_of
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.sweep_config import SweepConfig
 
 CONFIRMATION_SEEDS = 5  # fresh seeds for each configuration
 PRESET = "preset"  # name of a confirmation's baseline that is not a file

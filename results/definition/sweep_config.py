@@ -1,11 +1,7 @@
-"""SweepConfig, the whole definition of a sweep as in sweep.yaml, and its parts.
-
-The parts are objectives and constraints on the metrics of TaskResult.
-"""
+"""SweepConfig: the whole definition of a sweep, as in sweep.yaml."""
 
 import dataclasses
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
@@ -15,10 +11,11 @@ from dynamos.errors import UserError, unknown
 from dynamos.fields import POSITIVE, Range, plain, setting, settings
 from dynamos.methods import method_of
 from dynamos.methods.hyperparameters import is_trainer, of_method
-from dynamos.metrics import ACCURACIES, PREFIXES
+from dynamos.metrics import PREFIXES
 from dynamos.streams.classes import most_tasks
 from dynamos.streams.names import ROTATING, lack_of, metrics_missing
 from dynamos.user_code import code_of
+from results.definition.objectives import BY_EPOCH, Constraint, Objective, metrics_on
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
 from results.definition.urls import refuse_unusable
 from results.strategy.pruners import BY_RUNG, PRUNERS
@@ -35,109 +32,10 @@ from results.strategy.seeds import POLICIES, POOL, RACE_SHARE, race_size, resolv
 from search_spaces.parameter import value_text
 from search_spaces.space import SearchSpace, named_spaces, read_space
 
-# Metrics for objectives and constraints, and the better direction. The total loss is not here:
-# REINFORCE makes it meaningless.
-_DIRECTIONS = {
-    "class_il": "max",
-    "class_il_median": "max",
-    "task_il": "max",
-    "learning_accuracy": "max",
-    "forgetting": "min",
-    "keep_fraction": "min",
-    "compute": "min",
-}
 _OF_ALL_TASKS = ("class_il", "class_il_median", "task_il", "forgetting")
-
-
-def metrics_on(images: str) -> dict[str, str]:
-    """Return the better direction, "max" or "min", by metric, on "validation" or "test" images."""
-    return {
-        PREFIXES[images] * (name in ACCURACIES) + name: direction
-        for name, direction in _DIRECTIONS.items()
-    }
-
-
-OBJECTIVES = metrics_on("validation")
-BY_EPOCH = ("val_class_il", "val_task_il")  # metrics of EpochReading
 KEEP = ("all", "best", "none")  # rules of keep_checkpoints (results/checkpoints.py)
 # Values of fields that a sweep.yaml of an earlier version lacks, where they are not the defaults.
 EARLIER = {"seed_policy": "shared"}
-_KNOWN = OBJECTIVES | metrics_on("test")
-
-
-@dataclass(frozen=True, slots=True)
-class Objective:
-    """A TaskResult metric after the last task, mean over seeds, and its better direction."""
-
-    metric: str
-    direction: str  # "max" or "min"
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse FIELD, FIELD:max or FIELD:min; raise UserError for any other text."""
-        metric, colon, direction = text.partition(":")
-        if metric not in _KNOWN:
-            raise unknown("metric", metric, OBJECTIVES).within(f"`objectives` {text!r}")
-        if colon and direction not in ("max", "min"):
-            raise unknown("direction", direction, ("max", "min")).within(f"`objectives` {text!r}")
-        return cls(metric, direction or _KNOWN[metric])
-
-    @property
-    def confirmed(self) -> Self:
-        """The objective that a confirmation tests in its place, on test images."""
-        metric = self.metric.replace(PREFIXES["validation"], PREFIXES["test"])
-        # val-current can choose by the first metric only, and a median replaces a noisy class-il;
-        # a confirmation measures class-il
-        if metric in ("test_learning_accuracy", "test_class_il_median"):
-            metric = "test_class_il"
-        return type(self)(metric, self.direction)
-
-    @property
-    def sign(self) -> int:
-        """1 if more is better, -1 if less is."""
-        return 1 if self.direction == "max" else -1
-
-    def __str__(self) -> str:
-        return f"{self.metric}:{self.direction}"
-
-
-@dataclass(frozen=True, slots=True)
-class Constraint:
-    """A bound on a TaskResult metric after the last task, mean over seeds."""
-
-    metric: str
-    relation: str  # "<=" or ">="
-    bound: float
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Parse FIELD<=NUMBER or FIELD>=NUMBER; raise UserError for any other text."""
-        match = re.fullmatch(r"\s*([^<>=\s]+)\s*(<=|>=)\s*(\S+)\s*", text)
-        if not match:
-            raise UserError(
-                f"`constraints` {text!r}: write FIELD<=NUMBER or FIELD>=NUMBER, for instance "
-                "keep_fraction<=0.6."
-            )
-        if match[1] not in _KNOWN:
-            raise unknown("metric", match[1], OBJECTIVES).within(f"`constraints` {text!r}")
-        try:
-            bound = float(match[3])
-        except ValueError:
-            bound = math.nan
-        if not math.isfinite(bound):
-            raise UserError(f"`constraints` {text!r}: {match[3]!r} is not a number.")
-        return cls(match[1], match[2], bound)
-
-    def violation(self, value: float) -> float:
-        """Return the amount by which a value breaks the bound.
-
-        It is zero or less if the value keeps the bound.
-        """
-        return value - self.bound if self.relation == "<=" else self.bound - value
-
-    def __str__(self) -> str:
-        # exact, for sweep.yaml
-        return f"{self.metric}{self.relation}{repr(self.bound).removesuffix('.0')}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -16,7 +16,8 @@ from plotly.subplots import make_subplots
 
 from results.analysis.confirmation import Tested
 from results.choice import broken, choice_of
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.objectives import Objective
+from results.definition.sweep_config import SweepConfig
 from results.pages.axes import Axis, round_values
 from results.sweep import Sweep, front
 from results.trial import TrialRecord

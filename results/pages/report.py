@@ -16,8 +16,9 @@ from results.analysis.health.checks import findings
 from results.analysis.overview import by_reason, notes
 from results.choice import broken, choice_of, roles
 from results.definition.labels import told
+from results.definition.objectives import Objective
 from results.definition.protocols import NOT_PUBLISHABLE, PROTOCOLS
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.pages import charts
 from results.pages.html import (

@@ -7,7 +7,7 @@ import pytest
 
 from dynamos.config import TrainConfig
 from dynamos.errors import SHOWN_NAMES, UserError, unknown
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from search_spaces.space import SearchSpace
 
 

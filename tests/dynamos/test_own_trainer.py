@@ -157,11 +157,20 @@ def test_logits_that_are_not_finite_end_the_run(tmp_path: Path) -> None:
         run_of(model).run_task()
 
 
-@pytest.mark.parametrize("field", ["average_decay", "readings", "log_every"])
-def test_fields_of_our_own_steps_are_refused(field: str) -> None:
-    with pytest.raises(UserError, match=f"{field} .* has no effect with the trainer .*Loop"):
-        values: dict[str, Any] = {field: 1 if field != "average_decay" else 0.5}
-        run_of(EXAMPLE, **values)
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("average_decay", 0.5),
+        ("readings", 1),
+        ("log_every", 1),
+        ("augment", "crop-flip"),
+        ("network", "resnet18"),
+        ("gated_stages", "all"),
+    ],
+)
+def test_fields_of_our_own_steps_and_networks_are_refused(field: str, value: Any) -> None:
+    with pytest.raises(UserError, match=f"{field} {value} has no effect with the trainer .*Loop"):
+        run_of(EXAMPLE, **{field: value})
 
 
 def test_our_own_run_is_the_trainer() -> None:

@@ -10,8 +10,9 @@ import numpy as np
 from dynamos.config import TrainConfig, preset
 from dynamos.metrics import TaskResult
 from results.analysis.confirmation import CHOSEN
+from results.definition.objectives import Objective
 from results.definition.protocols import CONFIRMATION
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.trial import TrialRecord
 from search_spaces.space import SearchSpace, read_space

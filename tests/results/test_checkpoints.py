@@ -9,7 +9,8 @@ from dynamos.files import TEMPORARY
 from results import checkpoints
 from results.checkpoints import amount, cleanable, needed, waste
 from results.choice import choice_of
-from results.definition.sweep_config import KEEP, Objective
+from results.definition.objectives import Objective
+from results.definition.sweep_config import KEEP
 from results.ledger.ledger import Ledger
 from results.names import CHANNEL_USE, STOPPED
 from results.sweep import ORDERS_OF, Sweep

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from dynamos.errors import UserError
 from results.choice import Choice, chosen, tie_sentence, ties
-from results.definition.sweep_config import OBJECTIVES, Constraint, Objective
+from results.definition.objectives import OBJECTIVES, Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from results.trial import TrialRecord

@@ -12,7 +12,7 @@ from results.analysis import overview
 from results.analysis.headline import expectation, headline
 from results.analysis.health.checks import findings
 from results.choice import DEFAULT, RULES, Choice, choice_of, chosen, chosen_by, roles
-from results.definition.sweep_config import Constraint
+from results.definition.objectives import Constraint
 from results.gaussian_process import (
     PRIORS,
     GaussianProcess,

@@ -11,7 +11,7 @@ import pytest
 
 import results
 from dynamos.errors import UserError
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.frames import COLUMNS, FORMATS, RESULT_COLUMNS, write_trials
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep

@@ -10,7 +10,8 @@ from dynamos.fields import settings
 from results import STORAGE
 from results.definition.defaults import PRESET
 from results.definition.labels import one_line, parsed_tags, told
-from results.definition.sweep_config import Constraint, SweepConfig
+from results.definition.objectives import Constraint
+from results.definition.sweep_config import SweepConfig
 from results.wording import count
 from search_spaces.space import read_space
 from tune.cli import tables, terminal

@@ -10,8 +10,8 @@ from dynamos.metrics import mean
 from results.analysis.overview import grouped
 from results.choice import broken_by
 from results.definition.labels import told
+from results.definition.objectives import BY_EPOCH, Constraint, Objective
 from results.definition.protocols import NOT_PUBLISHABLE
-from results.definition.sweep_config import BY_EPOCH, Constraint, Objective
 from results.ledger.attributes import SweepState
 from results.names import ENDED
 from results.wording import count, duration, parameters

@@ -18,7 +18,7 @@ from results.analysis.comparison import (
     lead,
     shifts,
 )
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.ledger import Ledger
 from results.pages import charts
 from results.pages.compare_page import write_comparison

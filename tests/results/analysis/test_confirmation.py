@@ -22,7 +22,7 @@ from results.analysis.confirmation import (
 from results.analysis.difference import Difference, difference
 from results.analysis.headline import headline
 from results.choice import Choice, chosen
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.attributes import latest_outcome
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from results.analysis.power import detectable, plan, power, seeds_for
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import begun, config, driven, result

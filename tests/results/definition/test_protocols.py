@@ -6,14 +6,9 @@ import pytest
 
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
+from results.definition.objectives import OBJECTIVES, Constraint, Objective, metrics_on
 from results.definition.protocols import CONFIRMATION, PROTOCOLS, images_of
-from results.definition.sweep_config import (
-    OBJECTIVES,
-    Constraint,
-    Objective,
-    SweepConfig,
-    metrics_on,
-)
+from results.definition.sweep_config import SweepConfig
 from search_spaces.space import SearchSpace
 from tests.helpers.ledgers import config
 

@@ -15,13 +15,8 @@ from hypothesis import strategies as st
 from dynamos.config import TrainConfig, preset, preset_sizes
 from dynamos.errors import UserError
 from dynamos.streams.names import ROTATING
-from results.definition.sweep_config import (
-    OBJECTIVES,
-    Constraint,
-    Objective,
-    SweepConfig,
-    refuse_in_vain,
-)
+from results.definition.objectives import OBJECTIVES, Constraint, Objective
+from results.definition.sweep_config import SweepConfig, refuse_in_vain
 from results.strategy.pruners import PRUNERS
 from results.strategy.pruning.leader import WILCOXON_SEEDS
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS

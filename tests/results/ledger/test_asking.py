@@ -10,7 +10,7 @@ from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.asking import stand_ins, untried
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS, population

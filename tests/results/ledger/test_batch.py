@@ -19,7 +19,7 @@ from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmarks.kills.postgresql import Server, programs
-from results.definition.sweep_config import Constraint
+from results.definition.objectives import Constraint
 from results.ledger.ledger import Ledger
 from results.ledger.write_through import WriteThrough
 from tests.helpers.ledgers import ONE, SEED, begun, config, driven, report, result

@@ -11,7 +11,7 @@ import optuna
 import pytest
 
 from dynamos.errors import UserError
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.definition.urls import sqlite_url
 from results.ledger.glance import Glance, glance
 from results.ledger.ledger import Ledger

@@ -23,7 +23,7 @@ from dynamos.errors import RunError, UserError
 from results import sweep_names
 from results.analysis.headline import answer
 from results.choice import Choice, train_config
-from results.definition.sweep_config import Constraint
+from results.definition.objectives import Constraint
 from results.frames import COLUMNS, write_trials
 from results.ledger import batch, holder, lease
 from results.ledger import ledger as ledgers

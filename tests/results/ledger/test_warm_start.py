@@ -10,7 +10,7 @@ from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from results import sweep_names
 from results.choice import choice_of, train_config
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.pages.charts import groups
 from results.pages.report import write_report

@@ -12,8 +12,8 @@ from dynamos.arguments import fields_given, merged
 from dynamos.cli import train_parser
 from dynamos.config import TrainConfig, preset
 from results.choice import Choice, reported_config
+from results.definition.objectives import Objective
 from results.definition.protocols import NOT_PUBLISHABLE
-from results.definition.sweep_config import Objective
 from results.ledger.ledger import Ledger
 from results.pages.best_config import commands, export, write_views
 from tests.helpers.ledgers import complete, config, confirmed, driven, result

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 import pytest
 
 from results.analysis import importance
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.pages import charts
 from results.pages.axes import Axis, round_values

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from results.analysis.headline import answer
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.ledger import Ledger
 from results.names import CHANNEL_USE
 from results.pages import charts

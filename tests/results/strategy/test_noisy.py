@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from optuna.study import StudyDirection
 from scipy.stats import qmc
 
-from results.definition.sweep_config import Constraint
+from results.definition.objectives import Constraint
 from results.gaussian_process import PRIORS, Array, GaussianProcess, coordinates
 from results.ledger.ledger import Ledger
 from results.strategy.cube import config_of, coordinates_of, point_of

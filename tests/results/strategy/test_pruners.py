@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.names import ENDED
 from results.strategy.pruners import BY_RUNG, PRUNERS, Judge
 from results.strategy.pruning.leader import WILCOXON_P, WILCOXON_SEEDS

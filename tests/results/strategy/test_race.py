@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from dynamos.errors import UserError
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.ledger import Ledger
 from results.ledger.study import enqueue
 from results.strategy.race import LEVEL, behind

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from results.analysis.headline import tried
 from results.analysis.power import plan
 from results.choice import tie_sentence
-from results.definition.sweep_config import Constraint
+from results.definition.objectives import Constraint
 from results.ledger.glance import glance
 from results.ledger.ledger import Ledger
 from results.pages.charts import groups

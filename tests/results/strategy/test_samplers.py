@@ -18,7 +18,8 @@ from scipy.stats import qmc
 from dynamos.config import preset
 from dynamos.errors import UserError
 from results.choice import train_config
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.objectives import Objective
+from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import GRID_LIMIT, SAMPLERS, SINGLE_OBJECTIVE_SAMPLERS, grid
 from results.trial import TrialRecord

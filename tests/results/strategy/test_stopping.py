@@ -12,7 +12,7 @@ from scipy.stats import qmc
 
 from dynamos.errors import UserError
 from results.analysis.health.checks import findings
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.gaussian_process import coordinates
 from results.ledger.glance import glance
 from results.ledger.ledger import Ledger

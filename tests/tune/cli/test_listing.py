@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from results.analysis.confirmation import enter_outcome
-from results.definition.sweep_config import Objective
+from results.definition.objectives import Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import complete, config, confirmed, driven

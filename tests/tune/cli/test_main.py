@@ -16,7 +16,8 @@ import tune.cli.main
 from dynamos.config import TrainConfig, preset
 from dynamos.errors import UserError
 from dynamos.fields import settings
-from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.definition.objectives import Constraint, Objective
+from results.definition.sweep_config import SweepConfig
 from results.ledger import ledger as ledgers
 from results.ledger.ledger import Ledger
 from results.ledger.study import make_study

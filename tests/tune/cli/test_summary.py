@@ -17,7 +17,8 @@ import pytest
 from dynamos.metrics import EpochReading
 from results.analysis.confirmation import enter_outcome
 from results.choice import Choice
-from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.definition.objectives import Constraint, Objective
+from results.definition.sweep_config import SweepConfig
 from results.ledger import holder, lease
 from results.ledger.ledger import Ledger
 from results.pages.best_config import export

@@ -30,7 +30,8 @@ from dynamos.trainer import Trainer
 from results.analysis.confirmation import trained
 from results.analysis.power import plan
 from results.choice import Choice, reported_config, train_config
-from results.definition.sweep_config import Objective, SweepConfig
+from results.definition.objectives import Objective
+from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from search_spaces.space import read_space

@@ -19,7 +19,7 @@ from ray.tune.search.optuna import OptunaSearch
 from sqlalchemy.exc import OperationalError
 
 from dynamos.metrics import EpochReading
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.lease import LeaseLost
 from results.ledger.ledger import Ledger
 from results.strategy.samplers import SAMPLERS

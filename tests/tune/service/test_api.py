@@ -27,7 +27,7 @@ from pydantic import TypeAdapter
 
 from dynamos.errors import RunError, UserError
 from results.analysis.confirmation import enter_outcome
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.names import STOP_FILE
 from results.sweep import Sweep

@@ -12,7 +12,7 @@ from dynamos.config import TrainConfig, preset
 from dynamos.errors import RunError, UserError
 from results.analysis.comparison import compared, comparison_rows
 from results.analysis.sampling_error import IMAGES
-from results.definition.sweep_config import Constraint, Objective
+from results.definition.objectives import Constraint, Objective
 from results.ledger.ledger import Ledger
 from results.sweep import Sweep
 from tests.helpers.ledgers import begun, config, driven, result

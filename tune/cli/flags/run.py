@@ -14,8 +14,9 @@ from dynamos.streams.classes import with_tasks
 from dynamos.streams.names import DATASETS
 from dynamos.user_code import absolute_code, short_name
 from results.definition.defaults import DEFAULTS, base_config, default_objective
+from results.definition.objectives import OBJECTIVES, Constraint, Objective
 from results.definition.protocols import PROTOCOLS
-from results.definition.sweep_config import OBJECTIVES, Constraint, Objective, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from results.definition.urls import tracking_uri
 from results.names import allowed_name, check_name
 from search_spaces.space import SearchSpace, named_spaces, read_points, read_space

@@ -9,8 +9,9 @@ from dynamos.fields import settings
 from dynamos.methods import METHODS
 from dynamos.streams.names import DATASETS, ROTATING
 from results.definition.defaults import DEFAULTS, FOLLOWS, base_config
+from results.definition.objectives import OBJECTIVES
 from results.definition.protocols import PROTOCOLS
-from results.definition.sweep_config import OBJECTIVES, SweepConfig
+from results.definition.sweep_config import SweepConfig
 from results.strategy.pruners import PRUNERS
 from results.strategy.samplers import SAMPLERS
 from search_spaces.parameter import NOT_VARIED

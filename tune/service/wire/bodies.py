@@ -33,7 +33,8 @@ from dynamos.user_code import code_of
 from results.choice import DEFAULT, RULES
 from results.definition import labels
 from results.definition.defaults import CONFIRMATION_SEEDS, DEFAULTS, base_config, default_objective
-from results.definition.sweep_config import Constraint, Objective, SweepConfig
+from results.definition.objectives import Constraint, Objective
+from results.definition.sweep_config import SweepConfig
 from results.names import PATTERN, RULE, check_name, is_name
 from search_spaces.parameter import NOT_VARIED
 from search_spaces.rules import Rule
