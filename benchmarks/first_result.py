@@ -29,12 +29,9 @@ from pathlib import Path
 
 import yaml
 
-from benchmarks.sweep_overhead import SPACE
-from dynamos.config import TrainConfig, preset
+from benchmarks.definitions import entered_sweep
 from dynamos.metrics import TaskResult
-from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
-from search_spaces.space import SearchSpace
 
 TRAINS = r"trial \d+ +\d+ +[\d.]* +\d+ "  # a row of the live picture; "starting" before it trains
 COMMANDS = {
@@ -90,16 +87,7 @@ def main() -> None:
 
 def _fill(storage: Path, name: str, trials: int) -> None:
     """Make a sweep with so many complete trials of five tasks, and room for more."""
-    base = TrainConfig.from_dict(
-        preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"}
-    )
-    config = SweepConfig(
-        name=name,
-        space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)),
-        base=base,
-        sampler="random",
-        trials=trials if name == "report" else trials + 20,
-    )
+    config = entered_sweep(name, trials if name == "report" else trials + 20)
     with closing(Ledger.create(storage, config, {})) as ledger, ledger.driving():
         for number in range(trials):
             trial = ledger.ask()

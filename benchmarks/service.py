@@ -23,14 +23,10 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 import requests
-import yaml
 
-from benchmarks.sweep_overhead import SPACE
-from dynamos.config import TrainConfig, preset
+from benchmarks.definitions import entered_sweep
 from dynamos.metrics import TaskResult
-from results.definition.sweep_config import SweepConfig
 from results.ledger.ledger import Ledger
-from search_spaces.space import SearchSpace
 
 NAME = "large"
 
@@ -70,16 +66,7 @@ def main() -> None:
 @contextmanager
 def running(trials: int) -> Iterator[tuple[str, int]]:
     """(address, process id) of a service with a growing sweep NAME of N trials."""
-    base = TrainConfig.from_dict(
-        preset("seq-digits", 200) | {"evaluate_on": "validation", "device": "cpu"}
-    )
-    config = SweepConfig(
-        name=NAME,
-        space=SearchSpace.from_dict("three", yaml.safe_load(SPACE)),
-        base=base,
-        sampler="random",
-        trials=trials + 10_000,
-    )
+    config = entered_sweep(NAME, trials + 10_000)
     with tempfile.TemporaryDirectory() as folder:
         ledger = Ledger.create(Path(folder), config, {})
         with ledger.driving():
