@@ -24,7 +24,7 @@ from dynamos.macs import Macs
 from dynamos.methods.own import facts
 from dynamos.metrics import EpochReading, TaskResult
 from dynamos.network import Output
-from dynamos.runs import refuse_other_run
+from dynamos.runs import Run, refuse_other_run
 from dynamos.streams import Stream
 from dynamos.user_code import code_hashes, load
 
@@ -46,7 +46,7 @@ class OwnTrainer(Protocol):
         """Restore what `state_dict` returned."""
 
 
-class OwnRun:
+class OwnRun(Run):
     """One run of a user's trainer.
 
     While the user's code works, the global random generators of Python, numpy and torch have this
@@ -92,20 +92,6 @@ class OwnRun:
         self._tasks: Iterator[Predict] | None = None
         self._predict: Predict | None = None
         self._code = code_hashes([config.model, config.dataset])
-
-    @property
-    def n_tasks(self) -> int:
-        """Number of tasks of the stream."""
-        return len(self.stream.tasks)
-
-    @property
-    def done(self) -> bool:
-        """True if every task has been learned and evaluated."""
-        return len(self.results) == self.n_tasks
-
-    def __iter__(self) -> Iterator[TaskResult]:
-        while not self.done:
-            yield self.run_task()
 
     def run_task(self) -> TaskResult:
         """Let the user's trainer learn the next task, and evaluate it."""

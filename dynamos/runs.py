@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 class Run(Protocol):
     """A run, as sweeps and recorders use it: a Trainer, or a run of a user's trainer.
 
+    Both inherit from it what they share.
+
     Attributes:
         config, stream, device, method: as of `dynamos.trainer.Trainer`.
         results: TaskResults so far.
@@ -42,13 +44,17 @@ class Run(Protocol):
     @property
     def n_tasks(self) -> int:
         """Number of tasks of the stream."""
+        return len(self.stream.tasks)
 
     @property
     def done(self) -> bool:
         """True if every task has been learned and evaluated."""
+        return len(self.results) == self.n_tasks
 
     def __iter__(self) -> Iterator[TaskResult]:
         """Train the tasks that are left; yield the result of each."""
+        while not self.done:
+            yield self.run_task()
 
     def run_task(self) -> TaskResult:
         """Train the next task, or the rest of one, and evaluate."""

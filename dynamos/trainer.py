@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator
 from dataclasses import dataclass
 from statistics import median
 from typing import Any, NoReturn
@@ -33,7 +33,7 @@ from dynamos.metrics import EpochReading, TaskResult, mean
 from dynamos.network import Output, ResNet, build_network
 from dynamos.own_network import OwnNetwork, refuse_unfit
 from dynamos.readings import most_readings, reading_part, reading_steps
-from dynamos.runs import refuse_other_run
+from dynamos.runs import Run, refuse_other_run
 from dynamos.sgd import Sgd
 from dynamos.step_graph import StepGraph, by_graph
 from dynamos.streams import Stream, load_stream
@@ -96,7 +96,7 @@ class Inputs:
         return [*images, *rest, *crops]
 
 
-class Trainer:
+class Trainer(Run):
     """One run. Iterating trains the remaining tasks and yields a TaskResult after each.
 
     Every random choice comes from generators of this run, seeded from config.seed, so that runs in
@@ -203,23 +203,9 @@ class Trainer:
         check_fit(config, self.stream)
 
     @property
-    def n_tasks(self) -> int:
-        """Number of tasks of the stream."""
-        return len(self.stream.tasks)
-
-    @property
     def evaluated(self) -> ResNet:
         """The network that is evaluated, saved and exported: the average if there is one."""
         return self.network if self.average is None else self.average.network
-
-    @property
-    def done(self) -> bool:
-        """True if every task has been learned and evaluated."""
-        return len(self.results) == self.n_tasks
-
-    def __iter__(self) -> Iterator[TaskResult]:
-        while not self.done:
-            yield self.run_task()
 
     def run_task(self) -> TaskResult:
         """Train the rest of the current task, evaluate, and move to the next task."""
