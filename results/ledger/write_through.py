@@ -121,11 +121,8 @@ class WriteThrough(InMemoryStorage):
         wanted = (
             None if states is None else frozenset(state for state in TrialState if state in states)
         )
-        return [
-            t
-            for t in super().get_all_trials(study_id, deepcopy, wanted)
-            if t.number not in self._hidden
-        ]
+        trials = super().get_all_trials(study_id, deepcopy, wanted)
+        return [t for t in trials if t.number not in self._hidden] if self._hidden else trials
 
     def set_study_user_attr(self, study_id: int, key: str, value: Any) -> None:
         """Set an attribute of the study."""
