@@ -1,5 +1,6 @@
 """Ray on the node of a task."""
 
+import ctypes
 import os
 import re
 import secrets
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+_PR_SET_PDEATHSIG = 1
 _NODE_ID = re.compile(r"/raylet .*--node_id=(\w+)")
 # Ray names a worker's process after its actor; these have none of ours.
 _WORKER = re.compile(r"ray::(?!IDLE|\w+Agent)")
@@ -67,8 +69,7 @@ def ray_node(folder: Path, token: Path, *flags: str) -> Iterator[RayNode]:
         env=with_token(token),
         stdout=subprocess.DEVNULL,
         start_new_session=True,
-        # scancel sends SIGTERM to all processes of the job; the driver needs Ray a while longer
-        preexec_fn=lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM}),
+        preexec_fn=_prepare,
     ) as process:
         try:
             yield RayNode(process, with_token(token))
@@ -133,6 +134,17 @@ def titles(root: int) -> list[str]:
 def python() -> list[str]:
     """This interpreter, without the working folder in its path: that may hold a user's tune.py."""
     return [sys.executable, "-P"]
+
+
+def end_with_parent() -> None:
+    """Make SIGKILL follow the end of this process's parent."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prepare() -> None:
+    end_with_parent()
+    # scancel sends SIGTERM to all processes of the job; the driver needs Ray a while longer
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
 
 def _ray(*arguments: str) -> list[str]:

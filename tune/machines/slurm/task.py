@@ -24,6 +24,7 @@ from tune.machines.slurm import queue
 from tune.machines.slurm.meeting import Cluster, Meeting
 from tune.machines.slurm.ray_node import (
     RayNode,
+    end_with_parent,
     head_flags,
     host,
     listens,
@@ -41,7 +42,8 @@ MOVE_SECONDS = {TIME: NOTICE_SECONDS - 20, ASKED: 20}
 # The driver lists the nodes every second. When it knows that a node leaves, no trial starts there.
 SETTLE_SECONDS = 3
 POLL_SECONDS = 0.5
-ASK_SECONDS = 10  # between two questions to SLURM
+# Time between two questions to SLURM: by a task that waits for a leader, and by one that has one.
+ASK_SECONDS, LOOK_SECONDS = 10, 30
 INTERRUPTED, TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
 
 
@@ -59,6 +61,7 @@ class Task:
         self._reason: str | None = None
         self._until = 0.0  # latest time at which this task ends
         self._asked = -float(ASK_SECONDS)  # time of the last question to SLURM
+        self._gone: int | None = None  # number of the last cluster whose leader was killed
         # only this user may read Ray's files; a path of a socket must be short
         self._temporary = Path(tempfile.mkdtemp(prefix="dynamos-", dir="/tmp"))
         os.environ.pop("RAY_AUTH_TOKEN", None)  # it would take precedence over the file
@@ -96,7 +99,7 @@ class Task:
         while not self._meeting.over:
             self._leave_if_asked()
             last = self._meeting.last()
-            if last is None or last.ended or self._is_gone(last.leader):
+            if last is None or last.ended or self._is_gone(last, ASK_SECONDS):
                 mine = self._meeting.lead(self._job, last)
                 if mine is not None and (status := self._lead(mine)) is not None:
                     return status
@@ -116,14 +119,15 @@ class Task:
         if self._reason is not None:
             raise Leave(self._reason)
 
-    def _is_gone(self, leader: str) -> bool:
-        """True if the task that leads runs no more; this task was an earlier life of its job."""
-        if leader == self._job:
+    def _is_gone(self, cluster: Cluster, seconds: float) -> bool:
+        """True if a cluster's leader runs no more; SLURM is asked every so many seconds."""
+        if cluster.leader == self._job:  # in an earlier life of this job
             return True
-        if time.monotonic() < self._asked + ASK_SECONDS:
-            return False
-        self._asked = time.monotonic()
-        return not queue.is_running(leader)
+        if cluster.number != self._gone and time.monotonic() >= self._asked + seconds:
+            self._asked = time.monotonic()
+            if not queue.is_running(cluster.leader):
+                self._gone = cluster.number
+        return cluster.number == self._gone
 
     def _lead(self, cluster: Cluster) -> int | None:
         """Start Ray's head and drive the sweep; return the exit status.
@@ -165,7 +169,10 @@ class Task:
             if self._name in sweep_names(any_path(self._storage))
             else sweep("run", *self._flags, *there)
         )
-        with subprocess.Popen(command, env=with_token(cluster.token)) as driver:
+        # Some SLURMs let the children of a killed task live. This driver would then keep the lease.
+        with subprocess.Popen(
+            command, env=with_token(cluster.token), preexec_fn=end_with_parent
+        ) as driver:
             while driver.poll() is None:
                 if self._reason is not None:
                     driver.terminate()  # it puts the trials back
@@ -187,7 +194,7 @@ class Task:
                 time.sleep(ASK_SECONDS)
 
     def _ended(self, cluster: Cluster) -> bool:
-        return cluster.ended or self._meeting.over
+        return cluster.ended or self._meeting.over or self._is_gone(cluster, LOOK_SECONDS)
 
     def _move_trials(self, cluster: Cluster, address: str, node: RayNode) -> None:
         """Let the trials of this node finish their tasks and move, as long as there is time."""
