@@ -76,8 +76,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE.py:NAME",
-        help="methods and streams of your own that a request may name as its model or dataset; no "
-        "other file is imported",
+        help="methods, streams, networks and trainers of your own that a request may name; no other "
+        "file is imported",
     )
     parser.add_argument(
         "--ledger-url",

@@ -42,8 +42,8 @@ class Changes:
             sweeps: the sweeps of the service.
             drivers: starts their processes.
             of_the_service: data_path, ledger_url and tracking_uri of every sweep made here.
-            allowed: methods and streams in files, FILE.py:NAME, that a request may name. No other
-                file is imported.
+            allowed: code in files, FILE.py:NAME, that a request may name. No other file is
+                imported.
         """
         self._allowed = {*allowed}
         self.of_the_service = of_the_service
