@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from mlflow import MlflowClient
 
 from dynamos.cohort import Cohort
 from dynamos.trainer import Trainer
@@ -403,7 +404,11 @@ def test_an_mlflow_server_that_dies_and_comes_back(seen: Watched, tmp_path: Path
     uri = f"http://127.0.0.1:{port}"
 
     def mirrored() -> bool:
-        return seen.state(1) == "COMPLETE" and "hit/1" in runs_of(uri)[1]
+        if seen.state(1) != "COMPLETE":
+            return False
+        # the process that mirrors starts with the first training trial, and may start late
+        made = MlflowClient(tracking_uri=uri).get_experiment_by_name("dynamos") is not None
+        return made and "hit/1" in runs_of(uri)[1]
 
     with Driver(
         "run", "--name=hit", f"--tracking-uri={uri}", *endless(tmp_path, others=3), cwd=tmp_path
