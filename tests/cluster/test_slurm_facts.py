@@ -10,7 +10,7 @@ from tests.helpers.processes import wait_for
 from tests.helpers.slurm import Slurm, needs_slurm, slurm
 from tune.machines.slurm import queue
 
-pytestmark = [needs_slurm, pytest.mark.slow]
+pytestmark = needs_slurm
 
 # Writes its signals; SIGTERM ends it with a status.
 PROBE = """
@@ -74,6 +74,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Jobs]:
         yield Jobs(there, tmp_path)
 
 
+@pytest.mark.slow
 def test_the_notice_is_for_the_shell_and_the_end_for_all_processes(jobs: Jobs) -> None:
     there = jobs.there
     three = f"{jobs.probe('child')} & srun --overlap {jobs.probe('step')} & exec "
@@ -99,6 +100,7 @@ def test_the_notice_is_for_the_shell_and_the_end_for_all_processes(jobs: Jobs) -
     assert (ended["JobState"], ended["ExitCode"]) == ("CANCELLED", "3:0")
 
 
+@pytest.mark.slow
 def test_a_job_that_requeues_itself_comes_back_however_it_ends(jobs: Jobs) -> None:
     itself = "scontrol requeue $SLURM_JOB_ID; "
     for end in ("exit 1", "exit 0", "sleep 100"):
@@ -116,6 +118,7 @@ def test_a_job_that_requeues_itself_comes_back_however_it_ends(jobs: Jobs) -> No
     assert jobs.there.until(job, "CANCELLED")["ExitCode"] == "0:15"
 
 
+@pytest.mark.slow
 def test_the_tasks_of_an_array_are_jobs_of_their_own(jobs: Jobs) -> None:
     there = jobs.there
     array = jobs.submit("exec " + jobs.probe("task"), "--array=0-3", "--requeue")
@@ -143,6 +146,8 @@ def test_the_tasks_of_an_array_are_jobs_of_their_own(jobs: Jobs) -> None:
     wait_for(lambda: there.job(after)["Reason"] == "DependencyNeverSatisfied", 0.2)
 
 
+# Not in .ci/run: on a busy machine SLURM may not start the job again for ten minutes.
+@pytest.mark.long
 def test_preemption_and_a_node_that_fails_requeue_a_job(jobs: Jobs) -> None:
     there = jobs.there
     job = jobs.submit(

@@ -76,8 +76,8 @@ def add_serve_flags(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         metavar="FILE.py:NAME",
-        help="methods, streams, networks and trainers of your own that a request may name; no other "
-        "file is imported",
+        help="methods, streams, networks and trainers of your own that a request may name; no "
+        "other file is imported",
     )
     parser.add_argument(
         "--ledger-url",
