@@ -53,7 +53,8 @@ def main() -> None:
     fixed = {"device": "cpu", "evaluate_on": "validation", "data_path": given.data_path}
     base = TrainConfig.from_dict(start(given.dataset, changes.get("buffer_size")) | fixed | changes)
     stream = load_stream(base, torch.device("cpu"))
-    list(Trainer(base.replace(max_train_images_per_task=20, n_epochs=1)))  # imports, caches
+    # imports and caches
+    list(Trainer(base.replace(max_train_images_per_task=20, n_epochs=1, warmup=False)))
     print(f"{'runs':>4}  {'alone, s a run':>14}  {'in cohort':>9}  ratio", flush=True)
     for count in given.runs:
         configs = [base.replace(seed=seed) for seed in range(count)]

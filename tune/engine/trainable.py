@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 # take more memory.
 LARGEST_COHORT = 8
 # Pixels of the largest images with which a cohort is faster than its runs one after the other on a
-# CPU: 16x16. With 28x28 a run of seq-mnist takes 1.1 times as long in a cohort of 8.
+# CPU: 16x16. With 28x28 a run takes 1.1 times as long in a cohort of 8 (benchmarks/cohorts/runs).
 LARGEST_IMAGE = 256
 
 
