@@ -167,6 +167,7 @@ def show(
                 f"quarter {quarter}: the driver takes {100 * cpu:.0f} % of a CPU and "
                 f"{window[-1][2]:.0f} MB"
             )
+    print(f"the driver's CPU time in all: {taken[-1][1] - taken[0][1]:.2f} s")
     print(f"MLflow had caught up {ended - over[-1]:.0f} s after the last trial")
 
 

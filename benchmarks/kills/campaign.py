@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from benchmarks.kills.faults import changed_faults
@@ -97,15 +96,10 @@ class Campaign:
             self._service = Service(self._storage)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for process in (self._driver, self._service):
             if process is not None:
-                process.__exit__(kind, error, trace)
+                process.__exit__()
         if self._server is not None:
             self._server.remove()
 

@@ -1,4 +1,4 @@
-"""What a sweep and its MLflow runs lack, or have twice, after its processes were killed."""
+"""Faults of a sweep whose processes were killed: trials and MLflow runs lost or doubled."""
 
 import random
 from collections import Counter
@@ -39,7 +39,7 @@ def ledger_faults(ledger: Ledger) -> list[str]:
 
 
 def changed_faults(before: Sequence[TrialRecord], now: Sequence[TrialRecord]) -> list[str]:
-    """What a ledger has lost or changed since an earlier look at it, a sentence each."""
+    """Return a sentence for each trial that a ledger lost or changed since an earlier look."""
     found, known = [], {t.number: t for t in now}
     for old in before:
         new = known.get(old.number)

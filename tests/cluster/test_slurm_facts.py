@@ -1,5 +1,6 @@
-"""What SLURM does with jobs, signals and arrays, as docs/reference/slurm.md describes it."""
+"""Jobs, signals and arrays of SLURM behave as docs/reference/slurm.md describes."""
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -45,7 +46,7 @@ class Jobs:
         return f"{sys.executable} {self._folder}/probe.py {name} {status}"
 
     def lines(self, number: str) -> list[str]:
-        """What a job has written, without SLURM's own lines."""
+        """Return the lines that a job has written, without SLURM's own."""
         path = self._folder / f"{number}.out"
         lines = path.read_text().splitlines() if path.exists() else []
         return [line for line in lines if not line.startswith(("slurm", "srun"))]
@@ -60,10 +61,13 @@ class Jobs:
         self.there.until(number, "PENDING")
 
     def restarted(self, number: str) -> None:
-        """Wait until a job that was requeued runs; SLURM would start it after two minutes."""
+        """Wait until the shell of a requeued job runs; SLURM would start it after two minutes."""
         self.there.until(number, "PENDING")
         assert self.there.job(number)["Reason"] in ("BeginTime", "None")
         self.there.say("scontrol", "update", f"JobId={number}", "StartTime=now")
+        # Not always 1: a busy node that answers late makes SLURM start the job once more.
+        started = re.compile(r"shell start [1-9]")
+        wait_for(lambda: any(map(started.match, self.lines(number))), 0.2)
 
 
 @pytest.fixture
@@ -91,7 +95,6 @@ def test_the_notice_is_for_the_shell_and_the_end_for_all_processes(jobs: Jobs) -
     for name in ("child", "step", "shell"):
         jobs.until(job, f"{name} TERM")
     jobs.restarted(job)
-    jobs.until(job, "shell start 1")
     there.say("scancel", job)
     for name in ("child", "step", "shell"):
         jobs.until(job, f"{name} TERM", 2)
@@ -146,8 +149,7 @@ def test_the_tasks_of_an_array_are_jobs_of_their_own(jobs: Jobs) -> None:
     wait_for(lambda: there.job(after)["Reason"] == "DependencyNeverSatisfied", 0.2)
 
 
-# Not in .ci/run: on a busy machine SLURM may not start the job again for ten minutes.
-@pytest.mark.long
+@pytest.mark.slow
 def test_preemption_and_a_node_that_fails_requeue_a_job(jobs: Jobs) -> None:
     there = jobs.there
     job = jobs.submit(
@@ -161,8 +163,8 @@ def test_preemption_and_a_node_that_fails_requeue_a_job(jobs: Jobs) -> None:
     assert jobs.lines(job)[2] == "shell USR1", jobs.lines(job)
     there.until(urgent, "COMPLETED")
     jobs.restarted(job)
-    jobs.until(job, "shell start 1")
+    restarts = int(there.job(job)["Restarts"])
     node = there.say("sinfo", "--noheader", "--format=%n")
     there.say("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
     jobs.until(job, "shell TERM", 2)
-    assert there.until(job, "PENDING")["Restarts"] == "2"
+    assert int(there.until(job, "PENDING")["Restarts"]) == restarts + 1

@@ -17,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from ray.util import get_node_ip_address
@@ -172,12 +171,7 @@ class Networks:
             _ip("link", "set", self._name, "up")
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self.there:
             for line in subprocess.run(
                 ["ip", "netns", "list"], capture_output=True, text=True
